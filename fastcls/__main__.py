@@ -1,0 +1,5 @@
+"""`python -m fastcls` is `fastcls`."""
+
+from fastcls.cli import main
+
+main()

@@ -1,0 +1,87 @@
+"""Everything that fastcls can refuse or fail at, and the exit code a shell sees.
+
+    FastclsError                    1   anything of ours that fits nowhere below
+    ├── UsageError                  2   the command line: an unknown recipe, knob, architecture or value
+    │   ├── KnobError               2   one or more wrong settings, reported together
+    │   └── RecipeError             2   a recipe file that is missing, unreadable or lacks a stage
+    ├── DataError                   3   images, labels or a dataset: missing, empty, unreadable, unusable
+    │   └── DownloadError           3   an address that does not answer, or bytes that fail their checksum
+    ├── OutputError                 4   a folder or file that cannot be written, a run that cannot be read
+    ├── EnvironmentProblem          5   the installation: packages that do not match, a device that is not there
+    └── TrainingError               6   training that broke down: a loss that is not finite, no memory left
+
+An interrupted run ends with 130 (Ctrl-C) or 143 (SIGTERM), as shells expect. Any other exception is a
+bug of fastcls or of a recipe: it keeps its traceback and ends with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FastclsError(Exception):
+    """A problem that the user can mend: what and where in `message`, how in `hint`."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(FastclsError):
+    """The command line asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class KnobError(UsageError):
+    """One or more settings of a recipe are unknown or have a value they cannot take."""
+
+
+class RecipeError(UsageError):
+    """A recipe file is missing, does not parse, or lacks `get_learner` or `fit`."""
+
+
+class DataError(FastclsError):
+    """Images, labels or a dataset are missing, empty, unreadable or unusable."""
+
+    exit_code = 3
+
+
+class DownloadError(DataError):
+    """A download failed or its bytes do not have the expected checksum."""
+
+
+class OutputError(FastclsError):
+    """A result cannot be written, or a run folder cannot be read."""
+
+    exit_code = 4
+
+
+class EnvironmentProblem(FastclsError):
+    """The installation or the machine cannot do what was asked."""
+
+    exit_code = 5
+
+
+class TrainingError(FastclsError):
+    """Training broke down after it had begun."""
+
+    exit_code = 6
+
+
+def nearest(name: str, known: Iterable[str], count: int = 1) -> list[str]:
+    """The `count` members of `known` most like `name`, best first; empty when none is close."""
+    return difflib.get_close_matches(name.lower(), list(known), n=count, cutoff=0.5)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A clause that offers the nearest known name, or nothing."""
+    close = nearest(name, known)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,177 @@
+"""Knobs: the settings of a recipe, read from the signatures in its source without running it."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastcls.errors import KnobError, RecipeError, did_you_mean
+
+REQUIRED = object()  # the default of a knob that has none
+SCALARS = {"str": str, "int": int, "float": float}
+TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting of one stage."""
+
+    name: str
+    stage: str  # 'get_learner' or 'fit'
+    kind: str  # 'str', 'int', 'float', 'bool', 'choice' or 'list'
+    default: Any
+    help: str = ""
+    choices: tuple[Any, ...] = ()
+    item: str = ""  # of a 'list': the kind of its items
+    optional: bool = False  # whether 'none' is a value
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def allowed(self) -> str:
+        """What the knob takes, for a person."""
+        words = {
+            "str": "a text",
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+            "choice": ", ".join(map(str, self.choices)),
+            "list": "values joined by commas",
+        }[self.kind]
+        return words + (" or none" if self.optional else "")
+
+    def parse(self, text: str) -> Any:
+        """The value that `text` stands for; ValueError where it stands for none."""
+        if self.optional and text.lower() == "none":
+            return None
+        if self.kind == "list":
+            convert = SCALARS[self.item]
+            return tuple(convert(part.strip()) for part in text.split(",") if part.strip())
+        if self.kind == "bool":
+            if text.lower() in TRUE | FALSE:
+                return text.lower() in TRUE
+            raise ValueError(text)
+        if self.kind == "choice":
+            for choice in self.choices:
+                if str(choice) == text:
+                    return choice
+            raise ValueError(text)
+        return SCALARS[self.kind](text)
+
+
+def _comments(source: str) -> dict[int, str]:
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip("#").strip() for t in tokens if t.type == tokenize.COMMENT}
+
+
+def _kind(annotation: ast.expr | None, default: Any) -> dict[str, Any]:
+    """Kind, choices and optionality that an annotation (or, without one, a default) declares."""
+    if annotation is None:
+        kind = type(default).__name__
+        return {"kind": kind if kind in (*SCALARS, "bool") else "str"}
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):  # int | None
+        sides = [s for s in (annotation.left, annotation.right) if ast.unparse(s) != "None"]
+        if len(sides) == 1:
+            return {**_kind(sides[0], default), "optional": True}
+    if isinstance(annotation, ast.Subscript):
+        outer = ast.unparse(annotation.value).rsplit(".", 1)[-1]
+        inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        if outer == "Literal":
+            return {"kind": "choice", "choices": tuple(ast.literal_eval(e) for e in inner)}
+        if outer == "Optional":
+            return {**_kind(inner[0], default), "optional": True}
+        if outer in ("list", "tuple", "List", "Tuple") and ast.unparse(inner[0]) in SCALARS:
+            return {"kind": "list", "item": ast.unparse(inner[0])}
+    name = ast.unparse(annotation)
+    if name in (*SCALARS, "bool"):
+        return {"kind": name}
+    if name in ("Path", "pathlib.Path"):
+        return {"kind": "str"}
+    raise ValueError(name)
+
+
+def read_knobs(function: ast.FunctionDef, source: str, skip: int = 0) -> list[Knob]:
+    """The knobs of a stage: its parameters after the first `skip`, each with its comment as help."""
+    comments = _comments(source)
+    args = [*function.args.posonlyargs, *function.args.args]
+    defaults = [None] * (len(args) - len(function.args.defaults)) + list(function.args.defaults)
+    pairs = list(zip(args, defaults, strict=True))[skip:]
+    pairs += list(zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True))
+    knobs = []
+    for arg, default in pairs:
+        try:
+            value = REQUIRED if default is None else ast.literal_eval(default)
+        except ValueError:
+            raise RecipeError(
+                f"{function.name}: the default of `{arg.arg}` (line {arg.lineno}) is {ast.unparse(default)!r}, "  # type: ignore[arg-type]
+                "which is not a plain value.",
+                "Write a number, a text, True, False, None or a tuple of those.",
+            ) from None
+        try:
+            kind = _kind(arg.annotation, value)
+        except ValueError as problem:
+            raise RecipeError(
+                f"{function.name}: `{arg.arg}` (line {arg.lineno}) has the type {problem}, which no text stands for.",
+                "Use str, int, float, bool, Literal[...], list[...], tuple[...] or one of these | None.",
+            ) from None
+        optional = kind.pop("optional", False) or value is None
+        help = comments.get(arg.lineno, "")
+        knobs.append(Knob(arg.arg, function.name, default=value, help=help, optional=optional, **kind))
+    return knobs
+
+
+def parse_words(words: Sequence[str], knobs: Iterable[Knob], other_flags: Iterable[str] = ()) -> dict[str, Any]:
+    """Values of knobs from command-line words; every wrong one is reported in a single KnobError.
+
+    `other_flags` are flags that exist beside the knobs: offered as the nearest right name.
+    """
+    by_flag = {knob.flag: knob for knob in knobs}
+    negations = {"--no-" + flag[2:]: knob for flag, knob in by_flag.items() if knob.kind == "bool"}
+    flags = [*by_flag, *other_flags]
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    rest = list(words)
+    while rest:
+        word, equals, value = rest.pop(0).partition("=")
+        flag = word.replace("_", "-")
+        if flag in negations and not equals:
+            values[negations[flag].name] = False
+            continue
+        knob = by_flag.get(flag)
+        if knob is None:
+            if word.startswith("--"):
+                problems.append(f"{word}: no such knob{did_you_mean(flag, flags)}")
+                if not equals and rest and not rest[0].startswith("--"):
+                    rest.pop(0)  # its value, which would otherwise be reported as well
+            else:
+                problems.append(f"{word}: a value without a knob before it")
+            continue
+        if not equals:
+            if knob.kind == "bool" and (not rest or rest[0].lower() not in TRUE | FALSE):
+                value = "true"
+            elif rest and not rest[0].startswith("--"):
+                value = rest.pop(0)
+            else:
+                problems.append(f"{flag}: needs a value ({knob.allowed})")
+                continue
+        try:
+            values[knob.name] = knob.parse(value)
+        except ValueError:
+            close = did_you_mean(value, map(str, knob.choices)) if knob.kind == "choice" else ""
+            problems.append(f"{flag} {value}: takes {knob.allowed}{close}")
+    given = set(values) | {w.partition("=")[0][2:].replace("-", "_") for w in words}
+    problems += [
+        f"{knob.flag}: is required ({knob.help or knob.allowed})"
+        for knob in by_flag.values()
+        if knob.default is REQUIRED and knob.name not in given
+    ]
+    if problems:
+        what = "1 wrong setting" if len(problems) == 1 else f"{len(problems)} wrong settings"
+        raise KnobError(f"{what}:\n  " + "\n  ".join(problems), f"The knobs: {', '.join(by_flag) or 'none'}")
+    return values
