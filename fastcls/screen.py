@@ -1,0 +1,77 @@
+"""What the terminal shows of a run, and the copy of it that goes to log.txt.
+
+On a terminal: rich's live progress bar. Elsewhere (a file, a pipe, CI): plain lines, one an epoch.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastcls.errors import FastclsError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress
+
+LOG_WIDTH = 100
+
+
+class Screen:
+    """A terminal and its transcript."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        from rich.console import Console
+
+        self.console = Console(highlight=False, quiet=quiet, soft_wrap=False)
+        self._log = Console(
+            file=io.StringIO(), width=LOG_WIDTH, highlight=False, color_system=None, force_terminal=False
+        )
+
+    @property
+    def live(self) -> bool:
+        return self.console.is_terminal
+
+    def print(self, *parts: RenderableType, **kwargs: Any) -> None:
+        """Show text or a rich table on the terminal and in the log; markup such as [b] is honoured."""
+        if not self.live:
+            kwargs.setdefault("soft_wrap", all(isinstance(part, str) for part in parts))
+        self.console.print(*parts, **kwargs)
+        self._log.print(*parts, **kwargs)
+
+    def problem(self, error: FastclsError) -> None:
+        """Show an error and how to mend it."""
+        self.print(f"error: {error.message}", style="red", markup=False)
+        if error.hint:
+            self.print(error.hint, markup=False)
+
+    def write_log(self, path: Path) -> None:
+        """Write the transcript so far, without colour."""
+        from fastcls.runs import atomic_write
+
+        atomic_write(path, self._log.file.getvalue())  # type: ignore[attr-defined]
+
+    def progress(self) -> Progress:
+        """A progress bar for a whole run; shows nothing where there is no terminal."""
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.live,
+            transient=True,
+        )
+
+
+def escape(text: object) -> str:
+    """Text that rich will show as it is: class names and paths may hold brackets."""
+    from rich.markup import escape as rich_escape
+
+    return rich_escape(str(text))
