@@ -1,0 +1,49 @@
+"""fastcls lr-find NAME: which learning rate to train a recipe with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from fastcls.cli.app import app, verb
+from fastcls.cli.recipe import EXTRA
+from fastcls.cli.request import Settings, build_request, command_line, run_options
+
+
+@app.command("lr-find", context_settings=EXTRA)
+@verb
+def lr_find(
+    ctx: typer.Context,
+    name: str = typer.Argument(metavar="NAME", help="A recipe's name, or a file: ./mine.py"),
+    out: str = typer.Option("lr-find.png", "--out", metavar="FILE", help="The figure, a .png or .svg file."),
+    steps: int = typer.Option(100, "--steps", metavar="N", help="Mini-batches to try."),
+    seed: int = Settings.seed,
+    limit: int | None = Settings.limit,
+    workers: int | None = Settings.workers,
+    device: str = Settings.device,
+    precision: str = Settings.precision,
+    extra: list[str] = Settings.extra,
+) -> None:
+    """Run fastai's learning-rate finder on a recipe: a figure, four suggestions, the command that uses one.
+
+    Every knob of the recipe is taken, as by `fastcls recipe`.
+    """
+    from fastcls import sources
+    from fastcls.errors import OutputError, UsageError
+
+    source = sources.find(name)
+    options = run_options(seed, limit, workers, device, precision, "last")
+    request = build_request(ctx, source, options, extra, "", command_line("lr-find"))
+    figure = Path(out).expanduser()
+    if figure.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--out {out}: the figure is a .png, .svg or .pdf file.")
+    if not figure.parent.is_dir():
+        raise OutputError(f"--out {out}: there is no folder {figure.parent}.")
+    if steps < 20:
+        raise UsageError(f"--steps {steps}: the finder needs at least 20.")
+
+    from fastcls.lr_find import find_rates
+    from fastcls.screen import Screen
+
+    find_rates(request, figure, steps, Screen())

@@ -1,0 +1,155 @@
+"""fastcls recipe NAME: train a recipe, or look at it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from fastcls.cli.app import app, verb
+from fastcls.cli.request import Settings, build_request, command_line, run_options
+from fastcls.errors import OutputError
+
+if TYPE_CHECKING:
+    from fastcls.knobs import Knob
+    from fastcls.sources import RecipeSource
+
+EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
+STAGE_TITLES = {
+    "get_learner": "Knobs of get_learner: data and network",
+    "fit": "Knobs of fit: training",
+}
+
+
+@app.command(context_settings=EXTRA, add_help_option=False)
+@verb
+def recipe(
+    ctx: typer.Context,
+    name: str = typer.Argument("", metavar="NAME", help="A recipe's name, or a file: ./mine.py", show_default=False),
+    seed: int = Settings.seed,
+    out: str = typer.Option("", "--out", metavar="DIR", help="Run folder  [default: runs/NAME/TIME-xxxx]"),
+    limit: int | None = Settings.limit,
+    workers: int | None = Settings.workers,
+    device: str = Settings.device,
+    precision: str = Settings.precision,
+    keep: str = Settings.keep,
+    extra: list[str] = Settings.extra,
+    dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),
+    show: bool = typer.Option(False, "--show", help="Print the recipe's source."),
+    copy: str = typer.Option("", "--copy", metavar="FILE", help="Copy the recipe to a file of your own."),
+    help: bool = typer.Option(False, "--help", help="Show the recipe's claim and knobs."),
+) -> None:
+    """Train a recipe: data, network, training, report. `fastcls recipe NAME --help` shows its knobs."""
+    from fastcls import sources
+
+    if not name or name.startswith("-"):
+        _general_help(ctx)
+        raise typer.Exit(0 if help or (not name and not ctx.args) else 2)
+    source = sources.find(name)
+    if help:
+        print(_help(source, ctx))
+    elif show:
+        print(source.source, end="")
+    elif copy:
+        _copy(source, Path(copy))
+    else:
+        options = run_options(seed, limit, workers, device, precision, keep)
+        request = build_request(ctx, source, options, extra, out, command_line("recipe"))
+        if dry_run:
+            from fastcls.dryrun import dry_run as try_it
+            from fastcls.screen import Screen
+
+            _announce(source)
+            try_it(request, Screen())
+        else:
+            _train(request)
+
+
+def _train(request: Any) -> None:
+    from fastcls import runs
+
+    runs.check_writable(request.out or runs.new_folder(request.source.name))  # before seconds of imports
+    _announce(request.source)
+    from fastcls.runner import Terminated, run
+    from fastcls.screen import Screen
+
+    try:
+        run(request, Screen())
+    except Terminated:
+        raise typer.Exit(143) from None
+
+
+def _announce(source: RecipeSource) -> None:
+    if sys.stdout.isatty():
+        print(f"{source.name}: loading torch and fastai …", flush=True)
+
+
+def _copy(source: RecipeSource, target: Path) -> None:
+    from fastcls.runs import atomic_write
+
+    if target.suffix != ".py":
+        target = target.with_name(target.name + ".py")
+    if target.exists():
+        raise OutputError(f"--copy {target}: this file exists already.", "Name a new file.")
+    atomic_write(target, source.source)
+    shown = target if target.is_absolute() else Path() / target
+    print(f"{source.name} copied to {target}. Edit it, then:  fastcls recipe {'./' if shown == target else ''}{target}")
+
+
+def _general_help(ctx: typer.Context) -> None:
+    print("Usage: fastcls recipe NAME [--knob VALUE …] [OPTIONS]\n")
+    print("Train a recipe: data, network, training, report.\n")
+    print("  fastcls recipes               which recipes there are")
+    print("  fastcls recipe NAME --help    the knobs of one\n")
+    print(_run_help(ctx))
+
+
+def _run_help(ctx: typer.Context) -> str:
+    rows = []
+    for option in ctx.command.params:
+        if option.name in ("name", "help"):
+            continue
+        flags = ", ".join(option.opts)
+        text = getattr(option, "help", "") or ""
+        if option.default not in (None, "", False) and not callable(option.default) and option.name != "extra":
+            text += f"  [default: {option.default}]"
+        rows.append((flags, text))
+    return "Options of every run:\n" + _definitions(rows)
+
+
+def _help(source: RecipeSource, ctx: typer.Context) -> str:
+    fields = [("claim", source.claim)]
+    fields += [(name.lower(), text) for name, text in source.fields.items() if name != "Claim"]
+    parts = [f"Usage: fastcls recipe {source.name} [--knob VALUE …] [OPTIONS]", source.title, _definitions(fields)]
+    for stage, title in STAGE_TITLES.items():
+        rows = [_knob_row(knob) for knob in source.stage(stage)]
+        parts.append(f"{title}:\n" + (_definitions(rows) if rows else "  none"))
+    parts.append(_run_help(ctx))
+    return "\n\n".join(parts)
+
+
+def _knob_row(knob: Knob) -> tuple[str, str]:
+    from fastcls.knobs import REQUIRED
+
+    flag = f"{knob.flag}/--no-{knob.flag[2:]}" if knob.kind == "bool" else knob.flag
+    choices = f" {{{', '.join(map(str, knob.choices))}}}" if knob.choices else ""
+    default = "required" if knob.default is REQUIRED else f"default: {knob.default}" if knob.default != "" else ""
+    return flag, f"{knob.help}{choices}" + (f"  [{default}]" if default else "")
+
+
+def _definitions(rows: list[tuple[str, str]], column: int = 26) -> str:
+    import shutil
+    import textwrap
+
+    width = max(shutil.get_terminal_size((100, 24)).columns, 60)
+    lines = []
+    for term, text in rows:
+        wrapped = textwrap.wrap(text, width - column - 2) or [""]
+        if len(term) > column - 2:
+            lines.append(f"  {term}")
+            term = ""
+        lines.append(f"  {term:<{column}}{wrapped[0]}".rstrip())
+        lines += [" " * (column + 2) + line for line in wrapped[1:]]
+    return "\n".join(lines)

@@ -1,0 +1,26 @@
+"""fastcls report RUN: make a run's report again."""
+
+from __future__ import annotations
+
+import typer
+
+from fastcls.cli.app import app, verb
+
+
+@app.command()
+@verb
+def report(
+    run: str = typer.Argument(metavar="RUN", help="A run folder, a recipe's name (its newest run), or 'last'."),
+    split: str = typer.Option("valid", "--split", metavar="valid|test", help="The images to report on."),
+    open_: bool = typer.Option(False, "--open", help="Open it in the browser."),
+) -> None:
+    """Make report.html and figures/ again from the files of a run."""
+    from fastcls import runs
+    from fastcls.report import write
+
+    page = write(runs.find(run), split)
+    print(page)
+    if open_:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())

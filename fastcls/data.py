@@ -1,0 +1,164 @@
+"""A DataBlock and its source become fastai DataLoaders that refuse what would train on nothing.
+
+    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
+                      splitter=data.stratified(parent_label),
+                      item_tfms=transforms.resize(224), batch_tfms=transforms.augment())
+    dls = data.loaders(block, path, bs=64)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, get_c
+
+from fastcls import check, devices, options
+from fastcls.errors import DataError
+
+
+def stratified(label: Callable[[Any], Hashable], valid_pct: float = 0.2) -> Callable[[Any], Any]:
+    """A splitter that holds out `valid_pct` of each class (rounded), seeded by the run's seed."""
+
+    def split(items: Any) -> tuple[list[int], list[int]]:
+        groups: dict[Hashable, list[int]] = defaultdict(list)
+        for index, item in enumerate(items):
+            groups[label(item)].append(index)
+        rng = random.Random(options.current().seed)
+        valid: list[int] = []
+        for name in sorted(groups, key=str):
+            members = groups[name]
+            rng.shuffle(members)
+            held = min(max(round(len(members) * valid_pct), 1), len(members) - 1)  # both sides see the class
+            valid += members[:held]
+        kept = set(valid)
+        return [i for i in range(len(items)) if i not in kept], sorted(valid)
+
+    return split
+
+
+def by_column(table: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """A splitter for tables with a `split` column of 'train' and 'valid'."""
+    splits = table["split"].to_numpy()
+    return [i for i, s in enumerate(splits) if s == "train"], [i for i, s in enumerate(splits) if s == "valid"]
+
+
+def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None) -> DataLoaders:
+    """DataLoaders of `block` over `source`, checked; `dls.test_items` holds the labelled test items or None.
+
+    A table with a `split` column is split by it, its 'test' rows becoming the test items. `bs` shrinks to the
+    training images there are (fastai would train no batch at all, in silence). DataError where there is
+    nothing to train on, one class, no validation image, or a file that is no image.
+    """
+    if bs < 1:
+        raise DataError(f"A batch of {bs} images cannot be trained.", "Give --bs a number of 2 or more.")
+    if isinstance(source, pd.DataFrame) and "split" in source:
+        if test is None and (source["split"] == "test").any():
+            test = source[source["split"] == "test"].reset_index(drop=True)
+        source = source[source["split"] != "test"].reset_index(drop=True)
+        if block.splitter is None:
+            block.splitter = by_column
+    dsets = _limited(block, source)
+    n_train, n_valid = len(dsets.train), len(dsets.valid)
+    classes = get_c(dsets)
+    where = common_root(item_paths(dsets.items))
+    if classes < 2:
+        raise DataError(
+            f"{where}: all images are of one class, {dsets.vocab[0]!r}." if classes else f"{where}: no classes.",
+            "A classifier needs at least two classes, each in a folder of its own or named in a CSV.",
+        )
+    if n_train < 2 or n_valid < 1:
+        raise DataError(
+            f"{where}: {n_train} images to train on and {n_valid} to validate with are too few.",
+            "Add images: at least two of every class.",
+        )
+    if bs > n_train:
+        options.note(f"the batch was shrunk from {bs} to {n_train}: there are no more training images.")
+        bs = n_train
+    check.refuse_broken(item_paths(dsets.items) + ([] if test is None else item_paths(test)))
+    dls = dsets.dataloaders(
+        bs=bs,
+        val_bs=2 * bs,
+        after_item=block.item_tfms,
+        after_batch=block.batch_tfms,
+        device=devices.device(),
+        num_workers=devices.workers(),
+        **block.dls_kwargs,
+    )
+    dls.test_items = _limited_test(block, test)
+    return dls
+
+
+def _limited(block: DataBlock, source: Any) -> Datasets:
+    """The block's datasets, cut to `--limit` images a class in each split."""
+    if isinstance(source, (str, Path)) and not Path(source).exists():
+        raise DataError(f"{source}: there is no such folder.", "Give the folder that holds the images with --path.")
+    try:
+        dsets = block.datasets(source)
+    except (IndexError, ValueError, TypeError) as problem:
+        if len((block.get_items or list)(source)) == 0:
+            raise DataError(f"{source}: no images were found.", "Give the folder that holds them with --path.") from None
+        raise problem
+    if len(dsets.items) == 0:
+        raise DataError(f"{source}: no images were found.", "Give the folder that holds them with --path.")
+    limit = options.current().limit
+    if limit is None:
+        return dsets
+    labels = [int(label) for label in dsets.tls[-1]]
+    keep = [_sample(split, [labels[i] for i in split], limit) for split in dsets.splits]
+    chosen = sorted(keep[0] + keep[1])
+    place = {old: new for new, old in enumerate(chosen)}
+    items = dsets.items.iloc[chosen] if hasattr(dsets.items, "iloc") else [dsets.items[i] for i in chosen]
+    splits = IndexSplitter([place[i] for i in keep[1]])(items)
+    return Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
+
+
+def _limited_test(block: DataBlock, test: Any) -> Any:
+    limit = options.current().limit
+    if test is None or limit is None:
+        return test
+    getter = block.getters[-1]
+    rows = [row for _, row in test.iterrows()] if hasattr(test, "iterrows") else list(test)
+    keep = _sample(range(len(rows)), [getter(row) for row in rows], limit)
+    return test.iloc[keep].reset_index(drop=True) if hasattr(test, "iloc") else [test[i] for i in keep]
+
+
+def _sample(indices: Sequence[int], labels: Sequence[Hashable], limit: int) -> list[int]:
+    """At most `limit` of `indices` a label, chosen by the run's seed."""
+    order = list(zip(indices, labels, strict=True))
+    random.Random(options.current().seed).shuffle(order)
+    count: dict[Hashable, int] = defaultdict(int)
+    kept = []
+    for index, label in order:
+        count[label] += 1
+        if count[label] <= limit:
+            kept.append(int(index))
+    return sorted(kept)
+
+
+def item_paths(items: Any) -> list[str]:
+    """The file of every item: of a table the `path` column, else the item itself."""
+    if isinstance(items, pd.DataFrame):
+        return [str(path) for path in items["path" if "path" in items else items.columns[0]]]
+    return [str(item) for item in items]
+
+
+def common_root(paths: Sequence[str]) -> Path:
+    """The deepest folder that holds all `paths`."""
+    absolute = [os.path.dirname(os.path.abspath(path)) for path in paths]  # noqa: PTH100, PTH120  twice as fast
+    return Path(os.path.commonpath(absolute)) if absolute else Path.cwd()
+
+
+def fingerprint(rows: Sequence[tuple[str, str, str]], root: Path) -> str:
+    """sha256 over (path, split, label) and the size of every file: the same data give the same text."""
+    digest = hashlib.sha256()
+    for path, split, label in sorted(rows):
+        file = root / path
+        digest.update(f"{path}\0{split}\0{label}\0{file.stat().st_size if file.is_file() else ''}\n".encode())
+    return digest.hexdigest()

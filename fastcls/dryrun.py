@@ -1,0 +1,95 @@
+"""Everything short of training: data, network, one batch, shapes, summary, and the time a run would take."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fastcls import export, options, summary, train
+from fastcls.loading import prepared
+from fastcls.request import Request
+from fastcls.screen import Screen, escape
+
+if TYPE_CHECKING:
+    from fastai.learner import Learner
+
+
+def dry_run(request: Request, screen: Screen) -> None:
+    """Build the learner, put one batch through it forward and backward, and say what a run would do."""
+    with prepared(request) as ready:
+        learn = ready.learn
+        dls = learn.dls
+        phases = train.rehearse(learn, ready.recipe.fit, **request.stage("fit"))
+        screen.print(f"[b]{escape(request.source.title)}[/b]")
+        counts = f"{len(dls.train_ds):,} to train on, {len(dls.valid_ds):,} to validate with"
+        test = getattr(dls, "test_items", None)
+        counts += f", {len(test):,} to test with" if test is not None else ""
+        screen.print(f"images   {counts}, {len(dls.vocab)} classes", soft_wrap=True)
+        seconds, shape = _one_step(learn)
+        _summary(learn, screen)
+        total, trained = summary.count(learn.model)
+        screen.print(f"batch    {tuple(shape)} on {dls.device}, {learn.precision}; logits {(shape[0], dls.c)}")
+        screen.print(f"network  {total:,} parameters, {trained:,} of them trained at first")
+        _plan(phases, seconds, len(dls.train), len(dls.valid), screen)
+        for note in ready.notes:
+            screen.print(f"note     {escape(note)}", soft_wrap=True)
+        screen.print("Nothing was trained and nothing was written.")
+
+
+def _one_step(learn: Learner) -> tuple[dict[str, float], torch.Size]:
+    """Seconds of a training and a validation batch, loading included, and the batch's shape."""
+    started = time.perf_counter()
+    batch = learn.dls.train.one_batch()
+    loading = time.perf_counter() - started
+    *inputs, target = (b.as_subclass(torch.Tensor) for b in batch)
+    seconds: dict[str, float] = {}
+    autocast = torch.autocast(learn.dls.device.type, torch.bfloat16, enabled=learn.precision != "fp32")
+    for _ in range(2):  # the first is a warm-up
+        for mode in ("train", "valid"):
+            learn.model.train(mode == "train")
+            started = time.perf_counter()
+            with torch.set_grad_enabled(mode == "train"), autocast:
+                loss = learn.loss_func(learn.model(*inputs), target)
+            if mode == "train":
+                loss.backward()
+                learn.model.zero_grad()
+            float(loss)
+            seconds[mode] = time.perf_counter() - started + loading
+    return seconds, inputs[0].shape
+
+
+def _plan(phases: list[train.Phase], seconds: dict[str, float], train_n: int, valid_n: int, screen: Screen) -> None:
+    if not phases:
+        screen.print("time     cannot be estimated: this recipe's fit does more than call Learner.fit")
+        return
+    epoch = seconds["train"] * train_n + seconds["valid"] * valid_n
+    epochs = sum(phase.epochs for phase in phases)
+    steps = " then ".join(f"{phase.epochs} × {phase.label}" for phase in phases)
+    screen.print(f"plan     {steps}; {train_n} batches an epoch")
+    screen.print(f"time     about {_duration(epoch * epochs)} ({_duration(epoch)} an epoch, from one batch)")
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    if minutes < 1:
+        return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
+    return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _summary(learn: Learner, screen: Screen) -> None:
+    from rich.table import Table
+
+    table = Table("layer", "type", "output", "kernel", "parameters", "", box=None, header_style="bold")
+    try:
+        rows: list[dict[str, Any]] = summary.summarize(learn.model, export.input_example(learn).shape[1:])
+    except RuntimeError as problem:
+        options.note(f"no network summary: {problem}")
+        return
+    for row in rows:
+        frozen = "" if row["trainable"] is None else "trained" if row["trainable"] else "frozen"
+        shape = " × ".join(map(str, row["output_shape"][1:]))
+        kernel = "×".join(map(str, row["kernel"])) if row["kernel"] else ""
+        table.add_row(escape(row["layer"]), row["type"], shape, kernel, f"{row['parameters']:,}", frozen)
+    screen.print(table)

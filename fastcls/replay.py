@@ -1,0 +1,56 @@
+"""Predict through a run's recipe, for networks and transforms that have no ONNX form. Runs the run's code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from fastcls import runs, sources, weights
+from fastcls.errors import OutputError
+from fastcls.loading import prepared
+from fastcls.options import Options
+from fastcls.predict import BATCH, Prediction
+from fastcls.request import Request
+from fastcls.train import quiet
+
+
+class RecipePredictor:
+    """Builds the Learner again by the recipe.py and the knobs of a run, and loads its weights."""
+
+    def __init__(self, run: Path) -> None:
+        record, model = runs.read_json(run / "run.json"), runs.read_json(run / "model.json")
+        self.classes: list[str] = list(model["classes"])
+        known = {f.name for f in fields(Options)} & set(record["options"])
+        options = Options(**{name: record["options"][name] for name in known})
+        knobs = {name: value for stage in record["knobs"].values() for name, value in stage.items()}
+        if "weights" in knobs:
+            knobs["weights"] = "none"  # the run's own weights follow
+        request = Request(sources.read(run / "recipe.py"), knobs, options)
+        with prepared(request) as ready:
+            self.learn = ready.learn
+        if [str(name) for name in self.learn.dls.vocab] != self.classes:
+            raise OutputError(f"{run}: its recipe now gives other classes than those it was trained with.")
+        weights.load(self.learn.model, run / "model.safetensors")
+
+    def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
+        """An answer a path, in order; an image that cannot be read gets an error."""
+        paths = list(paths)
+        for start in range(0, len(paths), BATCH):
+            yield from self._chunk(paths[start : start + BATCH])
+
+    def _chunk(self, paths: list[str]) -> Iterator[Prediction]:
+        try:
+            with quiet(self.learn):
+                loader = self.learn.dls.test_dl([Path(p) for p in paths], num_workers=0)
+                probabilities, _ = self.learn.get_preds(dl=loader)
+            rows = torch.as_tensor(probabilities).double().cpu().numpy()
+            yield from (Prediction(path, row) for path, row in zip(paths, rows, strict=True))
+        except (OSError, SyntaxError) as problem:
+            if len(paths) == 1:
+                yield Prediction(paths[0], None, str(problem))
+            else:
+                for path in paths:
+                    yield from self._chunk([path])

@@ -1,0 +1,239 @@
+"""What watches a training run: history, progress, best weights, a guard; and the rehearsal that counts epochs."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.progress import ProgressCallback
+from fastai.learner import Learner, Recorder
+
+from fastcls import runs
+from fastcls.errors import TrainingError
+from fastcls.screen import Screen
+
+GUARD_EVERY = 20  # batches between looks at the loss on a GPU, where each look waits for the device
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One call of `Learner.fit`: so many epochs with these parameter groups trained."""
+
+    epochs: int
+    label: str
+
+
+def phase_label(learn: Learner) -> str:
+    """Which part of the network is being trained."""
+    groups, frozen = len(learn.opt.param_lists), learn.opt.frozen_idx
+    if frozen == 0:
+        return "whole network"
+    return "head only" if frozen == groups - 1 else f"last {groups - frozen} of {groups} groups"
+
+
+def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[Phase]:
+    """The phases that `fit(learn, **knobs)` will train, found by running it with a `Learner.fit` that only counts.
+
+    Gives [] where a recipe's fit does something that cannot be rehearsed. Weights, optimiser and frozen
+    layers are as before.
+    """
+    phases: list[Phase] = []
+    stand_in = copy.copy(learn)
+
+    def counting_fit(n_epoch: int, *args: Any, **kwargs: Any) -> None:
+        if stand_in.opt is None:
+            stand_in.create_opt()
+        phases.append(Phase(n_epoch, phase_label(stand_in)))
+
+    stand_in.fit = counting_fit
+    trained = [p.requires_grad for p in learn.model.parameters()]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            fit(stand_in, **knobs)
+    except Exception:  # whatever the user's own code raises here it will raise again, for real, in training
+        return []
+    finally:
+        for parameter, flag in zip(learn.model.parameters(), trained, strict=True):
+            parameter.requires_grad_(flag)
+    return phases
+
+
+class History(Callback):
+    """A row an epoch, kept in `rows` and written to history.csv."""
+
+    order = Recorder.order + 1
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.rows, self.step = file, [], 0
+        self.header: list[str] = []
+
+    def before_train(self) -> None:
+        self.seen, self.started = 0, time.perf_counter()
+
+    def after_batch(self) -> None:
+        if self.training:
+            self.seen += len(self.learn.yb[0]) if self.learn.yb else 0
+            self.step += 1
+
+    def after_train(self) -> None:
+        self.speed = self.seen / max(time.perf_counter() - self.started, 1e-9)
+
+    def after_epoch(self) -> None:
+        recorder = self.learn.recorder
+        names = [name for name in recorder.metric_names[1:] if name != "time"]
+        row = {
+            "phase": phase_label(self.learn),
+            "epoch": len(self.rows) + 1,
+            "step": self.step,
+            "lr": recorder.lrs[-1] if recorder.lrs else None,
+            **{name: _number(value) for name, value in zip(names, self.learn.final_record, strict=False)},
+            "seconds": round(time.perf_counter() - self.started, 3),
+            "images_per_second": round(self.speed, 1),
+        }
+        self.rows.append(row)
+        self.header += [name for name in row if name not in self.header]
+        runs.write_csv(self.file, self.header, [[r.get(name, "") for name in self.header] for r in self.rows])
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+class KeepBest(Callback):
+    """Keeps the weights of the best epoch, by the first metric on the validation split, ties by its loss."""
+
+    order = History.order + 1
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.best: tuple[float, float] | None = None
+        self.epoch = 0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def before_fit(self) -> None:
+        self.criterion = self.learn.metrics[0].name if self.learn.metrics else "valid_loss"
+
+    def after_epoch(self) -> None:
+        row = self.history.rows[-1]
+        value, loss = row.get(self.criterion), row.get("valid_loss")
+        if value is None or loss is None or not math.isfinite(loss):
+            return
+        smaller_is_better = "loss" in self.criterion or "error" in self.criterion
+        score = (-value if smaller_is_better else value, -loss)
+        if self.best is None or score > self.best:
+            self.best, self.epoch = score, row["epoch"]
+            state = self.learn.model.state_dict()
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+    def restore(self, learn: Learner) -> bool:
+        """Load the best epoch's weights; False when the last epoch was the best."""
+        if not self.weights or self.epoch == len(self.history.rows):
+            return False
+        learn.model.load_state_dict(self.weights)
+        return True
+
+
+class Guard(Callback):
+    """Stops a run whose loss is no longer a number, which would only waste the rest of its time."""
+
+    order = Recorder.order - 1
+
+    def after_loss(self) -> None:
+        on_cpu = self.learn.loss.device.type == "cpu"
+        if self.training and (on_cpu or self.iter % GUARD_EVERY == 0) and not torch.isfinite(self.learn.loss).all():
+            raise TrainingError(
+                f"The loss became {float(self.learn.loss):g} in epoch {self.epoch + 1}, batch {self.iter + 1}.",
+                "Try a learning rate ten times smaller, or --precision fp32; `fastcls lr-find` shows which rates work.",
+            )
+
+
+class Progress(Callback):
+    """One bar for the whole run and a table row an epoch."""
+
+    order = History.order + 2
+
+    def __init__(self, screen: Screen, history: History, phases: list[Phase]) -> None:
+        self.screen, self.history, self.phases = screen, history, phases
+        self.bar = screen.progress()
+        self.columns: list[str] = []
+
+    def before_fit(self) -> None:
+        batches = len(self.dls.train) + len(self.dls.valid)
+        known = sum(phase.epochs for phase in self.phases)
+        done = len(self.history.rows)
+        total = max(known, done + self.n_epoch) * batches
+        if not self.bar.tasks:
+            self.bar.start()
+            self.bar.add_task("", total=total, figures="")
+        self.total_epochs = total // batches
+        self.bar.update(self.bar.tasks[0].id, total=total, completed=done * batches)
+
+    def before_epoch(self) -> None:
+        label = f"epoch {len(self.history.rows) + 1}/{self.total_epochs} {phase_label(self.learn)}"
+        self.bar.update(self.bar.tasks[0].id, description=label)
+
+    def after_batch(self) -> None:
+        task = self.bar.tasks[0].id
+        self.bar.advance(task)
+        if self.screen.live and self.training and self.learn.train_iter % 4 == 0:
+            speed = self.history.seen / max(time.perf_counter() - self.history.started, 1e-9)
+            metric = f"  {self._metric()}" if self.history.rows else ""
+            self.bar.update(task, figures=f"loss {float(self.smooth_loss):.4f}{metric}  {speed:,.0f} img/s")
+
+    def _metric(self) -> str:
+        row = self.history.rows[-1]
+        names = [m.name for m in self.learn.metrics]
+        return f"{names[0]} {row[names[0]]:.4f}" if names and row.get(names[0]) is not None else ""
+
+    def after_epoch(self) -> None:
+        row = self.history.rows[-1]
+        if not self.columns:
+            self.columns = [name for name in row if name not in ("step", "lr")]
+            self.screen.print("  ".join(_heading(name) for name in self.columns), style="bold", markup=False)
+        self.screen.print("  ".join(_cell(name, row.get(name)) for name in self.columns), markup=False)
+
+    def stop(self) -> None:
+        self.bar.stop()
+
+
+TITLES = {"images_per_second": "img/s"}
+
+
+def _width(name: str) -> int:
+    return 14 if name == "phase" else max(len(TITLES.get(name, name)), 6)
+
+
+def _heading(name: str) -> str:
+    title = TITLES.get(name, name)
+    return title.ljust(_width(name)) if name == "phase" else title.rjust(_width(name))
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "phase":
+        return str(value).ljust(_width(name))
+    if value is None:
+        text = "–"
+    elif name == "epoch":
+        text = str(value)
+    else:
+        text = f"{value:,.1f}" if name in ("seconds", "images_per_second") else f"{value:.4f}"
+    return text.rjust(_width(name))
+
+
+@contextlib.contextmanager
+def quiet(learn: Learner) -> Any:
+    """fastai's own printing and progress bars switched off."""
+    with learn.removed_cbs(learn.cbs.filter(lambda cb: isinstance(cb, ProgressCallback))), learn.no_logging():
+        yield

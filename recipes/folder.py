@@ -1,0 +1,52 @@
+"""Your own photographs: a pretrained network on class folders, a flat folder or a CSV.
+
+Claim:   not measured yet: it depends on your images
+Data:    yours: train/valid/test or class folders, a flat folder with --label-regex, or a CSV with --labels
+Network: ResNet-34 (any torchvision or timm classifier), ImageNet weights
+Needs:   --path, and 0.1 GB of weights to download or --weights; a GPU for speed
+Run:     fastcls recipe folder --path photos
+Source:  the template of a course project: augmentation, pretrained models, losses and optimisers to choose from
+"""
+from fastai.vision.all import *
+from fastcls import data, layouts, losses, models, transforms
+
+def get_learner(
+    path: str,                                        # folder with the images
+    labels: str = '',                                 # CSV file with a path and a label column
+    label_regex: str = '',                            # pattern whose first group is the label in a file name
+    valid_pct: float = 0.2,                           # share of each class held out where no split is given
+    arch: str = 'resnet34',                           # torchvision or timm name
+    weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
+    size: int = 224,                                  # image side, pixels
+    bs: int = 32,                                     # batch size
+    min_scale: float = 0.5,                           # random crop: smallest share of the image kept; 1 crops the centre
+    flip: bool = True,                                # mirror half of the images
+    rotate: float = 10.,                              # rotation up to so many degrees
+    translate: float = 0.,                            # shift by up to this fraction of the side
+    jitter: float = 0.2,                              # brightness, contrast and colour by up to this fraction
+    erase: float = 0.,                                # probability of erasing a random rectangle
+    loss: Literal['cross-entropy', 'label-smoothing', 'focal'] = 'cross-entropy',   # loss function
+    class_weights: bool = False,                      # weigh rare classes more
+    opt: Literal['adam', 'adamw', 'sgd', 'radam', 'ranger'] = 'adamw',              # optimiser
+) -> Learner:
+    "Finds the layout by looking, then puts a new head on a pretrained body"
+    table = layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct)
+    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
+                      splitter=data.by_column, item_tfms=transforms.resize(size, min_scale),
+                      batch_tfms=transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase))
+    dls = data.loaders(block, table, bs=bs)
+    return models.transfer_learner(dls, arch, weights=weights, metrics=[accuracy, error_rate],
+                                   loss_func=losses.loss(loss, dls, class_weights), opt_func=losses.optimizer(opt))
+
+def fit(
+    learn: Learner,
+    tune: Literal['full', 'head'] = 'full',           # the whole network, or only the new head
+    epochs: int = 4,                                  # epochs after unfreezing (all of them for 'head')
+    freeze_epochs: int = 1,                           # epochs with the body frozen, before that
+    lr: float = 2e-3,                                 # learning rate of the frozen phase
+):
+    "The head on a frozen body, then discriminative learning rates over the whole network"
+    if tune == 'full': learn.fine_tune(epochs, lr, freeze_epochs=freeze_epochs)
+    else:
+        learn.freeze()
+        learn.fit_one_cycle(epochs, lr)
