@@ -1,0 +1,70 @@
+"""The validation split: drawn by class where there is none, and held against the training classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from fastcls.errors import DataError
+from fastcls.walk import count, some
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("valid", "val", "validation"), "valid"
+)
+
+
+def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
+    """Give every row whose split is empty to train or valid, by class; returns notes for the user.
+
+    A class with a single image stays in train. The share is raised where it would leave fewer validation
+    images than there are classes, so that small sets with many classes can be split too.
+    """
+    drawn = df.index[df["split"] == ""]
+    if not len(drawn):
+        return []
+    labels = df.loc[drawn, "label"].tolist()
+    valid = hold_out(labels, valid_pct, seed)
+    df.loc[drawn, "split"] = "train"
+    df.loc[drawn[valid], "split"] = "valid"
+    single = [label for label, size in Counter(labels).items() if size == 1]
+    if not single:
+        return []
+    return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."]
+
+
+def hold_out(labels: Sequence[Hashable], share: float, seed: int) -> list[int]:
+    """Positions of a stratified sample: `share` of the labels, at least one a class on average, never a single."""
+    from sklearn.model_selection import train_test_split
+
+    sizes = Counter(labels)
+    many = [i for i, label in enumerate(labels) if sizes[label] > 1]
+    if not many:
+        raise DataError(
+            "Every class has a single image, so none can be held out for validation.",
+            "Add images to the classes.",
+        )
+    classes = sum(size > 1 for size in sizes.values())
+    held_out = min(max(round(len(many) * share), classes), len(many) - classes)
+    _, valid = train_test_split(many, test_size=held_out, random_state=seed, stratify=[labels[i] for i in many])
+    return sorted(valid)
+
+
+def check_splits(df: DataFrame, where: object) -> list[str]:
+    """Refuse a split that training or evaluation could not use; returns notes on what is merely odd."""
+    by_split = {split: set(rows["label"]) for split, rows in df.groupby("split", sort=False)}
+    trained = by_split.get("train", set())
+    if not trained:
+        raise DataError(f"There are no training images in {where}.", "Give some rows or a folder to train.")
+    for split in ("valid", "test"):
+        if strangers := sorted(by_split.get(split, set()) - trained):
+            raise DataError(
+                f"{count(len(strangers), 'class')} of the {split} split in {where} that train lacks: "
+                f"{some(strangers)}.",
+                "The network could never name them: add training images, or correct the spelling.",
+            )
+    absent = sorted(trained - by_split.get("valid", set()))
+    return [f"{count(len(absent), 'class')} without validation images: {some(absent)}."] if absent else []

@@ -1,0 +1,490 @@
+"""One's own images in every layout that is recognised, and what is said of those that are not."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fastcls import layouts
+from fastcls.errors import DataError, UsageError
+
+
+def plant(root, *names):
+    """Empty files: a layout is recognised by names alone."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    return root
+
+
+def many(folder, count, suffix=".jpg"):
+    return [f"{folder}/{n}{suffix}" for n in range(count)]
+
+
+def listed(df):
+    """{file name: (label, split)}"""
+    return {Path(row.path).name: (row.label, row.split) for row in df.itertuples()}
+
+
+def sizes(df):
+    return df.groupby(["split", "label"]).size().to_dict()
+
+
+def notes(df):
+    return "\n".join(df.attrs["notes"])
+
+
+# ---------------------------------------------------------------------------- class folders
+
+
+def test_class_folders_are_split_by_class(tmp_path):
+    plant(tmp_path, *many("cat", 50), *many("dog", 10))
+    df = layouts.find(tmp_path)
+    assert list(df.columns) == ["path", "label", "split"]
+    assert sizes(df) == {("train", "cat"): 40, ("train", "dog"): 8, ("valid", "cat"): 10, ("valid", "dog"): 2}
+    assert df.attrs == {"layout": "2 class folders", "notes": []}
+    assert df.path.iloc[0] == (tmp_path / "cat/0.jpg").as_posix()
+    assert all(isinstance(value, str) for value in df.to_numpy().ravel())
+
+
+def test_the_split_depends_on_the_seed_alone(tmp_path):
+    plant(tmp_path, *many("cat", 50), *many("dog", 50))
+    first = layouts.find(str(tmp_path))
+    pd.testing.assert_frame_equal(first, layouts.find(tmp_path, seed=42))
+    assert first.split.tolist() != layouts.find(tmp_path, seed=1).split.tolist()
+    assert (layouts.find(tmp_path, valid_pct=0.5).split == "valid").sum() == 50
+
+
+def test_order_is_natural(tmp_path):
+    plant(tmp_path, *many("c10", 12), *many("c9", 2), "c9/sub/0.jpg")
+    names = [Path(path).relative_to(tmp_path).as_posix() for path in layouts.find(tmp_path).path]
+    assert names == ["c9/0.jpg", "c9/1.jpg", "c9/sub/0.jpg", *many("c10", 12)]
+
+
+def test_labels_stay_the_text_they_are(tmp_path):
+    plant(tmp_path, *many("007", 3), *many("7", 3), *many("NA", 3), *many("1e3", 3), *many("Katze é", 3))
+    assert sorted(set(layouts.find(tmp_path).label)) == ["007", "1e3", "7", "Katze é", "NA"]
+
+
+def test_folders_inside_a_class_belong_to_it(tmp_path):
+    plant(tmp_path, *many("cat/indoors", 3), *many("cat/outdoors", 3), *many("dog", 4))
+    df = layouts.find(tmp_path)
+    assert df.label.value_counts().to_dict() == {"cat": 6, "dog": 4}
+    assert "1 class folder" in notes(df) and "one class each" in notes(df)
+
+
+def test_litter_is_ignored_and_other_files_are_counted(tmp_path):
+    plant(
+        tmp_path,
+        *many("cat", 3),
+        *many("dog", 3),
+        "cat/Thumbs.db",
+        "cat/.DS_Store",
+        "cat/._0.jpg",
+        ".git/x.jpg",
+    )
+    plant(tmp_path, *many("__MACOSX/cat", 3), "dog/notes.txt", "dog/README", "loose.png", "README.md")
+    df = layouts.find(tmp_path)
+    assert len(df) == 6
+    assert "2 files left out that are not images: .txt 1, no suffix 1" in notes(df)
+    assert "1 image beside the class folders" in notes(df)
+
+
+def test_an_empty_class_folder_is_noted(tmp_path):
+    plant(tmp_path, *many("cat", 3), *many("dog", 3), "cow/readme.txt")
+    assert "cow/ in" in notes(layouts.find(tmp_path))
+
+
+def test_suffixes_in_any_case(tmp_path):
+    plant(tmp_path, "a/1.JPG", "a/2.JPEG", "a/3.PnG", "b/4.webp", "b/5.TIFF", "b/6.gif")
+    assert len(layouts.find(tmp_path)) == 6
+
+
+def test_a_class_with_one_image_stays_in_train(tmp_path):
+    plant(tmp_path, *many("cat", 10), *many("dog", 10), "cow/1.jpg")
+    df = layouts.find(tmp_path)
+    assert df[df.label == "cow"].split.tolist() == ["train"]
+    assert "1 class with a single image, kept in train: cow." in notes(df)
+    assert "1 class without validation images: cow." in notes(df)
+
+
+@pytest.mark.parametrize("images", [2, 3])
+def test_few_images_of_many_classes(tmp_path, images):
+    plant(tmp_path, *(name for n in range(40) for name in many(f"c{n}", images)))
+    df = layouts.find(tmp_path)
+    assert (df.split == "valid").sum() == 40 and set(df[df.split == "train"].label) == set(df.label)
+
+
+def test_a_folder_around_it_all_is_looked_through(tmp_path):
+    plant(tmp_path / "unpacked" / "flowers", *many("rose", 3), *many("tulip", 3))
+    df = layouts.find(tmp_path)
+    assert set(df.label) == {"rose", "tulip"} and "unpacked/flowers/" in notes(df)
+
+
+def test_links_are_followed_but_not_round_in_circles(tmp_path):
+    plant(tmp_path / "store", *many("x", 4))
+    root = plant(tmp_path / "root", *many("cat", 4))
+    (root / "dog").symlink_to(tmp_path / "store" / "x")
+    (root / "cat" / "loop").symlink_to(root)
+    df = layouts.find(root)
+    assert {"cat", "dog"} == set(df.label) and df.label.value_counts()["dog"] == 4
+
+
+# ---------------------------------------------------------------------------- train, valid, test folders
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "valid", "test"), ("Train", "VAL", "Test"), ("training", "validation", "testing")]
+)
+def test_split_folders(tmp_path, names):
+    train, valid, test = names
+    plant(tmp_path, *many(f"{train}/a", 3), *many(f"{train}/b", 3), *many(f"{valid}/a", 2), f"{test}/b/9.jpg")
+    plant(tmp_path, f"{valid}/b/0.jpg", "extra/c/0.jpg")
+    df = layouts.find(tmp_path)
+    assert sizes(df) == {
+        ("train", "a"): 3,
+        ("train", "b"): 3,
+        ("valid", "a"): 2,
+        ("valid", "b"): 1,
+        ("test", "b"): 1,
+    }
+    assert df.attrs["layout"] == f"{train}/, {valid}/, {test}/ with 2 class folders"
+    assert "Left out extra/" in notes(df)
+
+
+def test_train_and_test_alone_get_a_validation_split_from_train(tmp_path):
+    plant(tmp_path, *many("train/a", 10), *many("train/b", 10), *many("test/a", 5), *many("test/b", 5))
+    df = layouts.find(tmp_path)
+    assert df.split.value_counts().to_dict() == {"train": 16, "test": 10, "valid": 4}
+
+
+@pytest.mark.parametrize("inside", ["test", "test/images"])
+def test_unlabelled_test_images_are_noted_and_left_out(tmp_path, inside):
+    plant(tmp_path, *many("train/a", 10), *many("train/b", 10), *many(inside, 5))
+    df = layouts.find(tmp_path)
+    assert "test" not in set(df.split) and len(df) == 20
+    assert "test/ holds no class folders: its 5 images left out, unlabelled." in notes(df)
+
+
+def test_a_split_folder_beside_class_folders_is_no_class(tmp_path):
+    plant(tmp_path, *many("a", 5), *many("b", 5), *many("test", 5))
+    df = layouts.find(tmp_path)
+    assert set(df.label) == {"a", "b"} and "test/ lies beside class folders" in notes(df)
+
+
+def test_one_class_per_valid_folder_missing_is_noted(tmp_path):
+    plant(tmp_path, *many("train/a", 3), *many("train/b", 3), *many("valid/a", 2))
+    assert "1 class without validation images: b." in notes(layouts.find(tmp_path))
+
+
+# ---------------------------------------------------------------------------- labels from file names
+
+PATTERN = r"^(.+)_\d+\.jpg$"
+
+
+def test_labels_from_file_names(tmp_path):
+    plant(
+        tmp_path,
+        *(f"great_dane_{n}.jpg" for n in range(5)),
+        *(f"pug_{n}.jpg" for n in range(5)),
+        "odd.jpg",
+        "x.txt",
+    )
+    df = layouts.find(tmp_path, label_regex=PATTERN)
+    assert df.label.value_counts().to_dict() == {"great_dane": 5, "pug": 5}
+    assert df.attrs["layout"] == f"labels from the file names by '{PATTERN}'"
+    assert "1 image left out that the pattern does not match: odd.jpg." in notes(df)
+
+
+def test_labels_from_file_names_keep_the_split_folders(tmp_path):
+    plant(tmp_path, *(f"{split}/{c}_{n}.jpg" for split in ("train", "val") for c in "ab" for n in range(3)))
+    assert layouts.find(tmp_path, label_regex=PATTERN).split.value_counts().to_dict() == {
+        "train": 6,
+        "valid": 6,
+    }
+
+
+def test_no_file_name_matches(tmp_path):
+    plant(tmp_path, *(f"IMG{n}.jpg" for n in range(5)))
+    with pytest.raises(DataError, match=r"IMG0\.jpg, IMG1\.jpg, IMG2\.jpg and 2 more"):
+        layouts.find(tmp_path, label_regex=PATTERN)
+
+
+# ---------------------------------------------------------------------------- tables
+
+FILES = [f"img{n}.jpg" for n in range(12)]
+LABELS = ["cat", "dog", "007"] * 4
+
+
+def table(root, text, name="labels.csv", encoding="utf-8"):
+    (root / name).write_bytes(text.encode(encoding))
+    return name
+
+
+def rows(header="", delimiter=",", files=FILES, labels=LABELS, extra=()):
+    columns = [files, labels, *extra]
+    return header + "".join(delimiter.join(row) + "\n" for row in zip(*columns, strict=True))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_encodings_and_delimiters(tmp_path, encoding, delimiter):
+    plant(tmp_path, *FILES)
+    text = rows(
+        f"file{delimiter}label\n",
+        delimiter,
+        labels=["Bär", "Igel, klein", "é"] * 4 if delimiter != "," else ["Bär", "Igel", "é"] * 4,
+    )
+    df = layouts.find(tmp_path, labels=table(tmp_path, text, encoding=encoding))
+    assert len(df) == 12 and {"Bär", "é"} < set(df.label)
+    assert ("not UTF-8" in notes(df)) == (encoding == "cp1252")
+
+
+@pytest.mark.parametrize("file", ["path", "file", "filename", "image", "image_id", "id", "name", "Photo"])
+@pytest.mark.parametrize("label", ["label", "class", "TARGET", "category", "species", "breed", "what"])
+def test_columns_are_known_by_name_or_content(tmp_path, file, label):
+    plant(tmp_path, *FILES)
+    df = layouts.find(tmp_path, labels=table(tmp_path, rows(f"{file},{label}\n")))
+    assert listed(df)["img1.jpg"][0] == "dog" and len(df) == 12
+    assert df.attrs["layout"] == f"the table labels.csv: files in column {file!r}, labels in {label!r}"
+
+
+def test_the_column_that_holds_files_wins(tmp_path):
+    plant(tmp_path, *FILES)
+    numbers = [str(n + 500) for n in range(12)]
+    df = layouts.find(tmp_path, labels=table(tmp_path, rows("id,label,photo\n", files=numbers, extra=[FILES])))
+    assert "files in column 'photo', labels in 'label'" in df.attrs["layout"] and len(df) == 12
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_columns_without_a_header(tmp_path, turned):
+    plant(tmp_path, *FILES)
+    text = rows(files=LABELS, labels=FILES) if turned else rows()
+    df = layouts.find(tmp_path, labels=table(tmp_path, text))
+    assert listed(df)["img2.jpg"][0] == "007" and len(df) == 12
+
+
+@pytest.mark.parametrize("place", ["", "images", "images/deep"])
+def test_names_are_found_without_suffix_and_below(tmp_path, place):
+    plant(tmp_path / place, *FILES)
+    df = layouts.find(tmp_path, labels=table(tmp_path, rows("id,breed\n", files=[Path(name).stem for name in FILES])))
+    assert len(df) == 12 and df.path.iloc[3] == (tmp_path / place / "img3.jpg").as_posix()
+
+
+def test_names_may_be_relative_absolute_or_from_windows(tmp_path):
+    plant(tmp_path / "a", *FILES)
+    names = [
+        f"a/{FILES[0]}",
+        str(tmp_path / "a" / FILES[1]),
+        f"a\\{FILES[2]}",
+        f"./a/../a/{FILES[3]}",
+        *FILES[4:],
+    ]
+    assert len(layouts.find(tmp_path, labels=table(tmp_path, rows("file,label\n", files=names)))) == 12
+
+
+def test_names_relative_to_a_table_inside_the_folder(tmp_path):
+    plant(tmp_path / "set", *FILES)
+    plant(tmp_path / "other", *FILES)  # the same names elsewhere do not make them ambiguous
+    table(tmp_path / "set", rows("file,label\n"))
+    df = layouts.find(tmp_path, labels="set/labels.csv")
+    assert {Path(path).parent.name for path in df.path} == {"set"}
+    assert "12 images not listed in labels.csv left out" in notes(df)
+
+
+def test_the_table_may_lie_elsewhere(tmp_path, monkeypatch):
+    root = plant(tmp_path / "images", *FILES)
+    table(tmp_path, rows("file,label\n"))
+    assert len(layouts.find(root, labels=str(tmp_path / "labels.csv"))) == 12
+    monkeypatch.chdir(tmp_path)
+    assert len(layouts.find("images", labels="labels.csv")) == 12
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("split", ["train", "Valid", "test"]),
+        ("set", ["training", "val", "testing"]),
+        ("subset", ["train", "dev", "test"]),
+    ],
+)
+def test_a_split_column(tmp_path, column, values):
+    plant(tmp_path, *FILES)
+    split = [value for value in values for _ in range(4)]
+    labels = ["a", "b"] * 6
+    df = layouts.find(tmp_path, labels=table(tmp_path, rows(f"file,label,{column}\n", labels=labels, extra=[split])))
+    assert df.split.tolist() == [name for name in ("train", "valid", "test") for _ in range(4)]
+    assert f"split in {column!r}" in df.attrs["layout"]
+
+
+@pytest.mark.parametrize("values", ["01", ("False", "True"), ("no", "yes")])
+def test_is_valid(tmp_path, values):
+    plant(tmp_path, *FILES)
+    split = [values[n >= 6] for n in range(12)]
+    df = layouts.find(tmp_path, labels=table(tmp_path, rows("name,label,is_valid\n", extra=[split])))
+    assert df.split.tolist() == ["train"] * 6 + ["valid"] * 6
+
+
+def test_a_split_column_without_validation_rows(tmp_path):
+    plant(tmp_path, *FILES)
+    split = ["train"] * 9 + ["test"] * 3
+    df = layouts.find(tmp_path, labels=table(tmp_path, rows("file,label,split\n", extra=[split])))
+    assert df.split.value_counts().to_dict() == {"train": 6, "valid": 3, "test": 3}
+
+
+def test_repeated_rows_are_dropped_and_noted(tmp_path):
+    plant(tmp_path, *FILES)
+    df = layouts.find(tmp_path, labels=table(tmp_path, rows("file,label\n") + "img0.jpg,cat\n\nimg1,dog\n"))
+    assert len(df) == 12 and "2 repeated rows of labels.csv dropped." in notes(df)
+
+
+def test_quotes_and_blanks(tmp_path):
+    plant(tmp_path, *FILES)
+    text = rows('"file" , "label"\n', labels=['" big, brown "', " dog ", '"say ""hi"""'] * 4)
+    df = layouts.find(tmp_path, labels=table(tmp_path, text))
+    assert set(df.label) == {"big, brown", "dog", 'say "hi"'}
+
+
+BAD_TABLES = {
+    "all missing": (
+        rows("file,label\n", files=[f"no{n}.jpg" for n in range(12)]),
+        r"\(12 of 12\): no0\.jpg, no1\.jpg",
+    ),
+    "some missing": (
+        rows("file,label\n") + "gone.jpg,cat\n",
+        r"a file that is not there \(1 of 13\): gone\.jpg",
+    ),
+    "leaves": (
+        rows("file,label\n") + "../secret.jpg,cat\n",
+        r"leads out of the folder of images .*\.\./secret\.jpg",
+    ),
+    "absolute outside": (rows("file,label\n") + "/etc/passwd,cat\n", r"leads out.*/etc/passwd"),
+    "windows climb": (rows("file,label\n") + "..\\secret.jpg,cat\n", "leads out"),
+    "conflict": (rows("file,label\n") + "img0.jpg,dog\n", r"named before with another label.*img0\.jpg"),
+    "leak": (
+        rows("file,label,split\n", extra=[["train"] * 12]) + "img0.jpg,cat,test\n",
+        "another label or split",
+    ),
+    "no label": (rows("file,label\n") + "img0.jpg,\n", r"no label \(1 of 13\): row 14"),
+    "short row": (rows("file,label\n") + "img0.jpg\n", r"too few columns .*row 14"),
+    "unknown split": (rows("file,label,split\n", extra=[["maybe"] * 12]), r"'maybe' in row 2"),
+    "one column": ("file\nimg0.jpg\n", "one column only"),
+    "empty": ("", "is empty"),
+    "header only": ("file,label\n", "has no rows"),
+    "unknown columns": (
+        rows("file,x,y\n", extra=[LABELS]),
+        "known to hold the labels; its columns are file, x, y",
+    ),
+    "no files": (rows("when,label,y\n", files=["x"] * 12, extra=[LABELS]), "known to hold the file names"),
+    "no header": (rows(extra=[LABELS]), "3 columns and no header"),
+    "one class": (rows("file,label\n", labels=["cat"] * 12), "of one class, 'cat'"),
+    "no train": (rows("file,label,split\n", extra=[["valid"] * 12]), "no training images"),
+    "stranger": (
+        rows("file,label,split\n", extra=[["train", "train", "valid"] * 4]),
+        "the valid split .* lacks: 007",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_TABLES.values(), ids=BAD_TABLES)
+def test_bad_tables_are_refused(tmp_path, text, message):
+    root = plant(tmp_path / "root", *FILES)
+    plant(tmp_path, "secret.jpg")
+    with pytest.raises(DataError, match=message):
+        layouts.find(root, labels=table(root, text))
+
+
+def test_ambiguous_names_are_refused(tmp_path):
+    plant(tmp_path, *FILES, "img0.png", "a/x.jpg", "b/x.jpg")
+    for name in ("img0", "x.jpg", "x"):
+        with pytest.raises(DataError, match=f"several files have .*{re.escape(name)}"):
+            layouts.find(tmp_path, labels=table(tmp_path, rows("file,label\n") + f"{name},cat\n"))
+
+
+def test_a_missing_table_names_those_that_are_there(tmp_path):
+    plant(tmp_path, *FILES, "train_labels.csv")
+    with pytest.raises(DataError, match=r"no table of labels labels\.csv") as caught:
+        layouts.find(tmp_path, labels="labels.csv")
+    assert "train_labels.csv" in caught.value.hint
+    plant(tmp_path, "labels.xlsx")
+    with pytest.raises(DataError, match="spreadsheet"):
+        layouts.find(tmp_path, labels="labels.xlsx")
+
+
+# ---------------------------------------------------------------------------- refusals
+
+BAD_FOLDERS = {
+    "empty": ([], "holds no files"),
+    "no images": (["a.txt", "b/c.txt"], r"holds no images\. It holds a\.txt, b/c\.txt"),
+    "packed": (["images.zip"], r"Unpack images\.zip"),
+    "flat": (many(".", 3), r"3 images lie in .* without labels"),
+    "flat with a table": ([*many(".", 3), "my.csv"], r"--labels my\.csv"),
+    "one class": (many("cat", 5), "of one class, 'cat'"),
+    "one class in train": (many("train/cat", 5), "of one class, 'cat'"),
+    "empty valid": (
+        [*many("train/a", 3), *many("train/b", 3), "valid/x.txt"],
+        "validation folder .*valid holds no images",
+    ),
+    "flat valid": (
+        [*many("train/a", 3), *many("train/b", 3), *many("valid", 3)],
+        "images but no class folders",
+    ),
+    "flat train": ([*many("train", 3), *many("valid/a", 3)], "training folder .* images but no class"),
+    "no train": ([*many("valid/a", 3), *many("test/a", 3)], r"valid/, test/ but no train/"),
+    "two valids": (
+        [*many("train/a", 3), *many("val/a", 3), *many("valid/a", 3)],
+        "two folders for one split: val/, valid/",
+    ),
+    "stranger in valid": (
+        [*many("train/a", 3), *many("train/b", 3), "valid/B/1.jpg"],
+        "valid split .* train lacks: B",
+    ),
+    "stranger in test": (
+        [*many("train/a", 3), *many("train/b", 3), "valid/a/1.jpg", "test/a/1.jpg", "test/c/1.jpg"],
+        "test split .* train lacks: c",
+    ),
+    "single images": (["a/1.jpg", "b/1.jpg"], "Every class has a single image"),
+}
+
+
+@pytest.mark.parametrize(("files", "message"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
+def test_bad_folders_are_refused(tmp_path, files, message):
+    with pytest.raises(DataError, match=message) as caught:
+        layouts.find(plant(tmp_path, *files))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("imges", "does not exist; did you mean 'images'"),
+        ("photos.zip", "unpack it"),
+        ("labels.csv", r"--labels labels\.csv"),
+        ("cat.jpg", "is a file"),
+    ],
+)
+def test_what_is_no_folder_is_refused(tmp_path, given, message):
+    plant(tmp_path, "images/x.jpg", "photos.zip", "labels.csv", "cat.jpg")
+    with pytest.raises(DataError, match=message):
+        layouts.find(tmp_path / given)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label_regex": "("}, "no regular expression"),
+        ({"label_regex": ".+"}, "no group"),
+        ({"label_regex": "(.)", "labels": "x.csv"}, "not both"),
+        ({"valid_pct": 0}, "not between"),
+        ({"valid_pct": 20}, "not between"),
+    ],
+)
+def test_wrong_settings_are_refused(tmp_path, settings, message):
+    with pytest.raises(UsageError, match=message):
+        layouts.find(plant(tmp_path, *many("a", 5), *many("b", 5)), **settings)
+
+
+def test_an_empty_path_is_refused():
+    with pytest.raises(DataError, match="No folder"):
+        layouts.find("")
