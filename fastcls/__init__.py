@@ -1,7 +1,7 @@
 """fastcls trains image classifiers with fastai and tells its user the truth about them.
 
-    from fastcls import recipe
-    learn = recipe('pets-resnet50').get_learner(size=128)      # a fastai Learner
+from fastcls import recipe
+learn = recipe('pets-resnet50').get_learner(size=128)      # a fastai Learner
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A DataBlock and its source become fastai DataLoaders that refuse what would train on nothing.
 
-    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
-                      splitter=data.stratified(parent_label),
-                      item_tfms=transforms.resize(224), batch_tfms=transforms.augment())
-    dls = data.loaders(block, path, bs=64)
+block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
+                  splitter=data.stratified(parent_label),
+                  item_tfms=transforms.resize(224), batch_tfms=transforms.augment())
+dls = data.loaders(block, path, bs=64)
 """
 
 from __future__ import annotations
@@ -20,25 +20,19 @@ import pandas as pd
 from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, get_c
 
 from fastcls import check, devices, options
-from fastcls.errors import DataError
+from fastcls.errors import DataError, UsageError
+from fastcls.splits import hold_out
 
 
 def stratified(label: Callable[[Any], Hashable], valid_pct: float = 0.2) -> Callable[[Any], Any]:
-    """A splitter that holds out `valid_pct` of each class (rounded), seeded by the run's seed."""
+    """A splitter that holds out `valid_pct` of the items, stratified by their label, seeded by the run's seed."""
+    if not 0 < valid_pct < 1:
+        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, say.")
 
     def split(items: Any) -> tuple[list[int], list[int]]:
-        groups: dict[Hashable, list[int]] = defaultdict(list)
-        for index, item in enumerate(items):
-            groups[label(item)].append(index)
-        rng = random.Random(options.current().seed)
-        valid: list[int] = []
-        for name in sorted(groups, key=str):
-            members = groups[name]
-            rng.shuffle(members)
-            held = min(max(round(len(members) * valid_pct), 1), len(members) - 1)  # both sides see the class
-            valid += members[:held]
-        kept = set(valid)
-        return [i for i in range(len(items)) if i not in kept], sorted(valid)
+        valid = hold_out([str(label(item)) for item in items], valid_pct, options.current().seed)
+        held = set(valid)
+        return [i for i in range(len(items)) if i not in held], valid
 
     return split
 
@@ -57,8 +51,10 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None) -> Da
     nothing to train on, one class, no validation image, or a file that is no image.
     """
     if bs < 1:
-        raise DataError(f"A batch of {bs} images cannot be trained.", "Give --bs a number of 2 or more.")
+        raise UsageError(f"A batch of {bs} images cannot be trained.", "Give --bs a number of 2 or more.")
     if isinstance(source, pd.DataFrame) and "split" in source:
+        for text in source.attrs.get("notes", []):
+            options.note(text)
         if test is None and (source["split"] == "test").any():
             test = source[source["split"] == "test"].reset_index(drop=True)
         source = source[source["split"] != "test"].reset_index(drop=True)
@@ -103,7 +99,9 @@ def _limited(block: DataBlock, source: Any) -> Datasets:
         dsets = block.datasets(source)
     except (IndexError, ValueError, TypeError) as problem:
         if len((block.get_items or list)(source)) == 0:
-            raise DataError(f"{source}: no images were found.", "Give the folder that holds them with --path.") from None
+            raise DataError(
+                f"{source}: no images were found.", "Give the folder that holds them with --path."
+            ) from None
         raise problem
     if len(dsets.items) == 0:
         raise DataError(f"{source}: no images were found.", "Give the folder that holds them with --path.")

@@ -15,7 +15,8 @@ import torch
 from fastai.learner import Learner
 from torch import nn
 
-from fastcls import options, preprocessing, runs, summary, weights
+from fastcls import options, runs, summary, weights
+from fastcls.describe import describe_preprocessing
 from fastcls.predict import Predictor
 
 TOLERANCE = 1e-3  # of the probabilities of a few validation images, ONNX and preprocessing against the Learner
@@ -30,7 +31,7 @@ def save(learn: Learner, run: Path, build: Mapping[str, Any]) -> None:
     weights.save(learn.model, run / "model.safetensors")
     spec: dict[str, Any] | None
     try:
-        spec = preprocessing.describe(learn.dls)
+        spec = describe_preprocessing(learn.dls)
         reason = ""
     except ValueError as problem:
         spec, reason = None, str(problem)
@@ -89,6 +90,7 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 verbose=False,
             )
+            assert program is not None
             program.save(str(temporary), external_data=False)
 
     try:

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import itertools
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -60,8 +61,9 @@ def load(source: sources.RecipeSource) -> Recipe:
     sys.modules[spec.name] = module  # so that loader processes and dataclasses find it
     try:
         spec.loader.exec_module(module)
-    except ImportError as problem:
-        raise RecipeError(f"{source.path} imports what is not installed: {problem}.") from problem
+    except Exception as problem:  # whatever the author's code raises before any stage is called
+        line = next((f.lineno for f in traceback.extract_tb(problem.__traceback__) if f.filename == spec.origin), "?")
+        raise RecipeError(f"{source.path}, line {line}: {type(problem).__name__}: {problem}.") from problem
     return Recipe(source, module)
 
 

@@ -129,4 +129,6 @@ def find_rates(request: Request, file: Path, steps: int, screen: Screen) -> None
     screen.print(f"figure   {escape(file)}")
     if knob and "valley" in found.suggestions:
         given = request.command.removeprefix("fastcls lr-find ")
-        screen.print(f"next     fastcls recipe {escape(given)} {knob} {found.suggestions['valley']:.2g}", soft_wrap=True)
+        screen.print(
+            f"next     fastcls recipe {escape(given)} {knob} {found.suggestions['valley']:.2g}", soft_wrap=True
+        )

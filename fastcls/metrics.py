@@ -70,7 +70,8 @@ def _macro(
         ]
     )
     low, high = np.percentile(samples, [2.5, 97.5], axis=0)
-    return [(name, *map(float, row)) for name, row in zip(names, zip(values, low, high, strict=True), strict=True)]
+    bounds = zip(values, low.tolist(), high.tolist(), strict=True)
+    return [(name, *row) for name, row in zip(names, bounds, strict=True)]
 
 
 def _macro_of(matrix: np.ndarray) -> tuple[float, float, float]:

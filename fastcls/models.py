@@ -1,7 +1,7 @@
 """Networks become Learners: custom CNNs, and pretrained torchvision and timm classifiers with a new head.
 
-    learn = models.transfer_learner(dls, 'resnet50', metrics=accuracy)     # body, new head, parameter groups
-    learn = models.learner(dls, my_cnn, metrics=accuracy)                  # any nn.Module
+learn = models.transfer_learner(dls, 'resnet50', metrics=accuracy)     # body, new head, parameter groups
+learn = models.learner(dls, my_cnn, metrics=accuracy)                  # any nn.Module
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _pooled_learner(
 
 def _timm_features(name: str, pretrained: bool, n_in: int) -> tuple[nn.Module, int]:
     body = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=n_in)
-    return body, body.num_features
+    return body, int(body.num_features)
 
 
 def _torchvision_features(name: str, pretrained: bool, n_in: int) -> tuple[nn.Module, int]:
@@ -180,7 +180,7 @@ def _adapt_stem(body: nn.Module, n_in: int) -> None:
     stem.in_channels = n_in
 
 
-def timm_split(model: nn.Module) -> Any:
+def timm_split(model: nn.Sequential) -> Any:
     """Parameter groups of a timm body and its head: three for ResNets (stem to layer2, the rest, head), else two."""
     body, head = model[0], model[1:]
     if not (isinstance(body, TimmBody) and isinstance(body.model, timm.models.resnet.ResNet)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from fastai.layers import ConvLayer, NormType
 from torch import nn
@@ -16,7 +17,7 @@ def cnn(n_in: int, n_out: int, filters: Sequence[int] = (32, 64, 128), dropout: 
     """
     layers: list[nn.Module] = []
     widths = [n_in, *filters]
-    for index, (ni, nf) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (ni, nf) in enumerate(pairwise(widths)):
         if index:
             layers.append(nn.MaxPool2d(2))
         layers.append(ConvLayer(ni, nf, norm_type=NormType.Batch))

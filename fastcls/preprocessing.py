@@ -14,13 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
-
-if TYPE_CHECKING:
-    from fastai.data.all import DataLoaders
 
 NUMPY_PADDING = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
 
@@ -64,38 +61,3 @@ def _to_aspect(image: Image.Image, width: int, height: int, spec: Mapping[str, A
         return image
     pads = [(before[1], after[1]), (before[0], after[0])] + [(0, 0)] * (len(image.getbands()) > 1)
     return Image.fromarray(np.pad(np.asarray(image), pads, mode=NUMPY_PADDING[spec["pad_mode"]]))  # type: ignore[call-overload]
-
-
-def describe(dls: DataLoaders) -> dict[str, Any]:
-    """The specification of what these loaders do to a validation image; ValueError where it is more than that."""
-    from fastai.data.all import CategoryBlock, IntToFloatTensor, Normalize, ToTensor  # noqa: F401
-    from fastai.vision.augment import RandomResizedCrop, Resize
-
-    image = dls.valid_ds[0][0]
-    if not isinstance(image, Image.Image):
-        raise ValueError(f"the network takes {type(image).__name__}, not an image file")
-    spec: dict[str, Any] = {"mode": image.mode, "method": "", "resize": None, "size": None, "pad_mode": ""}
-    spec |= {"mean": None, "std": None}
-    for tfm in [*dls.valid.after_item.fs, *dls.valid.before_batch.fs, *dls.valid.after_batch.fs]:
-        if isinstance(tfm, Resize):
-            size = [tfm.size[1], tfm.size[0]]
-            spec |= {"method": str(tfm.method), "resize": size, "size": size, "pad_mode": str(tfm.pad_mode)}
-        elif isinstance(tfm, RandomResizedCrop):
-            tfm.before_call(image, 1)
-            resize = [tfm.final_size[1], tfm.final_size[0]]
-            spec |= {"method": "squish", "resize": resize, "size": [tfm.size[1], tfm.size[0]]}
-        elif isinstance(tfm, Normalize):
-            spec |= {"mean": tfm.mean.flatten().tolist(), "std": tfm.std.flatten().tolist()}
-        elif not (isinstance(tfm, (ToTensor, IntToFloatTensor)) or _only_in_training(tfm)):
-            raise ValueError(f"validation images go through {type(tfm).__name__}, which predict does not know")
-    return spec
-
-
-def _only_in_training(tfm: Any) -> bool:
-    from fastai.vision.augment import AffineCoordTfm, SpaceTfm
-
-    from fastcls.transforms import Affine
-
-    if isinstance(tfm, AffineCoordTfm):  # without a size of its own, fastai's resamples with the identity
-        return isinstance(tfm, Affine) or tfm.size is None
-    return tfm.split_idx == 0 or isinstance(tfm, SpaceTfm)

@@ -104,7 +104,7 @@ class _Run:
 
         dls = self.learn.dls
         vocab = [str(name) for name in dls.vocab]
-        rows = []
+        rows: list[tuple[str, str, str]] = []
         for split, dataset in (("train", dls.train_ds), ("valid", dls.valid_ds)):
             labels = [vocab[int(label)] for label in dataset.tls[-1]]
             rows += zip(item_paths(dataset.items), [split] * len(labels), labels, strict=True)

@@ -72,9 +72,7 @@ def find(name: str) -> RecipeSource:
     if name.endswith(".py") or "/" in name or "\\" in name:
         path = Path(name).expanduser()
         if not path.is_file():
-            raise RecipeError(
-                f"There is no recipe file {name}.", "Make one:  fastcls recipe digits-cnn --copy mine.py"
-            )
+            raise RecipeError(f"There is no recipe file {name}.", "Make one:  fastcls recipe digits-cnn --copy mine.py")
         return read(path)
     names = available()
     if name not in names:

@@ -73,7 +73,8 @@ class History(Callback):
     order = Recorder.order + 1
 
     def __init__(self, file: Path) -> None:
-        self.file, self.rows, self.step = file, [], 0
+        self.file, self.step = file, 0
+        self.rows: list[dict[str, Any]] = []
         self.header: list[str] = []
 
     def before_train(self) -> None:
@@ -151,10 +152,12 @@ class Guard(Callback):
     order = Recorder.order - 1
 
     def after_loss(self) -> None:
-        on_cpu = self.learn.loss.device.type == "cpu"
-        if self.training and (on_cpu or self.iter % GUARD_EVERY == 0) and not torch.isfinite(self.learn.loss).all():
+        loss = self.learn.loss.detach()
+        if not self.training or (loss.device.type != "cpu" and self.iter % GUARD_EVERY):
+            return
+        if not math.isfinite(value := loss.mean().item()):
             raise TrainingError(
-                f"The loss became {float(self.learn.loss):g} in epoch {self.epoch + 1}, batch {self.iter + 1}.",
+                f"The loss became {value:g} in epoch {self.epoch + 1}, batch {self.iter + 1}.",
                 "Try a learning rate ten times smaller, or --precision fp32; `fastcls lr-find` shows which rates work.",
             )
 

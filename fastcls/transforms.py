@@ -1,6 +1,6 @@
 """Resizing on the way in and random augmentation of whole batches, from fastai's transforms.
 
-    DataBlock(..., item_tfms=transforms.resize(224, min_scale=0.35), batch_tfms=transforms.augment(rotate=15))
+DataBlock(..., item_tfms=transforms.resize(224, min_scale=0.35), batch_tfms=transforms.augment(rotate=15))
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def augment(
 
     flip: left to right half the time. rotate: up to so many degrees. translate: up to that fraction of the
     side. zoom: up to that factor. warp: magnitude of perspective. jitter: brightness, contrast and colour by
-    up to that fraction (no colour where `gray`). erase: probability of a random rectangle of noise. `p` is the probability of each.
+    up to that fraction (no colour where `gray`). erase: probability of a random rectangle of noise.
+    `p` is the probability of each of the others.
     """
     geometric: list[RandTransform] = [Affine(mode="bilinear", pad_mode=pad_mode, align_corners=True)]
     if flip:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -39,7 +40,7 @@ def preprocessing_of(weights: Path) -> Stats | None:
     return (tuple(spec["mean"]), tuple(spec["std"])) if spec and spec.get("mean") else None
 
 
-def read(file: Path) -> dict[str, object]:
+def read(file: Path) -> dict[str, torch.Tensor]:
     """The tensors of a .safetensors file; OutputError where it is not one."""
     try:
         return load_file(file)
@@ -71,7 +72,7 @@ def load_body(model: nn.Sequential, file: Path) -> None:
     found = {}
     for name, value in wanted.items():
         for candidate in (name, name.removeprefix("0.")):
-            if candidate in tensors and tensors[candidate].shape == value.shape:  # type: ignore[attr-defined]
+            if candidate in tensors and tensors[candidate].shape == value.shape:
                 found[name] = tensors[candidate]
     missing = sorted(set(wanted) - set(found))
     if missing:

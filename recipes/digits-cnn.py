@@ -9,7 +9,9 @@ Source:  the embedded default; the peer is a support vector machine with an RBF 
          whose accuracy on the same kind of split is 0.991 ± 0.003
 """
 from fastai.vision.all import *
+
 from fastcls import data, datasets, models, networks, transforms
+
 
 def get_learner(
     path: str = '',                                   # folder of class folders; empty takes scikit-learn's digits

@@ -7,8 +7,12 @@ Needs:   --path, and 0.1 GB of weights to download or --weights; a GPU for speed
 Run:     fastcls recipe folder --path photos
 Source:  the template of a course project: augmentation, pretrained models, losses and optimisers to choose from
 """
+from typing import Literal
+
 from fastai.vision.all import *
+
 from fastcls import data, layouts, losses, models, transforms
+
 
 def get_learner(
     path: str,                                        # folder with the images

@@ -8,7 +8,10 @@ Run:     fastcls recipe pets-resnet50
 Source:  Howard and Gugger, Deep Learning for Coders, chapter 5 (pet breeds); ResNet: He et al. 2016.
          Compare --tune full with --tune head: fully fine-tuned against fixed features
 """
+from typing import Literal
+
 from fastai.vision.all import *
+
 from fastcls import data, datasets, models, transforms
 
 breed = using_attr(RegexLabeller(r'^(.+)_\d+\.jpe?g$'), 'name')

@@ -39,9 +39,7 @@ class Settings:
     )
 
 
-def run_options(
-    seed: int, limit: int | None, workers: int | None, device: str, precision: str, keep: str
-) -> Options:
+def run_options(seed: int, limit: int | None, workers: int | None, device: str, precision: str, keep: str) -> Options:
     """Options with every closed set of values checked; one KnobError names all that are wrong."""
     problems = []
     for name, value in (("device", device), ("precision", precision), ("keep", keep)):

@@ -1,0 +1,74 @@
+"""What the tests share: a data folder of their own, the command in-process, one small trained run."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fastcls.cli import app
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data"  # real photographs, beside the checkout on the project's own machines
+
+
+@dataclass
+class Outcome:
+    """What a command did: its exit code and everything it printed."""
+
+    code: int
+    output: str
+
+
+def command(*words: object) -> Outcome:
+    """Run `fastcls WORDS` in this process; an exception that would be a traceback fails the test."""
+    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="fastcls")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.output)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Downloads and made datasets go to a folder of the test session, never to the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTCLS_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture
+def fastcls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """The command, run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return command
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> Path:
+    """One small but whole run of digits-cnn, shared by every test that reads a run."""
+    run = tmp_path_factory.mktemp("runs") / "digits"
+    words = ["recipe", "digits-cnn", "--epochs", "3", "--limit", "60", "--filters", "16,32", "--out", run]
+    outcome = command(*words, "--seed", "3")
+    assert outcome.code == 0, outcome.output
+    (run / "terminal.txt").write_text(outcome.output)
+    return run
+
+
+def _unpacked(name: str, factory: pytest.TempPathFactory) -> Path:
+    archive = REAL / f"{name}.tar.xz"
+    if not archive.is_file():
+        pytest.skip(f"needs the real images of ../shared/data/{archive.name}")
+    folder = factory.mktemp(name)
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Oxford-IIIT Pet sample: 370 real photographs of 37 breeds."""
+    return _unpacked("oxford-iiit-pet-sample", tmp_path_factory)

@@ -1,0 +1,88 @@
+"""The shape of the house: a module imports only from floors below its own (docs/architecture.md draws it)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "fastcls"
+FLOORS = {
+    0: "errors knobs options sources request",
+    1: "runs screen check metrics preprocessing doctor download archives catalogue datasets cifar layouts label_table "
+    "walk splits",
+    2: "devices transforms data models networks losses weights summary describe",
+    3: "train interpret predictions",
+    4: "report predict export",
+    5: "loading lr_find dryrun replay runner",
+    6: "cli __main__",
+}
+FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+TORCHLESS = [name for floor in (0, 1) for name in FLOORS[floor].split()] + ["predict", "report", "cli"]
+HEAVY = {"torch", "torchvision", "fastai", "timm"}
+
+
+def modules() -> list[Path]:
+    return sorted(file for file in PACKAGE.rglob("*.py") if file.parent != PACKAGE / "recipes")
+
+
+def top(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(file: Path, at_import_only: bool = False) -> set[str]:
+    """Dotted names that a file imports; with `at_import_only`, not those inside functions or for types alone."""
+    names: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if at_import_only and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            if isinstance(child, ast.Import):
+                names.update(alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom) and child.module:
+                names.update(f"{child.module}.{alias.name}" for alias in child.names)
+            visit(child)
+
+    visit(ast.parse(file.read_text()))
+    return names
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {top(file) for file in modules()} - {"__init__"} == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_floors_below(file: Path) -> None:
+    if top(file) == "__init__":
+        return
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] == "fastcls" and len(parts) > 1 and parts[1] in FLOOR_OF and parts[1] != top(file):
+            own, other = FLOOR_OF[top(file)], FLOOR_OF[parts[1]]
+            assert other < own or (other == own and not _cyclic(parts[1], top(file))), f"{file.name} imports {name}"
+
+
+def _cyclic(start: str, target: str, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether module `start` comes to import `target`."""
+    if start == target:
+        return True
+    files = [file for file in modules() if top(file) == start]
+    names = {name.split(".")[1] for file in files for name in imports(file) if name.startswith("fastcls.")}
+    return any(_cyclic(name, target, seen | {start}) for name in names & set(FLOOR_OF) - seen - {start})
+
+
+@pytest.mark.parametrize("name", TORCHLESS)
+def test_the_light_modules_never_import_torch_when_they_are_imported(name: str) -> None:
+    for file in modules():
+        if top(file) == name:
+            heavy = {n.split(".")[0] for n in imports(file, at_import_only=True)} & HEAVY
+            assert not heavy, f"{file.name} imports {heavy}"
+
+
+def test_modules_hold_one_idea() -> None:
+    long = {file.name: n for file in modules() if (n := len(file.read_text().splitlines())) > 320}
+    assert not long
