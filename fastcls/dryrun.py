@@ -55,7 +55,7 @@ def _one_step(learn: Learner) -> tuple[dict[str, float], torch.Size]:
             if mode == "train":
                 loss.backward()
                 learn.model.zero_grad()
-            float(loss)
+            loss.item()  # waits for the device
             seconds[mode] = time.perf_counter() - started + loading
     return seconds, inputs[0].shape
 

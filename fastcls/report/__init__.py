@@ -1,0 +1,116 @@
+"""A run folder's report: one self-contained page and its figures, made from the run's files alone.
+
+write(run)                     -> run/report.html and run/figures/*.png for the validation split
+write(run, split="test")       the same for another evaluated split
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from fastcls import __version__, runs
+from fastcls.errors import OutputError, did_you_mean
+from fastcls.report import page, wording
+from fastcls.report.classes import WHOLE_MATRIX, outcome
+from fastcls.report.drawing import png, svg
+from fastcls.report.figures import learning_figures, matrix_figure, own_metrics
+from fastcls.report.runfiles import RunFiles, clean, read
+from fastcls.report.thumbnails import Thumbnails
+
+__all__ = ["write"]
+HERE = Path(__file__).parent
+
+
+def write(run: Path, split: str | None = None) -> Path:
+    """Write `report.html` and `figures/*.png` into a run folder and return the page's path."""
+    files = read(Path(run))
+    chosen = _choose(files, split)
+    html, pictures = _render(files, chosen)
+    try:
+        for name, data in pictures.items():
+            runs.atomic_write(files.folder / "figures" / f"{name}.png", data)
+        return runs.atomic_write(files.folder / "report.html", html)
+    except OSError as problem:
+        raise OutputError(f"The report cannot be written into {files.folder}: {problem.strerror}.") from problem
+
+
+def _choose(files: RunFiles, split: str | None) -> str:
+    known = files.splits()
+    if split is None:
+        return known[0] if known else "valid"
+    if known and split not in known:
+        message = f"The {split!r} split of {files.folder} was not evaluated{did_you_mean(split, known)}."
+        raise OutputError(message, f"Evaluated: {', '.join(known)}.")
+    return split
+
+
+def _render(files: RunFiles, split: str) -> tuple[str, dict[str, bytes]]:
+    classes = files.model.get("classes")
+    names = [clean(name) for name in classes] if isinstance(classes, list) else []
+    thumbnails = Thumbnails(files.get("data", "root"))
+    predictions = files.predictions
+    result = outcome(predictions[predictions["split"] == split], names, thumbnails)
+    count = len(names) or (result.classes if result else 0)
+    found = page.scores(files, split)
+    top = page.tiles(found, result, count)
+    accuracy = next((score for score in top if score.key == "accuracy"), None)
+    phases, verdict, epochs, kept = page.learning(files, count)
+    curves = learning_figures(files.history, own_metrics(files.metric_columns), phases, kept)
+    matrix = [matrix_figure(result.matrix, split)] if result else []
+    layers, layers_left = page.layers(files)
+    claim = clean(files.get("claim") or "")
+    script = (HERE / "script.js").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["soft"] = wording.soft
+    environment.globals.update(percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len)
+    html = environment.get_template("template.html.j2").render(
+        **{"run": files, "split": split, "splits": files.splits(), "name": files.folder.resolve().name},
+        **{
+            "recipe": clean(files.get("recipe") or "unnamed recipe"),
+            "title": clean(files.get("title") or ""),
+        },
+        **{"claim": claim, "status": clean(files.get("status") or "unknown"), "moods": page.STATUS},
+        started=wording.moment(files.get("started")),
+        device=clean(files.get("device", "name") or files.get("device", "type") or "unknown"),
+        images=files.get("data", "images"),
+        command=clean(files.get("command") or ""),
+        callouts=page.callouts(files, split, found, result),
+        **{"tiles": top, "accuracy": accuracy, "outcome": result, "count": count},
+        guess=page.guess_sentence(accuracy, result),
+        claimed=page.claim_sentence(claim, accuracy, bool(files.get("options", "limit"))),
+        all_scores={name: page.scores(files, name) for name in files.splits()},
+        **{
+            "phases": phases,
+            "verdict": verdict,
+            "epochs": epochs,
+            "kept": kept,
+            "long_table": page.LONG_TABLE,
+        },
+        objective=page.objective_sentence(files, kept),
+        metric_columns=files.metric_columns,
+        curves=[(figure, svg(figure)) for figure in curves],
+        matrices=[(figure, svg(figure)) for figure in matrix],
+        whole_matrix=WHOLE_MATRIX,
+        **{
+            "layers": layers,
+            "layers_left": layers_left,
+            "model": files.model,
+            "settings": page.settings(files),
+        },
+        lost_pictures=thumbnails.lost,
+        version=__version__,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+    )
+    return html, {figure.name: png(figure) for figure in [*curves, *matrix]}

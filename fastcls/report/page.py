@@ -1,0 +1,275 @@
+"""What the page says: the files of a run, turned into the words and numbers of each section."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from fastcls.report.classes import Outcome, wilson
+from fastcls.report.learning import Phase, Verdict, phases, verdict
+from fastcls.report.runfiles import RunFiles, clean, number
+from fastcls.report.wording import percent
+
+NAMES = {
+    **{"accuracy": "Accuracy", "top5": "Top-5 accuracy", "macro_f1": "Macro F1", "loss": "Loss"},
+    **{
+        "macro_precision": "Macro precision",
+        "macro_recall": "Macro recall",
+        "ece": "Calibration error (ECE)",
+    },
+}
+WHOLE_NUMBERS = ("loss",)  # metrics that are not shares of one
+STATUS = {"done": "good", "running": "open", "interrupted": "warn", "failed": "warn"}
+MOST_LAYERS = 1000
+LONG_TABLE = 12  # epochs beyond which their table starts collapsed
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of a split with its 95 % interval."""
+
+    key: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int | None
+
+    @property
+    def name(self) -> str:
+        return NAMES.get(self.key, self.key.replace("_", " ").capitalize())
+
+    @property
+    def share(self) -> bool:
+        return self.key not in WHOLE_NUMBERS and -1 <= self.value <= 1
+
+    @property
+    def text(self) -> str:
+        return percent(self.value) if self.share else f"{self.value:.3g}"
+
+    @property
+    def interval(self) -> str:
+        if self.low is None or self.high is None or self.low == self.high:
+            return ""  # a bootstrap without a single mistake has no width, which would claim certainty
+        if self.share:
+            return f"{percent(self.low, unit=False)} to {percent(self.high)}"
+        return f"{self.low:.3g} to {self.high:.3g}"
+
+
+@dataclass(frozen=True)
+class Layer:
+    name: str
+    type: str
+    shape: str
+    kernel: str
+    parameters: int
+    trainable: bool
+    share: float
+
+
+def scores(run: RunFiles, split: str) -> dict[str, Score]:
+    """Each metric of a split that has a value, in the order of NAMES, strangers last."""
+    found = {}
+    held = run.metrics.get(split, {})
+    for key in [
+        *(key for key in NAMES if key in held),
+        *(key for key in held if key not in NAMES and key != "n"),
+    ]:
+        entry = held[key] if isinstance(held[key], dict) else {"value": held[key]}
+        value = number(entry.get("value"))
+        if value is not None:
+            n = number(entry.get("n", held.get("n")))
+            size = None if n is None else int(n)
+            found[key] = Score(clean(key), value, number(entry.get("low")), number(entry.get("high")), size)
+    return found
+
+
+def tiles(found: dict[str, Score], outcome: Outcome | None, classes: int) -> list[Score]:
+    """The figures at the top; worked out from the predictions where metrics.json has none."""
+    if outcome and "accuracy" not in found:
+        low, high = wilson(outcome.n - outcome.mistakes, outcome.n)
+        found = {**found, "accuracy": Score("accuracy", outcome.accuracy, low, high, outcome.n)}
+    if outcome and "macro_f1" not in found:
+        found = {**found, "macro_f1": Score("macro_f1", outcome.macro_f1, None, None, outcome.n)}
+    if outcome and "loss" not in found and outcome.mean_loss is not None:
+        found = {**found, "loss": Score("loss", outcome.mean_loss, None, None, outcome.n)}
+    keys = ("accuracy", "top5", "macro_f1", "loss") if classes > 5 else ("accuracy", "macro_f1", "loss")
+    return [found[key] for key in keys if key in found]
+
+
+def guess_sentence(accuracy: Score | None, outcome: Outcome | None) -> str:
+    """The accuracy beside that of always naming the commonest class."""
+    if not outcome:
+        return ""
+    base = f"would be right for {percent(outcome.majority_share)}"
+    if accuracy is None:
+        return f"{base}."
+    ahead = (accuracy.value - outcome.majority_share) * 100
+    if accuracy.low is not None and accuracy.low > outcome.majority_share:
+        return f"{base}; the network is {ahead:.1f} points better, more than chance explains."
+    if ahead > 0:
+        luck = f"which {outcome.n} images cannot tell from luck"
+        return f"{base}; the network is {ahead:.1f} points better, {luck}."
+    return f"{base}; the network is no better than that."
+
+
+CLAIM = re.compile(
+    r"(?<!top-5 )(?<!top5 )\b(accuracy|error(?:[ _]rate)?)\W{0,4}(?:of |is |= ?)?(\d+(?:\.\d+)?)\s*%",
+    re.IGNORECASE,
+)
+
+
+def claim_sentence(claim: str, accuracy: Score | None, limited: bool) -> str:
+    """Whether the recipe's claim and this run agree, as far as its words can be read."""
+    if not claim or "not measured" in claim.lower():
+        return "The recipe makes no measured claim yet, so there is nothing to hold this run against."
+    match = CLAIM.search(claim)
+    if not match or accuracy is None:
+        return "Compare it with the figures above."
+    error = match[1].lower().startswith("error")
+    claimed = float(match[2]) / 100
+    value, low, high = accuracy.value, accuracy.low, accuracy.high
+    if error:
+        value, low, high = 1 - value, None if high is None else 1 - high, None if low is None else 1 - low
+    here = f"Here the {'error rate' if error else 'accuracy'} is {percent(value)}"
+    if low is None or high is None:
+        sentence = f"{here}; without an interval nobody can say whether they differ."
+    elif low <= claimed <= high:
+        sentence = f"{here} ({percent(low, unit=False)} to {percent(high)}), which agrees with it."
+    else:
+        verdict_word = "better" if (value < claimed) == error else "worse"
+        sentence = f"{here} ({percent(low, unit=False)} to {percent(high)}), which is {verdict_word}."
+    return sentence + (" This run saw only part of the data, so expect a difference." if limited else "")
+
+
+def callouts(run: RunFiles, split: str, found: dict[str, Score], outcome: Outcome | None) -> list[tuple[str, str]]:
+    """(mood, sentence) of everything the reader should know before believing a figure."""
+    items: list[tuple[str, str]] = []
+    status, reason = clean(run.get("status") or "unknown"), clean(run.get("reason") or "")
+    if status != "done":
+        what = {"running": "had not finished when this page was made", "failed": "failed"}
+        what |= {"interrupted": "was interrupted", "unknown": "does not say how it ended"}
+        because = f": {reason.rstrip('.')}" if reason else ""
+        state = what.get(status, f"has the status “{status}”")
+        items.append(("warn", f"This run {state}{because}. What follows is what it left behind."))
+    items += [("warn", f"{sentence}.") for sentence in run.missing]
+    known = run.splits()
+    if known and split not in known:
+        items.append(("warn", f"The {split} split has not been evaluated."))
+    accuracy = found.get("accuracy")
+    if accuracy and outcome and abs(accuracy.value - outcome.accuracy) > 1.5 / max(outcome.n, 1):
+        items.append(
+            ("warn", f"The files disagree: metrics.json has an accuracy of {percent(accuracy.value)}, "
+             f"the predictions give {percent(outcome.accuracy)}.")
+        )  # fmt: skip
+    if limit := run.get("options", "limit"):
+        items.append(
+            (
+                "warn",
+                f"Only {clean(limit)} images were used (--limit); figures from so few are not the recipe's.",
+            )
+        )
+    notes = run.get("notes")
+    items += [("note", clean(note)) for note in (notes if isinstance(notes, list) else []) if clean(note)]
+    if weights := clean(run.get("weights") or ""):
+        items.append(("note", weights))
+    return items
+
+
+def layers(run: RunFiles) -> tuple[list[Layer], int]:
+    """The rows of the summary table and how many of them are left off."""
+    summary = run.model.get("summary")
+    rows = [row for row in summary if isinstance(row, dict)] if isinstance(summary, list) else []
+    total = number(run.model.get("parameters")) or sum(number(row.get("parameters")) or 0 for row in rows)
+    found = []
+    for row in rows[:MOST_LAYERS]:
+        count = int(number(row.get("parameters")) or 0)
+        share = min(1.0, count / total) if total else 0.0
+        shape, kernel = _times(row.get("output_shape")), _times(row.get("kernel"))
+        stride = row.get("stride")
+        if kernel and isinstance(stride, list) and any(step != 1 for step in stride):
+            kernel += f", stride {clean(max(stride, key=str))}"
+        name, kind = clean(row.get("layer", "")), clean(row.get("type", ""))
+        found.append(Layer(name, kind, shape, kernel, count, bool(row.get("trainable")), share))
+    return found, max(0, len(rows) - MOST_LAYERS)
+
+
+def _times(sizes: Any) -> str:
+    if isinstance(sizes, list | tuple):
+        return " × ".join(clean(size) for size in sizes)
+    return "" if sizes is None else clean(sizes)
+
+
+def settings(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Tables of (name, value): knobs by stage, options, data, preprocessing, device, versions."""
+    knobs = run.get("knobs")
+    groups = [(f"{clean(stage)}()", values) for stage, values in (knobs if isinstance(knobs, dict) else {}).items()]
+    groups += [
+        ("Options", run.get("options")),
+        ("Further settings", run.get("extra")),
+        ("Data", run.get("data")),
+    ]
+    network = {key: run.model.get(key) for key in ("arch", "preprocessing") if run.model.get(key)}
+    groups += [("Network", network), ("Device", run.get("device")), ("Versions", run.get("versions"))]
+    return [(title, _flat(values)) for title, values in groups if isinstance(values, dict) and values]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found = []
+    for key, value in values.items():
+        name = prefix + clean(key)
+        if isinstance(value, dict) and value:
+            found += _flat(value, f"{name}.")
+        else:
+            shown = ", ".join(_plain(item) for item in value) if isinstance(value, list) else _plain(value)
+            found.append((name, shown))
+    return found
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else str(value)
+    return clean(value) if value != "" else "(empty)"
+
+
+def objective_sentence(run: RunFiles, kept: int | None) -> str:
+    """Why the loss at the top is not that of the curves, where the two differ."""
+    entry = run.metrics.get("valid", {}).get("loss")
+    measured = number(entry.get("value")) if isinstance(entry, dict) else None
+    if measured is None or run.history.empty or kept is None:
+        return ""
+    curve = number(run.history.loc[run.history["epoch"] == kept, "valid_loss"].mean())
+    if curve is None or abs(curve - measured) <= 0.05 * max(abs(curve), abs(measured)):
+        return ""
+    return (
+        f"The validation loss of epoch {kept} is {curve:.3g} here and {measured:.3g} at the top: the curves "
+        "show the loss that training minimises, which may include label smoothing or class weights; the figure "
+        "at the top is plain cross-entropy."
+    )
+
+
+def learning(run: RunFiles, classes: int) -> tuple[list[Phase], Verdict, list[dict[str, Any]], int | None]:
+    """Phases, verdict, a row an epoch for the table, and the epoch whose weights were kept."""
+    best = number(run.get("best_epoch"))
+    recorded = set() if run.history.empty else set(run.history["epoch"])
+    kept = int(best) if best in recorded and best is not None else None
+    columns = run.metric_columns
+    rows = [
+        {
+            "epoch": int(row["epoch"]),
+            "phase": row["phase"],
+            "kept": kept == int(row["epoch"]),
+            "cells": [number(row[name]) for name in ("train_loss", "valid_loss")],
+            "metrics": [number(row[name]) for name in columns],
+            "lr": number(row["lr"]),
+            "seconds": number(row["seconds"]),
+            "rate": number(row["images_per_second"]),
+        }
+        for row in run.history.to_dict("records")
+    ]
+    return phases(run.history) if rows else [], verdict(run.history, classes), rows, kept

@@ -1,0 +1,107 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const store = (value) => {
+    try {
+      if (value !== undefined) localStorage.setItem("fastcls-theme", value);
+      return localStorage.getItem("fastcls-theme");
+    } catch { return null; } // storage is closed to files in some browsers
+  };
+  root.classList.add("js");
+  const saved = store();
+  if (saved === "light" || saved === "dark") root.dataset.theme = saved;
+  const theme = () => root.dataset.theme || (dark.matches ? "dark" : "light");
+
+  const setUpTheme = () => {
+    const button = document.querySelector("#theme");
+    const show = () => {
+      const next = theme() === "dark" ? "light" : "dark";
+      button.setAttribute("aria-label", `Switch to the ${next} theme`);
+      button.querySelector("span").textContent = next === "dark" ? "Dark" : "Light";
+    };
+    button.addEventListener("click", () => {
+      root.dataset.theme = theme() === "dark" ? "light" : "dark";
+      store(root.dataset.theme);
+      show();
+    });
+    dark.addEventListener("change", show);
+    show();
+  };
+
+  const setUpCopy = (button) => {
+    button.addEventListener("click", async () => {
+      const source = document.getElementById(button.dataset.copy);
+      try {
+        await navigator.clipboard.writeText(source.textContent);
+      } catch {
+        const range = document.createRange();
+        range.selectNodeContents(source);
+        getSelection().removeAllRanges();
+        getSelection().addRange(range);
+        document.execCommand("copy");
+      }
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1600);
+    });
+  };
+
+  const setUpSort = (table) => {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = head.querySelector("button");
+      if (!button) return;
+      button.addEventListener("click", () => {
+        const falling = head.getAttribute("aria-sort") === "ascending";
+        const sign = falling ? -1 : 1;
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+        const numeric = head.dataset.type === "number";
+        const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+        const rows = [...table.tBodies[0].rows].map((row) => [key(row), row]);
+        rows.sort(([a], [b]) => {
+          if (a === "" || b === "") return (a === "") - (b === ""); // no value: last, both ways
+          return sign * (numeric ? a - b : a.localeCompare(b, undefined, { numeric: true }));
+        });
+        table.tBodies[0].append(...rows.map(([, row]) => row));
+      });
+    });
+  };
+
+  const setUpFilter = (input) => {
+    const rows = [...document.getElementById(input.dataset.filter).tBodies[0].rows];
+    const answer = document.getElementById(input.dataset.answer);
+    input.addEventListener("input", () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      for (const row of rows) {
+        const text = row.cells[0].textContent.toLowerCase();
+        row.hidden = !words.every((word) => text.includes(word));
+        shown += !row.hidden;
+      }
+      answer.textContent = words.length ? `${shown} of ${rows.length} classes` : "";
+    });
+  };
+
+  const setUpContents = () => {
+    const links = new Map([...document.querySelectorAll("nav a")].map((a) => [a.hash.slice(1), a]));
+    const seen = new Set();
+    const watch = new IntersectionObserver((entries) => {
+      for (const entry of entries) seen[entry.isIntersecting ? "add" : "delete"](entry.target.id);
+      const first = [...links.keys()].find((id) => seen.has(id));
+      for (const [id, link] of links) {
+        if (id === first) link.setAttribute("aria-current", "true");
+        else link.removeAttribute("aria-current");
+      }
+    }, { rootMargin: "-10% 0px -55% 0px" });
+    for (const id of links.keys()) watch.observe(document.getElementById(id));
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    setUpTheme();
+    document.querySelectorAll("[data-copy]").forEach(setUpCopy);
+    document.querySelectorAll("table.sortable").forEach(setUpSort);
+    document.querySelectorAll("[data-filter]").forEach(setUpFilter);
+    setUpContents();
+  });
+})();

@@ -1,0 +1,91 @@
+"""Pictures as small data URIs: upright, bounded in bytes, and never a reason to fail."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps, features
+
+SIDE = 208  # pixels of the longer side; pictures are shown at about half to three quarters of this
+TINY = 64  # below this side a picture is enlarged with its pixels kept square
+MOST_BYTES = 40_000  # a picture's share of the page
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture for the page, or the reason why there is none."""
+
+    src: str = ""
+    why: str = ""
+    pixelated: bool = False
+
+
+class Thumbnails:
+    """Tiles of the images below `root`, each file opened once."""
+
+    def __init__(self, root: str | Path | None) -> None:
+        self.root = Path(root) if root else None
+        self.lost = 0
+        self._tiles: dict[str, Tile] = {}
+
+    def tile(self, path: str) -> Tile:
+        if path not in self._tiles:
+            self._tiles[path] = _tile(self.root / path if self.root else Path(path))
+            self.lost += not self._tiles[path].src
+        return self._tiles[path]
+
+
+def _tile(path: Path) -> Tile:
+    try:
+        with warnings.catch_warnings():  # damaged EXIF, huge pictures, odd palettes: not this page's business
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                image.draft("RGB", (SIDE, SIDE))
+                upright = _eight_bit(ImageOps.exif_transpose(image))
+            return _encode(upright)
+    except FileNotFoundError:
+        return Tile(why="image not found")
+    except Exception:  # decoders raise what they like: SyntaxError, struct.error, DecompressionBombError …
+        return Tile(why="image not readable")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """RGB, with transparency over white and 16-bit greys brought down to eight."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = image.convert("F")
+        low, high = image.getextrema()
+        span = (float(high) - float(low)) or 1.0  # type: ignore[arg-type]
+        return image.point(lambda v: v * (255 / span) - float(low) * 255 / span).convert("L").convert("RGB")  # type: ignore[arg-type]
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _encode(image: Image.Image) -> Tile:
+    tiny = max(image.size) < TINY
+    if tiny:
+        factor = max(1, SIDE // max(image.size))
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    else:
+        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        image = image.resize((max(image.width, 8), max(image.height, 8))) if min(image.size) < 8 else image
+    if tiny:
+        return Tile(_uri(image, "PNG", optimize=True), pixelated=True)
+    kind = "WEBP" if features.check("webp") else "JPEG"
+    for quality in (82, 60, 30):
+        uri = _uri(image, kind, quality=quality)
+        if len(uri) <= MOST_BYTES:
+            break
+    return Tile(uri)
+
+
+def _uri(image: Image.Image, kind: str, **options: int | bool) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,121 @@
+"""The figures of a split, and the one pass that they all come from."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from fastai.learner import Learner
+from sklearn import metrics as sk
+
+from fastcls import metrics, recipe
+from fastcls.interpret import Interpretation
+from fastcls.train import quiet
+
+
+def random_split(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, classes, n)
+    logits = rng.normal(size=(n, classes))
+    logits[np.arange(n), targets] += 1.5
+    exponentials = np.exp(logits)
+    return exponentials / exponentials.sum(1, keepdims=True), targets
+
+
+@pytest.mark.parametrize("n, classes", [(400, 2), (500, 7), (50, 12)])
+def test_figures_are_scikit_learns(n: int, classes: int) -> None:
+    p, t = random_split(n, classes)
+    found = metrics.figures(p, t)
+    predictions = p.argmax(1)
+    present = sorted(set(t))
+    expected = {
+        "accuracy": sk.accuracy_score(t, predictions),
+        "loss": sk.log_loss(t, p, labels=range(classes)),
+        "macro_precision": sk.precision_score(t, predictions, labels=present, average="macro", zero_division=0),
+        "macro_recall": sk.recall_score(t, predictions, labels=present, average="macro", zero_division=0),
+        "macro_f1": sk.f1_score(t, predictions, labels=present, average="macro", zero_division=0),
+    }
+    if classes > 5:
+        expected["top5"] = sk.top_k_accuracy_score(t, p, k=5, labels=range(classes))
+    for name, value in expected.items():
+        assert found[name]["value"] == pytest.approx(value), name
+        assert found[name]["low"] <= found[name]["value"] <= found[name]["high"], name
+        assert found[name]["n"] == n
+    assert ("top5" in found) == (classes > 5)
+    np.testing.assert_array_equal(
+        metrics.confusion(t, predictions, classes), sk.confusion_matrix(t, predictions, labels=range(classes))
+    )
+    json.dumps(found)
+
+
+def test_the_interval_of_accuracy_holds_what_it_promises() -> None:
+    """Wilson's interval covers the true rate in about 95 % of samples, also near 1."""
+    rng = np.random.default_rng(1)
+    for rate in (0.5, 0.97):
+        held = 0
+        for _ in range(1000):
+            right = int((rng.random(120) < rate).sum())
+            interval = metrics._proportion(right, 120)
+            held += interval["low"] <= rate <= interval["high"]
+        assert 920 <= held <= 985
+
+
+def test_a_calibrated_network_has_a_small_calibration_error_and_a_boastful_one_a_large() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1, 20_000)
+    honest = np.stack([confidence, 1 - confidence], 1)
+    targets = (rng.random(20_000) > confidence).astype(int)
+    assert metrics.figures(honest, targets)["ece"]["value"] < 0.02
+    boastful = np.where(honest > 0.5, 0.999, 0.001)
+    assert metrics.figures(boastful, targets)["ece"]["value"] > 0.2
+
+
+def test_many_classes_cost_no_more_than_they_must() -> None:
+    targets = np.random.default_rng(0).integers(0, 1000, 50_000)
+    started = time.perf_counter()
+    matrix = metrics.confusion(targets, targets, 1000)
+    assert matrix.shape == (1000, 1000) and matrix.trace() == 50_000
+    assert time.perf_counter() - started < 5
+
+
+@pytest.fixture(scope="module")
+def learn() -> Learner:
+    from fastcls import devices, options
+
+    with options.using(options.Options(limit=40)):
+        devices.seed_everything(0)
+        learn = recipe("digits-cnn").get_learner(filters=(16, 32))
+        with quiet(learn):
+            learn.fit_one_cycle(2, 1e-2)
+    return learn
+
+
+def test_one_pass_answers_everything(learn: Learner, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    matplotlib.use("agg")
+    with quiet(learn):
+        interpretation = Interpretation.from_learner(learn)
+    preds, targs = learn.get_preds()
+    torch.testing.assert_close(interpretation.preds, preds)
+    expected = torch.nn.functional.nll_loss(preds.clamp_min(1e-12).log(), targs.long(), reduction="none")
+    torch.testing.assert_close(interpretation.losses.as_subclass(torch.Tensor), expected.as_subclass(torch.Tensor))
+
+    def ran_again(*args: object) -> None:
+        raise AssertionError("the network was run again")
+
+    monkeypatch.setattr(learn.model, "forward", ran_again)
+    matrix = interpretation.confusion_matrix()
+    assert matrix.sum() == len(preds)
+    confused = interpretation.most_confused()
+    assert sum(count for *_, count in confused) == matrix.sum() - matrix.trace()
+    assert [count for *_, count in confused] == sorted((count for *_, count in confused), reverse=True)
+    losses, order = interpretation.top_losses(3)
+    assert losses[0] == interpretation.losses.max() and len(order) == 3
+    interpretation.plot_top_losses(4)
+    interpretation.plot_confusion_matrix()
+    interpretation.print_classification_report()
+    assert "macro avg" in capsys.readouterr().out
+    matplotlib.pyplot.close("all")

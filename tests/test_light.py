@@ -1,0 +1,79 @@
+"""The verbs that answer at once: help, lists, a recipe's source. None of them imports torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Outcome
+
+from fastcls import sources
+
+Fastcls = Callable[..., Outcome]
+HEAVY = {"torch", "fastai", "torchvision", "timm", "pandas", "matplotlib", "numpy", "rich"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["recipes"],
+        ["recipe", "--help"],
+        ["recipe", "pets-resnet50", "--help"],
+        ["recipe", "digits-cnn", "--show"],
+        ["recipe", "pets-resnet50", "--lrr", "1"],
+        ["recipe", "pets-resnet5"],
+        ["runs"],
+        ["lr-find", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_light_verbs_never_import_torch_or_pandas(words: list[str], tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom fastcls.cli import app\n"
+        f"try: app({words!r}, prog_name='fastcls')\nexcept SystemExit: pass\n"
+        f"heavy = {HEAVY} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_recipes_lists_every_recipe_with_its_claim(fastcls: Fastcls) -> None:
+    output = fastcls("recipes").output
+    assert [name for name in sources.available() if name not in output] == []
+    assert {"digits-cnn", "folder", "pets-resnet50"} <= set(sources.available())
+    for column in ("recipe", "dataset", "network", "claim", "needs"):
+        assert column in output.splitlines()[0]
+
+
+def test_help_groups_the_knobs_by_stage_with_the_claim_on_top(fastcls: Fastcls) -> None:
+    output = fastcls("recipe", "pets-resnet50", "--help").output
+    order = ["claim", "Knobs of get_learner", "--arch", "Knobs of fit", "--tune", "full, head", "Options of every run"]
+    positions = [output.index(part) for part in order]
+    assert positions == sorted(positions)
+    assert "torchvision or timm name" in output and "[default: 0.002]" in output
+
+
+@pytest.mark.parametrize("name", sources.available())
+def test_a_recipe_opens_with_its_claim_and_explains_every_knob(name: str) -> None:
+    source = sources.find(name)
+    assert set(source.fields) == set(sources.FIELDS), "a docstring states claim, data, network, needs, run, source"
+    assert source.fields["Run"].startswith(f"fastcls recipe {name}")
+    assert [knob.name for knob in source.knobs if not knob.help] == []
+    assert len(source.source.splitlines()) <= 60, "a recipe fits on one screen"
+    assert "fastcls" in source.source and "runs" not in source.source, "a recipe does not know of the machinery"
+
+
+def test_the_public_names_are_these() -> None:
+    import fastcls
+
+    assert fastcls.__all__ == ["recipe"]
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = fastcls.nothing

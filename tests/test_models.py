@@ -1,0 +1,155 @@
+"""Architectures, parameter groups, what is trained in each phase, and where weights come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from fastai.callback.core import Callback
+from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, get_image_files, parent_label
+from fastai.vision.core import PILImageBW
+from PIL import Image
+
+from fastcls import data, losses, models, options, transforms
+from fastcls.errors import UsageError
+from fastcls.train import quiet
+
+FAMILIES = ["resnet18", "vgg11", "mobilenet_v3_small", "vit_b_32", "timm/convnext_atto", "timm/swin_s3_tiny_224"]
+SLOW = ["alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5"]
+SLOW += ["regnet_y_400mf", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vgg11_bn", "maxvit_t"]
+SLOW += ["timm/vit_tiny_patch16_224", "timm/efficientnet_b0", "timm/resnet26d", "timm/mambaout_femto"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for index, name in enumerate(("cat", "dog", "owl")):
+        for i in range(6):
+            file = folder / name / f"{i}.png"
+            file.parent.mkdir(exist_ok=True)
+            Image.effect_noise((40, 40), 30 + 20 * index).convert("RGB").save(file)
+    return folder
+
+
+def loaders(photos: Path, size: int = 32, gray: bool = False):
+    block = DataBlock(
+        blocks=(ImageBlock(PILImageBW) if gray else ImageBlock, CategoryBlock),
+        get_items=get_image_files,
+        get_y=parent_label,
+        splitter=data.stratified(parent_label, 0.34),
+        item_tfms=transforms.resize(size),
+        batch_tfms=transforms.augment(gray=gray),
+    )
+    return data.loaders(block, photos, bs=4)
+
+
+@pytest.mark.parametrize("arch", FAMILIES + [pytest.param(name, marks=pytest.mark.slow) for name in SLOW])
+@pytest.mark.parametrize("gray", [False, True], ids=["rgb", "gray"])
+def test_any_torchvision_or_timm_classifier_gets_a_head_and_groups(photos: Path, arch: str, gray: bool) -> None:
+    size = 299 if arch == "inception_v3" else 224
+    learn = models.transfer_learner(loaders(photos, gray=gray), arch, weights="none")
+    learn.create_opt()
+    groups = learn.opt.param_lists
+    assert len(groups) >= 2
+    members = [id(p) for group in groups for p in group]
+    assert len(members) == len(set(members)) == len(list(learn.model.parameters()))
+    assert learn.model(torch.randn(2, 1 if gray else 3, size, size)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "timm/resnet18"])
+def test_resnets_have_three_groups_and_each_phase_trains_what_it_says(photos: Path, arch: str) -> None:
+    learn = models.transfer_learner(loaders(photos), arch, weights="none")
+    learn.create_opt()
+    names = {id(p): name for name, p in learn.model.named_parameters()}
+    stem, late, head = [[names[id(p)] for p in group] for group in learn.opt.param_lists]
+    timm = arch.startswith("timm")
+    assert all(("layer3" in n or "layer4" in n) if timm else n.startswith(("0.6.", "0.7.")) for n in late)
+    assert not any("layer3" in n or "layer4" in n for n in stem) and all(n.startswith("1.") for n in head)
+
+    trained: list[set[str]] = []
+    rates: list[list[float]] = []
+
+    class Spy(Callback):
+        def before_step(self) -> None:
+            found = {n for n, p in self.learn.model.named_parameters() if p.grad is not None}
+            if not trained or trained[-1] != found:
+                trained.append(found)
+
+    class Rates(Callback):
+        def before_step(self) -> None:
+            rates.append([group["lr"] for group in self.learn.opt.hypers])
+
+    with quiet(learn), learn.added_cbs([Spy(), Rates()]):
+        learn.fine_tune(1, 1e-3, freeze_epochs=1)
+    norms = {n for n in names.values() if "bn" in n or ".1.weight" in n}
+    frozen_phase, whole_phase = trained
+    assert whole_phase == set(names.values())
+    assert set(head) <= frozen_phase
+    modules = dict(learn.model.named_modules())
+    body = frozen_phase - set(head)  # fastai goes on training the norm layers of a frozen body
+    assert all(isinstance(modules[n.rpartition(".")[0]], torch.nn.BatchNorm2d) for n in body), norms
+    whole_rates = rates[-1]
+    assert whole_rates[0] < whole_rates[1] < whole_rates[2]
+
+
+def test_weights_of_a_run_fill_the_body_and_leave_the_head_new(photos: Path, tmp_path: Path) -> None:
+    from fastcls import weights
+
+    first = models.transfer_learner(loaders(photos), "resnet18", weights="none")
+    weights.save(first.model, tmp_path / "model.safetensors")
+    with options.using(options.Options()) as notes:
+        second = models.transfer_learner(
+            loaders(photos, gray=False), "resnet18", weights=str(tmp_path / "model.safetensors")
+        )
+    a, b = first.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(a[n], b[n].cpu()) for n in a if n.startswith("0."))
+    assert not torch.equal(a["1.4.weight"], b["1.4.weight"].cpu())
+    assert not next(second.model[0].parameters()).requires_grad and "head is new" in notes[0]
+
+
+def test_a_gray_image_takes_the_mean_of_the_colours_statistics(photos: Path) -> None:
+    learn = models.transfer_learner(loaders(photos, gray=True), "resnet18", weights="none")
+    batch, _ = learn.dls.one_batch()
+    assert batch.shape[1] == 1 and abs(float(batch.mean())) < 2
+
+
+@pytest.mark.parametrize(
+    "name, near", [("resnet5O", "resnet50"), ("vit_b16", "vit_b_16"), ("qqqq", "neither torchvision nor timm")]
+)
+def test_an_unknown_architecture_is_refused(name: str, near: str) -> None:
+    with pytest.raises(UsageError, match=near):
+        models.find_arch(name)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "label-smoothing", "focal"])
+@pytest.mark.parametrize("opt", ["adam", "adamw", "sgd", "radam", "ranger"])
+def test_every_loss_and_optimiser_makes_a_step(photos: Path, loss: str, opt: str) -> None:
+    dls = loaders(photos)
+    function = losses.loss(loss, dls, class_weights=True)
+    learn = models.learner(
+        dls, torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 3)), loss_func=function,
+        opt_func=losses.optimizer(opt), stats=models.imagenet_stats,
+    )  # fmt: skip
+    before = learn.model[1].weight.detach().clone()
+    with quiet(learn):
+        learn.fit(1, 1e-3)
+    assert torch.isfinite(learn.model[1].weight).all() and not torch.equal(before, learn.model[1].weight)
+
+
+def test_class_weights_are_the_inverse_of_the_shares(photos: Path, tmp_path: Path) -> None:
+    for name, n in (("many", 16), ("few", 4)):
+        for i in range(n):
+            file = tmp_path / name / f"{i}.png"
+            file.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (32, 32), (i, 0, 0)).save(file)
+    weight = losses.loss("cross-entropy", loaders(tmp_path), class_weights=True).func.weight
+    few, many = weight.tolist()  # classes in order: 'few', 'many'
+    assert few / many == pytest.approx(4, rel=0.35) and few + many == pytest.approx(2)
+
+
+def test_unknown_names_of_losses_and_optimisers_are_refused(photos: Path) -> None:
+    with pytest.raises(UsageError, match="cross-entropy"):
+        losses.loss("hinge", loaders(photos))
+    with pytest.raises(UsageError, match="adamw"):
+        losses.optimizer("lion")

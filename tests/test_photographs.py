@@ -1,0 +1,65 @@
+"""The recipes on real photographs, where they are: Oxford-IIIT Pet both ways, and a folder of one's own."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Outcome
+
+Fastcls = Callable[..., Outcome]
+SMALL = ["--arch", "resnet18", "--weights", "none", "--size", "64", "--bs", "16", "--limit", "3", "--epochs", "1"]
+
+
+@pytest.mark.parametrize("tune", ["full", "head"])
+def test_pets_train_both_ways(fastcls: Fastcls, pets: Path, tune: str) -> None:
+    outcome = fastcls("recipe", "pets-resnet50", "--path", pets, *SMALL, "--tune", tune, "--out", "run")
+    assert outcome.code == 0, outcome.output
+    phases = [row["phase"] for row in csv.DictReader(Path("run/history.csv").open())]
+    assert phases == (["head only", "whole network"] if tune == "full" else ["head only"])
+    model = json.loads(Path("run/model.json").read_text())
+    assert len(model["classes"]) == 37 and "Abyssinian" in model["classes"] and "yorkshire_terrier" in model["classes"]
+    assert (model["trainable"] < model["parameters"] / 10) == (tune == "head")
+    record = json.loads(Path("run/run.json").read_text())
+    assert record["data"]["images"] == {"train": 111, "valid": 74}
+    assert record["onnx_difference"] < 1e-3
+    answer = fastcls("predict", "run", pets / "oxford-iiit-pet" / "images", "-o", "all.csv")
+    assert answer.code == 0 and len(Path("all.csv").read_text().splitlines()) == 371
+
+
+def test_a_run_starts_from_the_weights_of_another(fastcls: Fastcls, pets: Path) -> None:
+    first = fastcls("recipe", "pets-resnet50", "--path", pets, *SMALL, "--tune", "head", "--out", "first")
+    assert first.code == 0, first.output
+    words = [*SMALL[:2], "--weights", "first", *SMALL[4:], "--tune", "head", "--out", "second"]
+    second = fastcls("recipe", "pets-resnet50", "--path", pets, *words)
+    assert second.code == 0 and "the head is new" in second.output
+
+
+@pytest.mark.parametrize("layout", ["class folders", "split folders", "names", "table"])
+def test_ones_own_photographs_in_any_layout(fastcls: Fastcls, pets: Path, layout: str) -> None:
+    images = sorted((pets / "oxford-iiit-pet" / "images").glob("*.jpg"))
+    breeds = {"Abyssinian", "beagle", "pug"}
+    chosen = [(file, file.stem.rpartition("_")[0]) for file in images if file.stem.rpartition("_")[0] in breeds]
+    words: list[object] = ["--path", "photos"]
+    for index, (file, breed) in enumerate(chosen):
+        folder = {"class folders": breed, "split folders": f"{('train', 'val')[index % 5 == 0]}/{breed}"}.get(
+            layout, ""
+        )
+        target = Path("photos", folder, file.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(file)
+    if layout == "names":
+        words += ["--label-regex", r"^(.+)_\d+\.jpg$"]
+    if layout == "table":
+        Path("labels.csv").write_text("image,breed\n" + "".join(f"{file.name},{breed}\n" for file, breed in chosen))
+        words += ["--labels", "labels.csv"]
+    outcome = fastcls("recipe", "folder", *words, *SMALL, "--jitter", "0.3", "--erase", "0.3", "--translate", "0.1",
+                      "--loss", "focal", "--opt", "ranger", "--class-weights", "--no-flip", "--out", "run")  # fmt: skip
+    assert outcome.code == 0, outcome.output
+    model = json.loads(Path("run/model.json").read_text())
+    assert model["classes"] == sorted(breeds, key=lambda name: name)
+    page = Path("run/report.html").read_text()
+    assert "Abyssinian" in page and "data:image" in page

@@ -1,0 +1,428 @@
+"""The report of a run, made from fabricated run folders and opened in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastcls.errors import OutputError
+from fastcls.report import learning, page, thumbnails, write
+from fastcls.report.figures import shorten
+from fastcls.report.runfiles import clean, read
+
+HOSTILE = [
+    "</script><script>window.owned=1</script>",
+    '"><img src=x onerror="window.owned=1">',
+    "$x_1^2$ & <b>bold</b>",
+    "{{ 7*7 }} {% raw %}",
+    "קִיפּוֹד כתום",
+    "樹獺",
+    "w" * 200,
+    "a\nb\tc \u202e rtl",
+    "NA",
+    "_hidden 'quotes' `ticks`",
+]
+SECTIONS = ["headline", "learning", "confusions", "classes", "losses", "network", "settings"]
+
+
+def make_run(
+    folder: Path,
+    classes: list[str],
+    *,
+    images: int = 60,
+    epochs: int = 6,
+    side: int = 8,
+    pictures: bool = True,
+    splits: tuple[str, ...] = ("valid",),
+    seed: int = 0,
+    **info: Any,
+) -> Path:
+    """A run folder such as a finished recipe leaves, about 80 % right."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    root = folder.parent / f"{folder.name}-images"
+    root.mkdir()
+    many, k = len(classes) > 100, len(classes)
+    columns = [f"{a}{i}" for i in range(1, 6) for a in ("top", "p")] if many else [f"p:{name}" for name in classes]
+    rows: list[list[Any]] = []
+    metrics = {}
+    for split in splits:
+        right, losses = 0, []
+        for i in range(images):
+            label = i % k
+            p = rng.dirichlet(np.full(k, 0.05))
+            p[label if rng.random() < 0.8 else (label + 1) % k] += 4
+            p /= p.sum()
+            best, loss = int(p.argmax()), -math.log(max(p[label], 1e-9))
+            order = np.argsort(-p)[:5]
+            figures = [cell for j in order for cell in (classes[j], p[j])] if many else list(p)
+            path = f"{split}_{i}.png"
+            if pictures:
+                Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(root / path)
+            rows.append([split, path, classes[label], classes[best], p[best], loss, *figures])
+            right += best == label
+            losses.append(loss)
+        share = {"value": right / images, "low": max(0.0, right / images - 0.1), "high": 0.9, "n": images}
+        mean = {"value": float(np.mean(losses)), "low": None, "high": None, "n": images}
+        metrics[split] = {
+            "n": images,
+            "accuracy": share,
+            "top5": share,
+            "macro_f1": share,
+            "loss": mean,
+            "ece": mean,
+        }
+    with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["split", "path", "label", "prediction", "confidence", "loss", *columns], *rows])
+    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        names = "phase epoch step lr train_loss valid_loss accuracy error_rate seconds images_per_second"
+        writer.writerow(names.split())
+        for e in range(1, epochs + 1):
+            phase, ends = ("head only" if e == 1 else "whole network"), [1 - 0.5 / e, 0.5 / e, 3.2, ""]
+            writer.writerow([phase, e, e * 9, 1e-3 / e, 2 / e, 1.5 / e + 0.2, *ends])
+    layer = {"type": "Conv2d", "output_shape": [1, 64, 56, 56], "kernel": [3, 3], "parameters": 36864}
+    summary = [{"layer": f"0.{i}.conv", **layer, "trainable": i > 3} for i in range(9)]
+    summary.append({"layer": "act", "type": "ReLU", "output_shape": [1, 64], "kernel": None, "parameters": 0})
+    model = {"format": 1, "arch": "resnet18", "classes": classes, "parameters": 331776, "trainable": 184320}
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    (folder / "model.json").write_text(json.dumps({**model, "preprocessing": None, "summary": summary}))
+    record: dict[str, Any] = {
+        **{
+            "format": 1,
+            "recipe": "toy",
+            "title": "A toy",
+            "claim": "accuracy 82 % (n = 5), 1 min",
+            "status": "done",
+        },
+        **{
+            "command": "fastcls recipe toy --epochs 6",
+            "knobs": {"get_learner": {"path": ""}, "fit": {"lr": 2e-3}},
+        },
+        **{"options": {"seed": 42, "limit": None}, "extra": {}, "seed": 42, "versions": {"python": "3.11"}},
+        **{
+            "device": {"type": "cpu", "name": "A processor", "threads": 2},
+            "reason": "",
+            "wall_seconds": 331.2,
+        },
+        **{
+            "data": {
+                "root": str(root),
+                "fingerprint": "3f9a",
+                "images": {"train": 240, "valid": 60},
+                "classes": k,
+            }
+        },
+        **{
+            "started": "2026-11-20T21:00:00+00:00",
+            "best_epoch": 4,
+            "weights": "Those of epoch 4.",
+            "notes": ["Beware."],
+        },
+    }
+    (folder / "run.json").write_text(json.dumps({**record, **info}), encoding="utf-8")
+    return folder
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: its elements with their attributes and texts, well nested."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "input", "wbr"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self.open[-1] if self.open else "", data))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        words = "".join(data for tag, data in self.texts if tag not in ("script", "style"))
+        return re.sub(r"[ \n]+", " ", words)
+
+
+def report(run: Path, split: str | None = None) -> Page:
+    made = write(run, split)
+    assert made == run / "report.html"
+    assert not list(run.glob("**/.*")), "a temporary file stayed behind"
+    assert made.stat().st_size < 10_000_000
+    return Page(made.read_text(encoding="utf-8"))
+
+
+def check_closed(made: Page) -> None:
+    """Nothing is asked of the network, and the policy would forbid it."""
+    policy = next(str(m["content"]) for m in made.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:;") and "script-src 'sha256-" in policy
+    assert len(made.all("script")) == 1
+    for tag, attributes in made.elements:
+        assert tag not in ("iframe", "object", "embed", "base", "form")
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "xlink:href"):
+            assert str(attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("ten") / "run", [str(i) for i in range(10)], splits=("valid", "test"))
+
+
+def test_sections_and_figures(ten: Path) -> None:
+    made = report(ten)
+    check_closed(made)
+    assert [section["id"] for section in made.all("section")] == SECTIONS
+    figures = {file.stem for file in (ten / "figures").iterdir()}
+    assert figures == {"loss", "metric-accuracy", "learning-rate", "confusion-matrix"}
+    for file in (ten / "figures").iterdir():
+        with Image.open(file) as image:
+            assert image.width > 800 and image.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+    text = made.text
+    for words in (
+        "Top-5 accuracy",
+        "95\u202f% interval",
+        "n = 60 images",
+        "5\u202fmin 31\u202fs",
+        "A processor",
+        "Beware.",
+    ):
+        assert words in text
+    assert "fastcls recipe toy --epochs 6" in text and "which agrees with it" in text
+    assert "Always answering “0”, the commonest class, would be right for 10.0\u202f%" in text
+    ids = [attributes["id"] for _, attributes in made.elements if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    assert len(made.all("svg")) == 4 and all(svg["role"] == "img" and svg["aria-label"] for svg in made.all("svg"))
+    assert all("pixelated" in str(image.get("class")) for image in made.all("img"))
+    assert "#a1b2" not in (ten / "report.html").read_text(encoding="utf-8"), "a stand-in colour was not replaced"
+
+
+def test_split(ten: Path) -> None:
+    assert "toy · test split (also evaluated: valid)" in report(ten, "test").text
+    with pytest.raises(OutputError, match="did you mean 'test'"):
+        write(ten, "tset")
+
+
+def test_same_files_same_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ["cat", "dog"], images=4, epochs=1)
+    first = write(run).read_bytes()
+    assert write(run).read_bytes() == first
+
+
+def test_37_classes_are_drawn_whole(tmp_path: Path) -> None:
+    names = [f"breed_of_dog_{i:02}" for i in range(37)]
+    made = report(make_run(tmp_path / "run", names, images=74, epochs=20, side=120))
+    assert "Confusion matrix, valid split, 37 classes" in made.text
+    assert {"open": None} not in made.all("details"), "a table of 20 epochs starts collapsed"
+
+
+def test_150_classes_show_the_most_confused(tmp_path: Path) -> None:
+    names = [f"class {i:03}" for i in range(150)]
+    made = report(make_run(tmp_path / "run", names, images=400, pictures=False))
+    check_closed(made)
+    assert "The 20 classes confused most, valid split" in made.text
+    assert len([row for row in made.all("td") if "data-value" in row]) == 150 * 5
+
+
+def test_hostile_names_are_inert(tmp_path: Path) -> None:
+    info: dict[str, Any] = {
+        "title": HOSTILE[0],
+        "claim": HOSTILE[1],
+        "command": HOSTILE[2],
+        "notes": HOSTILE,
+        "recipe": HOSTILE[3],
+    }
+    made = report(make_run(tmp_path / "run", HOSTILE, **info, reason=HOSTILE[1], status=HOSTILE[0]))
+    check_closed(made)
+    for name in HOSTILE:
+        assert clean(name) in made.text
+    assert not made.all("b") or all(set(b) == {"style"} for b in made.all("b"))
+
+
+def test_images_may_be_gone(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ["cat", "dog"], pictures=False)
+    made = report(run)
+    assert not made.all("img")
+    assert "image not found" in made.text and "no longer where the run found them" in made.text
+
+
+def test_failed_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ["cat", "dog"], status="failed", reason="the loss became NaN", best_epoch=None)
+    names = ("metrics.json", "predictions.csv", "model.json", "history.csv")
+    for name in names:
+        (run / name).unlink()
+    made = report(run)
+    check_closed(made)
+    assert [section["id"] for section in made.all("section")] == SECTIONS
+    assert all(f"{name} is missing" in made.text for name in names)
+    assert "This run failed: the loss became NaN. What follows is what it left behind." in made.text
+    assert "No figure was measured" in made.text
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "model.json", "history.csv"])
+@pytest.mark.parametrize(
+    "content", ["", "[1, 2", "a,b\n1,2\n", "[]", '{"valid": {"accuracy": "x"}, "summary": 3}', "\x00"]
+)
+def test_damaged_files_are_named(tmp_path: Path, name: str, content: str) -> None:
+    run = make_run(tmp_path / "run", ["cat", "dog"], images=4, pictures=False)
+    (run / name).write_text(content)
+    files = read(run)
+    assert any(sentence.startswith(name) for sentence in files.missing) or name in (
+        "metrics.json",
+        "model.json",
+    )
+    page.callouts(files, "valid", page.scores(files, "valid"), None)
+    page.layers(files), page.settings(files), page.learning(files, 2)
+
+
+def test_unreadable_run(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no run folder"):
+        write(tmp_path / "nothing")
+    with pytest.raises(OutputError, match=r"run\.json is missing"):
+        write(tmp_path)
+    (tmp_path / "run.json").write_text("[")
+    with pytest.raises(OutputError, match="cannot be read"):
+        write(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "answer"),
+    [
+        ([1.0, 0.5], [1.0, 0.6], "Too few epochs to tell"),
+        ([1.0, 0.5, 0.3, 0.1], [1.0, 0.6, 0.7, 0.9], "Over-fitting after epoch 2"),
+        ([1.0, 0.5, 0.9, 1.1], [1.0, 0.6, 0.9, 1.2], "Unsteady"),
+        ([2.3, 2.28, 2.27], [2.3, 2.29, 2.28], "Under-fitting"),
+        ([1.0, 0.8, 0.6], [1.0, 0.8, 0.6], "No over-fitting seen"),
+        ([1.0, 0.4, 0.2, 0.1], [1.0, 0.6, 0.5, 0.505], "No harmful over-fitting seen"),
+        ([1.0, math.inf, math.nan], [1.0, 0.6, 0.5], "Diverged"),
+        ([1.0, math.nan, math.nan], [1.0, 0.6, 0.5], "Too few epochs to tell"),
+    ],
+)
+def test_verdict(train: list[float], valid: list[float], answer: str) -> None:
+    import pandas as pd
+
+    history = pd.DataFrame({"epoch": np.arange(1.0, len(train) + 1), "train_loss": train, "valid_loss": valid})
+    assert learning.verdict(history, 10).answer == answer
+
+
+def test_claims() -> None:
+    accuracy = page.Score("accuracy", 0.94, 0.92, 0.96, 300)
+    assert "agrees" in page.claim_sentence("error rate 5.5 % ± 0.2 (n = 5 seeds), 4 min", accuracy, False)
+    assert "worse" in page.claim_sentence("accuracy 99.1 %", accuracy, False)
+    assert "better" in page.claim_sentence("error rate 20 %", accuracy, True)
+    assert "part of the data" in page.claim_sentence("error rate 20 %", accuracy, True)
+    assert "Compare" in page.claim_sentence("top-5 accuracy 99 %", accuracy, False)
+    assert "no measured claim" in page.claim_sentence("not measured yet", accuracy, False)
+
+
+def test_shorten_keeps_both_ends() -> None:
+    assert shorten("american_pit_bull_terrier") == "american_pit_b…terrier"
+    assert len(shorten("w" * 200)) <= 22
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16", "F"])
+def test_thumbnails_of_every_mode(tmp_path: Path, mode: str) -> None:
+    file = tmp_path / ("image.tiff" if mode in ("CMYK", "I;16", "F") else "image.png")
+    Image.new("L", (90, 70), 120).convert(mode.replace("I;16", "I")).convert(mode).save(file)
+    assert thumbnails.Thumbnails(tmp_path).tile(file.name).src.startswith("data:image/")
+
+
+def test_thumbnails_are_bounded_and_upright(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (900, 600, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise).save(tmp_path / "turned.jpg", exif=exif)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    tiles = thumbnails.Thumbnails(tmp_path)
+    assert len(tiles.tile("turned.jpg").src) <= thumbnails.MOST_BYTES
+    assert tiles.tile("broken.jpg").why == "image not readable"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs chromium and chromedriver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    flags = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking"
+    for flag in [*flags.split(), "disable-component-update", "disable-sync", "disable-dev-shm-usage"]:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    session = webdriver.Chrome(options=options, service=Service(driver))
+    yield session
+    session.quit()
+
+
+def test_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", HOSTILE, notes=HOSTILE, title=HOSTILE[0])
+    browser.get(write(run).as_uri())
+    script = browser.execute_script
+    rows = "[...document.querySelectorAll('#class-table tbody tr:not([hidden])')]"
+    column = f"return {rows}.map(r => r.cells[{{}}].innerText)"
+
+    script("document.documentElement.style.scrollBehavior = 'auto'")
+    heads = browser.find_elements("css selector", "#class-table th button")
+    heads[0].click()
+    names = script(column.format(0))
+    heads[0].click()
+    assert script(column.format(0)) == names[::-1] and len(names) == 10
+    heads[3].click()
+    recalls = [float(text.split()[0].rstrip("%")) for text in script(column.format(3))]
+    assert recalls == sorted(recalls)
+    assert script("return document.querySelectorAll('th[aria-sort]').length") == 1
+    browser.find_element("id", "find").send_keys("BOLD")
+    assert script(column.format(0)) == [clean(HOSTILE[2])]
+    assert browser.find_element("id", "found").text == "1 of 10 classes"
+
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    light = script(paper)
+    browser.find_element("id", "theme").click()
+    assert script(paper) != light
+    browser.find_element("id", "theme").click()
+    assert script(paper) == light
+    browser.find_element("css selector", "[data-copy]").click()
+
+    for width in (390, 320, 800, 1280):
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        script("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert script("return document.documentElement.scrollWidth") <= width
+
+    assert script("return window.owned") is None
+    assert browser.get_log("browser") == []
+    entries = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in entries if e["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert len([url for url in asked if url.startswith("file:")]) == 1

@@ -1,0 +1,222 @@
+"""A run from the command to its folder: what every verb, and every user, relies on finding there."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, Outcome
+from PIL import Image
+
+from fastcls.sources import find
+
+Fastcls = Callable[..., Outcome]
+FILES = {
+    *("run.json", "recipe.py", "history.csv", "metrics.json", "predictions.csv", "splits.csv"),
+    *("model.safetensors", "model.json", "model.onnx", "report.html", "log.txt", "figures"),
+}
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def sha(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_run_folder_is_complete_and_holds_nothing_else(digits_run: Path) -> None:
+    assert {p.name for p in digits_run.iterdir()} == FILES | {"terminal.txt"}
+
+
+def test_nothing_in_a_run_folder_is_a_pickle(digits_run: Path) -> None:
+    for file in digits_run.rglob("*"):
+        if file.is_file():
+            head = file.read_bytes()[:4]
+            assert head[:2] != b"\x80\x04" and head[:2] != b"\x80\x02" and head != b"PK\x03\x04", file
+
+
+def test_run_json_records_what_ran(digits_run: Path) -> None:
+    record = json.loads((digits_run / "run.json").read_text())
+    assert (record["recipe"], record["status"], record["seed"]) == ("digits-cnn", "done", 3)
+    assert record["knobs"]["get_learner"]["filters"] == [16, 32] and record["knobs"]["fit"]["epochs"] == 3
+    assert record["options"]["limit"] == 60 and record["options"]["precision"] == "fp32"
+    assert {"python", "fastcls", "fastai", "torch", "torchvision"} <= set(record["versions"])
+    assert record["device"]["type"] in ("cpu", "cuda", "mps") and record["device"]["threads"] >= 1
+    assert len(record["data"]["fingerprint"]) == 64 and record["wall_seconds"] > 0
+    assert record["data"]["images"] == {"train": 600, "valid": 360} or record["data"]["images"]["train"] == 600
+    assert record["onnx_difference"] < 1e-4
+    assert (digits_run / "recipe.py").read_text() == find("digits-cnn").source
+
+
+def test_history_has_a_row_an_epoch(digits_run: Path) -> None:
+    history = rows(digits_run / "history.csv")
+    assert [row["epoch"] for row in history] == ["1", "2", "3"]
+    assert {"phase", "step", "lr", "train_loss", "valid_loss", "accuracy", "seconds", "images_per_second"} == set(
+        history[0]
+    ) - {"epoch"}
+    assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
+    assert history[0]["phase"] == "whole network" and float(history[0]["images_per_second"]) > 0
+
+
+def test_predictions_metrics_and_splits_tell_one_story(digits_run: Path) -> None:
+    predictions = rows(digits_run / "predictions.csv")
+    figures = json.loads((digits_run / "metrics.json").read_text())["valid"]
+    right = [row["label"] == row["prediction"] for row in predictions]
+    assert figures["n"] == len(predictions)
+    assert figures["accuracy"]["value"] == pytest.approx(np.mean(right))
+    assert figures["accuracy"]["low"] < figures["accuracy"]["value"] <= figures["accuracy"]["high"]
+    assert figures["loss"]["value"] == pytest.approx(np.mean([float(row["loss"]) for row in predictions]), rel=1e-4)
+    for row in predictions[:20]:
+        classes = {name[2:]: float(p) for name, p in row.items() if name.startswith("p:")}
+        assert sum(classes.values()) == pytest.approx(1, abs=1e-4)
+        assert max(classes, key=classes.__getitem__) == row["prediction"]
+        assert float(row["loss"]) == pytest.approx(-np.log(classes[row["label"]]), rel=1e-2, abs=1e-4)
+    splits = rows(digits_run / "splits.csv")
+    valid = {row["path"]: row["label"] for row in splits if row["split"] == "valid"}
+    assert valid == {row["path"]: row["label"] for row in predictions}
+    assert not set(valid) & {row["path"] for row in splits if row["split"] == "train"}
+    root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
+    assert all((root / path).is_file() and Path(path).parent.name == label for path, label in valid.items())
+
+
+def test_the_split_is_stratified(digits_run: Path) -> None:
+    counts = Counter(row["label"] for row in rows(digits_run / "splits.csv") if row["split"] == "valid")
+    assert len(counts) == 10 and max(counts.values()) - min(counts.values()) <= 3
+
+
+def test_model_json_says_how_to_use_the_weights(digits_run: Path) -> None:
+    model = json.loads((digits_run / "model.json").read_text())
+    assert model["classes"] == [str(digit) for digit in range(10)]
+    assert model["preprocessing"]["mode"] == "L" and len(model["preprocessing"]["mean"]) == 1
+    assert model["build"]["recipe"] == "digits-cnn" and model["build"]["knobs"]["filters"] == [16, 32]
+    assert sum(row["parameters"] for row in model["summary"]) == model["parameters"]
+    assert model["summary"][0]["type"] == "Conv2d" and model["summary"][0]["kernel"] == [3, 3]
+
+
+def test_the_terminal_tells_the_story_and_the_log_keeps_it(digits_run: Path) -> None:
+    shown = (digits_run / "terminal.txt").read_text()
+    assert "accuracy" in shown and "95 %" in shown and f"fastcls predict {digits_run}" in shown
+    assert len(re.findall(r"^whole network +\d", shown, re.M)) == 3
+    log = (digits_run / "log.txt").read_text()
+    assert "\x1b" not in log and shown.splitlines()[-1] in log
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(fastcls: Fastcls) -> None:
+    words = ["recipe", "digits-cnn", "--epochs", "1", "--limit", "20", "--filters", "8"]
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert fastcls(*words, "--seed", seed, "--out", out).code == 0
+    assert sha(Path("a/model.safetensors")) == sha(Path("b/model.safetensors"))
+    assert sha(Path("a/model.safetensors")) != sha(Path("c/model.safetensors"))
+    assert sha(Path("a/splits.csv")) == sha(Path("b/splits.csv")) != sha(Path("c/splits.csv"))
+
+
+def test_keep_last_ends_with_the_last_epoch(fastcls: Fastcls) -> None:
+    words = ["recipe", "digits-cnn", "--epochs", "3", "--limit", "20", "--filters", "8", "--lr", "0.3"]
+    for keep in ("best", "last"):
+        assert fastcls(*words, "--keep", keep, "--out", keep).code == 0
+    best, last = (json.loads(Path(keep, "run.json").read_text()) for keep in ("best", "last"))
+    history = [float(row["accuracy"]) for row in rows(Path("best/history.csv"))]
+    assert last["best_epoch"] == 3 and "last epoch" in last["weights"]
+    assert history[best["best_epoch"] - 1] == max(history)
+    value = json.loads(Path("best/metrics.json").read_text())["valid"]["accuracy"]["value"]
+    assert value == pytest.approx(max(history), abs=1e-4)
+
+
+def test_further_keywords_reach_fastai(fastcls: Fastcls) -> None:
+    words = ["recipe", "digits-cnn", "--epochs", "1", "--limit", "20", "--filters", "8", "--out", "r"]
+    outcome = fastcls(*words, "-o", "div=1", "-o", "div_final=1", "-o", "moms=(0.5,0.5,0.5)")
+    assert outcome.code == 0, outcome.output
+    assert float(rows(Path("r/history.csv"))[0]["lr"]) == pytest.approx(0.01)  # a cycle that never leaves lr
+
+
+def test_a_dry_run_trains_and_writes_nothing(fastcls: Fastcls) -> None:
+    outcome = fastcls("recipe", "digits-cnn", "--dry-run", "--epochs", "7")
+    assert outcome.code == 0
+    for part in ("(64, 1, 8, 8)", "7 × whole network", "Conv2d", "time     about", "Nothing was trained"):
+        assert part in outcome.output
+    assert not list(Path().iterdir())
+
+
+def test_a_recipe_of_ones_own_is_the_same_code(fastcls: Fastcls) -> None:
+    assert fastcls("recipe", "digits-cnn", "--copy", "mine.py").code == 0
+    assert "def get_learner" in fastcls("recipe", "./mine.py", "--show").output
+    outcome = fastcls("recipe", "./mine.py", "--epochs", "1", "--limit", "20", "--filters", "8")
+    assert outcome.code == 0, outcome.output
+    (run,) = Path("runs/mine").iterdir()
+    assert {p.name for p in run.iterdir()} == FILES
+    assert fastcls("recipe", "digits-cnn", "--copy", "mine.py").code == 4
+    listed = fastcls("runs").output
+    assert f"mine/{run.name}" in listed.replace("\n", "") or "mine/" in listed
+    assert "done" in listed
+
+
+def test_a_network_that_cannot_be_exported_is_said_so_and_predicted_only_with_trust(fastcls: Fastcls) -> None:
+    source = find("digits-cnn").source.replace(
+        "    net = networks.cnn(1, dls.c, filters, dropout)",
+        "    net = nn.Sequential(networks.cnn(1, dls.c, filters, dropout), Odd())",
+    )
+    odd = """class Odd(nn.Module):
+    def forward(self, x): return x if self.training else torch.from_numpy(np.sqrt(np.abs(x.detach().numpy())))
+
+def get_learner"""
+    Path("odd.py").write_text(source.replace("def get_learner", odd, 1))
+    outcome = fastcls("recipe", "./odd.py", "--epochs", "1", "--limit", "20", "--filters", "8", "--out", "r")
+    assert outcome.code == 0 and "no model.onnx" in outcome.output, outcome.output
+    assert not Path("r/model.onnx").exists()
+    image = next(path for path in Path(json.loads(Path("r/run.json").read_text())["data"]["root"]).rglob("*.png"))
+    refused = fastcls("predict", "r", image)
+    assert refused.code == 4 and "--trust" in refused.output
+    trusted = fastcls("predict", "r", image, "--trust", "-o", "out.csv")
+    assert trusted.code == 0, trusted.output
+    assert rows(Path("out.csv"))[0]["prediction"] in map(str, range(10))
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_keeps_its_history(tmp_path: Path, number: int, code: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = ["recipe", "digits-cnn", "--epochs", "500", "--out", "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastcls", *words],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    history = tmp_path / "run" / "history.csv"
+    deadline = time.monotonic() + 120
+    while not history.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert "Traceback" not in output and "interrupted" in output
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    assert rows(history) and (tmp_path / "run" / "log.txt").exists()
+    assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
+
+
+def test_damaged_images_do_not_leave_temporary_files(fastcls: Fastcls) -> None:
+    for name in ("cat", "dog"):
+        for i in range(4):
+            file = Path(f"photos/{name}/{i}.png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (9, 9), (i, 0, 0)).save(file)
+    before = {p: p.read_bytes() for p in Path("photos").rglob("*.png")}
+    words = ["--arch", "resnet18", "--weights", "none", "--size", "32", "--epochs", "1", "--bs", "2"]
+    assert fastcls("recipe", "folder", "--path", "photos", *words, "--out", "r").code == 0
+    assert {p: p.read_bytes() for p in Path("photos").rglob("*") if p.is_file()} == before
