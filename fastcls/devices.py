@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
+from fastai.learner import Learner
 
 from fastcls import options
 from fastcls.errors import EnvironmentProblem
@@ -70,6 +71,11 @@ def precision_callback(name: str, where: torch.device) -> Callback | None:
     if name == "fp32":
         return None
     return MixedPrecision(AMPMode.FP16) if name == "fp16" else Autocast(where.type)
+
+
+def precision_callbacks(learn: Learner) -> list[Callback]:
+    """The callbacks through which a learner computes in less than fp32."""
+    return [callback for callback in learn.cbs if isinstance(callback, (Autocast, MixedPrecision))]
 
 
 def seed_everything(seed: int) -> None:

@@ -184,12 +184,13 @@ class _Run:
 
     def _finish(self) -> None:
         """One pass a split, and every file made from it."""
-        from fastcls import export, report
+        from fastcls import devices, export, report
         from fastcls.interpret import Interpretation
         from fastcls.predictions import write_predictions
         from fastcls.train import quiet
 
-        with quiet(self.learn):
+        # in full precision, so that the figures are those of the network that `predict` runs
+        with quiet(self.learn), self.learn.removed_cbs(devices.precision_callbacks(self.learn)):
             passes = {"valid": Interpretation.from_learner(self.learn)}
             if getattr(self.learn.dls, "test_items", None) is not None:
                 passes["test"] = Interpretation.from_learner(self.learn, dl=self._test_dl())

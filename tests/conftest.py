@@ -24,9 +24,9 @@ class Outcome:
     output: str
 
 
-def command(*words: object) -> Outcome:
+def command(*words: object, stdin: str = "") -> Outcome:
     """Run `fastcls WORDS` in this process; an exception that would be a traceback fails the test."""
-    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="fastcls")
+    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="fastcls", input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Outcome(result.exit_code, result.output)

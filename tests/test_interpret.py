@@ -94,6 +94,7 @@ def learn() -> Learner:
     return learn
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fastai's own plots
 def test_one_pass_answers_everything(learn: Learner, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     matplotlib.use("agg")
     with quiet(learn):

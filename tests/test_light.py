@@ -55,7 +55,15 @@ def test_recipes_lists_every_recipe_with_its_claim(fastcls: Fastcls) -> None:
 
 def test_help_groups_the_knobs_by_stage_with_the_claim_on_top(fastcls: Fastcls) -> None:
     output = fastcls("recipe", "pets-resnet50", "--help").output
-    order = ["claim", "Knobs of get_learner", "--arch", "Knobs of fit", "--tune", "full, head", "Options of every run"]
+    order = [
+        "claim",
+        "Knobs of get_learner",
+        "\n  --arch",
+        "Knobs of fit",
+        "\n  --tune",
+        "full, head",
+        "Options of every run",
+    ]
     positions = [output.index(part) for part in order]
     assert positions == sorted(positions)
     assert "torchvision or timm name" in output and "[default: 0.002]" in output

@@ -1,7 +1,5 @@
 """Predictions from a run folder: the Learner's own, without torch, for every image that was named."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -13,7 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, Outcome, command
-from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, RandomResizedCrop, Resize, get_image_files
+from fastai.vision.all import (
+    CategoryBlock,
+    DataBlock,
+    DisplayedTransform,
+    ImageBlock,
+    RandomResizedCrop,
+    Resize,
+    TensorImage,
+    get_image_files,
+)
 from fastai.vision.all import parent_label as label
 from fastai.vision.core import PILImageBW
 from PIL import Image
@@ -45,19 +52,16 @@ def test_predictions_are_the_learners_own(fastcls: Fastcls, digits_run: Path) ->
             assert float(answer[f"p:{name}"]) == pytest.approx(float(row[f"p:{name}"]), abs=1e-4)
 
 
-def test_a_folder_a_recipe_name_and_standard_output(
-    fastcls: Fastcls, digits_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_a_recipe_name_and_standard_output(fastcls: Fastcls, digits_run: Path) -> None:
     folder = digits(digits_run) / "7"
     outcome = command("predict", digits_run, folder)
     answers = rows(outcome.output)
     assert len(answers) == len(list(folder.glob("*.png"))) and outcome.code == 0
     Path("runs/digits-cnn").mkdir(parents=True)
     Path("runs/digits-cnn/20990101-000000-aaaa").symlink_to(digits_run)
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{file}\n" for file in sorted(folder.glob("*.png"))[:3])))
-    for name in ("digits-cnn", "last"):
-        again = command("predict", name, "-" if name == "last" else folder)
-        assert rows(again.output) == answers[: len(rows(again.output))] != []
+    listed = "".join(f"{file}\n" for file in sorted(folder.glob("*.png"))[:3])
+    assert rows(command("predict", "digits-cnn", folder).output) == answers
+    assert rows(command("predict", "last", "-", stdin=listed).output) == answers[:3]
 
 
 def test_predict_imports_neither_torch_nor_fastai(digits_run: Path) -> None:
@@ -124,13 +128,12 @@ def test_preprocessing_without_torch_is_fastais(tmp_path: Path, name: str, gray:
     np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
 
 
+class Invert(DisplayedTransform):
+    def encodes(self, x: TensorImage):
+        return 1 - x
+
+
 def test_transforms_that_cannot_be_described_are_named(tmp_path: Path, digits_run: Path) -> None:
-    from fastai.vision.all import DisplayedTransform, TensorImage
-
-    class Invert(DisplayedTransform):
-        def encodes(self, x: TensorImage):
-            return 1 - x
-
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=label, batch_tfms=[Invert()])
     dls = data.loaders(block, digits(digits_run))
     with pytest.raises(ValueError, match="Invert"):

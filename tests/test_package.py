@@ -1,0 +1,51 @@
+"""The package as a user gets it: a wheel that runs a recipe far from the checkout, and a bare checkout that runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from fastcls import sources
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_holds_recipes_and_page_and_no_global_package_of_recipes(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {f"fastcls/recipes/{name}.py" for name in sources.available()} <= set(names)
+    assert {"fastcls/py.typed", "fastcls/report/template.html.j2", "fastcls/report/script.js"} <= set(names)
+    assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"fastcls"}
+    assert wheel.stat().st_size < 1_000_000
+
+
+def test_an_installed_wheel_runs_a_recipe_elsewhere(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)  # what pip does with a pure wheel; its needs are installed already
+    environment = {**os.environ, "PYTHONPATH": str(site), "HOME": str(tmp_path)}
+    words = ["recipe", "digits-cnn", "--epochs", "1", "--limit", "10", "--filters", "8"]
+    command = [sys.executable, "-m", "fastcls", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr.lower(), done.stderr
+    (run,) = (tmp_path / "runs" / "digits-cnn").iterdir()
+    assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_a_bare_checkout_runs(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "fastcls", "recipes"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "pets-resnet50" in done.stdout
