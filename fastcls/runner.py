@@ -175,12 +175,16 @@ class _Run:
         if not history.rows:
             raise RecipeError(f"{self.request.source.path}: `fit` returned without training an epoch.")
         last = len(history.rows)
-        if self.request.options.keep == "best" and best.restore(self.learn):
-            kept = f"the weights of epoch {best.epoch} of {last}, which had the best {best.criterion} on valid"
-            self.record["weights"] = f"These are {kept}; chosen on it, its valid figures lean optimistic."
+        chosen = self.request.options.keep == "best" and best.epoch > 0
+        if chosen:
+            best.restore(self.learn)
+            what = (
+                f"These are the weights of epoch {best.epoch} of {last}, which had the best {best.criterion} on valid."
+            )
+            self.record["weights"] = f"{what} Chosen on it, its valid figures lean optimistic."
         else:
             self.record["weights"] = f"These are the weights of the last epoch, {last}."
-        self.record["best_epoch"] = best.epoch if self.request.options.keep == "best" else last
+        self.record["best_epoch"] = best.epoch if chosen else last
 
     def _finish(self) -> None:
         """One pass a split, and every file made from it."""

@@ -138,12 +138,10 @@ class KeepBest(Callback):
             state = self.learn.model.state_dict()
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
-    def restore(self, learn: Learner) -> bool:
-        """Load the best epoch's weights; False when the last epoch was the best."""
-        if not self.weights or self.epoch == len(self.history.rows):
-            return False
-        learn.model.load_state_dict(self.weights)
-        return True
+    def restore(self, learn: Learner) -> None:
+        """Load the best epoch's weights."""
+        if self.epoch != len(self.history.rows):
+            learn.model.load_state_dict(self.weights)
 
 
 class Guard(Callback):

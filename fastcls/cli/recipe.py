@@ -94,8 +94,8 @@ def _copy(source: RecipeSource, target: Path) -> None:
     if target.exists():
         raise OutputError(f"--copy {target}: this file exists already.", "Name a new file.")
     atomic_write(target, source.source)
-    shown = target if target.is_absolute() else Path() / target
-    print(f"{source.name} copied to {target}. Edit it, then:  fastcls recipe {'./' if shown == target else ''}{target}")
+    name = str(target) if target.is_absolute() else f"./{target}"
+    print(f"{source.name} copied to {target}. Edit it, then:  fastcls recipe {name}")
 
 
 def _general_help(ctx: typer.Context) -> None:
