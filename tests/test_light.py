@@ -20,7 +20,6 @@ HEAVY = {"torch", "fastai", "torchvision", "timm", "pandas", "matplotlib", "nump
     "words",
     [
         ["--help"],
-        ["--version"],
         ["recipes"],
         ["recipe", "--help"],
         ["recipe", "pets-resnet50", "--help"],

@@ -49,3 +49,5 @@ def test_a_bare_checkout_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fastcls", "recipes"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "pets-resnet50" in done.stdout
+    done = subprocess.run([*command[:3], "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith("fastcls 0.")

@@ -9,7 +9,6 @@ from typing import ParamSpec
 
 import typer
 
-from fastcls import __version__
 from fastcls.errors import FastclsError
 
 P = ParamSpec("P")
@@ -28,17 +27,12 @@ app = typer.Typer(
 )
 
 
-def _version(value: bool) -> None:
-    if value:
-        print(f"fastcls {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-) -> None:
-    pass
+def refusal(error: FastclsError) -> typer.Exit:
+    """Print an error and how to mend it; gives the exit to raise."""
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(error.hint, file=sys.stderr)
+    return typer.Exit(error.exit_code)
 
 
 def verb(function: Callable[P, None]) -> Callable[P, None]:
@@ -49,10 +43,7 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
         try:
             function(*args, **kwargs)
         except FastclsError as error:
-            print(f"error: {error.message}", file=sys.stderr)
-            if error.hint:
-                print(error.hint, file=sys.stderr)
-            raise typer.Exit(error.exit_code) from None
+            raise refusal(error) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
 
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, refusal, verb
 from fastcls.cli.request import Settings, build_request, command_line, run_options
-from fastcls.errors import OutputError
+from fastcls.errors import FastclsError, OutputError
 
 if TYPE_CHECKING:
     from fastcls.knobs import Knob
@@ -23,7 +24,26 @@ STAGE_TITLES = {
 }
 
 
-@app.command(context_settings=EXTRA, add_help_option=False)
+class RecipeCommand(TyperCommand):
+    """`recipe NAME --help` shows that recipe's claim and knobs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["words"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: Any) -> str:
+        from fastcls import sources
+
+        name = next(iter(ctx.meta.get("words", [])), "-")
+        if name.startswith("-"):
+            return _general_help(self)
+        try:
+            return _help(sources.find(name), self)
+        except FastclsError as error:
+            raise refusal(error) from None
+
+
+@app.command(context_settings=EXTRA, cls=RecipeCommand)
 @verb
 def recipe(
     ctx: typer.Context,
@@ -39,18 +59,15 @@ def recipe(
     dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),
     show: bool = typer.Option(False, "--show", help="Print the recipe's source."),
     copy: str = typer.Option("", "--copy", metavar="FILE", help="Copy the recipe to a file of your own."),
-    help: bool = typer.Option(False, "--help", help="Show the recipe's claim and knobs."),
 ) -> None:
     """Train a recipe: data, network, training, report. `fastcls recipe NAME --help` shows its knobs."""
     from fastcls import sources
 
     if not name or name.startswith("-"):
-        _general_help(ctx)
-        raise typer.Exit(0 if help or (not name and not ctx.args) else 2)
+        print(_general_help(ctx.command))
+        raise typer.Exit(2)
     source = sources.find(name)
-    if help:
-        print(_help(source, ctx))
-    elif show:
+    if show:
         print(source.source, end="")
     elif copy:
         _copy(source, Path(copy))
@@ -98,17 +115,20 @@ def _copy(source: RecipeSource, target: Path) -> None:
     print(f"{source.name} copied to {target}. Edit it, then:  fastcls recipe {name}")
 
 
-def _general_help(ctx: typer.Context) -> None:
-    print("Usage: fastcls recipe NAME [--knob VALUE …] [OPTIONS]\n")
-    print("Train a recipe: data, network, training, report.\n")
-    print("  fastcls recipes               which recipes there are")
-    print("  fastcls recipe NAME --help    the knobs of one\n")
-    print(_run_help(ctx))
+def _general_help(command: Any) -> str:
+    return f"""Usage: fastcls recipe NAME [--knob VALUE …] [OPTIONS]
+
+Train a recipe: data, network, training, report.
+
+  fastcls recipes               which recipes there are
+  fastcls recipe NAME --help    the knobs of one
+
+{_run_help(command)}"""
 
 
-def _run_help(ctx: typer.Context) -> str:
+def _run_help(command: Any) -> str:
     rows = []
-    for option in ctx.command.params:
+    for option in command.params:
         if option.name in ("name", "help"):
             continue
         flags = ", ".join(option.opts)
@@ -119,14 +139,14 @@ def _run_help(ctx: typer.Context) -> str:
     return "Options of every run:\n" + _definitions(rows)
 
 
-def _help(source: RecipeSource, ctx: typer.Context) -> str:
+def _help(source: RecipeSource, command: Any) -> str:
     fields = [("claim", source.claim)]
     fields += [(name.lower(), text) for name, text in source.fields.items() if name != "Claim"]
     parts = [f"Usage: fastcls recipe {source.name} [--knob VALUE …] [OPTIONS]", source.title, _definitions(fields)]
     for stage, title in STAGE_TITLES.items():
         rows = [_knob_row(knob) for knob in source.stage(stage)]
         parts.append(f"{title}:\n" + (_definitions(rows) if rows else "  none"))
-    parts.append(_run_help(ctx))
+    parts.append(_run_help(command))
     return "\n\n".join(parts)
 
 
