@@ -2,6 +2,8 @@
 
 import sys
 
+import typer
+
 from fastcls import __version__
 from fastcls.cli import doctor, lr_find, predict, recipe, recipes, report, runs  # noqa: F401  they register verbs
 from fastcls.cli.app import app
@@ -9,7 +11,16 @@ from fastcls.cli.app import app
 
 def main() -> None:
     """The `fastcls` command."""
-    if sys.argv[1:] == ["--version"]:  # an option of the root would have typer import pydantic at every start
-        print(f"fastcls {__version__}")
-    else:
-        app(prog_name="fastcls")
+    # typer's parser imports pydantic (50 ms) for any option, --help included; what needs no parser gets none
+    try:
+        match sys.argv[1:]:
+            case ["--version"]:
+                print(f"fastcls {__version__}")
+            case ["recipes"]:
+                recipes.recipes()
+            case ["recipe", name, "--help"]:
+                print(recipe.help_of(name, typer.main.get_command(app).commands["recipe"]))  # type: ignore[attr-defined]
+            case _:
+                app(prog_name="fastcls")
+    except typer.Exit as end:
+        sys.exit(end.exit_code)

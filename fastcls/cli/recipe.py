@@ -32,15 +32,19 @@ class RecipeCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
     def get_help(self, ctx: Any) -> str:
-        from fastcls import sources
+        return help_of(next(iter(ctx.meta.get("words", [])), "-"), self)
 
-        name = next(iter(ctx.meta.get("words", [])), "-")
-        if name.startswith("-"):
-            return _general_help(self)
-        try:
-            return _help(sources.find(name), self)
-        except FastclsError as error:
-            raise refusal(error) from None
+
+def help_of(name: str, command: Any) -> str:
+    """The claim and knobs of a recipe, or, where no recipe is named, what `recipe` does."""
+    from fastcls import sources
+
+    if name.startswith("-"):
+        return _general_help(command)
+    try:
+        return _help(sources.find(name), command)
+    except FastclsError as error:
+        raise refusal(error) from None
 
 
 @app.command(context_settings=EXTRA, cls=RecipeCommand)
