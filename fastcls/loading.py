@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import importlib.util
 import inspect
 import itertools
@@ -53,8 +54,7 @@ def recipe(name: str) -> Recipe:
 
 def load(source: sources.RecipeSource) -> Recipe:
     """Run a recipe's file as a module of its own; what is wrong with the file is reported as its author's error."""
-    check_installation()
-    _silence_fastai()
+    import_fastai()
     spec = importlib.util.spec_from_file_location(f"fastcls_recipe_{next(_serial)}", source.path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -67,11 +67,13 @@ def load(source: sources.RecipeSource) -> Recipe:
     return Recipe(source, module)
 
 
-def _silence_fastai() -> None:
-    """fastai's own use of what torch and others deprecate is nothing that its user can mend."""
+def import_fastai() -> None:
+    """Check the installation, then import fastai without its own deprecation warnings, which no user can mend."""
+    check_installation()
     for module in ("fastai", "fastcore", "torch.jit", "plum", "torch.onnx", "torch.utils.data"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
     warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
+    importlib.import_module("fastai.vision.all")
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,7 +129,6 @@ def find_rates(request: Request, file: Path, steps: int, screen: Screen) -> None
     knob = next((k.flag for k in request.source.stage("fit") if k.name == "lr"), None)
     screen.print(f"figure   {escape(file)}")
     if knob and "valley" in found.suggestions:
-        given = request.command.removeprefix("fastcls lr-find ")
-        screen.print(
-            f"next     fastcls recipe {escape(given)} {knob} {found.suggestions['valley']:.2g}", soft_wrap=True
-        )
+        # the same command, less what belongs to the finder alone and the rate itself
+        given = re.sub(r" --(out|steps|lr)[= ]\S+", "", request.command.removeprefix("fastcls lr-find"))
+        screen.print(f"next     fastcls recipe{escape(given)} {knob} {found.suggestions['valley']:.2g}", soft_wrap=True)

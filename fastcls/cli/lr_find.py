@@ -43,6 +43,9 @@ def lr_find(
     if steps < 20:
         raise UsageError(f"--steps {steps}: the finder needs at least 20.")
 
+    from fastcls.loading import import_fastai
+
+    import_fastai()
     from fastcls.lr_find import find_rates
     from fastcls.screen import Screen
 

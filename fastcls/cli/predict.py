@@ -38,6 +38,9 @@ def predict(
     if not images:
         raise UsageError("There is nothing to predict: the list of images is empty.")
     if trust and not (folder / "model.onnx").is_file():
+        from fastcls.loading import import_fastai
+
+        import_fastai()
         from fastcls.replay import RecipePredictor
 
         predictor: Predictor | RecipePredictor = RecipePredictor(folder)

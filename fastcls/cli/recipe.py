@@ -79,10 +79,13 @@ def recipe(
         options = run_options(seed, limit, workers, device, precision, keep)
         request = build_request(ctx, source, options, extra, out, command_line("recipe"))
         if dry_run:
-            from fastcls.dryrun import dry_run as try_it
+            from fastcls.loading import import_fastai
             from fastcls.screen import Screen
 
             _announce(source)
+            import_fastai()
+            from fastcls.dryrun import dry_run as try_it
+
             try_it(request, Screen())
         else:
             _train(request)
