@@ -19,45 +19,55 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fastcls.decode import decode
+
 NUMPY_PADDING = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
 
 
 def load(path: str | Path, spec: Mapping[str, Any]) -> np.ndarray:
     """One image as float32 (channels, height, width), resized, scaled and normalised."""
-    with Image.open(path) as file:
-        image = file.convert(spec["mode"])
-    pixels = np.asarray(_resized(image, spec), dtype=np.float32) / 255
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    if spec["mean"] is not None:
-        mean, std = (np.asarray(spec[key], dtype=np.float32)[:, None, None] for key in ("mean", "std"))
-        pixels = (pixels - mean) / std
-    return np.ascontiguousarray(pixels)
+    return normalise(prepare(path, spec), spec)
 
 
-def _resized(image: Image.Image, spec: Mapping[str, Any]) -> Image.Image:
-    method = spec["method"]
-    if not method:
-        return image
+def prepare(source: str | Path | np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:
+    """An image file, or its decoded pixels, as uint8 (height, width[, 3]): resized and cropped, not yet scaled.
+
+    Threads may call it at once. A file that cannot be read raises what `decode` raises.
+    """
+    pixels = source if isinstance(source, np.ndarray) else decode(source, spec["mode"])
+    if not spec["method"]:
+        return pixels
     height, width = spec["resize"]
-    if method != "squish":
-        image = _to_aspect(image, width, height, spec)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    if spec["method"] != "squish":
+        pixels = _to_aspect(pixels, width, height, spec)
+    if pixels.shape[:2] != (height, width):
+        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
     crop_height, crop_width = spec["size"]
     left, top = (width - crop_width) // 2, (height - crop_height) // 2
-    return image.crop((left, top, left + crop_width, top + crop_height))
+    return pixels[top : top + crop_height, left : left + crop_width]
 
 
-def _to_aspect(image: Image.Image, width: int, height: int, spec: Mapping[str, Any]) -> Image.Image:
+def normalise(pixels: np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:
+    """uint8 (height, width[, 3]) to float32 (channels, height, width), scaled to 0 … 1 and by the statistics."""
+    scaled = np.asarray(pixels, dtype=np.float32) / 255
+    scaled = scaled[None] if scaled.ndim == 2 else scaled.transpose(2, 0, 1)
+    if spec["mean"] is not None:
+        mean, std = (np.asarray(spec[key], dtype=np.float32)[:, None, None] for key in ("mean", "std"))
+        scaled = (scaled - mean) / std
+    return np.ascontiguousarray(scaled)
+
+
+def _to_aspect(pixels: np.ndarray, width: int, height: int, spec: Mapping[str, Any]) -> np.ndarray:
     """The centre of the image ('crop'), or the image amid padding ('pad'), with the target's aspect ratio."""
-    w, h = image.size
+    h, w = pixels.shape[:2]
     ratios = w / width, h / height
     scale = max(ratios) if spec["method"] == "pad" else min(ratios)
     new_w, new_h = int(scale * width), int(scale * height)
     left, top = int(0.5 * (w - new_w)), int(0.5 * (h - new_h))
-    image = image.crop((max(left, 0), max(top, 0), min(left + new_w, w), min(top + new_h, h)))
-    before = max(-left, 0), max(-top, 0)
-    after = max(new_w - w + left, 0), max(new_h - h + top, 0)
+    pixels = pixels[max(top, 0) : min(top + new_h, h), max(left, 0) : min(left + new_w, w)]
+    before = max(-top, 0), max(-left, 0)
+    after = max(new_h - h + top, 0), max(new_w - w + left, 0)
     if not any(before + after):
-        return image
-    pads = [(before[1], after[1]), (before[0], after[0])] + [(0, 0)] * (len(image.getbands()) > 1)
-    return Image.fromarray(np.pad(np.asarray(image), pads, mode=NUMPY_PADDING[spec["pad_mode"]]))  # type: ignore[call-overload]
+        return pixels
+    pads = [*zip(before, after, strict=True), (0, 0)][: pixels.ndim]
+    return np.pad(pixels, pads, mode=NUMPY_PADDING[spec["pad_mode"]])  # type: ignore[call-overload]

@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "fastcls"
 FLOORS = {
     0: "errors knobs options sources request",
-    1: "runs screen check metrics preprocessing doctor download archives catalogue datasets cifar layouts label_table "
-    "walk splits",
+    1: "runs screen check metrics decode preprocessing doctor download archives catalogue datasets cifar layouts "
+    "label_table walk splits",
     2: "devices transforms data models networks losses weights summary describe",
     3: "train interpret predictions",
     4: "report predict export",

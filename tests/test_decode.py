@@ -1,0 +1,130 @@
+"""Decoding is Pillow's, pixel for pixel and error for error."""
+
+from __future__ import annotations
+
+import io
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastcls.decode import _jpeg, decode
+
+KINDS = {
+    "4:2:0": {},
+    "4:2:2": {"subsampling": 1},
+    "4:4:4": {"subsampling": 0},
+    "progressive": {"progressive": True, "quality": 40},
+    "restarts": {"restart_marker_blocks": 2},
+    "RGB inside": {"keep_rgb": True},
+    "turned by EXIF": {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"},
+}
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (83, 61)) -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 255, (9, 9, 3), dtype=np.uint8)).resize(size).convert(mode)
+
+
+def pillow(path: Path, mode: str) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert(mode))
+
+
+def check(path: Path) -> None:
+    for mode, dimensions in (("RGB", 3), ("L", 2)):
+        ours = decode(path, mode)
+        assert ours.dtype == np.uint8 and ours.ndim == dimensions and ours.flags.writeable
+        np.testing.assert_array_equal(ours, pillow(path, mode))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_jpeg_is_pillows(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "image.jpg"
+    picture().save(file, **KINDS[kind])
+    assert _jpeg(file.read_bytes(), "RGB") is not None, "it went the slow way"
+    check(file)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "bmp", "tiff"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16"])
+def test_every_format_and_mode_is_pillows(tmp_path: Path, suffix: str, mode: str) -> None:
+    file = tmp_path / f"image.{suffix}"
+    try:
+        picture("I" if mode == "I;16" else mode).convert(mode).save(file)
+    except (OSError, KeyError, ValueError):
+        pytest.skip(f"Pillow writes no {suffix} of mode {mode}")
+    check(file)
+
+
+def test_the_suffix_does_not_matter(tmp_path: Path) -> None:
+    picture().save(tmp_path / "png.jpg", "PNG")
+    picture().save(tmp_path / "jpg.png", "JPEG")
+    check(tmp_path / "png.jpg")
+    check(tmp_path / "jpg.png")
+
+
+def outcome(call, *arguments) -> object:  # type: ignore[no-untyped-def]
+    try:
+        return call(*arguments)
+    except Exception as problem:
+        return type(problem)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of the damage
+def test_damage_has_pillows_outcome(tmp_path: Path) -> None:
+    """Truncated, overwritten and garbled files raise what Pillow raises or give what it gives."""
+    rng = random.Random(0)
+    sources = []
+    for kind in KINDS.values():
+        buffer = io.BytesIO()
+        picture().save(buffer, "JPEG", **kind)
+        sources.append(buffer.getvalue())
+    file = tmp_path / "damaged.jpg"
+    for turn in range(400):
+        data = bytearray(rng.choice(sources))
+        if turn % 4 == 0:
+            del data[rng.randrange(len(data)) :]
+        elif turn % 4 == 1:
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        elif turn % 4 == 2:
+            data[rng.randrange(700)] = rng.randrange(256)
+        else:
+            data[rng.randrange(len(data)) :] = b"\xff\xd9"
+        file.write_bytes(data)
+        ours, theirs = outcome(decode, file, "RGB"), outcome(pillow, file, "RGB")
+        if isinstance(theirs, type) or isinstance(ours, type):
+            assert ours is theirs, turn
+        else:
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_truncated_jpeg_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "cut.jpg"
+    picture(size=(300, 200)).save(file)
+    file.write_bytes(file.read_bytes()[:-400])
+    with pytest.raises(OSError, match="truncated"):
+        decode(file)
+    with pytest.raises(FileNotFoundError):
+        decode(tmp_path / "none.jpg")
+
+
+def test_a_bomb_is_pillows_to_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "bomb.jpg"
+    picture().save(file)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(Image.DecompressionBombError):
+        decode(file)
+
+
+def test_many_threads(tmp_path: Path) -> None:
+    files = []
+    for i in range(8):
+        files.append(tmp_path / f"{i}.jpg")
+        picture(size=(50 + i, 40)).save(files[-1])
+    with ThreadPoolExecutor(8) as pool:
+        for file, pixels in zip(files * 20, pool.map(decode, files * 20), strict=True):
+            np.testing.assert_array_equal(pixels, pillow(file, "RGB"))
