@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from fastcls.errors import DataError
+
+T = TypeVar("T")
+UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises for damaged files, one format or another
 
 
 def refuse_broken(paths: Sequence[str], decode: bool = False) -> None:
@@ -15,19 +19,37 @@ def refuse_broken(paths: Sequence[str], decode: bool = False) -> None:
     """
     from PIL import Image
 
+    def look(path: str) -> None:
+        with Image.open(path) as image:
+            if decode:
+                image.load()
+
     broken = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                if decode:
-                    image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
-            broken.append(f"{path}: {_reason(problem)}")
+            reading(path, look)
+        except DataError as problem:
+            broken.append(problem.message)
     if broken:
-        raise DataError(
-            f"{len(broken)} of {len(paths)} images cannot be read:\n  {_first(broken)}",
-            "Mend or remove these files, then start again.",
-        )
+        raise broken_images(broken, len(paths))
+
+
+def reading(path: str, read: Callable[[str], T]) -> T:
+    """`read(path)`; DataError with the path and the reason where that is no image, or a damaged one."""
+    from PIL import Image
+
+    try:
+        return read(path)
+    except (*UNREADABLE, Image.DecompressionBombError) as problem:
+        raise DataError(f"{path}: {_reason(problem)}") from problem
+
+
+def broken_images(lines: list[str], total: int) -> DataError:
+    """One error for all images that could not be read, a line each."""
+    return DataError(
+        f"{len(lines)} of {total} images cannot be read:\n  {_first(lines)}",
+        "Mend or remove these files, then start again.",
+    )
 
 
 def _first(lines: list[str], count: int = 5) -> str:

@@ -21,6 +21,8 @@ from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, get
 
 from fastcls import check, devices, options
 from fastcls.errors import DataError, UsageError
+from fastcls.loaders import PixelDL, SeededDL
+from fastcls.pixels import Plan, targets
 from fastcls.splits import hold_out
 
 
@@ -77,7 +79,10 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None) -> Da
     if bs > n_train:
         options.note(f"the batch was shrunk from {bs} to {n_train}: there are no more training images.")
         bs = n_train
-    check.refuse_broken(item_paths(dsets.items) + ([] if test is None else item_paths(test)))
+    plan = None if block.dls_kwargs else Plan.of(block, block.item_tfms)
+    stored = plan is not None and options.current().cache_gb > 0  # then every image is read before the first step
+    check.refuse_broken(([] if stored else item_paths(dsets.items)) + ([] if test is None else item_paths(test)))
+    kind = {"dl_type": SeededDL} if plan is None else {"dl_type": PixelDL, "plan": plan}
     dls = dsets.dataloaders(
         bs=bs,
         val_bs=2 * bs,
@@ -85,8 +90,12 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None) -> Da
         after_batch=block.batch_tfms,
         device=devices.device(),
         num_workers=devices.workers(),
+        **kind,
         **block.dls_kwargs,
     )
+    if plan is not None:
+        plan.own, plan.device = (dls.train_ds, dls.valid_ds), dls.device
+    dls.plan = plan
     dls.test_items = _limited_test(block, test)
     return dls
 
@@ -108,7 +117,7 @@ def _limited(block: DataBlock, source: Any) -> Datasets:
     limit = options.current().limit
     if limit is None:
         return dsets
-    labels = [int(label) for label in dsets.tls[-1]]
+    labels = targets(dsets).tolist()
     keep = [_sample(split, [labels[i] for i in split], limit) for split in dsets.splits]
     chosen = sorted(keep[0] + keep[1])
     place = {old: new for new, old in enumerate(chosen)}

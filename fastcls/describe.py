@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 from fastai.data.all import DataLoaders, IntToFloatTensor, Normalize, ToTensor
 from fastai.vision.augment import AffineCoordTfm, RandomResizedCrop, Resize, SpaceTfm
 from PIL import Image
 
-from fastcls.transforms import Affine
+
+def item_specification(tfms: Iterable[Any], mode: str) -> dict[str, Any]:
+    """What these item transforms do to a validation image of `mode`; ValueError where it is more than can be said."""
+    spec: dict[str, Any] = {"mode": mode, "method": "", "resize": None, "size": None, "pad_mode": ""}
+    spec |= {"mean": None, "std": None}
+    for tfm in tfms:
+        if isinstance(tfm, Resize):
+            size = [tfm.size[1], tfm.size[0]]
+            spec |= {"method": str(tfm.method), "resize": size, "size": size, "pad_mode": str(tfm.pad_mode)}
+        elif isinstance(tfm, RandomResizedCrop):
+            extra = math.ceil(max(tfm.size) * tfm.val_xtra / 8) * 8  # fastai cuts this off again after resizing
+            resize = [tfm.size[1] + extra, tfm.size[0] + extra]
+            spec |= {"method": "squish", "resize": resize, "size": [tfm.size[1], tfm.size[0]]}
+        elif not (isinstance(tfm, ToTensor) or _only_in_training(tfm)):
+            raise ValueError(f"validation images go through {type(tfm).__name__}, which predict does not know")
+    return spec
 
 
 def describe_preprocessing(dls: DataLoaders) -> dict[str, Any]:
@@ -16,24 +33,17 @@ def describe_preprocessing(dls: DataLoaders) -> dict[str, Any]:
     image = dls.valid_ds[0][0]
     if not isinstance(image, Image.Image):
         raise ValueError(f"the network takes {type(image).__name__}, not an image file")
-    spec: dict[str, Any] = {"mode": image.mode, "method": "", "resize": None, "size": None, "pad_mode": ""}
-    spec |= {"mean": None, "std": None}
-    for tfm in [*dls.valid.after_item.fs, *dls.valid.before_batch.fs, *dls.valid.after_batch.fs]:
-        if isinstance(tfm, Resize):
-            size = [tfm.size[1], tfm.size[0]]
-            spec |= {"method": str(tfm.method), "resize": size, "size": size, "pad_mode": str(tfm.pad_mode)}
-        elif isinstance(tfm, RandomResizedCrop):
-            tfm.before_call(image, 1)
-            resize = [tfm.final_size[1], tfm.final_size[0]]
-            spec |= {"method": "squish", "resize": resize, "size": [tfm.size[1], tfm.size[0]]}
-        elif isinstance(tfm, Normalize):
+    batch_tfms = [*dls.valid.before_batch.fs, *dls.valid.after_batch.fs]
+    known = [tfm for tfm in batch_tfms if isinstance(tfm, (IntToFloatTensor, Normalize))]
+    others = [tfm for tfm in batch_tfms if tfm not in known]
+    spec = item_specification([*dls.valid.after_item.fs, *others], image.mode)
+    for tfm in known:
+        if isinstance(tfm, Normalize):
             spec |= {"mean": tfm.mean.flatten().tolist(), "std": tfm.std.flatten().tolist()}
-        elif not (isinstance(tfm, (ToTensor, IntToFloatTensor)) or _only_in_training(tfm)):
-            raise ValueError(f"validation images go through {type(tfm).__name__}, which predict does not know")
     return spec
 
 
 def _only_in_training(tfm: Any) -> bool:
     if isinstance(tfm, AffineCoordTfm):  # without a size of its own, fastai's resamples with the identity
-        return isinstance(tfm, Affine) or tfm.size is None
+        return tfm.size is None
     return tfm.split_idx == 0 or isinstance(tfm, SpaceTfm)

@@ -11,6 +11,7 @@ from fastcls import export, options, summary, train
 from fastcls.loading import prepared
 from fastcls.request import Request
 from fastcls.screen import Screen, escape
+from fastcls.throughput import DTYPES
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -45,7 +46,7 @@ def _one_step(learn: Learner) -> tuple[dict[str, float], torch.Size]:
     loading = time.perf_counter() - started
     *inputs, target = (b.as_subclass(torch.Tensor) for b in batch)
     seconds: dict[str, float] = {}
-    autocast = torch.autocast(learn.dls.device.type, torch.bfloat16, enabled=learn.precision != "fp32")
+    autocast = torch.autocast(learn.dls.device.type, DTYPES[learn.precision], enabled=learn.precision != "fp32")
     for _ in range(2):  # the first is a warm-up
         for mode in ("train", "valid"):
             learn.model.train(mode == "train")

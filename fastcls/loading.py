@@ -90,7 +90,7 @@ class Prepared:
 def prepared(request: Request) -> Iterator[Prepared]:
     """Load the recipe and build its learner under the request's options; everything later happens inside."""
     loaded = load(request.source)
-    from fastcls import devices
+    from fastcls import devices, step
 
     extra = resolve_extra(request.source, request.extra)
     with options.using(replace(request.options, extra=extra)) as notes:
@@ -101,11 +101,8 @@ def prepared(request: Request) -> Iterator[Prepared]:
         if not hasattr(learn, "arch_name"):
             learn.arch_name = type(learn.model).__name__
         _extend(learn, extra)
-        name = devices.precision(learn.dls.device)
-        callback = devices.precision_callback(name, learn.dls.device)
-        if callback is not None:
-            learn.add_cb(callback)
-        learn.precision = name
+        if not hasattr(learn, "precision"):  # a Learner that the recipe built by hand
+            step.configure(learn)
         yield Prepared(loaded, learn, request, notes)
 
 

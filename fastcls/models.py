@@ -23,6 +23,8 @@ from torchvision.models import get_model, get_model_builder, list_models
 
 from fastcls import options
 from fastcls.errors import DownloadError, UsageError, nearest
+from fastcls.optimizers import optimizer
+from fastcls.step import configure
 from fastcls.weights import Stats, load_body, preprocessing_of, weights_file
 
 CUT_BY_FASTAI = {"resnet", "vgg", "densenet", "alexnet", "squeezenet"}  # torchvision modules that fastai can cut
@@ -32,9 +34,10 @@ def learner(dls: DataLoaders, model: nn.Module, stats: Stats | None = None, **kw
     """A Learner around any network; images are normalised with `stats` (mean, std), one value a channel."""
     if stats is not None:
         normalize(dls, stats)
-    kwargs = {**kwargs, **options.current().extra.get("Learner", {})}
+    kwargs = {"opt_func": optimizer(), **kwargs, **options.current().extra.get("Learner", {})}
     learn = Learner(dls, model.to(dls.device), **kwargs)
     learn.arch_name = type(model).__name__
+    configure(learn)
     return learn
 
 
@@ -92,7 +95,7 @@ def transfer_learner(dls: DataLoaders, arch: str, weights: str = "imagenet", **k
         if cfg:
             stats = (cfg.mean, cfg.std)
     normalize(dls, (source and preprocessing_of(source)) or stats)
-    kwargs = {"n_in": channels(dls), "normalize": False, "pretrained": pretrained, **kwargs}
+    kwargs = {"n_in": channels(dls), "normalize": False, "pretrained": pretrained, "opt_func": optimizer(), **kwargs}
     kwargs |= options.current().extra.get("vision_learner", {})
     try:
         learn = _build(dls, library, name, **kwargs)
@@ -108,6 +111,7 @@ def transfer_learner(dls: DataLoaders, arch: str, weights: str = "imagenet", **k
         learn.freeze()
     learn.model.to(dls.device)
     learn.arch_name = arch
+    configure(learn)
     return learn
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_type_hints
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Keep = Literal["best", "last"]
+Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,13 @@ class Options:
     limit: int | None = None  # at most so many images a class in each split; None takes all
     workers: int | None = None  # loader processes; None chooses by the cores
     device: Device = "auto"  # 'auto' is the GPU where there is one
-    precision: Precision = "auto"  # 'auto' is bf16 or fp16 on a GPU, fp32 elsewhere
+    precision: Precision = "auto"  # 'auto' is what a probe of the device finds fastest
+    cache_gb: float = 20.0  # what decoded images may take on disk, all datasets together; 0 decodes every epoch
+    fused: bool = True  # optimisers that step all parameters in one kernel
+    channels_last: bool = True  # memory format of convolutional networks and their batches
+    compile: Compile = "off"  # torch.compile and its mode
+    accumulate: int = 1  # batches whose gradients are summed before a step
+    clip: float | None = None  # largest norm of the gradient
     keep: Keep = "best"  # which weights the run ends with: the best epoch's on valid, or the last
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)  # function name -> further keywords
 

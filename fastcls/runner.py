@@ -19,6 +19,7 @@ from fastcls.screen import Screen, escape
 
 if TYPE_CHECKING:
     from fastcls.interpret import Interpretation
+    from fastcls.train import History
 
 
 class Terminated(BaseException):
@@ -56,7 +57,13 @@ class _Run:
                 "limit": opts.limit,
                 "device": device.type,
                 "precision": self.learn.precision,
-                "workers": self.learn.dls.train.num_workers,
+                "workers": devices.workers(),
+                "cache_gb": opts.cache_gb,
+                "fused": opts.fused,
+                "channels_last": opts.channels_last,
+                "compile": opts.compile,
+                "accumulate": opts.accumulate,
+                "clip": opts.clip,
                 "keep": opts.keep,
             },
             "extra": dict(self.request.extra),
@@ -75,6 +82,7 @@ class _Run:
         self._save()
         self._opening()
         try:
+            self._decode()
             self._train()
             self._finish()
         except (KeyboardInterrupt, Terminated) as stop:
@@ -101,17 +109,18 @@ class _Run:
     def _data(self) -> None:
         """Write splits.csv and describe the data."""
         from fastcls.data import common_root, fingerprint, item_paths
+        from fastcls.pixels import targets
 
         dls = self.learn.dls
         vocab = [str(name) for name in dls.vocab]
         rows: list[tuple[str, str, str]] = []
         for split, dataset in (("train", dls.train_ds), ("valid", dls.valid_ds)):
-            labels = [vocab[int(label)] for label in dataset.tls[-1]]
+            labels = [vocab[label] for label in targets(dataset).tolist()]
             rows += zip(item_paths(dataset.items), [split] * len(labels), labels, strict=True)
         test = getattr(dls, "test_items", None)
         if test is not None:
             dataset = self._test_dl().dataset
-            labels = [vocab[int(label)] for label in dataset.tls[-1]]
+            labels = [vocab[label] for label in targets(dataset).tolist()]
             rows += zip(item_paths(dataset.items), ["test"] * len(labels), labels, strict=True)
         self.root = common_root([path for path, _, _ in rows])
         rows = [(self._relative(path), split, label) for path, split, label in rows]
@@ -137,7 +146,11 @@ class _Run:
         self.screen.print(f"[b]{escape(self.request.source.title)}[/b]")
         self.screen.print(f"claim    {escape(self.request.source.claim)}", soft_wrap=True)
         self.screen.print(f"images   {images} in {data['classes']} classes ({escape(data['root'])})", soft_wrap=True)
-        self.screen.print(f"device   {device['type']} ({escape(device['name'])}), {self.learn.precision}")
+        self.screen.print(
+            f"device   {device['type']} ({escape(device['name'])}), {self.learn.precision} "
+            f"({self.learn.precision_reason})",
+            soft_wrap=True,
+        )
         self._notes()
         self.screen.print()
 
@@ -145,6 +158,17 @@ class _Run:
         for text in self.ready.notes[getattr(self, "shown", 0) :]:
             self.screen.print(f"note     {escape(text)}", soft_wrap=True)
         self.shown = len(self.ready.notes)
+
+    def _decode(self) -> None:
+        """Decode all images once, or find them decoded."""
+        plan = getattr(self.learn.dls, "plan", None)
+        if plan is None:
+            return
+        started = time.perf_counter()
+        with self.screen.progress() as bar:
+            task = bar.add_task("decoding the images, once", total=None, figures="")
+            plan.prepare(lambda done, total: bar.update(task, completed=done, total=total))
+        self.record["decode_seconds"] = round(time.perf_counter() - started, 2)
 
     def _train(self) -> None:
         import torch
@@ -185,16 +209,31 @@ class _Run:
         else:
             self.record["weights"] = f"These are the weights of the last epoch, {last}."
         self.record["best_epoch"] = best.epoch if chosen else last
+        self.record["speed"] = self._speed(history)
+
+    def _speed(self, history: History) -> dict[str, float]:
+        """Images a second of the fastest epoch, and how much of the device's measured peak that is."""
+        from fastcls import export, throughput
+
+        rate = max(row["images_per_second"] for row in history.rows)
+        flops = throughput.flops_per_image(self.learn.model, export.input_example(self.learn))
+        peak = throughput.matmul_peak(self.learn.dls.device, self.learn.precision)
+        return {
+            "images_per_second": rate,
+            "flops_per_image": flops,
+            "peak_flops_per_second": round(peak),
+            "utilisation": round(rate * flops / peak, 4),
+        }
 
     def _finish(self) -> None:
         """One pass a split, and every file made from it."""
-        from fastcls import devices, export, report
+        from fastcls import export, report, step
         from fastcls.interpret import Interpretation
         from fastcls.predictions import write_predictions
         from fastcls.train import quiet
 
         # in full precision, so that the figures are those of the network that `predict` runs
-        with quiet(self.learn), self.learn.removed_cbs(devices.precision_callbacks(self.learn)):
+        with quiet(self.learn), self.learn.removed_cbs(step.precision_callbacks(self.learn)):
             passes = {"valid": Interpretation.from_learner(self.learn)}
             if getattr(self.learn.dls, "test_items", None) is not None:
                 passes["test"] = Interpretation.from_learner(self.learn, dl=self._test_dl())
@@ -220,6 +259,12 @@ class _Run:
                 f"{accuracy['high']:.4f}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
                 soft_wrap=True,
             )
+        speed = self.record["speed"]
+        self.screen.print(
+            f"speed    {speed['images_per_second']:,.0f} images/s in training, {speed['utilisation']:.1%} of the "
+            f"{speed['peak_flops_per_second'] / 1e12:,.2f} TFLOP/s that a matrix product reaches here",
+            soft_wrap=True,
+        )
         confused = valid.most_confused()[:3]
         if confused:
             pairs = "; ".join(f"{a} taken for {b} ({n})" for a, b, n in confused)

@@ -1,48 +1,17 @@
-"""Resizing on the way in and random augmentation of whole batches, from fastai's transforms.
+"""Resizing on the way in and random augmentation of whole batches, by the names that recipes use.
 
 DataBlock(..., item_tfms=transforms.resize(224, min_scale=0.35), batch_tfms=transforms.augment(rotate=15))
+DataBlock(..., batch_tfms=[transforms.Crop(4), transforms.Flip()])
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from fastai.data.all import Transform
+from fastai.vision.augment import RandomResizedCrop, RandTransform, Resize
 
-import torch
-from fastai.vision.augment import (
-    AffineCoordTfm,
-    Brightness,
-    Contrast,
-    Flip,
-    RandomErasing,
-    RandomResizedCrop,
-    RandTransform,
-    Resize,
-    Rotate,
-    Saturation,
-    Warp,
-    Zoom,
-    affine_mat,
-    mask_tensor,
-    setup_aug_tfms,
-)
+from fastcls.batchwise import Affine, ColorJitter, Crop, Cutout, Erase, Flip
 
-
-class Affine(AffineCoordTfm):
-    """One resampling for all geometric augmentation, and none at all on the validation split.
-
-    fastai's own class resamples validation images with the identity, which costs time and blurs them a little.
-    """
-
-    def __call__(self, b: Any, split_idx: int | None = None, **kwargs: Any) -> Any:
-        return b if split_idx else super().__call__(b, split_idx=split_idx, **kwargs)
-
-
-def _translation(x: torch.Tensor, fraction: float, p: float) -> torch.Tensor:
-    """Affine matrices (n, 3, 3) that shift by up to `fraction` of the side; coordinates span -1 … 1."""
-    shift = [mask_tensor(x.new_empty(x.size(0)).uniform_(-2 * fraction, 2 * fraction), p=p) for _ in range(2)]
-    zero, one = torch.zeros_like(shift[0]), torch.ones_like(shift[0])
-    return affine_mat(one, zero, shift[0], zero, one, shift[1])
+__all__ = ["Affine", "ColorJitter", "Crop", "Cutout", "Erase", "Flip", "augment", "resize"]
 
 
 def resize(size: int, min_scale: float = 1.0, method: str = "crop") -> RandTransform:
@@ -58,34 +27,23 @@ def augment(
     rotate: float = 10.0,
     translate: float = 0.0,
     zoom: float = 1.1,
-    warp: float = 0.0,
+    shear: float = 0.0,
     jitter: float = 0.2,
     erase: float = 0.0,
     p: float = 0.75,
     pad_mode: str = "reflection",
-    gray: bool = False,
-) -> list[RandTransform]:
+) -> list[Transform]:
     """Random augmentation of whole batches on the training device.
 
-    flip: left to right half the time. rotate: up to so many degrees. translate: up to that fraction of the
-    side. zoom: up to that factor. warp: magnitude of perspective. jitter: brightness, contrast and colour by
-    up to that fraction (no colour where `gray`). erase: probability of a random rectangle of noise.
-    `p` is the probability of each of the others.
+    flip: left to right half the time. rotate, shear: up to so many degrees. translate: up to that fraction of the
+    side. zoom: up to that factor. jitter: brightness, contrast and saturation by up to that fraction. erase:
+    probability of a random rectangle of noise. `p` is the probability of each of the others.
     """
-    geometric: list[RandTransform] = [Affine(mode="bilinear", pad_mode=pad_mode, align_corners=True)]
-    if flip:
-        geometric.append(Flip(p=0.5))
-    if rotate:
-        geometric.append(Rotate(max_deg=rotate, p=p))
-    if translate:
-        geometric.append(AffineCoordTfm(aff_fs=partial(_translation, fraction=translate, p=p)))
-    if zoom > 1:
-        geometric.append(Zoom(max_zoom=zoom, p=p))
-    if warp:
-        geometric.append(Warp(magnitude=warp, p=p))
-    tfms = geometric if len(geometric) > 1 else []
+    tfms: list[Transform] = [Flip()] if flip else []
+    if rotate or translate or shear or zoom > 1:
+        tfms.append(Affine(rotate, translate, zoom, shear, p, pad_mode))
     if jitter:
-        tfms += [Brightness(jitter, p=p), Contrast(jitter, p=p)] + ([] if gray else [Saturation(jitter, p=p)])
+        tfms.append(ColorJitter(jitter, p))
     if erase:
-        tfms.append(RandomErasing(p=erase))
-    return list(setup_aug_tfms(tfms)) if tfms else []
+        tfms.append(Erase(erase))
+    return tfms

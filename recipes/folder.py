@@ -11,7 +11,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, layouts, losses, models, transforms
+from fastcls import data, layouts, losses, models, optimizers, transforms
 
 
 def get_learner(
@@ -40,7 +40,7 @@ def get_learner(
                       batch_tfms=transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase))
     dls = data.loaders(block, table, bs=bs)
     return models.transfer_learner(dls, arch, weights=weights, metrics=[accuracy, error_rate],
-                                   loss_func=losses.loss(loss, dls, class_weights), opt_func=losses.optimizer(opt))
+                                   loss_func=losses.loss(loss, dls, class_weights), opt_func=optimizers.optimizer(opt))
 
 def fit(
     learn: Learner,

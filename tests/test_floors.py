@@ -12,7 +12,8 @@ FLOORS = {
     0: "errors knobs options sources request",
     1: "runs screen check metrics decode preprocessing doctor download archives catalogue datasets cifar layouts "
     "label_table walk splits",
-    2: "devices transforms data models networks losses weights summary describe",
+    2: "devices transforms data models networks losses weights summary describe draws batchwise cropping pixels loaders "
+    "optimizers step throughput speednet muon",
     3: "train interpret predictions",
     4: "report predict export",
     5: "loading lr_find dryrun replay runner",

@@ -8,7 +8,7 @@ import typer
 
 from fastcls.cli.app import app, verb
 from fastcls.cli.recipe import EXTRA
-from fastcls.cli.request import Settings, build_request, command_line, run_options
+from fastcls.cli.request import RUN_OPTIONS, Settings, build_request, command_line, run_options
 
 
 @app.command("lr-find", context_settings=EXTRA)
@@ -23,6 +23,7 @@ def lr_find(
     workers: int | None = Settings.workers,
     device: str = Settings.device,
     precision: str = Settings.precision,
+    cache_gb: float = Settings.cache_gb,
     extra: list[str] = Settings.extra,
 ) -> None:
     """Run fastai's learning-rate finder on a recipe: a figure, four suggestions, the command that uses one.
@@ -33,7 +34,7 @@ def lr_find(
     from fastcls.errors import OutputError, UsageError
 
     source = sources.find(name)
-    options = run_options(seed, limit, workers, device, precision, "last")
+    options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS if option in ctx.params}, keep="last")
     request = build_request(ctx, source, options, extra, "", command_line("lr-find"))
     figure = Path(out).expanduser()
     if figure.suffix not in (".png", ".svg", ".pdf"):

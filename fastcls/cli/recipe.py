@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from fastcls.cli.app import app, refusal, verb
-from fastcls.cli.request import Settings, build_request, command_line, run_options
+from fastcls.cli.request import RUN_OPTIONS, Settings, build_request, command_line, run_options
 from fastcls.errors import FastclsError, OutputError
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ def recipe(
     workers: int | None = Settings.workers,
     device: str = Settings.device,
     precision: str = Settings.precision,
+    cache_gb: float = Settings.cache_gb,
+    accumulate: int = Settings.accumulate,
+    clip: float | None = Settings.clip,
+    compile: str = Settings.compile,
+    fused: bool = Settings.fused,
+    channels_last: bool = Settings.channels_last,
     keep: str = Settings.keep,
     extra: list[str] = Settings.extra,
     dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),
@@ -76,7 +82,7 @@ def recipe(
     elif copy:
         _copy(source, Path(copy))
     else:
-        options = run_options(seed, limit, workers, device, precision, keep)
+        options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS})
         request = build_request(ctx, source, options, extra, out, command_line("recipe"))
         if dry_run:
             from fastcls.loading import import_fastai

@@ -31,6 +31,16 @@ class Settings:
     workers: Any = typer.Option(None, "--workers", metavar="N", help="Loader processes  [default: by the cores]")
     device: Any = typer.Option("auto", "--device", metavar=_one_of("device"), help="Where to compute.")
     precision: Any = typer.Option("auto", "--precision", metavar=_one_of("precision"), help="Number format.")
+    cache_gb: Any = typer.Option(
+        20.0, "--cache-gb", metavar="GB", help="What decoded images may take on disk; 0 decodes them every epoch."
+    )
+    accumulate: Any = typer.Option(1, "--accumulate", metavar="N", help="Sum the gradients of N batches, then step.")
+    clip: Any = typer.Option(None, "--clip", metavar="NORM", help="Largest norm of the gradient.")
+    compile: Any = typer.Option("off", "--compile", metavar=_one_of("compile"), help="torch.compile, and its mode.")
+    fused: Any = typer.Option(True, "--fused/--no-fused", help="Step all parameters in one kernel.")
+    channels_last: Any = typer.Option(
+        True, "--channels-last/--no-channels-last", help="Memory format of convolutional networks."
+    )
     keep: Any = typer.Option(
         "best", "--keep", metavar=_one_of("keep"), help="End with the best epoch's weights (on valid) or the last's."
     )
@@ -39,19 +49,26 @@ class Settings:
     )
 
 
-def run_options(seed: int, limit: int | None, workers: int | None, device: str, precision: str, keep: str) -> Options:
-    """Options with every closed set of values checked; one KnobError names all that are wrong."""
+RUN_OPTIONS = [name for name in vars(Settings) if not name.startswith("_") and name != "extra"]
+
+
+def run_options(**given: Any) -> Options:
+    """Options with every value checked; one KnobError names all that are wrong."""
     problems = []
-    for name, value in (("device", device), ("precision", precision), ("keep", keep)):
+    for name in ("device", "precision", "keep", "compile"):
         known = choices(name)
-        if value not in known:
-            problems.append(f"--{name} {value}: takes {', '.join(known)}{did_you_mean(value, known)}")
-    for name, number, least in (("limit", limit, 1), ("workers", workers, 0), ("seed", seed, 0)):
-        if number is not None and number < least:
-            problems.append(f"--{name} {number}: takes a whole number from {least}")
+        if name in given and given[name] not in known:
+            problems.append(f"--{name} {given[name]}: takes {', '.join(known)}{did_you_mean(given[name], known)}")
+    least = {"limit": 1, "workers": 0, "seed": 0, "accumulate": 1, "cache_gb": 0, "clip": 0}
+    for name in least.keys() & given.keys():
+        number = given[name]
+        if number is not None and (number < least[name] or number != number or (name == "clip" and number == 0)):
+            kind = "a number" if name in ("cache_gb", "clip") else "a whole number"
+            above = "above" if name == "clip" else "from"
+            problems.append(f"--{name.replace('_', '-')} {number}: takes {kind} {above} {least[name]}")
     if problems:
-        raise KnobError("wrong settings:\n  " + "\n  ".join(problems))
-    return Options(seed, limit, workers, device, precision, keep)  # type: ignore[arg-type]
+        raise KnobError("wrong settings:\n  " + "\n  ".join(sorted(problems)))
+    return Options(**given)
 
 
 def build_request(

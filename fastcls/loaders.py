@@ -1,0 +1,137 @@
+"""fastai DataLoaders that draw the same batches whatever the workers, and gather them whole from decoded pixels.
+
+`SeededDL` is fastai's TfmdDL, its order and its random transforms a function of (seed, epoch, image).
+`PixelDL` does without an item at a time: it gathers a batch from decoded pixels, in the order of `Plan`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice, tee
+from typing import Any
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback
+from fastai.data.all import TensorCategory, TfmdDL, to_device
+from fastai.data.load import _loaders
+
+from fastcls import draws, options
+from fastcls.pixels import Plan, targets
+
+
+class SeededDL(TfmdDL):
+    """A TfmdDL whose order and augmentation depend on the run's seed and on `epoch` alone.
+
+    `epoch` counts whole passes; `FollowEpochs` sets it to the epochs that a Learner has trained.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.epoch, self.seed = 0, options.current().seed
+        super().__init__(*args, **kwargs)
+
+    def shuffle_fn(self, idxs: Any) -> np.ndarray:
+        return np.random.default_rng(draws.number(self.seed, self.epoch)).permutation(np.asarray(idxs))
+
+    def do_item(self, s: int | None) -> Any:
+        with draws.seeded(self.seed, self.epoch, int(s or 0)):  # for transforms of single items
+            return super().do_item(None if s is None else int(s))
+
+    def __iter__(self) -> Iterator[Any]:
+        self.randomize()
+        self.before_iter()
+        for indices, batch in self.batches(self.get_idxs()):
+            with draws.of(draws.Key(self.seed, self.epoch, indices), self.device):
+                ready = self.after_batch(batch)
+            yield ready
+        self.after_iter()
+        if hasattr(self, "it"):
+            del self.it
+        self.epoch += 1
+
+    def batches(self, order: Any) -> Iterator[tuple[np.ndarray, Any]]:
+        """Positions in the dataset and the batch of them, on the device, `after_batch` still to come."""
+        order, copy = (order, order) if hasattr(order, "__len__") else tee(order)
+        self._DataLoader__idxs = order  # where fastai's worker processes look
+        for indices, batch in zip(self.chunks(copy), _loaders[self.fake_l.num_workers == 0](self.fake_l), strict=False):
+            yield indices, to_device(tuple(batch) if type(batch) is list else batch, self.device)
+
+    def chunks(self, order: Any) -> Iterator[np.ndarray]:
+        """`order` cut into batches."""
+        rest = iter(order)
+        while len(chunk := np.fromiter(islice(rest, self.bs or 1), np.int64)) and (
+            not self.drop_last or len(chunk) == self.bs
+        ):
+            yield chunk
+
+
+class PixelDL(SeededDL):
+    """A SeededDL that gathers whole batches from decoded pixels; threads do it ahead where there are `threads`."""
+
+    def __init__(self, dataset: Any, plan: Plan, threads: int = 0, **kwargs: Any) -> None:
+        self.plan, self.threads = plan, threads
+        super().__init__(dataset, **{**kwargs, "num_workers": 0})
+
+    def new(self, dataset: Any = None, cls: Any = None, **kwargs: Any) -> Any:
+        """A loader with some arguments changed; over another dataset, its files are decoded as they are needed."""
+        threads = kwargs.pop("num_workers", self.threads)
+        return super().new(dataset, cls, **{"plan": self.plan, "threads": threads, **kwargs})
+
+    def one_batch(self) -> Any:
+        with self.plan.unprepared():  # not worth decoding everything for
+            return super().one_batch()
+
+    def batches(self, order: Any) -> Iterator[tuple[np.ndarray, Any]]:
+        source = self.plan.source(self.dataset)
+        labels = targets(self.dataset)
+
+        def gather(indices: np.ndarray) -> tuple[np.ndarray, Any]:
+            pixels = source(draws.Key(self.seed, self.epoch, indices))
+            inputs = (pixels.as_subclass(self.plan.tensor_type),)
+            if labels is None:
+                return indices, self._pinned(inputs)
+            return indices, self._pinned((*inputs, TensorCategory(labels[indices])))
+
+        for indices, batch in ahead(gather, self.chunks(order), self.threads):
+            yield indices, to_device(batch, self.device)
+
+    def _pinned(self, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """In memory that a GPU copies from while the host goes on."""
+        if self.device is None or self.device.type != "cuda":
+            return batch
+        return tuple(b if b.is_cuda else b.pin_memory() for b in batch)
+
+
+def ahead(function: Any, arguments: Iterator[Any], threads: int) -> Iterator[Any]:
+    """`map`, computed ahead by so many threads, in order, a few results in hand; by none, as it is asked for."""
+    if not threads:
+        yield from map(function, arguments)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Any]] = deque(pool.submit(function, a) for a in islice(arguments, 2 * threads))
+        try:
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(function, a) for a in islice(arguments, 1))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class FollowEpochs(Callback):
+    """Tells the training loader how many epochs the Learner has trained, whatever else iterated over it."""
+
+    order = -10
+
+    def __init__(self) -> None:
+        self.trained = 0
+
+    def before_epoch(self) -> None:
+        self.learn.dls.train.epoch = self.trained
+
+    def after_epoch(self) -> None:
+        if not hasattr(self.learn, "lr_finder"):
+            self.trained += 1

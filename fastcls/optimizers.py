@@ -1,0 +1,145 @@
+"""fastai optimisers whose step is one fused kernel for all parameters, and all optimisers by name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from fastai.optimizer import SGD, Adam, Optimizer, RAdam, ranger
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+from fastcls import options
+from fastcls.errors import UsageError
+
+FUSED_ON = {"cpu", "cuda", "mps"}  # devices with torch's fused kernels for both
+
+
+class Fused(Optimizer):
+    """A fastai Optimizer, with its groups, freezing, hyper-parameters and state, that steps all parameters at once.
+
+    Where fastai loops over parameters and their callbacks in Python, `update` gets lists: those of one group that share
+    weight decay and step count. It steps as `step_one` would, the fastai optimiser that it stands for.
+    """
+
+    def __init__(self, params: Any, **defaults: Any) -> None:
+        super().__init__(params, [], **defaults)
+
+    def step(self, closure: Any = None) -> None:
+        if closure is not None:
+            raise NotImplementedError("fastai optimizers currently do not support closure")
+        for group, hyper in zip(self.param_lists, self.hypers, strict=True):
+            alike: dict[tuple[bool, Any], list[torch.Tensor]] = defaultdict(list)
+            for p in group:
+                if p.grad is not None:
+                    alike[self.state[p].get("do_wd", True), (p.device, p.dtype)].append(p)
+            for (do_wd, _), params in alike.items():
+                self.update(params, {**hyper, "wd": hyper["wd"] if do_wd else 0.0})
+
+    def zero_grad(self) -> None:
+        """Drop the gradients: the backward pass writes new ones instead of adding to zeros."""
+        for p, *_ in self.all_params(with_grad=True):
+            p.grad = None
+
+    def update(self, params: list[torch.Tensor], hyper: dict[str, Any]) -> None:
+        """Step these parameters; `hyper` are their lr, mom, wd and further hyper-parameters."""
+        raise NotImplementedError
+
+    def buffers(self, params: list[torch.Tensor], name: str) -> list[torch.Tensor]:
+        """The state tensors of that name, zero at first."""
+        for p in params:
+            if name not in self.state[p]:
+                self.state[p][name] = torch.zeros_like(p)
+        return [self.state[p][name] for p in params]
+
+
+class FusedAdam(Fused):
+    """AdamW (Loshchilov and Hutter 2019), or with `decouple_wd` off Adam with L2 (Kingma and Ba 2015)."""
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any,
+        mom: float = 0.9,
+        sqr_mom: float = 0.99,
+        eps: float = 1e-5,
+        wd: float = 0.01,
+        decouple_wd: bool = True,
+    ) -> None:
+        super().__init__(params, lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
+        self.decouple_wd = decouple_wd
+
+    def update(self, params: list[torch.Tensor], hyper: dict[str, Any]) -> None:
+        averages, squares = self.buffers(params, "grad_avg"), self.buffers(params, "sqr_avg")
+        for p in params:
+            if "step" not in self.state[p]:
+                self.state[p]["step"] = torch.zeros((), device=p.device)
+        grads = [p.grad for p in params]
+        if hyper["wd"] and not self.decouple_wd:
+            grads = list(torch._foreach_add(grads, params, alpha=hyper["wd"]))
+        with torch.no_grad():
+            adamw(
+                params,
+                grads,  # type: ignore[arg-type]
+                averages,
+                squares,
+                [],
+                [self.state[p]["step"] for p in params],
+                fused=params[0].device.type in FUSED_ON,
+                amsgrad=False,
+                beta1=float(hyper["mom"]),
+                beta2=float(hyper["sqr_mom"]),
+                lr=float(hyper["lr"]),
+                weight_decay=float(hyper["wd"]) if self.decouple_wd else 0.0,
+                eps=float(hyper["eps"]),
+                maximize=False,
+            )
+
+
+class FusedSGD(Fused):
+    """SGD with momentum; weight decay is decoupled, as fastai's is, or L2 with `decouple_wd` off."""
+
+    def __init__(
+        self, params: Any, lr: Any, mom: float = 0.9, wd: float = 0.0, decouple_wd: bool = True, nesterov: bool = False
+    ) -> None:
+        super().__init__(params, lr=lr, mom=mom, wd=wd)
+        self.decouple_wd, self.nesterov = decouple_wd, nesterov
+
+    def update(self, params: list[torch.Tensor], hyper: dict[str, Any]) -> None:
+        lr, mom, wd = float(hyper["lr"]), float(hyper["mom"]), float(hyper["wd"])
+        with torch.no_grad():
+            if wd and self.decouple_wd:
+                torch._foreach_mul_(params, 1 - lr * wd)
+            sgd(
+                params,
+                [p.grad for p in params],  # type: ignore[misc]
+                list(self.buffers(params, "grad_avg")) if mom else [None] * len(params),  # type: ignore[arg-type]
+                fused=params[0].device.type in FUSED_ON,
+                weight_decay=0.0 if self.decouple_wd else wd,
+                momentum=mom,
+                lr=lr,
+                dampening=0.0,
+                nesterov=self.nesterov,
+                maximize=False,
+            )
+
+
+# name -> (fused, fastai's): the two take the same steps
+OPTIMIZERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "adam": (partial(FusedAdam, decouple_wd=False), partial(Adam, decouple_wd=False)),
+    "adamw": (FusedAdam, Adam),  # fastai's default
+    "sgd": (partial(FusedSGD, mom=0.9), partial(SGD, mom=0.9)),
+    "radam": (RAdam, RAdam),  # rectified Adam (Liu et al. 2020)
+    "ranger": (ranger, ranger),  # RAdam with Lookahead
+}
+
+
+def optimizer(name: str = "adamw") -> Callable[..., Any]:
+    """The optimiser of that name, for `opt_func`; fused unless the options say otherwise."""
+    if name not in OPTIMIZERS:
+        raise UsageError(f"There is no optimiser {name!r}.", f"Take one of {', '.join(OPTIMIZERS)}.")
+    fused, plain = OPTIMIZERS[name]
+    return fused if options.current().fused else plain

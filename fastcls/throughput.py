@@ -1,0 +1,50 @@
+"""How near a run came to what the device can do: model-FLOPs utilisation (Chowdhery et al. 2022, appendix B)."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def flops_per_image(model: nn.Module, example: torch.Tensor) -> float:
+    """Floating-point operations of a training step an image: forward, and backward as far as weights are trained.
+
+    example: (1, channels, height, width) on the model's device. Multiplications and additions of matrix products and
+    convolutions count, nothing else does.
+    """
+    training = model.training
+    model.eval()  # two images would be too few for batch statistics
+    counter = FlopCounterMode(display=False)
+    try:
+        with counter, torch.enable_grad():
+            logits = model(example)
+            if logits.requires_grad:
+                logits.sum().backward()
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.train(training)
+    return float(counter.get_total_flops())
+
+
+def matmul_peak(device: torch.device, precision: str, tries: int = 5) -> float:
+    """FLOP/s of a large matrix product in this precision, the best of `tries`: the measured limit of the device."""
+    n = 8192 if device.type == "cuda" else 1536
+    a = torch.randn(n, n, device=device).to(DTYPES[precision])
+    best = float("inf")
+    for _ in range(tries + 1):
+        _wait(device)
+        started = time.perf_counter()
+        torch.mm(a, a)
+        _wait(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * n**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
