@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from fastcls import preprocessing, runs
 from fastcls.errors import DataError, OutputError
 
 SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-BATCH = 32
+BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
+AHEAD = 2  # batches a thread that may be under way or waiting to be taken
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,11 @@ class Prediction:
 
 
 class Predictor:
-    """The network of a run folder, ready for image files."""
+    """The network of a run folder, ready for image files.
+
+    A thread a core takes a batch from its files to its probabilities, alone: the network on one core and the next
+    one decoding beside it waste nothing on each other, where a network on all cores waits for its slowest part.
+    """
 
     def __init__(self, run: Path) -> None:
         import onnxruntime
@@ -45,63 +57,104 @@ class Predictor:
             )
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
+        settings.intra_op_num_threads = 1
         try:
             self.session = onnxruntime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
         except Exception as problem:  # onnxruntime's own exception types are not public
             raise OutputError(f"{file} is not a readable ONNX model: {str(problem).splitlines()[0]}") from None
+        images = self.session.get_inputs()[0]
+        self.input, self.size = images.name, tuple(images.shape[2:])
 
     def probabilities(self, paths: Sequence[str]) -> np.ndarray:
         """(n, classes); raises where an image cannot be read."""
-        return self._softmax(np.stack([preprocessing.load(path, self.spec) for path in paths]))
-
-    def _softmax(self, images: np.ndarray) -> np.ndarray:
-        logits = self.session.run(None, {self.session.get_inputs()[0].name: images})[0].astype(np.float64)
-        exponentials = np.exp(logits - logits.max(1, keepdims=True))
-        return exponentials / exponentials.sum(1, keepdims=True)
+        return self._run([self._prepare(path) for path in paths])
 
     def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
-        """An answer a path, in order, in bounded memory; an image that cannot be read gets an error."""
-        chunk: list[str] = []
-        for path in paths:
-            chunk.append(path)
-            if len(chunk) == BATCH:
-                yield from self._chunk(chunk)
-                chunk = []
-        if chunk:
-            yield from self._chunk(chunk)
+        """An answer a path, in order; an image that cannot be read gets an error.
 
-    def _chunk(self, paths: list[str]) -> Iterator[Prediction]:
+        Holds the images of a few batches a core, however many paths there are.
+        """
+        threads = _cores()
+        paths = iter(paths)
+        first = list(islice(paths, threads * BATCH))
+        size = max(1, -(-len(first) // threads))  # few images are shared out evenly
+        paths = chain(first, paths)
+        pool = ThreadPoolExecutor(threads)
+        waiting: deque[Future[list[Prediction]]] = deque()
+        try:
+            while batch := list(islice(paths, size)):
+                waiting.append(pool.submit(self._batch, batch))
+                if len(waiting) > AHEAD * threads:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _batch(self, paths: list[str]) -> list[Prediction]:
         images: dict[int, np.ndarray] = {}
         errors: dict[int, str] = {}
         for index, path in enumerate(paths):
             try:
-                images[index] = preprocessing.load(path, self.spec)
-            except (OSError, SyntaxError, ValueError) as problem:
+                images[index] = self._prepare(path)
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
                 errors[index] = getattr(problem, "strerror", None) or str(problem).split(" '")[0] or "unreadable"
-        answers: dict[int, np.ndarray] = {}
-        shapes: dict[tuple[int, ...], list[int]] = {}
-        for index, image in images.items():  # a network without a fixed size may get images of several
-            shapes.setdefault(image.shape, []).append(index)
-        for same in shapes.values():
-            answers.update(zip(same, self._softmax(np.stack([images[i] for i in same])), strict=True))
-        for index, path in enumerate(paths):
-            yield Prediction(path, answers.get(index), errors.get(index, ""))
+        rows = dict(zip(images, self._run(list(images.values())), strict=True)) if images else {}
+        return [Prediction(path, rows.get(i), errors.get(i, "")) for i, path in enumerate(paths)]
+
+    def _prepare(self, path: str) -> np.ndarray:
+        image = preprocessing.prepare(path, self.spec)
+        if image.shape[:2] != self.size:
+            height, width = image.shape[:2]
+            raise ValueError(f"{width} × {height} pixels, where the network takes {self.size[1]} × {self.size[0]}")
+        return image
+
+    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+        """Probabilities (n, classes) of prepared images."""
+        inputs = {self.input: preprocessing.normalise(np.stack(images), self.spec)}
+        logits = self.session.run(None, inputs)[0].astype(np.float64)
+        exponentials = np.exp(logits - logits.max(1, keepdims=True))
+        return exponentials / exponentials.sum(1, keepdims=True)
 
 
-def collect(arguments: Sequence[str]) -> list[str]:
-    """Image files from paths, folders (searched through, sorted) and '-' (a list on standard input)."""
-    found: list[str] = []
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def collect(arguments: Sequence[str]) -> Iterator[str]:
+    """Image files from paths, folders (searched through, sorted) and '-' (a list on standard input), as they are found.
+
+    DataError at once where an argument names nothing or a folder without an image.
+    """
     for argument in arguments:
         path = Path(argument).expanduser()
         if argument == "-":
-            found += [line.rstrip("\n") for line in sys.stdin if line.strip()]
-        elif path.is_dir():
-            images = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-            if not images:
-                raise DataError(f"{argument}: there are no images in this folder.", "Name a folder that holds some.")
-            found += map(str, images)
-        elif path.exists():
-            found.append(str(path))
-        else:
+            continue
+        if path.is_dir() and next(_below(path), None) is None:
+            raise DataError(f"{argument}: there are no images in this folder.", "Name a folder that holds some.")
+        if not path.exists():
             raise DataError(f"{argument}: there is no such file or folder.", "Name image files or folders.")
-    return found
+    return chain.from_iterable(map(_files, arguments))
+
+
+def _files(argument: str) -> Iterator[str]:
+    path = Path(argument).expanduser()
+    if argument == "-":
+        yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+    elif path.is_dir():
+        yield from _below(path)
+    else:
+        yield str(path)
+
+
+def _below(folder: str | Path) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=attrgetter("name"))
+    for entry in found:
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            with contextlib.suppress(PermissionError):
+                yield from _below(path)
+        elif path.suffix.lower() in SUFFIXES and not entry.name.startswith("."):
+            yield str(path)

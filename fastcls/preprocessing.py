@@ -26,7 +26,7 @@ NUMPY_PADDING = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
 
 def load(path: str | Path, spec: Mapping[str, Any]) -> np.ndarray:
     """One image as float32 (channels, height, width), resized, scaled and normalised."""
-    return normalise(prepare(path, spec), spec)
+    return normalise(prepare(path, spec)[None], spec)[0]
 
 
 def prepare(source: str | Path | np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:
@@ -47,14 +47,14 @@ def prepare(source: str | Path | np.ndarray, spec: Mapping[str, Any]) -> np.ndar
     return pixels[top : top + crop_height, left : left + crop_width]
 
 
-def normalise(pixels: np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:
-    """uint8 (height, width[, 3]) to float32 (channels, height, width), scaled to 0 … 1 and by the statistics."""
-    scaled = np.asarray(pixels, dtype=np.float32) / 255
-    scaled = scaled[None] if scaled.ndim == 2 else scaled.transpose(2, 0, 1)
-    if spec["mean"] is not None:
-        mean, std = (np.asarray(spec[key], dtype=np.float32)[:, None, None] for key in ("mean", "std"))
-        scaled = (scaled - mean) / std
-    return np.ascontiguousarray(scaled)
+def normalise(images: np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:
+    """uint8 (n, height, width[, 3]) to float32 (n, channels, height, width), scaled and normalised."""
+    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    mean, std = (np.asarray(spec[key] or default, dtype=np.float64) for key, default in (("mean", 0), ("std", 1)))
+    scaled = images.astype(np.float32, order="C")  # then in place: a new array a step takes six times as long
+    scaled *= (1 / (255 * std)).astype(np.float32).reshape(-1, 1, 1)
+    scaled -= (mean / std).astype(np.float32).reshape(-1, 1, 1)
+    return scaled
 
 
 def _to_aspect(pixels: np.ndarray, width: int, height: int, spec: Mapping[str, Any]) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 import csv
 import io
+import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,9 @@ from fastai.vision.all import parent_label as label
 from fastai.vision.core import PILImageBW
 from PIL import Image
 
-from fastcls import data, models, preprocessing, runs, transforms
+from fastcls import data, models, predict, preprocessing, runs, transforms
 from fastcls.describe import describe_preprocessing
+from fastcls.errors import DataError
 
 Fastcls = Callable[..., Outcome]
 
@@ -92,6 +94,50 @@ def test_a_damaged_model_file_is_refused(fastcls: Fastcls, digits_run: Path) -> 
     assert outcome.code == 4 and "model.json cannot be read" in outcome.output
 
 
+def test_a_million_paths_are_read_as_they_are_needed(digits_run: Path) -> None:
+    files = [str(file) for file in sorted(digits(digits_run).rglob("*.png"))[:50]]
+    predictor = predict.Predictor(digits_run)
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        for file in itertools.cycle(files):
+            taken += 1
+            yield file
+
+    answers = predictor.predict(endless())
+    some = [next(answers) for _ in range(1000)]
+    assert [answer.path for answer in some] == files * 20
+    assert taken <= 1000 + (predict.AHEAD + 1) * predict._cores() * predict.BATCH
+    answers.close()
+    expected = predictor.probabilities(files)
+    for answer, row in zip(some, itertools.cycle(expected)):
+        np.testing.assert_allclose(answer.probabilities, row, atol=1e-6)
+
+
+def test_images_that_cannot_be_used_have_a_reason_and_a_place(digits_run: Path, tmp_path: Path) -> None:
+    files = [str(file) for file in sorted(digits(digits_run).rglob("*.png"))[:40]]
+    large, text, none = tmp_path / "large.jpg", tmp_path / "text.jpg", tmp_path / "none.jpg"
+    Image.new("L", (9, 7)).save(large)
+    text.write_text("no image")
+    mixed = [*files[:20], *map(str, (large, text, none)), *files[20:]]
+    answers = list(predict.Predictor(digits_run).predict(iter(mixed)))
+    assert [answer.path for answer in answers] == mixed
+    assert [i for i, answer in enumerate(answers) if answer.probabilities is None] == [20, 21, 22]
+    assert answers[20].error == "9 × 7 pixels, where the network takes 8 × 8"
+    assert "cannot identify" in answers[21].error and answers[22].error == "No such file or directory"
+
+
+def test_folders_are_listed_lazily_and_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.JPG", "a.png", "c/d/x.webp", "c/.hidden.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    images = [str(tmp_path / name) for name in ("a.png", "b/1.JPG", "b/2.png", "c/d/x.webp")]
+    assert list(predict.collect([str(tmp_path), images[0]])) == [*images, images[0]]
+    with pytest.raises(DataError, match="no such file"):
+        predict.collect([str(tmp_path), "nowhere"])
+
+
 TRANSFORMS = {
     "crop": transforms.resize(48),
     "squish": transforms.resize(48, method="squish"),
@@ -117,7 +163,7 @@ def test_preprocessing_without_torch_is_fastais(tmp_path: Path, name: str, gray:
         get_y=label,
         splitter=data.stratified(label, 0.5),
         item_tfms=TRANSFORMS[name],
-        batch_tfms=transforms.augment(gray=gray, translate=0.1, erase=0.2, warp=0.1),
+        batch_tfms=transforms.augment(translate=0.1, erase=0.2, shear=5),
     )
     dls = data.loaders(block, tmp_path, bs=2)
     models.normalize(dls, models.imagenet_stats)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import typer
@@ -35,7 +37,8 @@ def predict(
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
         raise OutputError(f"-o {out}: this file cannot be written there.", "Name a file in an existing folder.")
     images = collect(paths)
-    if not images:
+    first = next(images, None)
+    if first is None:
         raise UsageError("There is nothing to predict: the list of images is empty.")
     if trust and not (folder / "model.onnx").is_file():
         from fastcls.loading import import_fastai
@@ -50,11 +53,12 @@ def predict(
     header = ["path", "prediction", "confidence", "error"]
     if probabilities:
         header += [f"p:{name}" for name in names]
-    failed = 0
+    total = failed = 0
 
-    def rows():  # type: ignore[no-untyped-def]
-        nonlocal failed
-        for answer in predictor.predict(images):
+    def rows() -> Iterator[list[str]]:
+        nonlocal total, failed
+        for answer in predictor.predict(chain([first], images)):
+            total += 1
             if answer.probabilities is None:
                 failed += 1
                 yield [answer.path, "", "", answer.error] + [""] * (len(header) - 4)
@@ -69,7 +73,7 @@ def predict(
         writer.writerows(rows())
     else:
         runs.write_csv(target, header, rows())
-        print(f"{len(images) - failed:,} of {len(images):,} images labelled: {target}")
+        print(f"{total - failed:,} of {total:,} images labelled: {target}")
     if failed:
-        print(f"error: {failed} of {len(images)} images could not be read; their rows say why.", file=sys.stderr)
+        print(f"error: {failed:,} of {total:,} images could not be read; their rows say why.", file=sys.stderr)
         raise typer.Exit(UNREADABLE)
