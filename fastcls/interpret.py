@@ -51,11 +51,10 @@ class Interpretation(ClassificationInterpretation):
 
     def most_confused(self, min_val: int = 1) -> list[tuple[str, str, int]]:
         """(true class, predicted class, count) of the mistakes made at least `min_val` times, most first."""
-        matrix = self.confusion_matrix()
-        matrix[range(len(matrix)), range(len(matrix))] = 0
-        pairs = zip(*(matrix >= max(min_val, 1)).nonzero(), strict=True)
-        counts = [(self.vocab[i], self.vocab[j], int(matrix[i, j])) for i, j in pairs]
-        return sorted(counts, key=itemgetter(2), reverse=True)
+        wrong = self.targs != self.decoded
+        pairs, counts = torch.unique(torch.stack([self.targs, self.decoded])[:, wrong], dim=1, return_counts=True)
+        found = [(self.vocab[i], self.vocab[j], n) for (i, j), n in zip(pairs.T.tolist(), counts.tolist(), strict=True)]
+        return sorted((pair for pair in found if pair[2] >= min_val), key=itemgetter(2), reverse=True)
 
     def print_classification_report(self) -> None:
         """Print scikit-learn's classification report."""

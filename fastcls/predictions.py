@@ -35,6 +35,6 @@ def write_predictions(file: Path, passes: Mapping[str, Interpretation], relative
 
 def _columns(p: np.ndarray, vocab: list[str], many: bool) -> list[str]:
     if not many:
-        return [f"{value:.6g}" for value in p]
+        return [f"{value:.6g}" for value in p.tolist()]
     top = np.argpartition(p, -5)[-5:]
     return [cell for i in top[np.argsort(-p[top])] for cell in (vocab[i], f"{p[i]:.6g}")]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import precision_recall_fscore_support
 
 from fastcls.report.runfiles import clean, number
 from fastcls.report.thumbnails import Thumbnails, Tile
@@ -142,9 +141,13 @@ def outcome(predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnail
 
 def _class_rows(table: pd.DataFrame, names: list[str], pairs: pd.Series) -> list[ClassRow]:
     """A row a class, the worst F1 first, classes without a picture in the split last."""
-    precision, recall, f1, support = precision_recall_fscore_support(
-        table["label"], table["prediction"], labels=names, average=None, zero_division=np.nan
+    place = {name: i for i, name in enumerate(names)}
+    labels, predictions = (table[column].map(place).to_numpy(int) for column in ("label", "prediction"))
+    hits, support, predicted = (
+        np.bincount(where, minlength=len(names)) for where in (labels[labels == predictions], labels, predictions)
     )
+    with np.errstate(invalid="ignore"):  # nothing of nothing is no number
+        precision, recall, f1 = hits / predicted, hits / support, 2 * hits / (support + predicted)
     worst: dict[str, tuple[str, int]] = {}
     for (label, prediction), count in pairs.items():
         worst.setdefault(str(label), (str(prediction), int(count)))
@@ -201,7 +204,7 @@ def _pairs(
 
 
 def _top_losses(table: pd.DataFrame, thumbnails: Thumbnails) -> list[Loss]:
-    highest = table[table["loss"].map(lambda v: not math.isnan(v))].nlargest(TOP_LOSSES, "loss")
+    highest = table[table["loss"].notna()].nlargest(TOP_LOSSES, "loss")
     return [
         Loss(
             file=clean(row.path).replace("\\", "/").rsplit("/", 1)[-1],
