@@ -10,6 +10,7 @@ import platform
 import sys
 from pathlib import Path
 
+from fastcls import lazy
 from fastcls.errors import EnvironmentProblem
 
 MEND = "Install the pair together:  pip install --force-reinstall torch torchvision   (or `fastcls doctor` for details)"
@@ -28,8 +29,9 @@ def check_installation() -> None:
 def torchvision_problem() -> str:
     """What keeps torchvision from working with this torch; empty where nothing does."""
     try:
-        import torch  # noqa: F401
-        import torchvision
+        with lazy.imports():
+            import torch  # noqa: F401
+            import torchvision
     except (RuntimeError, ImportError, OSError) as problem:
         return (
             f"torch {_version('torch')} and torchvision {_version('torchvision')} do not match: "

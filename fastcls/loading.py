@@ -17,7 +17,7 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from fastcls import options, sources
+from fastcls import lazy, options, sources
 from fastcls.doctor import check_installation
 from fastcls.errors import KnobError, RecipeError, did_you_mean
 from fastcls.request import Request
@@ -73,7 +73,8 @@ def import_fastai() -> None:
     for module in ("fastai", "fastcore", "torch.jit", "plum", "torch.onnx", "torch.utils.data"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
     warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
-    importlib.import_module("fastai.vision.all")
+    with lazy.imports():
+        importlib.import_module("fastai.vision.all")
 
 
 @dataclass

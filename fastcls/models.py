@@ -10,22 +10,24 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import timm
+import torch
 import torchvision
 from fastai.callback.schedule import fine_tune  # noqa: F401  this import gives Learner its fit_one_cycle & co.
 from fastai.data.all import DataLoaders, L, Normalize, get_c, params
 from fastai.learner import Learner
 from fastai.vision.core import imagenet_stats
 from fastai.vision.learner import TimmBody, add_head, default_split, model_meta, vision_learner
-from timm.models import adapt_input_conv
 from torch import nn
 from torchvision.models import get_model, get_model_builder, list_models
 
-from fastcls import options
+from fastcls import lazy, options
 from fastcls.errors import DownloadError, UsageError, nearest
 from fastcls.optimizers import optimizer
 from fastcls.step import configure
 from fastcls.weights import Stats, load_body, preprocessing_of, weights_file
+
+with lazy.imports():  # timm takes a second, and custom networks need nothing of it
+    import timm
 
 CUT_BY_FASTAI = {"resnet", "vgg", "densenet", "alexnet", "squeezenet"}  # torchvision modules that fastai can cut
 
@@ -118,7 +120,7 @@ def transfer_learner(dls: DataLoaders, arch: str, weights: str = "imagenet", **k
 def _build(dls: DataLoaders, library: str, name: str, **kwargs: Any) -> Learner:
     """fastai's vision_learner where it can cut the network, else the same on a body that pools by itself."""
     if library == "timm":
-        if getattr(timm.create_model(name, num_classes=0), "output_fmt", "NCHW") == "NCHW":
+        if _channels_first(name):
             return vision_learner(dls, name, **{"splitter": timm_split, **kwargs})
         return _pooled_learner(dls, name, _timm_features, **kwargs)
     builder = get_model_builder(name)
@@ -128,6 +130,16 @@ def _build(dls: DataLoaders, library: str, name: str, **kwargs: Any) -> Learner:
     known = model_meta.get(builder) or (model_meta[torchvision.models.resnet50] if family == "resnet" else {})
     arch = builder if builder in model_meta else _from_builder(name)
     return vision_learner(dls, arch, **{"splitter": known.get("split", default_split), **kwargs})
+
+
+def _channels_first(name: str) -> bool:
+    """Whether a timm network's features are (n, channels, height, width): it knows that itself, once it is built."""
+    try:
+        with torch.device("meta"):  # without weights, hence at once
+            network = timm.create_model(name, num_classes=0)
+    except (RuntimeError, NotImplementedError):  # it computes with its weights while it is built
+        network = timm.create_model(name, num_classes=0)
+    return getattr(network, "output_fmt", "NCHW") == "NCHW"
 
 
 def _from_builder(name: str) -> Callable[..., nn.Module]:
@@ -180,14 +192,14 @@ def _torchvision_features(name: str, pretrained: bool, n_in: int) -> tuple[nn.Mo
 def _adapt_stem(body: nn.Module, n_in: int) -> None:
     """Let the first convolution take `n_in` channels; for one, its weights are summed over the colours."""
     stem = next(module for module in body.modules() if isinstance(module, nn.Conv2d))
-    stem.weight = nn.Parameter(adapt_input_conv(n_in, stem.weight.data))
+    stem.weight = nn.Parameter(timm.models.adapt_input_conv(n_in, stem.weight.data))
     stem.in_channels = n_in
 
 
 def timm_split(model: nn.Sequential) -> Any:
     """Parameter groups of a timm body and its head: three for ResNets (stem to layer2, the rest, head), else two."""
     body, head = model[0], model[1:]
-    if not (isinstance(body, TimmBody) and isinstance(body.model, timm.models.resnet.ResNet)):
+    if not (isinstance(body, TimmBody) and isinstance(body.model, timm.models.ResNet)):
         return default_split(model)
     late = ("layer3", "layer4")
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])

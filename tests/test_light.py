@@ -44,6 +44,18 @@ def test_light_verbs_never_import_torch_or_pandas(words: list[str], tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
+def test_a_run_says_what_it_does_before_it_imports_anything_slow(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom fastcls import loading\nfrom fastcls.cli import app\n"
+        f"def imports(): print(*({HEAVY} - {{'rich'}}) & set(sys.modules)); sys.exit()\n"
+        "loading.import_fastai = imports\napp(['recipe', 'digits-cnn'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.stdout == "digits-cnn: loading torch and fastai …\n\n", done.stdout + done.stderr
+
+
 def test_recipes_lists_every_recipe_with_its_claim(fastcls: Fastcls) -> None:
     output = fastcls("recipes").output
     assert [name for name in sources.available() if name not in output] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,8 +111,7 @@ def _train(request: Any) -> None:
 
 
 def _announce(source: RecipeSource) -> None:
-    if sys.stdout.isatty():
-        print(f"{source.name}: loading torch and fastai …", flush=True)
+    print(f"{source.name}: loading torch and fastai …", flush=True)
 
 
 def _copy(source: RecipeSource, target: Path) -> None:
