@@ -82,6 +82,14 @@ def test_many_classes_cost_no_more_than_they_must() -> None:
     assert time.perf_counter() - started < 5
 
 
+def test_figures_of_ten_thousand_classes_take_seconds() -> None:
+    """The resamples of the intervals cost images + classes each, not classes²."""
+    p, t = random_split(400, 10_000)
+    started = time.perf_counter()
+    assert metrics.figures(p, t)["macro_f1"]["low"] is not None
+    assert time.perf_counter() - started < 10
+
+
 @pytest.fixture(scope="module")
 def learn() -> Learner:
     from fastcls import devices, options
