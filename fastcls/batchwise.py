@@ -32,15 +32,24 @@ class Batchwise(DisplayedTransform):
 
 
 class Flip(Batchwise):
-    """Left to right with probability `p`."""
+    """Left to right with probability `p`.
+
+    alternate: a coin an image in the first epoch, its other side in every second one: two epochs show each image both
+    ways (Jordan 2024).
+    """
 
     order = 6
 
-    def __init__(self, p: float = 0.5) -> None:
-        self.p = p
+    def __init__(self, p: float = 0.5, alternate: bool = False) -> None:
+        self.p, self.alternate = p, alternate
 
     def encodes(self, x: TensorImage) -> torch.Tensor:
-        flipped = self.uniform(x, 1) < self.p
+        key = draws.current()
+        if self.alternate and key is not None:
+            first = draws.table(draws.Key(key.seed, 0, key.indices), 1, "Flip")
+            flipped = torch.from_numpy((first < self.p) ^ bool(key.epoch % 2)).to(x.device, non_blocking=True)
+        else:
+            flipped = self.uniform(x, 1) < self.p
         return torch.where(flipped[..., None, None], x.flip(3), x)
 
 
@@ -148,6 +157,7 @@ class Erase(Batchwise):
 
     def __init__(self, p: float = 0.5, area: tuple[float, float] = (0.02, 0.33)) -> None:
         self.p, self.area = p, area
+        self.bank: torch.Tensor | None = None
 
     def encodes(self, x: TensorImage) -> torch.Tensor:
         _, channels, h, w = x.shape
@@ -164,7 +174,7 @@ class Erase(Batchwise):
 
     def _bank(self, x: torch.Tensor) -> torch.Tensor:
         """Normal noise, the same in every run; each image reads it from a place of its own."""
-        if getattr(self, "bank", None) is None or self.bank.device != x.device:
+        if self.bank is None or self.bank.device != x.device:
             self.bank = torch.randn(NOISE, generator=torch.Generator().manual_seed(0)).to(x.device)
         return self.bank.to(x.dtype)
 

@@ -149,7 +149,7 @@ def _build(part: Path, paths: Sequence[str], how: Mapping[str, Any], progress: P
             broken += [image for image in images if isinstance(image, str)]
             good = [image for image in images if not isinstance(image, str)]
             shapes += [image.shape for image in good]
-            block = b"".join(memoryview(image).cast("B") for image in good)
+            block = b"".join(image.tobytes() for image in good)
             digest.update(block)
             file.write(block)
             if progress is not None:

@@ -31,6 +31,11 @@ class Key:
 _key: contextvars.ContextVar[Key | None] = contextvars.ContextVar("key", default=None)
 
 
+def current() -> Key | None:
+    """The key in force."""
+    return _key.get()
+
+
 def _mix(z: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64 (Steele, Lea and Flood 2014): every input bit changes half of the output's."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -56,7 +61,7 @@ def table(key: Key, columns: int, stream: str) -> np.ndarray:
 
 def uniform(n: int, columns: int, stream: str, device: torch.device | str = "cpu") -> torch.Tensor:
     """The `table` of the batch whose key is in force, as a tensor; torch.rand where none is."""
-    key = _key.get()
+    key = current()
     if key is None or len(key.indices) != n:
         return torch.rand(n, columns, device=device)
     return torch.from_numpy(table(key, columns, stream)).to(device, non_blocking=True)

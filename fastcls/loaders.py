@@ -85,14 +85,14 @@ class PixelDL(SeededDL):
 
     def batches(self, order: Any) -> Iterator[tuple[np.ndarray, Any]]:
         source = self.plan.source(self.dataset)
-        labels = targets(self.dataset)
+        labels = targets(self.dataset) if len(self.dataset.tls) > 1 else None
 
         def gather(indices: np.ndarray) -> tuple[np.ndarray, Any]:
             pixels = source(draws.Key(self.seed, self.epoch, indices))
-            inputs = (pixels.as_subclass(self.plan.tensor_type),)
-            if labels is None:
-                return indices, self._pinned(inputs)
-            return indices, self._pinned((*inputs, TensorCategory(labels[indices])))
+            batch: tuple[torch.Tensor, ...] = (pixels.as_subclass(self.plan.tensor_type),)
+            if labels is not None:
+                batch += (TensorCategory(labels[indices]),)
+            return indices, self._pinned(batch)
 
         for indices, batch in ahead(gather, self.chunks(order), self.threads):
             yield indices, to_device(batch, self.device)

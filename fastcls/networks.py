@@ -24,3 +24,30 @@ def cnn(n_in: int, n_out: int, filters: Sequence[int] = (32, 64, 128), dropout: 
         layers.append(ConvLayer(nf, nf, norm_type=NormType.Batch))
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1], n_out)]
     return nn.Sequential(*layers, *head)
+
+
+def vgg_cnn(
+    n_in: int,
+    n_out: int,
+    filters: Sequence[int] = (64, 64, 128, 128, 256),
+    pools: Sequence[int] = (2, 4, 5),
+    hidden: int = 512,
+    dropout: float = 0.5,
+    side: int = 32,
+    pool_first: bool = True,
+) -> nn.Sequential:
+    """Single 3 × 3 convolutions with batch norm and ReLU, pools after some of them, one hidden linear layer.
+
+    Takes (n, n_in, side, side); gives logits (n, n_out). pools: after which convolutions, counted from 1, the image is
+    halved. pool_first: before batch norm and ReLU instead of after them, which then have a quarter to do; a maximum of
+    normalised values is the normalised maximum, up to the batch's statistics.
+    """
+    layers: list[nn.Module] = []
+    for index, (ni, nf) in enumerate(pairwise([n_in, *filters]), 1):
+        rest: list[nn.Module] = [nn.BatchNorm2d(nf), nn.ReLU(inplace=True)]
+        if index in pools:
+            rest.insert(0 if pool_first else 2, nn.MaxPool2d(2))
+        layers += [nn.Conv2d(ni, nf, 3, padding=1, bias=False), *rest]
+    features = filters[-1] * (side // 2 ** len(pools)) ** 2
+    head = [nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(hidden, n_out)]
+    return nn.Sequential(*layers, nn.Flatten(), *head)

@@ -77,13 +77,13 @@ class FusedAdam(Fused):
         for p in params:
             if "step" not in self.state[p]:
                 self.state[p]["step"] = torch.zeros((), device=p.device)
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
         if hyper["wd"] and not self.decouple_wd:
             grads = list(torch._foreach_add(grads, params, alpha=hyper["wd"]))
         with torch.no_grad():
             adamw(
                 params,
-                grads,  # type: ignore[arg-type]
+                grads,
                 averages,
                 squares,
                 [],

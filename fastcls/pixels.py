@@ -90,7 +90,7 @@ class Plan:
     finished: dict[str, Any]  # the specification that validation images are prepared by
     crop: RandomCrop | None  # what training images go through instead; None where they are prepared alike
     own: tuple[Datasets, ...] = ()  # the training and validation sets, which are worth storing
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     stored: list[Source] = field(default_factory=list)  # of `own`, once they are
     storing: bool = True
 
@@ -170,12 +170,10 @@ def files(dataset: Datasets) -> list[str]:
     return [str(path) for path in _column(tl.items, tl.tfms.fs[:-1])]
 
 
-def targets(dataset: Datasets) -> torch.Tensor | None:
-    """(n,) class indices of every item, looked up once; None where the dataset has no labels."""
-    if len(dataset.tls) < 2:
-        return None
+def targets(dataset: Datasets) -> torch.Tensor:
+    """(n,) class indices of every item of a labelled dataset, looked up once."""
     tl = dataset.tls[-1]
-    if getattr(tl, "targets", None) is None:
+    if "targets" not in vars(tl):
         last = tl.tfms.fs[-1]
         if isinstance(last, Categorize):
             index = last.vocab.o2i
@@ -192,10 +190,10 @@ def _column(items: Any, getters: Sequence[Any]) -> Sequence[Any]:
     """What these getters give for every item; a plain column of a table without a look at its rows."""
     getters = [getter for getter in getters if getattr(getter, "name", "") != "noop"]
     if isinstance(items, pd.DataFrame):
-        if len(getters) == 1 and isinstance(reader := getters[0], ColReader):
-            if len(reader.cols) == 1 and reader.label_delim is None and not (reader.pref or reader.suff):
-                column = reader.cols[0]
-                return items[column].tolist() if isinstance(column, str) else items.iloc[:, column].tolist()
+        reader = getters[0] if len(getters) == 1 and isinstance(getters[0], ColReader) else None
+        if reader is not None and len(reader.cols) == 1 and not (reader.label_delim or reader.pref or reader.suff):
+            column = reader.cols[0]
+            return items[column].tolist() if isinstance(column, str) else items.iloc[:, column].tolist()
         items = [row for _, row in items.iterrows()]
     for getter in getters:
         items = [getter(item) for item in items]

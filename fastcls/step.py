@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import time
 from functools import partial
@@ -22,8 +23,9 @@ from fastcls import options
 from fastcls.errors import EnvironmentProblem
 from fastcls.loaders import FollowEpochs
 
-WORTH = 0.9  # bf16 is taken where it needs at most this share of fp32's time
-PROBED = 128 * 32 * 32  # pixels of the batch that the probe times
+WORTH = 1.25  # times as fast as fp32 bf16 must be to be taken: small networks lie near 1, and must not waver
+PROBED = 64 * 32 * 32  # pixels of the batch that the probe times
+PROBE_SECONDS = 0.15
 
 
 def configure(learn: Learner) -> None:
@@ -64,30 +66,46 @@ def precision(learn: Learner) -> tuple[str, str]:
         return "fp32", "this GPU has no tensor cores"
     if device.type != "cpu":
         return "fp32", f"the precision of {device.type}"
+    native = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    if platform.machine() in ("x86_64", "AMD64") and not any(getattr(torch.cpu, name, bool)() for name in native):
+        return "fp32", "this processor has no bf16"
     gain = _gain(learn)
-    return ("bf16" if gain > 1 / WORTH else "fp32"), f"a probe: bf16 runs this network {gain:.1f} times as fast as fp32"
+    return ("bf16" if gain >= WORTH else "fp32"), f"in a probe bf16 ran this network {gain:.1f} times as fast as fp32"
 
 
 def _gain(learn: Learner) -> float:
-    """How many times faster the network runs in bf16 than in fp32: the best of three forward passes each."""
-    first = learn.dls.valid_ds.items
-    first = first.iloc[:1] if hasattr(first, "iloc") else first[:1]
-    (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
-    count = max(4, min(learn.dls.train.bs, PROBED // (image.shape[-1] * image.shape[-2])))
-    batch = image.as_subclass(torch.Tensor).expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    """How many times faster the network runs in bf16 than in fp32: the best of several forward passes each.
+
+    On one thread, whose time other work on the machine disturbs least; 0 where a small batch cannot be run.
+    """
+    batch = _probe_batch(learn)
     best = {True: float("inf"), False: float("inf")}
-    training = learn.model.training
+    training, threads = learn.model.training, torch.get_num_threads()
     learn.model.eval()
+    torch.set_num_threads(1)
     try:
-        for _ in range(3):
+        until = time.perf_counter() + PROBE_SECONDS
+        while time.perf_counter() < until or best[True] == float("inf"):
             for bf16 in best:
                 started = time.perf_counter()
                 with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     learn.model(batch)
                 best[bf16] = min(best[bf16], time.perf_counter() - started)
+    except (RuntimeError, AssertionError):  # a network for other images; training will say it better
+        return 0.0
     finally:
+        torch.set_num_threads(threads)
         learn.model.train(training)
     return best[False] / best[True]
+
+
+def _probe_batch(learn: Learner) -> torch.Tensor:
+    """Copies of one validation image, as many as are trained at once or fill PROBED pixels."""
+    first = learn.dls.valid_ds.items
+    first = first.iloc[:1] if hasattr(first, "iloc") else first[:1]
+    (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
+    count = max(2, min(learn.dls.train.bs, PROBED // (image.shape[-1] * image.shape[-2])))
+    return image.as_subclass(torch.Tensor).expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
 class Autocast(Callback):
@@ -145,6 +163,8 @@ class Compile(Callback):
 
 class SmoothLossOnDevice(AvgSmoothLoss):
     """fastai's smoothed loss, left where it was computed."""
+
+    val: torch.Tensor
 
     def accumulate(self, learn: Learner) -> None:
         self.count += 1

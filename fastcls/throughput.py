@@ -17,8 +17,11 @@ def flops_per_image(model: nn.Module, example: torch.Tensor) -> float:
     example: (1, channels, height, width) on the model's device. Multiplications and additions of matrix products and
     convolutions count, nothing else does.
     """
-    training = model.training
-    model.eval()  # two images would be too few for batch statistics
+    training = {module: module.training for module in model.modules()}
+    model.train()  # as in training; but batch statistics of a single image would be none
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
     counter = FlopCounterMode(display=False)
     try:
         with counter, torch.enable_grad():
@@ -27,7 +30,8 @@ def flops_per_image(model: nn.Module, example: torch.Tensor) -> float:
                 logits.sum().backward()
     finally:
         model.zero_grad(set_to_none=True)
-        model.train(training)
+        for module, mode in training.items():
+            module.training = mode
     return float(counter.get_total_flops())
 
 

@@ -9,6 +9,8 @@ Source:  Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU (arXiv 240
          94.01 % (n = 200), 8 epochs of batches of 2,000. Here: fastai's loop, image files, batches of 500, AdamW for
          biases and head where that has SGD
 """
+from typing import Literal
+
 from fastai.vision.all import *
 
 from fastcls import data, datasets, models, muon, speednet, transforms
@@ -20,14 +22,14 @@ def get_learner(
     widths: tuple[int, ...] = (64, 256, 256),         # channels of the three blocks, two convolutions each
     pad: int = 2,                                     # augmentation: shift by up to so many pixels
     smoothing: float = 0.2,                           # label smoothing
-    views: int = 6,                                   # a prediction averages so many views: 1, 2 (mirrored), 6 (shifted)
+    views: Literal[1, 2, 6] = 6,                      # a prediction averages so many views: 1, 2 (mirrored), 6 (shifted)
     valid_pct: float = 0.02,                          # share of the training images that is held out
 ) -> Learner:
     "Random shifts and flips, a first layer set from the training images, Muon for the others"
     root = datasets.cifar10(path)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
                       splitter=data.stratified(parent_label, valid_pct=valid_pct),
-                      batch_tfms=[transforms.Crop(pad), transforms.Flip()])
+                      batch_tfms=[transforms.Crop(pad), transforms.Flip(alternate=True)])
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'test'))
     net = speednet.speednet(3, dls.c, widths, views)
     learn = models.learner(dls, net, stats=cifar_stats, opt_func=muon.Muon, moms=(0.6,)*3, metrics=accuracy,

@@ -11,7 +11,7 @@ from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, get_image_fi
 from fastai.vision.core import PILImageBW
 from PIL import Image
 
-from fastcls import data, losses, models, options, transforms
+from fastcls import data, losses, models, optimizers, options, transforms
 from fastcls.errors import UsageError
 from fastcls.train import quiet
 
@@ -39,7 +39,7 @@ def loaders(photos: Path, size: int = 32, gray: bool = False):
         get_y=parent_label,
         splitter=data.stratified(parent_label, 0.34),
         item_tfms=transforms.resize(size),
-        batch_tfms=transforms.augment(gray=gray),
+        batch_tfms=transforms.augment(),
     )
     return data.loaders(block, photos, bs=4)
 
@@ -129,7 +129,7 @@ def test_every_loss_and_optimiser_makes_a_step(photos: Path, loss: str, opt: str
     function = losses.loss(loss, dls, class_weights=True)
     learn = models.learner(
         dls, torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 3)), loss_func=function,
-        opt_func=losses.optimizer(opt), stats=models.imagenet_stats,
+        opt_func=optimizers.optimizer(opt), stats=models.imagenet_stats,
     )  # fmt: skip
     before = learn.model[1].weight.detach().clone()
     with quiet(learn):
@@ -152,4 +152,4 @@ def test_unknown_names_of_losses_and_optimisers_are_refused(photos: Path) -> Non
     with pytest.raises(UsageError, match="cross-entropy"):
         losses.loss("hinge", loaders(photos))
     with pytest.raises(UsageError, match="adamw"):
-        losses.optimizer("lion")
+        optimizers.optimizer("lion")
