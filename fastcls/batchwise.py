@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import torch
-from fastai.data.all import DisplayedTransform
+from fastai.data.all import DisplayedTransform, Normalize
 from fastai.vision.core import TensorImage
 from torch.nn import functional as F
 
@@ -44,40 +44,60 @@ class Flip(Batchwise):
         self.p, self.alternate = p, alternate
 
     def encodes(self, x: TensorImage) -> torch.Tensor:
+        drawn = self.drawn(x)
+        if x.device.type != "cpu":  # where nonzero would wait for the device
+            return torch.where(drawn[..., None, None], x.flip(3), x)
+        (flipped,) = drawn[:, 0].nonzero(as_tuple=True)
+        x[flipped] = x[flipped].flip(3)  # in place: the batch was gathered for this step
+        return x
+
+    def drawn(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 1) booleans: which images are flipped."""
         key = draws.current()
-        if self.alternate and key is not None:
-            first = draws.table(draws.Key(key.seed, 0, key.indices), 1, "Flip")
-            flipped = torch.from_numpy((first < self.p) ^ bool(key.epoch % 2)).to(x.device, non_blocking=True)
-        else:
-            flipped = self.uniform(x, 1) < self.p
-        return torch.where(flipped[..., None, None], x.flip(3), x)
+        if not self.alternate or key is None:
+            return draws.uniform(len(x), 1, "Flip", x.device) < self.p
+        first = draws.table(draws.Key(key.seed, 0, key.indices), 1, "Flip")
+        return torch.from_numpy((first < self.p) ^ bool(key.epoch % 2)).to(x.device, non_blocking=True)
 
 
 class Crop(Batchwise):
     """A crop of the image's own size after padding by `pad` pixels (He et al. 2016): a shift by up to `pad`.
 
-    pad_mode: 'reflection' or 'zeros'. It reads each pixel from where it comes, so nothing is padded or copied twice.
+    pad_mode: 'reflection' or 'zeros'. flip, alternate: those of `Flip`, at no further cost. Every pixel is read from
+    where it comes, so nothing is padded and nothing copied twice.
     """
 
     order = 5
 
-    def __init__(self, pad: int = 4, pad_mode: str = "reflection") -> None:
-        self.pad, self.pad_mode = pad, pad_mode
+    def __init__(
+        self, pad: int = 4, flip: float = 0.0, alternate: bool = False, pad_mode: str = "reflection"
+    ) -> None:
+        self.pad, self.pad_mode, self.flip = pad, pad_mode, Flip(flip, alternate)
 
     def encodes(self, x: TensorImage) -> torch.Tensor:
         n, _, h, w = x.shape
         shifts = (self.uniform(x, 2) * (2 * self.pad + 1)).long() - self.pad
-        rows = torch.arange(h, device=x.device) + shifts[:, :1]
-        columns = torch.arange(w, device=x.device) + shifts[:, 1:]
-        image = torch.arange(n, device=x.device)[:, None, None]
-        pixels = x.permute(0, 2, 3, 1)
+        rows, columns = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
+        rows = rows + shifts[:, :1]
+        columns = torch.where(self.flip.drawn(x), w - 1 - columns, columns) + shifts[:, 1:]
+        pixels = x.as_subclass(torch.Tensor).permute(0, 2, 3, 1)
         if self.pad_mode == "reflection":
-            rows, columns = _reflected(rows, h), _reflected(columns, w)
-            return pixels[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+            cut = _gathered(pixels, _reflected(rows, h), _reflected(columns, w))
+            return cut.permute(0, 3, 1, 2).as_subclass(type(x))
         inside = ((rows >= 0) & (rows < h))[:, :, None] & ((columns >= 0) & (columns < w))[:, None, :]
-        rows, columns = rows.clamp(0, h - 1), columns.clamp(0, w - 1)
-        cut = pixels[image, rows[:, :, None], columns[:, None, :]] * inside[..., None]
-        return cut.permute(0, 3, 1, 2)
+        cut = _gathered(pixels, rows.clamp(0, h - 1), columns.clamp(0, w - 1)) * inside[..., None]
+        return cut.permute(0, 3, 1, 2).as_subclass(type(x))
+
+
+def _gathered(pixels: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """(n, h, w, c): pixel (rows[i, y], columns[i, x]) of image i at (y, x).
+
+    index_select moves a pixel's channels at once: four times as fast as indexing with three tensors.
+    """
+    n, h, w, c = pixels.shape
+    image = torch.arange(n, device=pixels.device)[:, None, None]
+    places = image * (h * w) + rows[:, :, None] * w + columns[:, None, :]
+    return pixels.reshape(-1, c).index_select(0, places.flatten()).view(*places.shape, c)
 
 
 def _reflected(index: torch.Tensor, size: int) -> torch.Tensor:
@@ -145,6 +165,13 @@ class ColorJitter(Batchwise):
         gray = x if x.shape[1] == 1 else sum(x[:, i : i + 1] * weight for i, weight in enumerate(GRAY))
         offset = (1 - c) * b * gray.mean((1, 2, 3), keepdim=True)
         return (x * (s * c * b)).add_(gray * ((1 - s) * c * b) + offset).clamp_(0, 1)
+
+
+class NormalizeInPlace(Normalize):
+    """fastai's Normalize without two more batches of memory: its input was made by IntToFloatTensor just before."""
+
+    def encodes(self, x: TensorImage) -> TensorImage:
+        return torch.addcmul(-self.mean / self.std, x, 1 / self.std, out=x)  # one pass
 
 
 class Erase(Batchwise):

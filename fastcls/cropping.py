@@ -12,7 +12,7 @@ import torch
 from fastai.vision.augment import RandomResizedCrop, Resize, ResizeMethod
 from torch.nn import functional as F
 
-from fastcls import draws
+from fastcls import devices, draws
 
 ATTEMPTS = 10  # crops that may not fit into the image before its centre is taken, as fastai and torchvision have it
 
@@ -78,12 +78,18 @@ class RandomCrop:
         shapes = np.array([image.shape for image in images])
         boxes = self.boxes(key, shapes[:, 0], shapes[:, 1])
         out = torch.empty(len(images), *self.size, shapes[0, 2], dtype=torch.uint8)
-        for place, image, (top, left, h, w) in zip(out, images, boxes.tolist(), strict=True):
-            cut = image[top : top + h, left : left + w]
-            if (h, w) == self.size:
-                place.numpy()[:] = cut
-                continue
-            pixels = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)[None]
-            resized = F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
-            place.copy_(resized[0].permute(1, 2, 0))
+
+        def fill(part: np.ndarray) -> None:
+            for i in part.tolist():
+                top, left, h, w = boxes[i].tolist()
+                self._resize(images[i][top : top + h, left : left + w], out[i])
+
+        list(devices.threads().map(fill, np.array_split(np.arange(len(images)), devices.cores())))
         return out.permute(0, 3, 1, 2)
+
+    def _resize(self, cut: np.ndarray, into: torch.Tensor) -> None:
+        if cut.shape[:2] == self.size:
+            into.numpy()[:] = cut
+            return
+        pixels = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)[None]
+        into.copy_(F.interpolate(pixels, self.size, mode="bilinear", antialias=True)[0].permute(1, 2, 0))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,12 @@ def seed_everything(seed: int) -> None:
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def threads() -> ThreadPoolExecutor:
+    """A thread a core, for work that releases Python's lock: decoding and resizing."""
+    return ThreadPoolExecutor(cores(), thread_name_prefix="pixels")
 
 
 def workers() -> int:

@@ -21,6 +21,7 @@ from torch import nn
 from torchvision.models import get_model, get_model_builder, list_models
 
 from fastcls import lazy, options
+from fastcls.batchwise import NormalizeInPlace
 from fastcls.errors import DownloadError, UsageError, nearest
 from fastcls.optimizers import optimizer
 from fastcls.step import configure
@@ -50,7 +51,7 @@ def normalize(dls: DataLoaders, stats: Stats) -> None:
     mean, std = stats
     if channels(dls) == 1 and len(mean) == 3:
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)
-    dls.add_tfms([Normalize.from_stats(mean, std, cuda=False)], "after_batch")
+    dls.add_tfms([NormalizeInPlace.from_stats(mean, std, cuda=False)], "after_batch")
     for dl in (dls.train, dls.valid):
         dl.to(dls.device)
 

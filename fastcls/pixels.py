@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,12 +35,7 @@ class Files:
         def image(index: int) -> np.ndarray:
             return reading(self.paths[index], lambda path: cache.decoded(path, self.how))
 
-        return list(_pool().map(image, indices.tolist()))
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(devices.cores(), thread_name_prefix="decode")
+        return list(devices.threads().map(image, indices.tolist()))
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Resizing on the way in and random augmentation of whole batches, by the names that recipes use.
 
 DataBlock(..., item_tfms=transforms.resize(224, min_scale=0.35), batch_tfms=transforms.augment(rotate=15))
-DataBlock(..., batch_tfms=[transforms.Crop(4), transforms.Flip()])
+DataBlock(..., batch_tfms=[transforms.Crop(4, flip=0.5)])
 """
 
 from __future__ import annotations

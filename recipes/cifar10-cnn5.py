@@ -28,7 +28,7 @@ def get_learner(
     root = datasets.cifar10(path)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
                       splitter=data.stratified(parent_label, valid_pct),
-                      batch_tfms=[transforms.Crop(pad), transforms.Flip(), transforms.ColorJitter(jitter)])
+                      batch_tfms=[transforms.Crop(pad, flip=0.5), transforms.ColorJitter(jitter)])
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'test'))
     return models.learner(dls, networks.vgg_cnn(3, dls.c, dropout=dropout), stats=cifar_stats,
                           opt_func=optimizers.optimizer(opt), metrics=accuracy)

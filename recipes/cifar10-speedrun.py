@@ -29,7 +29,7 @@ def get_learner(
     root = datasets.cifar10(path)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
                       splitter=data.stratified(parent_label, valid_pct=valid_pct),
-                      batch_tfms=[transforms.Crop(pad), transforms.Flip(alternate=True)])
+                      batch_tfms=transforms.Crop(pad, flip=0.5, alternate=True))
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'test'))
     net = speednet.speednet(3, dls.c, widths, views)
     learn = models.learner(dls, net, stats=cifar_stats, opt_func=muon.Muon, moms=(0.6,)*3, metrics=accuracy,
