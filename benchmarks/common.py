@@ -31,7 +31,11 @@ def in_turn(sides: Mapping[str, Callable[[], object]], rounds: int, warm: bool =
             side()
             if number >= warm:
                 seconds[name].append(time.perf_counter() - started)
-            print(f"  round {number + 1 - warm}: {name}: {time.perf_counter() - started:.2f} s", file=sys.stderr, flush=True)
+            print(
+                f"  round {number + 1 - warm}: {name}: {time.perf_counter() - started:.2f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     return seconds
 
 
@@ -48,9 +52,9 @@ def spread(values: Sequence[float], form: str = "{:,.1f}") -> str:
 
 def hardware() -> str:
     """Processor, cores, and the GPU where torch sees one."""
-    from fastcls import devices
-
     import torch
+
+    from fastcls import devices
 
     text = f"{devices.describe(torch.device('cpu'))['name']}, {devices.cores()} cores"
     return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else text
@@ -66,7 +70,13 @@ def arguments(doc: str, **defaults: Any) -> argparse.Namespace:
 
 
 def show(
-    name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], n: int, note: str = "", save: bool = True
+    name: str,
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    n: int,
+    note: str = "",
+    save: bool = True,
 ) -> None:
     """Print a table of results and, with `save`, keep it for docs/performance.md."""
     widths = [max(len(str(row[i])) for row in [columns, *rows]) for i in range(len(columns))]
@@ -77,7 +87,8 @@ def show(
         "title": title,
         "command": " ".join([f"python -m benchmarks.{name.split('-')[0]}", *words]),
         "hardware": hardware(),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in ("torch", "torchvision", "fastai", "timm")},
+        "versions": {"python": platform.python_version()}
+        | {p: version(p) for p in ("torch", "torchvision", "fastai", "timm")},
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "n": n,
         "columns": list(columns),

@@ -7,18 +7,16 @@ disk's cache and lets Python write its bytecode, as every user's second run find
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import pty
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from benchmarks.common import arguments, ratio, show, spread
 
 ROOT = Path(__file__).parents[1]
 PEER = "import torch, torchvision"
@@ -99,12 +97,6 @@ def run(program: str, environment: dict[str, str], folder: str, code: int) -> tu
     return first, seconds, used.ru_utime + used.ru_stime
 
 
-def summary(seconds: list[float], peer: list[float]) -> dict[str, float]:
-    """Median and range, and the ratio of the medians."""
-    median = statistics.median(seconds)
-    return {"median": median, "min": min(seconds), "max": max(seconds), "ratio": median / statistics.median(peer)}
-
-
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
@@ -113,36 +105,18 @@ def _read(terminal: int) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write every time to this file")
-    # where others use the machine, threads that wait for each other measure mostly the others
-    parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of every process")
-    arguments = parser.parse_args()
-    wall, cpu = measure(arguments.runs, arguments.threads)
+    options = arguments(__doc__ or "", rounds=5, threads=0)
+    wall, cpu = measure(options.rounds, options.threads or None)
     rows = []
-    print(f"{'':55s}{'median s':>9s}{'min–max':>14s}{'ratio':>7s}{'CPU s':>7s}{'ratio':>7s}   n = {arguments.runs}")
     for name, seconds in wall.items():
-        row = {"name": name, **summary(seconds, wall[PEER]), "wall": seconds}
-        span = f"{row['min']:.2f}–{row['max']:.2f}"
-        line = f"{name:55s}{row['median']:9.2f}{span:>14s}{row['ratio']:7.2f}"
-        if name in cpu:
-            row["cpu"] = summary(cpu[name], cpu[PEER])
-            line += f"{row['cpu']['median']:7.2f}{row['cpu']['ratio']:7.2f}"
-        print(line)
-        rows.append(row)
-    if arguments.json:
-        packages = ("torch", "torchvision", "fastai", "timm", "scikit-learn")
-        record = {
-            "name": "imports",
-            "command": "python -m benchmarks.imports",
-            "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-            "threads": arguments.threads,
-            "n": arguments.runs,
-            "rows": rows,
-        }
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        processor = f"{statistics.median(cpu[name]):.2f}" if name in cpu else ""
+        rows.append([name, spread(seconds, "{:.2f}"), f"{1 / ratio(wall, PEER, name):.2f}", processor])
+    note = (
+        "Each is a process of its own, with bytecode, that ends at once. torch._dynamo, timm, scikit-learn and parts of"
+        " "
+        "SciPy, which fastai imports, wait until they are used (fastcls/lazy.py)."
+    )
+    show("imports", "Start of a run", ["", "seconds", "ratio", "CPU seconds"], rows, options.rounds, note, options.save)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@ The bar is a ratio of at most 2: help and lists import neither torch nor fastai.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.common import arguments, ratio, show, spread
 
 ROOT = Path(__file__).parents[1]
 PEER = "python -c 'import typer'"
@@ -40,20 +39,12 @@ def measure(runs: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="also write every time to this file")
-    arguments = parser.parse_args()
-    times = measure(arguments.runs)
-    peer = statistics.median(times[PEER])
-    print(
-        f"{'command':28s}{'median ms':>10s}{'min–max':>14s}{'ratio':>7s}   n = {arguments.runs}, {os.cpu_count()} cores"
-    )
+    options = arguments(__doc__ or "", rounds=15)
+    times = measure(options.rounds)
+    rows = []
     for name, seconds in times.items():
-        span = f"{min(seconds) * 1e3:.0f}–{max(seconds) * 1e3:.0f}"
-        print(f"{name:28s}{statistics.median(seconds) * 1e3:10.0f}{span:>14s}{statistics.median(seconds) / peer:7.2f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(times, indent=1))
+        rows.append([f"`{name}`", spread([1e3 * t for t in seconds], "{:.0f}"), f"{1 / ratio(times, PEER, name):.2f}"])
+    show("startup", "Start of the light verbs", ["command", "ms", "ratio"], rows, options.rounds, "", options.save)
 
 
 if __name__ == "__main__":
