@@ -1,15 +1,13 @@
-"""Images a second of `fastcls predict` against fastai's get_preds: python -m benchmarks.inference PETS IMAGENETTE CIFAR
+"""Images a second of `fastcls predict` against fastai's get_preds: python -m benchmarks.inference
 
 The same photographs and weights (random, batch norms warmed up), interleaved; fastai with its own defaults, in fp32.
-The arguments are folders of photographs, or of class folders; '-' leaves one out. Memory is the peak of a whole
+Memory is the peak of a whole
 `fastcls predict` process, for lists of 10,000 and of 100,000 files.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import os
 import statistics
 import subprocess
@@ -21,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.common import arguments, images_folder, show, spread
 
 BAR = 2.0
 TOLERANCE = 1e-3
@@ -113,42 +113,28 @@ def memory(files: list[Path], arch: str, size: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("pets", "imagenette", "cifar"):
-        parser.add_argument(name, help="a folder of images, or -")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write every figure to this file")
-    arguments = parser.parse_args()
+    options = arguments(__doc__ or "", rounds=5)
     cases = [
-        ("ResNet-18, 224 px", arguments.pets, "resnet18", 224),
-        ("ResNet-50, 224 px", arguments.pets, "resnet50", 224),
-        ("ResNet-18, 128 px", arguments.imagenette, "resnet18", 128),
-        ("CNN, 32 px", arguments.cifar, "cnn", 32),
+        ("ResNet-18, 224 px", images_folder("oxford-iiit-pet-sample"), "resnet18", 224),
+        ("ResNet-50, 224 px", images_folder("oxford-iiit-pet-sample"), "resnet50", 224),
+        ("ResNet-18, 128 px", images_folder("imagenette2-160") / "imagenette2-160" / "val", "resnet18", 128),
+        ("CNN, 32 px", images_folder("cifar10") / "test", "cnn", 32),
     ]
-    results: dict[str, Any] = {}
-    print(f"{'':20s}{'files':>7s}{'fastcls images/s':>24s}{'fastai images/s':>24s}{'ratio':>7s}{'difference':>12s}")
+    rows = []
     for name, folder, arch, size in cases:
-        if folder == "-":
-            continue
-        files = sorted(f for f in Path(folder).rglob("*") if f.suffix.lower() in (".jpg", ".jpeg", ".png"))
-        result = results[name] = case(files, arch, size, arguments.rounds)
-        ours, theirs = (result["rates"][side] for side in ("fastcls", "fastai"))
-        result["ratio"] = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-        spread = [f"{statistics.median(r):,.0f} ({min(r):,.0f}–{max(r):,.0f})" for r in (ours, theirs)]
-        print(
-            f"{name:20s}{len(files):7,d}{spread[0]:>24s}{spread[1]:>24s}{result['ratio']:7.2f}"
-            f"{result['difference']:12.1e}",
-            flush=True,
-        )
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        result = case(files, arch, size, options.rounds)
         assert result["difference"] <= TOLERANCE, "the two sides disagree"
-    if arguments.cifar != "-":
-        found = results["memory"] = memory(files, "cnn", 32)
-        print("peak memory: " + ", ".join(f"{int(n):,} files {mib:,.0f} MiB" for n, mib in found.items()))
-    print(
-        f"n = {arguments.rounds} rounds in turn; medians (min–max); {len(os.sched_getaffinity(0))} cores; bar {BAR:g}"
+        ours, theirs = (result["rates"][side] for side in ("fastcls", "fastai"))
+        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+        shown = [spread(rates, "{:,.0f}") for rates in (ours, theirs)]
+        rows.append([name, f"{len(files):,}", *shown, f"{ratio:.2f}", f"{result['difference']:.0e}"])
+    peaks = memory(files, "cnn", 32)
+    note = "Peak memory of a `fastcls predict` process: " + ", ".join(
+        f"{megabytes:,.0f} MB for {int(count):,} files" for count, megabytes in peaks.items()
     )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
+    columns = ["network", "files", "fastcls predict, images/s", "fastai get_preds, images/s", "ratio", "difference"]
+    show("inference", "Inference", columns, rows, options.rounds, f"{note}. Ratio bar: {BAR:g}.", options.save)
 
 
 if __name__ == "__main__":

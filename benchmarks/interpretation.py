@@ -1,6 +1,6 @@
-"""What a split's figures and a run's report cost: python -m benchmarks.interpretation CIFAR
+"""What a split's figures and a run's report cost: python -m benchmarks.interpretation
 
-CIFAR is a folder of train/<class> and test/<class>. Three measurements:
+Three measurements on CIFAR-10:
 questions  confusion matrix, most confused, classification report and top losses of the test images, by fastcls's
            Interpretation and by fastai's, over the same Learner and loader, in turn; one pass alone for comparison
 report     a run with 10,000 evaluated images: its forward pass, and everything after it
@@ -9,7 +9,6 @@ growth     everything after the pass, on made-up probabilities of more images an
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -23,6 +22,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+
+from benchmarks.common import arguments, images_folder, show, spread
 
 BAR = 20.0  # seconds that a report of 10,000 images may take beyond one forward pass
 GROWTH = [(10_000, 10), (10_000, 100), (50_000, 100), (25_000, 1000), (50_000, 1000), (100_000, 1000), (50_000, 2000)]
@@ -153,34 +154,28 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cifar", type=Path, help="a folder of train/<class> and test/<class>")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write every figure to this file")
-    arguments = parser.parse_args()
-
-    asked = questions(arguments.cifar, arguments.rounds)
+    options = arguments(__doc__ or "", rounds=3)
+    cifar = images_folder("cifar10")
+    asked = questions(cifar, options.rounds)
+    titles = {
+        "fastcls": "all answers, fastcls: one pass",
+        "fastai": "all answers, fastai: a pass each",
+        "pass": "a pass alone, fastai",
+    }
+    rows = []
     for name, seconds in asked.items():
-        spread = f"{min(seconds):.1f}–{max(seconds):.1f}"
         ratio = statistics.median(a / b for a, b in zip(seconds, asked["fastcls"], strict=True))
-        print(f"{name:10s}{statistics.median(seconds):8.1f} s  {spread:>12s}  ratio {ratio:.2f}", flush=True)
-
-    reports = [report(arguments.cifar) for _ in range(arguments.rounds)]
-    print(f"\na run of 10,000 evaluated images, n = {arguments.rounds}, bar: {BAR:g} s after the pass")
-    for name in reports[0]:
-        seconds = [spent[name] for spent in reports]
-        print(f"{name:26s}{statistics.median(seconds):8.2f} s  {min(seconds):6.2f}–{max(seconds):.2f}", flush=True)
-
-    print("\nseconds after a pass, made-up probabilities")
-    grown = {}
+        rows.append([titles.get(name, name), spread(seconds), f"{ratio:.2f}"])
+    reports = [report(cifar) for _ in range(options.rounds)]
+    rows += [[f"a run: {name}", spread([spent[name] for spent in reports], "{:.2f}"), ""] for name in reports[0]]
+    note = f"10,000 test images of CIFAR-10, five questions. Bar: at most {BAR:g} s after the pass."
+    show("interpretation", "Interpretation", ["", "seconds", "ratio"], rows, options.rounds, note, options.save)
     growth(100, 3)  # imports, fonts
-    for images, classes in GROWTH:
-        spent = grown[f"{images}x{classes}"] = growth(images, classes)
-        steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in spent.items())
-        print(f"{images:8,d} images{classes:6,d} classes{sum(spent.values()):8.2f} s: {steps}", flush=True)
-    if arguments.json:
-        results = {"questions": asked, "reports": reports, "growth": grown}
-        arguments.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    grown = [(images, classes, growth(images, classes)) for images, classes in GROWTH]
+    columns = ["images", "classes", *(f"{name}, s" for name in grown[0][2])]
+    rows = [[f"{n:,}", f"{k:,}", *(f"{seconds:.2f}" for seconds in spent.values())] for n, k, spent in grown]
+    title = "After the pass, as images and classes grow"
+    show("interpretation-growth", title, columns, rows, 1, "Made-up probabilities.", options.save)
 
 
 if __name__ == "__main__":

@@ -69,13 +69,11 @@ class Crop(Batchwise):
 
     order = 5
 
-    def __init__(
-        self, pad: int = 4, flip: float = 0.0, alternate: bool = False, pad_mode: str = "reflection"
-    ) -> None:
+    def __init__(self, pad: int = 4, flip: float = 0.0, alternate: bool = False, pad_mode: str = "reflection") -> None:
         self.pad, self.pad_mode, self.flip = pad, pad_mode, Flip(flip, alternate)
 
     def encodes(self, x: TensorImage) -> torch.Tensor:
-        n, _, h, w = x.shape
+        h, w = x.shape[2:]
         shifts = (self.uniform(x, 2) * (2 * self.pad + 1)).long() - self.pad
         rows, columns = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
         rows = rows + shifts[:, :1]

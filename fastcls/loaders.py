@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.schedule import LRFinder
 from fastai.data.all import TensorCategory, TfmdDL, to_device
 from fastai.data.load import _loaders
 
@@ -133,5 +134,5 @@ class FollowEpochs(Callback):
         self.learn.dls.train.epoch = self.trained
 
     def after_epoch(self) -> None:
-        if not hasattr(self.learn, "lr_finder"):
+        if not any(isinstance(callback, LRFinder) for callback in self.learn.cbs):
             self.trained += 1

@@ -21,6 +21,7 @@ from fastcls import runs
 from fastcls.errors import TrainingError
 from fastcls.screen import Screen
 
+SHOW_EVERY = 0.5  # seconds between losses on the progress bar, each of which waits for the device
 GUARD_EVERY = 20  # batches between looks at the loss on a GPU, where each look waits for the device
 
 
@@ -169,6 +170,7 @@ class Progress(Callback):
         self.screen, self.history, self.phases = screen, history, phases
         self.bar = screen.progress()
         self.columns: list[str] = []
+        self.shown = 0.0
 
     def before_fit(self) -> None:
         batches = len(self.dls.train) + len(self.dls.valid)
@@ -188,8 +190,10 @@ class Progress(Callback):
     def after_batch(self) -> None:
         task = self.bar.tasks[0].id
         self.bar.advance(task)
-        if self.screen.live and self.training and self.learn.train_iter % 4 == 0:
-            speed = self.history.seen / max(time.perf_counter() - self.history.started, 1e-9)
+        now = time.perf_counter()
+        if self.screen.live and self.training and now - self.shown > SHOW_EVERY:
+            self.shown = now
+            speed = self.history.seen / max(now - self.history.started, 1e-9)
             metric = f"  {self._metric()}" if self.history.rows else ""
             self.bar.update(task, figures=f"loss {float(self.smooth_loss):.4f}{metric}  {speed:,.0f} img/s")
 

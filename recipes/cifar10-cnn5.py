@@ -11,7 +11,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, networks, optimizers, transforms
+from fastcls import data, datasets, mixing, models, networks, optimizers, transforms
 
 cifar_stats = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -39,9 +39,10 @@ def fit(
     lr: float = 4e-3,                                 # highest learning rate
     wd: float = 0.02,                                 # weight decay
     schedule: Literal['one-cycle', 'step'] = 'one-cycle',   # 'step' divides the rate by ten at 60 % and 85 %
+    mix: Literal['none', 'mixup', 'cutmix'] = 'none', # blend images, or paste a part of another
 ):
     "One cycle, or a constant rate that falls in steps"
-    if schedule == 'one-cycle': learn.fit_one_cycle(epochs, lr, wd=wd)
+    if schedule == 'one-cycle': learn.fit_one_cycle(epochs, lr, wd=wd, cbs=mixing.mix(mix))
     else:
         steps = combine_scheds([0.6, 0.25, 0.15], [SchedNo(r, r) for r in (lr, lr/10, lr/100)])
-        learn.fit(epochs, lr, wd=wd, cbs=ParamScheduler({'lr': steps}))
+        learn.fit(epochs, lr, wd=wd, cbs=[ParamScheduler({'lr': steps}), *mixing.mix(mix)])

@@ -12,8 +12,8 @@ FLOORS = {
     0: "errors knobs options sources request lazy",
     1: "runs screen check metrics decode preprocessing cache doctor download archives catalogue datasets cifar layouts "
     "label_table walk splits",
-    2: "devices draws batchwise transforms cropping pixels loaders data models networks speednet losses optimizers muon "
-    "step throughput weights summary describe",
+    2: "devices draws batchwise transforms cropping pixels loaders data models networks speednet losses optimizers "
+    "muon mixing step throughput weights summary describe",
     3: "train interpret predictions",
     4: "report predict export",
     5: "loading lr_find dryrun replay runner",

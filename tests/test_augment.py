@@ -1,0 +1,115 @@
+"""What each augmentation does to a batch, and how its random numbers are drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fastai.vision.core import TensorImage
+from torchvision.transforms.v2 import functional as tv
+
+from fastcls import draws, transforms
+from fastcls.cropping import RandomCrop
+
+
+def key(n: int, epoch: int = 0, seed: int = 1) -> draws.Key:
+    return draws.Key(seed, epoch, np.arange(n))
+
+
+def apply(tfm: object, x: torch.Tensor, epoch: int = 0) -> torch.Tensor:
+    with draws.of(key(len(x), epoch)):
+        return tfm(TensorImage(x.clone()), split_idx=0).as_subclass(torch.Tensor)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("mode", ["reflection", "zeros"])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_crop_shifts_by_up_to_the_padding(mode: str, kind: torch.dtype) -> None:
+    x = torch.randint(1, 255, (200, 3, 9, 11)).to(kind)
+    numpy_mode = {"reflection": "reflect", "zeros": "constant"}[mode]
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)), mode=numpy_mode)
+    seen = set()
+    for image, cropped in zip(padded, apply(transforms.Crop(2, pad_mode=mode), x).numpy(), strict=True):
+        found = [(i, j) for i in range(5) for j in range(5) if (image[:, i : i + 9, j : j + 11] == cropped).all()]
+        assert found
+        seen.update(found)
+    assert len(seen) == 25
+
+
+def test_flips_are_half_of_the_images_and_alternate_over_epochs_if_asked() -> None:
+    x = torch.arange(6.0).repeat(400, 1, 2, 1)
+    flipped = [apply(transforms.Flip(), x, epoch)[:, 0, 0, 0] == 5 for epoch in range(2)]
+    assert 0.4 < flipped[0].float().mean() < 0.6 and not torch.equal(*flipped)
+    for tfm in (transforms.Flip(alternate=True), transforms.Crop(0, flip=0.5, alternate=True)):
+        sides = [apply(tfm, x, epoch)[:, 0, 0, 0] == 5 for epoch in range(3)]
+        assert torch.equal(sides[0], ~sides[1]) and torch.equal(sides[0], sides[2])
+
+
+def test_affine_of_nothing_is_the_identity_and_a_quarter_turn_turns() -> None:
+    x = torch.rand(3, 3, 8, 12)
+    assert torch.allclose(apply(transforms.Affine(0, 0, 1, 0, p=1), x), x, atol=1e-5)
+    turn = transforms.Affine(rotate=90, p=1)
+    u = torch.full((1, 10), 0.5)
+    u[:, 0], u[:, 5:9] = 1.0, 0.0
+    image = torch.zeros(1, 1, 9, 15)
+    image[0, 0, 4, 10] = 1  # three pixels right of the centre
+    grid = torch.nn.functional.affine_grid(turn.matrices(u, 15 / 9), [1, 1, 9, 15], align_corners=False)
+    turned = torch.nn.functional.grid_sample(image, grid, align_corners=False)[0, 0]
+    row, column = divmod(int(turned.argmax()), 15)
+    assert column == 7 and abs(row - 4) == 3, "three pixels above or below the centre: pixels stay square"
+
+
+def test_affine_moves_no_further_than_it_may() -> None:
+    x = torch.zeros(300, 1, 41, 41)
+    x[:, :, 20, 20] = 1
+    moved = apply(transforms.Affine(rotate=0, translate=0.1, p=1, pad_mode="zeros"), x)
+    mass = moved.sum((1, 2, 3))
+    rows = (moved.sum((1, 3)) * torch.arange(41)).sum(1) / mass - 20
+    assert rows.abs().max() <= 4.2 and rows.abs().max() > 3
+
+
+def test_color_jitter_is_torchvisions_brightness_contrast_and_saturation() -> None:
+    x = 0.4 + 0.2 * torch.rand(20, 3, 6, 6)
+    jitter = transforms.ColorJitter(0.2, p=0.7)
+    u = draws.table(key(20), 6, "ColorJitter")
+    factors = 1 + 0.2 * (2 * u[:, :3] - 1) * (u[:, 3:] < 0.7)
+    for image, out, (b, c, s) in zip(x, apply(jitter, x), factors.tolist(), strict=True):
+        expected = tv.adjust_saturation(tv.adjust_contrast(tv.adjust_brightness(image, b), c), s)
+        assert torch.allclose(out, expected, atol=1 / 255)
+
+
+def test_erase_and_cutout_cover_what_they_promise() -> None:
+    x = torch.zeros(400, 3, 40, 40)
+    share = (apply(transforms.Erase(p=0.5), x)[:, 0] != 0).float().mean((1, 2))
+    assert 0.4 < (share > 0).float().mean() < 0.6 and share.max() <= 0.36
+    cut = (apply(transforms.Cutout(0.5), torch.ones_like(x))[:, 0] == 0).float().mean((1, 2))
+    assert cut.max() == pytest.approx(0.25, abs=0.03) and cut.min() > 0.05
+
+
+@pytest.mark.parametrize("scale", [None, 0.2])
+def test_random_crops_stay_inside_and_cover_their_range(scale: float | None) -> None:
+    crop = RandomCrop((20, 20), scale)
+    n = 2000
+    boxes = crop.boxes(key(n), np.full(n, 30), np.full(n, 50))
+    top, left, h, w = boxes.T
+    assert (top >= 0).all() and (left >= 0).all() and (top + h <= 30).all() and (left + w <= 50).all()
+    if scale is None:
+        assert (h == 30).all() and (w == 30).all() and left.min() == 0 and left.max() == 20
+    else:
+        area, ratio = h * w / 1500, w / h
+        assert area.min() == pytest.approx(0.2, abs=0.03) and area.max() > 0.8
+        assert ratio.min() < 0.8 and ratio.max() > 1.28 and ratio.min() > 0.7 and ratio.max() < 1.42
+
+
+def test_the_numbers_are_uniform_and_those_of_neighbours_and_streams_unrelated() -> None:
+    u = draws.table(key(20_000), 4, "a")
+    assert abs(u.mean() - 0.5) < 0.01 and abs(u.var() - 1 / 12) < 0.002 and u.min() >= 0 and u.max() < 1
+    assert abs(np.corrcoef(u[:-1, 0], u[1:, 0])[0, 1]) < 0.03
+    assert abs(np.corrcoef(u[:, 0], u[:, 1])[0, 1]) < 0.03
+    for other in (draws.table(key(20_000), 4, "b"), draws.table(key(20_000, 1), 4, "a")):
+        assert abs(np.corrcoef(u[:, 0], other[:, 0])[0, 1]) < 0.03
+
+
+def test_every_augmentation_leaves_validation_images_alone() -> None:
+    x = TensorImage(torch.rand(4, 3, 8, 8))
+    for tfm in [transforms.Crop(2, flip=0.5), *transforms.augment(erase=1.0), transforms.Cutout()]:
+        assert torch.equal(tfm(x.clone(), split_idx=1), x)

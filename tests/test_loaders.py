@@ -1,0 +1,243 @@
+"""Loaders that are fastai's in full, give fastai's pixels, and the same batches whatever happened before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fastai.vision.all import (
+    CategoryBlock,
+    ClassificationInterpretation,
+    ColReader,
+    DataBlock,
+    DataLoaders,
+    ImageBlock,
+    PILImageBW,
+    Resize,
+    Transform,
+    accuracy,
+    aug_transforms,
+    get_image_files,
+    parent_label,
+)
+from PIL import Image
+
+from fastcls import data, models, networks, options, transforms
+from fastcls.errors import DataError
+from fastcls.loaders import PixelDL, SeededDL
+from fastcls.options import Options
+from fastcls.train import quiet
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty photographs in two classes, upright, lying and square, PNG and JPEG."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        shape = [(24, 36), (40, 28), (32, 32)][i % 3]
+        coarse = rng.integers(0, 256, (*(s // 4 for s in shape), 3), np.uint8)
+        file = folder / ("cat", "dog")[i % 2] / f"{i:02d}.{('png', 'jpg')[i % 2]}"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(coarse).resize(shape[::-1]).save(file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four images of 12 × 12, each of a gray of its own, so that a batch tells which images it holds."""
+    folder = tmp_path_factory.mktemp("squares")
+    for i in range(24):
+        file = folder / ("even", "odd")[i % 2] / f"{i:02d}.png"
+        file.parent.mkdir(exist_ok=True)
+        image = np.full((12, 12, 3), 10 * i, np.uint8)
+        image[2:5, 3:9, 0] = 250
+        Image.fromarray(image).save(file)
+    return folder
+
+
+def build(folder: Path, bs: int = 4, gray: bool = False, **tfms: Any) -> DataLoaders:
+    block = DataBlock(
+        blocks=(ImageBlock(PILImageBW) if gray else ImageBlock, CategoryBlock),
+        get_items=get_image_files,
+        get_y=parent_label,
+        splitter=data.stratified(parent_label, 0.34),
+        **tfms,
+    )
+    return data.loaders(block, folder, bs=bs)
+
+
+def stock(folder: Path, gray: bool = False, **tfms: Any) -> DataLoaders:
+    """The same through fastai alone."""
+    block = DataBlock(
+        blocks=(ImageBlock(PILImageBW) if gray else ImageBlock, CategoryBlock),
+        get_items=get_image_files,
+        get_y=parent_label,
+        splitter=data.stratified(parent_label, 0.34),
+        **tfms,
+    )
+    return block.dataloaders(folder, bs=4, num_workers=0)
+
+
+def pixels(loader: Any) -> torch.Tensor:
+    return torch.cat([batch[0].as_subclass(torch.Tensor) for batch in loader])
+
+
+SIZES: dict[str, Callable[[], Any]] = {
+    "crop": lambda: transforms.resize(20),
+    "squish": lambda: transforms.resize(20, method="squish"),
+    "pad": lambda: transforms.resize(20, method="pad"),
+    "random resized crop": lambda: transforms.resize(20, 0.35),
+}
+
+
+@pytest.mark.parametrize("gray", [False, True], ids=["rgb", "gray"])
+@pytest.mark.parametrize("how", SIZES)
+def test_validation_images_are_those_of_fastai_to_the_bit(photos: Path, how: str, gray: bool) -> None:
+    ours, theirs = build(photos, gray=gray, item_tfms=SIZES[how]()), stock(photos, gray, item_tfms=SIZES[how]())
+    assert isinstance(ours.train, PixelDL) == (how != "pad")
+    assert torch.equal(pixels(ours.valid), pixels(theirs.valid))
+    assert torch.equal(torch.cat([y for _, y in ours.valid]), torch.cat([y for _, y in theirs.valid]))
+
+
+def test_training_images_that_leave_nothing_to_chance_are_those_of_fastai(squares: Path) -> None:
+    ours, theirs = build(squares, item_tfms=transforms.resize(8)), stock(squares, item_tfms=Resize(8))
+    mine, other = pixels(ours.train), pixels(theirs.train.new(shuffle=False, drop_last=False))
+    assert len(mine) == 16 and all(any(torch.equal(image, o) for o in other) for image in mine)
+
+
+def test_everything_that_fastai_expects_of_a_loader_works(photos: Path) -> None:
+    dls = build(photos, item_tfms=transforms.resize(20, 0.5), batch_tfms=transforms.augment())
+    learn = models.learner(dls, networks.cnn(3, 2, (8,)), stats=models.imagenet_stats, metrics=accuracy)
+    files = get_image_files(photos)
+    with quiet(learn):
+        learn.fit_one_cycle(1)
+        assert learn.lr_find(show_plot=False, num_it=20).valley > 0
+        assert learn.get_preds()[0].shape == (10, 2)
+        assert learn.get_preds(dl=dls.test_dl(files))[0].shape == (30, 2)
+        labelled = dls.test_dl(files, with_labels=True)
+        assert torch.equal(learn.get_preds(dl=labelled)[1], torch.tensor([dls.vocab.o2i[f.parent.name] for f in files]))
+        assert learn.predict(files[0])[0] in ("cat", "dog")
+        assert ClassificationInterpretation.from_learner(learn).confusion_matrix().sum() == 10
+    learn.dls.show_batch(max_n=4)
+    learn.show_results(max_n=4)
+    assert dls.train.new(bs=2).one_batch()[0].shape == (2, 3, 20, 20)
+    assert dls.valid.new(shuffle=True, drop_last=True).one_batch()[0].shape == (8, 3, 20, 20)
+
+
+def test_a_table_with_a_test_split_works(photos: Path) -> None:
+    files = get_image_files(photos)
+    splits = ["train", "valid", "test"] * 10
+    table = pd.DataFrame({"path": map(str, files), "label": [f.parent.name for f in files], "split": splits})
+    block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader("path"), get_y=ColReader("label"),
+                      item_tfms=transforms.resize(16))  # fmt: skip
+    dls = data.loaders(block, table, bs=4)
+    test = dls.test_dl(dls.test_items, with_labels=True)
+    assert pixels(test).shape == (10, 3, 16, 16) and len(torch.cat([y for _, y in test])) == 10
+
+
+AUGMENTED = {
+    "our transforms": dict(batch_tfms=[transforms.Crop(2, flip=0.5), *transforms.augment(erase=0.5)]),
+    "random resized crop": dict(item_tfms=transforms.resize(10, 0.3), batch_tfms=[transforms.Flip()]),
+    "fastai's own": dict(item_tfms=Resize(10, method="pad"), batch_tfms=aug_transforms()),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTED)
+@pytest.mark.parametrize("cache_gb", [0.0, 1.0], ids=["decoded every epoch", "decoded once"])
+def test_batches_depend_on_seed_and_epoch_alone(squares: Path, name: str, cache_gb: float) -> None:
+    def epochs(seed: int = 1, workers: int = 0, meddle: bool = False) -> list[torch.Tensor]:
+        with options.using(Options(seed=seed, workers=workers, cache_gb=cache_gb)):
+            dls = build(squares, **AUGMENTED[name])
+            if meddle:
+                torch.manual_seed(99)
+                dls.one_batch(), dls.show_batch(max_n=2), list(dls.valid), torch.rand(7)
+            return [pixels(dls.train) for _ in range(2)]
+
+    first, second = epochs()
+    for again in (epochs(), epochs(meddle=True), epochs(workers=2)):
+        assert torch.equal(first, again[0]) and torch.equal(second, again[1])
+    assert not torch.equal(first, second) and not torch.equal(first, epochs(seed=2)[0])
+
+
+def test_the_cache_changes_no_batch(photos: Path) -> None:
+    def train(cache_gb: float) -> torch.Tensor:
+        with options.using(Options(seed=3, cache_gb=cache_gb)):
+            return pixels(build(photos, **AUGMENTED["random resized crop"]).train)
+
+    assert torch.equal(train(0.0), train(1.0))
+
+
+def test_the_augmentation_of_an_image_does_not_depend_on_the_batch_size(squares: Path) -> None:
+    def by_image(bs: int) -> dict[float, torch.Tensor]:
+        dls = build(squares, bs=bs, batch_tfms=[transforms.Crop(3, flip=0.5)])
+        return {float(image[2].median()): image for image in pixels(dls.train)}
+
+    four, eight = by_image(4), by_image(8)
+    assert len(four) == 16 and four.keys() == eight.keys()
+    assert all(torch.equal(four[gray], eight[gray]) for gray in four)
+
+
+def test_training_goes_on_with_the_epochs_that_were_trained(squares: Path) -> None:
+    def trained(meddle: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        dls = build(squares, batch_tfms=[transforms.Crop(2)])
+        learn = models.learner(dls, networks.cnn(3, 2, (4,)), metrics=accuracy)
+        with quiet(learn):
+            learn.fit(1)
+            if meddle:
+                list(dls.train)
+                learn.lr_find(show_plot=False, num_it=10)
+            dls.train.epoch = 7
+            seen: list[torch.Tensor] = []
+            learn.fit(1, cbs=Watch(seen))
+        return seen
+
+    assert all(torch.equal(a, b) for a, b in zip(trained(False), trained(True), strict=True))
+
+
+def Watch(seen: list[torch.Tensor]) -> Any:
+    from fastai.callback.core import Callback
+
+    class Watching(Callback):
+        def before_batch(self) -> None:
+            if self.training:
+                seen.append(self.x.clone())
+
+    return Watching()
+
+
+def test_a_block_that_is_not_understood_is_left_to_fastai_and_still_reproducible(squares: Path) -> None:
+    class Negative(Transform):
+        order = 2
+
+        def encodes(self, x: Image.Image) -> Image.Image:
+            return x.point(lambda v: 255 - v)
+
+    dls = build(squares, item_tfms=Negative())
+    assert type(dls.train) is SeededDL and dls.plan is None
+    assert torch.equal(pixels(dls.valid), 1 - pixels(stock(squares).valid))
+
+
+def test_images_of_several_sizes_without_a_resize_are_refused_with_the_way_out(photos: Path) -> None:
+    with pytest.raises(DataError, match="not of one size") as caught:
+        list(build(photos).train)
+    assert "resize" in caught.value.hint
+
+
+def test_the_last_partial_batch_is_dropped_in_training_only(squares: Path) -> None:
+    dls = build(squares, bs=5)
+    assert [len(y) for _, y in dls.train] == [5, 5, 5] and len(dls.train) == 3
+    assert [len(y) for _, y in dls.valid] == [8]
+
+
+def test_no_room_for_the_cache_is_said_and_costs_nothing_but_time(squares: Path) -> None:
+    with options.using(Options(cache_gb=1e-9)) as notes:
+        dls = build(squares)
+        assert pixels(dls.train).shape[0] == 16
+    assert any("--cache-gb" in note for note in notes)

@@ -1,0 +1,182 @@
+"""The fast step takes the steps that fastai takes, in the precision that was asked for."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fastai.callback.core import Callback
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
+from torch import nn
+
+from fastcls import mixing, options, runs, step, throughput
+from fastcls.optimizers import OPTIMIZERS
+from fastcls.options import Options
+from fastcls.train import quiet
+
+
+class Batches:
+    """A loader of the same few batches every epoch."""
+
+    def __init__(self, count: int, bs: int, shape: tuple[int, ...] = (6,)) -> None:
+        random = torch.Generator().manual_seed(0)
+        self.batches = [
+            (torch.randn(bs, *shape, generator=random), torch.randint(0, 3, (bs,), generator=random))
+            for _ in range(count)
+        ]
+        self.bs, self.dataset, self.device = bs, (), torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+
+def learner(model: nn.Module, count: int = 5, bs: int = 8, shape: tuple[int, ...] = (6,), **kwargs: Any) -> Learner:
+    loaders = DataLoaders(Batches(count, bs, shape), Batches(1, bs, shape), device=torch.device("cpu"))
+    return Learner(loaders, model, loss_func=CrossEntropyLossFlat(), **kwargs)
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, 3))
+
+
+def split(model: nn.Sequential) -> list[list[nn.Parameter]]:
+    return [list(model[:2].parameters()), list(model[2:].parameters())]
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["whole network", "head only"])
+def test_fused_optimisers_take_fastais_steps(name: str, frozen: bool) -> None:
+    after = []
+    for opt_func in OPTIMIZERS[name]:
+        learn = learner(net(), opt_func=opt_func, splitter=split, wd=0.1)
+        if frozen:
+            learn.freeze()
+        with quiet(learn):
+            learn.fit_one_cycle(4, slice(1e-3, 1e-2))
+        after.append(weights(learn.model))
+    assert torch.allclose(*after, atol=1e-5) and not torch.allclose(after[0], weights(net()), atol=1e-3)
+
+
+def test_a_fused_optimiser_goes_on_from_its_saved_state() -> None:
+    learn = learner(net(), opt_func=OPTIMIZERS["adamw"][0], splitter=split)
+    with quiet(learn):
+        learn.fit(1, 1e-2)
+        state, model = copy.deepcopy(learn.opt.state_dict()), copy.deepcopy(learn.model)
+        learn.fit(1, 1e-2, reset_opt=False)
+        again = learner(model, opt_func=OPTIMIZERS["adamw"][0], splitter=split)
+        again.create_opt()
+        again.opt.load_state_dict(state)
+        again.fit(1, 1e-2)
+    assert torch.equal(weights(learn.model), weights(again.model))
+
+
+def test_accumulated_halves_step_as_the_whole_batch_does() -> None:
+    def trained(count: int, bs: int, accumulate: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        whole = Batches(4, 8)
+        learn = learner(nn.Linear(6, 3), count, bs)
+        if accumulate > 1:
+            halves = [(x[i : i + 4], y[i : i + 4]) for x, y in whole.batches for i in (0, 4)]
+            learn.dls.train.batches = halves
+        learn.dls.vocab = ["a", "b", "c"]
+        with options.using(Options(accumulate=accumulate, precision="fp32")), quiet(learn):
+            step.configure(learn)
+            learn.fit(1, 1e-2)
+        return weights(learn.model)
+
+    assert torch.allclose(trained(4, 8, 1), trained(8, 4, 2), atol=1e-6)
+
+
+def test_clipping_bounds_the_gradient() -> None:
+    norms: list[float] = []
+
+    class Watch(Callback):
+        order = 100
+
+        def before_step(self) -> None:
+            norms.append(float(torch.stack([p.grad.norm() for p in self.model.parameters()]).norm()))
+
+    learn = learner(net())
+    with options.using(Options(clip=0.01, precision="fp32")), quiet(learn):
+        step.configure(learn)
+        learn.fit(1, 1e-2, cbs=Watch())
+    assert max(norms) <= 0.01 * 1.001
+
+
+def test_bf16_computes_in_bf16_and_trains_the_weights_in_fp32(fastcls: Any, tmp_path: Path) -> None:
+    kinds = set()
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 16, 3))
+    model[0].register_forward_hook(lambda _, __, out: kinds.add(out.dtype))
+    learn = learner(model, shape=(1, 6, 6))
+    with options.using(Options(precision="bf16")), quiet(learn):
+        step.configure(learn)
+        learn.fit(1, 1e-3)
+    assert kinds == {torch.bfloat16} and {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_losses_kept_on_the_device_are_those_that_fastai_records() -> None:
+    recorded = []
+    for cbs in ([], [step.OnDevice()]):
+        learn = learner(net(), cbs=cbs)
+        with quiet(learn):
+            learn.fit(2, 1e-2)
+        recorded.append([float(loss) for loss in learn.recorder.losses] + list(learn.recorder.final_record))
+    assert recorded[0] == pytest.approx(recorded[1])
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_mixing_is_the_same_in_every_run_of_a_seed(name: str) -> None:
+    after = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+        torch.manual_seed(len(after))
+        learn = learner(model, shape=(1, 6, 6))
+        with quiet(learn):
+            learn.fit(1, 1e-2, cbs=mixing.mix(name))
+        after.append(weights(model))
+    assert torch.equal(*after)
+
+
+def test_the_operations_of_a_convolution_are_counted() -> None:
+    conv = nn.Conv2d(4, 8, 3, padding=1)
+    forward = 2 * 8 * 4 * 9 * 10 * 10
+    image = torch.randn(1, 4, 10, 10)
+    assert throughput.flops_per_image(conv, image) == 2 * forward  # the image itself needs no gradient
+    conv.requires_grad_(False)
+    assert throughput.flops_per_image(conv, image) == forward
+
+
+def test_the_run_says_what_it_computed_in_and_how_fast(digits_run: Path) -> None:
+    record, log = runs.read_json(digits_run / "run.json"), (digits_run / "log.txt").read_text()
+    assert (record["options"]["precision"] in ("fp32", "bf16") and "probe" in log) or "processor" in log
+    assert "images/s in training" in log and 0 < record["speed"]["utilisation"] < 3
+
+
+def test_wrong_settings_are_all_named_at_once(fastcls: Any) -> None:
+    words = ["--accumulate", "0", "--clip", "-1", "--cache-gb", "-1", "--compile", "fast"]
+    outcome = fastcls("recipe", "digits-cnn", *words)
+    assert outcome.code == 2
+    assert all(word in outcome.output for word in words[::2])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_a_compiled_run_notes_what_compiling_took(fastcls: Any, tmp_path: Path) -> None:
+    words = ["--epochs", "2", "--limit", "20", "--filters", "8", "--compile", "default", "--out", tmp_path / "run"]
+    outcome = fastcls("recipe", "digits-cnn", *words)
+    assert outcome.code == 0 and "compiling included" in outcome.output and (tmp_path / "run" / "model.onnx").is_file()
