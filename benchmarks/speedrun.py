@@ -47,8 +47,9 @@ def row(out: Path, seconds: float) -> list[str]:
     header, *lines = (out / "history.csv").read_text().splitlines()
     training = sum(float(line.split(",")[header.split(",").index("seconds")]) for line in lines)
     speed = record["speed"]
-    return [str(record["seed"]), f"{accuracy['value']:.4f}", f"{accuracy['low']:.4f}–{accuracy['high']:.4f}",
-            f"{seconds:.0f}", f"{training:.0f}", f"{speed['images_per_second']:,.0f}", f"{speed['utilisation']:.0%}"]  # fmt: skip
+    figures = [f"{accuracy['value']:.4f}", f"{accuracy['low']:.4f}–{accuracy['high']:.4f}"]
+    times = [f"{seconds:.0f}", f"{training:.0f}", f"{speed['images_per_second']:,.0f}"]
+    return [str(record["seed"]), *figures, *times, f"{speed['utilisation']:.0%}"]
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:
 def _complete(folder: Path) -> bool:
     try:
         record = runs.read_json(folder / "store.json")
-        return (folder / "pixels.u8").stat().st_size == record["bytes"]
+        return (folder / "pixels.u8").stat().st_size == record["bytes"] and (folder / "shapes.npy").is_file()
     except (OutputError, OSError, KeyError):
         return False
 

@@ -22,6 +22,8 @@ from fastai.data.load import _loaders
 from fastcls import draws, options
 from fastcls.pixels import Plan, targets
 
+AHEAD = 4  # threads that gather batches ahead of the device, at most
+
 
 class SeededDL(TfmdDL):
     """A TfmdDL whose order and augmentation depend on the run's seed and on `epoch` alone.
@@ -72,12 +74,13 @@ class PixelDL(SeededDL):
     """A SeededDL that gathers whole batches from decoded pixels; threads do it ahead where there are `threads`."""
 
     def __init__(self, dataset: Any, plan: Plan, threads: int = 0, **kwargs: Any) -> None:
-        self.plan, self.threads = plan, threads
+        self.plan, self.threads = plan, min(threads, AHEAD)  # each of them has all cores decode and crop
         super().__init__(dataset, **{**kwargs, "num_workers": 0})
 
     def new(self, dataset: Any = None, cls: Any = None, **kwargs: Any) -> Any:
         """A loader with some arguments changed; over another dataset, its files are decoded as they are needed."""
-        threads = kwargs.pop("num_workers", self.threads)
+        threads = kwargs.pop("num_workers", None)
+        threads = self.threads if threads is None else threads
         return super().new(dataset, cls, **{"plan": self.plan, "threads": threads, **kwargs})
 
     def one_batch(self) -> Any:

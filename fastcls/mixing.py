@@ -17,7 +17,7 @@ class _Seeded(Callback):
     def before_batch(self) -> None:
         stream = zlib.crc32(type(self).__name__.encode())
         epoch = getattr(self.learn.dls.train, "epoch", self.epoch)
-        with draws.seeded(options.current().seed, epoch, self.iter, stream):
+        with draws.seeded(options.current().seed, epoch, int(self.iter or 0), stream):
             super().before_batch()
 
 
