@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -12,9 +13,11 @@ from fastcls import runs, sources, weights
 from fastcls.errors import OutputError
 from fastcls.loading import prepared
 from fastcls.options import Options
-from fastcls.predict import BATCH, Prediction
+from fastcls.predict import Prediction
 from fastcls.request import Request
 from fastcls.train import quiet
+
+BATCH = 32
 
 
 class RecipePredictor:
@@ -37,9 +40,9 @@ class RecipePredictor:
 
     def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
         """An answer a path, in order; an image that cannot be read gets an error."""
-        paths = list(paths)
-        for start in range(0, len(paths), BATCH):
-            yield from self._chunk(paths[start : start + BATCH])
+        rest = iter(paths)
+        while chunk := list(islice(rest, BATCH)):
+            yield from self._chunk(chunk)
 
     def _chunk(self, paths: list[str]) -> Iterator[Prediction]:
         try:
