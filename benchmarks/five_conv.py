@@ -38,7 +38,7 @@ def stock(folder: Path, seed: int, epochs: int) -> Any:
     from fastcls import devices
 
     devices.seed_everything(seed)
-    items, batch = [CropPad(40), RandomCrop(32)], [Flip(), Normalize.from_stats(MEAN, STD)]
+    items, batch = [CropPad(40, pad_mode="reflection"), RandomCrop(32)], [Flip(), Normalize.from_stats(MEAN, STD)]
     dls = block(item_tfms=items, batch_tfms=batch).dataloaders(folder, bs=BS)
     learn = Learner(dls, network(pool_first=False), metrics=accuracy)
     return _trained(learn, epochs)

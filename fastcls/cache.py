@@ -7,6 +7,7 @@ memory; shared by every run that asks for the same. The least recently used ones
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -108,9 +109,12 @@ def _complete(folder: Path) -> bool:
 
 
 def _estimate(paths: Sequence[str], how: Mapping[str, Any]) -> float:
-    """Bytes that the store will take, from at most 64 of its images."""
-    some = [paths[i] for i in np.linspace(0, len(paths) - 1, min(64, len(paths))).astype(int)]
-    return float(np.mean([reading(path, lambda p: decoded(p, how)).nbytes for path in some])) * len(paths)
+    """Bytes that the store will take, from at most 64 of its images; damaged ones are `_build`'s to report."""
+    sizes = []
+    for i in np.linspace(0, len(paths) - 1, min(64, len(paths))).astype(int):
+        with contextlib.suppress(DataError):
+            sizes.append(reading(paths[i], lambda path: decoded(path, how)).nbytes)
+    return float(np.mean(sizes)) * len(paths) if sizes else 0.0
 
 
 def _make_room(root: Path, needed: float, budget: float) -> None:

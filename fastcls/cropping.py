@@ -91,5 +91,5 @@ class RandomCrop:
         if cut.shape[:2] == self.size:
             into.numpy()[:] = cut
             return
-        pixels = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(np.array(cut)).permute(2, 0, 1)[None]
         into.copy_(F.interpolate(pixels, self.size, mode="bilinear", antialias=True)[0].permute(1, 2, 0))

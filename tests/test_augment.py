@@ -96,7 +96,7 @@ def test_random_crops_stay_inside_and_cover_their_range(scale: float | None) -> 
         assert (h == 30).all() and (w == 30).all() and left.min() == 0 and left.max() == 20
     else:
         area, ratio = h * w / 1500, w / h
-        assert area.min() == pytest.approx(0.2, abs=0.03) and area.max() > 0.8
+        assert area.min() == pytest.approx(0.2, abs=0.03) and area.max() > 0.75
         assert ratio.min() < 0.8 and ratio.max() > 1.28 and ratio.min() > 0.7 and ratio.max() < 1.42
 
 
