@@ -21,6 +21,7 @@ WHOLE = {"mode": "RGB", "short": 12, "resample": "BICUBIC"}
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Twelve photographs of 16 × 20 pixels, and a cache folder of the test's own."""
     monkeypatch.setenv("FASTCLS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "250")
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for i in range(12):
