@@ -31,7 +31,7 @@ def block(**tfms: Any) -> Any:
     return DataBlock(blocks=blocks, get_items=get_image_files, get_y=parent_label, splitter=split, **tfms)
 
 
-def stock(folder: Path, seed: int, epochs: int) -> Any:
+def stock(folder: Path, seed: int, epochs: int, bs: int = BS) -> Any:
     """Stock fastai, as a user would write it; gives a function that trains and then the validation accuracy."""
     from fastai.vision.all import CropPad, Flip, Learner, Normalize, RandomCrop, accuracy
 
@@ -39,12 +39,12 @@ def stock(folder: Path, seed: int, epochs: int) -> Any:
 
     devices.seed_everything(seed)
     items, batch = [CropPad(40, pad_mode="reflection"), RandomCrop(32)], [Flip(), Normalize.from_stats(MEAN, STD)]
-    dls = block(item_tfms=items, batch_tfms=batch).dataloaders(folder, bs=BS)
+    dls = block(item_tfms=items, batch_tfms=batch).dataloaders(folder, bs=bs)
     learn = Learner(dls, network(pool_first=False), metrics=accuracy)
     return _trained(learn, epochs)
 
 
-def ours(folder: Path, seed: int, epochs: int, pool_first: bool = True, **settings: Any) -> Any:
+def ours(folder: Path, seed: int, epochs: int, pool_first: bool = True, bs: int = BS, **settings: Any) -> Any:
     """The same on fastcls, as the recipe cifar10-cnn5 has it; `settings` are options of the run."""
     from fastai.vision.all import accuracy
 
@@ -52,7 +52,7 @@ def ours(folder: Path, seed: int, epochs: int, pool_first: bool = True, **settin
 
     with options.using(replace(options.Options(seed=seed), **settings)):
         devices.seed_everything(seed)
-        dls = data.loaders(block(batch_tfms=transforms.Crop(4, flip=0.5)), folder, bs=BS)
+        dls = data.loaders(block(batch_tfms=transforms.Crop(4, flip=0.5)), folder, bs=bs)
         learn = models.learner(dls, network(pool_first), stats=(MEAN, STD), metrics=accuracy)
         dls.plan.prepare()
     return _trained(learn, epochs)

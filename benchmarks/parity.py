@@ -25,7 +25,7 @@ SIDES: dict[str, dict[str, object]] = {
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", rounds=3, images=10_000, epochs=4)
+    options = arguments(__doc__ or "", rounds=3, images=10_000, epochs=4, bs=64)
     import_fastai()
     warnings.simplefilter("ignore")
     found: dict[str, list[float]] = {}
@@ -37,8 +37,10 @@ def main() -> None:
             (folder / file.parent.name / file.name).symlink_to(file)
         for seed in range(1, options.rounds + 1):
             for name, settings in [*SIDES.items(), ("stock fastai", None)]:
-                make = five_conv.stock if settings is None else five_conv.ours
-                train = make(folder, seed, options.epochs, **({} if settings is None else settings))
+                if settings is None:
+                    train = five_conv.stock(folder, seed, options.epochs, options.bs)
+                else:
+                    train = five_conv.ours(folder, seed, options.epochs, bs=options.bs, **settings)
                 found.setdefault(name, []).append(train())
                 print(f"  seed {seed}, {name}: {found[name][-1]:.4f}", flush=True)
             rows = []

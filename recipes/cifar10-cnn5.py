@@ -13,8 +13,6 @@ from fastai.vision.all import *
 
 from fastcls import data, datasets, mixing, models, networks, optimizers, transforms
 
-cifar_stats = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
 def get_learner(
     path: str = '',                                   # folder with train/ and test/; empty downloads the dataset
     bs: int = 256,                                    # batch size

@@ -1,10 +1,10 @@
 """CIFAR-10 in minutes: a small whitened network, Muon, a few epochs in bfloat16, six views at test time.
 
-Claim:   not measured yet
-Data:    CIFAR-10, 10 classes, 50,000 + 10,000 images
+Claim:   test accuracy 93.37 % (n = 1; 95 % interval 92.87 to 93.84), 13 min in all on 2 CPU cores, others at work beside it
+Data:    CIFAR-10, 10 classes, 50,000 + 10,000 images; the claim on JPEGs of quality 95 instead of lossless images
 Network: speednet, a fixed whitening layer and six 3 × 3 convolutions
 Needs:   0.2 GB to download, or --path; a CPU with bfloat16 or any CUDA GPU for the time above
-Run:     fastcls recipe cifar10-speedrun --keep last
+Run:     fastcls recipe cifar10-speedrun --keep last --seed 1     (AMD EPYC, bf16, torch 2.15)
 Source:  Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU (arXiv 2404.00498), and Jordan et al. 2024, Muon:
          94.01 % (n = 200), 8 epochs of batches of 2,000. Here: fastai's loop, image files, batches of 500, AdamW for
          biases and head where that has SGD

@@ -28,7 +28,7 @@ class Settings:
     limit: Any = typer.Option(
         None, "--limit", metavar="N", help="At most N images a class in each split, for a quick try."
     )
-    workers: Any = typer.Option(None, "--workers", metavar="N", help="Loader processes  [default: by the cores]")
+    workers: Any = typer.Option(None, "--workers", metavar="N", help="Loader workers  [default: by the cores]")
     device: Any = typer.Option("auto", "--device", metavar=_one_of("device"), help="Where to compute.")
     precision: Any = typer.Option("auto", "--precision", metavar=_one_of("precision"), help="Number format.")
     cache_gb: Any = typer.Option(
