@@ -79,7 +79,8 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
         with locked(folder):
             for _ in range(2):  # a store that was damaged on disk is built again, once
                 if not _complete(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
+                    for remains in (folder, *root.glob(f".{name}-*")):  # the latter of builds that were killed
+                        shutil.rmtree(remains, ignore_errors=True)
                     _make_room(root, _estimate(paths, how), budget)
                     with building(folder) as part:
                         _build(part, paths, how, progress)
@@ -94,9 +95,15 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
 
 def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT, dict(how)], sort_keys=True).encode())
+    missing = []
     for path in paths:
-        stat = os.stat(path)  # noqa: PTH116  a Path a file would take four times as long
-        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        try:
+            stat = os.stat(path)  # noqa: PTH116  a Path a file would take four times as long
+            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        except OSError as problem:
+            missing.append(f"{path}: {problem.strerror}")
+    if missing:
+        raise broken_images(missing, len(paths))
     return digest.hexdigest()[:20]
 
 

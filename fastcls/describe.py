@@ -16,6 +16,8 @@ def item_specification(tfms: Iterable[Any], mode: str) -> dict[str, Any]:
     spec: dict[str, Any] = {"mode": mode, "method": "", "resize": None, "size": None, "pad_mode": ""}
     spec |= {"mean": None, "std": None}
     for tfm in tfms:
+        if getattr(tfm, "resamples", [Image.Resampling.BILINEAR])[0] != Image.Resampling.BILINEAR:
+            raise ValueError(f"{type(tfm).__name__} does not resample bilinearly, as predict does")
         if isinstance(tfm, Resize):
             size = [tfm.size[1], tfm.size[0]]
             spec |= {"method": str(tfm.method), "resize": size, "size": size, "pad_mode": str(tfm.pad_mode)}

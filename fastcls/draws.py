@@ -69,16 +69,18 @@ def uniform(n: int, columns: int, stream: str, device: torch.device | str = "cpu
 
 @contextlib.contextmanager
 def seeded(*parts: int, device: torch.device | None = None) -> Iterator[None]:
-    """Python's and torch's generators seeded from `parts` inside the block, and as they were after it."""
-    state = random.getstate()
+    """Python's, NumPy's and torch's generators seeded from `parts` inside the block, and as they were after it."""
+    state, numpy_state = random.getstate(), np.random.get_state()
     devices = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(number(*parts) % 2**63)
         random.seed(number(*parts))
+        np.random.seed(number(*parts) % 2**32)
         try:
             yield
         finally:
             random.setstate(state)
+            np.random.set_state(numpy_state)
 
 
 @contextlib.contextmanager

@@ -169,7 +169,7 @@ def _pooled_learner(
 
 def _timm_features(name: str, pretrained: bool, n_in: int) -> tuple[nn.Module, int]:
     body = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=n_in)
-    return body, int(body.num_features)  # type: ignore[arg-type]
+    return body, int(getattr(body, "head_hidden_size", body.num_features))  # type: ignore[arg-type]
 
 
 def _torchvision_features(name: str, pretrained: bool, n_in: int) -> tuple[nn.Module, int]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.data.all import Categorize, ColReader, DataBlock, Datasets, ToTensor
+from fastai.vision.augment import RandomResizedCrop, Resize
 from fastai.vision.core import PILBase
 
 from fastcls import cache, devices, draws, options
@@ -105,7 +106,13 @@ class Plan:
             return None
         if mode not in ("RGB", "L") or len(sizing) > 1 or finished["method"] == "pad":
             return None  # fastai pads training images at random places
+        if any(type(tfm) not in (Resize, RandomResizedCrop) for tfm in sizing):
+            return None  # one of training images alone, which only fastai can do
         return cls(kind._tensor_cls, finished, RandomCrop.of(sizing[0]) if sizing else None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without datasets and pixels: an exported Learner reads other files."""
+        return {**vars(self), "own": (), "stored": []}
 
     @contextlib.contextmanager
     def unprepared(self) -> Iterator[None]:
