@@ -51,8 +51,8 @@ def main() -> None:
                 each = ", ".join(f"{value:.4f}" for value in values)
                 rows.append([name, f"{statistics.mean(values):.4f} ± {sd:.4f}", each])
             note = (
-                f"Validation accuracy after {options.epochs} epochs on {options.images:,} images, a tenth of them held "
-                "out, a seed a run. Ours pools before batch norm, stock fastai's network after it: compare the last two "
+                f"Validation accuracy after {options.epochs} epochs on {options.images:,} images, a tenth held out, "
+                "a seed a run. Ours pools before batch norm, stock fastai's network after it: compare the last two "
                 "rows."
             )
             show("parity", "Parity", ["side", "mean ± sd", "seeds"], rows, seed, note, options.save)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import typer
 
 from fastcls.cli.app import app, verb
@@ -29,24 +32,31 @@ def cache(
                     "`fastcls cache` lists them; --clear all removes every one.",
                 )
         freed = stores.clear(names if "all" in clear else clear)
-        print(f"{freed / stores.GB:.2f} GB freed.")
+        print(f"{_bytes(freed)} freed.")
         return
     if not found:
-        print(f"No decoded images in {stores.folder_of_stores()}. Any run puts its own there.")
+        print(f"No decoded images in {stores.folder_of_stores()}. Every run on images puts its own there.")
         return
     rows = []
     for store in sorted(found, key=lambda store: -store["used"]):
-        how = store["how"]
-        size = how.get("resize") or how.get("size")
-        done = (
-            f"whole, short side ≤ {how['short']}" if "short" in how else f"{size[0]} × {size[1]}" if size else "as is"
-        )
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(store["used"]))
-        rows.append(
-            [store["name"], store["root"], f"{store['images']:,}", done, f"{store['bytes'] / 1e6:,.1f} MB", used]
-        )
-    print(table(["name", "images of", "images", "size", "on disk", "last used"], rows))
-    total = sum(store["bytes"] for store in found)
-    print(
-        f"{total / stores.GB:.2f} GB in {stores.folder_of_stores()}; `fastcls cache --clear NAME` or all removes them."
-    )
+        done, size = _done(store["how"]), _bytes(store["bytes"])
+        rows.append([store["name"], store["root"], f"{store['images']:,}", done, size, used])
+    print(table(["name", "images of", "images", "kept", "on disk", "last used"], rows))
+    total = _bytes(sum(store["bytes"] for store in found))
+    print(f"{total} in {stores.folder_of_stores()}; `fastcls cache --clear NAME` removes one, --clear all every one.")
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def _done(how: Mapping[str, Any]) -> str:
+    """What was done to the images, in words."""
+    if "short" in how:
+        done = f"whole, short side ≤ {how['short']}"
+    elif how["size"]:
+        done = f"{how['method']} to {how['size'][0]} × {how['size'][1]}"
+    else:
+        done = "as is"
+    return done + (", gray" if how["mode"] == "L" else "")
