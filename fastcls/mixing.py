@@ -16,7 +16,7 @@ class _Seeded(Callback):
 
     def before_batch(self) -> None:
         stream = zlib.crc32(type(self).__name__.encode())
-        epoch = getattr(self.learn.dls.train, "epoch", self.epoch)
+        epoch = int(getattr(self.learn.dls.train, "epoch", self.epoch) or 0)
         with draws.seeded(options.current().seed, epoch, int(self.iter or 0), stream):
             super().before_batch()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from fastcls import cache
@@ -92,12 +96,16 @@ def test_the_budget_is_kept_and_the_least_recently_used_makes_room(files: list[s
     size = 12 * 16 * 20 * 3
     with pytest.raises(OutputError, match="--cache-gb"):
         cache.obtain(files, AS_THEY_ARE, size / 2)
+    names: list[str] = []
     for i, part in enumerate((files[:4], files[4:8], files[8:])):
         cache.obtain(part, AS_THEY_ARE, size * 0.7)
-        os.utime(cache.folder_of_stores() / cache._key(part, AS_THEY_ARE) / "store.json", (i, i))
-    assert {store["name"] for store in cache.listing()} == {
-        cache._key(part, AS_THEY_ARE) for part in (files[4:8], files[8:])
-    }
+        (new,) = {store["name"] for store in cache.listing()} - set(names)
+        names.append(new)
+        os.utime(cache.folder_of_stores() / new / "store.json", (i, i))
+    assert {store["name"] for store in cache.listing()} == set(names[1:])
+    cache.obtain(files[4:8], AS_THEY_ARE, size * 0.7)  # used now
+    cache.obtain(files[:4], AS_THEY_ARE, size * 0.7)
+    assert {store["name"] for store in cache.listing()} == {names[1], names[0]}
 
 
 def test_a_store_larger_than_memory_is_mapped(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,21 +115,64 @@ def test_a_store_larger_than_memory_is_mapped(files: list[str], monkeypatch: pyt
     assert isinstance(mapped.pixels, np.memmap) and (mapped.pixels == whole.pixels).all()
 
 
-def test_two_at_once_build_one_store(files: list[str]) -> None:
+BUILD = """
+import json, sys
+from fastcls import cache
+count = lambda path, how, decoded=cache.decoded: calls.append(path) or decoded(path, how)
+calls, cache.decoded = [], count
+sys.stdin.readline()
+store = cache.obtain(json.loads(sys.argv[1]), json.loads(sys.argv[2]), 1e9)
+print(len(calls), int(store.pixels.sum()))
+"""
+
+
+def test_two_processes_at_once_build_one_store(files: list[str]) -> None:
+    words = [sys.executable, "-c", BUILD, json.dumps(files), json.dumps(AS_THEY_ARE)]
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    both = [subprocess.Popen(words, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    counts, sums = zip(*(map(int, process.communicate(timeout=120)[0].split()) for process in both), strict=True)
+    assert sorted(counts)[0] == 0, "the one that came second decoded nothing"
+    assert sums[0] == sums[1] and len(cache.listing()) == 1
+
+
+def test_what_a_killed_run_left_half_written_goes_when_its_images_are_stored(files: list[str]) -> None:
+    cache.obtain(files, AS_THEY_ARE, cache.GB)
+    folder = cache.folder_of_stores() / cache.listing()[0]["name"]
+    cache.clear([folder.name])
+    remains = folder.with_name(f".{folder.name}-x7y")
+    remains.mkdir()
+    (remains / "pixels.u8").write_bytes(b"half")
+    cache.obtain(files, AS_THEY_ARE, cache.GB)
+    assert folder.is_dir() and not remains.exists()
+
+
+def test_files_that_are_gone_are_named(files: list[str]) -> None:
+    Path(files[5]).unlink()
+    with pytest.raises(DataError, match="1 of 12 images cannot be read") as caught:
+        cache.obtain(files, AS_THEY_ARE, cache.GB)
+    assert files[5] in caught.value.message
+
+
+def test_two_threads_at_once_build_one_store(files: list[str]) -> None:
     with ThreadPoolExecutor(2) as pool:
         stores = list(pool.map(lambda _: cache.obtain(files, AS_THEY_ARE, cache.GB), range(2)))
     assert (stores[0].pixels == stores[1].pixels).all() and len(cache.listing()) == 1
 
 
 def test_the_cache_verb_lists_and_clears(files: list[str], fastcls) -> None:
-    assert "No decoded images" in fastcls("cache").output
+    assert "No decoded images" in fastcls("cache").output and "Every run" in fastcls("cache").output
     cache.obtain(files, AS_THEY_ARE, cache.GB)
     cache.obtain(files, WHOLE, cache.GB)
+    cache.obtain(files[:2], AS_THEY_ARE | {"mode": "L", "method": "squish", "resize": [8, 8], "size": [8, 8]}, cache.GB)
     shown = fastcls("cache").output
-    assert "whole" in shown and "as is" in shown and "photos" in shown and "MB" in shown
+    for part in ("whole, short side ≤ 12", "as is", "squish to 8 × 8, gray", "photos", str(cache.folder_of_stores())):
+        assert part in shown
     name = cache.listing()[0]["name"]
     wrong = fastcls("cache", "--clear", name[:-1])
-    assert wrong.code == 2 and name in wrong.output
+    assert wrong.code == 2 and name in wrong.output and len(cache.listing()) == 3
     assert fastcls("cache", "--clear", name).code == 0
-    assert [store["name"] for store in cache.listing()] != [name] and len(cache.listing()) == 1
-    assert "freed" in fastcls("cache", "--clear", "all").output and not cache.listing()
+    assert name not in {store["name"] for store in cache.listing()} and len(cache.listing()) == 2
+    assert "MB freed" in fastcls("cache", "--clear", "all").output and not cache.listing()

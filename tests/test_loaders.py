@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastai.vision.all import (
     ColReader,
     DataBlock,
     DataLoaders,
+    FlipItem,
     ImageBlock,
     PILImage,
     PILImageBW,
@@ -24,11 +26,12 @@ from fastai.vision.all import (
     accuracy,
     aug_transforms,
     get_image_files,
+    load_learner,
     parent_label,
 )
 from PIL import Image
 
-from fastcls import data, models, networks, options, transforms
+from fastcls import cache, data, models, networks, options, transforms
 from fastcls.errors import DataError
 from fastcls.loaders import PixelDL, SeededDL
 from fastcls.options import Options
@@ -57,9 +60,18 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file = folder / ("even", "odd")[i % 2] / f"{i:02d}.png"
         file.parent.mkdir(exist_ok=True)
         image = np.full((12, 12, 3), 10 * i, np.uint8)
-        image[2:5, 3:9, 0] = 250
+        image[2:5, 3:7, 0] = 250
         Image.fromarray(image).save(file)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small only wait for each other's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def build(folder: Path, bs: int = 4, gray: bool = False, **tfms: Any) -> DataLoaders:
@@ -106,6 +118,12 @@ def test_validation_images_are_those_of_fastai_to_the_bit(photos: Path, how: str
     assert torch.equal(torch.cat([y for _, y in ours.valid]), torch.cat([y for _, y in theirs.valid]))
 
 
+@pytest.mark.parametrize("gray", [False, True], ids=["rgb", "gray"])
+def test_images_taken_as_they_are_are_those_of_fastai_to_the_bit(squares: Path, gray: bool) -> None:
+    ours, theirs = build(squares, gray=gray), stock(squares, gray)
+    assert isinstance(ours.train, PixelDL) and torch.equal(pixels(ours.valid), pixels(theirs.valid))
+
+
 def test_training_images_that_leave_nothing_to_chance_are_those_of_fastai(squares: Path) -> None:
     ours, theirs = build(squares, item_tfms=transforms.resize(8)), stock(squares, item_tfms=Resize(8))
     mine, other = pixels(ours.train), pixels(theirs.train.new(shuffle=False, drop_last=False))
@@ -124,12 +142,29 @@ def test_everything_that_fastai_expects_of_a_loader_works(photos: Path) -> None:
         assert learn.get_preds(dl=dls.test_dl(files))[0].shape == (30, 2)
         labelled = dls.test_dl(files, with_labels=True)
         assert torch.equal(learn.get_preds(dl=labelled)[1], torch.tensor([dls.vocab.o2i[f.parent.name] for f in files]))
+        assert torch.equal(
+            learn.get_preds(ds_idx=0)[1], torch.tensor([dls.vocab.o2i[f.parent.name] for f in dls.train_ds.items])
+        )
+        assert learn.tta(n=2)[0].shape == (10, 2)
         assert learn.predict(files[0])[0] in ("cat", "dog")
         assert ClassificationInterpretation.from_learner(learn).confusion_matrix().sum() == 10
     learn.dls.show_batch(max_n=4)
     learn.show_results(max_n=4)
     assert dls.train.new(bs=2).one_batch()[0].shape == (2, 3, 20, 20)
     assert dls.valid.new(shuffle=True, drop_last=True).one_batch()[0].shape == (8, 3, 20, 20)
+
+
+@pytest.mark.filterwarnings("ignore")  # of fastai's own pickles
+def test_an_exported_learner_predicts_the_same_and_carries_no_pixels(photos: Path, tmp_path: Path) -> None:
+    dls = build(photos, item_tfms=transforms.resize(20, 0.5))
+    learn = models.learner(dls, networks.cnn(3, 2, (8,)), metrics=accuracy)
+    list(dls.train)  # decodes everything
+    learn.export(tmp_path / "learner.pkl")
+    again = load_learner(tmp_path / "learner.pkl")
+    assert not again.dls.train.plan.stored and not again.dls.train.plan.own
+    file = get_image_files(photos)[0]
+    with quiet(learn), quiet(again):
+        assert torch.equal(learn.predict(file)[2], again.predict(file)[2])
 
 
 def test_a_table_with_a_test_split_works(photos: Path) -> None:
@@ -168,22 +203,43 @@ def test_batches_depend_on_seed_and_epoch_alone(squares: Path, name: str, cache_
     assert not torch.equal(first, second) and not torch.equal(first, epochs(seed=2)[0])
 
 
-def test_the_cache_changes_no_batch(photos: Path) -> None:
-    def train(cache_gb: float) -> torch.Tensor:
+@pytest.mark.parametrize("how", [how for how in SIZES if how != "pad"])
+def test_the_cache_changes_no_batch_in_memory_or_mapped(
+    photos: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def both(cache_gb: float) -> list[torch.Tensor]:
         with options.using(Options(seed=3, cache_gb=cache_gb)):
-            return pixels(build(photos, **AUGMENTED["random resized crop"]).train)
+            dls = build(photos, item_tfms=SIZES[how](), batch_tfms=[transforms.Flip()])
+            return [pixels(dls.train), pixels(dls.valid)]
 
-    assert torch.equal(train(0.0), train(1.0))
+    decoded, stored = both(0.0), both(1.0)
+    monkeypatch.setattr(cache, "_free_memory", lambda: 0.0)
+    for ours in (stored, both(1.0)):
+        assert all(torch.equal(a, b) for a, b in zip(decoded, ours, strict=True))
 
 
-def test_the_augmentation_of_an_image_does_not_depend_on_the_batch_size(squares: Path) -> None:
-    def by_image(bs: int) -> dict[float, torch.Tensor]:
-        dls = build(squares, bs=bs, batch_tfms=[transforms.Crop(3, flip=0.5)])
-        return {float(image[2].median()): image for image in pixels(dls.train)}
+def test_a_second_training_decodes_nothing(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTCLS_DATA", str(tmp_path))
 
-    four, eight = by_image(4), by_image(8)
-    assert len(four) == 16 and four.keys() == eight.keys()
-    assert all(torch.equal(four[gray], eight[gray]) for gray in four)
+    def both() -> list[torch.Tensor]:
+        dls = build(photos, item_tfms=transforms.resize(20, 0.4))
+        return [pixels(dls.train), pixels(dls.valid)]
+
+    def never(*_: object) -> None:
+        raise AssertionError("an image was decoded again")
+
+    first = both()
+    monkeypatch.setattr(cache, "decoded", never)
+    assert all(torch.equal(a, b) for a, b in zip(first, both(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["our transforms", "random resized crop"])
+def test_the_augmentation_of_an_image_does_not_depend_on_the_batch_size(squares: Path, name: str) -> None:
+    def in_order(bs: int) -> torch.Tensor:
+        return pixels(build(squares, **AUGMENTED[name]).train.new(bs=bs, shuffle=False, drop_last=False))
+
+    four, seven = in_order(4), in_order(7)
+    assert len(four) == 16 and torch.allclose(four, seven, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*numpy:DeprecationWarning")  # fastai's finder pickles the weights
@@ -228,6 +284,40 @@ def test_a_block_that_is_not_understood_is_left_to_fastai_and_still_reproducible
     assert torch.allclose(pixels(dls.valid), 1 - pixels(stock(squares).valid))
 
 
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: float(torch.rand(()))],
+                         ids=["python", "numpy", "torch"])  # fmt: skip
+def test_random_transforms_of_single_images_are_the_same_whatever_the_workers(
+    squares: Path, draw: Callable[[], float]
+) -> None:
+    class Darker(Transform):
+        order, split_idx = 2, 0
+
+        def encodes(self, x: PILImage) -> PILImage:
+            return PILImage.create((np.asarray(x) * draw()).astype(np.uint8))
+
+    def epochs(seed: int, workers: int) -> list[torch.Tensor]:
+        with options.using(Options(seed=seed, workers=workers)):
+            train = build(squares, item_tfms=Darker()).train.new(shuffle=False)
+            return [pixels(train) for _ in range(2)]
+
+    alone, with_workers = epochs(1, 0), epochs(1, 2)
+    assert all(torch.equal(a, b) for a, b in zip(alone, with_workers, strict=True))
+    assert not torch.equal(*alone) and not torch.equal(alone[0], epochs(2, 0)[0])
+
+
+def test_a_transform_of_training_images_alone_is_not_left_out(squares: Path) -> None:
+    dls = build(squares, item_tfms=FlipItem(p=1.0))
+    plain = pixels(build(squares).train.new(shuffle=False))
+    assert torch.equal(pixels(dls.train.new(shuffle=False)), plain.flip(3)) and not torch.equal(plain, plain.flip(3))
+
+
+def test_images_resampled_in_fastais_other_ways_are_fastais(photos: Path) -> None:
+    bicubic = dict(resamples=(Image.Resampling.BICUBIC, Image.Resampling.NEAREST))
+    ours, theirs = (make(photos, item_tfms=Resize(20, **bicubic)) for make in (build, stock))
+    assert torch.equal(pixels(ours.valid), pixels(theirs.valid))
+    assert not torch.equal(pixels(ours.valid), pixels(build(photos, item_tfms=Resize(20)).valid))
+
+
 def test_images_of_several_sizes_without_a_resize_are_refused_with_the_way_out(photos: Path) -> None:
     with pytest.raises(DataError, match="not of one size") as caught:
         list(build(photos).train)
@@ -237,7 +327,10 @@ def test_images_of_several_sizes_without_a_resize_are_refused_with_the_way_out(p
 def test_the_last_partial_batch_is_dropped_in_training_only(squares: Path) -> None:
     dls = build(squares, bs=5)
     assert [len(y) for _, y in dls.train] == [5, 5, 5] and len(dls.train) == 3
-    assert [len(y) for _, y in dls.valid] == [8]
+    assert [len(y) for _, y in dls.valid] == [8] and len(dls.valid) == 1
+    whole, valid = dls.train.new(drop_last=False), dls.valid.new(bs=3)
+    assert [len(y) for _, y in whole] == [5, 5, 5, 1] and len(whole) == 4
+    assert [len(y) for _, y in valid] == [3, 3, 2] and len(valid) == 3
 
 
 def test_no_room_for_the_cache_is_said_and_costs_nothing_but_time(
@@ -248,3 +341,23 @@ def test_no_room_for_the_cache_is_said_and_costs_nothing_but_time(
         dls = build(squares)
         assert pixels(dls.train).shape[0] == 16
     assert any("--cache-gb" in note for note in notes)
+
+
+def test_a_cache_folder_that_cannot_be_written_is_said_and_costs_nothing_but_time(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("FASTCLS_DATA", str(tmp_path / "a file"))  # no folder for anyone, not even for root
+    with options.using(Options()) as notes:
+        assert pixels(build(squares).train).shape[0] == 16
+    assert any("decoded every epoch" in note and str(tmp_path / "a file") in note for note in notes)
+
+
+def test_a_file_that_is_gone_is_named(squares: Path) -> None:
+    files = [*map(str, get_image_files(squares)), str(squares / "gone.png")]
+    splits = (["train", "train", "valid"] * 9)[:25]
+    table = pd.DataFrame({"path": files, "label": [*"ab" * 12, "a"], "split": splits})
+    for cache_gb in (0.0, 1.0):
+        block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader("path"), get_y=ColReader("label"))
+        with options.using(Options(cache_gb=cache_gb)), pytest.raises(DataError, match=r"gone\.png"):
+            list(data.loaders(block, table, bs=4).train)
