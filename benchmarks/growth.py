@@ -89,7 +89,7 @@ def point(images: int, classes: int, size: int, workers: int) -> dict[str, float
 def draw(found: dict[str, list[tuple[int, dict[str, float]]]], file: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 6), layout="constrained")
+    figure = Figure(figsize=(13, 6), layout="constrained")
     axes = figure.subplots(2, len(found))
     for column, (what, points) in enumerate(found.items()):
         x = [value for value, _ in points]
@@ -100,7 +100,13 @@ def draw(found: dict[str, list[tuple[int, dict[str, float]]]], file: Path) -> No
             axes[row, column].set(xlabel=what, ylabel=label if column == 0 else "")
             axes[row, column].spines[["top", "right"]].set_visible(False)
             if what != "workers":
-                axes[row, column].set(xscale="log", yscale="log")
+                axes[row, column].set(xscale="log")
+                axes[row, column].set_xticks(x, [f"{value:,}" for value in x])
+                axes[row, column].minorticks_off()
+            if what in ("images", "size"):
+                axes[row, column].set(yscale="log")
+            else:
+                axes[row, column].set_ylim(bottom=0)
     axes[0, 0].legend(frameon=False)
     figure.savefig(file, dpi=110)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -44,31 +46,61 @@ def test_flips_are_half_of_the_images_and_alternate_over_epochs_if_asked() -> No
         assert torch.equal(sides[0], ~sides[1]) and torch.equal(sides[0], sides[2])
 
 
-def test_affine_of_nothing_is_the_identity_and_a_quarter_turn_turns() -> None:
+def test_affine_of_nothing_is_the_identity() -> None:
     x = torch.rand(3, 3, 8, 12)
-    assert torch.allclose(apply(transforms.Affine(0, 0, 1, 0, p=1), x), x, atol=1e-5)
-    turn = transforms.Affine(rotate=90, p=1)
-    u = torch.full((1, 10), 0.5)
-    u[:, 0], u[:, 5:9] = 1.0, 0.0
-    image = torch.zeros(1, 1, 9, 15)
-    image[0, 0, 4, 10] = 1  # three pixels right of the centre
-    grid = torch.nn.functional.affine_grid(turn.matrices(u, 15 / 9), [1, 1, 9, 15], align_corners=False)
-    turned = torch.nn.functional.grid_sample(image, grid, align_corners=False)[0, 0]
-    row, column = divmod(int(turned.argmax()), 15)
-    assert column == 7 and abs(row - 4) == 3, "three pixels above or below the centre: pixels stay square"
+    assert torch.allclose(apply(transforms.Affine(0, 0, 1, 0, p=1), x), x, atol=1e-4)
 
 
-def test_affine_moves_no_further_than_it_may() -> None:
-    x = torch.zeros(300, 1, 41, 41)
-    x[:, :, 20, 20] = 1
-    moved = apply(transforms.Affine(rotate=0, translate=0.1, p=1, pad_mode="zeros"), x)
-    mass = moved.sum((1, 2, 3))
-    rows = (moved.sum((1, 3)) * torch.arange(41)).sum(1) / mass - 20
-    assert rows.abs().max() <= 4.2 and rows.abs().max() > 3
+def centres(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far (right, down) of the image's centre each one's brightness lies, in pixels."""
+    h, w = images.shape[2:]
+    mass = images.sum((1, 2, 3))
+    x = (images.sum((1, 2)) * (torch.arange(w) - (w - 1) / 2)).sum(1) / mass
+    y = (images.sum((1, 3)) * (torch.arange(h) - (h - 1) / 2)).sum(1) / mass
+    return x, y
 
 
-def test_color_jitter_is_torchvisions_brightness_contrast_and_saturation() -> None:
-    x = 0.4 + 0.2 * torch.rand(20, 3, 6, 6)
+def marker(n: int, h: int = 41, w: int = 81, right: int = 12, down: int = 0) -> torch.Tensor:
+    """n black images with a bright spot of 3 × 3 pixels."""
+    x = torch.zeros(n, 1, h, w)
+    row, column = h // 2 + down, w // 2 + right
+    x[:, :, row - 1 : row + 2, column - 1 : column + 2] = 1
+    return x
+
+
+def test_a_rotation_turns_about_the_centre_and_keeps_distances_in_images_that_are_not_square() -> None:
+    x, y = centres(apply(transforms.Affine(rotate=90, p=1, pad_mode="zeros"), marker(200)))
+    drawn = torch.from_numpy(draws.table(key(200), 10, "Affine")[:, 0])
+    assert (torch.hypot(x, y) - 12).abs().max() < 0.5
+    assert (torch.rad2deg(torch.atan2(y, x)) - 90 * (2 * drawn - 1)).abs().max() < 3  # a spot has a width
+
+
+def test_a_shear_slants_and_a_zoom_magnifies_by_what_they_say() -> None:
+    x, y = centres(apply(transforms.Affine(rotate=0, shear=30, p=1, pad_mode="zeros"), marker(200, right=0, down=12)))
+    assert y.sub(12).abs().max() < 0.3
+    assert x.abs().max() == pytest.approx(12 * math.tan(math.radians(30)), abs=0.6) and x.min() < -5 and x.max() > 5
+    plain = marker(200, right=0)
+    grown = apply(transforms.Affine(rotate=0, zoom=1.5, p=1, pad_mode="zeros"), plain).sum((1, 2, 3)) / 9
+    assert grown.min() > 0.95 and grown.max() == pytest.approx(1.5**2, abs=0.15)
+
+
+def test_as_many_images_are_moved_as_the_probability_says() -> None:
+    x = torch.rand(400, 1, 9, 9)
+    for tfm in (transforms.Affine(rotate=20, p=0.3), transforms.ColorJitter(0.3, p=0.1)):
+        touched = (apply(tfm, x) - x).abs().amax((1, 2, 3)) > 1e-3
+        expected = 0.3 if isinstance(tfm, transforms.Affine) else 1 - 0.9**2  # saturation has no hold on gray
+        assert touched.float().mean() == pytest.approx(expected, abs=0.07)
+
+
+def test_a_translation_moves_no_further_than_it_may() -> None:
+    x, y = centres(apply(transforms.Affine(rotate=0, translate=0.1, p=1, pad_mode="zeros"), marker(300, right=0)))
+    for moved, side in ((x, 81), (y, 41)):
+        assert 0.085 * side < moved.abs().max() <= 0.1 * side + 0.1 and abs(moved.mean()) < 0.02 * side
+
+
+@pytest.mark.parametrize("channels", [3, 1], ids=["rgb", "gray"])
+def test_color_jitter_is_torchvisions_brightness_contrast_and_saturation(channels: int) -> None:
+    x = 0.4 + 0.2 * torch.rand(20, channels, 6, 6)
     jitter = transforms.ColorJitter(0.2, p=0.7)
     u = draws.table(key(20), 6, "ColorJitter")
     factors = 1 + 0.2 * (2 * u[:, :3] - 1) * (u[:, 3:] < 0.7)
@@ -81,6 +113,9 @@ def test_erase_and_cutout_cover_what_they_promise() -> None:
     x = torch.zeros(400, 3, 40, 40)
     share = (apply(transforms.Erase(p=0.5), x)[:, 0] != 0).float().mean((1, 2))
     assert 0.4 < (share > 0).float().mean() < 0.6 and share.max() <= 0.36
+    tenth = (apply(transforms.Erase(p=1, area=(0.1, 0.1)), x) != 0).float().mean((2, 3))
+    assert (tenth == tenth[:, :1]).all(), "all channels of a rectangle"
+    assert tenth.max() == pytest.approx(0.1, abs=0.02) and tenth.median() > 0.07
     cut = (apply(transforms.Cutout(0.5), torch.ones_like(x))[:, 0] == 0).float().mean((1, 2))
     assert cut.max() == pytest.approx(0.25, abs=0.03) and cut.min() > 0.05
 
@@ -111,5 +146,5 @@ def test_the_numbers_are_uniform_and_those_of_neighbours_and_streams_unrelated()
 
 def test_every_augmentation_leaves_validation_images_alone() -> None:
     x = TensorImage(torch.rand(4, 3, 8, 8))
-    for tfm in [transforms.Crop(2, flip=0.5), *transforms.augment(erase=1.0), transforms.Cutout()]:
-        assert torch.equal(tfm(x.clone(), split_idx=1), x)
+    for tfm in [transforms.Crop(2, flip=0.5), *transforms.augment(erase=1.0, p=1), transforms.Cutout()]:
+        assert torch.equal(tfm(x.clone(), split_idx=1), x) and not torch.equal(apply(tfm, x), x)
