@@ -126,6 +126,8 @@ class Plan:
     def source(self, dataset: Datasets) -> Source:
         """The pixels of a dataset: its own splits' from the store, those of others from their files."""
         place = next((i for i, own in enumerate(self.own) if own is dataset), None)
+        if dataset.split_idx != place:  # test-time augmentation has validation images cropped as in training
+            return self._unstored(dataset)
         if place is not None and self.storing:
             self.prepare()
         if place is not None and self.stored:

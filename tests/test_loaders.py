@@ -361,3 +361,14 @@ def test_a_file_that_is_gone_is_named(squares: Path) -> None:
         block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader("path"), get_y=ColReader("label"))
         with options.using(Options(cache_gb=cache_gb)), pytest.raises(DataError, match=r"gone\.png"):
             list(data.loaders(block, table, bs=4).train)
+
+
+@pytest.mark.filterwarnings("ignore")  # fastai's own, of its figures and progress bars
+def test_test_time_augmentation_crops_validation_images_at_random(photos: Path) -> None:
+    dls = build(photos, item_tfms=transforms.resize(20, 0.3))
+    learn = models.learner(dls, networks.cnn(3, 2, (8,)), metrics=accuracy)
+    with quiet(learn):
+        plain, _ = learn.get_preds()
+        augmented, _ = learn.tta(n=2, beta=0)
+        again, _ = learn.get_preds()
+    assert not torch.allclose(plain, augmented) and torch.equal(plain, again)
