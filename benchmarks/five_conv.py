@@ -20,7 +20,9 @@ def network(pool_first: bool) -> nn.Module:
     """conv 64-64-128-128-256, linear 512, dropout 0.5."""
     from fastcls import networks
 
-    return networks.vgg_cnn(3, 10, pool_first=pool_first)
+    return networks.cnn(
+        3, 10, (64, 64, 128, 128, 256), pools=(2, 4, 5), side=32, hidden=(512,), dropout=0.5, pool_first=pool_first
+    )
 
 
 def block(**tfms: Any) -> Any:

@@ -1,53 +1,93 @@
-"""Convolutional networks of our own, from fastai's layers."""
+"""Convolutional networks of our own: stages of convolution, pool, norm and activation, then linear layers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from fastai.layers import ConvLayer, NormType
 from torch import nn
 
+from fastcls import lazy
+from fastcls.errors import UsageError
 
-def cnn(n_in: int, n_out: int, filters: Sequence[int] = (32, 64, 128), dropout: float = 0.0) -> nn.Sequential:
-    """3 × 3 convolutions with batch norm and ReLU, a pool before each but the first, then a linear layer.
+with lazy.imports():  # a second, that networks without EvoNorm need not wait for
+    import timm
 
-    Takes (n, n_in, h, w) with h, w ≥ 2^(len(filters) - 1); gives logits (n, n_out). Global average pooling
-    before the linear layer lets it take any image size.
-    """
-    layers: list[nn.Module] = []
-    widths = [n_in, *filters]
-    for index, (ni, nf) in enumerate(pairwise(widths)):
-        if index:
-            layers.append(nn.MaxPool2d(2))
-        layers.append(ConvLayer(ni, nf, norm_type=NormType.Batch))
-        layers.append(ConvLayer(nf, nf, norm_type=NormType.Batch))
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1], n_out)]
-    return nn.Sequential(*layers, *head)
+ACTIVATIONS = {"relu": nn.ReLU, "mish": nn.Mish, "silu": nn.SiLU, "gelu": nn.GELU}
+NORMS = ("none", "batch", "group", "evonorm-b0", "evonorm-s0")
+GROUPS = 32  # of group norm and EvoNorm-S0 where the channels can be shared out so (Wu and He 2018)
 
 
-def vgg_cnn(
+def cnn(
     n_in: int,
     n_out: int,
-    filters: Sequence[int] = (64, 64, 128, 128, 256),
-    pools: Sequence[int] = (2, 4, 5),
-    hidden: int = 512,
-    dropout: float = 0.5,
-    side: int = 32,
+    filters: Sequence[int] = (32, 64, 128),
+    convs: int = 1,
+    kernel: int = 3,
+    padding: str = "same",
+    act: str = "relu",
+    norm: str = "batch",
+    pools: Sequence[int] | None = None,
+    side: int | None = None,
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
     pool_first: bool = True,
 ) -> nn.Sequential:
-    """Single 3 × 3 convolutions with batch norm and ReLU, pools after some of them, one hidden linear layer.
+    """A stage of `convs` convolutions for each of `filters`, then linear layers; gives logits (n, n_out).
 
-    Takes (n, n_in, side, side); gives logits (n, n_out). pools: after which convolutions, counted from 1, the image is
-    halved. pool_first: before batch norm and ReLU instead of after them, which then have a quarter to do; a maximum of
-    normalised values is the normalised maximum, up to the batch's statistics.
+    Takes (n, n_in, side, side), whose features are flattened into `hidden` linear layers; with side=None any image
+    size, whose features are averaged over the image. padding: 'same' or 'valid'. norm: one of NORMS, act: one of
+    ACTIVATIONS; the EvoNorms (Liu et al. 2020) bring their own activation, so there `act` is that of the hidden layers.
+    pools: after which stages, counted from 1, the image is halved; by default after every one, except the last where
+    features are averaged. dropout: before the last linear layer.
+    pool_first: pool before norm and activation, which then have a quarter to do, instead of after them. For ReLU the
+    two are the same up to the batch's statistics: the maximum of normalised values is the normalised maximum.
     """
+    if pools is None:
+        pools = range(1, len(filters) + (side is not None))
     layers: list[nn.Module] = []
-    for index, (ni, nf) in enumerate(pairwise([n_in, *filters]), 1):
-        rest: list[nn.Module] = [nn.BatchNorm2d(nf), nn.ReLU(inplace=True)]
-        if index in pools:
-            rest.insert(0 if pool_first else 2, nn.MaxPool2d(2))
-        layers += [nn.Conv2d(ni, nf, 3, padding=1, bias=False), *rest]
-    features = filters[-1] * (side // 2 ** len(pools)) ** 2
-    head = [nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(hidden, n_out)]
-    return nn.Sequential(*layers, nn.Flatten(), *head)
+    for stage, (ni, nf) in enumerate(pairwise([n_in, *filters]), 1):
+        for index in range(convs):
+            rest = norm_act(nf, norm, act)
+            if index == convs - 1 and stage in pools:
+                rest.insert(0 if pool_first else len(rest), nn.MaxPool2d(2))
+            width = 0 if padding == "valid" else kernel // 2
+            conv = nn.Conv2d(ni if index == 0 else nf, nf, kernel, padding=width, bias=norm == "none")
+            layers += [conv, *rest]
+            if side is not None:
+                side = (side + 2 * width - kernel + 1) // (2 if index == convs - 1 and stage in pools else 1)
+                if side < 1:
+                    raise UsageError(
+                        f"Stage {stage} of the network leaves nothing of the image.",
+                        "Take fewer filters, a smaller kernel or padding 'same'.",
+                    )
+    widths = [filters[-1] * (1 if side is None else side**2), *hidden]
+    head: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)] if side is None else []
+    head.append(nn.Flatten())
+    for ni, nf in pairwise(widths):
+        head += [nn.Linear(ni, nf), _activation(act)]
+    return nn.Sequential(*layers, *head, nn.Dropout(dropout), nn.Linear(widths[-1], n_out))
+
+
+def norm_act(channels: int, norm: str, act: str) -> list[nn.Module]:
+    """Normalisation and activation of (n, channels, h, w)."""
+    groups = math.gcd(GROUPS, channels)
+    match norm:
+        case "none":
+            return [_activation(act)]
+        case "batch":
+            return [nn.BatchNorm2d(channels), _activation(act)]
+        case "group":
+            return [nn.GroupNorm(groups, channels), _activation(act)]
+        case "evonorm-b0":
+            return [timm.layers.EvoNorm2dB0(channels)]
+        case "evonorm-s0":
+            return [timm.layers.EvoNorm2dS0(channels, groups=groups)]
+    raise UsageError(f"There is no norm {norm!r}.", f"Take one of {', '.join(NORMS)}.")
+
+
+def _activation(name: str) -> nn.Module:
+    if name not in ACTIVATIONS:
+        raise UsageError(f"There is no activation {name!r}.", f"Take one of {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]() if name == "gelu" else ACTIVATIONS[name](inplace=True)

@@ -27,7 +27,7 @@ def get_learner(
                       splitter=data.stratified(parent_label, valid_pct=0.2),
                       batch_tfms=transforms.augment(flip=False, rotate=rotate, translate=translate, jitter=0, pad_mode='zeros'))
     dls = data.loaders(block, datasets.digits(path), bs=bs)
-    net = networks.cnn(1, dls.c, filters, dropout)
+    net = networks.cnn(1, dls.c, filters, convs=2, dropout=dropout)
     return models.learner(dls, net, stats=((0.305,), (0.377,)), loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing),
                           metrics=accuracy)
 
