@@ -26,13 +26,17 @@ from fastcls.pixels import Plan, targets
 from fastcls.splits import hold_out
 
 
-def stratified(label: Callable[[Any], Hashable], valid_pct: float = 0.2) -> Callable[[Any], Any]:
-    """A splitter that holds out `valid_pct` of the items, stratified by their label, seeded by the run's seed."""
+def stratified(label: Callable[[Any], Hashable] | str, valid_pct: float = 0.2) -> Callable[[Any], Any]:
+    """A splitter that holds out `valid_pct` of the items, stratified by their label, seeded by the run's seed.
+
+    label: a function of an item, or the column of a table.
+    """
     if not 0 < valid_pct < 1:
         raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, say.")
 
     def split(items: Any) -> tuple[list[int], list[int]]:
-        valid = hold_out([str(label(item)) for item in items], valid_pct, options.current().seed)
+        labels = items[label] if isinstance(label, str) else map(label, items)
+        valid = hold_out([str(name) for name in labels], valid_pct, options.current().seed)
         held = set(valid)
         return [i for i in range(len(items)) if i not in held], valid
 

@@ -29,12 +29,14 @@ class CutMix(_Seeded, mixup.CutMix):
     """A rectangle of every image from another of its batch, their losses in proportion (Yun et al. 2019)."""
 
 
-def mix(name: str, alpha: float | None = None) -> list[Callback]:
-    """The callback of that name: 'none', 'mixup' (alpha 0.4 if not given) or 'cutmix' (1)."""
-    kinds = {"mixup": (MixUp, 0.4), "cutmix": (CutMix, 1.0)}
-    if name == "none":
-        return []
-    if name not in kinds:
-        raise UsageError(f"There is no mixing {name!r}.", f"Take none, {', '.join(kinds)}.")
-    kind, usual = kinds[name]
-    return [kind(usual if alpha is None else alpha)]
+def mix(mixup: float = 0.0, cutmix: float = 0.0) -> list[Callback]:
+    """The callbacks of these alphas of the Beta distribution that the shares are drawn from; 0 is without.
+
+    0.2 to 0.4 is usual for mixup, 1 for CutMix. One of the two at a time: an image blended twice is neither's method.
+    """
+    if mixup < 0 or cutmix < 0 or (mixup and cutmix):
+        raise UsageError(
+            f"mixup {mixup:g} and cutmix {cutmix:g} do not go together." if mixup and cutmix else "A negative alpha.",
+            "Give one of them an alpha above 0, say 0.4 for mixup or 1 for cutmix.",
+        )
+    return [MixUp(mixup)] if mixup else [CutMix(cutmix)] if cutmix else []

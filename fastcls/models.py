@@ -7,6 +7,8 @@ learn = models.learner(dls, my_cnn, metrics=accuracy)                  # any nn.
 from __future__ import annotations
 
 import inspect
+import re
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ from fastai.data.all import DataLoaders, L, Normalize, get_c, params
 from fastai.learner import Learner
 from fastai.vision.core import imagenet_stats
 from fastai.vision.learner import TimmBody, add_head, default_split, model_meta, vision_learner
+from fastai.vision.models import xresnet as xresnets
 from torch import nn
 from torchvision.models import get_model, get_model_builder, list_models
 
@@ -61,6 +64,18 @@ def channels(dls: DataLoaders) -> int:
     return len(dls.valid_ds[0][0].getbands())
 
 
+def xresnet(arch: str, n_out: int, **kwargs: Any) -> nn.Module:
+    """fastai's XResNet of that name (He et al. 2019, bag of tricks), with random weights.
+
+    Keywords are those of XResNet. UsageError with the nearest names where there is none.
+    """
+    known = [name for name in xresnets.__all__ if re.fullmatch(r"x(se_)?resne(t|xt)\d+(_deep|_deeper)?", name)]
+    if arch not in known:
+        close = nearest(arch, known, 3)
+        raise UsageError(f"--arch {arch}: fastai has no XResNet of that name.", f"Take {', '.join(close or known)}.")
+    return getattr(xresnets, arch)(n_out=n_out, **kwargs)
+
+
 def find_arch(name: str) -> tuple[str, str]:
     """('torchvision' or 'timm', model name); a name that both have is torchvision's, `timm/NAME` is timm's.
 
@@ -84,8 +99,9 @@ def transfer_learner(dls: DataLoaders, arch: str, weights: str = "imagenet", **k
 
     weights: 'imagenet', 'none', a run folder or a .safetensors file. Parameter groups, from the image on:
     ResNets of either library have three (stem and early stages, late stages, head), torchvision's densenets,
-    VGGs with batch norm, AlexNet and SqueezeNets the three of fastai, all others two (body, head).
-    Further keywords go to fastai's `vision_learner`.
+    VGGs with batch norm, AlexNet and SqueezeNets the three of fastai, all others two (body, head); one a stage with
+    `splitter=stages.split`. `learn.pretrained` says whether the body knows anything. Further keywords go to fastai's
+    `vision_learner`.
     """
     library, name = find_arch(arch)
     source = None if weights in ("imagenet", "none") else weights_file(weights)
@@ -112,6 +128,7 @@ def transfer_learner(dls: DataLoaders, arch: str, weights: str = "imagenet", **k
     if source is not None:
         load_body(learn.model, source)
         learn.freeze()
+    learn.pretrained = pretrained or source is not None
     learn.model.to(dls.device)
     learn.arch_name = arch
     configure(learn)
@@ -130,7 +147,16 @@ def _build(dls: DataLoaders, library: str, name: str, **kwargs: Any) -> Learner:
         return _pooled_learner(dls, name, _torchvision_features, **kwargs)
     known = model_meta.get(builder) or (model_meta[torchvision.models.resnet50] if family == "resnet" else {})
     arch = builder if builder in model_meta else _from_builder(name)
-    return vision_learner(dls, arch, **{"splitter": known.get("split", default_split), **kwargs})
+    learn = vision_learner(dls, arch, **{"splitter": known.get("split", default_split), **kwargs})
+    learn.model[0] = _named(learn.model[0], name)
+    return learn
+
+
+def _named(body: nn.Sequential, name: str) -> nn.Sequential:
+    """A cut body with its layers under the network's own names, as reports show them and weight files have them."""
+    with torch.device("meta"):  # without weights, hence at once
+        names = [child for child, _ in get_model(name).named_children()]
+    return nn.Sequential(OrderedDict(zip(names, body.children(), strict=False)))
 
 
 def _channels_first(name: str) -> bool:

@@ -34,6 +34,7 @@ class Options:
     compile: Compile = "off"  # torch.compile and its mode
     accumulate: int = 1  # batches whose gradients are summed before a step
     clip: float | None = None  # largest norm of the gradient
+    patience: int | None = None  # stop a phase of training after so many epochs without a better one
     keep: Keep = "best"  # which weights the run ends with: the best epoch's on valid, or the last
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)  # function name -> further keywords
 

@@ -64,6 +64,7 @@ class _Run:
                 "compile": opts.compile,
                 "accumulate": opts.accumulate,
                 "clip": opts.clip,
+                "patience": opts.patience,
                 "keep": opts.keep,
             },
             "extra": dict(self.request.extra),
@@ -173,7 +174,7 @@ class _Run:
     def _train(self) -> None:
         import torch
 
-        from fastcls import check, train
+        from fastcls import check, devices, summary, train
         from fastcls.data import item_paths
 
         fit, knobs = self.ready.recipe.fit, self.request.stage("fit")
@@ -182,6 +183,10 @@ class _Run:
         best = train.KeepBest(history)
         progress = train.Progress(self.screen, history, phases)
         watchers = [history, best, progress, train.Guard()]
+        patience = self.request.options.patience
+        if patience is not None:
+            watchers.append(train.EarlyStopping(train.criterion(self.learn), patience=patience))
+        devices.forget_peak_memory(self.learn.dls.device)
         try:
             with train.quiet(self.learn), self.learn.added_cbs(watchers):
                 fit(self.learn, **knobs)
@@ -198,7 +203,15 @@ class _Run:
             progress.stop()
         if not history.rows:
             raise RecipeError(f"{self.request.source.path}: `fit` returned without training an epoch.")
-        last = len(history.rows)
+        last, planned = len(history.rows), sum(phase.epochs for phase in phases)
+        if last < planned:
+            self.ready.notes.append(
+                f"training stopped after {last} of {planned} epochs: {patience} without a better one."
+            )
+        parameters, trained = summary.count(self.learn.model)
+        self.record["network"] = {"parameters": parameters, "trained_parameters": trained}
+        self.record["train_seconds"] = round(sum(row["seconds"] for row in history.rows), 3)
+        self.record["peak_memory_bytes"] = devices.peak_memory(self.learn.dls.device)
         chosen = self.request.options.keep == "best" and best.epoch > 0
         if chosen:
             best.restore(self.learn)

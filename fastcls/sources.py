@@ -18,9 +18,13 @@ from fastcls.knobs import Knob, read_knobs
 STAGES = {"get_learner": 0, "fit": 1}  # stage -> leading parameters that are not knobs (fit's `learn`)
 FIELDS = ("Claim", "Data", "Network", "Needs", "Run", "Source")
 RESERVED = {"seed", "out", "limit", "workers", "device", "precision", "keep", "dry_run", "show", "copy", "help"}
-RESERVED |= {"cache_gb", "fused", "channels_last", "compile", "accumulate", "clip"}
+RESERVED |= {"cache_gb", "fused", "channels_last", "compile", "accumulate", "clip", "patience"}
 EXTENSIBLE = ("vision_learner", "Learner", "fine_tune", "fit_one_cycle", "fit_flat_cos", "fit")
-BUILDERS = {"transfer_learner": "vision_learner", "learner": "Learner"}  # ours -> the fastai function behind
+BUILDERS = {  # ours -> the fastai functions behind
+    "transfer_learner": ("vision_learner",),
+    "learner": ("Learner",),
+    "fit_schedule": ("fit_one_cycle", "fit_flat_cos", "fit"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class RecipeSource:
     def claim(self) -> str:
         return self.fields.get("Claim", "not measured yet")
 
+    @property
+    def shipped(self) -> bool:
+        """Whether this is a recipe of fastcls, found by its name alone."""
+        return self.path.parent == recipes_folder().resolve()
+
     def stage(self, name: str) -> list[Knob]:
         return [knob for knob in self.knobs if knob.stage == name]
 
@@ -52,7 +61,7 @@ class RecipeSource:
             for node in ast.walk(ast.parse(self.source))
             if isinstance(node, ast.Call)
         }
-        called |= {BUILDERS[name] for name in called & set(BUILDERS)}
+        called.update(*(BUILDERS[name] for name in called & set(BUILDERS)))
         return [name for name in EXTENSIBLE if name in called]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
+from fastai.callback.tracker import EarlyStoppingCallback
 from fastai.learner import Learner, Recorder
 
 from fastcls import runs
@@ -113,6 +114,11 @@ def _number(value: Any) -> float | None:
         return None
 
 
+def criterion(learn: Learner) -> str:
+    """The figure on the validation split by which epochs are compared: the first metric, or else the loss."""
+    return str(learn.metrics[0].name) if learn.metrics else "valid_loss"
+
+
 class KeepBest(Callback):
     """Keeps the weights of the best epoch, by the first metric on the validation split, ties by its loss."""
 
@@ -125,7 +131,7 @@ class KeepBest(Callback):
         self.weights: dict[str, torch.Tensor] = {}
 
     def before_fit(self) -> None:
-        self.criterion = self.learn.metrics[0].name if self.learn.metrics else "valid_loss"
+        self.criterion = criterion(self.learn)
 
     def after_epoch(self) -> None:
         row = self.history.rows[-1]
@@ -143,6 +149,16 @@ class KeepBest(Callback):
         """Load the best epoch's weights."""
         if self.epoch != len(self.history.rows):
             learn.model.load_state_dict(self.weights)
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """fastai's, without its line on the terminal: the run says it, in its log too."""
+
+    order = History.order + 3  # when the epoch is written and shown
+
+    def after_epoch(self) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            super().after_epoch()
 
 
 class Guard(Callback):

@@ -65,15 +65,17 @@ def load(model: nn.Module, file: Path) -> None:
 def load_body(model: nn.Sequential, file: Path) -> None:
     """Load the body (everything but the head) from `file`; OutputError where a body tensor is missing there.
 
-    Accepts the names of our own runs (`0.…`) and a body's own names without that prefix.
+    Accepts the names of our own runs (`0.…`) and a body's own names without that prefix, as torchvision and timm
+    publish them. A first convolution of colours is summed for gray images, one of gray shared out over the colours.
     """
     tensors = read(file)
     wanted = {name: value for name, value in model.state_dict().items() if name.startswith("0.")}
     found = {}
     for name, value in wanted.items():
         for candidate in (name, name.removeprefix("0.")):
-            if candidate in tensors and tensors[candidate].shape == value.shape:
-                found[name] = tensors[candidate]
+            tensor = _for_channels(tensors.get(candidate), value)
+            if tensor is not None and tensor.shape == value.shape:
+                found[name] = tensor
     missing = sorted(set(wanted) - set(found))
     if missing:
         raise OutputError(
@@ -83,3 +85,15 @@ def load_body(model: nn.Sequential, file: Path) -> None:
         )
     model.load_state_dict(found, strict=False)
     options.note(f"the body starts from {file}; the head is new.")
+
+
+def _for_channels(tensor: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
+    """The weights of a convolution, made to take the input channels of `like`: gray or colour."""
+    if tensor is None or tensor.ndim != 4 or tensor.shape[:1] + tensor.shape[2:] != like.shape[:1] + like.shape[2:]:
+        return tensor
+    match tensor.shape[1], like.shape[1]:
+        case 3, 1:
+            return tensor.sum(1, keepdim=True)
+        case 1, 3:
+            return tensor.expand_as(like) / 3
+    return tensor

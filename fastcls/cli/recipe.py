@@ -63,6 +63,7 @@ def recipe(
     compile: str = Settings.compile,
     fused: bool = Settings.fused,
     channels_last: bool = Settings.channels_last,
+    patience: int | None = Settings.patience,
     keep: str = Settings.keep,
     extra: list[str] = Settings.extra,
     dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,9 @@ class Settings:
     channels_last: Any = typer.Option(
         True, "--channels-last/--no-channels-last", help="Memory format of convolutional networks."
     )
+    patience: Any = typer.Option(
+        None, "--patience", metavar="N", help="Stop training after N epochs without a better one."
+    )
     keep: Any = typer.Option(
         "best", "--keep", metavar=_one_of("keep"), help="End with the best epoch's weights (on valid) or the last's."
     )
@@ -59,7 +63,7 @@ def run_options(**given: Any) -> Options:
         known = choices(name)
         if name in given and given[name] not in known:
             problems.append(f"--{name} {given[name]}: takes {', '.join(known)}{did_you_mean(given[name], known)}")
-    least = {"limit": 1, "workers": 0, "seed": 0, "accumulate": 1, "cache_gb": 0, "clip": 0}
+    least = {"limit": 1, "workers": 0, "seed": 0, "accumulate": 1, "cache_gb": 0, "clip": 0, "patience": 1}
     for name in least.keys() & given.keys():
         number = given[name]
         if number is not None and (number < least[name] or number != number or (name == "clip" and number == 0)):
@@ -74,19 +78,25 @@ def run_options(**given: Any) -> Options:
 def build_request(
     ctx: typer.Context, source: RecipeSource, options: Options, extra: list[str], out: str, command: str
 ) -> Request:
-    """Knobs from the words that typer left over, `-o` pairs split; nothing heavy is imported."""
+    """What to run, by the words that typer left over."""
+    request = build(ctx, source, ctx.args, options, extra)
+    return replace(request, out=Path(out).expanduser() if out else None, command=command)
+
+
+def build(ctx: typer.Context, source: RecipeSource, words: list[str], options: Options, extra: list[str]) -> Request:
+    """Knobs from words, `-o` pairs split; nothing heavy is imported."""
     from fastcls.knobs import parse_words
     from fastcls.request import Request
 
     own_flags = [flag for parameter in ctx.command.params for flag in parameter.opts if flag.startswith("--")]
-    knobs = parse_words(ctx.args, source.knobs, own_flags)
+    knobs = parse_words(words, source.knobs, own_flags)
     pairs = {}
     for text in extra:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise KnobError(f"-o {text}: this is no KEY=VALUE.", "Write, for example,  -o wd=0.05")
         pairs[key.strip()] = value
-    return Request(source, knobs, options, pairs, Path(out).expanduser() if out else None, command)
+    return Request(source, knobs, options, pairs)
 
 
 def command_line(verb: str) -> str:
