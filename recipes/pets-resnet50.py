@@ -40,7 +40,8 @@ def fit(
     lr: float = 2e-3,                                 # learning rate of the frozen phase; then lr/200 (stem) to lr/2 (head)
 ):
     "The head on a frozen body, then discriminative learning rates over the whole network"
-    if tune == 'full': learn.fine_tune(epochs, lr, freeze_epochs=freeze_epochs)
-    else:
+    if tune == 'head':
         learn.freeze()
         learn.fit_one_cycle(epochs, lr)
+    elif learn.pretrained: learn.fine_tune(epochs, lr, freeze_epochs=freeze_epochs)
+    else: learn.fit_one_cycle(freeze_epochs + epochs, lr)             # random weights hold nothing worth freezing

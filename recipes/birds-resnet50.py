@@ -1,0 +1,52 @@
+"""Caltech-UCSD Birds-200-2011, 200 species: a ResNet-50 as a fixed feature extractor, or fine-tuned as a whole.
+
+Claim:   not measured yet (needs the dataset, ImageNet weights and a GPU)
+Data:    Caltech-UCSD Birds-200-2011, 200 classes, the official split: 5,994 training and 5,794 test images
+Network: ResNet-50 (any torchvision or timm classifier), ImageNet weights
+Needs:   1.2 GB of images and 0.1 GB of weights to download, or --path and --weights; a GPU for speed
+Run:     fastcls recipe birds-resnet50
+         fastcls compare birds-resnet50 --vary tune=full,head --vary dropout=0,0.5
+Source:  a course project: features of a frozen ResNet against the whole network, dropout, regularisation.
+         Data: Wah et al. 2011; some of its images are in ImageNet's training set too, which flatters ImageNet weights
+"""
+from typing import Literal
+
+from fastai.vision.all import *
+
+from fastcls import data, datasets, models, transforms
+
+
+def get_learner(
+    path: str = '',                                   # folder of CUB_200_2011/; empty downloads the dataset
+    arch: str = 'resnet50',                           # torchvision or timm name
+    size: int = 224,                                  # image side, pixels
+    bs: int = 32,                                     # batch size
+    weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
+    valid_pct: float = 0.1,                           # share of the training images that is held out
+    min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
+    dropout: float = 0.5,                             # before the last layer; half of it before the layer before that
+    smoothing: float = 0.1,                           # label smoothing
+) -> Learner:
+    "The official test split kept for the end, a tenth of the training split held out to choose the epoch"
+    table = datasets.birds_table(datasets.birds(path))
+    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
+                      splitter=data.stratified('label', valid_pct),
+                      item_tfms=transforms.resize(size, min_scale), batch_tfms=transforms.augment())
+    dls = data.loaders(block, table, bs=bs)
+    return models.transfer_learner(dls, arch, weights=weights, ps=dropout, metrics=[accuracy, top_k_accuracy],
+                                   loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing))
+
+def fit(
+    learn: Learner,
+    tune: Literal['full', 'head'] = 'full',           # the whole network, or only the new head on fixed features
+    epochs: int = 8,                                  # epochs after unfreezing (all of them for 'head')
+    freeze_epochs: int = 2,                           # epochs with the body frozen, before that
+    lr: float = 2e-3,                                 # learning rate of the frozen phase; then lr/200 (stem) to lr/2 (head)
+    wd: float = 0.01,                                 # weight decay
+):
+    "The head on a frozen body, then discriminative learning rates over the whole network"
+    if tune == 'head':
+        learn.freeze()
+        learn.fit_one_cycle(epochs, lr, wd=wd)
+    elif learn.pretrained: learn.fine_tune(epochs, lr, freeze_epochs=freeze_epochs, wd=wd)
+    else: learn.fit_one_cycle(freeze_epochs + epochs, lr, wd=wd)      # random weights hold nothing worth freezing
