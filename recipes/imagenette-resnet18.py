@@ -42,7 +42,7 @@ def get_learner(
 def fit(
     learn: Learner,
     schedule: Literal['one-cycle', 'step', 'flat-cos', 'constant'] = 'one-cycle',    # of the learning rate
-    epochs: int = 20,                                 # passes over the training images
+    epochs: int = 10,                                 # passes over the training images
     lr: float = 2e-3,                                 # highest learning rate
     wd: float = 0.05,                                 # weight decay
 ):
