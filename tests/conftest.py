@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -72,3 +74,23 @@ def _unpacked(name: str, factory: pytest.TempPathFactory) -> Path:
 def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Oxford-IIIT Pet sample: 370 real photographs of 37 breeds."""
     return _unpacked("oxford-iiit-pet-sample", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, headless; every line of its console is kept."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs chromium and chromedriver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    flags = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking"
+    for flag in [*flags.split(), "disable-component-update", "disable-sync", "disable-dev-shm-usage"]:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    session = webdriver.Chrome(options=options, service=Service(driver))
+    yield session
+    session.quit()

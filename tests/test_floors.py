@@ -13,14 +13,14 @@ FLOORS = {
     1: "runs screen check metrics decode preprocessing cache doctor download archives catalogue datasets cifar layouts "
     "label_table walk splits",
     2: "devices draws batchwise transforms cropping pixels loaders data models networks speednet losses optimizers "
-    "muon mixing step throughput weights summary describe",
-    3: "train interpret predictions",
+    "muon mixing step throughput weights summary describe schedules stages",
+    3: "train interpret predictions comparison",
     4: "report predict export",
-    5: "loading lr_find dryrun replay runner",
+    5: "loading lr_find dryrun replay runner compare",
     6: "cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-TORCHLESS = [name for floor in (0, 1) for name in FLOORS[floor].split()] + ["predict", "report", "cli"]
+TORCHLESS = [name for floor in (0, 1) for name in FLOORS[floor].split()] + ["predict", "report", "comparison", "cli"]
 HEAVY = {"torch", "torchvision", "fastai", "timm"}
 
 

@@ -6,8 +6,6 @@ import csv
 import json
 import math
 import re
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -364,25 +362,6 @@ def test_thumbnails_are_bounded_and_upright(tmp_path: Path) -> None:
     tiles = thumbnails.Thumbnails(tmp_path)
     assert len(tiles.tile("turned.jpg").src) <= thumbnails.MOST_BYTES
     assert tiles.tile("broken.jpg").why == "image not readable"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("needs chromium and chromedriver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    flags = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking"
-    for flag in [*flags.split(), "disable-component-update", "disable-sync", "disable-dev-shm-usage"]:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    session = webdriver.Chrome(options=options, service=Service(driver))
-    yield session
-    session.quit()
 
 
 def test_in_a_browser(browser: Any, tmp_path: Path) -> None:

@@ -5,7 +5,17 @@ import sys
 import typer
 
 from fastcls import __version__
-from fastcls.cli import cache, doctor, lr_find, predict, recipe, recipes, report, runs  # noqa: F401  they register verbs
+from fastcls.cli import (  # noqa: F401  they register verbs
+    cache,
+    compare,
+    doctor,
+    lr_find,
+    predict,
+    recipe,
+    recipes,
+    report,
+    runs,
+)
 from fastcls.cli.app import app
 
 

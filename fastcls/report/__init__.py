@@ -6,16 +6,11 @@ write(run, split="test")       the same for another evaluated split
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
-from fastcls import __version__, runs
+from fastcls import runs
 from fastcls.errors import OutputError, did_you_mean
-from fastcls.report import page, wording
+from fastcls.report import page, shell, wording
 from fastcls.report.classes import WHOLE_MATRIX, outcome
 from fastcls.report.drawing import png, svg
 from fastcls.report.figures import learning_figures, matrix_figure, own_metrics
@@ -23,7 +18,6 @@ from fastcls.report.runfiles import RunFiles, clean, read
 from fastcls.report.thumbnails import Thumbnails
 
 __all__ = ["write"]
-HERE = Path(__file__).parent
 
 
 def write(run: Path, split: str | None = None) -> Path:
@@ -64,17 +58,8 @@ def _render(files: RunFiles, split: str) -> tuple[str, dict[str, bytes]]:
     matrix = [matrix_figure(result.matrix, split)] if result else []
     layers, layers_left = page.layers(files)
     claim = clean(files.get("claim") or "")
-    script = (HERE / "script.js").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["soft"] = wording.soft
-    environment.globals.update(percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len)
-    html = environment.get_template("template.html.j2").render(
+    html = shell.render(
+        "template.html.j2",
         **{"run": files, "split": split, "splits": files.splits(), "name": files.folder.resolve().name},
         **{
             "recipe": clean(files.get("recipe") or "unnamed recipe"),
@@ -109,8 +94,5 @@ def _render(files: RunFiles, split: str) -> tuple[str, dict[str, bytes]]:
             "settings": page.settings(files),
         },
         lost_pictures=thumbnails.lost,
-        version=__version__,
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
     )
     return html, {figure.name: png(figure) for figure in [*curves, *matrix]}

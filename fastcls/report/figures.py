@@ -95,7 +95,7 @@ def _curves(
     kept: int | None,
 ) -> Callable[[Axes, Palette], None]:
     def draw(ax: Axes, palette: Palette) -> None:
-        _frame(ax, palette)
+        frame(ax, palette)
         epochs = history["epoch"].to_numpy(float)
         first, last = epochs.min(), epochs.max()
         _shade(ax, palette, phases, last - first + 1)
@@ -142,7 +142,8 @@ def _curves(
     return draw
 
 
-def _frame(ax: Axes, palette: Palette) -> None:
+def frame(ax: Axes, palette: Palette) -> None:
+    """Light horizontal lines, no box."""
     ax.set_facecolor("none")
     ax.grid(axis="y", color=palette.line, linewidth=0.7)
     ax.set_axisbelow(True)

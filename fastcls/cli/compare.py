@@ -1,0 +1,161 @@
+"""fastcls compare: a recipe over settings and seeds, or runs that exist, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fastcls.cli.app import app, verb
+from fastcls.cli.recipe import EXTRA
+from fastcls.cli.request import RUN_OPTIONS, Settings, command_line, run_options
+from fastcls.errors import UsageError
+
+if TYPE_CHECKING:
+    from fastcls.compare import Plan
+    from fastcls.report.comparison import Comparison
+
+FAILED = 6  # the exit code when some run broke down
+
+
+@app.command(context_settings=EXTRA)
+@verb
+def compare(
+    ctx: typer.Context,
+    targets: list[str] = typer.Argument(metavar="RECIPE | RUN…", help="A recipe to run, or runs that exist."),
+    vary: list[str] = typer.Option([], "--vary", metavar="KNOB=A,B", help="Values of a knob (of a list: A/B). Repeat."),
+    setting: list[str] = typer.Option(
+        [], "--setting", metavar="'KNOB=A KNOB=B'", help="One more setting, of several knobs. Repeat."
+    ),
+    one_at_a_time: bool = typer.Option(
+        False, "--one-at-a-time", help="Change one knob at a time, an ablation, instead of the whole grid."
+    ),
+    seeds: int = typer.Option(1, "--seeds", metavar="N", help="Runs a setting, seeded --seed, --seed + 1, …"),
+    out: str = typer.Option("", "--out", metavar="DIR", help="Folder  [default: comparisons/RECIPE,KNOB=VALUE…]"),
+    dry_run: bool = typer.Option(False, "--dry-run", help="List the runs, make none."),
+    seed: int = Settings.seed,
+    limit: int | None = Settings.limit,
+    workers: int | None = Settings.workers,
+    device: str = Settings.device,
+    precision: str = Settings.precision,
+    cache_gb: float = Settings.cache_gb,
+    accumulate: int = Settings.accumulate,
+    clip: float | None = Settings.clip,
+    compile: str = Settings.compile,
+    fused: bool = Settings.fused,
+    channels_last: bool = Settings.channels_last,
+    patience: int | None = Settings.patience,
+    keep: str = Settings.keep,
+    extra: list[str] = Settings.extra,
+) -> None:
+    """Compare the settings of a recipe, or existing runs: a table, figures, and a page that links every run.
+
+    fastcls compare cifar10-cnn --vary norm=none,batch --vary act=relu,mish --seeds 3
+
+    Any knob of the recipe is taken and holds for all runs. Runs that are done are not made again: call it
+    again to go on, or with more values or seeds. Exit code 6 if some run failed; the others are compared.
+    """
+    knobs_from = next((i for i, word in enumerate(targets) if word.startswith("-")), len(targets))
+    names, words = targets[:knobs_from], [*targets[knobs_from:], *ctx.args]
+    if not names:
+        raise UsageError(
+            "Name a recipe, or runs, before the settings.", "fastcls compare digits-cnn --vary epochs=5,10"
+        )
+    if len(names) == 1 and not (Path(names[0]) / "compare.json").is_file():
+        options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS})
+        _grid(ctx, names[0], words, options, extra)
+        return
+    if words or vary or setting:
+        raise UsageError(f"{words[0] if words else '--vary'} goes with a recipe; {len(names)} runs were named.")
+    _existing(names, out)
+
+
+def _grid(ctx: typer.Context, name: str, words: list[str], options: object, extra: list[str]) -> None:
+    from fastcls import compare as comparing
+    from fastcls import sources
+    from fastcls.cli.request import build
+
+    given = ctx.params
+    if given["seeds"] < 1:
+        raise UsageError(f"--seeds {given['seeds']}: takes a whole number from 1.")
+    source = sources.find(name)
+    request = build(ctx, source, words, options, extra)  # type: ignore[arg-type]
+    folder = Path(given["out"]).expanduser() if given["out"] else None
+    plan = comparing.plan(request, given["vary"], given["setting"], given["seeds"], given["one_at_a_time"], folder)
+    done = sum(comparing.is_done(cell.folder) for cell in plan.cells)
+    print(f"{source.name}: {len(plan.cells)} runs, {done} of them done, in {plan.out}")
+    if given["dry_run"]:
+        for cell in plan.cells:
+            print(f"  {'done' if comparing.is_done(cell.folder) else 'to do'}  {cell.folder.relative_to(plan.out)}")
+        return
+    _make(plan)
+
+
+def _make(plan: Plan) -> None:
+    from fastcls import compare as comparing
+    from fastcls.report.comparison import Comparison, write
+    from fastcls.runner import Terminated
+    from fastcls.screen import Screen
+
+    title = f"{plan.request.source.name}: {', '.join(plan.baseline) or 'seeds'}"
+    command = command_line("compare")
+    if not all(comparing.is_done(cell.folder) for cell in plan.cells):
+        print("loading torch and fastai …", flush=True)
+    try:
+        entries = comparing.run_all(
+            plan, Screen(), lambda so_far: write(plan.out, Comparison(title, command, so_far, plan.baseline))
+        )
+    except (KeyboardInterrupt, Terminated) as stop:
+        print(f"Stopped; the same command goes on. What there is: {plan.out}")
+        if isinstance(stop, Terminated):
+            raise typer.Exit(143) from None
+        raise
+    comparison = Comparison(title, command, entries, plan.baseline)
+    _show(comparison, write(plan.out, comparison))
+    for entry in comparison.failed:
+        print(f"failed   {entry.folder.relative_to(plan.out)}: {entry.failed}")
+    if comparison.failed:
+        print("The same command makes the failed runs again, and keeps the others.")
+        raise typer.Exit(FAILED)
+
+
+def _existing(names: list[str], out: str) -> None:
+    """Runs that are there, or a comparison's; the first is the baseline, and two are tested against each other."""
+    from fastcls import comparison as compared
+    from fastcls import runs
+    from fastcls.report.comparison import Comparison, write
+
+    folders = [folder for name in names for folder in _runs_of(Path(name).expanduser()) or [runs.find(name)]]
+    entries = compared.existing(folders)
+    if len(entries) < 2:
+        raise UsageError("A comparison takes two runs or more.", "List the runs:  fastcls runs")
+    test = compared.mcnemar(*entries, compared.split_of(entries)) if len(entries) == 2 else None
+    title = f"{entries[0].record.get('recipe')}: {len(entries)} runs"
+    comparison = Comparison(title, command_line("compare"), entries, entries[0].setting, test)
+    folder = Path(out).expanduser() if out else compared.folder_of(entries)
+    _show(comparison, write(folder, comparison))
+
+
+def _runs_of(folder: Path) -> list[Path]:
+    """The finished runs of a comparison's folder, the baseline's first; none for any other folder."""
+    from fastcls.compare import BASELINE, PLAN, is_done
+
+    if not (folder / PLAN).is_file():
+        return []
+    found = [file.parent for file in folder.glob("*/seed-*/run.json") if is_done(file.parent)]
+    return sorted(found, key=lambda run: (run.parent.name != BASELINE, str(run)))
+
+
+def _show(comparison: Comparison, page: Path) -> None:
+    from fastcls.cli.tables import table
+    from fastcls.report import comparison_table as words
+
+    rows = comparison.rows
+    if comparison.done:
+        columns = words.columns(rows, comparison.split)
+        lines = [[words.name(row), *(column.text(row) for column in columns)] for row in rows]
+        print("\n" + table(["setting", *(column.heading for column in columns)], lines))
+        cautions = words.cautions(comparison.entries, comparison.split)
+        print("\n" + "\n".join([*cautions, *words.notes(rows, comparison.test)]))
+    print(f"page     {page}")

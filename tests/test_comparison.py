@@ -1,0 +1,141 @@
+"""What a comparison says of runs: means, paired intervals, McNemar's test, its files and its page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from fastcls import comparison
+from fastcls.comparison import Entry, McNemar
+from fastcls.report.comparison import Comparison, write
+
+HOSTILE = [
+    "<script>window.owned=1</script>",
+    '"><img src=x onerror="window.owned=1">',
+    "$x_1^2$",
+    "{{ 7*7 }}",
+    "a|b",
+    "樹",
+]
+
+
+def entry(
+    folder: Path, setting: dict[str, str], seed: int, accuracy: float, right: str = "", **record: object
+) -> Entry:
+    """A run folder with these figures; `right` says image by image whether the answer was right ('10110')."""
+    folder.mkdir(parents=True)
+    labels = [str(i % 3) for i in range(len(right))]
+    answers = [label if mark == "1" else "wrong" for label, mark in zip(labels, right, strict=True)]
+    lines = [f"test,{i}.jpg,{label},{answer}" for i, (label, answer) in enumerate(zip(labels, answers, strict=True))]
+    (folder / "predictions.csv").write_text("\n".join(["split,path,label,prediction", *lines]) + "\n")
+    (folder / "history.csv").write_text(f"phase,epoch,accuracy\na,1,{accuracy / 2}\na,2,{accuracy}\n")
+    (folder / "report.html").write_text("<title>a report</title>")
+    info = {"format": 1, "status": "done", "recipe": "r", "seed": seed, "train_seconds": 60.0, "peak_memory_bytes": 2e9}
+    info |= {"network": {"parameters": 1_000_000, "trained_parameters": 4_000}, "speed": {"images_per_second": 500.0}}
+    info |= {"knobs": {"get_learner": dict(setting)}, "options": {"seed": seed}} | record
+    metrics = {"test": {name: {"value": accuracy} for name in ("accuracy", "top5", "macro_f1", "loss")}}
+    (folder / "run.json").write_text(json.dumps(info))
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "model.json").write_text(json.dumps({"format": 1, "classes": ["0", "1", "2"]}))
+    return comparison.read(folder, setting, seed)
+
+
+@pytest.fixture
+def ablation(tmp_path: Path) -> Comparison:
+    accuracies = {"none": (0.80, 0.81, 0.79), "batch": (0.82, 0.84, 0.81)}
+    entries = [
+        entry(tmp_path / norm / f"seed-{seed}", {"norm": norm}, seed, accuracy)
+        for norm, values in accuracies.items()
+        for seed, accuracy in enumerate(values)
+    ]
+    entries.append(Entry(tmp_path / "x", {"norm": "group"}, 0, failed="The loss became nan."))
+    return Comparison("r: norm", "fastcls compare r --vary norm=none,batch,group", entries, {"norm": "none"})
+
+
+def test_seeds_are_paired(ablation: Comparison) -> None:
+    best, base, failed = ablation.rows
+    assert (best.setting, base.baseline, failed.failed) == ({"norm": "batch"}, True, 1)
+    assert best.means["accuracy"] == pytest.approx(0.8233, abs=1e-4)
+    assert best.deviation == pytest.approx(0.01528, abs=1e-5)
+    # differences 0.02, 0.03, 0.02: mean 0.02333, sd 0.005774, t(2) = 4.3027
+    assert (best.difference, best.low, best.high) == pytest.approx((0.02333, 0.00899, 0.03768), abs=1e-5)
+    assert math.isnan(failed.means["accuracy"]) and failed.difference is None
+
+
+def test_a_seed_that_failed_leaves_its_pair_out(tmp_path: Path) -> None:
+    base = [entry(tmp_path / f"b{seed}", {"k": "1"}, seed, value) for seed, value in enumerate((0.5, 0.6, 0.9))]
+    other = [entry(tmp_path / f"o{seed}", {"k": "2"}, seed, value) for seed, value in enumerate((0.6, 0.8))]
+    row = next(row for row in comparison.tabulate([*base, *other], {"k": "1"}) if not row.baseline)
+    assert row.difference == pytest.approx(0.15)  # of seeds 0 and 1, not 0.7 - 0.667
+
+
+def test_mcnemar_counts_the_images_that_one_alone_gets_right(tmp_path: Path) -> None:
+    first = entry(tmp_path / "a", {"k": "1"}, 0, 0.9, "1" * 88 + "1" * 8 + "00" + "00")
+    second = entry(tmp_path / "b", {"k": "2"}, 0, 0.9, "1" * 88 + "0" * 8 + "11" + "00")
+    test = comparison.mcnemar(first, second, "test")
+    assert test == McNemar(100, 8, 2, pytest.approx(0.109375))  # 2 * sum(C(10, i), i <= 2) / 2^10
+    middle, low, high = comparison.images_interval(test)
+    assert middle == pytest.approx(-0.06) and low < middle < 0 < high < -low
+
+
+def test_runs_without_common_images_are_not_tested(tmp_path: Path) -> None:
+    first, second = (entry(tmp_path / name, {"k": name}, 0, 0.9, "111") for name in "ab")
+    file = second.folder / "predictions.csv"
+    file.write_text(file.read_text().replace(".jpg", ".png"))
+    assert comparison.mcnemar(first, second, "test") is None
+
+
+def test_the_files_hold_every_run_and_every_setting(ablation: Comparison, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    page = write(out, ablation).read_text()
+    with (out / "results.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    with (out / "table.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(runs) == 7 and [run["status"] for run in runs].count("failed") == 1
+    assert [row["norm"] for row in table] == ["batch", "none", "group"]
+    assert float(table[0]["accuracy"]) == pytest.approx(0.8233, abs=1e-4) and table[0]["interval_over"] == "seeds"
+    text = (out / "table.md").read_text()
+    assert (
+        "| norm=batch | 82.33 ± 1.53 | 3 | +2.33 (+0.90 to +3.77) | 1 min 0 s | 500 | 1.00 M | 4 000 | 2.00 GB |"
+        in text
+    )
+    assert "The loss became nan." in page and "Failed runs" in page
+    links = [unquote(part.split('"')[0]) for part in page.split('href="')[1:] if part.startswith("..")]
+    assert len(links) == 6 and all((out / link).is_file() for link in links)
+    assert {file.name for file in (out / "figures").iterdir()} == {"accuracy.png", "learning-curves.png"}
+
+
+def test_a_single_run_a_setting_has_an_interval_over_the_images_and_says_so(tmp_path: Path) -> None:
+    entries = [
+        entry(tmp_path / "a", {"k": "1"}, 0, 0.6, "1" * 60 + "0" * 40),
+        entry(tmp_path / "b", {"k": "2"}, 0, 0.9, "1" * 90 + "0" * 10),
+    ]
+    rows = comparison.tabulate(entries, {"k": "1"})
+    assert rows[0].pairing == "images" and 0.2 < rows[0].low < 0.3 < rows[0].high < 0.4
+    write(tmp_path / "out", Comparison("t", "c", entries, {"k": "1"}))
+    assert "says nothing of other seeds" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_names_are_text_in_the_page_and_in_a_browser(tmp_path: Path, browser: Any) -> None:
+    entries = [entry(tmp_path / str(i), {"name": name}, 0, 0.5 + i / 100, "110") for i, name in enumerate(HOSTILE)]
+    entries.append(Entry(tmp_path / "y", {"name": "<b>"}, 0, failed="<script>window.owned=1</script>"))
+    page = write(tmp_path / "out", Comparison("<img src=x onerror=alert(1)>", "c <b>", entries, {"name": HOSTILE[0]}))
+    browser.get(page.as_uri())
+    assert browser.execute_script("return window.owned") is None
+    heads = browser.find_elements("css selector", "thead th")
+
+    def cells() -> list[str]:
+        return [e.text for e in browser.find_elements("css selector", "#headline tbody tr > :first-child")]
+
+    first = cells()
+    assert first[0].startswith(f"name={HOSTILE[5]}") and f"name={HOSTILE[0]} (baseline)" in first
+    heads[1].find_element("css selector", "button").click()
+    assert cells()[-2:] == [first[0], first[-1]]  # ascending, what has no figure last
+    assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
