@@ -15,12 +15,13 @@ FLOORS = {
     2: "devices draws batchwise transforms cropping pixels loaders data models networks speednet losses optimizers "
     "muon mixing step throughput weights summary describe schedules stages",
     3: "train interpret predictions comparison",
-    4: "report predict export",
+    4: "report predict submission export",
     5: "loading lr_find dryrun replay runner compare",
     6: "cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-TORCHLESS = [name for floor in (0, 1) for name in FLOORS[floor].split()] + ["predict", "report", "comparison", "cli"]
+LIGHT = "predict submission report comparison cli"  # they import torch where they need it, if at all
+TORCHLESS = f"{FLOORS[0]} {FLOORS[1]} {LIGHT}".split()
 HEAVY = {"torch", "torchvision", "fastai", "timm"}
 
 
