@@ -178,14 +178,13 @@ def _like_sample(wanted: Format, sample: Path, images: Images, classes: Sequence
     missing = [name for name in ids if name not in known]
     if len(missing) == len(ids):
         raise DataError(
-            f"None of the {count(len(ids), 'id')} of {sample} ({_quoted(ids)}) belongs to an image "
-            f"({some(images.paths)}).",
+            f"No id of {sample} ({_quoted(ids)}) belongs to an image ({some(images.paths)}).",
             "Name the folder of the test images. An id is a file's name without its extension or with it, "
             "or its path under the folder.",
         )
     if missing and wanted.fill is None:
         raise DataError(
-            f"{len(missing):,} of the {count(len(ids), 'id')} of {sample} have no image: {_quoted(missing)} "
+            f"{sample}: {len(missing):,} of {count(len(ids), 'id')} without an image: {_quoted(missing)} "
             f"(ids are matched by {form}).",
             "Add the images, or give the label to write for them with --fill LABEL.",
         )
