@@ -173,7 +173,7 @@ def test_probability_columns(fastcls: Fastcls, digits_run: Path, photos: list[st
         ("id,0,1,2,3,4,5,6,7,8,nine\n8,0,0,0,0,0,0,0,0,0,0\n", ["no column for '9'", "no class for column 'nine'"]),
         ("id,a,b,c\n8,0,0,0\n", ["has 4 columns", "each of this run's 10 classes", "'0', '1', '2' and 7 more"]),
         ("id,label\nx1,0\nx2,0\nx3,0\nx4,0\n", ["No id of sample.csv", "'x1', 'x2', 'x3' and 1 more", "test/007.png"]),
-        ("id,label\n8,0\n88,0\n888,0\n", ["2 of 3 ids without an image", "'88', '888'", "matched by stem", "--fill LABEL"]),
+        ("id,label\n8,0\n88,0\n888,0\n", ["2 of 3 ids without", "'88', '888'", "matched by stem", "--fill LABEL"]),
         ("id,label\n8,0\n7\n", ["sample.csv, line 3: 1 cell under 2 columns"]),
         ("id;label\n8;0\n", ["no second column beside 'id;label'", "commas"]),
         ("id,label\n", ["no rows below a header"]),
