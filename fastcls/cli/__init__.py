@@ -10,6 +10,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     compare,
     doctor,
     lr_find,
+    models,
     predict,
     recipe,
     recipes,

@@ -1,0 +1,154 @@
+"""fastcls models: which architectures there are, what they cost, and which suits one's images."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fastcls.cli.app import app, verb
+from fastcls.cli.tables import table
+from fastcls.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from fastcls.zoo import Architecture
+
+AT_ONCE = 40  # networks whose figures are computed without being asked: some ten seconds
+ORDERS = ("name", "parameters", "gmacs", "accuracy")
+
+
+@app.command()
+@verb
+def models(
+    pattern: str = typer.Argument("", help="Part of a name (vgg), or a glob: 'resnet*'.", show_default=False),
+    weights: bool = typer.Option(False, "--weights", help="Only those with pretrained weights."),
+    sort: str = typer.Option("name", "--sort", metavar="|".join(ORDERS), help="Order of the rows."),
+    figures: bool = typer.Option(False, "--figures", help="Compute every figure, however many networks there are."),
+    out: str = typer.Option("", "-o", "--out", metavar="FILE", help="Write a CSV file instead of the table."),
+    suggest: str = typer.Option("", "--suggest", metavar="RUN|PATH", help="Which suit a run's images, or a folder's."),
+    labels: str = typer.Option("", "--labels", metavar="FILE", help="With --suggest: a CSV of files and labels."),
+    label_regex: str = typer.Option(
+        "", "--label-regex", metavar="PATTERN", help="With --suggest: its first group is the label in a file name."
+    ),
+) -> None:
+    """List what --arch takes: torchvision's classifiers, or those of torchvision and timm that match a pattern.
+
+    Input: pixels that the figures are for. Top-1: on ImageNet, %, where it is published. timm's figures are computed
+    once and kept. --suggest picks architectures, size and batch size by the images and this machine.
+    """
+    if suggest:
+        if pattern or out:
+            raise UsageError(f"--suggest {suggest}: takes no pattern and no -o.", "fastcls models --suggest photos")
+        _suggest(suggest, labels, label_regex)
+        return
+    if sort not in ORDERS:
+        raise UsageError(f"--sort {sort}: takes {', '.join(ORDERS[:-1])} or {ORDERS[-1]}.")
+    target = Path(out).expanduser() if out else None
+    if target is not None and (target.is_dir() or not target.parent.is_dir()):
+        raise OutputError(f"-o {out}: this file cannot be written there.", "Name a file in an existing folder.")
+    from fastcls import zoo
+
+    if not zoo.is_kept():
+        print("listing the networks of torchvision and timm, once …", file=sys.stderr, flush=True)
+    every = zoo.catalogue()
+    found = zoo.matching(pattern, every) if pattern else [a for a in every if a.library == "torchvision"]
+    chosen = {a.name for a in found if a.weights or not weights}
+    missing = [a.name for a in found if a.name in chosen and a.gmacs is None]
+    todo = missing if figures else missing[:AT_ONCE]
+    if todo:
+        every = zoo.figured(every, todo, lambda n: _progress(n, len(todo)))
+    rows = sorted((a for a in every if a.name in chosen), key=lambda a: _rank(a, sort))
+    if target is not None:
+        _write(target, rows)
+    else:
+        _show(rows)
+    if left := len(missing) - len(todo):
+        print(f"\n{left:,} figures are still to be computed: --figures computes all, the same command {AT_ONCE} more.")
+    if not pattern:
+        more = sum(a.library == "timm" and (a.weights or not weights) for a in every)
+        print(f"\ntimm has {more:,} more:  fastcls models 'timm/*'\nFor your images:  fastcls models --suggest photos")
+
+
+def _progress(done: int, total: int) -> None:
+    """One line that counts on a terminal, one that stays elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\rcomputing figures, {done} of {total} …", end="\n" * (done == total), file=sys.stderr, flush=True)
+    elif done == 1:
+        print(f"computing figures of {total} networks, once …", file=sys.stderr, flush=True)
+
+
+def _rank(architecture: Architecture, sort: str) -> float:
+    """Where a row comes: least first, but the most accurate first; what is unknown last."""
+    value = {
+        "name": 0,  # the catalogue's own order
+        "parameters": architecture.parameters,
+        "gmacs": architecture.gmacs,
+        "accuracy": None if architecture.top1 is None else -architecture.top1,
+    }[sort]
+    return float("inf") if value is None else float(value)
+
+
+def _show(rows: Sequence[Architecture]) -> None:
+    cells = []
+    for a in rows:
+        parameters = "–" if a.parameters is None else f"{a.parameters / 1e6:,.1f} M"
+        macs = "–" if a.gmacs is None else f"{a.gmacs:,.2f}"
+        top1 = "–" if a.top1 is None else f"{a.top1:.1f}"
+        numbers = [f"{parameters:>10}", f"{macs:>8}", f"{_size(a):>5}"]
+        cells.append([a.name, *numbers, "yes" if a.weights else "no", f"{top1:>5}"])
+    print(table(["name", "parameters", "   GMACs", "input", "weights", "top-1"], cells))
+
+
+def _write(target: Path, rows: Sequence[Architecture]) -> None:
+    from fastcls import runs
+
+    header = ["name", "library", "parameters", "gmacs", "input", "weights", "top1"]
+    lines = [[a.name, a.library, a.parameters, a.gmacs, _size(a), "yes" if a.weights else "no", a.top1] for a in rows]
+    runs.write_csv(target, header, lines)
+    print(f"{len(rows):,} architectures in {target}")
+
+
+def _size(architecture: Architecture) -> str:
+    height, width = architecture.input
+    return str(width) if height == width else f"{height}×{width}"
+
+
+def _suggest(target: str, labels: str, label_regex: str) -> None:
+    from fastcls.doctor import check_installation
+
+    check_installation()
+    from fastcls import suggest
+
+    images = suggest.look(target, labels, label_regex)
+    machine = suggest.machine()
+    print(f"{images.where}: {images.count:,} images of {images.classes:,} classes, {images.a_class:,} a class (median)")
+    print(f"layout   {images.layout}")
+    print(f"sizes    short side {images.short}, long side {images.long} pixels (medians of {images.sampled:,} images)")
+    print(f"machine  {machine.name}, {machine.memory / 1e9:.0f} GB\n", flush=True)
+    found = suggest.suggest(images, machine, lambda name: print(f"timing {name} …", file=sys.stderr, flush=True))
+    options = {"pick": found.pick, "smaller": found.smaller, "larger": found.larger}
+    rows = []
+    for kind, option in options.items():
+        if option is not None:
+            memory, epoch = f"{option.cost.memory(option.batch) / 1e9:.1f} GB", f"{option.epoch / 60:,.1f} min"
+            parameters = f"{option.cost.parameters / 1e6:.1f} M"
+            knobs = [str(found.size), str(option.batch), found.tune]
+            rows.append([kind, option.architecture.name, *knobs, f"{parameters:>10}", f"{memory:>7}", f"{epoch:>8}"])
+    print(table(["", "arch", "size", "bs", "tune", "parameters", " memory", "   epoch"], rows))
+    print()
+    for knob, why in suggest.reasons(images, machine, found):
+        print(textwrap.fill(f"{knob:6s}{why}", shutil.get_terminal_size((100, 24)).columns, subsequent_indent=" " * 6))
+    name = found.pick.architecture.name
+    settings = f"--arch {name} --size {found.size} --bs {found.pick.batch} --tune {found.tune}"
+    print(f"\nfastcls recipe {shlex.join(images.command)} {settings}\n")
+    if suggest.on_disk(found.pick.architecture):
+        print(f"{name}'s ImageNet weights lie on this disk.")
+    else:
+        print(f"ImageNet weights exist for {name}, but not on this disk: the run downloads them.")
+    print("Memory and time are for fp32, without loading images. With --dry-run the command measures its own batch.")
