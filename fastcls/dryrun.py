@@ -9,6 +9,7 @@ import torch
 
 from fastcls import export, options, summary, train
 from fastcls.loading import prepared
+from fastcls.report.wording import receptive_field, times
 from fastcls.request import Request
 from fastcls.screen import Screen, escape
 from fastcls.throughput import DTYPES
@@ -82,15 +83,22 @@ def _duration(seconds: float) -> str:
 def _summary(learn: Learner, screen: Screen) -> None:
     from rich.table import Table
 
-    table = Table("layer", "type", "output", "kernel", "parameters", "", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
+    for name in ("layer", "type", "output", "kernel", "stride"):
+        table.add_column(name, overflow="fold")
+    for name in ("parameters", "MACs", "receptive field"):
+        table.add_column(name, justify="right")
+    table.add_column("")
     try:
         rows: list[dict[str, Any]] = summary.summarize(learn.model, export.input_example(learn).shape[1:])
     except RuntimeError as problem:
         options.note(f"no network summary: {problem}")
         return
     for row in rows:
-        frozen = "" if row["trainable"] is None else "trained" if row["trainable"] else "frozen"
-        shape = " × ".join(map(str, row["output_shape"][1:]))
-        kernel = "×".join(map(str, row["kernel"])) if row["kernel"] else ""
-        table.add_row(escape(row["layer"]), row["type"], shape, kernel, f"{row['parameters']:,}", frozen)
+        sizes = [times(row[key], "×") for key in ("output_shape", "kernel", "stride")]
+        numbers = [f"{row['parameters']:,}", f"{row['multiply_adds']:,}", receptive_field(row["receptive_field"])]
+        state = "frozen" if row["trainable"] is False else ""
+        table.add_row(escape(row["layer"]), row["type"], sizes[0].removeprefix("1×"), *sizes[1:], *numbers, state)
+    totals = (sum(row[key] for row in rows) for key in ("parameters", "multiply_adds"))
+    table.add_row("in all", *[""] * 4, *(f"{total:,}" for total in totals), style="bold")
     screen.print(table)

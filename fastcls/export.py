@@ -65,7 +65,7 @@ def input_example(learn: Learner) -> torch.Tensor:
 def _summary(model: nn.Module, shape: torch.Size) -> list[dict[str, Any]]:
     try:
         return summary.summarize(model, shape)
-    except RuntimeError as problem:  # torchinfo cannot follow every network; the run is worth keeping all the same
+    except RuntimeError as problem:  # the run is worth keeping all the same
         options.note(f"no network summary: {problem}")
         return []
 

@@ -13,7 +13,7 @@ FLOORS = {
     1: "runs screen check metrics decode preprocessing cache doctor download archives catalogue datasets cifar layouts "
     "label_table walk splits zoo",
     2: "devices draws batchwise transforms cropping pixels loaders data models networks speednet losses optimizers "
-    "muon mixing step throughput weights summary describe schedules stages costs suggest",
+    "muon mixing step throughput weights summary receptive axes describe schedules stages costs suggest",
     3: "train interpret predictions comparison",
     4: "report predict submission export",
     5: "loading lr_find dryrun replay runner compare",

@@ -10,7 +10,7 @@ from typing import Any
 from fastcls.report.classes import Outcome, wilson
 from fastcls.report.learning import Phase, Verdict, phases, verdict
 from fastcls.report.runfiles import RunFiles, clean, number
-from fastcls.report.wording import percent
+from fastcls.report.wording import percent, receptive_field, times
 
 NAMES = {
     **{"accuracy": "Accuracy", "top5": "Top-5 accuracy", "macro_f1": "Macro F1", "loss": "Loss"},
@@ -63,7 +63,10 @@ class Layer:
     type: str
     shape: str
     kernel: str
+    stride: str
     parameters: int
+    multiply_adds: float | None
+    receptive_field: str
     trainable: bool
     share: float
 
@@ -186,19 +189,11 @@ def layers(run: RunFiles) -> tuple[list[Layer], int]:
     for row in rows[:MOST_LAYERS]:
         count = int(number(row.get("parameters")) or 0)
         share = min(1.0, count / total) if total else 0.0
-        shape, kernel = _times(row.get("output_shape")), _times(row.get("kernel"))
-        stride = row.get("stride")
-        if kernel and isinstance(stride, list) and any(step != 1 for step in stride):
-            kernel += f", stride {clean(max(stride, key=str))}"
         name, kind = clean(row.get("layer", "")), clean(row.get("type", ""))
-        found.append(Layer(name, kind, shape, kernel, count, bool(row.get("trainable")), share))
+        shape, kernel, stride = (times(row.get(key)) for key in ("output_shape", "kernel", "stride"))
+        macs, seen = number(row.get("multiply_adds")), receptive_field(row.get("receptive_field"))
+        found.append(Layer(name, kind, shape, kernel, stride, count, macs, seen, bool(row.get("trainable")), share))
     return found, max(0, len(rows) - MOST_LAYERS)
-
-
-def _times(sizes: Any) -> str:
-    if isinstance(sizes, list | tuple):
-        return " × ".join(clean(size) for size in sizes)
-    return "" if sizes is None else clean(sizes)
 
 
 def settings(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:

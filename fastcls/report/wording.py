@@ -46,6 +46,20 @@ def soft(name: str) -> Markup:
     return Markup(re.sub(r"([_/.\-])(?=\w)", r"\1<wbr>", str(escape(name))))
 
 
+def times(sizes: Any, sign: str = " × ") -> str:
+    """Sizes of a shape or a kernel: 3 × 3."""
+    if isinstance(sizes, list | tuple):
+        return sign.join(clean(size) for size in sizes)
+    return "" if sizes is None else clean(sizes)
+
+
+def receptive_field(pixels: Any) -> str:
+    """[7, 7] is 7, 'whole image' itself, and what is not known a dash."""
+    if isinstance(pixels, list | tuple) and len(set(map(str, pixels))) == 1:
+        pixels = pixels[0]
+    return times(pixels) or "—"
+
+
 def grouped(value: Any) -> str:
     exact = number(value)
     return "–" if exact is None else f"{exact:,.0f}".replace(",", SPACE)
