@@ -114,7 +114,8 @@ def machine() -> Machine:
         free, total = torch.cuda.mem_get_info(where)
         return Machine(where, torch.cuda.get_device_name(where), total, int(GPU_SHARE * free))
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * 10**9
-    return Machine(where, f"{devices.describe(where)['name']}, {count(devices.cores(), 'core')}", total, int(RAM_SHARE * total))
+    name = f"{devices.describe(where)['name']}, {count(devices.cores(), 'core')}"
+    return Machine(where, name, total, int(RAM_SHARE * total))
 
 
 def suggest(images: Images, machine: Machine, progress: Callable[[str], object]) -> Suggestion:
@@ -240,13 +241,11 @@ def reasons(images: Images, machine: Machine, found: Suggestion) -> list[tuple[s
     arch = f"the most accurate on ImageNet ({pick.architecture.top1:.1f} %) of {kind} that fit the memory and {limit} "
     arch += "here; accuracy there carries over (Kornblith et al. 2019)."
     if pick.epoch > EPOCH_SECONDS:
-        arch = f"the smallest of {kind}, and even it takes more than {limit} here; --limit 100 tries it on few images."
+        arch = f"the smallest of {kind}, and even it takes more than {limit} here; a GPU shortens that."
     if short >= LARGEST:
         size = f"what its weights were trained at; the images' short side, {short} pixels, fills it."
     elif found.size > short:
-        size = (
-            f"more than the images' short side, {short} pixels: enlarged, they come nearer the scale that weights know."
-        )
+        size = f"more than the images' short side, {short} pixels: enlarged, they come nearer what the weights know."
     else:
         size = f"as much as the images' short side, {short} pixels, fills in steps of {STRIDE}; more shows nothing new."
     need, usable = pick.cost.memory(pick.batch) / 1e9, machine.usable / 1e9

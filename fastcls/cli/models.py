@@ -150,5 +150,5 @@ def _suggest(target: str, labels: str, label_regex: str) -> None:
     if suggest.on_disk(found.pick.architecture):
         print(f"{name}'s ImageNet weights lie on this disk.")
     else:
-        print(f"ImageNet weights exist for {name}, but not on this disk: the run downloads them.")
+        print(f"ImageNet weights exist for {name}. They are not on this disk: the run has to download them.")
     print("Memory and time are for fp32, without loading images. With --dry-run the command measures its own batch.")
