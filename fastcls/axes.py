@@ -255,10 +255,11 @@ SUMMED: dict[str, dict[str, list[int]]] = {  # over which dimensions of its argu
 }
 NORMS = ["native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "native_layer_norm", "native_group_norm"]
 REDUCTIONS = ["mean", "sum", "prod", "amax", "amin", "max", "min", "var", "std", "var_mean", "linalg_vector_norm"]
-COPIES = ["hardswish", "clone", "_to_copy", "copy", "detach", "alias", "expand"]
+ACTIVATIONS = ["hardswish", "mish", "_prelu_kernel", "rrelu_with_noise", "log_sigmoid_forward"]  # torch tags the others
+COPIES = ["clone", "_to_copy", "copy", "detach", "alias", "expand"]
 Rule = Callable[[Axis, Arguments, Shape, Shape], Axis]  # the shapes are those before and after
 RULES: dict[str, Rule] = {
-    **dict.fromkeys([*SUMMED, *NORMS, *COPIES], same),
+    **dict.fromkeys([*SUMMED, *NORMS, *ACTIVATIONS, *COPIES], same),
     **dict.fromkeys(["convolution", "max_pool2d_with_indices", "avg_pool2d"], _slide),
     **dict.fromkeys(["_adaptive_avg_pool2d", "adaptive_max_pool2d"], _adapt),
     **dict.fromkeys(["constant_pad_nd", "reflection_pad2d", "replication_pad2d"], _pad),
@@ -267,7 +268,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(["_softmax", "_log_softmax"], _weigh),
     **dict.fromkeys(["view", "_unsafe_view"], _view),
     **dict.fromkeys(["permute", "transpose", "t"], _permute),
-    **dict.fromkeys(["select", "unbind", "split", "split_with_sizes"], _split),
+    **dict.fromkeys(["select", "unbind", "split", "split_with_sizes", "glu"], _split),
     **dict.fromkeys(["unsqueeze", "stack"], _insert),
     "slice": _slice,
     "squeeze": _squeeze,

@@ -188,6 +188,22 @@ def test_what_sees_everything_and_what_cannot_be_known(network: nn.Module, pixel
     assert seen(network, (4, 16, 16)) == pixels
 
 
+@pytest.mark.parametrize(
+    "act", ["relu6", "hardswish", "mish", "silu", "gelu", "leaky_relu", "prelu", "elu", "hard_mish"]
+)
+@pytest.mark.parametrize("inplace", [False, True])
+def test_activations_see_no_further(act: str, inplace: bool) -> None:
+    assert seen(nn.Sequential(conv(3), timm.layers.create_act_layer(act, inplace=inplace)), (4, 8, 8)) == (3, 3)
+
+
+@pytest.mark.parametrize("norm", networks.NORMS)
+@pytest.mark.parametrize("act", networks.ACTIVATIONS)
+def test_our_own_networks(norm: str, act: str) -> None:
+    rows = summarize(networks.cnn(3, 10, (8, 16), norm=norm, act=act, convs=2), (3, 16, 16))
+    assert [row["receptive_field"] for row in rows if row["kernel"]] == [[3, 3], [5, 5], [6, 6], [10, 10], [14, 14]]
+    assert rows[-1]["receptive_field"] == WHOLE
+
+
 def test_attention_sees_everything() -> None:
     rows = summarize(timm.create_model("vit_tiny_patch16_224", depth=1), (3, 224, 224))
     fields = {row["layer"]: row["receptive_field"] for row in rows}
