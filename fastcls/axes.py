@@ -1,8 +1,7 @@
 """Height and width of the image, followed through tensor operations: where they lie, and what the units along them see.
 
-`RULES` holds how an operation changes an axis; `receptive` applies them. The arithmetic of one path is that of Dumoulin
-and Visin 2016 (A guide to convolution arithmetic), that of several is in Araujo, Norris and Sim 2019 (Computing
-receptive fields of convolutional neural networks).
+`RULES` holds how an operation changes an axis; `receptive` applies them. The arithmetic, of several paths too, is in
+Araujo, Norris and Sim 2019 (Computing receptive fields of convolutional neural networks, Distill).
 """
 
 from __future__ import annotations
