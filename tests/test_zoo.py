@@ -81,7 +81,7 @@ def test_models_lists_torchvision_and_says_how_to_see_timm(fastcls: Fastcls, mon
     outcome = fastcls("models")
     lines = outcome.output.splitlines()
     (row,) = [line.split() for line in lines if line.startswith("resnet50 ")]
-    assert row == ["resnet50", "25.6", "M", "4.09", "224", "yes", "80.9"]
+    assert row == ["resnet50", "25.6", "4.09", "224", "yes", "80.9"]
     assert outcome.code == 0 and "fastcls models 'timm/*'" in outcome.output
     assert not any(line.startswith("timm/") for line in lines) and max(map(len, lines)) <= 80
 
@@ -99,6 +99,7 @@ def test_rows_are_sorted_and_chosen_and_written(fastcls: Fastcls, tmp_path: Path
     macs = [float(row["gmacs"]) for row in chosen]
     assert macs == sorted(macs) and {row["library"] for row in chosen} == {"timm"}
     assert fastcls("models", "-o", "nowhere/all.csv").code == 4 and fastcls("models", "--sort", "size").code == 2
+    assert fastcls("models", "--labels", "x.csv").code == 2
 
 
 def test_many_networks_are_listed_at_once_and_their_figures_computed_by_and_by(
@@ -106,10 +107,10 @@ def test_many_networks_are_listed_at_once_and_their_figures_computed_by_and_by(
 ) -> None:
     monkeypatch.setattr("fastcls.cli.models.AT_ONCE", 2)
     first = fastcls("models", "timm/test_*").output
-    missing = [line for line in first.splitlines() if line.startswith("timm/") and "–         –" in line]
+    missing = [line for line in first.splitlines() if line.startswith("timm/") and " –        – " in line]
     assert missing and f"\n{len(missing)} figures are still to be computed" in first
     every = fastcls("models", "timm/test_*", "--figures").output
-    assert "still to be computed" not in every and "–         –" not in every
+    assert "still to be computed" not in every and " –        – " not in every
 
 
 def test_a_list_that_is_kept_needs_no_torch(tmp_path: Path) -> None:
@@ -204,6 +205,13 @@ def test_the_most_accurate_that_fits_is_picked_with_its_neighbours(prices: Calla
     slow = of(IMAGES, prices(10.0))
     assert slow.smaller is None and slow.pick.architecture.name == ladder[0]
     assert "even it takes more than 10 minutes" in dict(suggest.reasons(IMAGES, prices(10.0), slow))["arch"]
+
+
+@pytest.mark.parametrize("tune", suggest.LADDERS)
+def test_a_ladder_rises_in_accuracy(tune: str) -> None:
+    known = {a.name: a for a in zoo.catalogue()}
+    rungs = [known[name].top1 or 0 for name in suggest.LADDERS[tune]]
+    assert rungs == sorted(rungs) and all(known[name].input == (224, 224) for name in suggest.LADDERS[tune])
 
 
 def test_memory_bounds_the_batch_and_then_the_network(prices: Callable[..., suggest.Machine]) -> None:

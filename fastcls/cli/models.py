@@ -15,6 +15,7 @@ import typer
 from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
 from fastcls.errors import OutputError, UsageError
+from fastcls.walk import count
 
 if TYPE_CHECKING:
     from fastcls.zoo import Architecture
@@ -39,14 +40,17 @@ def models(
 ) -> None:
     """List what --arch takes: torchvision's classifiers, or those of torchvision and timm that match a pattern.
 
-    Input: pixels that the figures are for. Top-1: on ImageNet, %, where it is published. timm's figures are computed
-    once and kept. --suggest picks architectures, size and batch size by the images and this machine.
+    M params: millions, with the library's own head. GMACs: 10⁹ multiply-accumulates an image of the input size,
+    pixels. Weights: whether pretrained ones exist. Top-1: on ImageNet, %, as torchvision publishes it; timm publishes
+    none in its package, and its other figures are computed here, once. --suggest picks by the images and this machine.
     """
     if suggest:
         if pattern or out:
             raise UsageError(f"--suggest {suggest}: takes no pattern and no -o.", "fastcls models --suggest photos")
         _suggest(suggest, labels, label_regex)
         return
+    if labels or label_regex:
+        raise UsageError("--labels and --label-regex go with --suggest.", "fastcls models --suggest photos")
     if sort not in ORDERS:
         raise UsageError(f"--sort {sort}: takes {', '.join(ORDERS[:-1])} or {ORDERS[-1]}.")
     target = Path(out).expanduser() if out else None
@@ -80,7 +84,7 @@ def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
         print(f"\rcomputing figures, {done} of {total} …", end="\n" * (done == total), file=sys.stderr, flush=True)
     elif done == 1:
-        print(f"computing figures of {total} networks, once …", file=sys.stderr, flush=True)
+        print(f"computing the figures of {count(total, 'network')}, once …", file=sys.stderr, flush=True)
 
 
 def _rank(architecture: Architecture, sort: str) -> float:
@@ -95,14 +99,15 @@ def _rank(architecture: Architecture, sort: str) -> float:
 
 
 def _show(rows: Sequence[Architecture]) -> None:
-    cells = []
+    header, cells = ["name", "M params", "  GMACs", "input", "weights"], []
     for a in rows:
-        parameters = "–" if a.parameters is None else f"{a.parameters / 1e6:,.1f} M"
-        macs = "–" if a.gmacs is None else f"{a.gmacs:,.2f}"
-        top1 = "–" if a.top1 is None else f"{a.top1:.1f}"
-        numbers = [f"{parameters:>10}", f"{macs:>8}", f"{_size(a):>5}"]
-        cells.append([a.name, *numbers, "yes" if a.weights else "no", f"{top1:>5}"])
-    print(table(["name", "parameters", "   GMACs", "input", "weights", "top-1"], cells))
+        parameters = "–" if a.parameters is None else f"{a.parameters / 1e6:,.1f}"
+        macs = "–" if a.gmacs is None else f"{a.gmacs:,.2f}" if a.gmacs < 1000 else f"{a.gmacs:,.1f}"
+        cells.append([a.name, f"{parameters:>8}", f"{macs:>7}", f"{_size(a):>5}", "yes" if a.weights else "no"])
+    if any(a.top1 is not None for a in rows):
+        header.append("top-1")
+        cells = [[*row, "    –" if a.top1 is None else f"{a.top1:5.1f}"] for row, a in zip(cells, rows, strict=True)]
+    print(table(header, cells))
 
 
 def _write(target: Path, rows: Sequence[Architecture]) -> None:
@@ -111,7 +116,7 @@ def _write(target: Path, rows: Sequence[Architecture]) -> None:
     header = ["name", "library", "parameters", "gmacs", "input", "weights", "top1"]
     lines = [[a.name, a.library, a.parameters, a.gmacs, _size(a), "yes" if a.weights else "no", a.top1] for a in rows]
     runs.write_csv(target, header, lines)
-    print(f"{len(rows):,} architectures in {target}")
+    print(f"{count(len(rows), 'architecture')} in {target}")
 
 
 def _size(architecture: Architecture) -> str:
