@@ -191,6 +191,7 @@ def layers(run: RunFiles) -> tuple[list[Layer], int]:
         share = min(1.0, count / total) if total else 0.0
         name, kind = clean(row.get("layer", "")), clean(row.get("type", ""))
         shape, kernel, stride = (times(row.get(key)) for key in ("output_shape", "kernel", "stride"))
+        shape = shape.removeprefix("1 × ")  # of one image
         macs, seen = number(row.get("multiply_adds")), receptive_field(row.get("receptive_field"))
         found.append(Layer(name, kind, shape, kernel, stride, count, macs, seen, bool(row.get("trainable")), share))
     return found, max(0, len(rows) - MOST_LAYERS)
