@@ -114,10 +114,10 @@ def existing(folders: Sequence[Path]) -> list[Entry]:
             raise OutputError(f"{folder} is {entry.record.get('status')}, so it has no final figures to compare.")
         entries.append(entry)
     classes = [tuple(runs.read_json(entry.folder / "model.json").get("classes", ())) for entry in entries]
-    for entry, names in zip(entries, classes, strict=True):
-        if set(names) != set(classes[0]):
+    for entry, own in zip(entries, classes, strict=True):
+        if set(own) != set(classes[0]):
             raise OutputError(
-                f"{entry.folder} tells other classes apart than {entries[0].folder} ({len(names)} and "
+                f"{entry.folder} tells other classes apart than {entries[0].folder} ({len(own)} and "
                 f"{len(classes[0])} of them): their figures do not compare."
             )
     told = [_told(entry.record) for entry in entries]

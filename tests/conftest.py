@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +61,39 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> Pa
     return run
 
 
-def _unpacked(name: str, factory: pytest.TempPathFactory) -> Path:
+def _unpacked(name: str, factory: pytest.TempPathFactory, a_folder: int | None = None) -> Path:
+    """The archive's folder, or the first so many files of each of its folders."""
     archive = REAL / f"{name}.tar.xz"
     if not archive.is_file():
         pytest.skip(f"needs the real images of ../shared/data/{archive.name}")
     folder = factory.mktemp(name)
+    taken: Counter[str] = Counter()
+
+    def wanted(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        taken[parent := member.name.rpartition("/")[0]] += member.isfile()
+        return tarfile.data_filter(member, path) if a_folder is None or taken[parent] <= a_folder else None
+
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder, filter=wanted)
     return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 real images a class of CIFAR-10's training set, and of its test set."""
+    return _unpacked("cifar10", tmp_path_factory, 100)
+
+
+@pytest.fixture(scope="session")
+def cifar100(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 real images a class of CIFAR-100's training set, and of its test set."""
+    return _unpacked("cifar100", tmp_path_factory, 20)
+
+
+@pytest.fixture(scope="session")
+def imagenette(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 real photographs a class of Imagenette's train/, and of its val/."""
+    return _unpacked("imagenette2-160", tmp_path_factory, 40) / "imagenette2-160"
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ def _existing(names: list[str], out: str) -> None:
     entries = compared.existing(folders)
     if len(entries) < 2:
         raise UsageError("A comparison takes two runs or more.", "List the runs:  fastcls runs")
-    test = compared.mcnemar(*entries, compared.split_of(entries)) if len(entries) == 2 else None
+    test = compared.mcnemar(entries[0], entries[1], compared.split_of(entries)) if len(entries) == 2 else None
     title = f"{entries[0].record.get('recipe')}: {len(entries)} runs"
     comparison = Comparison(title, command_line("compare"), entries, entries[0].setting, test)
     folder = Path(out).expanduser() if out else compared.folder_of(entries)

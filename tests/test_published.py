@@ -1,0 +1,122 @@
+"""The recipes of the published projects on their real images: a few a class, one epoch, the whole way to the report."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Outcome, command
+
+Fastcls = Callable[..., Outcome]
+pytestmark = pytest.mark.published
+SHORT = ["--epochs", 1, "--limit", 12, "--bs", 40]
+
+
+def trained(outcome: Outcome, run: Path | str, classes: int) -> dict[str, Any]:
+    """The run's record, after a look at what every run must have."""
+    assert outcome.code == 0, outcome.output
+    record = json.loads(Path(run, "run.json").read_text())
+    metrics = json.loads(Path(run, "metrics.json").read_text())
+    assert record["status"] == "done" and record["data"]["classes"] == classes
+    assert set(record["data"]["images"]) == set(metrics) == {"train", "valid", "test"} & set(metrics)
+    assert record["onnx_difference"] < 1e-3
+    assert Path(run, "report.html").stat().st_size > 50_000
+    return record
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        "",
+        "--act gelu --norm group --filters 16,32,32 --kernel 5 --opt sgd --lr 0.1 --schedule step",
+        "--act silu --norm evonorm-b0 --opt adam --schedule flat-cos --dropout 0",
+        "--norm evonorm-s0 --schedule constant",
+        "--act relu --norm none",
+    ],
+)
+def test_the_three_layer_cnn_with_every_knob(fastcls: Fastcls, cifar10: Path, knobs: str) -> None:
+    trained(fastcls("recipe", "cifar10-cnn", "--path", cifar10, *SHORT, *knobs.split(), "--out", "run"), "run", 10)
+
+
+@pytest.mark.parametrize("mix", ["--mixup 0.4", "--cutmix 1 --schedule step", "--cutout 0.25 --rotate 15"])
+def test_the_five_layer_cnn_with_its_augmentations(fastcls: Fastcls, cifar10: Path, mix: str) -> None:
+    trained(fastcls("recipe", "cifar10-cnn5", "--path", cifar10, *SHORT, *mix.split(), "--out", "run"), "run", 10)
+
+
+IMPROVED = (
+    "--filters 16,32 --convs 2 --kernel 3 --padding same --norm batch --normalize --flip 0.5 --pad 4 --dropout 0.3"
+)
+
+
+@pytest.mark.parametrize("knobs", ["", IMPROVED + " --hidden 64,64 --smoothing 0.1"])
+def test_the_baseline_on_cifar_100_and_what_improves_it(fastcls: Fastcls, cifar100: Path, knobs: str) -> None:
+    words = ["--epochs", 1, "--limit", 6, *knobs.split()]
+    record = trained(fastcls("recipe", "cifar100-basenet", "--path", cifar100, *words, "--out", "run"), "run", 100)
+    if not knobs:  # conv 3·6·25 + 6, conv 6·16·25 + 16, linear 400·200 + 200, linear 200·100 + 100
+        assert record["network"]["parameters"] == 456 + 2416 + 80200 + 20100
+
+
+@pytest.mark.parametrize("channels", ["gray", "rgb"])
+@pytest.mark.parametrize("recipe", ["imagenette-cnn", "imagenette-resnet18"])
+def test_imagenette_in_gray_and_in_colours(fastcls: Fastcls, imagenette: Path, recipe: str, channels: str) -> None:
+    words = ["--path", imagenette, *SHORT, "--channels", channels]
+    trained(fastcls("recipe", recipe, *words, "--out", "run"), "run", 10)
+    model = json.loads(Path("run/model.json").read_text())
+    assert "tench" in model["classes"] and model["preprocessing"]["mode"] == {"gray": "L", "rgb": "RGB"}[channels]
+
+
+def test_the_leaderboards_setting(fastcls: Fastcls, imagenette: Path) -> None:
+    words = ["--path", imagenette, "--arch", "xresnet18", "--size", 64, "--epochs", 1, "--limit", 12]
+    trained(fastcls("recipe", "imagenette-xresnet50", *words, "--out", "run"), "run", 10)
+
+
+@pytest.fixture(scope="module")
+def imagenette_run(tmp_path_factory: pytest.TempPathFactory, imagenette: Path) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "imagenette"
+    outcome = command("recipe", "imagenette-resnet18", "--path", imagenette, *SHORT, "--out", run)
+    assert outcome.code == 0, outcome.output
+    return run
+
+
+def test_the_transfer_is_one_comparison(fastcls: Fastcls, cifar10: Path, imagenette_run: Path) -> None:
+    words = ["--vary", f"weights=none,{imagenette_run}", "--path", cifar10, *SHORT, "--size", 32, "--out", "transfer"]
+    outcome = fastcls("compare", "cifar10-resnet18", *words)
+    assert outcome.code == 0, outcome.output
+    with Path("transfer/results.csv").open() as file:
+        rows = {row["weights"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"none", str(imagenette_run)}
+    histories = {name: Path("transfer", row["folder"], "history.csv").read_text() for name, row in rows.items()}
+    assert "head only" in histories[str(imagenette_run)] and "head only" not in histories["none"]
+
+
+@pytest.mark.parametrize(("unfreeze", "phase"), [("layer4", "last 2 of"), ("2", "last 3 of"), ("head", "head only")])
+def test_late_stages_alone(fastcls: Fastcls, cifar10: Path, imagenette_run: Path, unfreeze: str, phase: str) -> None:
+    words = ["--path", cifar10, *SHORT, "--size", 32, "--weights", imagenette_run, "--unfreeze", unfreeze]
+    outcome = fastcls("recipe", "cifar10-resnet18", *words, "--out", "run")
+    record = trained(outcome, "run", 10)
+    assert phase in Path("run/history.csv").read_text()
+    trained_share = record["network"]["trained_parameters"] / record["network"]["parameters"]
+    assert {"layer4": 0.7 < trained_share < 0.85, "2": 0.9 < trained_share < 1, "head": trained_share < 0.1}[unfreeze]
+
+
+def test_full_against_head_in_one_line(fastcls: Fastcls, pets: Path) -> None:
+    small = ["--arch", "resnet18", "--size", 64, "--limit", 3, "--epochs", 1, "--bs", 16]
+    first = fastcls("recipe", "pets-resnet50", "--path", pets, *small, "--weights", "none", "--out", "first")
+    assert first.code == 0, first.output
+    words = ["--path", pets, *small, "--weights", "first", "--vary", "tune=full,head", "--out", "tune"]
+    outcome = fastcls("compare", "pets-resnet50", *words)
+    assert outcome.code == 0, outcome.output
+    with Path("tune/results.csv").open() as file:
+        full, head = sorted(csv.DictReader(file), key=lambda row: row["tune"])
+    assert int(full["trained_parameters"]) == int(full["parameters"]) > 10 * int(head["trained_parameters"])
+    for row in (full, head):
+        assert all(float(row[cost]) > 0 for cost in ("train_seconds", "images_per_second", "peak_memory_bytes"))
+
+
+def test_other_late_architectures_take_part(fastcls: Fastcls, cifar10: Path) -> None:
+    words = ["--path", cifar10, *SHORT[:3], 4, "--size", 32, "--weights", "none", "--arch", "vgg11_bn", "--bs", 20]
+    trained(fastcls("recipe", "cifar10-resnet18", *words, "--out", "run"), "run", 10)
