@@ -113,8 +113,8 @@ def browser() -> Iterator[Any]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    flags = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking"
-    for flag in [*flags.split(), "disable-component-update", "disable-sync", "disable-dev-shm-usage"]:
+    flags = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update"
+    for flag in [*flags.split(), "disable-sync", "disable-dev-shm-usage", "force-prefers-reduced-motion"]:
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     session = webdriver.Chrome(options=options, service=Service(driver))

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 0) -> str:
-    """Lines of a table; the widest columns are wrapped until it fits."""
+    """Lines of a table; the widest columns are wrapped until it fits, but never a first one of single words: names."""
     width = width or shutil.get_terminal_size((100, 24)).columns
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 12:
-        widths[widths.index(max(widths))] -= 1
+    first = int(all(" " not in row[0] for row in rows) and len(widths) > 1)
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths[first:]) > 12:
+        widths[widths.index(max(widths[first:]), first)] -= 1
     lines = []
     for row in (header, ["─" * w for w in widths], *rows):
         cells = [textwrap.wrap(cell, w) or [""] for cell, w in zip(row, widths, strict=True)]
