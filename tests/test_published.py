@@ -22,7 +22,7 @@ def trained(outcome: Outcome, run: Path | str, classes: int) -> dict[str, Any]:
     record = json.loads(Path(run, "run.json").read_text())
     metrics = json.loads(Path(run, "metrics.json").read_text())
     assert record["status"] == "done" and record["data"]["classes"] == classes
-    assert set(record["data"]["images"]) == set(metrics) == {"train", "valid", "test"} & set(metrics)
+    assert set(record["data"]["images"]) == {"train", *metrics} == {"train", "valid", "test"}
     assert record["onnx_difference"] < 1e-3
     assert Path(run, "report.html").stat().st_size > 50_000
     return record

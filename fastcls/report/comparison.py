@@ -110,4 +110,7 @@ def _link(out: Path, entry: Entry) -> str:
 
 
 def _known(value: float | None) -> float | str:
-    return "" if value is None or math.isnan(value) else value
+    """What a cell holds; parameters and bytes as whole numbers."""
+    if value is None or math.isnan(value):
+        return ""
+    return int(value) if value > 1 and value.is_integer() else value

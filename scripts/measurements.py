@@ -1,0 +1,115 @@
+"""What is measured for docs/results.md: the comparison that measures each recipe, the figures it is held against, why
+some are not measured. The figures that are ours are nowhere in here: scripts/measure reads them from run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """`fastcls compare RECIPE WORDS`, named after its file in docs/results/.
+
+    images: the folder under --images; empty for a recipe that brings its own.
+    originals: what the published project reports, by the setting's name as the table of the comparison has it;
+    the baseline's is "". They are quotations, and the only figures typed by hand.
+    default: whether the baseline is the recipe as `fastcls recipe NAME` runs it, so that its figure is the claim.
+    """
+
+    name: str
+    recipe: str
+    title: str
+    words: str = ""
+    images: str = ""
+    originals: Mapping[str, str] = field(default_factory=dict)
+    default: bool = True
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A recipe without a figure of its own here: what the original reports, and why there is none."""
+
+    recipe: str
+    original: str
+    why: str
+
+
+DIFFERS = {  # how the images measured on differ from the published ones
+    "": "none",
+    "cifar10": "JPEG of quality 95, 4:4:4, instead of lossless",
+    "cifar100": "JPEG of quality 90, 4:4:4, instead of lossless",
+    "imagenette2-160": "squashed to 160 × 160, JPEG of quality 60; the original keeps its aspect ratio",
+}
+
+TRANSFER = "measurements/imagenette-resnet18/baseline/seed-1"
+
+MEASUREMENTS = [
+    Measurement("digits-cnn", "digits-cnn", "Digits over seeds", "--keep last"),
+    Measurement("cifar10-cnn", "cifar10-cnn", "The three-layer CNN over seeds", "", "cifar10", {"": "not published"}),
+    Measurement(
+        "cifar10-cnn-knobs",
+        "cifar10-cnn",
+        "Mish, normalisation and optimiser of the three-layer CNN",
+        "--epochs 5 --one-at-a-time --vary act=relu,gelu,silu --vary norm=none,group,evonorm-b0,evonorm-s0"
+        " --vary opt=adam --setting 'opt=sgd lr=0.1'",
+        "cifar10",
+        default=False,
+    ),
+    Measurement(
+        "cifar10-cnn-shape",
+        "cifar10-cnn",
+        "Filters and schedule of the three-layer CNN",
+        "--epochs 5 --one-at-a-time --vary kernel=5 --vary filters=64,128,256 --vary schedule=step,flat-cos,constant",
+        "cifar10",
+        default=False,
+    ),
+    Measurement(
+        "cifar10-cnn5", "cifar10-cnn5", "Five convolutions over seeds", "", "cifar10", {"": "89.11 (30 epochs)"}
+    ),
+    Measurement(
+        "cifar10-transfer",
+        "cifar10-resnet18",
+        "ResNet-18 on CIFAR-10: from scratch against from Imagenette",
+        f"--size 48 --precision bf16 --vary weights=none,{TRANSFER}",
+        "cifar10",
+        {"": "82.06; 78.6 on valid", f"weights={TRANSFER}": "83.4 on valid"},
+        default=False,
+    ),
+    Measurement(
+        "cifar100-basenet",
+        "cifar100-basenet",
+        "The baseline on CIFAR-100 and what improves it",
+        "--one-at-a-time --vary normalize=yes --vary flip=0.5 --vary pad=4 --vary convs=2 --vary padding=same"
+        " --vary filters=32,64 --vary norm=batch --vary dropout=0.3 --setting"
+        " 'normalize=yes flip=0.5 pad=4 filters=64,128,256 convs=2 kernel=3 padding=same norm=batch dropout=0.3'",
+        "cifar100",
+        {"": "not published"},
+    ),
+    Measurement(
+        "imagenette-cnn",
+        "imagenette-cnn",
+        "The gray CNN on Imagenette, with and without batch norm",
+        "--vary norm=batch,none",
+        "imagenette2-160",
+        {"norm=none": "63.08"},
+    ),
+    Measurement(
+        "imagenette-resnet18",
+        "imagenette-resnet18",
+        "ResNet-18 on Imagenette, in colours and in gray",
+        "--precision bf16 --vary channels=rgb,gray",
+        "imagenette2-160",
+        {"channels=gray": "56.40"},
+    ),
+]
+
+WEIGHTS = "needs ImageNet weights, which cannot be downloaded where this was measured"
+
+UNMEASURED = [
+    Unmeasured("cifar10-resnet18", "91.95 (224 px, ImageNet weights, layer4 and fc trained)", WEIGHTS),
+    Unmeasured("imagenette-xresnet50", "87.43 (leaderboard, 5 epochs)", "needs a GPU, or hours of two CPU cores"),
+    Unmeasured("pets-resnet50", "not published", f"{WEIGHTS}; 370 of its 7,390 images are here"),
+    Unmeasured("birds-resnet50", "not published", f"{WEIGHTS}; nor can the images"),
+    Unmeasured("folder", "–", "depends on your images"),
+]
