@@ -82,7 +82,7 @@ MEASUREMENTS = [
         "The baseline on CIFAR-100 and what improves it",
         "--one-at-a-time --vary normalize=yes --vary flip=0.5 --vary pad=4 --vary convs=2 --vary padding=same"
         " --vary filters=32,64 --vary norm=batch --vary dropout=0.3 --setting"
-        " 'normalize=yes flip=0.5 pad=4 filters=64,128,256 convs=2 kernel=3 padding=same norm=batch dropout=0.3'",
+        " 'normalize=yes flip=0.5 pad=4 filters=32,64,128 convs=2 kernel=3 padding=same norm=batch dropout=0.3'",
         "cifar100",
         {"": "not published"},
     ),

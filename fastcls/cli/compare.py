@@ -24,7 +24,7 @@ FAILED = 6  # the exit code when some run broke down
 def compare(
     ctx: typer.Context,
     targets: list[str] = typer.Argument(metavar="RECIPE | RUN…", help="A recipe to run, or runs that exist."),
-    vary: list[str] = typer.Option([], "--vary", metavar="KNOB=A,B", help="Values of a knob; of a list: 6,16/32,64. Repeat."),
+    vary: list[str] = typer.Option([], "--vary", metavar="KNOB=A,B", help="Values; of a list: 6,16/32,64. Repeat."),
     setting: list[str] = typer.Option(
         [], "--setting", metavar="'KNOB=A KNOB=B'", help="One more setting, of several knobs. Repeat."
     ),
