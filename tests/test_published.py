@@ -101,11 +101,9 @@ def test_late_stages_alone(fastcls: Fastcls, cifar10: Path, imagenette_run: Path
     assert {"layer4": 0.7 < trained_share < 0.85, "2": 0.9 < trained_share < 1, "head": trained_share < 0.1}[unfreeze]
 
 
-def test_full_against_head_in_one_line(fastcls: Fastcls, pets: Path) -> None:
+def test_full_against_head_in_one_line(fastcls: Fastcls, pets: Path, imagenette_run: Path) -> None:
     small = ["--arch", "resnet18", "--size", 64, "--limit", 3, "--epochs", 1, "--bs", 16]
-    first = fastcls("recipe", "pets-resnet50", "--path", pets, *small, "--weights", "none", "--out", "first")
-    assert first.code == 0, first.output
-    words = ["--path", pets, *small, "--weights", "first", "--vary", "tune=full,head", "--out", "tune"]
+    words = ["--path", pets, *small, "--weights", imagenette_run, "--vary", "tune=full,head", "--out", "tune"]
     outcome = fastcls("compare", "pets-resnet50", *words)
     assert outcome.code == 0, outcome.output
     with Path("tune/results.csv").open() as file:
