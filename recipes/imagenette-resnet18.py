@@ -1,6 +1,6 @@
 """Imagenette, gray or in colours: a ResNet-18 from scratch, which other recipes can start from.
 
-Claim:   not measured yet
+Claim:   test accuracy 73.43 % (n = 1), 625 s of training (Intel(R) Xeon(R) Processor, 1 thread, bf16)
 Data:    Imagenette (160 px), 10 classes, 9,469 training and 3,925 test images (its val/ folder)
 Network: ResNet-18 (any torchvision or timm classifier), random weights
 Needs:   0.1 GB of images to download, or --path; a GPU, or half an hour of a CPU

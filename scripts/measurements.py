@@ -37,9 +37,9 @@ class Unmeasured:
 
 DIFFERS = {  # how the images measured on differ from the published ones
     "": "none",
-    "cifar10": "JPEG of quality 95, 4:4:4, instead of lossless",
-    "cifar100": "JPEG of quality 90, 4:4:4, instead of lossless",
-    "imagenette2-160": "squashed to 160 × 160, JPEG of quality 60; the original keeps its aspect ratio",
+    "cifar10": "JPEG, quality 95",
+    "cifar100": "JPEG, quality 90",
+    "imagenette2-160": "squashed to a square, JPEG, quality 60",
 }
 
 TRANSFER = "measurements/imagenette-resnet18/baseline/seed-1"

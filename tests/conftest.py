@@ -102,17 +102,25 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _unpacked("oxford-iiit-pet-sample", tmp_path_factory)
 
 
+@pytest.fixture
+def browser(chromium: Any) -> Any:
+    """Chromium with nothing in its logs from the tests before."""
+    for kind in ("browser", "performance"):
+        chromium.get_log(kind)
+    return chromium
+
+
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
+def chromium() -> Iterator[Any]:
     """Chromium, headless; every line of its console is kept."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (binary and driver):
         pytest.skip("needs chromium and chromedriver")
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = binary
     flags = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update"
     for flag in [*flags.split(), "disable-sync", "disable-dev-shm-usage", "force-prefers-reduced-motion"]:
         options.add_argument(f"--{flag}")

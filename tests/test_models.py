@@ -63,8 +63,7 @@ def test_resnets_have_three_groups_and_each_phase_trains_what_it_says(photos: Pa
     learn.create_opt()
     names = {id(p): name for name, p in learn.model.named_parameters()}
     stem, late, head = [[names[id(p)] for p in group] for group in learn.opt.param_lists]
-    timm = arch.startswith("timm")
-    assert all(("layer3" in n or "layer4" in n) if timm else n.startswith(("0.6.", "0.7.")) for n in late)
+    assert all("layer3" in n or "layer4" in n for n in late)
     assert not any("layer3" in n or "layer4" in n for n in stem) and all(n.startswith("1.") for n in head)
 
     trained: list[set[str]] = []

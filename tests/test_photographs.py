@@ -14,6 +14,7 @@ Fastcls = Callable[..., Outcome]
 SMALL = ["--arch", "resnet18", "--weights", "none", "--size", "64", "--bs", "16", "--limit", "3", "--epochs", "1"]
 
 
+@pytest.mark.published
 @pytest.mark.parametrize("tune", ["full", "head"])
 def test_pets_train_both_ways(fastcls: Fastcls, pets: Path, tune: str) -> None:
     outcome = fastcls("recipe", "pets-resnet50", "--path", pets, *SMALL, "--tune", tune, "--out", "run")
@@ -30,6 +31,7 @@ def test_pets_train_both_ways(fastcls: Fastcls, pets: Path, tune: str) -> None:
     assert answer.code == 0 and len(Path("all.csv").read_text().splitlines()) == 371
 
 
+@pytest.mark.published
 def test_a_run_starts_from_the_weights_of_another(fastcls: Fastcls, pets: Path) -> None:
     first = fastcls("recipe", "pets-resnet50", "--path", pets, *SMALL, "--tune", "head", "--out", "first")
     assert first.code == 0, first.output
