@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from fastcls import preprocessing, runs
-from fastcls.errors import DataError, OutputError
+from fastcls.errors import OutputError
 
-SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
 AHEAD = 2  # batches a thread that may be under way or waiting to be taken
 
@@ -38,10 +35,14 @@ class Predictor:
 
     A thread a core takes a batch from its files to its probabilities, alone: the network on one core and the next
     one decoding beside it waste nothing on each other, where a network on all cores waits for its slowest part.
+
+    temperature: the logits are divided by it.  mirror: the answer is the mean over the image and its mirror image.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, temperature: float = 1, mirror: bool = False) -> None:
         import onnxruntime
+
+        self.temperature, self.mirror = temperature, mirror
 
         model = runs.read_json(run / "model.json")
         try:
@@ -111,50 +112,37 @@ class Predictor:
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
         """Probabilities (n, classes) of prepared images."""
-        inputs = {self.input: preprocessing.normalise(np.stack(images), self.spec)}
-        logits = self.session.run(None, inputs)[0].astype(np.float64)
-        exponentials = np.exp(logits - logits.max(1, keepdims=True))
-        return exponentials / exponentials.sum(1, keepdims=True)
+        batch = preprocessing.normalise(np.stack(images), self.spec)
+        answer = self._network(batch)
+        if self.mirror:
+            answer = (answer + self._network(np.ascontiguousarray(batch[..., ::-1]))) / 2
+        return answer
+
+    def _network(self, batch: np.ndarray) -> np.ndarray:
+        return softmax(self.session.run(None, {self.input: batch})[0], self.temperature)
+
+
+def softmax(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
+    """Probabilities (n, classes) of logits, or of the logarithms of other probabilities, divided by a temperature."""
+    scaled = logits.astype(np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def temperature_of(run: Path) -> float:
+    """The temperature that was fitted on the run's validation split; OutputError where there is none."""
+    value = runs.read_json(run / "model.json").get("temperature")
+    if value is None:
+        raise OutputError(
+            f"--calibrated: {run / 'model.json'} has no temperature.",
+            "It is fitted on the validation split at the end of training: train again with this fastcls, "
+            "or leave --calibrated away.",
+        )
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise OutputError(f"{run / 'model.json'}: temperature is {value!r}, where a number above 0 belongs.")
+    return float(value)
 
 
 def _cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def collect(arguments: Sequence[str]) -> Iterator[str]:
-    """Image files from paths, folders (searched through, sorted) and '-' (a list on standard input), as they are found.
-
-    DataError at once where an argument names nothing or a folder without an image.
-    """
-    for argument in arguments:
-        path = Path(argument).expanduser()
-        if argument == "-":
-            continue
-        if path.is_dir() and next(_below(path), None) is None:
-            raise DataError(f"{argument}: there are no images in this folder.", "Name a folder that holds some.")
-        if not path.exists():
-            raise DataError(f"{argument}: there is no such file or folder.", "Name image files or folders.")
-    return chain.from_iterable(map(_files, arguments))
-
-
-def _files(argument: str) -> Iterator[str]:
-    path = Path(argument).expanduser()
-    if argument == "-":
-        yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
-    elif path.is_dir():
-        yield from _below(path)
-    else:
-        yield str(path)
-
-
-def _below(folder: str | Path) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=attrgetter("name"))
-    for entry in found:
-        path = Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            with contextlib.suppress(PermissionError):
-                yield from _below(path)
-        elif path.suffix.lower() in SUFFIXES and not entry.name.startswith("."):
-            yield str(path)

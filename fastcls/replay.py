@@ -7,13 +7,14 @@ from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fastcls import runs, sources, weights
 from fastcls.errors import OutputError
 from fastcls.loading import prepared
 from fastcls.options import Options
-from fastcls.predict import Prediction
+from fastcls.predict import Prediction, softmax
 from fastcls.request import Request
 from fastcls.train import quiet
 
@@ -21,9 +22,13 @@ BATCH = 32
 
 
 class RecipePredictor:
-    """Builds the Learner again by the recipe.py and the knobs of a run, and loads its weights."""
+    """Builds the Learner again by the recipe.py and the knobs of a run, and loads its weights.
 
-    def __init__(self, run: Path) -> None:
+    temperature: the logarithms of its probabilities are divided by it.
+    """
+
+    def __init__(self, run: Path, temperature: float = 1) -> None:
+        self.temperature = temperature
         record, model = runs.read_json(run / "run.json"), runs.read_json(run / "model.json")
         self.classes: list[str] = list(model["classes"])
         known = {f.name for f in fields(Options)} & set(record["options"])
@@ -50,6 +55,8 @@ class RecipePredictor:
                 loader = self.learn.dls.test_dl([Path(p) for p in paths], num_workers=0)
                 probabilities, _ = self.learn.get_preds(dl=loader)
             rows = torch.as_tensor(probabilities).double().cpu().numpy()
+            if self.temperature != 1:
+                rows = softmax(np.log(rows.clip(np.finfo(float).tiny)), self.temperature)
             yield from (Prediction(path, row) for path, row in zip(paths, rows, strict=True))
         except (OSError, SyntaxError) as problem:
             if len(paths) == 1:

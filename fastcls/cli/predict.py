@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -16,6 +14,7 @@ from fastcls.cli.app import app, verb
 from fastcls.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from fastcls.answers import Table, Writer
     from fastcls.predict import Predictor
     from fastcls.replay import RecipePredictor
 
@@ -26,9 +25,24 @@ UNREADABLE = 3  # the exit code when some image got no answer
 @verb
 def predict(
     run: str = typer.Argument(metavar="RUN", help="A run folder, a recipe's name (its newest run), or 'last'."),
-    paths: list[str] = typer.Argument(metavar="PATHS…", help="Images, folders, or - for a list on standard input."),
-    out: str = typer.Option("", "-o", "--out", metavar="FILE", help="CSV file  [default: standard output]"),
+    paths: list[str] = typer.Argument(
+        metavar="PATHS…",
+        help="Images, folders, patterns ('photos/**/*.jpg'), a CSV of paths, or - for a list on standard input.",
+    ),
+    out: str = typer.Option(
+        "", "-o", "--out", metavar="FILE", help=".csv, .jsonl or .parquet  [default: CSV on standard output]"
+    ),
+    top_k: int = typer.Option(0, "--top-k", metavar="K", help="Add the K likeliest classes and their probabilities."),
     probabilities: bool = typer.Option(False, "--probabilities", help="Add a column a class."),
+    threshold: float = typer.Option(
+        0.0, "--threshold", metavar="T", help="A prediction less likely than T is written as 'unsure'."
+    ),
+    calibrated: bool = typer.Option(
+        False, "--calibrated", help="Divide the logits by the temperature that was fitted on the validation split."
+    ),
+    tta: bool = typer.Option(
+        False, "--tta", help="Mean of the probabilities of an image and of its mirror image (twice the time)."
+    ),
     trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py where there is no ONNX."),
     id_column: str | None = typer.Option(
         None, "--id-column", metavar="NAME", help="Submission: title of the column of ids  [default: id]"
@@ -58,82 +72,97 @@ def predict(
 ) -> None:
     """Label images with a trained run. A row an image: path, prediction, confidence, error.
 
+    A CSV of paths (.csv, .tsv) has a column 'path', 'file' or 'image'; its paths start here, or beside the table.
+
     An image that cannot be read becomes a row with an error, and the exit code is 3.
 
     With any option marked Submission, -o is a file for Kaggle: an id and a label a row, or with --probabilities
     an id and a column a class. It is written only if every row has an answer.
     """
     from fastcls import runs
-    from fastcls.predict import collect
+    from fastcls.answers import Table, writer_for
+    from fastcls.inputs import collect
+    from fastcls.predict import temperature_of
     from fastcls.submission import Format, Images, lay_out
 
     wanted = Format(id_column, label_column, id_form, label_value, sample, fill, probabilities)
     submits = wanted != Format(probabilities=probabilities)
     if submits and not out:
         raise UsageError("A Kaggle submission is a file.", "Name it:  -o submission.csv")
+    if submits and (top_k or threshold):
+        raise UsageError(
+            f"{'--top-k' if top_k else '--threshold'}: a Kaggle submission has an answer for every image, and one.",
+            "Leave it out, or leave out the options marked Submission.",
+        )
     folder = runs.find(run)
     target = Path(out).expanduser() if out else None
-    if target is not None and (target.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK)):
-        raise OutputError(f"-o {out}: this file cannot be written there.", "Name a file in an existing folder.")
+    if target is not None:
+        check_target(target, folder, paths, sample)
+    writer = writer_for(target) if target is not None and not submits else None
     images = collect(paths)
     first = next(images, None)
     if first is None:
         raise UsageError("There is nothing to predict: the list of images is empty.")
     images = chain([first], images)
-    predictor = _predictor(folder, trust)
+    predictor = _predictor(folder, temperature_of(folder) if calibrated else 1, tta, trust)
     if submits and target is not None:
-        if sample is not None and target.resolve() == Path(sample).expanduser().resolve():
-            raise UsageError(f"-o {out} is the sample submission itself.", "Name another file:  -o submission.csv")
         submission = lay_out(wanted, Images(images, paths), predictor.classes)
         print("\n".join(submission.write(target, predictor.predict, predictor.classes, label_value, fill)))
     else:
-        _table(predictor, images, probabilities, target)
+        table = Table(predictor.classes, top_k, probabilities, threshold)
+        _write(table, predictor, images, target, writer)
 
 
-def _predictor(folder: Path, trust: bool) -> Predictor | RecipePredictor:
+def check_target(target: Path, run: Path, inputs: list[str], sample: str | None = None) -> None:
+    """Refuse an output file that cannot be written, or that would take the place of what is read."""
+    import os
+
+    if not os.access(target.parent, os.W_OK | os.X_OK) or (target.exists() and not target.is_file()):
+        raise OutputError(f"-o {target}: this file cannot be written there.", "Name a file in an existing folder.")
+    place = target.resolve()
+    if sample is not None and place == Path(sample).expanduser().resolve():
+        raise UsageError(f"-o {target} is the sample submission itself.", "Name another file:  -o submission.csv")
+    if any(place == Path(name).expanduser().resolve() for name in inputs if name != "-"):
+        raise UsageError(f"-o {target} is read as well: it is among the PATHS.", "Name another file.")
+    if target.exists() and place.is_relative_to(run.resolve()):
+        raise UsageError(f"-o {target} is a file of the run.", "Name another file, outside of the run folder.")
+
+
+def _predictor(folder: Path, temperature: float, tta: bool, trust: bool) -> Predictor | RecipePredictor:
     from fastcls.predict import Predictor
 
     if trust and not (folder / "model.onnx").is_file():
+        if tta:
+            raise UsageError(f"--tta needs a model.onnx, which {folder} has not.", "Leave --tta away.")
         from fastcls.loading import import_fastai
 
         import_fastai()
         from fastcls.replay import RecipePredictor
 
-        return RecipePredictor(folder)
-    return Predictor(folder)
+        return RecipePredictor(folder, temperature)
+    return Predictor(folder, temperature, mirror=tta)
 
 
-def _table(
-    predictor: Predictor | RecipePredictor, images: Iterator[str], probabilities: bool, target: Path | None
+def _write(
+    table: Table,
+    predictor: Predictor | RecipePredictor,
+    images: Iterator[str],
+    target: Path | None,
+    writer: Writer | None,
 ) -> None:
     """A row an image, to the file or to standard output."""
-    from fastcls import runs
+    from fastcls.answers import write_csv
 
-    names = predictor.classes
-    header = ["path", "prediction", "confidence", "error"]
-    if probabilities:
-        header += [f"p:{name}" for name in names]
-    total = failed = 0
-
-    def rows() -> Iterator[list[str]]:
-        nonlocal total, failed
-        for answer in predictor.predict(images):
-            total += 1
-            if answer.probabilities is None:
-                failed += 1
-                yield [answer.path, "", "", answer.error] + [""] * (len(header) - 4)
-                continue
-            best = int(answer.probabilities.argmax())
-            cells = [answer.path, names[best], f"{answer.probabilities[best]:.6g}", ""]
-            yield cells + ([f"{p:.6g}" for p in answer.probabilities] if probabilities else [])
-
-    if target is None:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows())
+    rows = table.rows(predictor.predict(images))
+    if target is None or writer is None:
+        write_csv(sys.stdout, table, rows)
     else:
-        runs.write_csv(target, header, rows())
-        print(f"{total - failed:,} of {total:,} images labelled: {target}")
-    if failed:
-        print(f"error: {failed:,} of {total:,} images could not be read; their rows say why.", file=sys.stderr)
+        writer(target, table, rows)
+        unsure = f", {table.unsure:,} of them unsure" if table.unsure else ""
+        print(f"{table.total - table.failed:,} of {table.total:,} images labelled{unsure}: {target}")
+    if table.failed:
+        print(
+            f"error: {table.failed:,} of {table.total:,} images could not be read; their rows say why.",
+            file=sys.stderr,
+        )
         raise typer.Exit(UNREADABLE)
