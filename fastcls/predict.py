@@ -18,6 +18,8 @@ from fastcls import preprocessing, runs
 from fastcls.errors import OutputError
 
 BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
+# what decoding an image raises where it cannot be read
+DECODING_ERRORS = OSError, SyntaxError, ValueError, Image.DecompressionBombError
 AHEAD = 2  # batches a thread that may be under way or waiting to be taken
 
 
@@ -98,7 +100,7 @@ class Predictor:
         for index, path in enumerate(paths):
             try:
                 images[index] = self._prepare(path)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+            except DECODING_ERRORS as problem:
                 errors[index] = getattr(problem, "strerror", None) or str(problem).split(" '")[0] or "unreadable"
         rows = dict(zip(images, self._run(list(images.values())), strict=True)) if images else {}
         return [Prediction(path, rows.get(i), errors.get(i, "")) for i, path in enumerate(paths)]

@@ -15,12 +15,12 @@ FLOORS = {
     2: "devices draws batchwise transforms cropping pixels loaders data models networks speednet losses optimizers "
     "muon mixing step throughput weights summary receptive axes describe schedules stages costs suggest",
     3: "train interpret predictions comparison",
-    4: "report predict answers submission export",
-    5: "loading lr_find dryrun replay runner compare",
+    4: "report predict answers submission export deploy",
+    5: "loading lr_find dryrun replay runner compare torch_export",
     6: "cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-LIGHT = "predict answers submission report comparison cli"  # they import torch where they need it, if at all
+LIGHT = "predict answers submission deploy report comparison cli"  # they import torch where they need it, if at all
 TORCHLESS = f"{FLOORS[0]} {FLOORS[1]} {LIGHT}".split()
 HEAVY = {"torch", "torchvision", "fastai", "timm"}
 

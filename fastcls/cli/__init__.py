@@ -9,6 +9,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     cache,
     compare,
     doctor,
+    export,
     lr_find,
     models,
     predict,

@@ -1,0 +1,152 @@
+"""`fastcls export`: what other programs get, held against the Learner, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Outcome
+
+from fastcls import preprocessing
+
+Fastcls = Callable[..., Outcome]
+
+
+def own_answers(run: Path, spec: dict[str, Any], count: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    """Images as an exported file's metadata says to prepare them, and the Learner's probabilities of them."""
+    root = Path(json.loads((run / "run.json").read_text())["data"]["root"])
+    rows = list(csv.DictReader((run / "predictions.csv").open()))[:count]
+    images = np.stack([preprocessing.load(root / row["path"], spec) for row in rows])
+    return images, np.array([[float(row[f"p:{i}"]) for i in range(10)] for row in rows])
+
+
+def shares(logits: np.ndarray) -> np.ndarray:
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+def test_onnx_tells_how_to_use_it_and_takes_any_batch(fastcls: Fastcls, digits_run: Path) -> None:
+    import onnxruntime
+
+    outcome = fastcls("export", digits_run, "-o", "out")
+    assert outcome.code == 0 and "out/model.onnx: probabilities of 32 real images within" in outcome.output
+    session = onnxruntime.InferenceSession("out/model.onnx", providers=["CPUExecutionProvider"])
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["classes"]) == [str(i) for i in range(10)] and told["output"] == "logits"
+    images, expected = own_answers(digits_run, json.loads(told["preprocessing"]))
+    for batch in (1, 2, 7):
+        (logits,) = session.run(None, {session.get_inputs()[0].name: images[:batch]})
+        np.testing.assert_allclose(shares(logits), expected[:batch], atol=1e-4)
+
+
+def test_safetensors_are_the_weights_with_their_classes(fastcls: Fastcls, digits_run: Path) -> None:
+    from safetensors import safe_open
+
+    assert fastcls("export", digits_run, "--safetensors", "-o", "out").code == 0
+    assert [file.name for file in Path("out").iterdir()] == ["model.safetensors"]
+    with (
+        safe_open("out/model.safetensors", framework="np") as file,
+        safe_open(digits_run / "model.safetensors", framework="np") as own,
+    ):
+        assert json.loads(file.metadata()["classes"]) == [str(i) for i in range(10)]
+        assert sorted(file.keys()) == sorted(own.keys())
+        for name in file.keys():  # noqa: SIM118
+            np.testing.assert_array_equal(file.get_tensor(name), own.get_tensor(name))
+
+
+def test_openvino_runs_the_same_network(fastcls: Fastcls, digits_run: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs openvino")
+    outcome = fastcls("export", digits_run, "--openvino", "-o", "out")
+    assert outcome.code == 0 and "out/model.xml: probabilities of 32 real images" in outcome.output
+    assert sorted(file.name for file in Path("out").iterdir()) == ["model.bin", "model.xml"]
+    model = openvino.Core().read_model("out/model.xml")
+    spec = json.loads(model.get_rt_info(["fastcls", "preprocessing"]).astype(str))
+    images, expected = own_answers(digits_run, spec)
+    network = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(shares(network(images)[0]), expected, atol=1e-4)
+
+
+def test_a_torch_export_program_needs_trust_and_nothing_of_ours(fastcls: Fastcls, digits_run: Path) -> None:
+    import torch
+
+    refused = fastcls("export", digits_run, "--torch-export", "-o", "out")
+    assert refused.code == 2 and "recipe.py" in refused.output and "--trust" in refused.output
+    assert not Path("out").exists()
+    outcome = fastcls("export", digits_run, "--torch-export", "--trust", "-o", "out")
+    assert outcome.code == 0 and "out/model.pt2: probabilities of 32 real images" in outcome.output
+    extra = {"metadata.json": ""}
+    program = torch.export.load("out/model.pt2", extra_files=extra)
+    told = json.loads(extra["metadata.json"])
+    images, expected = own_answers(digits_run, json.loads(told["preprocessing"]))
+    for batch in (1, 7):
+        logits = program.module()(torch.from_numpy(images[:batch])).detach().numpy()
+        np.testing.assert_allclose(shares(logits), expected[:batch], atol=1e-4)
+
+
+def test_what_is_there_is_never_written_over(fastcls: Fastcls, digits_run: Path) -> None:
+    shutil.copytree(digits_run, "run")
+    before = Path("run/model.onnx").read_bytes()
+    outcome = fastcls("export", "run", "-o", "run")
+    assert outcome.code == 4 and "run/model.onnx is there already" in outcome.output
+    assert Path("run/model.onnx").read_bytes() == before
+    assert fastcls("export", "run").code == 0 and Path("run/export/model.onnx").is_file()
+    again = fastcls("export", "run", "--safetensors", "--onnx")
+    assert again.code == 4 and "run/export/model.onnx is there already" in again.output
+    assert not Path("run/export/model.safetensors").exists(), "nothing is begun that cannot be finished"
+    Path("file").write_text("mine")
+    outcome = fastcls("export", "run", "-o", "file")
+    assert outcome.code == 4 and "-o file: this folder cannot be made" in outcome.output
+
+
+@pytest.mark.parametrize("flag", ["--onnx", "--openvino"])
+def test_a_network_that_answers_otherwise_is_not_kept(fastcls: Fastcls, digits_run: Path, flag: str) -> None:
+    import onnx
+
+    if flag == "--openvino":
+        pytest.importorskip("openvino", reason="needs openvino")
+    shutil.copytree(digits_run, "run")
+    model = onnx.load("run/model.onnx")
+    for weights in model.graph.initializer:
+        if len(weights.dims) == 4 and weights.data_type == onnx.TensorProto.FLOAT:
+            weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) * 1.1, weights.name))
+    onnx.save(model, "run/model.onnx")
+    outcome = fastcls("export", "run", flag, "-o", "out")
+    assert outcome.code == 4 and "was not written: its probabilities differ from the Learner's by" in outcome.output
+    assert list(Path("out").iterdir()) == []
+
+
+def test_images_that_are_gone_are_said_to_be(fastcls: Fastcls, digits_run: Path) -> None:
+    shutil.copytree(digits_run, "run")
+    record = json.loads(Path("run/run.json").read_text())
+    record["data"]["root"] = "/nowhere"
+    Path("run/run.json").write_text(json.dumps(record))
+    outcome = fastcls("export", "run", "-o", "out")
+    assert outcome.code == 0 and "not checked, for no image of predictions.csv can be read" in outcome.output
+
+
+def test_a_run_that_cannot_be_exported_says_why(
+    fastcls: Fastcls, digits_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(digits_run, "run")
+    Path("run/model.onnx").write_bytes(b"no network")
+    outcome = fastcls("export", "run", "-o", "out")
+    assert outcome.code == 4 and "not a readable ONNX model" in outcome.output
+    Path("run/model.onnx").unlink()
+    outcome = fastcls("export", "run", "-o", "out")
+    assert outcome.code == 4 and "has no model.onnx" in outcome.output and "--safetensors" in outcome.output
+    Path("run/model.safetensors").write_bytes(b"no weights")
+    outcome = fastcls("export", "run", "--safetensors", "-o", "out")
+    assert outcome.code == 4 and "is not a readable .safetensors file" in outcome.output
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    outcome = fastcls("export", digits_run, "--openvino", "-o", "out")
+    assert outcome.code == 5 and "pip install openvino" in outcome.output
+    Path("run/predictions.csv").write_text("path,p:cat\nx.png,0.5\n")
+    outcome = fastcls("export", "run", "--torch-export", "--trust", "-o", "out")
+    assert outcome.code == 4 and "predictions.csv does not belong to" in outcome.output
+    assert not Path("out").exists() or list(Path("out").iterdir()) == []
