@@ -1,6 +1,6 @@
 """CIFAR-100: a plain LeNet-like network, and the knobs that make a good one of it.
 
-Claim:   not measured yet
+Claim:   test accuracy 30.38 % (n = 1), 87 s of training (Intel(R) Xeon(R) Processor, 1 thread, bf16)
 Data:    CIFAR-100, 100 classes, 50,000 training and 10,000 test images of 32 × 32 pixels
 Network: conv 6 and 16, both 5 × 5 with a pool, linear 400-200-100; no normalisation, no augmentation
 Needs:   0.2 GB of images to download, or --path; minutes on a CPU

@@ -71,7 +71,7 @@ MEASUREMENTS = [
         "cifar10-transfer",
         "cifar10-resnet18",
         "ResNet-18 on CIFAR-10: from scratch against from Imagenette",
-        f"--size 48 --precision bf16 --vary weights=none,{TRANSFER}",
+        f"--size 48 --precision bf16 --vary weights=none,{TRANSFER} --setting 'weights={TRANSFER} lr=0.01'",
         "cifar10",
         {"": "82.06; 78.6 on valid", f"weights={TRANSFER}": "83.4 on valid"},
         default=False,
