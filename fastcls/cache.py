@@ -154,7 +154,7 @@ def _build(part: Path, paths: Sequence[str], how: Mapping[str, Any], progress: P
         except DataError as problem:
             return problem.message
 
-    with (part / "pixels.u8").open("wb") as file, ThreadPoolExecutor(_threads()) as pool:
+    with (part / "pixels.u8").open("wb") as file, ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(paths), CHUNK):
             images = list(pool.map(attempt, paths[start : start + CHUNK]))
             broken += [image for image in images if isinstance(image, str)]
@@ -242,7 +242,8 @@ def clear(names: Sequence[str]) -> int:
     return freed
 
 
-def _threads() -> int:
+def cores() -> int:
+    """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

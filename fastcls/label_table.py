@@ -28,6 +28,7 @@ def read(labels: str, root: Path, found: Found) -> None:
     files = _Files(root, file.parent)
     columns, body = _columns(file, rows, files)
     seen: dict[str, tuple[str, str]] = {}
+    again: list[tuple[str, str, str]] = []  # rows that name a file once more, otherwise
     problems: dict[str, list[str]] = defaultdict(list)
     good = 0
     for number, cells in body:
@@ -52,11 +53,13 @@ def read(labels: str, root: Path, found: Found) -> None:
             problems["a file that is not there"].append(name or f"row {number}")
         elif seen.setdefault(places[0], (label, split)) != (label, split):
             problems["a file named before with another label or split"].append(name)
+            again.append((places[0], label, split))
         else:
             good += 1
     if not seen and not problems:
         raise DataError(f"The table {file} has no rows.", "Give one row an image: file name, label.")
-    if problems:
+    found.faults |= problems
+    if problems and not found.lenient:
         listed = "; ".join(f"{what} ({len(rows):,} of {len(body):,}): {some(rows)}" for what, rows in problems.items())
         raise DataError(
             f"The table {file} has rows with {listed}.",
@@ -70,9 +73,10 @@ def read(labels: str, root: Path, found: Found) -> None:
             f"{count(len(unlisted), 'image')} not listed in {file.name} left out: "
             f"{some([os.path.relpath(image, root) for image in unlisted])}."
         )
-    if columns.split is not None and not any(split == "valid" for _, split in seen.values()):
-        seen = {path: (label, "" if split == "train" else split) for path, (label, split) in seen.items()}
-    found.rows = [(Path(path).as_posix(), label, split) for path, (label, split) in seen.items()]
+    named = [(Path(path).as_posix(), label, split) for path, (label, split) in seen.items()]
+    found.rows = named + [(Path(path).as_posix(), label, split) for path, label, split in again]
+    if columns.split is not None and not any(split == "valid" for _, _, split in found.rows):
+        found.rows = [(path, label, "" if split == "train" else split) for path, label, split in found.rows]
     found.layout = f"the table {file.name}: {columns.description}"
 
 

@@ -45,11 +45,26 @@ def find(
     """
     import pandas as pd
 
-    if labels and label_regex:
-        raise UsageError("Labels come from a table or from the file names, not both.", "Give one of the two.")
     if not 0 < valid_pct < 1:
         raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, say.")
-    root, found = _root(path), Found()
+    root, found = folder(path), listed(path, labels, label_regex)
+    if len(classes := {label for _, label, _ in found.rows}) == 1:
+        raise DataError(f"All {len(found.rows):,} images in {root} are of one class, {classes.pop()!r}.", _HOW)
+    df = pd.DataFrame(found.rows, columns=["path", "label", "split"])
+    found.notes += draw_validation(df, valid_pct, options.current().seed if seed is None else seed)
+    check_splits(df, root)
+    df.attrs.update(layout=found.layout, notes=found.notes + found.left_out())
+    return df
+
+
+def listed(path: str | Path, labels: str = "", label_regex: str = "", lenient: bool = False) -> Found:
+    """The images under `path` as they lie there: nothing is drawn, and nothing of classes and splits is refused.
+
+    lenient: wrong rows of a table of labels are collected in `faults` and not refused.
+    """
+    if labels and label_regex:
+        raise UsageError("Labels come from a table or from the file names, not both.", "Give one of the two.")
+    root, found = folder(path), Found(lenient=lenient)
     if labels:
         from fastcls import label_table
 
@@ -58,16 +73,7 @@ def find(
         _from_file_names(root, label_regex, found)
     else:
         _from_folders(root, found)
-    if len(classes := {label for _, label, _ in found.rows}) == 1:
-        raise DataError(f"All {len(found.rows):,} images in {root} are of one class, {classes.pop()!r}.", _HOW)
-    df = pd.DataFrame(found.rows, columns=["path", "label", "split"])
-    found.notes += draw_validation(df, valid_pct, options.current().seed if seed is None else seed)
-    found.notes += check_splits(df, root)
-    if found.skipped:
-        kinds = ", ".join(f"{suffix or 'no suffix'} {n:,}" for suffix, n in found.skipped.most_common(4))
-        found.notes.append(f"{count(found.skipped.total(), 'file')} left out that are not images: {kinds}.")
-    df.attrs.update(layout=found.layout, notes=found.notes)
-    return df
+    return found
 
 
 # ---------------------------------------------------------------------------- where the images are
@@ -83,7 +89,8 @@ def _images(folder: str | Path, found: Found) -> list[str]:
     return images
 
 
-def _root(path: str | Path) -> Path:
+def folder(path: str | Path) -> Path:
+    """The folder called `path`, absolute; DataError where it is none."""
     if not str(path):
         raise DataError("No folder of images was named.", "Give it with --path.")
     root = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100, a link stays the name the user gave

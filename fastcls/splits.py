@@ -53,8 +53,8 @@ def hold_out(labels: Sequence[Hashable], share: float, seed: int) -> list[int]:
     return sorted(valid)
 
 
-def check_splits(df: DataFrame, where: object) -> list[str]:
-    """Refuse a split that training or evaluation could not use; returns notes on what is merely odd."""
+def check_splits(df: DataFrame, where: object) -> None:
+    """Refuse a split that training or evaluation could not use; what is merely odd is for `classes` to say."""
     by_split = {split: set(rows["label"]) for split, rows in df.groupby("split", sort=False)}
     trained = by_split.get("train", set())
     if not trained:
@@ -66,5 +66,3 @@ def check_splits(df: DataFrame, where: object) -> list[str]:
                 f"{some(strangers)}.",
                 "The network could never name them: add training images, or correct the spelling.",
             )
-    absent = sorted(trained - by_split.get("valid", set()))
-    return [f"{count(len(absent), 'class')} without validation images: {some(absent)}."] if absent else []

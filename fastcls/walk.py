@@ -30,6 +30,15 @@ class Found:
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)  # files that are no images, by suffix
+    lenient: bool = False  # whether wrong rows of a table of labels are collected in `faults` instead of refused
+    faults: dict[str, list[str]] = field(default_factory=dict)  # what is wrong -> which rows or files
+
+    def left_out(self) -> list[str]:
+        """A note on the files that are no images, if there are any."""
+        if not self.skipped:
+            return []
+        kinds = ", ".join(f"{suffix or 'no suffix'} {n:,}" for suffix, n in self.skipped.most_common(4))
+        return [f"{count(self.skipped.total(), 'file')} left out that are not images: {kinds}."]
 
 
 def natural(name: str) -> tuple[list[str | int], str]:

@@ -106,7 +106,6 @@ def test_a_class_with_one_image_stays_in_train(tmp_path):
     df = layouts.find(tmp_path)
     assert df[df.label == "cow"].split.tolist() == ["train"]
     assert "1 class with a single image, kept in train: cow." in notes(df)
-    assert "1 class without validation images: cow." in notes(df)
 
 
 @pytest.mark.parametrize("images", [2, 3])
@@ -171,11 +170,6 @@ def test_a_split_folder_beside_class_folders_is_no_class(tmp_path):
     plant(tmp_path, *many("a", 5), *many("b", 5), *many("test", 5))
     df = layouts.find(tmp_path)
     assert set(df.label) == {"a", "b"} and "test/ lies beside class folders" in notes(df)
-
-
-def test_one_class_per_valid_folder_missing_is_noted(tmp_path):
-    plant(tmp_path, *many("train/a", 3), *many("train/b", 3), *many("valid/a", 2))
-    assert "1 class without validation images: b." in notes(layouts.find(tmp_path))
 
 
 # ---------------------------------------------------------------------------- labels from file names

@@ -7,6 +7,7 @@ import typer
 from fastcls import __version__
 from fastcls.cli import (  # noqa: F401  they register verbs
     cache,
+    check,
     compare,
     doctor,
     export,

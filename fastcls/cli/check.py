@@ -1,0 +1,95 @@
+"""fastcls check PATH: everything wrong with a dataset, before the first step."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fastcls.cli.app import app, verb
+from fastcls.cli.request import command_line
+from fastcls.cli.tables import table
+
+if TYPE_CHECKING:
+    from fastcls.audit import Audit
+
+SERIOUS = 3  # the exit code when there are errors
+
+
+@app.command()
+@verb
+def check(
+    path: str = typer.Argument(
+        metavar="PATH", help="A folder of images, laid out as the recipe `folder` takes it, or a run."
+    ),
+    labels: str = typer.Option("", "--labels", metavar="FILE", help="A CSV file of files and labels."),
+    label_regex: str = typer.Option(
+        "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name."
+    ),
+    out: str = typer.Option(
+        "", "-o", "--out", metavar="DIR", help="Folder of the page  [default: checks/NAME, or the run]"
+    ),
+) -> None:
+    """Say what is wrong with a dataset: its files, copies and leaks, labels and classes. Changes nothing of it.
+
+    Writes check.html with thumbnails, check.json, and findings.csv with a row an image. What was measured of a file
+    is kept, so that the next check and every training know it already.
+
+    Exit code 3 if there are errors: images that cannot be used, one image in two splits or under two labels, classes
+    that training lacks. Warnings and notes leave it at 0.
+    """
+    import time
+    from datetime import datetime, timezone
+
+    from fastcls import contents
+    from fastcls.audit import audit
+    from fastcls.report import check as pages
+
+    began = time.perf_counter()
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    held = contents.read(path, labels, label_regex)
+    own = Path(path).expanduser() if contents.is_run(path) else Path("checks") / (held.root.name or "root")
+    folder = Path(out).expanduser() if out else own
+    pages.make_folder(folder)
+    found = audit(held, _progress)
+    page = pages.write(folder, found, command_line("check"), time.perf_counter() - began, started)
+    _show(found)
+    print(f"page     {page}")
+    if found.errors:
+        raise typer.Exit(SERIOUS)
+
+
+def _progress(done: int, total: int) -> None:
+    """A line that counts, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\rlooked at {done:,} of {total:,} files", end="\n" * (done == total), file=sys.stderr, flush=True)
+
+
+def _show(found: Audit) -> None:
+    from fastcls.report.check import relative, summary
+    from fastcls.report.runfiles import clean
+    from fastcls.walk import count
+
+    facts, root = summary(found), found.contents.root
+    print(f"{clean(root)}: {count(facts['images'], 'image')} in {count(facts['classes'], 'class')}")
+    print(f"layout   {clean(found.contents.layout)}")
+    print(f"images   {', '.join(f'{n:,} {split}' for split, n in facts['splits'].items())}\n")
+    if not found.findings:
+        print("Nothing was found: every image can be read, none is there twice, and the classes are sound.\n")
+        return
+    rows = [
+        [f.severity, f"{f.count:>7,}", f.title, clean(relative(f.example, root) if f.groups else f.example)]
+        for f in found.findings
+    ]
+    print(table(["", "  count", "finding", "for example"], rows) + "\n")
+    width = max(shutil.get_terminal_size((100, 24)).columns, 40)
+    for finding in found.findings:
+        if finding.severity != "note":
+            print(f"{finding.severity}: {finding.title}")
+            for text in (finding.what, finding.mend):
+                print(textwrap.fill(clean(text), width, initial_indent="    ", subsequent_indent="    "))
+            print()

@@ -1,0 +1,187 @@
+"""One image file measured: whether it can be read, what kind it is, how it looks, and fingerprints to find copies by.
+
+Nothing here judges: `troubles` does. Files are read once and every pixel is decoded, which finds truncated ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+from fastcls.check import UNREADABLE
+from fastcls.decode import JPEG, PLAIN
+
+WORKING = 256  # pixels of the longer side of what is looked at; darkness and blur are judged at about this size
+SIDE = 8  # pixels of the small image that copies are compared by
+DAMAGED = (*UNREADABLE, EOFError, struct.error, KeyError, IndexError, TypeError, OverflowError)
+MOVING = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # formats whose further frames are animations or pages
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_OTHER_FILES = {
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive or office document",
+    b"\x1f\x8b": "a gzip archive",
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x80\x04": "a pickle",
+    b"\x93NUMPY": "a NumPy array",
+    b"SQLite": "a database",
+}
+_IMAGE_STARTS = (JPEG, b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is known of one file; where it cannot be read, `fault` says how and `reason` why."""
+
+    path: str
+    digest: bytes = b""  # of the file's bytes
+    fault: str = ""  # unreadable, empty, fake, truncated or huge
+    reason: str = ""
+    format: str = ""
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+    frames: int = 1
+    bits: int = 8  # a channel, as they are in the file
+    orientation: int = 1  # of EXIF; 1 is upright
+    transparent: bool = False
+    damage: str = ""  # what libjpeg complains of in a file that is read nevertheless
+    brightness: float = 0.0  # mean of the luminance, 0 … 255
+    contrast: float = 0.0  # standard deviation of the luminance
+    sharpness: float = 0.0  # standard deviation of the Laplacian, a share of the contrast
+    hash: int = 0  # imagehash's perceptual hash, 64 bits
+    small: np.ndarray | None = None  # (SIDE, SIDE, 3) uint8, upright
+
+
+def measure(path: str) -> Measured:
+    """Measure one file; never raises for what the file holds."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as problem:
+        return Measured(path, fault="unreadable", reason=problem.strerror or str(problem))
+    if not data:
+        return Measured(path, fault="empty", reason="0 bytes")
+    known = Measured(path, hashlib.blake2b(data, digest_size=16).digest())
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            known = _kind(known, image, data)
+            pixels, damage = _pixels(image, data)
+            known = replace(known, damage=damage, transparent=_transparent(image))
+    except Image.DecompressionBombError as problem:
+        return replace(known, fault="huge", reason=str(problem).split(",")[0])
+    except MemoryError:
+        return Measured(path, fault="huge", reason="more pixels than there is memory for")
+    except UnidentifiedImageError:
+        if data.startswith(_IMAGE_STARTS):
+            return replace(known, fault="truncated", reason="begins like an image, but its header is damaged")
+        return replace(known, fault="fake", reason=_what(data))
+    except DAMAGED as problem:
+        return replace(known, fault="truncated", reason=str(problem) or type(problem).__name__)
+    return _look(known, pixels)
+
+
+def _kind(known: Measured, image: Image.Image, data: bytes) -> Measured:
+    frames = getattr(image, "n_frames", 1) if image.format in MOVING else 1
+    bits = 16 if image.mode.startswith("I;16") or (image.format == "PNG" and data[24:25] == b"\x10") else 8
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except DAMAGED:  # a damaged EXIF block takes nothing from the image
+        orientation = 1
+    return replace(
+        known,
+        format=image.format or "",
+        mode=image.mode,
+        width=image.width,
+        height=image.height,
+        frames=frames,
+        bits=32 if image.mode in ("I", "F") else bits,
+        orientation=orientation if orientation in _UPRIGHT else 1,
+    )
+
+
+def _pixels(image: Image.Image, data: bytes) -> tuple[Image.Image, str]:
+    """The whole image in RGB, reduced where it is large, and what libjpeg complains of; raises for a truncated file."""
+    damage = ""
+    if data.startswith(JPEG):
+        try:
+            if simplejpeg.decode_jpeg_header(data)[2] in PLAIN:
+                reduced = simplejpeg.decode_jpeg(data, "RGB", min_height=WORKING // 2, min_width=WORKING // 2)
+                return Image.fromarray(reduced), ""
+        except ValueError as problem:  # Pillow has the last word: it reads some of them
+            damage = str(problem)
+    image.load()
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _stretched(image), damage
+    return image.convert("RGB"), damage
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """Gray values of any range as 0 … 255."""
+    values = np.asarray(image, np.float64)
+    low, high = values.min(), values.max()
+    return Image.fromarray(((values - low) * (255 / ((high - low) or 1))).astype(np.uint8)).convert("RGB")
+
+
+def _transparent(image: Image.Image) -> bool:
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return False
+    lowest = image.convert("RGBA").getchannel("A").getextrema()[0]
+    return isinstance(lowest, int) and lowest < 255
+
+
+def _look(known: Measured, image: Image.Image) -> Measured:
+    image.thumbnail((WORKING, WORKING))
+    if known.orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[known.orientation])
+    gray = image.convert("L")
+    light = np.asarray(gray, np.float32)
+    contrast = float(light.std())
+    sharpness = 0.0
+    if min(light.shape) > 2 and contrast > 0:
+        middle = light[1:-1, 1:-1]
+        laplacian = light[:-2, 1:-1] + light[2:, 1:-1] + light[1:-1, :-2] + light[1:-1, 2:] - 4 * middle
+        sharpness = float(laplacian.std()) / contrast
+    bits = np.packbits(imagehash.phash(gray).hash)
+    return replace(
+        known,
+        brightness=float(light.mean()),
+        contrast=contrast,
+        sharpness=sharpness,
+        hash=int.from_bytes(bits.tobytes(), "big"),
+        small=np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)),
+    )
+
+
+def _what(data: bytes) -> str:
+    """What a file that is no image seems to be."""
+    for start, name in _OTHER_FILES.items():
+        if data.startswith(start):
+            return name
+    head = data[:512].lstrip().lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    if head.startswith((b"<svg", b"<?xml")):
+        return "SVG or XML text"
+    try:
+        text = data[:400].decode("utf-8")
+    except UnicodeDecodeError as problem:
+        if problem.start < 390:  # not merely a character cut in two
+            return "no image that Pillow knows"
+        text = ""
+    return "text" if all(c.isprintable() or c.isspace() for c in text) else "no image that Pillow knows"
