@@ -23,10 +23,11 @@ TOLERANCE = 1e-3  # of the probabilities of a few validation images, ONNX and pr
 CHECKED = 8  # images that the comparison looks at
 
 
-def save(learn: Learner, run: Path, build: Mapping[str, Any]) -> None:
+def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float = 1.0) -> None:
     """Write model.safetensors, model.json and, where the network allows it, model.onnx into a run folder.
 
-    build: how to rebuild the network (recipe name and knobs). A network that cannot be exported is noted.
+    build: how to rebuild the network (recipe name and knobs). temperature: what its logits are divided by to calibrate
+    them. A network that cannot be exported is noted.
     """
     weights.save(learn.model, run / "model.safetensors")
     spec: dict[str, Any] | None
@@ -43,6 +44,7 @@ def save(learn: Learner, run: Path, build: Mapping[str, Any]) -> None:
         "build": dict(build),
         "classes": [str(name) for name in learn.dls.vocab],
         "preprocessing": spec,
+        "temperature": temperature,
         "parameters": parameters,
         "trainable": trained,
         "summary": _summary(learn.model, example.shape[1:]),

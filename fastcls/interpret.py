@@ -11,7 +11,7 @@ from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
 from torch.nn import functional as F
 
-from fastcls import metrics
+from fastcls import calibration, metrics
 from fastcls.data import item_paths
 
 
@@ -64,9 +64,13 @@ class Interpretation(ClassificationInterpretation):
         labels = list(range(len(names)))
         print(classification_report(self.targs, self.decoded, labels=labels, target_names=names, zero_division=0))
 
-    def figures(self) -> dict[str, Any]:
-        """Accuracy, top-5, loss, macro precision/recall/F1 and ECE, each with its 95 % interval and n."""
-        return metrics.figures(self.preds.numpy(), self.targs.numpy())
+    def figures(self, temperature: float | None = None) -> dict[str, Any]:
+        """Accuracy, top-5, loss, macro precision/recall/F1, Brier score and ECE, with their 95 % intervals and n."""
+        return metrics.figures(self.preds.numpy(), self.targs.numpy(), temperature)
+
+    def temperature(self) -> float:
+        """What the logarithms of the probabilities are divided by to calibrate them; fit it on the validation split."""
+        return calibration.fit_temperature(self.preds.numpy(), self.targs.numpy())
 
     def paths(self) -> list[str]:
         """The file of each image, in the order of `preds`."""

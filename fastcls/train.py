@@ -18,7 +18,7 @@ from fastai.callback.progress import ProgressCallback
 from fastai.callback.tracker import EarlyStoppingCallback
 from fastai.learner import Learner, Recorder
 
-from fastcls import runs
+from fastcls import runs, summary
 from fastcls.errors import TrainingError
 from fastcls.screen import Screen
 
@@ -101,6 +101,7 @@ class History(Callback):
             **{name: _number(value) for name, value in zip(names, self.learn.final_record, strict=False)},
             "seconds": round(time.perf_counter() - self.started, 3),
             "images_per_second": round(self.speed, 1),
+            "trained_parameters": summary.count(self.learn.model)[1],
         }
         self.rows.append(row)
         self.header += [name for name in row if name not in self.header]
@@ -221,7 +222,7 @@ class Progress(Callback):
     def after_epoch(self) -> None:
         row = self.history.rows[-1]
         if not self.columns:
-            self.columns = [name for name in row if name not in ("step", "lr")]
+            self.columns = [name for name in row if name not in ("step", "lr", "trained_parameters")]
             self.screen.print("  ".join(_heading(name) for name in self.columns), style="bold", markup=False)
         self.screen.print("  ".join(_cell(name, row.get(name)) for name in self.columns), markup=False)
 

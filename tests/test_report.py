@@ -30,8 +30,49 @@ HOSTILE = [
     "a\nb\tc \u202e rtl",
     "NA",
     "_hidden 'quotes' `ticks`",
+    "<svg/onload=window.owned=1>",
+    "<iframe src=javascript:window.owned=1>",
+    "javascript:window.owned=1",
+    "' onmouseover='window.owned=1",
+    "</style><style>body{display:none}",
+    "</title><h1>title",
+    "<!-- never closed",
+    "]]></svg><script>window.owned=1</script>",
+    "&lt;i&gt; &amp; &#x3C;",
+    "%s %(name)s %n {0} {name}",
+    "${7*7} #{7*7} <%= 7*7 %>",
+    r"\frac{1}{2} \n \u0041 \\",
+    "$$\\alpha_{i}^{2}$$",
+    "a^b_c ~ d#e%f",
+    "=HYPERLINK(1,2)",
+    "+1-1@SUM(A1)",
+    "../../../etc/passwd",
+    "C:\\temp\\new",
+    "a/b\\c:d*e?f|g",
+    ',;"\',","",',
+    "line\r\nbreak\u2028and\u2029two",
+    "null\u0000byte \u0007bell",
+    "\ufeffbyte order mark",
+    "\u200bzero\u200d width\u200c",
+    "\u202egnp.exe\u202c",
+    "\u2066isolated\u2069 عربى",
+    "Z\u0351\u0329a\u0328\u0321l\u0334\u0341g\u0335o\u0336",
+    "é and e\u0301",
+    "👩\u200d👩\u200d👧 🏳️\u200d🌈",
+    "  spaces  at  ends  ",
 ]
-SECTIONS = ["headline", "learning", "confusions", "classes", "losses", "network", "settings"]
+SECTIONS = [
+    "headline",
+    "learning",
+    "confusions",
+    "classes",
+    "losses",
+    "trust",
+    "suspects",
+    "data",
+    "network",
+    "settings",
+]
 
 
 def make_run(
@@ -52,6 +93,7 @@ def make_run(
     root = folder.parent / f"{folder.name}-images"
     root.mkdir()
     many, k = len(classes) > 100, len(classes)
+    temperature = 1.25
     columns = [f"{a}{i}" for i in range(1, 6) for a in ("top", "p")] if many else [f"p:{name}" for name in classes]
     rows: list[list[Any]] = []
     metrics = {}
@@ -68,7 +110,10 @@ def make_run(
             path = f"{split}_{i}.png"
             if pictures:
                 Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(root / path)
-            rows.append([split, path, classes[label], classes[best], p[best], loss, *figures])
+            softer = p ** (1 / temperature)
+            rows.append(
+                [split, path, classes[label], classes[best], p[best], loss, softer[best] / softer.sum(), *figures]
+            )
             right += best == label
             losses.append(loss)
         share = {"value": right / images, "low": max(0.0, right / images - 0.1), "high": 0.9, "n": images}
@@ -78,22 +123,39 @@ def make_run(
             "accuracy": share,
             "top5": share,
             "macro_f1": share,
-            "loss": mean,
-            "ece": mean,
+            **dict.fromkeys(["loss", "ece", "brier", "loss_calibrated", "ece_calibrated", "brier_calibrated"], mean),
         }
     with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["split", "path", "label", "prediction", "confidence", "loss", *columns], *rows])
+        csv.writer(file).writerows(
+            [["split", "path", "label", "prediction", "confidence", "loss", "calibrated", *columns], *rows]
+        )
     with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        names = "phase epoch step lr train_loss valid_loss accuracy error_rate seconds images_per_second"
+        names = (
+            "phase epoch step lr train_loss valid_loss accuracy error_rate seconds images_per_second trained_parameters"
+        )
         writer.writerow(names.split())
         for e in range(1, epochs + 1):
-            phase, ends = ("head only" if e == 1 else "whole network"), [1 - 0.5 / e, 0.5 / e, 3.2, ""]
+            phase, ends = (
+                ("head only" if e == 1 else "whole network"),
+                [1 - 0.5 / e, 0.5 / e, 3.2, "", 9_000 if e == 1 else 331_776],
+            )
             writer.writerow([phase, e, e * 9, 1e-3 / e, 2 / e, 1.5 / e + 0.2, *ends])
     layer = {"type": "Conv2d", "output_shape": [1, 64, 56, 56], "kernel": [3, 3], "parameters": 36864}
     summary = [{"layer": f"0.{i}.conv", **layer, "trainable": i > 3} for i in range(9)]
     summary.append({"layer": "act", "type": "ReLU", "output_shape": [1, 64], "kernel": None, "parameters": 0})
-    model = {"format": 1, "arch": "resnet18", "classes": classes, "parameters": 331776, "trainable": 184320}
+    model = {
+        "format": 1,
+        "arch": "resnet18",
+        "classes": classes,
+        "parameters": 331776,
+        "trainable": 184320,
+        "temperature": temperature,
+    }
+    with (folder / "splits.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "split"])
+        writer.writerows([f"{split}_{i}.png", classes[i % k], split] for split in splits for i in range(images))
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     (folder / "model.json").write_text(json.dumps({**model, "preprocessing": None, "summary": summary}))
     record: dict[str, Any] = {
@@ -131,6 +193,33 @@ def make_run(
     }
     (folder / "run.json").write_text(json.dumps({**record, **info}), encoding="utf-8")
     return folder
+
+
+def large_run(folder: Path, classes: int, images: int) -> Path:
+    """A run of so many classes and images, 70 % right, that a network of top-5 columns leaves; 1,000 pictures."""
+    names = [f"species number {i:05}" for i in range(classes)]
+    run = make_run(folder, names[:200], images=1000, side=200)
+    rng = np.random.default_rng(0)
+    answers = rng.integers(0, classes, (images, 5))
+    answers[:, 0] = np.where(rng.random(images) < 0.7, np.arange(images) % classes, answers[:, 0])
+    p = -np.sort(-rng.dirichlet(np.full(6, 0.3), images), axis=1)[:, :5]
+    with (run / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        top = [f"{a}{i}" for i in range(1, 6) for a in ("top", "p")]
+        writer.writerow(["split", "path", "label", "prediction", "confidence", "loss", "calibrated", *top])
+        for i, (order, shares) in enumerate(zip(answers.tolist(), p.tolist(), strict=True)):
+            label = i % classes
+            loss = -math.log(max(shares[order.index(label)], 1e-9) if label in order else 1e-6)
+            cells = [cell for answer, share in zip(order, shares, strict=True) for cell in (names[answer], share)]
+            path = f"valid_{i % 1000}.png"
+            writer.writerow(["valid", path, names[label], names[order[0]], shares[0], loss, shares[0], *cells])
+    with (run / "splits.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "split"])
+        writer.writerows([f"{i}.png", names[i % classes], "valid" if i % 5 else "train"] for i in range(5 * images))
+    model = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps({**model, "classes": names}))
+    return run
 
 
 class Page(HTMLParser):
@@ -200,7 +289,10 @@ def test_sections_and_figures(ten: Path) -> None:
     check_closed(made)
     assert [section["id"] for section in made.all("section")] == SECTIONS
     figures = {file.stem for file in (ten / "figures").iterdir()}
-    assert figures == {"loss", "metric-accuracy", "learning-rate", "confusion-matrix"}
+    assert figures == {
+        *("loss", "metric-accuracy", "learning-rate", "confusion-matrix"),
+        *("precision-recall", "roc", "reliability", "coverage"),
+    }
     for file in (ten / "figures").iterdir():
         with Image.open(file) as image:
             assert image.width > 800 and image.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
@@ -218,7 +310,9 @@ def test_sections_and_figures(ten: Path) -> None:
     assert "Always answering “0”, the commonest class, would be right for 10.0\u202f%" in text
     ids = [attributes["id"] for _, attributes in made.elements if attributes.get("id")]
     assert len(ids) == len(set(ids))
-    assert len(made.all("svg")) == 4 and all(svg["role"] == "img" and svg["aria-label"] for svg in made.all("svg"))
+    assert len(made.all("svg")) == len(figures) and all(
+        svg["role"] == "img" and svg["aria-label"] for svg in made.all("svg")
+    )
     assert all("pixelated" in str(image.get("class")) for image in made.all("img"))
     assert "#a1b2" not in (ten / "report.html").read_text(encoding="utf-8"), "a stand-in colour was not replaced"
 
@@ -247,7 +341,7 @@ def test_150_classes_show_the_most_confused(tmp_path: Path) -> None:
     made = report(make_run(tmp_path / "run", names, images=400, pictures=False))
     check_closed(made)
     assert "The 20 classes confused most, valid split" in made.text
-    assert len([row for row in made.all("td") if "data-value" in row]) == 150 * 5
+    assert len([row for row in made.all("td") if "data-value" in row]) == 150 * 6 + 150  # a class's figures; its images
 
 
 def test_hostile_names_are_inert(tmp_path: Path) -> None:
@@ -376,14 +470,14 @@ def test_in_a_browser(browser: Any, tmp_path: Path) -> None:
     heads[0].click()
     names = script(column.format(0))
     heads[0].click()
-    assert script(column.format(0)) == names[::-1] and len(names) == 10
+    assert script(column.format(0)) == names[::-1] and len(names) == len(HOSTILE)
     heads[3].click()
     recalls = [float(text.split()[0].rstrip("%")) for text in script(column.format(3))]
     assert recalls == sorted(recalls)
     assert script("return document.querySelectorAll('th[aria-sort]').length") == 1
     browser.find_element("id", "find").send_keys("BOLD")
     assert script(column.format(0)) == [clean(HOSTILE[2])]
-    assert browser.find_element("id", "found").text == "1 of 10 classes"
+    assert browser.find_element("id", "found").text == f"1 of {len(HOSTILE)} classes"
 
     paper = "return getComputedStyle(document.body).backgroundColor"
     light = script(paper)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from fastcls.report.runfiles import clean, number
+from fastcls.metrics import wilson
+from fastcls.report.gallery import PAIRS, Shown, gallery
+from fastcls.report.runfiles import number
 from fastcls.report.thumbnails import Thumbnails, Tile
 
 WHOLE_MATRIX = 40  # up to this many classes the matrix is drawn in full
 BLOCK = 20  # above, this many classes: those confused most
-PAIRS = 12
-TOP_LOSSES = 24
 MOST_ROWS = 2000  # of the table of classes
 
 
@@ -57,21 +56,7 @@ class ClassRow:
     high: float | None
     taken_for: str
     taken_count: int
-
-
-@dataclass(frozen=True)
-class Loss:
-    file: str
-    path: str
-    label: str
-    prediction: str
-    confidence: float | None
-    loss: float
-    tile: Tile
-
-    @property
-    def wrong(self) -> bool:
-        return self.label != self.prediction
+    average_precision: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,18 +77,15 @@ class Outcome:
     rows: list[ClassRow]
     left_off: int
     absent: list[str]
-    losses: list[Loss] = field(default_factory=list)
-    top_wrong: int = 0
+    shown: list[Shown] = field(default_factory=list)
 
+    @property
+    def losses(self) -> list[Shown]:
+        return [one for one in self.shown if "losses" in one.kinds]
 
-def wilson(successes: int, n: int) -> tuple[float | None, float | None]:
-    """The 95 % score interval of a proportion."""
-    if not n:
-        return None, None
-    z, share = 1.959964, successes / n
-    middle = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
+    @property
+    def top_wrong(self) -> int:
+        return sum(one.wrong for one in self.losses)
 
 
 def outcome(predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnails) -> Outcome | None:
@@ -118,7 +100,6 @@ def outcome(predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnail
     pairs = wrong.groupby(["label", "prediction"]).size().sort_values(ascending=False, kind="stable")
     rows = _class_rows(table, names, pairs)
     supported = [row for row in rows if row.support]
-    losses = _top_losses(table, thumbnails)
     return Outcome(
         n=len(table),
         classes=len(names),
@@ -134,9 +115,13 @@ def outcome(predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnail
         rows=rows[:MOST_ROWS],
         left_off=max(0, len(rows) - MOST_ROWS),
         absent=[name for name in names if name not in support.index],
-        losses=losses,
-        top_wrong=sum(loss.wrong for loss in losses),
+        shown=gallery(table, thumbnails),
     )
+
+
+def with_average_precision(outcome: Outcome, values: dict[str, float]) -> Outcome:
+    """The same outcome, each class with its average precision."""
+    return replace(outcome, rows=[replace(row, average_precision=values.get(row.name)) for row in outcome.rows])
 
 
 def _class_rows(table: pd.DataFrame, names: list[str], pairs: pd.Series) -> list[ClassRow]:
@@ -200,20 +185,4 @@ def _pairs(
             prediction_example=example(prediction),
         )
         for (label, prediction), count in pairs.iloc[:PAIRS].items()
-    ]
-
-
-def _top_losses(table: pd.DataFrame, thumbnails: Thumbnails) -> list[Loss]:
-    highest = table[table["loss"].notna()].nlargest(TOP_LOSSES, "loss")
-    return [
-        Loss(
-            file=clean(row.path).replace("\\", "/").rsplit("/", 1)[-1],
-            path=clean(row.path),
-            label=row.label,
-            prediction=row.prediction,
-            confidence=number(row.confidence),
-            loss=float(row.loss),
-            tile=thumbnails.tile(row.path),
-        )
-        for row in highest.itertuples()
     ]

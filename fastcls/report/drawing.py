@@ -111,6 +111,9 @@ def _adopt(element: ElementTree.Element, figure: Figure) -> None:
         title.text = figure.tips[identity]
         element.insert(0, title)
         element.set("class", "cell")
+        if identity in figure.cells:
+            element.set("data-label", figure.cells[identity][0])
+            element.set("data-prediction", figure.cells[identity][1])
     elif identity and element.tag != f"{{{SVG}}}g":
         element.set("id", f"{figure.name}-{identity}")
     for name in (XLINK, "clip-path"):

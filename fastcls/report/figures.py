@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class Figure:
     draw: Callable[[Axes, Palette], None]
     tips: dict[str, str]  # id of a drawn shape -> what hovering over it says
     tight: bool = False  # cut to what was drawn, where the labels' lengths decide the size
+    cells: dict[str, tuple[str, str]] = field(default_factory=dict)  # id of a drawn shape -> label and prediction
 
 
 def shorten(text: str, length: int = LABEL) -> str:
@@ -198,11 +199,12 @@ def matrix_figure(matrix: Matrix, split: str) -> Figure:
     cell = 0.5 if count <= 6 else 0.4 if count <= 12 else 0.25
     longest = min(LABEL, max(len(name) for name in matrix.names))
     margin = 0.75 + 0.085 * longest
-    tips = {}
+    tips, cells = {}, {}
     for i, j in np.argwhere(matrix.counts):
         name, other = matrix.names[i], matrix.names[j]
         end = "recognised" if i == j else f"taken for {other}"
         tips[f"cell-{i}-{j}"] = f"{name}: {matrix.counts[i, j]} of {matrix.support[i]} {end}"
+        cells[f"cell-{i}-{j}"] = (name, other)
     if matrix.whole:
         title = f"Confusion matrix, {split} split, {count} classes"
     else:
@@ -218,6 +220,7 @@ def matrix_figure(matrix: Matrix, split: str) -> Figure:
         draw,
         tips,
         tight=True,
+        cells=cells,
     )
 
 

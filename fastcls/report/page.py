@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fastcls.report.classes import Outcome, wilson
+from fastcls.metrics import wilson
+from fastcls.report.classes import Outcome
 from fastcls.report.learning import Phase, Verdict, phases, verdict
-from fastcls.report.runfiles import RunFiles, clean, number
+from fastcls.report.runfiles import TRAINED, RunFiles, clean, number
 from fastcls.report.wording import percent, receptive_field, times
 
 NAMES = {
@@ -17,10 +18,14 @@ NAMES = {
     **{
         "macro_precision": "Macro precision",
         "macro_recall": "Macro recall",
+        "brier": "Brier score",
         "ece": "Calibration error (ECE)",
+        "loss_calibrated": "Loss after temperature scaling",
+        "brier_calibrated": "Brier score after temperature scaling",
+        "ece_calibrated": "Calibration error after temperature scaling",
     },
 }
-WHOLE_NUMBERS = ("loss",)  # metrics that are not shares of one
+WHOLE_NUMBERS = ("loss", "brier", "loss_calibrated", "brier_calibrated")  # metrics that are not shares of one
 STATUS = {"done": "good", "running": "open", "interrupted": "warn", "failed": "warn"}
 MOST_LAYERS = 1000
 LONG_TABLE = 12  # epochs beyond which their table starts collapsed
@@ -195,6 +200,35 @@ def layers(run: RunFiles) -> tuple[list[Layer], int]:
         macs, seen = number(row.get("multiply_adds")), receptive_field(row.get("receptive_field"))
         found.append(Layer(name, kind, shape, kernel, stride, count, macs, seen, bool(row.get("trainable")), share))
     return found, max(0, len(rows) - MOST_LAYERS)
+
+
+@dataclass(frozen=True)
+class TrainedPhase:
+    """Consecutive epochs that trained the same parameters."""
+
+    first: int
+    last: int
+    name: str
+    trained: int
+    frozen: int
+
+    @property
+    def share(self) -> float:
+        return self.trained / max(1, self.trained + self.frozen)
+
+
+def trained_phases(run: RunFiles) -> list[TrainedPhase]:
+    """What was frozen when; empty for a run that did not record it."""
+    total = number(run.model.get("parameters"))
+    if total is None or run.history.empty or run.history[TRAINED].isna().any():
+        return []
+    found = []
+    history = run.history
+    change = (history["phase"] != history["phase"].shift()) | (history[TRAINED] != history[TRAINED].shift())
+    for _, rows in history.groupby(change.cumsum()):
+        first, last, trained = int(rows["epoch"].iloc[0]), int(rows["epoch"].iloc[-1]), int(rows[TRAINED].iloc[0])
+        found.append(TrainedPhase(first, last, rows["phase"].iloc[0], trained, max(0, int(total) - trained)))
+    return found
 
 
 def settings(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -14,8 +14,9 @@ import pandas as pd
 from fastcls.errors import OutputError
 
 TEXT_COLUMNS = ("split", "path", "label", "prediction")
-NUMBER_COLUMNS = ("confidence", "loss")
-HISTORY_FIXED = ("phase", "epoch", "step", "lr", "train_loss", "valid_loss", "seconds", "images_per_second")
+NUMBER_COLUMNS = ("confidence", "calibrated", "loss")
+TRAINED = "trained_parameters"
+HISTORY_FIXED = ("phase", "epoch", "step", "lr", "train_loss", "valid_loss", "seconds", "images_per_second", TRAINED)
 
 
 @dataclass
@@ -28,6 +29,7 @@ class RunFiles:
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     predictions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*TEXT_COLUMNS, *NUMBER_COLUMNS]))
     model: dict[str, Any] = field(default_factory=dict)
+    heatmaps: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
     def get(self, *keys: str) -> Any:
@@ -82,6 +84,8 @@ def read(folder: Path) -> RunFiles:
     run.history = _read(run, "history.csv", "the curves of training", _history, run.history)
     run.predictions = _read(run, "predictions.csv", "confusions, classes and top losses", _predictions, run.predictions)
     run.model = _read(run, "model.json", "the layers of the network", _json_object, {})
+    if (folder / "heatmaps.json").is_file():  # some networks have none
+        run.heatmaps = _read(run, "heatmaps.json", "where the network looked", _json_object, {})
     return run
 
 

@@ -83,6 +83,54 @@
     });
   };
 
+  const setUpGallery = () => {
+    const gallery = document.getElementById("gallery");
+    if (!gallery) return;
+    const items = [...gallery.children];
+    const [kind, one, chip, count] = ["kind", "class", "pair", "count"].map((name) => document.getElementById(`gallery-${name}`));
+    const heat = document.getElementById("heat");
+    let pair = null;
+    const names = new Set(items.flatMap((item) => [item.dataset.label, item.dataset.prediction]));
+    one.append(...[...names].sort((a, b) => a.localeCompare(b, undefined, { numeric: true })).map((name) => new Option(name, name)));
+    const inPair = (item, [label, prediction]) => item.dataset.label === label && item.dataset.prediction === prediction;
+    const show = () => {
+      let shown = 0;
+      for (const item of items) {
+        const { label, prediction, kinds } = item.dataset;
+        const ofClass = !one.value || label === one.value || prediction === one.value;
+        item.hidden = pair ? !inPair(item, pair) : !(ofClass && kinds.split(" ").includes(kind.value));
+        shown += !item.hidden;
+      }
+      chip.hidden = !pair;
+      if (pair) chip.textContent = pair[0] === pair[1] ? `right: ${pair[0]} ×` : `${pair[0]} taken for ${pair[1]} ×`;
+      count.textContent = `${shown} ${shown === 1 ? "picture" : "pictures"}`;
+    };
+    const leave = () => { pair = null; show(); };
+    kind.addEventListener("change", leave);
+    one.addEventListener("change", leave);
+    chip.addEventListener("click", () => { leave(); kind.focus(); });
+    heat.addEventListener("change", () => root.classList.toggle("heated", heat.checked));
+    for (const cell of document.querySelectorAll(".cell[data-label]")) {
+      const own = [cell.dataset.label, cell.dataset.prediction];
+      if (!items.some((item) => inPair(item, own))) continue;
+      cell.setAttribute("role", "button");
+      cell.setAttribute("tabindex", "0");
+      const open = () => {
+        pair = own;
+        show();
+        document.getElementById("losses").scrollIntoView();
+        chip.focus({ preventScroll: true });
+      };
+      cell.addEventListener("click", open);
+      cell.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        open();
+      });
+    }
+    show();
+  };
+
   const setUpContents = () => {
     const links = new Map([...document.querySelectorAll("nav a")].map((a) => [a.hash.slice(1), a]));
     const seen = new Set();
@@ -102,6 +150,7 @@
     document.querySelectorAll("[data-copy]").forEach(setUpCopy);
     document.querySelectorAll("table.sortable").forEach(setUpSort);
     document.querySelectorAll("[data-filter]").forEach(setUpFilter);
+    setUpGallery();
     setUpContents();
   });
 })();

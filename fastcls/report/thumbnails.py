@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps, features
+
+from fastcls.report.heat import Overlay, overlay
 
 SIDE = 208  # pixels of the longer side; pictures are shown at about half to three quarters of this
 TINY = 64  # below this side a picture is enlarged with its pixels kept square
@@ -22,35 +26,46 @@ class Tile:
     src: str = ""
     why: str = ""
     pixelated: bool = False
+    overlay: Overlay | None = None  # where the network looked
 
 
 class Thumbnails:
-    """Tiles of the images below `root`, each file opened once."""
+    """Tiles of the images below `root`, each file opened once.
 
-    def __init__(self, root: str | Path | None) -> None:
+    heatmaps: path -> Grad-CAM's record, whose overlays the tiles get; spec: model.json's `preprocessing`.
+    """
+
+    def __init__(
+        self, root: str | Path | None, heatmaps: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None
+    ) -> None:
         self.root = Path(root) if root else None
+        self.heatmaps, self.spec = heatmaps or {}, spec
         self.lost = 0
         self._tiles: dict[str, Tile] = {}
 
     def tile(self, path: str) -> Tile:
         if path not in self._tiles:
-            self._tiles[path] = _tile(self.root / path if self.root else Path(path))
+            tile, ratio = _tile(self.root / path if self.root else Path(path))
+            if tile.src and path in self.heatmaps:
+                tile = replace(tile, overlay=overlay(self.heatmaps[path], self.spec, ratio))
+            self._tiles[path] = tile
             self.lost += not self._tiles[path].src
         return self._tiles[path]
 
 
-def _tile(path: Path) -> Tile:
+def _tile(path: Path) -> tuple[Tile, float]:
+    """The picture, and its width by its height."""
     try:
         with warnings.catch_warnings():  # damaged EXIF, huge pictures, odd palettes: not this page's business
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 image.draft("RGB", (SIDE, SIDE))
                 upright = _eight_bit(ImageOps.exif_transpose(image))
-            return _encode(upright)
+            return _encode(upright), upright.width / upright.height
     except FileNotFoundError:
-        return Tile(why="image not found")
+        return Tile(why="image not found"), 1.0
     except Exception:  # decoders raise what they like: SyntaxError, struct.error, DecompressionBombError …
-        return Tile(why="image not readable")
+        return Tile(why="image not readable"), 1.0
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -19,6 +19,11 @@ def percent(value: float | None, digits: int = 1, unit: bool = True) -> str:
     return f"{value * 100:.{digits}f}" + (f"{SPACE}%" if unit else "")
 
 
+def points(value: float) -> str:
+    """A difference of two shares."""
+    return f"{value * 100:.1f}{SPACE}points"
+
+
 def duration(seconds: Any) -> str:
     value = number(seconds)
     if value is None or value < 0:

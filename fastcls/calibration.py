@@ -1,0 +1,103 @@
+"""Whether confidence can be believed: temperature scaling, reliability, Brier score, coverage. NumPy and SciPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+SMALLEST = 1e-12  # a probability below this counts as this: its logarithm is finite
+HOTTEST = 20.0  # temperatures are sought between this and its reciprocal
+FITTED_ON = 20_000_000  # probabilities that a temperature is fitted on: more change its third digit
+BLOCK = 4_000_000  # probabilities softened at once, which bounds the memory
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The images whose confidence lies in one range: how many, how sure, how often right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+def fit_temperature(probabilities: np.ndarray, targets: np.ndarray, seed: int = 0) -> float:
+    """The T for which softmax(log p / T) has the least cross-entropy (Guo et al. 2017, section 4.2).
+
+    probabilities (n, classes), targets (n,) class indices. Above 1 the network was too sure of itself. 1 where no
+    finite temperature is best: every answer right, or none.
+    """
+    right = probabilities.argmax(1) == targets
+    if right.all() or not right.any():
+        return 1.0
+    most = max(1, FITTED_ON // probabilities.shape[1])
+    if len(targets) > most:
+        picked = np.sort(np.random.default_rng(seed).choice(len(targets), most, replace=False))
+        probabilities, targets = probabilities[picked], targets[picked]
+    logits = np.log(np.clip(probabilities, SMALLEST, None))
+    own = logits[np.arange(len(targets)), targets]
+
+    def loss(log_temperature: float) -> float:
+        inverse = np.exp(-log_temperature)
+        return float(np.mean(logsumexp(logits * inverse, axis=1) - own * inverse))
+
+    edge = np.log(HOTTEST)
+    return float(np.exp(minimize_scalar(loss, bounds=(-edge, edge), method="bounded").x))
+
+
+def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """softmax(log p / T), (n, classes) to (n, classes); what stands first stays first."""
+    logits = np.log(np.clip(probabilities, SMALLEST, None)) / temperature
+    return np.exp(logits - logsumexp(logits, axis=1, keepdims=True)).astype(probabilities.dtype)
+
+
+def blocks(probabilities: np.ndarray, temperature: float) -> Iterator[tuple[slice, np.ndarray]]:
+    """`soften`, a block of rows at a time: for splits whose probabilities fill the memory once already."""
+    step = max(1, BLOCK // probabilities.shape[1])
+    for start in range(0, len(probabilities), step):
+        rows = slice(start, start + step)
+        yield rows, soften(probabilities[rows], temperature)
+
+
+def brier(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The squared distance of each image's probabilities to its label, 0 to 2 (Brier 1950)."""
+    own = probabilities[np.arange(len(targets)), targets].astype(float)
+    return np.einsum("ij,ij->i", probabilities, probabilities, dtype=float) - 2 * own + 1
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> list[Bin]:
+    """The occupied ones of `bins` equal ranges of confidence."""
+    place = np.clip((confidence * bins).astype(int), 0, bins - 1)
+    counts, sure, hits = (np.bincount(place, weights, bins) for weights in (None, confidence, right))
+    return [
+        Bin(i / bins, (i + 1) / bins, int(n), float(sure[i] / n), float(hits[i] / n)) for i, n in enumerate(counts) if n
+    ]
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error: |accuracy - confidence|, averaged over the images of each range (Guo et al. 2017)."""
+    found = reliability(confidence, right)
+    return sum(abs(one.accuracy - one.confidence) * one.n for one in found) / max(1, len(confidence))
+
+
+def coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Answering above a threshold only: thresholds, falling; the share of images answered; of those the share right."""
+    order = np.argsort(-confidence, kind="stable")
+    thresholds, hits = confidence[order], np.cumsum(right[order])
+    last = np.append(thresholds[1:] != thresholds[:-1], True)  # images of one confidence are answered together
+    answered = np.arange(1, len(order) + 1)
+    return thresholds[last], answered[last] / len(order), hits[last] / answered[last]
+
+
+def threshold_for(accuracy: float, confidence: np.ndarray, right: np.ndarray) -> tuple[float, float] | None:
+    """(threshold, share of images answered) for the most images at that accuracy; None where none reaches it."""
+    if not len(confidence):
+        return None
+    thresholds, answered, rightly = coverage(confidence, right)
+    good = np.flatnonzero(rightly >= accuracy)
+    return (float(thresholds[good[-1]]), float(answered[good[-1]])) if len(good) else None

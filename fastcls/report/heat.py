@@ -1,0 +1,65 @@
+"""Grad-CAM maps of a run folder as overlays that lie where the network looked, whatever it cut off the picture."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+SIDE = 56  # pixels of an overlay, which the browser enlarges: the maps have seven or so
+STRONGEST = 0.72  # opacity of the hottest place
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A transparent picture, and where it lies in the square around the other, in percent of its side."""
+
+    src: str
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def overlay(record: Any, spec: Mapping[str, Any] | None, ratio: float) -> Overlay | None:
+    """The overlay of one picture, or None where the record is none.
+
+    record: an entry of heatmaps.json. spec: model.json's `preprocessing`. ratio: the picture's width by its height.
+    """
+    try:
+        height, width = record["shape"]
+        levels = np.frombuffer(base64.b64decode(record["values"], validate=True), np.uint8).reshape(height, width)
+    except (TypeError, KeyError, ValueError, binascii.Error):
+        return None
+    smooth = Image.fromarray(levels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    heat = np.asarray(smooth, dtype=float) / 255
+    colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)
+    colours[..., 3] = STRONGEST * np.clip(heat * 1.15 - 0.1, 0, 1)
+    buffer = io.BytesIO()
+    Image.fromarray((colours * 255).round().astype(np.uint8)).quantize(48).save(buffer, "PNG", optimize=True)
+    wide, high = _seen(spec or {}, ratio)
+    wide, high = wide * min(1.0, ratio), high * min(1.0, 1 / ratio)  # of the picture, then of the square around it
+    source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return Overlay(source, 50 * (1 - wide), 50 * (1 - high), 100 * wide, 100 * high)
+
+
+def _seen(spec: Mapping[str, Any], ratio: float) -> tuple[float, float]:
+    """How much of a picture's width and height the network sees, around its centre; above 1 with padding."""
+    try:
+        (height, width), (crop_height, crop_width) = spec["resize"], spec["size"]
+        wanted = width / height
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return 1.0, 1.0
+    wide = high = 1.0
+    if spec.get("method") == "crop":
+        wide, high = min(1.0, wanted / ratio), min(1.0, ratio / wanted)
+    elif spec.get("method") == "pad":
+        wide, high = max(1.0, wanted / ratio), max(1.0, ratio / wanted)
+    return wide * crop_width / width, high * crop_height / height

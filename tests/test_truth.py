@@ -1,0 +1,229 @@
+"""What a report says of a network whose faults are known: planted labels, a known place to look, known confidences."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import command
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score, brier_score_loss
+from torch import nn
+
+from fastcls import calibration, gradcam
+
+RECIPE = '''"""Digits in train/ and valid/."""
+from fastai.vision.all import *
+from fastcls import data, models, networks
+
+def get_learner(path: str = ''):
+    block = DataBlock(blocks=(ImageBlock(PILImageBW), CategoryBlock), get_items=get_image_files,
+                      get_y=parent_label, splitter=GrandparentSplitter())
+    dls = data.loaders(block, path, bs=64)
+    return models.learner(dls, networks.cnn(1, dls.c, (32, 64), convs=2), stats=((0.305,), (0.377,)),
+                          metrics=accuracy)
+
+def fit(learn, epochs: int = 8):
+    learn.fit_one_cycle(epochs, 1e-2)
+'''
+WRONG = 20
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A run on digits of which 20 validation images lie in a wrong class's folder, and those images' true classes."""
+    folder = tmp_path_factory.mktemp("planted")
+    (folder / "recipe.py").write_text(RECIPE)
+    rng = random.Random(0)
+    images, classes = load_digits(return_X_y=True)
+    wrong = set(rng.sample([i for i in range(len(classes)) if i % 5 == 0], WRONG))
+    truth = {}
+    for i, (pixels, klass) in enumerate(zip(images, classes, strict=True)):
+        label = rng.choice([k for k in range(10) if k != klass]) if i in wrong else klass
+        file = folder / "digits" / ("valid" if i % 5 == 0 else "train") / str(label) / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels.reshape(8, 8) * 15.9).astype(np.uint8)).save(file)
+        if i in wrong:
+            truth[file.relative_to(folder / "digits").as_posix()] = str(klass)
+    outcome = command("recipe", folder / "recipe.py", "--path", folder / "digits", "--out", folder / "run")
+    assert outcome.code == 0, outcome.output
+    return folder / "run", truth
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_planted_wrong_labels_head_the_suspects(planted: tuple[Path, dict[str, str]]) -> None:
+    run, truth = planted
+    suspects = table(run / "suspects.csv")
+    found = {row["path"]: row["looks_like"] for row in suspects}
+    right = [path for path, klass in truth.items() if found.get(path) == klass]
+    assert len(right) >= 18, "of 20, with the class that they are"
+    assert sum(row["path"] in truth for row in suspects[:WRONG]) >= 17
+    assert len(suspects) <= 2 * WRONG
+    margins = [float(row["margin"]) for row in suspects]
+    assert margins == sorted(margins, reverse=True)
+    assert f"{len(suspects)} of 360 labels are in doubt" in (run / "report.html").read_text()
+
+
+def test_calibrated_confidence_is_the_softened_one(planted: tuple[Path, dict[str, str]]) -> None:
+    run, _ = planted
+    rows = table(run / "predictions.csv")
+    temperature = json.loads((run / "model.json").read_text())["temperature"]
+    figures = json.loads((run / "metrics.json").read_text())["valid"]
+    p = np.array([[float(row[f"p:{k}"]) for k in range(10)] for row in rows])
+    softened = p ** (1 / temperature)
+    softened /= softened.sum(1, keepdims=True)
+    labels = np.array([int(row["label"]) for row in rows])
+    np.testing.assert_allclose([float(row["calibrated"]) for row in rows], softened.max(1), atol=1e-4)
+    loss = -np.log(np.clip(softened[np.arange(len(rows)), labels], 1e-12, None)).mean()
+    assert figures["loss_calibrated"]["value"] == pytest.approx(loss, rel=0.01)
+    assert figures["loss_calibrated"]["value"] < figures["loss"]["value"] - 0.01, "20 labels it cannot know of"
+    assert temperature > 1.05
+    brier = brier_score_loss(labels, p / p.sum(1, keepdims=True), labels=range(10), scale_by_half=False)
+    assert figures["brier"]["value"] == pytest.approx(brier, abs=1e-4)
+    text = (run / "report.html").read_text()
+    assert f"T = {temperature:.2f}" in text and f"{figures['brier_calibrated']['value']:.4f}" in text
+    assert "Only a test split could say" in text
+
+
+def test_average_precision_is_scikit_learns(planted: tuple[Path, dict[str, str]]) -> None:
+    run, _ = planted
+    rows = table(run / "predictions.csv")
+    page = (run / "report.html").read_text()
+    for k in "038":
+        expected = average_precision_score([row["label"] == k for row in rows], [float(row[f"p:{k}"]) for row in rows])
+        assert f'data-value="{expected:.6f}"' in page
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_temperature_is_found_again(temperature: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 5))
+    p = calibration.soften(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), 1.0)
+    labels = np.array([rng.choice(5, p=row) for row in p])
+    believed = calibration.soften(p, 1 / temperature)  # what a network says that is so much too sure of itself
+    assert calibration.fit_temperature(believed, labels) == pytest.approx(temperature, rel=0.05)
+    right = p.argmax(1) == labels
+    assert calibration.calibration_error(p.max(1), right) < 0.02
+    if temperature != 1:
+        assert calibration.calibration_error(believed.max(1), right) > 0.05
+    threshold, answered = calibration.threshold_for(0.9, p.max(1), right) or (0.0, 0.0)
+    above = p.max(1) >= threshold
+    assert right[above].mean() >= 0.9 and above.mean() == pytest.approx(answered) and 0.1 < answered < 1
+
+
+def test_the_network_is_shown_to_look_where_the_answer_is() -> None:
+    torch.manual_seed(0)
+    side, square = 32, 8
+    images = torch.rand(320, 3, side, side) * 0.5
+    labels = torch.arange(320) % 2
+    at = torch.randint(0, side // square, (320, 2)) * square
+    for image, label, (y, x) in zip(images, labels, at.tolist(), strict=True):
+        image[:, y : y + square, x : x + square] = torch.tensor([1.0, 0, 0] if label else [0, 0, 1.0])[:, None, None]
+    layers = [nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 2))
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(net(images), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (net(images).argmax(1) == labels).float().mean() > 0.97
+    maps = gradcam.heatmaps(net.eval(), images, labels.tolist())
+    assert maps is not None and maps.shape == (320, 8, 8) and maps.min() >= 0 and maps.max() <= 1
+    hottest = torch.stack([m.flatten().argmax() for m in maps])
+    cell = side // maps.shape[1]
+    near = [
+        y - cell <= h // 8 * cell < y + square + cell and x - cell <= h % 8 * cell < x + square + cell
+        for h, (y, x) in zip(hottest.tolist(), at.tolist(), strict=True)
+    ]
+    assert sum(near) >= 0.9 * len(near)
+
+
+def test_heat_maps_are_of_the_images_that_are_shown(planted: tuple[Path, dict[str, str]]) -> None:
+    run, truth = planted
+    maps = json.loads((run / "heatmaps.json").read_text())["valid"]
+    hardest = max(table(run / "predictions.csv"), key=lambda row: float(row["loss"]))
+    assert hardest["path"] in truth and hardest["path"] in maps
+    for held in maps.values():
+        height, width = held["shape"]
+        assert len(base64.b64decode(held["values"])) == height * width
+
+
+def test_the_gallery_answers(planted: tuple[Path, dict[str, str]], browser: Any) -> None:
+    run, _ = planted
+    browser.get((run / "report.html").as_uri())
+    script = browser.execute_script
+    script("document.documentElement.style.scrollBehavior = 'auto'")
+    shown = "[...document.querySelectorAll('#gallery > li')].filter(li => li.offsetParent !== null)"
+    pairs = f"return {shown}.map(li => [li.dataset.label, li.dataset.prediction])"
+
+    def choose(field: str, value: str) -> list[list[str]]:
+        browser.find_element("css selector", f"#{field} option[value='{value}']").click()
+        found: list[list[str]] = script(pairs)
+        assert browser.find_element("id", "gallery-count").text.split()[0] == str(len(found))
+        return found
+
+    assert len(script(pairs)) == 24
+    assert all(label != prediction for label, prediction in choose("gallery-kind", "surest"))
+    assert all(label == prediction for label, prediction in choose("gallery-kind", "unsure"))
+    mistakes = choose("gallery-kind", "mistakes")
+    assert len(mistakes) >= 18
+    klass = mistakes[0][0]
+    assert choose("gallery-class", klass) == [pair for pair in mistakes if klass in pair]
+
+    cell = browser.find_element("css selector", ".cell[role=button]:not([data-label='']) ")
+    label, prediction = cell.get_attribute("data-label"), cell.get_attribute("data-prediction")
+    script("arguments[0].dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}))", cell)
+    assert script(pairs) and all(pair == [label, prediction] for pair in script(pairs))
+    chip = browser.switch_to.active_element
+    assert chip.get_attribute("id") == "gallery-pair"
+    chip.click()
+    assert len(script(pairs)) == len([pair for pair in mistakes if klass in pair])
+    wrong = next(c for c in browser.find_elements("css selector", ".cell[role=button]")
+                 if c.get_attribute("data-label") != c.get_attribute("data-prediction"))  # fmt: skip
+    script("arguments[0].scrollIntoView({block: 'center'})", wrong)
+    wrong.click()
+    assert all(a != b for a, b in script(pairs)) and browser.find_element("id", "gallery-pair").is_displayed()
+    browser.find_element("id", "gallery-pair").click()
+
+    choose("gallery-class", "")
+    choose("gallery-kind", "losses")
+    visible = "checkVisibility({opacityProperty: true, visibilityProperty: true})"
+    heat = f"return [...document.querySelectorAll('#gallery .heat')].filter(i => i.{visible}).length"
+    assert script(heat) == 0
+    browser.find_element("id", "heat").click()
+    assert script(heat) == 24
+    browser.find_element("id", "heat").click()
+    assert script(heat) == 0
+
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+    assert pdf.startswith(b"%PDF") and len(pdf) > 100_000
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_ten_thousand_classes_fit_into_a_page(tmp_path: Path) -> None:
+    """100,000 images: under 10 MB of HTML, and under 2 GB of memory, which only a process of its own can show."""
+    import subprocess
+    import sys
+
+    from test_report import large_run
+
+    run = large_run(tmp_path / "run", 10_000, 100_000)
+    code = "import resource, sys; from pathlib import Path; from fastcls import report; report.write(Path(sys.argv[1]))"
+    code += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2_000_000, "kilobytes"
+    assert (run / "report.html").stat().st_size < 10_000_000
