@@ -1,6 +1,6 @@
 """CIFAR-10: three convolutions, whose activation, normalisation, filters and optimiser are there to be compared.
 
-Claim:   not measured yet
+Claim:   test accuracy 83.83 % (n = 1), 494 s of training (Intel(R) Xeon(R) Processor, 1 thread, fp32)
 Data:    CIFAR-10, 10 classes, 50,000 training and 10,000 test images of 32 × 32 pixels
 Network: conv 32-64-128 with Mish and batch norm, a pool after each, linear 256, dropout 0.3
 Needs:   0.2 GB of images to download, or --path; minutes on a CPU

@@ -1,6 +1,6 @@
 """Imagenette in gray, 64 × 64: three convolutions with pools, two linear layers.
 
-Claim:   not measured yet
+Claim:   test accuracy 77.45 % (n = 1), 341 s of training (Intel(R) Xeon(R) Processor, 1 thread, bf16)
 Data:    Imagenette (160 px), 10 classes, 9,469 training and 3,925 test images (its val/ folder)
 Network: conv 32-64-128, a pool after each, linear 256, dropout 0.3
 Needs:   0.1 GB of images to download, or --path; minutes on a CPU
