@@ -15,7 +15,7 @@ from fastai.learner import Learner
 from PIL import Image
 
 from fastcls import export, gradcam, options, runs, step
-from fastcls.interpret import Interpretation
+from fastcls.interpret import Interpretation, decoded_pixels
 from fastcls.predictions import write_predictions
 from fastcls.report import gallery
 from fastcls.train import quiet
@@ -59,9 +59,7 @@ def evaluate(learn: Learner, out: Path, build: Mapping[str, Any], relative: Call
 
 def _save_batch(learn: Learner, file: Path) -> None:
     """Some images of a training batch as the network saw them, augmented and cropped, side by side."""
-    images = learn.dls.train.decode(learn.dls.train.one_batch())[0][:SHOWN].as_subclass(torch.Tensor).cpu()
-    levels = images * 255 if images.is_floating_point() else images  # fastai's IntToFloatTensor decodes to 0 … 255
-    pixels = levels.clamp(0, 255).round().to(torch.uint8).movedim(1, 3).numpy()
+    pixels = decoded_pixels(learn.dls.train, learn.dls.train.one_batch())[:SHOWN]
     height, width = pixels.shape[1:3]
     factor = max(1, LARGE // max(height, width))  # tiny images are enlarged, their pixels kept square
     height, width = height * factor, width * factor

@@ -12,7 +12,7 @@ import torch
 from fastai.learner import Learner
 from sklearn import metrics as sk
 
-from fastcls import metrics, recipe
+from fastcls import metrics, plots, recipe
 from fastcls.interpret import Interpretation
 from fastcls.train import quiet
 
@@ -128,3 +128,36 @@ def test_one_pass_answers_everything(learn: Learner, monkeypatch: pytest.MonkeyP
     interpretation.print_classification_report()
     assert "macro avg" in capsys.readouterr().out
     matplotlib.pyplot.close("all")
+
+
+@pytest.mark.filterwarnings("ignore:.*[Gg]lyph", "ignore:.*natively")  # letters that no font here has
+def test_plots_are_drawn_on_the_axes_given_and_names_are_no_markup(learn: Learner) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    interpretation = Interpretation.from_learner(learn)
+    interpretation.vocab = ["$x_1^2$", r"\frac{", "قطة", "樹獺", "a" * 200, "_b_", "$", "<i>", "new\nline", "{0}"]
+    figure = Figure(figsize=(9, 9))
+    canvas, axes = FigureCanvasAgg(figure), figure.subplots(3, 3)
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    interpretation.plot_confusion_matrix(ax=axes[0, 0])
+    interpretation.plot_confusion_matrix(ax=axes[0, 1], normalize=True, plot_txt=False)
+    interpretation.plot_reliability(1.5, ax=axes[0, 2])
+    interpretation.plot_top_losses(3, heat=True, axs=axes[1])
+    interpretation.plot_suspects(3, axs=axes[2])
+    canvas.draw()
+    assert plt.get_fignums() == before, "pyplot knows nothing of it"
+    assert axes[0, 0].get_xticklabels()[0].get_text() == "$x_1^2$"
+    hardest = list(map(int, interpretation.top_losses(1)[1]))
+    assert plots.text(interpretation.vocab[int(interpretation.targs[hardest[0]])]) in axes[1, 0].get_title()
+    assert len(axes[1, 0].images) == 2, "a picture and its heat"
+
+
+def test_suspects_contradict_their_labels(learn: Learner) -> None:
+    interpretation = Interpretation.from_learner(learn)
+    table = interpretation.suspects()
+    for one in table.itertuples():
+        assert one.probability_of_other > one.probability_of_label and one.label != one.looks_like
+        assert one.file == interpretation.paths()[one.row]

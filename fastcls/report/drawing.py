@@ -7,15 +7,14 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
 from markupsafe import Markup
-from matplotlib import font_manager
 from matplotlib.figure import Figure as Canvas
 
+from fastcls import plots
 from fastcls.report.figures import PRINT, Figure, Palette
 
 SVG = "http://www.w3.org/2000/svg"
@@ -26,23 +25,6 @@ ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 ROLES = ("ink", "muted", "line", "surface", "train", "valid", "right", "wrong", "on_cell")
 STAND_INS = {role: f"#a1b2{i:02x}" for i, role in enumerate(ROLES)}  # replaced by the page's variables
 THEMED = Palette(**STAND_INS)
-FALLBACKS = (  # letters that DejaVu Sans lacks, from whichever of these is installed
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai"),
-    *(
-        "Noto Sans Bengali",
-        "Noto Sans Tamil",
-        "Source Han Sans",
-        "WenQuanYi Micro Hei",
-        "Droid Sans Fallback",
-    ),
-    *("PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Microsoft YaHei", "Malgun Gothic", "Nirmala UI"),
-)
-
-
-@cache
-def _fonts() -> list[str]:
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *(name for name in FALLBACKS if name in installed)]
 
 
 @contextmanager
@@ -52,7 +34,7 @@ def _style() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=r".*[Gg]lyph.*missing.*")
         warnings.filterwarnings("ignore", message=r".*does not support.*natively.*")
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"font.family": _fonts(), "svg.fonttype": "none", "axes.unicode_minus": False})
+        matplotlib.rcParams.update({"font.family": plots.fonts(), "svg.fonttype": "none", "axes.unicode_minus": False})
         yield
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from fastcls import calibration
+from fastcls import calibration, plots
 from fastcls.report.figures import Figure, Palette, frame
 from fastcls.report.runfiles import number
 from fastcls.report.wording import points
@@ -78,7 +78,7 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
     for accuracy in GOALS:
         found = calibration.threshold_for(accuracy, used, right)
         goals.append(Goal(accuracy, *(found or (None, None))))
-    lines = [("as trained", before), *([("after scaling", after)] if scaled else [])]
+    lines = {"as trained": before, **({"after scaling": after} if scaled else {})}
     figures = [
         Figure(
             "reliability",
@@ -124,21 +124,10 @@ def _value(held: Mapping[str, Any], key: str) -> float | None:
     return number(entry.get("value") if isinstance(entry, dict) else entry)
 
 
-def _reliability(lines: list[tuple[str, np.ndarray]], right: np.ndarray) -> Callable[[Axes, Palette], None]:
+def _reliability(lines: Mapping[str, np.ndarray], right: np.ndarray) -> Callable[[Axes, Palette], None]:
     def draw(ax: Axes, palette: Palette) -> None:
         frame(ax, palette)
-        ax.plot([0, 1], [0, 1], color=palette.muted, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-        styles = ((palette.train, (0, (4, 2)), "s"), (palette.valid, "-", "o"))
-        for (label, confidence), (colour, style, marker) in zip(lines, styles[-len(lines) :], strict=True):
-            bins = calibration.reliability(confidence, right)
-            x, y = [one.confidence for one in bins], [one.accuracy for one in bins]
-            size = [12 + 90 * one.n / len(right) for one in bins]
-            ax.plot(x, y, color=colour, linestyle=style, linewidth=1.6, label=label, zorder=3)
-            ax.scatter(x, y, s=size, color=colour, marker=marker, zorder=4)
-        ax.set_xlim(0, 1.02)
-        ax.set_ylim(0, 1.05)
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_formatter(PercentFormatter(1))
+        plots.reliability(ax, lines, right, (palette.train, palette.valid), palette.muted)
         ax.set_xlabel("confidence", color=palette.muted)
         ax.set_title("Accuracy over confidence", loc="left", color=palette.ink, fontsize=11, fontweight="bold")
         ax.legend(loc="upper left", frameon=False, labelcolor=palette.ink, fontsize=9)
