@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fastcls import runs, sources, weights
+from fastcls import runs, sources, step, weights
 from fastcls.errors import OutputError
 from fastcls.loading import prepared
 from fastcls.options import Options
@@ -39,6 +39,7 @@ class RecipePredictor:
         request = Request(sources.read(run / "recipe.py"), knobs, options)
         with prepared(request) as ready:
             self.learn = ready.learn
+        self.learn.remove_cbs(step.precision_callbacks(self.learn))  # in full precision, as the run was evaluated
         if [str(name) for name in self.learn.dls.vocab] != self.classes:
             raise OutputError(f"{run}: its recipe now gives other classes than those it was trained with.")
         weights.load(self.learn.model, run / "model.safetensors")
