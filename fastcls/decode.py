@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,22 @@ JPEG = b"\xff\xd8\xff"
 PLAIN = ("YCbCr", "RGB", "Gray")  # Pillow inverts some CMYK files by their metadata
 
 
-def decode(path: str | Path, mode: str = "RGB") -> np.ndarray:
-    """Pixels of an image file as uint8, (h, w, 3) for mode 'RGB', (h, w) for 'L': those of Pillow's open and convert.
+def decode(source: str | Path | bytes, mode: str = "RGB") -> np.ndarray:
+    """Pixels of an image file, or of its bytes, as uint8, (h, w, 3) for mode 'RGB', (h, w) for 'L'.
+
+    They are those of Pillow's open and convert.
 
     Threads may call it at once and do not wait for each other. Raises what Pillow raises: OSError and its
     UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError.
     """
-    with open(path, "rb") as file:  # noqa: PTH123  a Path costs a tenth of a small image's time
-        start = file.read(len(JPEG))
-        pixels = _jpeg(start + file.read(), mode) if start == JPEG else None
+    if isinstance(source, bytes):
+        pixels = _jpeg(source, mode) if source.startswith(JPEG) else None
+    else:
+        with open(source, "rb") as file:  # noqa: PTH123  a Path costs a tenth of a small image's time
+            start = file.read(len(JPEG))
+            pixels = _jpeg(start + file.read(), mode) if start == JPEG else None
     if pixels is None:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             pixels = np.array(image.convert(mode))
     return pixels
 

@@ -41,6 +41,8 @@ class Predictor:
     temperature: the logits are divided by it.  mirror: the answer is the mean over the image and its mirror image.
     """
 
+    threads = 1  # that the network uses for a batch
+
     def __init__(self, run: Path, temperature: float = 1, mirror: bool = False) -> None:
         import onnxruntime
 
@@ -60,13 +62,17 @@ class Predictor:
             )
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
-        settings.intra_op_num_threads = 1
+        settings.intra_op_num_threads = self.threads
         try:
-            self.session = onnxruntime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(self._model(file), settings, providers=["CPUExecutionProvider"])
         except Exception as problem:  # onnxruntime's own exception types are not public
             raise OutputError(f"{file} is not a readable ONNX model: {str(problem).splitlines()[0]}") from None
         images = self.session.get_inputs()[0]
         self.input, self.size = images.name, tuple(images.shape[2:])
+
+    def _model(self, file: Path) -> str | bytes:
+        """The network to run: an ONNX file, or the bytes of one."""
+        return str(file)
 
     def probabilities(self, paths: Sequence[str]) -> np.ndarray:
         """(n, classes); raises where an image cannot be read."""
@@ -105,8 +111,8 @@ class Predictor:
         rows = dict(zip(images, self._run(list(images.values())), strict=True)) if images else {}
         return [Prediction(path, rows.get(i), errors.get(i, "")) for i, path in enumerate(paths)]
 
-    def _prepare(self, path: str) -> np.ndarray:
-        image = preprocessing.prepare(path, self.spec)
+    def _prepare(self, source: str | np.ndarray) -> np.ndarray:
+        image = preprocessing.prepare(source, self.spec)
         if image.shape[:2] != self.size:
             height, width = image.shape[:2]
             raise ValueError(f"{width} × {height} pixels, where the network takes {self.size[1]} × {self.size[0]}")
