@@ -100,7 +100,7 @@ def _sizes(trained: Counter[str]) -> Iterator[Finding]:
             "Unevenly filled classes",
             f"{largest!r} has {count(most, 'training image')}, {smallest!r} {least:,}: accuracy will speak for the "
             "large classes.",
-            "Read macro F1 beside accuracy; try --class-weights (recipe `folder`), or add images of rare classes.",
+            "Read macro F1 beside accuracy; try --class-weights of the recipe folder, or add images of rare classes.",
             names=(smallest, largest),
         )
 

@@ -93,14 +93,17 @@ def groups(measured: Sequence[Measured], rows: Sequence[tuple[str, str, str]]) -
 
 
 def _connected(pairs: np.ndarray, n: int) -> list[int]:
-    """To which group each of `n` belongs, where pairs belong together."""
-    if not len(pairs):
-        return list(range(n))
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    """To which group each of `n` belongs, where pairs belong together (SciPy's would delay every run by its import)."""
+    parent = list(range(n))
 
-    links = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(n, n))
-    return connected_components(links, directed=False)[1].tolist()
+    def root(at: int) -> int:
+        while parent[at] != at:
+            parent[at] = at = parent[parent[at]]
+        return at
+
+    for left, right in pairs.tolist():
+        parent[root(right)] = root(left)
+    return list(map(root, range(n)))
 
 
 def near_pairs(images: Sequence[Measured]) -> np.ndarray:

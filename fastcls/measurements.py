@@ -73,6 +73,19 @@ def file() -> Path:
     return cache_dir() / f"measured-{FORMAT}.sqlite"
 
 
+def size() -> int:
+    """Bytes that the measurements take."""
+    return file().stat().st_size if file().is_file() else 0
+
+
+def clear() -> int:
+    """Forget all measurements; gives the bytes that were freed."""
+    before = size()
+    with contextlib.suppress(OSError):
+        file().unlink(missing_ok=True)
+    return before - size()
+
+
 def _stamps(paths: Sequence[str]) -> dict[str, str]:
     """What tells a file from its other versions; files that are not there have none."""
     known = {}

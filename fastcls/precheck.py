@@ -6,9 +6,8 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fastcls import audit, contents
+from fastcls import audit, check_record, contents
 from fastcls.check import broken_images
-from fastcls.report import check
 
 
 def precheck(run: Path, sizes: bool = True, progress: audit.Progress | None = None) -> list[str]:
@@ -21,7 +20,7 @@ def precheck(run: Path, sizes: bool = True, progress: audit.Progress | None = No
     found = audit.quick(contents.read(str(run)), progress, sizes)
     if found.unreadable:
         raise broken_images(found.unreadable, found.files)
-    check.write_record(run, found, f"fastcls check {run}", time.perf_counter() - began, started)
+    check_record.write(run, found, f"fastcls check {run}", time.perf_counter() - began, started)
     serious = [finding for finding in found.findings if finding.severity != "note"]
     lines = [finding.line for finding in serious]
     if any(finding.groups for finding in serious):

@@ -69,11 +69,16 @@ def _deep(image: Measured) -> bool:
 _REMOVE = "Get these files again from where they came, or remove them: training stops at them."
 _CONVERT = "Convert them to 8-bit RGB in the range that you mean, with ImageMagick or Pillow, say."
 TROUBLES = [
-    Trouble("unreadable", "error", "Unreadable files", "impossible to open", _REMOVE, _fault("unreadable")),
-    Trouble("empty", "error", "Empty files", "without a byte", _REMOVE, _fault("empty")),
-    Trouble("fake", "error", "Files that are no images", "named like an image, but none", _REMOVE, _fault("fake")),
+    Trouble("unreadable", "error", "Unreadable files", "that cannot be opened", _REMOVE, _fault("unreadable")),
+    Trouble("empty", "error", "Empty files", "of no bytes", _REMOVE, _fault("empty")),
+    Trouble("fake", "error", "Files that are no images", "in name only", _REMOVE, _fault("fake")),
     Trouble(
-        "truncated", "error", "Truncated or damaged files", "broken off or damaged within", _REMOVE, _fault("truncated")
+        "truncated",
+        "error",
+        "Truncated or damaged files",
+        "cut short or damaged within",
+        _REMOVE,
+        _fault("truncated"),
     ),
     Trouble(
         "too-large",
@@ -95,7 +100,7 @@ TROUBLES = [
         "damaged",
         "warning",
         "Damaged JPEG files",
-        "decoded with parts gray or shifted",
+        "that libjpeg complains of: parts of them may be gray or shifted",
         "Look at them, and get them again where they are broken.",
         _seen(lambda image: image.damage, lambda image: image.damage),
     ),
@@ -120,7 +125,7 @@ TROUBLES = [
         "warning",
         "Images that EXIF turns",
         "upright in a viewer, but turned or mirrored for the network: training does not read EXIF",
-        "Turn the pixels themselves: `mogrify -auto-orient`, or ImageOps.exif_transpose of Pillow.",
+        "Turn the pixels themselves, with ImageMagick's mogrify -auto-orient or Pillow's ImageOps.exif_transpose.",
         _seen(lambda image: image.orientation != 1, lambda image: f"EXIF orientation {image.orientation}"),
     ),
     Trouble(

@@ -12,12 +12,12 @@ FLOORS = {
     0: "errors knobs options sources request lazy",
     1: "runs screen check metrics decode preprocessing cache doctor download archives catalogue datasets cifar layouts "
     "label_table walk splits zoo inputs "
-    "finding classes measure measurements duplicates contents troubles audit",
+    "finding classes measure measurements duplicates contents troubles audit check_record precheck",
     2: "devices draws batchwise transforms cropping pixels loaders data models networks speednet losses optimizers "
     "muon mixing step throughput weights summary receptive axes describe schedules stages costs suggest",
     3: "train interpret predictions comparison",
     4: "report predict answers submission export deploy",
-    5: "loading lr_find dryrun replay precheck runner compare torch_export",
+    5: "loading lr_find dryrun replay runner compare torch_export",
     6: "cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -1,4 +1,4 @@
-"""fastcls cache: which datasets lie decoded on the disk."""
+"""fastcls cache: which datasets lie decoded on the disk, and what was measured of images."""
 
 from __future__ import annotations
 
@@ -11,29 +11,38 @@ from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
 from fastcls.errors import UsageError, did_you_mean
 
+MEASUREMENTS = "measurements"
+
 
 @app.command()
 @verb
 def cache(
-    clear: list[str] = typer.Option([], "--clear", metavar="NAME", help="Remove this store; 'all' removes every one."),
+    clear: list[str] = typer.Option([], "--clear", metavar="NAME", help="Remove this store; 'all' removes everything."),
 ) -> None:
-    """List the stores of decoded images that runs share, or remove them. Any run builds again what it needs."""
+    """List the stores of decoded images that runs share, and the measurements of `fastcls check`, or remove them.
+
+    Any run and check builds again what it needs.
+    """
     import time
 
     from fastcls import cache as stores
+    from fastcls import measurements
 
     found = stores.listing()
-    names = [store["name"] for store in found]
+    names = [store["name"] for store in found] + [MEASUREMENTS]
     if clear:
         for name in clear:
             if name != "all" and name not in names:
                 raise UsageError(
                     f"--clear {name}: there is no such store{did_you_mean(name, names)}",
-                    "`fastcls cache` lists them; --clear all removes every one.",
+                    "`fastcls cache` lists them; --clear all removes everything.",
                 )
-        freed = stores.clear(names if "all" in clear else clear)
+        chosen = names if "all" in clear else clear
+        freed = stores.clear(chosen) + (measurements.clear() if MEASUREMENTS in chosen else 0)
         print(f"{_bytes(freed)} freed.")
         return
+    if measured := measurements.size():
+        print(f"{_bytes(measured)} of measurements of images; --clear {MEASUREMENTS} removes them.")
     if not found:
         print(f"No decoded images in {stores.folder_of_stores()}. Every run on images puts its own there.")
         return
@@ -44,7 +53,7 @@ def cache(
         rows.append([store["name"], store["root"], f"{store['images']:,}", done, size, used])
     print(table(["name", "images of", "images", "kept", "on disk", "last used"], rows))
     total = _bytes(sum(store["bytes"] for store in found))
-    print(f"{total} in {stores.folder_of_stores()}; `fastcls cache --clear NAME` removes one, --clear all every one.")
+    print(f"{total} in {stores.folder_of_stores()}; `fastcls cache --clear NAME` removes one, --clear all everything.")
 
 
 def _bytes(count: float) -> str:

@@ -70,7 +70,7 @@ def _progress(done: int, total: int) -> None:
 
 
 def _show(found: Audit) -> None:
-    from fastcls.report.check import relative, summary
+    from fastcls.check_record import relative, summary
     from fastcls.report.runfiles import clean
     from fastcls.walk import count
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import statistics
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastcls import __version__, runs
+from fastcls import check_record, runs
 from fastcls.audit import Audit
+from fastcls.check_record import KIND, RECORD, relative, summary
 from fastcls.contents import UNDRAWN
 from fastcls.errors import OutputError
 from fastcls.finding import SEVERITIES, Finding, Item
@@ -20,9 +20,9 @@ from fastcls.report.runfiles import clean
 from fastcls.report.thumbnails import Thumbnails, Tile
 from fastcls.report.wording import moment
 
-PAGE, RECORD, TABLE = "check.html", "check.json", "findings.csv"
-KIND = "fastcls check"
+PAGE, TABLE = "check.html", "findings.csv"
 GROUPS, COPIES, LISTED = 24, 4, 200  # shown of a finding: groups, pictures of a group, further file names
+SAID = 3  # names of a finding that its sentence says already
 CLASSES = 1000  # rows of the table of classes
 PICTURES = 7_500_000  # bytes of all pictures of the page
 MOODS = {"error": "error", "warning": "warn", "note": ""}
@@ -47,6 +47,11 @@ class Section:
     further: list[str]  # file names that come without a picture
     left: int  # images that are not even named
 
+    @property
+    def pictured(self) -> bool:
+        """Whether there is anything to see."""
+        return any(image.tile.src for images, _ in self.groups for image in images)
+
 
 def make_folder(out: Path) -> None:
     """Make the folder; OutputError where it cannot be, or holds files of these names that are not a check's."""
@@ -66,21 +71,11 @@ def make_folder(out: Path) -> None:
         raise OutputError(f"-o {out}: it holds files called {PAGE}, {RECORD} or {TABLE} of someone else's.")
 
 
-def write_record(out: Path, audit: Audit, command: str, seconds: float, started: str) -> Path:
-    """Write check.json into `out`; gives its path."""
-    contents = audit.contents
-    record: dict[str, Any] = {"format": runs.FORMAT, "kind": KIND, "fastcls": __version__, "command": command}
-    record |= {"started": started, "seconds": round(seconds, 1), "root": str(contents.root), "layout": contents.layout}
-    record |= {"files": audit.files, "looked_at": len(audit.measured), **summary(audit)}
-    record |= {"findings": [_record(finding, contents.root) for finding in audit.findings]}
-    return runs.write_json(out / RECORD, record)
-
-
 def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -> Path:
     """Write the three files into `out`; gives the page's path."""
     contents = audit.contents
     facts = summary(audit)
-    write_record(out, audit, command, seconds, started)
+    check_record.write(out, audit, command, seconds, started)
     header = ["severity", "finding", "group", "path", "label", "split", "remark"]
     runs.write_csv(out / TABLE, header, _rows(audit))
     pictures = _Pictures(contents.root)
@@ -104,36 +99,6 @@ def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -
         table_of_all=TABLE,
     )
     return runs.atomic_write(out / PAGE, html)
-
-
-def summary(audit: Audit) -> dict[str, Any]:
-    """How many images of which kind there are: images, splits, classes, formats, modes, width and height."""
-    read = [image for image in audit.measured.values() if not image.fault]
-    sizes = {
-        side: {"least": min(values), "median": int(statistics.median(values)), "most": max(values)}
-        for side in ("width", "height")
-        if (values := [getattr(image, side) for image in read])
-    }
-    return {
-        "images": len(audit.contents.rows),
-        "splits": dict(Counter(split or UNDRAWN for _, _, split in audit.contents.rows)),
-        "classes": len({label for _, label, _ in audit.contents.rows}),
-        "formats": dict(Counter(image.format for image in read).most_common()),
-        "modes": dict(Counter(image.mode for image in read).most_common()),
-        "sizes": sizes,
-    }
-
-
-def relative(path: str, root: Path) -> str:
-    """The path below `root`, or as it is where it lies elsewhere."""
-    inside = os.path.relpath(path, root)
-    return path if inside.startswith("..") else Path(inside).as_posix()
-
-
-def _record(finding: Finding, root: Path) -> dict[str, Any]:
-    groups = [[{**item._asdict(), "path": relative(item.path, root)} for item in group] for group in finding.groups]
-    known = {"kind": finding.kind, "severity": finding.severity, "title": finding.title, "count": finding.count}
-    return {**known, "what": finding.what, "mend": finding.mend, "groups": groups, "names": list(finding.names)}
 
 
 def _rows(audit: Audit) -> Iterator[list[Any]]:
@@ -175,5 +140,6 @@ def _section(finding: Finding, pictures: _Pictures) -> Section:
     ]
     rest = [item for group in finding.groups[:GROUPS] for item in group[COPIES:]]
     rest += [item for group in finding.groups[GROUPS:] for item in group]
-    names = [clean(relative(item.path, pictures.root)) for item in rest] + [clean(name) for name in finding.names]
+    names = [clean(relative(item.path, pictures.root)) for item in rest]
+    names += [clean(name) for name in finding.names if len(finding.names) > SAID]
     return Section(finding, shown, names[:LISTED], max(len(names) - LISTED, 0))
