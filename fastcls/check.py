@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from fastcls.errors import DataError
 
 T = TypeVar("T")
-UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises for damaged files, one format or another
+# what Pillow raises for damaged files, one format or another
+UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)
 
 
 def refuse_broken(paths: Sequence[str], decode: bool = False) -> None:

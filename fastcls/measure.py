@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from fastcls.decode import JPEG, PLAIN
 
 WORKING = 256  # pixels of the longer side of what is looked at; darkness and blur are judged at about this size
 SIDE = 8  # pixels of the small image that copies are compared by
-DAMAGED = (*UNREADABLE, EOFError, struct.error, KeyError, IndexError, TypeError, OverflowError)
+DAMAGED = (*UNREADABLE, KeyError, IndexError, TypeError, OverflowError)
 MOVING = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # formats whose further frames are animations or pages
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,6 +41,8 @@ _OTHER_FILES = {
     b"\x93NUMPY": "a NumPy array",
     b"SQLite": "a database",
 }
+# of the ISO media files: images that Pillow reads (nothing), others
+_BRANDS = {b"avif": "", b"avis": ""} | dict.fromkeys((b"heic", b"heix", b"mif1", b"msf1"), "a HEIC photograph")
 _IMAGE_STARTS = (JPEG, b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")
 
 
@@ -88,7 +89,7 @@ def measure(path: str) -> Measured:
     except MemoryError:
         return Measured(path, fault="huge", reason="more pixels than there is memory for")
     except UnidentifiedImageError:
-        if data.startswith(_IMAGE_STARTS):
+        if data.startswith(_IMAGE_STARTS) or (data[4:8] == b"ftyp" and _BRANDS.get(data[8:12]) == ""):
             return replace(known, fault="truncated", reason="begins like an image, but its header is damaged")
         return replace(known, fault="fake", reason=_what(data))
     except DAMAGED as problem:
@@ -173,6 +174,8 @@ def _what(data: bytes) -> str:
     for start, name in _OTHER_FILES.items():
         if data.startswith(start):
             return name
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12]) or "a video"
     head = data[:512].lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html")):
         return "an HTML page"

@@ -177,6 +177,8 @@ def test_what_training_stops_at_is_what_cannot_be_read(odd: Path, audited: audit
         (b"PK\x03\x04" + b"\1" * 40, "ZIP"),
         (b"<!DOCTYPE html><title>404</title>", "HTML"),
         (b"\x89PNG\r\n\x1a\n" + b"\7" * 60, "header is damaged"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
         (bytes(range(128, 256)), "no image that Pillow knows"),
     ],
 )
