@@ -18,6 +18,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     recipes,
     report,
     runs,
+    serve,
 )
 from fastcls.cli.app import app
 

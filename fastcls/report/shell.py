@@ -16,21 +16,37 @@ from fastcls.report import wording
 HERE = Path(__file__).parent
 
 
-def render(template: str, **values: Any) -> str:
-    """A template as one self-contained page; every value is escaped."""
-    script = (HERE / "script.js").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
+def render(template: str, home: Path = HERE, **values: Any) -> str:
+    """A template as one self-contained page; every value is escaped.
+
+    home: the folder of the template; a script.js there follows the one that all pages have.
+    """
+    script = "".join(
+        file.read_text(encoding="utf-8")
+        for folder in dict.fromkeys((HERE, home))
+        if (file := folder / "script.js").is_file()
+    )
+    return (
+        environment(home)
+        .get_template(template)
+        .render(
+            version=__version__,
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+            **values,
+        )
+    )
+
+
+def environment(home: Path = HERE) -> jinja2.Environment:
+    """The templates of a folder and those that all pages share; whatever they are given is escaped."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([home, HERE]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["soft"] = wording.soft
-    environment.globals.update(percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len)
-    return environment.get_template(template).render(
-        version=__version__,
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
-        **values,
-    )
+    found.filters["soft"] = wording.soft
+    found.globals.update(percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len)
+    return found

@@ -1,0 +1,81 @@
+"""fastcls serve RUN: a local page that says what the network of a run sees in a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fastcls.cli.app import app, verb
+from fastcls.errors import UsageError
+
+if TYPE_CHECKING:
+    from fastcls.explain import Explainer
+    from fastcls.explain_recipe import RecipeExplainer
+
+PORT = 8642
+
+
+@app.command()
+@verb
+def serve(
+    run: str = typer.Argument(metavar="RUN", help="A run folder, a recipe's name (its newest run), or 'last'."),
+    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on; another than this lets others in."),
+    port: int = typer.Option(PORT, "--port", min=0, max=65535, help="0 takes a free one."),
+    open_: bool = typer.Option(False, "--open/--no-open", help="Open the page in the browser."),
+    max_mb: float = typer.Option(20.0, "--max-mb", metavar="MB", help="Largest picture, in megabytes."),
+    threshold: float = typer.Option(
+        0.5, "--threshold", metavar="T", help="Where the page's slider starts: below, an answer is 'unsure'."
+    ),
+    split: str = typer.Option("valid", "--split", metavar="valid|test", help="The images whose mistakes are shown."),
+    trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py where there is no ONNX."),
+) -> None:
+    """Try a run in the browser: drop pictures, see probabilities, Grad-CAM and the nearest mistakes of the run.
+
+    Needs pip install 'fastcls[serve]' (else exit code 5). Pictures are not kept, and nothing leaves this machine.
+    Ctrl-C ends it, with exit code 130.
+    """
+    from fastcls import runs
+
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"--threshold {threshold:g}: takes a probability from 0 to 1.")
+    if not 0 < max_mb <= 1000:
+        raise UsageError(f"--max-mb {max_mb:g}: takes a number above 0, up to 1000.")
+    folder = runs.find(run)
+    from fastcls.serve.server import listen, server, url  # says how to install what it needs
+
+    with listen(host, port) as listening:
+        from fastcls.serve.app import LOCAL, application
+        from fastcls.serve.site import Site
+
+        calibrated, explainer = _explainer(folder, trust)
+        site = Site(folder, explainer, split, calibrated, threshold, int(max_mb * 1e6))
+        ready = server(application(site, host))
+        print(f"{folder}: {url(listening)}    Ctrl-C ends it", flush=True)
+        if host not in LOCAL:
+            print("Anyone who can reach this machine can use the page, without a password.", flush=True)
+        if open_:
+            import webbrowser
+
+            webbrowser.open(url(listening))
+        with site.looking():
+            ready.run(sockets=[listening])
+
+
+def _explainer(folder: Path, trust: bool) -> tuple[bool, Explainer | RecipeExplainer]:
+    """Whether the run was calibrated, and its network."""
+    from fastcls import runs
+    from fastcls.explain import Explainer
+    from fastcls.predict import temperature_of
+
+    calibrated = runs.read_json(folder / "model.json").get("temperature") is not None
+    temperature = temperature_of(folder) if calibrated else 1
+    if trust and not (folder / "model.onnx").is_file():
+        from fastcls.loading import import_fastai
+
+        import_fastai()
+        from fastcls.explain_recipe import RecipeExplainer
+
+        return calibrated, RecipeExplainer(folder, temperature)
+    return calibrated, Explainer(folder, temperature)
