@@ -106,13 +106,15 @@ def run_all(plan: Plan, screen: Screen, after_each: Callable[[list[Entry]], obje
         if is_done(cell.folder):
             screen.print(f"done     {escape(cell.folder)}", soft_wrap=True)
             continue
-        shutil.rmtree(cell.folder, ignore_errors=True)  # a run that did not end, of this comparison's own
         options = replace(plan.request.options, seed=cell.seed)
         if options.precision == "auto":
             options = replace(options, precision=_precision(plan))
         request = replace(plan.request, knobs=cell.knobs, options=options, out=cell.folder)
         try:
-            run(replace(request, command=command(request)), Screen())
+            if not _gone_on(cell.folder):
+                shutil.rmtree(cell.folder, ignore_errors=True)  # a run that did not end, of this comparison's own
+                run(replace(request, command=command(request)), Screen())
+            shutil.rmtree(cell.folder / "checkpoints", ignore_errors=True)  # three times the weights, of every run
             entries.append(read(cell.folder, cell.settings, cell.seed))
         except FastclsError as problem:
             entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=problem.message))
@@ -123,6 +125,20 @@ def run_all(plan: Plan, screen: Screen, after_each: Callable[[list[Entry]], obje
         gc.collect()
         after_each(entries)
     return entries
+
+
+def _gone_on(folder: Path) -> bool:
+    """Whether a run that was cut off could be brought to its end."""
+    from fastcls.checkpoints import Store
+    from fastcls.runner import resume
+
+    if not (folder / "run.json").is_file() or not Store(folder).folders():
+        return False
+    try:
+        resume(folder, Screen(), trust=True)  # the comparison's own, begun by this command
+    except FastclsError:
+        return False
+    return True
 
 
 def is_done(folder: Path) -> bool:

@@ -33,6 +33,7 @@ class SeededDL(TfmdDL):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.epoch, self.seed = 0, options.current().seed
+        self.skip = 0  # batches that the next pass leaves out at its start: a resumed epoch's
         super().__init__(*args, **kwargs)
 
     def shuffle_fn(self, idxs: Any) -> np.ndarray:
@@ -45,7 +46,8 @@ class SeededDL(TfmdDL):
     def __iter__(self) -> Iterator[Any]:
         self.randomize()
         self.before_iter()
-        for indices, batch in self.batches(self.get_idxs()):
+        order, self.skip = _after(self.get_idxs(), self.skip * (self.bs or 1)), 0
+        for indices, batch in self.batches(order):
             with draws.of(draws.Key(self.seed, self.epoch, indices), self.device):
                 ready = self.after_batch(batch)
             yield ready
@@ -68,6 +70,11 @@ class SeededDL(TfmdDL):
             not self.drop_last or len(chunk) == self.bs
         ):
             yield chunk
+
+
+def _after(order: Any, skipped: int) -> Any:
+    """`order` without its first elements."""
+    return order[skipped:] if hasattr(order, "__len__") else islice(order, skipped, None)
 
 
 class PixelDL(SeededDL):
@@ -126,7 +133,10 @@ def ahead(function: Any, arguments: Iterator[Any], threads: int) -> Iterator[Any
 
 
 class FollowEpochs(Callback):
-    """Tells the training loader how many epochs the Learner has trained, whatever else iterated over it."""
+    """All that is random in training depends on (seed, epochs trained, step) alone, whatever ran in between.
+
+    Tells the training loader how many epochs the Learner has trained, and seeds every step: for dropout, say.
+    """
 
     order = -10
 
@@ -135,6 +145,10 @@ class FollowEpochs(Callback):
 
     def before_epoch(self) -> None:
         self.learn.dls.train.epoch = self.trained
+
+    def before_batch(self) -> None:
+        if self.training:
+            draws.reseed(options.current().seed, self.trained, int(self.iter), device=self.learn.dls.device)
 
     def after_epoch(self) -> None:
         if not any(isinstance(callback, LRFinder) for callback in self.learn.cbs):

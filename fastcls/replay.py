@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from fastcls import runs, sources, step, weights
+from fastcls import recorded, runs, sources, step, weights
 from fastcls.errors import OutputError
 from fastcls.loading import prepared
-from fastcls.options import Options
 from fastcls.predict import Prediction, softmax
 from fastcls.request import Request
 from fastcls.train import quiet
@@ -31,9 +29,7 @@ class RecipePredictor:
         self.temperature = temperature
         record, model = runs.read_json(run / "run.json"), runs.read_json(run / "model.json")
         self.classes: list[str] = list(model["classes"])
-        known = {f.name for f in fields(Options)} & set(record["options"])
-        options = Options(**{name: record["options"][name] for name in known})
-        knobs = {name: value for stage in record["knobs"].values() for name, value in stage.items()}
+        options, knobs = recorded.options(record), recorded.knobs(record)
         if "weights" in knobs:
             knobs["weights"] = "none"  # the run's own weights follow
         request = Request(sources.read(run / "recipe.py"), knobs, options)

@@ -1,93 +1,108 @@
-"""Run a recipe from its data to its report."""
+"""Run a recipe from its data to its report, or go on with a run that was cut off."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls import __version__, runs, sources
-from fastcls.errors import FastclsError, OutputError, RecipeError, TrainingError
+from fastcls import recorded, runs
+from fastcls.checkpoints import Checkpoint, Store
+from fastcls.errors import FastclsError, OutputError, RecipeError, UsageError
 from fastcls.loading import Prepared, prepared
 from fastcls.request import Request
 from fastcls.screen import Screen, escape
+from fastcls.stop import Stop, Stopped, listening
 
 if TYPE_CHECKING:
     from fastcls.interpret import Interpretation
     from fastcls.train import History
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
 def run(request: Request, screen: Screen) -> Path:
     """Train a recipe end to end; gives its run folder. The terminal shows what happens."""
     out = request.out or runs.new_folder(request.source.name)
     runs.check_writable(out)
-    with _sigterm_raises(), prepared(request) as ready:
-        return _Run(ready, out, screen).execute()
+    with listening() as stop, prepared(request) as ready, runs.locked(out):
+        return _Run(ready, out, screen, stop).execute()
+
+
+def resume(folder: Path, screen: Screen, extend: int = 0, trust: bool = False) -> Path:
+    """Go on with a run that was cut off, or train a finished one `extend` epochs more; gives its folder.
+
+    trust: run the recipe.py of the folder, where the recipe of that name is no longer the same.
+    """
+    before = runs.read_json(folder / "run.json")
+    with listening() as stop, runs.locked(folder):
+        found, refused = Store(folder).newest()
+        _refuse_to_resume(folder, before, found, extend)
+        again = recorded.request(folder, trust)
+        recorded.enter(before)
+        with prepared(again) as ready:
+            ready.notes += refused
+            return _Run(ready, folder, screen, stop, before, found, extend).execute()
+
+
+def _refuse_to_resume(folder: Path, before: Mapping[str, Any], found: Checkpoint | None, extend: int) -> None:
+    done = before.get("status") == "done"
+    if done and not extend:
+        raise UsageError(
+            f"{folder} is finished; there is nothing to go on with.",
+            f"Train it further with  fastcls resume {folder} --extend-epochs N",
+        )
+    if not done and extend:
+        raise UsageError(f"{folder} is not finished.", f"First go on with  fastcls resume {folder}")
+    if done and found is None:
+        raise OutputError(f"{folder} has no checkpoint to train further from.", "Start a new run.")
 
 
 class _Run:
     """One run's folder and what goes into it."""
 
-    def __init__(self, ready: Prepared, out: Path, screen: Screen) -> None:
-        from fastcls import devices
+    def __init__(
+        self,
+        ready: Prepared,
+        out: Path,
+        screen: Screen,
+        stop: Stop,
+        before: Mapping[str, Any] | None = None,
+        found: Checkpoint | None = None,
+        extend: int = 0,
+    ) -> None:
+        from fastcls import record
 
-        self.ready, self.out, self.screen = ready, out, screen
+        self.ready, self.out, self.screen, self.stop = ready, out, screen, stop
         self.learn, self.request = ready.learn, ready.request
+        self.before, self.found = before or {}, found
         self.started = time.perf_counter()
-        source, opts = self.request.source, self.request.options
-        device = self.learn.dls.device
-        self.record: dict[str, Any] = {
-            "format": runs.FORMAT,
-            "recipe": source.name,
-            "title": source.title,
-            "claim": source.claim,
-            "command": self.request.command,
-            "knobs": {stage: self.request.stage(stage) for stage in sources.STAGES},
-            "options": {
-                "seed": opts.seed,
-                "limit": opts.limit,
-                "device": device.type,
-                "precision": self.learn.precision,
-                "workers": devices.workers(),
-                "cache_gb": opts.cache_gb,
-                "fused": opts.fused,
-                "channels_last": opts.channels_last,
-                "compile": opts.compile,
-                "accumulate": opts.accumulate,
-                "clip": opts.clip,
-                "patience": opts.patience,
-                "keep": opts.keep,
-            },
-            "extra": dict(self.request.extra),
-            "seed": opts.seed,
-            "versions": versions(),
-            "device": devices.describe(device),
-            "status": "running",
-            "reason": "",
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "notes": ready.notes,
-        }
+        self.images = record.Images(self.learn)
+        self.record = record.of(self.request, self.learn, ready.notes)
+        self.record["data"] = self.images.describe()
+        self.extensions = [*self.before.get("extensions", []), *([extend] if extend else [])]
+        if before is not None:
+            record.refuse_other_images(before.get("data") or {}, self.record["data"], out)
+            if text := record.other_surroundings(before, self.record):
+                ready.notes.append(text)
+            self.record |= {name: before[name] for name in ("started", "command", "folder") if name in before}
+            self.record["resumed"] = [*before.get("resumed", []), record.now()]
+        if self.extensions:
+            self.record["extensions"] = self.extensions
 
     def execute(self) -> Path:
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
-        self._data()
+        runs.write_csv(self.out / "splits.csv", ["path", "split", "label"], self.images.rows)
         self._save()
         self._opening()
         try:
             self._decode()
+            if not self.before:
+                self._check()
             self._train()
             self._finish()
-        except (KeyboardInterrupt, Terminated) as stop:
-            self._stopped("interrupted", "Ctrl-C" if isinstance(stop, KeyboardInterrupt) else "SIGTERM")
+        except (KeyboardInterrupt, Stopped) as stop:
+            self._stopped("interrupted", str(stop) or "Ctrl-C")
             raise
         except BaseException as problem:
             reason = problem.message if isinstance(problem, FastclsError) else f"{type(problem).__name__}: {problem}"
@@ -97,7 +112,8 @@ class _Run:
 
     def _save(self, **changes: Any) -> None:
         self.record |= changes
-        self.record["wall_seconds"] = round(time.perf_counter() - self.started, 2)
+        spent = time.perf_counter() - self.started + self.before.get("wall_seconds", 0)
+        self.record["wall_seconds"] = round(spent, 2)
         runs.write_json(self.out / "run.json", self.record)
 
     def _stopped(self, status: str, reason: str) -> None:
@@ -105,41 +121,9 @@ class _Run:
         with contextlib.suppress(OutputError):
             self._save(status=status, reason=reason)
             self.screen.print(f"{status}: {escape(reason.splitlines()[0])}. What there is: {escape(self.out)}")
+            if Store(self.out).folders():
+                self.screen.print(f"go on    fastcls resume {escape(self.out)}", soft_wrap=True)
             self.screen.write_log(self.out / "log.txt")
-
-    def _data(self) -> None:
-        """Write splits.csv and describe the data."""
-        from fastcls.data import common_root, fingerprint, item_paths
-        from fastcls.pixels import targets
-
-        dls = self.learn.dls
-        vocab = [str(name) for name in dls.vocab]
-        rows: list[tuple[str, str, str]] = []
-        for split, dataset in (("train", dls.train_ds), ("valid", dls.valid_ds)):
-            labels = [vocab[label] for label in targets(dataset).tolist()]
-            rows += zip(item_paths(dataset.items), [split] * len(labels), labels, strict=True)
-        test = getattr(dls, "test_items", None)
-        if test is not None:
-            dataset = self._test_dl().dataset
-            labels = [vocab[label] for label in targets(dataset).tolist()]
-            rows += zip(item_paths(dataset.items), ["test"] * len(labels), labels, strict=True)
-        self.root = common_root([path for path, _, _ in rows])
-        rows = [(self._relative(path), split, label) for path, split, label in rows]
-        counts = {split: sum(1 for row in rows if row[1] == split) for split in ("train", "valid", "test")}
-        runs.write_csv(self.out / "splits.csv", ["path", "split", "label"], rows)
-        self.record["data"] = {
-            "root": str(self.root),
-            "fingerprint": fingerprint(rows, self.root),
-            "images": {split: n for split, n in counts.items() if n},
-            "classes": len(vocab),
-        }
-
-    def _relative(self, path: str) -> str:
-        absolute = Path(path).absolute()
-        return absolute.relative_to(self.root).as_posix() if absolute.is_relative_to(self.root) else str(absolute)
-
-    def _test_dl(self) -> Any:
-        return self.learn.dls.test_dl(self.learn.dls.test_items, with_labels=True)
 
     def _opening(self) -> None:
         data, device = self.record["data"], self.record["device"]
@@ -160,56 +144,56 @@ class _Run:
             self.screen.print(f"note     {escape(text)}", soft_wrap=True)
         self.shown = len(self.ready.notes)
 
+    @contextlib.contextmanager
+    def _timed(self, what: str, title: str) -> Iterator[Callable[[int, int], object]]:
+        """A progress bar for a step before training; its seconds go into the record as `what`."""
+        started = time.perf_counter()
+        with self.screen.progress() as bar:
+            task = bar.add_task(title, total=None, figures="")
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        self.record[what] = round(time.perf_counter() - started, 2)
+
     def _decode(self) -> None:
         """Decode all images once, or find them decoded."""
         plan = getattr(self.learn.dls, "plan", None)
-        if plan is None:
-            return
-        started = time.perf_counter()
-        with self.screen.progress() as bar:
-            task = bar.add_task("decoding the images, once", total=None, figures="")
-            plan.prepare(lambda done, total: bar.update(task, completed=done, total=total))
-        self.record["decode_seconds"] = round(time.perf_counter() - started, 2)
+        if plan is not None:
+            with self._timed("decode_seconds", "decoding the images, once") as progress:
+                plan.prepare(progress)
+
+    def _check(self) -> None:
+        """A quick look at what is wrong with the images; under --limit the sizes of classes say nothing."""
+        from fastcls.precheck import precheck
+
+        with self._timed("check_seconds", "looking at the images") as progress:
+            self.ready.notes += precheck(self.out, self.request.options.limit is None, progress)
+        self._notes()
 
     def _train(self) -> None:
-        import torch
+        from fastcls import devices, summary, training
 
-        from fastcls import check, devices, summary, train
-        from fastcls.data import item_paths
-
-        fit, knobs = self.ready.recipe.fit, self.request.stage("fit")
-        phases = train.rehearse(self.learn, fit, **knobs)
-        history = train.History(self.out / "history.csv")
-        best = train.KeepBest(history)
-        progress = train.Progress(self.screen, history, phases)
-        watchers = [history, best, progress, train.Guard()]
-        patience = self.request.options.patience
-        if patience is not None:
-            watchers.append(train.EarlyStopping(train.criterion(self.learn), patience=patience))
-        devices.forget_peak_memory(self.learn.dls.device)
-        try:
-            with train.quiet(self.learn), self.learn.added_cbs(watchers):
-                fit(self.learn, **knobs)
-        except torch.OutOfMemoryError as problem:
-            raise TrainingError(
-                f"The device ran out of memory: {str(problem).splitlines()[0]}",
-                "Halve --bs, make --size smaller, or use --precision bf16.",
-            ) from problem
-        except (OSError, SyntaxError):  # a file that opens but does not decode: find out which
-            check.refuse_broken(item_paths(self.learn.dls.train_ds.items), decode=True)
-            check.refuse_broken(item_paths(self.learn.dls.valid_ds.items), decode=True)
-            raise
-        finally:
-            progress.stop()
+        if self.found is not None:
+            done = int(self.found.state["callbacks"]["History#0"]["step"])
+            self.screen.print(f"resumed  after {done:,} steps, from {escape(self.found.folder)}", soft_wrap=True)
+        trained = training.fit(
+            self.learn,
+            self.ready.recipe.fit,
+            self.request.stage("fit"),
+            self.out,
+            self.screen,
+            self.stop,
+            self.found,
+            self.extensions,
+        )
+        history, best = trained.history, trained.best
         if not history.rows:
             raise RecipeError(f"{self.request.source.path}: `fit` returned without training an epoch.")
-        last, planned = len(history.rows), sum(phase.epochs for phase in phases)
-        if last < planned:
+        last, patience = len(history.rows), self.request.options.patience
+        if last < trained.planned:
             self.ready.notes.append(
-                f"training stopped after {last} of {planned} epochs: {patience} without a better one."
+                f"training stopped after {last} of {trained.planned} epochs: {patience} without a better one."
             )
-        parameters, trained = summary.count(self.learn.model)
-        self.record["network"] = {"parameters": parameters, "trained_parameters": trained}
+        parameters, trainable = summary.count(self.learn.model)
+        self.record["network"] = {"parameters": parameters, "trained_parameters": trainable}
         self.record["train_seconds"] = round(sum(row["seconds"] for row in history.rows), 3)
         self.record["peak_memory_bytes"] = devices.peak_memory(self.learn.dls.device)
         chosen = self.request.options.keep == "best" and best.epoch > 0
@@ -240,26 +224,16 @@ class _Run:
 
     def _finish(self) -> None:
         """One pass a split, and every file made from it."""
-        from fastcls import export, report, step
-        from fastcls.interpret import Interpretation
-        from fastcls.predictions import write_predictions
-        from fastcls.train import quiet
+        from fastcls import report
+        from fastcls.evaluation import evaluate
 
-        # in full precision, so that the figures are those of the network that `predict` runs
-        with quiet(self.learn), self.learn.removed_cbs(step.precision_callbacks(self.learn)):
-            passes = {"valid": Interpretation.from_learner(self.learn)}
-            if getattr(self.learn.dls, "test_items", None) is not None:
-                passes["test"] = Interpretation.from_learner(self.learn, dl=self._test_dl())
-        figures = {split: interpretation.figures() for split, interpretation in passes.items()}
-        runs.write_json(self.out / "metrics.json", figures)
-        write_predictions(self.out / "predictions.csv", passes, self._relative)
         build = {"recipe": self.request.source.name, "knobs": self.record["knobs"]["get_learner"]}
-        export.save(self.learn, self.out, build)
-        valid = passes["valid"]
-        self.record["onnx_difference"] = export.verify(self.out, valid.paths(), valid.preds.numpy())
+        found = evaluate(self.learn, self.out, build, self.images.relative)
+        self.record["onnx_difference"] = found.onnx_difference
         self._save(status="done")
+        Store(self.out).keep_newest()
         report.write(self.out)
-        self._closing(figures, valid)
+        self._closing(found.figures, found.valid)
         self._save()
         self.screen.write_log(self.out / "log.txt")
 
@@ -286,32 +260,3 @@ class _Run:
         self._notes()
         self.screen.print(f"run      {escape(self.out)}   report: {escape(self.out / 'report.html')}", soft_wrap=True)
         self.screen.print(f"next     fastcls predict {escape(self.out)} PHOTOS -o predictions.csv", soft_wrap=True)
-
-
-def versions() -> dict[str, str]:
-    """The versions that a run depends on."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version(), "fastcls": __version__}
-    for package in ("fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "onnxruntime"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does, its folder in order."""
-
-    def terminate(*_: object) -> None:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

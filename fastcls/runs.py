@@ -6,13 +6,14 @@ one, never half of one. Nothing in a run folder is a pickle and nothing in it is
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import random
 import string
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,27 @@ def check_writable(folder: Path) -> None:
         raise OutputError(
             f"--out {folder}: {parent} cannot be written ({problem.strerror}).", "Name another folder with --out."
         ) from None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from training into a run folder meanwhile; OutputError where one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(f"Another process is training into {folder}.", "Wait for it, or stop it.") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def find(name: str) -> Path:

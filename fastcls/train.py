@@ -78,6 +78,16 @@ class History(Callback):
         self.file, self.step = file, 0
         self.rows: list[dict[str, Any]] = []
         self.header: list[str] = []
+        self.seen, self.started = 0, time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps; of the clock only what it has measured."""
+        spent = time.perf_counter() - self.started
+        return {"rows": self.rows, "header": self.header, "step": self.step, "seen": self.seen, "spent": spent}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows, self.header, self.step, self.seen = (state[name] for name in ("rows", "header", "step", "seen"))
+        self.started = time.perf_counter() - state["spent"]
 
     def before_train(self) -> None:
         self.seen, self.started = 0, time.perf_counter()
@@ -130,6 +140,13 @@ class KeepBest(Callback):
         self.best: tuple[float, float] | None = None
         self.epoch = 0
         self.weights: dict[str, torch.Tensor] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the weights."""
+        return {"best": self.best, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.epoch = state["best"], state["epoch"]
 
     def before_fit(self) -> None:
         self.criterion = criterion(self.learn)
@@ -188,6 +205,12 @@ class Progress(Callback):
         self.bar = screen.progress()
         self.columns: list[str] = []
         self.shown = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: a resumed run has a bar of its own."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
     def before_fit(self) -> None:
         batches = len(self.dls.train) + len(self.dls.valid)

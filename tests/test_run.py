@@ -26,6 +26,7 @@ Fastcls = Callable[..., Outcome]
 FILES = {
     *("run.json", "recipe.py", "history.csv", "metrics.json", "predictions.csv", "splits.csv"),
     *("model.safetensors", "model.json", "model.onnx", "report.html", "log.txt", "figures"),
+    *("heatmaps.json", "suspects.csv", "check.json", "checkpoints"),
 }
 
 
@@ -65,9 +66,17 @@ def test_run_json_records_what_ran(digits_run: Path) -> None:
 def test_history_has_a_row_an_epoch(digits_run: Path) -> None:
     history = rows(digits_run / "history.csv")
     assert [row["epoch"] for row in history] == ["1", "2", "3"]
-    assert {"phase", "step", "lr", "train_loss", "valid_loss", "accuracy", "seconds", "images_per_second"} == set(
-        history[0]
-    ) - {"epoch"}
+    assert {
+        "phase",
+        "step",
+        "lr",
+        "train_loss",
+        "valid_loss",
+        "accuracy",
+        "seconds",
+        "images_per_second",
+        "trained_parameters",
+    } == set(history[0]) - {"epoch"}
     assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
     assert history[0]["phase"] == "whole network" and float(history[0]["images_per_second"]) > 0
 

@@ -10,6 +10,7 @@ from typing import ParamSpec
 import typer
 
 from fastcls.errors import FastclsError
+from fastcls.stop import Stopped
 
 P = ParamSpec("P")
 
@@ -44,6 +45,8 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
             function(*args, **kwargs)
         except FastclsError as error:
             raise refusal(error) from None
+        except Stopped as stop:
+            raise typer.Exit(stop.code) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 

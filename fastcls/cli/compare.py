@@ -95,8 +95,8 @@ def _grid(ctx: typer.Context, name: str, words: list[str], options: object, extr
 def _make(plan: Plan) -> None:
     from fastcls import compare as comparing
     from fastcls.report.comparison import Comparison, write
-    from fastcls.runner import Terminated
     from fastcls.screen import Screen
+    from fastcls.stop import Stopped
 
     title = f"{plan.request.source.name}: {', '.join(plan.baseline) or 'seeds'}"
     command = command_line("compare")
@@ -106,10 +106,8 @@ def _make(plan: Plan) -> None:
         entries = comparing.run_all(
             plan, Screen(), lambda so_far: write(plan.out, Comparison(title, command, so_far, plan.baseline))
         )
-    except (KeyboardInterrupt, Terminated) as stop:
+    except (KeyboardInterrupt, Stopped):
         print(f"Stopped; the same command goes on. What there is: {plan.out}")
-        if isinstance(stop, Terminated):
-            raise typer.Exit(143) from None
         raise
     comparison = Comparison(title, command, entries, plan.baseline)
     _show(comparison, write(plan.out, comparison))

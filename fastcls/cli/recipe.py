@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from fastcls.cli.app import app, refusal, verb
 from fastcls.cli.request import RUN_OPTIONS, Settings, build_request, command_line, run_options
-from fastcls.errors import FastclsError, OutputError
+from fastcls.errors import FastclsError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from fastcls.knobs import Knob
@@ -65,9 +65,11 @@ def recipe(
     channels_last: bool = Settings.channels_last,
     patience: int | None = Settings.patience,
     keep: str = Settings.keep,
+    checkpoint_minutes: float = Settings.checkpoint_minutes,
     extra: list[str] = Settings.extra,
     dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),
     show: bool = typer.Option(False, "--show", help="Print the recipe's source."),
+    resume: str = typer.Option("", "--resume", metavar="RUN", help="Go on with a run of this recipe that was cut off."),
     copy: str = typer.Option("", "--copy", metavar="FILE", help="Copy the recipe to a file of your own."),
 ) -> None:
     """Train a recipe: data, network, training, report. `fastcls recipe NAME --help` shows its knobs."""
@@ -81,6 +83,13 @@ def recipe(
         print(source.source, end="")
     elif copy:
         _copy(source, Path(copy))
+    elif resume:
+        from fastcls.cli.resume import go_on
+
+        words = [*ctx.args, *(["--out"] if out else []), *extra]
+        if words:
+            raise UsageError(f"--resume goes on as the run began; it takes no {words[0]}.", "Leave it away.")
+        go_on(resume, recipe=source.name)
     else:
         options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS})
         request = build_request(ctx, source, options, extra, out, command_line("recipe"))
@@ -102,13 +111,10 @@ def _train(request: Any) -> None:
 
     runs.check_writable(request.out or runs.new_folder(request.source.name))  # before seconds of imports
     _announce(request.source)
-    from fastcls.runner import Terminated, run
+    from fastcls.runner import run
     from fastcls.screen import Screen
 
-    try:
-        run(request, Screen())
-    except Terminated:
-        raise typer.Exit(143) from None
+    run(request, Screen())
 
 
 def _announce(source: RecipeSource) -> None:

@@ -48,6 +48,9 @@ class Settings:
     keep: Any = typer.Option(
         "best", "--keep", metavar=_one_of("keep"), help="End with the best epoch's weights (on valid) or the last's."
     )
+    checkpoint_minutes: Any = typer.Option(
+        5.0, "--checkpoint-minutes", metavar="N", help="Save so often inside an epoch; its end is always saved."
+    )
     extra: Any = typer.Option(
         [], "-o", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."
     )
@@ -64,10 +67,11 @@ def run_options(**given: Any) -> Options:
         if name in given and given[name] not in known:
             problems.append(f"--{name} {given[name]}: takes {', '.join(known)}{did_you_mean(given[name], known)}")
     least = {"limit": 1, "workers": 0, "seed": 0, "accumulate": 1, "cache_gb": 0, "clip": 0, "patience": 1}
+    least["checkpoint_minutes"] = 0
     for name in least.keys() & given.keys():
         number = given[name]
         if number is not None and (number < least[name] or number != number or (name == "clip" and number == 0)):
-            kind = "a number" if name in ("cache_gb", "clip") else "a whole number"
+            kind = "a number" if name in ("cache_gb", "clip", "checkpoint_minutes") else "a whole number"
             above = "above" if name == "clip" else "from"
             problems.append(f"--{name.replace('_', '-')} {number}: takes {kind} {above} {least[name]}")
     if problems:

@@ -1,0 +1,45 @@
+"""fastcls resume RUN: go on with a run that was cut off."""
+
+from __future__ import annotations
+
+import typer
+
+from fastcls.cli.app import app, verb
+from fastcls.errors import KnobError, UsageError
+
+
+@app.command()
+@verb
+def resume(
+    run: str = typer.Argument("last", metavar="[RUN]", help="A run folder, a recipe's name (its newest run), or last."),
+    extend_epochs: int = typer.Option(
+        0, "--extend-epochs", metavar="N", help="Train a finished run N epochs more.", show_default=False
+    ),
+    trust: bool = typer.Option(
+        False, "--trust", help="Run the recipe.py in the run folder, where it is not the installed recipe."
+    ),
+) -> None:
+    """Go on with a run that was cut off, from its newest whole checkpoint.
+
+    It ends as it would have ended, to the last bit on the same machine with the same number of threads: what is
+    random depends on the seed, the epoch and the step alone. A finished run is trained further with --extend-epochs:
+    a cosine from a tenth of its last highest rate down to nothing.
+    """
+    if extend_epochs < 0:
+        raise KnobError(f"--extend-epochs {extend_epochs}: takes a whole number from 1")
+    go_on(run, extend_epochs, trust)
+
+
+def go_on(run: str, extend: int = 0, trust: bool = False, recipe: str = "") -> None:
+    """Resume a run; `recipe`: the name that it must have."""
+    from fastcls import runs
+
+    folder = runs.find(run).absolute()
+    name = str(runs.read_json(folder / "run.json").get("recipe"))
+    if recipe and recipe != name:
+        raise UsageError(f"{folder} is a run of {name}, not of {recipe}.", f"fastcls recipe {name} --resume {folder}")
+    print(f"{name}: loading torch and fastai …", flush=True)
+    from fastcls import runner
+    from fastcls.screen import Screen
+
+    runner.resume(folder, Screen(), extend, trust)

@@ -1,0 +1,129 @@
+"""What run.json says of a run: how it was asked for, on what data, on which device and versions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from fastai.learner import Learner
+
+from fastcls import __version__, devices, runs, sources
+from fastcls.data import common_root, fingerprint, item_paths
+from fastcls.errors import DataError
+from fastcls.pixels import targets
+from fastcls.request import Request
+
+SPLITS = ("train", "valid", "test")
+PACKAGES = ("fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "onnxruntime")
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
+    """The record of a run that begins."""
+    source, opts = request.source, request.options
+    device = learn.dls.device
+    return {
+        "format": runs.FORMAT,
+        "recipe": source.name,
+        "title": source.title,
+        "claim": source.claim,
+        "command": request.command,
+        "folder": str(Path.cwd()),
+        "knobs": {stage: request.stage(stage) for stage in sources.STAGES},
+        "options": {
+            "seed": opts.seed,
+            "limit": opts.limit,
+            "device": device.type,
+            "precision": learn.precision,
+            "workers": devices.workers(),
+            "cache_gb": opts.cache_gb,
+            "fused": opts.fused,
+            "channels_last": opts.channels_last,
+            "compile": opts.compile,
+            "accumulate": opts.accumulate,
+            "clip": opts.clip,
+            "patience": opts.patience,
+            "keep": opts.keep,
+            "checkpoint_minutes": opts.checkpoint_minutes,
+        },
+        "extra": dict(request.extra),
+        "seed": opts.seed,
+        "versions": versions(),
+        "device": devices.describe(device),
+        "status": "running",
+        "reason": "",
+        "started": now(),
+        "notes": notes,
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run depends on."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "fastcls": __version__}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+class Images:
+    """The images of a run: every file with its split and label, named relative to their common folder."""
+
+    def __init__(self, learn: Learner) -> None:
+        dls = learn.dls
+        self.vocab = [str(name) for name in dls.vocab]
+        datasets = {"train": dls.train_ds, "valid": dls.valid_ds}
+        test = getattr(dls, "test_items", None)
+        if test is not None:
+            datasets["test"] = dls.test_dl(test, with_labels=True).dataset
+        rows: list[tuple[str, str, str]] = []
+        for split, dataset in datasets.items():
+            labels = [self.vocab[label] for label in targets(dataset).tolist()]
+            rows += zip(item_paths(dataset.items), [split] * len(labels), labels, strict=True)
+        self.root = common_root([path for path, _, _ in rows])
+        self.rows = [(self.relative(path), split, label) for path, split, label in rows]
+
+    def relative(self, path: str) -> str:
+        """A file's name in splits.csv and predictions.csv."""
+        absolute = Path(path).absolute()
+        return absolute.relative_to(self.root).as_posix() if absolute.is_relative_to(self.root) else str(absolute)
+
+    def describe(self) -> dict[str, Any]:
+        """The record's `data`."""
+        counts = {split: sum(1 for row in self.rows if row[1] == split) for split in SPLITS}
+        return {
+            "root": str(self.root),
+            "fingerprint": fingerprint(self.rows, self.root),
+            "images": {split: n for split, n in counts.items() if n},
+            "classes": len(self.vocab),
+        }
+
+
+def refuse_other_images(before: Mapping[str, Any], data: Mapping[str, Any], out: Path) -> None:
+    """DataError where the images are no longer those that the run began with."""
+    if before.get("fingerprint") != data["fingerprint"]:
+        raise DataError(
+            f"The images in {data['root']} are not those that {out} was trained on: files, labels or splits differ.",
+            "Put them back as they were, or start a new run.",
+        )
+
+
+def other_surroundings(before: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """A sentence on what differs from where the run began, so that its results may; else nothing."""
+    pairs = [
+        (name, was, record[group].get(name))
+        for group in ("versions", "device")
+        for name, was in (before.get(group) or {}).items()
+        if group == "versions" or name in ("type", "name", "threads")
+    ]
+    differ = [f"{name} {was} then, {now} now" for name, was, now in pairs if was != now]
+    return f"resumed under {'; '.join(differ)}: the last digits may come out otherwise." if differ else ""

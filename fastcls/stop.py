@@ -1,0 +1,61 @@
+"""Ctrl-C and SIGTERM: the first asks training to stop after the step, the second stops at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Stopped(BaseException):
+    """A signal ended the run; `code` is what a shell expects then."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(NAMES[signal.Signals(number)])
+        self.code = CODES[signal.Signals(number)]
+
+
+class Stop:
+    """Whether a signal asks to stop. While `patient`, the first one only sets `asked`; every other raises Stopped."""
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self.patient = False
+        self.process = os.getpid()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:  # a loader's worker, which ends with its parent
+            return
+        if self.patient and self.asked is None:
+            self.asked = number
+            name = NAMES[signal.Signals(number)]
+            print(f"\n{name}: finishing the step and saving; once more stops at once.", file=sys.stderr, flush=True)
+            return
+        raise Stopped(number)
+
+    def raise_if_asked(self) -> None:
+        """Stopped, if a signal asked for it."""
+        if self.asked is not None:
+            raise Stopped(self.asked)
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Stop]:
+    """Both signals go to a Stop while this lasts; in a thread, where Python has no signals, none does."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop) for number in CODES}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,158 @@
+"""A killed run, resumed, ends as if nothing had happened: weights, optimiser, history, best weights, bit by bit."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, both phases of fine_tune."""
+from fastai.vision.all import *
+from fastcls import data, models, networks, transforms
+from fastcls.mixing import mix
+
+def get_learner(path: str, opt: str = 'adamw', bs: int = 16, pixels: bool = True):
+    from fastcls.optimizers import optimizer
+    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
+                      splitter=data.stratified(parent_label, 0.25),
+                      item_tfms=transforms.resize(16) if pixels else Resize(16, method='squish'),
+                      batch_tfms=transforms.augment(flip=True, rotate=10., translate=0.1, jitter=0.2))
+    dls = data.loaders(block, path, bs=bs)
+    net = networks.cnn(3, dls.c, (8, 16), dropout=0.3)
+    return models.learner(dls, net, metrics=accuracy, opt_func=optimizer(opt), cbs=mix(mixup=0.4),
+                          splitter=lambda m: L(m[:3], m[3:]).map(params))
+
+def fit(learn, epochs: int = 3):
+    learn.fine_tune(epochs, 5e-3, freeze_epochs=1)
+'''
+
+
+class Trials:
+    """Runs that can be killed: processes forked from one that has imported everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "FASTCLS_DATA": str(folder / "data")}
+        self.server = subprocess.Popen(
+            [sys.executable, ROOT / "tests" / "trials.py"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,
+        )  # fmt: skip
+        assert self.server.stdout and self.server.stdout.readline() == "ready\n"
+
+    def ask(self, what: Any) -> int:
+        assert self.server.stdin and self.server.stdout
+        self.server.stdin.write(json.dumps(what) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+    def start(self, *words: object) -> int:
+        return self.ask([str(self.folder / "log.txt"), *map(str, words)])
+
+    def run(self, *words: object) -> None:
+        assert self.ask(self.start(*words)) == 0, (self.folder / "log.txt").read_text()[-3000:]
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
+    folder = tmp_path_factory.mktemp("trials")
+    rng = np.random.default_rng(0)
+    for klass, colour in {"red": 0, "green": 1, "blue": 2}.items():
+        (folder / "images" / klass).mkdir(parents=True)
+        for i in range(40):
+            pixels = rng.integers(0, 200, (16, 16, 3))
+            pixels[4:9, 4:9, colour] += 55
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / klass / f"{i}.png")
+    (folder / "mine.py").write_text(RECIPE)
+    found = Trials(folder)
+    with found.server:
+        yield found
+        found.server.kill()
+
+
+def digest(run: Path) -> dict[str, Any]:
+    """What two runs must have in common: every tensor of the last checkpoint, the best weights, the history."""
+    (last,) = sorted((run / "checkpoints").glob("[0-9]*"))[-1:]
+    with (run / "history.csv").open(newline="") as file:
+        rows = [
+            {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
+            for row in csv.DictReader(file)
+        ]
+    files = {
+        name: hashlib.sha256((last / name).read_bytes()).hexdigest()
+        for name in ("state.safetensors", "best.safetensors")
+    }
+    return {"history": rows, "best_epoch": json.loads((run / "run.json").read_text())["best_epoch"], **files}
+
+
+def words(trials: Trials, out: Path, *more: object) -> list[object]:
+    recipe, images = trials.folder / "mine.py", trials.folder / "images"
+    return ["recipe", recipe, "--path", images, "--out", out, "--checkpoint-minutes", 0, "--seed", 7, *more]
+
+
+VARIANTS = {
+    "no workers": [],
+    "two workers": ["--workers", 2, "--no-pixels"],
+    "accumulating": ["--opt", "ranger", "--accumulate", 2, "--clip", 1],
+}
+
+
+def kill_and_resume(trials: Trials, name: str, times: int, seed: int) -> None:
+    """`times` runs, each killed at a random moment, up to three times, and resumed until it ends."""
+    rng = random.Random(seed)
+    whole = trials.folder / f"whole {name}"
+    began = time.monotonic()
+    trials.run(*words(trials, whole, *VARIANTS[name]))
+    took = time.monotonic() - began
+    expected, kills = digest(whole), 0
+    for trial in range(times):
+        out = trials.folder / f"killed {name} {trial}"
+        command = words(trials, out, *VARIANTS[name])
+        for _ in range(rng.randint(1, 3)):
+            child = trials.start(*command)
+            time.sleep(rng.uniform(0.1, 1.0) * took)
+            os.killpg(child, signal.SIGKILL)
+            code = trials.ask(child)
+            kills += code == -signal.SIGKILL
+            if code == 0:
+                break
+            if (out / "run.json").is_file():
+                command = ["resume", out, "--trust"]
+            else:
+                shutil.rmtree(out, ignore_errors=True)  # killed before it had begun
+        if not (out / "run.json").is_file() or json.loads((out / "run.json").read_text())["status"] != "done":
+            trials.run(*command)
+        assert digest(out) == expected, f"trial {trial} of {name!r}"
+        shutil.rmtree(out)
+    assert kills >= times / 2
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_killed_run_ends_as_an_uninterrupted_one(trials: Trials, name: str) -> None:
+    kill_and_resume(trials, name, 2, seed=1)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", VARIANTS)
+def test_twenty_killed_runs_end_as_uninterrupted_ones(trials: Trials, name: str) -> None:
+    kill_and_resume(trials, name, 7, seed=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_two_hundred_killed_runs_end_as_uninterrupted_ones(trials: Trials, name: str) -> None:
+    kill_and_resume(trials, name, 67, seed=3)

@@ -1,0 +1,51 @@
+"""A process that has imported everything and forks a child a command, so that a test can kill many runs in seconds.
+
+Reads a JSON list of words a line, forks a child that runs `fastcls WORDS` with its output in the file that the first
+word names, and answers its process number; a number instead of a list waits for that child and answers its exit code.
+What comes after training (the pass over the splits, the report) is left out: it is not what is resumed.
+"""
+
+import json
+import os
+import sys
+
+
+def main() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    from fastcls import cli, runner, training  # noqa: F401  what a run needs, before the fork
+    from fastcls.cli import recipe, resume  # noqa: F401
+    from fastcls.loading import import_fastai
+
+    import_fastai()
+    runner._Run._finish = lambda self: self._save(status="done")  # type: ignore[method-assign]
+    print("ready", flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if isinstance(asked, int):
+            print(os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1]), flush=True)
+            continue
+        child = os.fork()
+        if child == 0:
+            log = os.open(asked[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.setsid()
+            sys.argv = ["fastcls", *asked[1:]]
+            try:
+                cli.main()
+                code = 0
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+                code = 99
+            sys.stdout.flush()
+            os._exit(code)
+        print(child, flush=True)
+
+
+main()
