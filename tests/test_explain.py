@@ -108,7 +108,10 @@ def exported(block: tuple[DataBlock, Path], make: Callable[..., Learner], out: P
     return learn, Explainer(out)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    ["maximum and mean over places", "channels last", pytest.param("flattened", marks=pytest.mark.slow)],
+)
 def test_grad_cam_without_gradients_is_grad_cam(block: tuple[DataBlock, Path], tmp_path: Path, name: str) -> None:
     learn, explainer = exported(block, NETWORKS[name], tmp_path)
     assert explainer.anatomy.channels_last == (name == "channels last")
@@ -122,7 +125,9 @@ def test_grad_cam_without_gradients_is_grad_cam(block: tuple[DataBlock, Path], t
 
 def test_a_network_of_several_views_is_explained_by_the_first(block: tuple[DataBlock, Path], tmp_path: Path) -> None:
     """Neither mirrored nor moved: the heat lies where the picture is."""
-    learn, explainer = exported(block, lambda dls: models.learner(dls, speednet.speednet(3, dls.c, (8, 16))), tmp_path)
+    learn, explainer = exported(
+        block, lambda dls: models.learner(dls, speednet.speednet(3, dls.c, (8, 16), views=2)), tmp_path
+    )
     learn.model.views = 1
     file = next(block[1].rglob("*.png"))
     found = explainer.explain(decode.decode(file), 3)

@@ -182,7 +182,7 @@ def test_pictures_among_mistakes_are_warned_of_with_the_runs_own_figures(
     address: str, digits_run: Path, site: Site
 ) -> None:
     warned = 0
-    for row in rows(digits_run)[:120]:
+    for row in rows(digits_run)[::9]:
         words = site.answer((digits(digits_run) / row["path"]).read_bytes())
         wrong = int((re.search(r"(\d+) of the 10 images\s+nearest to it are mistakes", words) or [0, 0])[1])
         if "resembles what the run gets wrong" in words:
@@ -191,7 +191,7 @@ def test_pictures_among_mistakes_are_warned_of_with_the_runs_own_figures(
             assert f"of its answers are wrong; of all, {100 * site.neighbours.error:.0f}" in words
         elif "or nearly the same" not in words:
             assert wrong < 7
-    assert 0 < warned < 60
+    assert 0 < warned < 20
 
 
 def test_what_the_network_is_unsure_of_follows_the_slider(page: Any, digits_run: Path) -> None:
