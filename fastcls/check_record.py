@@ -1,20 +1,56 @@
-"""check.json: what an audit found, as a file; a check writes it beside its page, every run into its folder."""
+"""check.json: what an audit found, as a file; a check writes it beside its page, every run into its folder.
+
+found = check_record.read(run)              # None where there is none
+[finding for finding in found.findings if finding.kind in check_record.COPIES]
+"""
 
 from __future__ import annotations
 
 import os
 import statistics
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastcls import __version__, runs
 from fastcls.audit import Audit
 from fastcls.contents import UNDRAWN
-from fastcls.finding import Finding
+from fastcls.errors import OutputError
+from fastcls.finding import SEVERITIES, Finding, Item
 
 RECORD = "check.json"
 KIND = "fastcls check"
+COPIES = ("two-labels", "leaks", "near-two-labels", "duplicates", "near-duplicates")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A check that was recorded: findings whose paths are relative to the images' root, and how many files it saw."""
+
+    findings: list[Finding]
+    looked_at: int
+    files: int
+
+
+def read(folder: Path) -> Found | None:
+    """What the check.json of a run or a check says; None where there is none that can be read."""
+    try:
+        record = runs.read_json(folder / RECORD)
+        findings = [_read(finding) for finding in record["findings"]]
+        return Found(findings, int(record["looked_at"]), int(record["files"]))
+    except (OutputError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _read(record: dict[str, Any]) -> Finding:
+    texts = {key: str(record[key]) for key in ("kind", "title", "what", "mend")}
+    severity = SEVERITIES[SEVERITIES.index(record["severity"])]
+    groups = tuple(
+        tuple(Item(**{field: str(item[field]) for field in Item._fields}) for item in group)
+        for group in record["groups"]
+    )
+    return Finding(severity=severity, groups=groups, names=tuple(map(str, record["names"])), **texts)
 
 
 def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fastcls import audit, contents, measurements
+from fastcls import audit, check_record, contents, measurements
 from fastcls.measure import measure
 from fastcls.precheck import precheck
 
@@ -382,6 +382,22 @@ def test_a_sound_dataset_leaves_exit_code_0(tmp_path: Path, fastcls: Any) -> Non
     assert fastcls("check", "p").code == 0  # its own files are written over
 
 
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"findings": 3}', '{"findings": [{"kind": 1}], "files": 1}'])
+def test_a_damaged_record_is_as_good_as_none(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "check.json").write_text(text)
+    assert check_record.read(tmp_path) is None
+
+
+def test_a_record_read_is_what_was_found(odd: Path, audited: audit.Audit, tmp_path: Path) -> None:
+    check_record.write(tmp_path, audited, "fastcls check", 1.0, "2026-11-21T10:00:00+00:00")
+    read = check_record.read(tmp_path)
+    assert read and read.files == audited.files
+    for one, other in zip(read.findings, audited.findings, strict=True):
+        assert (one.line, one.severity, one.count, one.mend) == (other.line, other.severity, other.count, other.mend)
+        assert odd / one.example == Path(other.example)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
@@ -514,6 +530,12 @@ def test_before_training_leaks_are_told_and_a_page_is_a_command_away(
     assert len(lines) == 2 and lines[0].startswith("Leaks: one image in two splits: 1 group, 2 images")
     assert lines[1] == f"`fastcls check {run}` shows these images."
     assert found(run) == {"leaks": 1} and record(run)["looked_at"] == 26
+    read = check_record.read(run)
+    assert read and (read.looked_at, read.files) == (26, 26)
+    assert [(item.path, item.split) for item in read.findings[0].groups[0]] == [
+        ("p/0.jpg", "train"),
+        ("p/25.jpg", "valid"),
+    ]
     assert fastcls("check", run).code == 3
     assert (run / "check.html").is_file() and found(run) == {"leaks": 1}
 
