@@ -15,11 +15,12 @@ import numpy as np
 from PIL import Image
 
 from fastcls import preprocessing, runs
+from fastcls.check import UNREADABLE
 from fastcls.errors import OutputError
 
 BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
 # what decoding an image raises where it cannot be read
-DECODING_ERRORS = OSError, SyntaxError, ValueError, Image.DecompressionBombError
+DECODING_ERRORS = *UNREADABLE, Image.DecompressionBombError
 AHEAD = 2  # batches a thread that may be under way or waiting to be taken
 
 

@@ -57,7 +57,7 @@ def _check(image: Image.Image) -> bool:
             f"The picture has {width:,} × {height:,} pixels; at most {LONGEST:,} a side and "
             f"{MOST_PIXELS // 1_000_000} million in all are taken. Make it smaller."
         )
-    if (frames := getattr(image, "n_frames", 1)) > 1:
+    if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":  # a camera's JPEG and its preview
         raise DataError(f"The file holds {frames} pictures (an animation, or pages). Save one of them as a picture.")
     with contextlib.suppress(Exception):  # as its parser does, of damaged metadata
         return image.getexif().get(ORIENTATION, 1) not in (0, 1)

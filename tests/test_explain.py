@@ -287,6 +287,12 @@ def test_a_picture_in_memory_has_the_pixels_of_the_file(kind: str, tmp_path: Pat
     assert uploads.read(raw).turned == (kind in ("JPEG", "PNG", "WEBP", "TIFF"))
 
 
+def test_a_photograph_with_its_cameras_preview_is_one_picture(tmp_path: Path) -> None:
+    raw = frames("MPO")
+    (tmp_path / "photo.jpg").write_bytes(raw)
+    assert (uploads.read(raw).pixels == decode.decode(tmp_path / "photo.jpg")).all()
+
+
 @pytest.mark.parametrize("kind", uploads.FORMATS)
 def test_damaged_bytes_never_end_in_anything_but_a_reason(kind: str) -> None:
     rng, whole = np.random.default_rng(0), picture(kind)
