@@ -8,6 +8,7 @@ from its next batch. All that is random depends on (seed, epoch, step) alone, so
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -54,7 +55,6 @@ class Saver(Callback):
         self.saved = time.monotonic()
         self.position = Position(0, 0)
         self.highest: dict[int, list[float]] = {}  # rates of each parameter group, by phase
-        self.trained = False  # whether the epoch is, and its validation goes on
 
     def state_dict(self) -> dict[str, Any]:
         return {"highest": self.highest}
@@ -75,25 +75,21 @@ class Saver(Callback):
             self.position = Position(self.phase, self.epoch, self.iter + 1)
             rates = zip(self.highest[self.phase], self.opt.hypers, strict=True)
             self.highest[self.phase] = [max(highest, float(hyper["lr"])) for highest, hyper in rates]
-            if self.stop.asked is not None or time.monotonic() - self.saved > 60 * self.minutes:
-                self.save()
-        elif self.stop.asked is not None:  # in validation: the epoch is trained
+            if self.iter + 1 < self.n_iter:  # after the last one `before_validate` does it
+                self._save_if_due(60 * self.minutes)
+        else:
+            self._save_if_due(math.inf)
+
+    def before_validate(self) -> None:
+        self.position = Position(self.phase, self.epoch, len(self.dls.train))
+        self._save_if_due(min(60 * self.minutes, LONG))
+
+    def _save_if_due(self, seconds: float) -> None:
+        if self.stop.asked is not None or time.monotonic() - self.saved > seconds:
             self.save()
         self.stop.raise_if_asked()
 
-    def before_validate(self) -> None:
-        self.trained = True
-        self.position = Position(self.phase, self.epoch, self.n_iter)
-        if time.monotonic() - self.saved > LONG:
-            self.save()
-
-    def rescue(self) -> None:
-        """Save the epoch whose validation broke down."""
-        if self.trained:
-            self.save()
-
     def after_epoch(self) -> None:
-        self.trained = False
         self.position = Position(self.phase, self.epoch + 1)
         self.save()
         self.stop.raise_if_asked()
@@ -160,11 +156,21 @@ def replaying(learn: Learner, saver: Saver, found: Checkpoint | None) -> Iterato
         for callback in (saver, saver.history, saver.best):
             callback.load_state_dict(held[f"{type(callback).__name__}#0"])
     saver.stop.patient = True
+    inner = learn._do_epoch_validate
+
+    def do_epoch_validate(*args: Any, **kwargs: Any) -> None:
+        try:
+            inner(*args, **kwargs)
+        except Exception:  # of a metric, say: the epoch is trained
+            saver.save()
+            raise
+
+    learn._do_epoch_validate = do_epoch_validate
     try:
         yield
     finally:
         saver.stop.patient = False
-        del learn.fit
+        del learn.fit, learn._do_epoch_validate
         if own is not None:
             learn.fit = own
 
@@ -185,19 +191,24 @@ def _from(learn: Learner, position: Position | None, found: Checkpoint | None) -
         del learn.all_batches
         restore_callbacks(learn, found.state)  # what before_epoch and before_train have reset
         learn.n_iter = len(learn.dl)
-        begun = position.batch or 0
-        if begun < learn.n_iter:
-            learn.dl.skip = begun
-            for i, batch in enumerate(learn.dl, begun):
-                learn.one_batch(i, batch)
+        learn.dl.skip = begun
+        for i, batch in enumerate(learn.dl, begun):
+            learn.one_batch(i, batch)
+
+    def do_epoch_train() -> None:  # of an epoch that is trained, but was not validated: only what comes after
+        del learn._do_epoch_train
+        restore_callbacks(learn, found.state)
 
     learn._do_fit = do_fit
-    if position.batch is not None:
+    begun = position.batch or 0
+    if begun == len(learn.dls.train):
+        learn._do_epoch_train = do_epoch_train
+    elif position.batch is not None:
         learn.all_batches = all_batches
     try:
         yield
     finally:
-        for name in ("_do_fit", "all_batches"):
+        for name in ("_do_fit", "_do_epoch_train", "all_batches"):
             learn.__dict__.pop(name, None)
 
 

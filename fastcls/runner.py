@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcls import recorded, runs
-from fastcls.checkpoints import Checkpoint, Store
 from fastcls.errors import FastclsError, OutputError, RecipeError, UsageError
 from fastcls.loading import Prepared, prepared
 from fastcls.request import Request
@@ -17,6 +16,7 @@ from fastcls.screen import Screen, escape
 from fastcls.stop import Stop, Stopped, listening
 
 if TYPE_CHECKING:
+    from fastcls.checkpoints import Checkpoint
     from fastcls.interpret import Interpretation
     from fastcls.train import History
 
@@ -34,6 +34,8 @@ def resume(folder: Path, screen: Screen, extend: int = 0, trust: bool = False) -
 
     trust: run the recipe.py of the folder, where the recipe of that name is no longer the same.
     """
+    from fastcls.checkpoints import Store
+
     before = runs.read_json(folder / "run.json")
     with listening() as stop, runs.locked(folder):
         found, refused = Store(folder).newest()
@@ -118,6 +120,8 @@ class _Run:
 
     def _stopped(self, status: str, reason: str) -> None:
         """Keep what there is: the record, the history so far and the log. The disk may be what failed."""
+        from fastcls.checkpoints import Store
+
         with contextlib.suppress(OutputError):
             self._save(status=status, reason=reason)
             self.screen.print(f"{status}: {escape(reason.splitlines()[0])}. What there is: {escape(self.out)}")
@@ -225,6 +229,7 @@ class _Run:
     def _finish(self) -> None:
         """One pass a split, and every file made from it."""
         from fastcls import report
+        from fastcls.checkpoints import Store
         from fastcls.evaluation import evaluate
 
         build = {"recipe": self.request.source.name, "knobs": self.record["knobs"]["get_learner"]}

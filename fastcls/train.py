@@ -78,15 +78,17 @@ class History(Callback):
         self.file, self.step = file, 0
         self.rows: list[dict[str, Any]] = []
         self.header: list[str] = []
-        self.seen, self.started = 0, time.perf_counter()
+        self.seen, self.speed, self.started = 0, 0.0, time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps; of the clock only what it has measured."""
         spent = time.perf_counter() - self.started
-        return {"rows": self.rows, "header": self.header, "step": self.step, "seen": self.seen, "spent": spent}
+        counted = {name: getattr(self, name) for name in ("rows", "header", "step", "seen", "speed")}
+        return {**counted, "spent": spent}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows, self.header, self.step, self.seen = (state[name] for name in ("rows", "header", "step", "seen"))
+        for name in ("rows", "header", "step", "seen", "speed"):
+            setattr(self, name, state[name])
         self.started = time.perf_counter() - state["spent"]
 
     def before_train(self) -> None:

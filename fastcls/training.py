@@ -14,7 +14,7 @@ from fastcls import check, checkpoints, devices, options, resume, train
 from fastcls.data import item_paths
 from fastcls.errors import TrainingError
 from fastcls.screen import Screen
-from fastcls.stop import Stop, Stopped
+from fastcls.stop import Stop
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,8 @@ def fit(
             "Halve --bs, make --size smaller, or use --precision bf16.",
         ) from problem
     except (OSError, SyntaxError):  # a file that opens but does not decode: find out which
-        saver.rescue()
         check.refuse_broken(item_paths(learn.dls.train_ds.items), decode=True)
         check.refuse_broken(item_paths(learn.dls.valid_ds.items), decode=True)
-        raise
-    except Stopped:
-        raise
-    except Exception:
-        saver.rescue()
         raise
     finally:
         progress.stop()

@@ -1,6 +1,6 @@
 """CIFAR-10: five convolutions with batch norm, from scratch.
 
-Claim:   not measured yet
+Claim:   test accuracy 87.92 % (n = 1), 1511 s of training (Intel(R) Xeon(R) Processor, 1 thread, bf16)
 Data:    CIFAR-10, 10 classes, 50,000 training and 10,000 test images of 32 × 32 pixels
 Network: conv 64-64-128-128-256 with batch norm and three pools, linear 512, dropout 0.5
 Needs:   0.2 GB of images to download, or --path; minutes on a CPU

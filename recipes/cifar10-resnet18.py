@@ -45,7 +45,8 @@ def fit(
     unfreeze: str = 'all',                            # 'all', 'head', the first stage trained ('layer4'), or how many
     epochs: int = 4,                                  # epochs after unfreezing
     freeze_epochs: int = 1,                           # epochs with the body frozen, before that
-    lr: float = 2e-3,                                 # learning rate of the frozen phase; then lr/200 (stem) to lr/2 (head)
+    lr: float = 2e-3,                                 # learning rate of the frozen phase; then half of it for the head
+    div: float = 100.,                                # the stem's rate is the head's divided by this
     wd: float = 0.05,                                 # weight decay
 ):
     "The head on a frozen body, then a rate for every stage; random weights are trained as a whole from the start"
@@ -53,4 +54,4 @@ def fit(
     learn.freeze()
     learn.fit_one_cycle(freeze_epochs, lr, wd=wd, pct_start=0.99)
     stages.unfreeze(learn, unfreeze)
-    learn.fit_one_cycle(epochs, slice(lr/200, lr/2), wd=wd, div=5)
+    learn.fit_one_cycle(epochs, slice(lr/2/div, lr/2), wd=wd, div=5)

@@ -77,6 +77,15 @@ MEASUREMENTS = [
         default=False,
     ),
     Measurement(
+        "cifar10-transfer-one-rate",
+        "cifar10-resnet18",
+        "The same from Imagenette, all stages at one rate, the one from scratch",
+        f"--size 48 --precision bf16 --weights {TRANSFER} --lr 0.004 --div 1",
+        "cifar10",
+        {"": "83.4 on valid"},
+        default=False,
+    ),
+    Measurement(
         "cifar100-basenet",
         "cifar100-basenet",
         "The baseline on CIFAR-100 and what improves it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,20 @@ PACKAGE = Path(__file__).parents[1] / "fastcls"
 FLOORS = {
     0: "errors knobs options sources request lazy",
     1: "runs screen check metrics decode preprocessing cache doctor download archives catalogue datasets cifar layouts "
-    "label_table walk splits zoo inputs "
-    "finding classes measure measurements duplicates contents troubles audit check_record precheck",
+    "label_table walk splits zoo calibration suspects inputs stop recorded "
+    "finding classes measure measurements duplicates contents troubles audit check_record precheck "
+    "anatomy uploads known",
     2: "devices draws batchwise transforms cropping pixels loaders data models networks speednet losses optimizers "
-    "muon mixing step throughput weights summary receptive axes describe schedules stages costs suggest",
-    3: "train interpret predictions comparison",
-    4: "report predict answers submission export deploy",
-    5: "loading lr_find dryrun replay runner compare torch_export",
+    "muon mixing step throughput weights summary receptive axes describe schedules stages costs suggest plots "
+    "trees checkpoints",
+    3: "train resume learner_state interpret predictions comparison gradcam",
+    4: "report predict answers submission export deploy explain neighbours",
+    5: "evaluation record training loading lr_find dryrun replay runner compare torch_export explain_recipe serve",
     6: "cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-LIGHT = "predict answers submission deploy report comparison cli"  # they import torch where they need it, if at all
+# they import torch where they need it, if at all
+LIGHT = "plots predict answers submission deploy report comparison explain neighbours serve cli"
 TORCHLESS = f"{FLOORS[0]} {FLOORS[1]} {LIGHT}".split()
 HEAVY = {"torch", "torchvision", "fastai", "timm"}
 
@@ -69,13 +73,25 @@ def test_a_module_imports_only_from_floors_below(file: Path) -> None:
             assert other < own or (other == own and not _cyclic(parts[1], top(file))), f"{file.name} imports {name}"
 
 
-def _cyclic(start: str, target: str, seen: frozenset[str] = frozenset()) -> bool:
+@functools.cache
+def neighbours(name: str) -> frozenset[str]:
+    """The modules that a module or a package of ours imports."""
+    names = {inner for file in modules() if top(file) == name for inner in imports(file)}
+    return frozenset({inner.split(".")[1] for inner in names if inner.startswith("fastcls.")} & set(FLOOR_OF))
+
+
+def _cyclic(start: str, target: str) -> bool:
     """Whether module `start` comes to import `target`."""
-    if start == target:
-        return True
-    files = [file for file in modules() if top(file) == start]
-    names = {name.split(".")[1] for file in files for name in imports(file) if name.startswith("fastcls.")}
-    return any(_cyclic(name, target, seen | {start}) for name in names & set(FLOOR_OF) - seen - {start})
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name == target:
+            return True
+        if name not in seen:
+            seen.add(name)
+            waiting += neighbours(name)
+    return False
 
 
 @pytest.mark.parametrize("name", TORCHLESS)

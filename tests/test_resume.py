@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -18,8 +19,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from PIL import Image
+
+from fastcls.checkpoints import Store
+from fastcls.errors import OutputError
+from fastcls.stop import Stopped, listening
 
 RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, both phases of fine_tune."""
 from fastai.vision.all import *
@@ -156,3 +162,193 @@ def test_twenty_killed_runs_end_as_uninterrupted_ones(trials: Trials, name: str)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_two_hundred_killed_runs_end_as_uninterrupted_ones(trials: Trials, name: str) -> None:
     kill_and_resume(trials, name, 67, seed=3)
+
+
+def until(condition: Any, seconds: float = 60) -> None:
+    """Wait until it holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_signals_save_say_how_to_go_on_and_lose_nothing(trials: Trials) -> None:
+    whole = trials.folder / "whole signals"
+    trials.run(*words(trials, whole))
+    out = trials.folder / "signalled"
+    command = words(trials, out, "--checkpoint-minutes", 60)
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        newest = max((int(folder.name) for folder in out.glob("checkpoints/[0-9]*")), default=0)
+        child = trials.start(*command)
+        until((out / "checkpoints" / f"{newest + 1:08d}").exists)
+        os.kill(child, number)
+        assert trials.ask(child) == code
+        record = json.loads((out / "run.json").read_text())
+        assert record["status"] == "interrupted" and record["reason"] == signal_name(number)
+        said = (out / "log.txt").read_text()
+        assert f"fastcls resume {out}" in said
+        command = ["resume", out, "--trust"]
+    assert "finishing the step and saving; once more stops at once" in (trials.folder / "log.txt").read_text()
+    trials.run(*command)
+    assert digest(out) == digest(whole)
+    assert len(json.loads((out / "run.json").read_text())["resumed"]) == 2
+
+
+def signal_name(number: int) -> str:
+    return {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[signal.Signals(number)]
+
+
+def test_the_second_signal_stops_at_once() -> None:
+    with listening() as stop:
+        stop.patient = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked == signal.SIGINT
+        with pytest.raises(Stopped) as stopped:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        assert stopped.value.code == 130
+
+
+def test_a_validation_that_breaks_down_does_not_cost_its_epoch(trials: Trials) -> None:
+    recipe = (trials.folder / "mine.py").read_text()
+    flag = trials.folder / "broken"
+    broken = recipe.replace(
+        "def get_learner(",
+        f"def sound(preds, targs):\n    if Path({str(flag)!r}).exists(): raise ValueError('a metric of mine')\n"
+        "    return accuracy(preds, targs)\n\ndef get_learner(",
+    ).replace("metrics=accuracy", "metrics=sound")
+    (trials.folder / "metric.py").write_text(broken)
+    command = ["recipe", trials.folder / "metric.py", "--path", trials.folder / "images", "--seed", 7, "--out"]
+    trials.run(*command, trials.folder / "whole metric")
+    out = trials.folder / "broken metric"
+    child = trials.start(*command, out)
+    until((out / "checkpoints" / f"{2:08d}").exists)
+    flag.touch()
+    assert trials.ask(child) not in (0, 130, 143)
+    flag.unlink()
+    assert json.loads((out / "run.json").read_text())["status"] == "failed"
+    state = json.loads((sorted((out / "checkpoints").glob("[0-9]*"))[-1] / "state.json").read_text())["state"]
+    assert state["position"]["batch"] == 5, "all batches of the epoch are trained"
+    trials.run("resume", out, "--trust")
+    assert digest(out) == digest(trials.folder / "whole metric")
+
+
+def test_a_finished_run_is_trained_further(trials: Trials) -> None:
+    out, killed = trials.folder / "extended", trials.folder / "extended and killed"
+    trials.run(*words(trials, out))
+    shutil.copytree(out, killed)
+    trials.run("resume", out, "--trust", "--extend-epochs", 2)
+    with (out / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert float(rows[-1]["lr"]) < 1e-5 < float(rows[-2]["lr"]) < 5e-4
+    child = trials.start("resume", killed, "--trust", "--extend-epochs", 2)
+    until((killed / "checkpoints" / f"{28:08d}").exists)
+    os.killpg(child, signal.SIGKILL)
+    trials.ask(child)
+    trials.run("resume", killed, "--trust")
+    assert digest(killed) == digest(out)
+
+
+def test_what_cannot_be_resumed_is_refused(trials: Trials, fastcls: Any, tmp_path: Path) -> None:
+    out = trials.folder / "to refuse"
+    child = trials.start(*words(trials, out))
+    until((out / "checkpoints" / f"{2:08d}").exists)
+    busy = fastcls("resume", out, "--trust")
+    assert busy.code == 4 and "Another process is training into" in busy.output
+    os.killpg(child, signal.SIGKILL)
+    trials.ask(child)
+    untrusted = fastcls("resume", out)
+    assert untrusted.code == 2 and "--trust" in untrusted.output and "recipe.py" in untrusted.output
+    unfinished = fastcls("resume", out, "--trust", "--extend-epochs", 1)
+    assert unfinished.code == 2 and "not finished" in unfinished.output
+    other = fastcls("recipe", "digits-cnn", "--resume", out)
+    assert other.code == 2 and "is a run of mine, not of digits-cnn" in other.output
+    knobs = fastcls("recipe", "digits-cnn", "--resume", out, "--epochs", 3)
+    assert knobs.code == 2 and "--epochs" in knobs.output
+    image = trials.folder / "images" / "red" / "0.png"
+    held = image.read_bytes()
+    try:
+        image.write_bytes((trials.folder / "images" / "red" / "1.png").read_bytes() + b"\0")
+        changed = fastcls("resume", out, "--trust")
+    finally:
+        image.write_bytes(held)
+    assert changed.code == 3 and "are not those that" in changed.output
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"status": "done"}))
+    finished = fastcls("resume", out, "--trust")
+    assert finished.code == 2 and "is finished" in finished.output and "--extend-epochs" in finished.output
+    assert fastcls("resume", tmp_path / "nothing").code == 4
+
+
+def state(step: int) -> dict[str, Any]:
+    rng = torch.Generator().manual_seed(step)
+    weights = {f"{i}.weight": torch.randn(16, 8, 3, 3, generator=rng) for i in range(4)}
+    return {"step": step, "lr": 0.1 + step / 3, "moments": (0.9, 0.99), "model": weights, "empty": [], 3: None}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store(tmp_path)
+    for step in (1, 2, 3):
+        found.save(state(step), state(1)["model"], best_epoch=1)
+    return found
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved_and_two_are_kept(store: Store) -> None:
+    assert [folder.name for folder in store.folders()] == ["00000002", "00000003"]
+    found, refused = store.newest()
+    assert found is not None and not refused
+    expected = state(3)
+    assert found.state.keys() == expected.keys() and found.state["moments"] == (0.9, 0.99)
+    assert found.state["lr"] == expected["lr"]
+    assert all(torch.equal(found.state["model"][name], expected["model"][name]) for name in expected["model"])
+    best = [folder / "best.safetensors" for folder in store.folders()]
+    assert best[0].samefile(best[1]), "the best weights are written once"
+    listed = subprocess.run(["sha256sum", "-c", "MANIFEST"], cwd=found.folder, capture_output=True, text=True)
+    assert listed.returncode == 0, listed
+
+
+@pytest.mark.parametrize("kind", ["truncated", "flipped"])
+def test_damaged_checkpoints_are_refused_every_time(store: Store, kind: str) -> None:
+    """100 truncations, 100 flipped bits, in all files: the checkpoint before is taken each time."""
+    newest = store.folders()[-1]
+    rng = random.Random(0)
+    files = [newest / name for name in ("state.safetensors", "state.json", "MANIFEST")]
+    refusals = 0
+    for i in range(100):
+        file = files[i % 3]
+        held = file.read_bytes()
+        at = rng.randrange(len(held))
+        damaged = (
+            held[:at] if kind == "truncated" else held[:at] + bytes([held[at] ^ 1 << rng.randrange(8)]) + held[at + 1 :]
+        )
+        file.write_bytes(damaged)
+        found, refused = store.newest()
+        assert found is not None and found.state["step"] == 2
+        refusals += len(refused)
+        file.write_bytes(held)
+    assert refusals == 100
+    found, refused = store.newest()
+    assert found is not None and found.state["step"] == 3 and not refused
+
+
+def test_a_full_disk_costs_no_checkpoint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file: file.read_bytes() for file in store.home.rglob("*") if file.is_file()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="the disk is full") as refusal:
+        store.save(state(4), {}, best_epoch=None)
+    assert "fastcls resume" in refusal.value.hint
+    assert {file: file.read_bytes() for file in store.home.rglob("*") if file.is_file()} == before
+
+
+def test_leftovers_of_a_killed_save_are_swept(store: Store) -> None:
+    (store.home / ".00000004").mkdir()
+    (store.home / ".00000004" / "state.safetensors").write_bytes(b"half")
+    assert store.newest()[0] is not None
+    store.sweep()
+    assert [path.name for path in sorted(store.home.iterdir())] == ["00000002", "00000003"]

@@ -43,6 +43,11 @@ def test_a_run_folder_is_complete_and_holds_nothing_else(digits_run: Path) -> No
     assert {p.name for p in digits_run.iterdir()} == FILES | {"terminal.txt"}
 
 
+def test_of_a_finished_run_the_last_checkpoint_is_kept(digits_run: Path) -> None:
+    (kept,) = (digits_run / "checkpoints").iterdir()
+    assert {file.name for file in kept.iterdir()} == {"state.json", "state.safetensors", "best.safetensors", "MANIFEST"}
+
+
 def test_nothing_in_a_run_folder_is_a_pickle(digits_run: Path) -> None:
     for file in digits_run.rglob("*"):
         if file.is_file():

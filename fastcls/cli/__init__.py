@@ -17,6 +17,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     recipe,
     recipes,
     report,
+    resume,
     runs,
     serve,
 )
