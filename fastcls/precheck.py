@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,12 +21,13 @@ def precheck(run: Path, sizes: bool = True, progress: audit.Progress | None = No
     found = audit.quick(contents.read(str(run)), progress, sizes)
     if found.unreadable:
         raise broken_images(found.unreadable, found.files)
-    check_record.write(run, found, f"fastcls check {run}", time.perf_counter() - began, started)
+    command = shlex.join(["fastcls", "check", str(run)])
+    check_record.write(run, found, command, time.perf_counter() - began, started)
     serious = [finding for finding in found.findings if finding.severity != "note"]
     lines = [finding.line for finding in serious]
     if any(finding.groups for finding in serious):
-        lines.append(f"`fastcls check {run}` shows these images.")
+        lines.append(f"`{command}` shows these images.")
     if (looked := len(found.measured)) < found.files:
-        part = f"{looked:,} of {found.files:,} images were looked at for copies and faults"
-        lines.append(f"{part}, which takes {audit.SECONDS:.0f} s; `fastcls check {run}` looks at all of them.")
+        part = f"{looked:,} of {found.files:,} images were looked at for copies and faults, for want of time"
+        lines.append(f"{part}; `{command}` looks at all of them.")
     return lines

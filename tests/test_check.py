@@ -379,7 +379,9 @@ def test_a_sound_dataset_leaves_exit_code_0(tmp_path: Path, fastcls: Any) -> Non
     assert outcome.code == 0 and "Nothing was found" in outcome.output and "12" not in outcome.output.split("images")[0]
     assert {file.name for file in Path("checks/p").iterdir()} == {"check.html", "check.json", "findings.csv"}
     assert "Nothing was found" in Path("checks/p/check.html").read_text()
-    assert fastcls("check", "p").code == 0  # its own files are written over
+    photograph(1).quantize(64).save(tmp_path / "p" / "cat" / "palette.png")
+    outcome = fastcls("check", "p")  # its own files are written over
+    assert outcome.code == 0 and "Palette images" in outcome.output and found(Path("checks/p")) == {"palette": 1}
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"findings": 3}', '{"findings": [{"kind": 1}], "files": 1}'])
