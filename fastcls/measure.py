@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import imagehash
 import numpy as np
@@ -78,42 +79,41 @@ def measure(path: str) -> Measured:
         return Measured(path, fault="unreadable", reason=problem.strerror or str(problem))
     if not data:
         return Measured(path, fault="empty", reason="0 bytes")
-    known = Measured(path, hashlib.blake2b(data, digest_size=16).digest())
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    known: dict[str, Any] = {}
     try:
         with Image.open(io.BytesIO(data)) as image:
-            known = _kind(known, image, data)
-            pixels, damage = _pixels(image, data)
-            known = replace(known, damage=damage, transparent=_transparent(image))
+            known = _kind(image, data)
+            pixels, known["damage"] = _pixels(image, data)
+            known["transparent"] = _transparent(image)
     except Image.DecompressionBombError as problem:
-        return replace(known, fault="huge", reason=str(problem).split(",")[0])
+        return Measured(path, digest, "huge", str(problem).split(",")[0], **known)
     except MemoryError:
         return Measured(path, fault="huge", reason="more pixels than there is memory for")
     except UnidentifiedImageError:
         if data.startswith(_IMAGE_STARTS) or (data[4:8] == b"ftyp" and _BRANDS.get(data[8:12]) == ""):
-            return replace(known, fault="truncated", reason="begins like an image, but its header is damaged")
-        return replace(known, fault="fake", reason=_what(data))
+            return Measured(path, digest, "truncated", "begins like an image, but its header is damaged")
+        return Measured(path, digest, "fake", _what(data))
     except DAMAGED as problem:
-        return replace(known, fault="truncated", reason=str(problem) or type(problem).__name__)
-    return _look(known, pixels)
+        return Measured(path, digest, "truncated", str(problem) or type(problem).__name__, **known)
+    return Measured(path, digest, **known, **_look(pixels, known["orientation"]))
 
 
-def _kind(known: Measured, image: Image.Image, data: bytes) -> Measured:
-    frames = getattr(image, "n_frames", 1) if image.format in MOVING else 1
+def _kind(image: Image.Image, data: bytes) -> dict[str, Any]:
     bits = 16 if image.mode.startswith("I;16") or (image.format == "PNG" and data[24:25] == b"\x10") else 8
     try:
         orientation = image.getexif().get(0x0112, 1)
     except DAMAGED:  # a damaged EXIF block takes nothing from the image
         orientation = 1
-    return replace(
-        known,
-        format=image.format or "",
-        mode=image.mode,
-        width=image.width,
-        height=image.height,
-        frames=frames,
-        bits=32 if image.mode in ("I", "F") else bits,
-        orientation=orientation if orientation in _UPRIGHT else 1,
-    )
+    return {
+        "format": image.format or "",
+        "mode": image.mode,
+        "width": image.width,
+        "height": image.height,
+        "frames": getattr(image, "n_frames", 1) if image.format in MOVING else 1,
+        "bits": 32 if image.mode in ("I", "F") else bits,
+        "orientation": orientation if orientation in _UPRIGHT else 1,
+    }
 
 
 def _pixels(image: Image.Image, data: bytes) -> tuple[Image.Image, str]:
@@ -146,10 +146,10 @@ def _transparent(image: Image.Image) -> bool:
     return isinstance(lowest, int) and lowest < 255
 
 
-def _look(known: Measured, image: Image.Image) -> Measured:
+def _look(image: Image.Image, orientation: int) -> dict[str, Any]:
     image.thumbnail((WORKING, WORKING))
-    if known.orientation in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[known.orientation])
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
     gray = image.convert("L")
     light = np.asarray(gray, np.float32)
     contrast = float(light.std())
@@ -159,14 +159,13 @@ def _look(known: Measured, image: Image.Image) -> Measured:
         laplacian = light[:-2, 1:-1] + light[2:, 1:-1] + light[1:-1, :-2] + light[1:-1, 2:] - 4 * middle
         sharpness = float(laplacian.std()) / contrast
     bits = np.packbits(imagehash.phash(gray).hash)
-    return replace(
-        known,
-        brightness=float(light.mean()),
-        contrast=contrast,
-        sharpness=sharpness,
-        hash=int.from_bytes(bits.tobytes(), "big"),
-        small=np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)),
-    )
+    return {
+        "brightness": float(light.mean()),
+        "contrast": contrast,
+        "sharpness": sharpness,
+        "hash": int.from_bytes(bits.tobytes(), "big"),
+        "small": np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)),
+    }
 
 
 def _what(data: bytes) -> str:
