@@ -38,8 +38,13 @@ def heatmaps(model: nn.Module, images: torch.Tensor, classes: Sequence[int]) -> 
 def _heatmaps(model: nn.Module, images: torch.Tensor, classes: Sequence[int]) -> torch.Tensor | None:
     outputs: list[torch.Tensor | None] = []
 
+    used: list[nn.Module] = []  # layers with weights, in the order of their calls
+
     def keep(module: nn.Module, inputs: object, output: object) -> None:
-        outputs.append(output if isinstance(output, torch.Tensor) else None)
+        if next(module.parameters(recurse=False), None) is not None:
+            used.append(module)
+        if len(used) == len(set(used)):  # a layer that is used again sees another view: mirrored, say, and averaged
+            outputs.append(output if isinstance(output, torch.Tensor) else None)
 
     hooks: list[RemovableHandle] = [module.register_forward_hook(keep) for module in model.modules()]
     try:

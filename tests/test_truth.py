@@ -151,6 +151,29 @@ def test_the_network_is_shown_to_look_where_the_answer_is() -> None:
     assert sum(near) >= 0.9 * len(near)
 
 
+def test_a_network_of_several_views_is_shown_its_first() -> None:
+    class TwoViews(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU()), nn.Linear(4, 2)
+
+        def look(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(x).amax((2, 3)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.look(x) + self.look(x.flip(-1))
+
+    images = torch.zeros(1, 1, 16, 16)
+    images[:, :, 4:8, :6] = 1
+    net = TwoViews()
+    for layer in (net.body[0], net.head):
+        nn.init.ones_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    maps = gradcam.heatmaps(net, images, [0])
+    assert maps is not None and maps.shape == (1, 8, 8)
+    assert maps[0, :, :4].sum() > 0 == maps[0, :, 4:].sum(), "on the left, where the square is, not mirrored"
+
+
 def test_heat_maps_are_of_the_images_that_are_shown(planted: tuple[Path, dict[str, str]]) -> None:
     run, truth = planted
     maps = json.loads((run / "heatmaps.json").read_text())["valid"]

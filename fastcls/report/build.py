@@ -8,6 +8,7 @@ from fastcls import runs
 from fastcls.errors import OutputError, did_you_mean
 from fastcls.report import page, probabilities, shell, wording
 from fastcls.report.classes import WHOLE_MATRIX, outcome, with_average_precision
+from fastcls.report.copies import copies
 from fastcls.report.curves import Curves, curve_figures
 from fastcls.report.curves import curves as ranking_curves
 from fastcls.report.doubts import COLUMNS, doubtful, pictured
@@ -117,6 +118,7 @@ def _render(files: RunFiles, split: str) -> tuple[str, dict[str, bytes]]:
         doubts=doubts,
         doubt_pictures=pictured(doubts, thumbnails),
         data=images(files),
+        copies=copies(files.folder, thumbnails),
         layers=layers,
         layers_left=layers_left,
         model=files.model,
