@@ -149,7 +149,7 @@ def kill_and_resume(trials: Trials, name: str, times: int, seed: int) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_killed_run_ends_as_an_uninterrupted_one(trials: Trials, name: str) -> None:
-    kill_and_resume(trials, name, 2, seed=1)
+    kill_and_resume(trials, name, 1, seed=1)
 
 
 @pytest.mark.faults
