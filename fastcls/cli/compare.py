@@ -47,6 +47,7 @@ def compare(
     channels_last: bool = Settings.channels_last,
     patience: int | None = Settings.patience,
     keep: str = Settings.keep,
+    checkpoint_minutes: float = Settings.checkpoint_minutes,
     extra: list[str] = Settings.extra,
 ) -> None:
     """Compare the settings of a recipe, or existing runs: a table, figures, and a page that links every run.
