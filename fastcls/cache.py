@@ -29,6 +29,7 @@ from fastcls.download import cache_dir
 from fastcls.errors import DataError, OutputError
 
 FORMAT = 1
+PIXELS = 2  # another number where `decode` or `preprocessing` give other pixels
 GB = 1e9
 CHUNK = 256  # images decoded before they are written
 IN_MEMORY = 0.25  # of the free memory: stores up to that are read whole, larger ones stay on disk, mapped
@@ -94,7 +95,7 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
 
 
 def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, dict(how)], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, PIXELS, dict(how)], sort_keys=True).encode())
     missing = []
     for path in paths:
         try:

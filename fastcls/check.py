@@ -21,10 +21,14 @@ def refuse_broken(paths: Sequence[str], decode: bool = False) -> None:
     """
     from PIL import Image
 
+    from fastcls import decode as decoding
+
     def look(path: str) -> None:
-        with Image.open(path) as image:
-            if decode:
-                image.load()
+        if decode:
+            decoding.decode(path)
+            return
+        with decoding.opened(path) as file, Image.open(file) as image:
+            decoding.refuse_unusable(image)
 
     broken = []
     for path in paths:
@@ -43,7 +47,7 @@ def reading(path: str, read: Callable[[str], T]) -> T:
     try:
         return read(path)
     except (*UNREADABLE, Image.DecompressionBombError) as problem:
-        raise DataError(f"{path}: {_reason(problem)}") from problem
+        raise DataError(f"{path}: {reason(problem)}") from problem
 
 
 def broken_images(lines: list[str], total: int) -> DataError:
@@ -59,9 +63,10 @@ def _first(lines: list[str], count: int = 5) -> str:
     return "\n  ".join(lines[:count] + more)
 
 
-def _reason(problem: Exception) -> str:
+def reason(problem: Exception) -> str:
+    """Why an image cannot be read, in words without its path."""
     from PIL import UnidentifiedImageError
 
     if isinstance(problem, UnidentifiedImageError):
         return "not an image"
-    return getattr(problem, "strerror", None) or str(problem)
+    return getattr(problem, "strerror", None) or str(problem).split(" <")[0] or type(problem).__name__

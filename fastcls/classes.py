@@ -30,6 +30,15 @@ def findings(labels: Sequence[str], splits: Sequence[str]) -> Iterator[Finding]:
             "file names with --label-regex.",
             names=(labels[0],),
         )
+    elif len(trained) == len(splits) and "" in splits:
+        yield Finding(
+            "single-images",
+            "error",
+            "A single image a class",
+            f"Each of {count(len(trained), 'class')} has a single image, so that none can be held out for validation.",
+            "Add images to the classes.",
+            names=tuple(sorted(trained)),
+        )
     elif not trained:
         yield Finding(
             "no-training-images",

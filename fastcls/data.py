@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, get_c
 
-from fastcls import check, devices, options
+from fastcls import check, devices, opening, options
 from fastcls.errors import DataError, UsageError
 from fastcls.loaders import PixelDL, SeededDL
 from fastcls.pixels import Plan, targets
@@ -56,6 +56,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None) -> Da
     training images there are (fastai would train no batch at all, in silence). DataError where there is
     nothing to train on, one class, no validation image, or a file that is no image.
     """
+    opening.install()
     if bs < 1:
         raise UsageError(f"A batch of {bs} images cannot be trained.", "Give --bs a number of 2 or more.")
     if isinstance(source, pd.DataFrame) and "split" in source:

@@ -39,6 +39,8 @@ def collect(arguments: Sequence[str]) -> Iterator[str]:
             if next(_below(path), None) is None:
                 raise DataError(f"{argument}: there are no images in this folder.", "Name a folder that holds some.")
         elif path.suffix.lower() in TABLES:
+            if not path.is_file():
+                raise DataError(f"{argument} is a pipe or a device, not a table.", "- reads standard input.")
             next(_listed(path), None)
     return chain.from_iterable(map(_files, arguments))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import io
+import math
 import tokenize
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,16 @@ from fastcls.errors import KnobError, RecipeError, did_you_mean
 
 REQUIRED = object()  # the default of a knob that has none
 SCALARS = {"str": str, "int": int, "float": float}
+# what knobs of these names may be, in every recipe
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    **dict.fromkeys(("epochs", "bs", "size", "filters"), (lambda value: value >= 1, "1 or more")),
+    **dict.fromkeys(("freeze_epochs", "wd", "mixup", "cutmix"), (lambda value: value >= 0, "0 or more")),
+    **dict.fromkeys(("dropout", "smoothing"), (lambda value: 0 <= value < 1, "from 0 to below 1")),
+    "lr": (lambda value: value > 0, "above 0"),
+    "valid_pct": (lambda value: 0 < value < 1, "between 0 and 1"),
+    "min_scale": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "erase": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+}
 TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -44,10 +55,23 @@ class Knob:
             "choice": ", ".join(map(str, self.choices)),
             "list": "values joined by commas",
         }[self.kind]
+        if self.name in RANGES and self.kind in ("int", "float", "list"):
+            words += f", {RANGES[self.name][1]}"
         return words + (" or none" if self.optional else "")
 
     def parse(self, text: str) -> Any:
-        """The value that `text` stands for; ValueError where it stands for none."""
+        """The value that `text` stands for; ValueError where it stands for none, or for one out of range."""
+        value = self._value(text)
+        numbers = value if isinstance(value, tuple) else (value,)
+        within = RANGES.get(self.name, (lambda _: True, ""))[0]
+        for number in numbers:
+            if isinstance(number, (int, float)) and not (math.isfinite(number) and within(number)):
+                raise ValueError(text)
+        if not numbers and self.name in RANGES:
+            raise ValueError(text)
+        return value
+
+    def _value(self, text: str) -> Any:
         if self.optional and text.lower() == "none":
             return None
         if self.kind == "list":

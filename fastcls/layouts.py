@@ -81,12 +81,14 @@ def listed(path: str | Path, labels: str = "", label_regex: str = "", lenient: b
 
 def _images(folder: str | Path, found: Found) -> list[str]:
     """The image files anywhere below `folder`; what else lies there is counted."""
-    files = files_below(folder)
-    images = [file for file in files if is_image(file) and is_text(file)]
+    files = files_below(folder, pipes=found.pipes)
+    images = list(filter(is_image, files))
     if len(images) < len(files):
-        chosen = set(images)
-        found.skipped.update(Path(file).suffix.lower() for file in files if file not in chosen)
-    return images
+        found.skipped.update(Path(file).suffix.lower() for file in files if not is_image(file))
+    named = list(filter(is_text, images))
+    if len(named) < len(images):
+        found.unnamed += [file for file in images if not is_text(file)]
+    return named
 
 
 def folder(path: str | Path) -> Path:

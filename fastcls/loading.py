@@ -73,8 +73,10 @@ def import_fastai() -> None:
     for module in ("fastai", "fastcore", "torch.jit", "plum", "torch.onnx", "torch.utils.data"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
     warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
+    warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # of odd metadata: what matters becomes a finding
     with lazy.imports():
         importlib.import_module("fastai.vision.all")
+    importlib.import_module("fastcls.opening").install()
 
 
 @dataclass

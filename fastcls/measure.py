@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import imagehash
@@ -16,6 +15,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from fastcls import decode
 from fastcls.check import UNREADABLE
 from fastcls.decode import JPEG, PLAIN
 
@@ -23,17 +23,9 @@ WORKING = 256  # pixels of the longer side of what is looked at; darkness and bl
 SIDE = 8  # pixels of the small image that copies are compared by
 DAMAGED = (*UNREADABLE, KeyError, IndexError, TypeError, OverflowError)
 MOVING = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # formats whose further frames are animations or pages
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _OTHER_FILES = {
     b"%PDF": "a PDF document",
+    b"%!PS": "a PostScript document",
     b"PK\x03\x04": "a ZIP archive or office document",
     b"\x1f\x8b": "a gzip archive",
     b"Rar!": "a RAR archive",
@@ -53,7 +45,7 @@ class Measured:
 
     path: str
     digest: bytes = b""  # of the file's bytes
-    fault: str = ""  # unreadable, empty, fake, truncated or huge
+    fault: str = ""  # unreadable, empty, fake, truncated, huge or unscaled
     reason: str = ""
     format: str = ""
     mode: str = ""
@@ -61,6 +53,7 @@ class Measured:
     height: int = 0
     frames: int = 1
     bits: int = 8  # a channel, as they are in the file
+    levels: str = ""  # the smallest and the largest value of 16 bits, where the image is gray
     orientation: int = 1  # of EXIF; 1 is upright
     transparent: bool = False
     damage: str = ""  # what libjpeg complains of in a file that is read nevertheless
@@ -74,7 +67,7 @@ class Measured:
 def measure(path: str) -> Measured:
     """Measure one file; never raises for what the file holds."""
     try:
-        data = Path(path).read_bytes()
+        data = decode.file_bytes(path)
     except OSError as problem:
         return Measured(path, fault="unreadable", reason=problem.strerror or str(problem))
     if not data:
@@ -84,27 +77,28 @@ def measure(path: str) -> Measured:
     try:
         with Image.open(io.BytesIO(data)) as image:
             known = _kind(image, data)
-            pixels, known["damage"] = _pixels(image, data)
+            pixels, known["damage"] = _pixels(image, data, known["orientation"])
             known["transparent"] = _transparent(image)
+            if decode.sixteen_bits(image):
+                values = np.asarray(image)
+                known["levels"] = f"{values.min():,} to {values.max():,}"
     except Image.DecompressionBombError as problem:
         return Measured(path, digest, "huge", str(problem).split(",")[0], **known)
     except MemoryError:
         return Measured(path, fault="huge", reason="more pixels than there is memory for")
+    except decode.UnknownRange as problem:
+        return Measured(path, digest, "unscaled", str(problem), **known)
     except UnidentifiedImageError:
         if data.startswith(_IMAGE_STARTS) or (data[4:8] == b"ftyp" and _BRANDS.get(data[8:12]) == ""):
             return Measured(path, digest, "truncated", "begins like an image, but its header is damaged")
         return Measured(path, digest, "fake", _what(data))
     except DAMAGED as problem:
         return Measured(path, digest, "truncated", str(problem) or type(problem).__name__, **known)
-    return Measured(path, digest, **known, **_look(pixels, known["orientation"]))
+    return Measured(path, digest, **known, **_look(pixels))
 
 
 def _kind(image: Image.Image, data: bytes) -> dict[str, Any]:
     bits = 16 if image.mode.startswith("I;16") or (image.format == "PNG" and data[24:25] == b"\x10") else 8
-    try:
-        orientation = image.getexif().get(0x0112, 1)
-    except DAMAGED:  # a damaged EXIF block takes nothing from the image
-        orientation = 1
     return {
         "format": image.format or "",
         "mode": image.mode,
@@ -112,44 +106,34 @@ def _kind(image: Image.Image, data: bytes) -> dict[str, Any]:
         "height": image.height,
         "frames": getattr(image, "n_frames", 1) if image.format in MOVING else 1,
         "bits": 32 if image.mode in ("I", "F") else bits,
-        "orientation": orientation if orientation in _UPRIGHT else 1,
+        "orientation": decode.orientation(image),
     }
 
 
-def _pixels(image: Image.Image, data: bytes) -> tuple[Image.Image, str]:
-    """The whole image in RGB, reduced where it is large, and what libjpeg complains of; raises for a truncated file."""
+def _pixels(image: Image.Image, data: bytes, orientation: int) -> tuple[Image.Image, str]:
+    """The image as it is decoded, reduced where it is large, and what libjpeg complains of; raises if truncated."""
     damage = ""
     if data.startswith(JPEG):
         try:
             if simplejpeg.decode_jpeg_header(data)[2] in PLAIN:
                 reduced = simplejpeg.decode_jpeg(data, "RGB", min_height=WORKING // 2, min_width=WORKING // 2)
-                return Image.fromarray(reduced), ""
+                upright = decode.UPRIGHT.get(orientation)
+                seen = Image.fromarray(reduced)
+                return (seen if upright is None else seen.transpose(upright)), ""
         except ValueError as problem:  # Pillow has the last word: it reads some of them
             damage = str(problem)
-    image.load()
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _stretched(image), damage
-    return image.convert("RGB"), damage
-
-
-def _stretched(image: Image.Image) -> Image.Image:
-    """Gray values of any range as 0 … 255."""
-    values = np.asarray(image, np.float64)
-    low, high = values.min(), values.max()
-    return Image.fromarray(((values - low) * (255 / ((high - low) or 1))).astype(np.uint8)).convert("RGB")
+    return decode.flattened(image), damage
 
 
 def _transparent(image: Image.Image) -> bool:
-    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+    if not decode.transparent(image) or decode.sixteen_bits(image):
         return False
     lowest = image.convert("RGBA").getchannel("A").getextrema()[0]
     return isinstance(lowest, int) and lowest < 255
 
 
-def _look(image: Image.Image, orientation: int) -> dict[str, Any]:
+def _look(image: Image.Image) -> dict[str, Any]:
     image.thumbnail((WORKING, WORKING))
-    if orientation in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[orientation])
     gray = image.convert("L")
     light = np.asarray(gray, np.float32)
     contrast = float(light.std())

@@ -26,7 +26,7 @@ from fastcls.cache import cores
 from fastcls.download import cache_dir
 from fastcls.measure import SIDE, Measured, measure
 
-FORMAT = 1  # of what is kept: another number where `Measured` or how it is measured changes
+FORMAT = 2  # of what is kept: another number where `Measured` or how it is measured changes
 MOST = 2_000_000  # files that are kept, some 400 bytes each; those measured longest ago make room
 CHUNK = 64  # files a thread takes at a time
 BATCH = 10_000  # files measured before they are kept, so that a check that is stopped goes on from there

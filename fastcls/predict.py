@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from fastcls import preprocessing, runs
-from fastcls.check import UNREADABLE
+from fastcls.check import UNREADABLE, reason
 from fastcls.errors import OutputError
 
 BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
@@ -108,7 +108,7 @@ class Predictor:
             try:
                 images[index] = self._prepare(path)
             except DECODING_ERRORS as problem:
-                errors[index] = getattr(problem, "strerror", None) or str(problem).split(" '")[0] or "unreadable"
+                errors[index] = reason(problem)
         rows = dict(zip(images, self._run(list(images.values())), strict=True)) if images else {}
         return [Prediction(path, rows.get(i), errors.get(i, "")) for i, path in enumerate(paths)]
 

@@ -66,8 +66,10 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     def fill(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file, lineterminator="\n")
+            quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
             writer.writerow(header)
-            writer.writerows(rows)
+            for row in rows:  # a carriage return, which may be part of a file's name, csv leaves as it is
+                (quoting if any(isinstance(cell, str) and "\r" in cell for cell in row) else writer).writerow(row)
 
     return atomic_path(path, fill)
 

@@ -10,6 +10,7 @@ from fastai.data.all import Transform
 from fastai.vision.augment import RandomResizedCrop, RandTransform, Resize
 
 from fastcls.batchwise import Affine, ColorJitter, Crop, Cutout, Erase, Flip
+from fastcls.errors import UsageError
 
 __all__ = ["Affine", "ColorJitter", "Crop", "Cutout", "Erase", "Flip", "augment", "resize"]
 
@@ -19,6 +20,8 @@ def resize(size: int, min_scale: float = 1.0, method: str = "crop") -> RandTrans
 
     `method` of the plain resize is 'crop', 'squish' or 'pad' (fastai's ResizeMethod).
     """
+    if size < 1:
+        raise UsageError(f"Images of {size} × {size} pixels cannot be trained on.", "Give --size 224, say.")
     return RandomResizedCrop(size, min_scale=min_scale) if min_scale < 1 else Resize(size, method=method)
 
 

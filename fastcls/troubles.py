@@ -62,10 +62,6 @@ def _suffix(image: Measured) -> str:
     return f"{image.format} named {Path(image.path).suffix}" if differs else ""
 
 
-def _deep(image: Measured) -> bool:
-    return image.mode.startswith("I;16") or image.mode in ("I", "F")
-
-
 _REMOVE = "Get these files again from where they came, or remove them: training stops at them."
 _CONVERT = "Convert them to 8-bit RGB in the range that you mean, with ImageMagick or Pillow, say."
 TROUBLES = [
@@ -89,12 +85,20 @@ TROUBLES = [
         _fault("huge"),
     ),
     Trouble(
-        "deep",
+        "unscaled",
         "error",
-        "16-bit or float images",
-        "with values above 8 bits, which loading cuts off: most turn white or black",
-        _CONVERT,
-        _seen(_deep, lambda image: f"{image.format}, {image.bits} bits a channel"),
+        "Images of 32-bit numbers",
+        "of floats or 32-bit integers, of which nothing says which value is white",
+        f"{_CONVERT[:-1]}: training stops at them.",
+        _fault("unscaled"),
+    ),
+    Trouble(
+        "deep",
+        "warning",
+        "16-bit gray images",
+        "with 16 bits, of which 8 are kept: 65,535 becomes 255, so that values of 10 or 12 bits turn almost black",
+        f"Where the values given here are far from 65,535: {_CONVERT[0].lower()}{_CONVERT[1:]}",
+        _seen(lambda image: image.levels, lambda image: f"{image.format}, values of {image.levels}"),
     ),
     Trouble(
         "damaged",
@@ -122,10 +126,10 @@ TROUBLES = [
     ),
     Trouble(
         "rotated",
-        "warning",
+        "note",
         "Images that EXIF turns",
-        "upright in a viewer, but turned or mirrored for the network: training does not read EXIF",
-        "Turn the pixels themselves, with ImageMagick's mogrify -auto-orient or Pillow's ImageOps.exif_transpose.",
+        "that lie on their side or are mirrored but for a note in EXIF; training and predict read it, and turn them",
+        "Nothing needs to be done here; other programs may not turn them.",
         _seen(lambda image: image.orientation != 1, lambda image: f"EXIF orientation {image.orientation}"),
     ),
     Trouble(
@@ -156,8 +160,8 @@ TROUBLES = [
         "transparent",
         "note",
         "Transparent images",
-        "with transparent parts, which appear in whatever colour lies hidden there",
-        "Put them on a background of your choice.",
+        "with transparent parts, which become white",
+        "Nothing needs to be done, unless white is what only some classes have; put all on one background then.",
         _seen(lambda image: image.transparent, _mode),
     ),
     Trouble(
@@ -166,7 +170,7 @@ TROUBLES = [
         "16-bit PNG files",
         "with 16 bits a channel, of which the upper 8 are used",
         "Nothing needs to be done; 8-bit files are half as large.",
-        _seen(lambda image: image.bits == 16 and not _deep(image), _mode),
+        _seen(lambda image: image.bits == 16 and not image.levels, _mode),
     ),
     Trouble(
         "misnamed",
@@ -208,7 +212,7 @@ def unlike_the_rest(images: Sequence[Measured]) -> Iterator[Trouble]:
             f"almost white (mean luminance above {BRIGHT}, of the median image {light:.0f})",
             look,
             _seen(
-                lambda image: image.brightness > BRIGHT and image.contrast >= BLANK and not _deep(image),
+                lambda image: image.brightness > BRIGHT and image.contrast >= BLANK,
                 lambda image: f"luminance {image.brightness:.0f}",
             ),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -10,19 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fastcls.decode import decode
+from fastcls.decode import UnknownRange, decode, orientation
 from fastcls.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 NAMES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 LONGEST = 12_000  # pixels of a side: padded to a square, such a picture takes 0.4 GB
 MOST_PIXELS = 80_000_000  # a photograph's are below 60 million; Pillow warns above 89
-ORIENTATION = 0x0112  # EXIF's tag for how the camera was held; 1 is upright
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture's pixels, uint8 (h, w, 3) or (h, w), and whether its camera says that they should be turned."""
+    """A picture's pixels, uint8 (h, w, 3) or (h, w), and whether they were turned upright as its camera says."""
 
     pixels: np.ndarray
     turned: bool
@@ -45,6 +43,8 @@ def read(data: bytes, mode: str = "RGB") -> Upload:
             raise DataError(f"The picture is damaged: {_words(problem)}.") from problem
         try:
             return Upload(decode(data, mode), turned)
+        except UnknownRange as problem:
+            raise DataError(f"The picture cannot be judged: {problem}.") from None
         except Exception as problem:
             raise DataError(f"The picture is damaged: {_words(problem)}.") from problem
 
@@ -59,9 +59,7 @@ def _check(image: Image.Image) -> bool:
         )
     if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":  # a camera's JPEG and its preview
         raise DataError(f"The file holds {frames} pictures (an animation, or pages). Save one of them as a picture.")
-    with contextlib.suppress(Exception):  # as its parser does, of damaged metadata
-        return image.getexif().get(ORIENTATION, 1) not in (0, 1)
-    return False
+    return orientation(image) != 1
 
 
 def _unknown(data: bytes, problem: Exception) -> str:

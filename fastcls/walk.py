@@ -30,15 +30,24 @@ class Found:
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)  # files that are no images, by suffix
+    unnamed: list[str] = field(default_factory=list)  # images whose names are no text
+    pipes: list[str] = field(default_factory=list)  # what is neither a file nor a folder
     lenient: bool = False  # whether wrong rows of a table of labels are collected in `faults` instead of refused
     faults: dict[str, list[str]] = field(default_factory=dict)  # what is wrong -> which rows or files
 
     def left_out(self) -> list[str]:
-        """A note on the files that are no images, if there are any."""
-        if not self.skipped:
-            return []
-        kinds = ", ".join(f"{suffix or 'no suffix'} {n:,}" for suffix, n in self.skipped.most_common(4))
-        return [f"{count(self.skipped.total(), 'file')} left out that are not images: {kinds}."]
+        """Notes on what lies there and is no image that can be used."""
+        notes = []
+        if self.skipped:
+            kinds = ", ".join(f"{suffix or 'no suffix'} {n:,}" for suffix, n in self.skipped.most_common(4))
+            notes.append(f"{count(self.skipped.total(), 'file')} left out that are not images: {kinds}.")
+        if self.unnamed:
+            broken = some(os.fsencode(name).decode(errors="replace") for name in self.unnamed)
+            notes.append(f"{count(len(self.unnamed), 'image')} left out whose names are not UTF-8: {broken}.")
+        if self.pipes:
+            found = some(self.pipes)
+            notes.append(f"{len(self.pipes):,} left out, neither file nor folder but pipe, socket or device: {found}.")
+        return notes
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
@@ -61,25 +70,53 @@ def is_text(name: str) -> bool:
     return True
 
 
-def listing(folder: str | Path) -> tuple[list[str], list[str]]:
-    """The visible files and folders right inside `folder`, as paths, each in natural order."""
+def listing(folder: str | Path, pipes: list[str] | None = None) -> tuple[list[str], list[str]]:
+    """The visible files and folders right inside `folder`, as paths, each in natural order.
+
+    A link that leads nowhere is a file: of an image that is missing the user should hear. What could not be read to
+    an end, a pipe or a device, goes into `pipes`.
+    """
+    kinds: dict[str, list[tuple[tuple[list[str | int], str], str]]] = {"file": [], "folder": [], "pipe": []}
     try:
         with os.scandir(folder) as entries:
-            visible = [(natural(entry.name), entry.path, entry.is_dir()) for entry in entries if _seen(entry.name)]
+            for entry in entries:
+                if _seen(entry.name):
+                    kinds[_kind(entry)].append((natural(entry.name), entry.path))
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from error
-    visible.sort()
-    return [path for _, path, inner in visible if not inner], [path for _, path, inner in visible if inner]
+    files, folders, others = ([path for _, path in sorted(found)] for found in kinds.values())
+    if pipes is not None:
+        pipes += others
+    return files, folders
 
 
-def files_below(folder: str | Path, above: tuple[tuple[int, int], ...] = ()) -> list[str]:
+def _kind(entry: os.DirEntry[str]) -> str:
+    try:
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()) else "pipe"
+    except OSError:  # a link to itself
+        return "file"
+
+
+def files_below(folder: str | Path, pipes: list[str] | None = None) -> list[str]:
     """Every visible file below `folder`; links to folders are followed, but never round in a circle."""
-    status = Path(folder).stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return []
-    files, folders = listing(folder)
-    return files + [file for inner in folders for file in files_below(inner, (*above, here))]
+    files: list[str] = []
+    waiting = [(str(folder), frozenset(map(_identity, Path(folder).absolute().parents)))]
+    while waiting:
+        inner, above = waiting.pop()
+        here = _identity(inner)
+        if here in above:
+            continue
+        own, folders = listing(inner, pipes)
+        files += own
+        waiting += [(name, above | {here}) for name in reversed(folders)]
+    return files
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)  # noqa: PTH116  a Path takes longer
+    return status.st_dev, status.st_ino
 
 
 def _seen(name: str) -> bool:

@@ -225,4 +225,4 @@ def test_predict_refuses_what_is_no_run_and_answers_for_every_image(fastcls: Fas
     outcome = fastcls("predict", digits_run, "bad.png", good, "-o", "out.csv")
     rows = Path("out.csv").read_text().splitlines()
     assert outcome.code == 3 and len(rows) == 3
-    assert rows[1].startswith("bad.png,,,") and "identify" in rows[1] and rows[2].count(",") == 3
+    assert rows[1].startswith("bad.png,,,") and "not an image" in rows[1] and rows[2].count(",") == 3

@@ -279,7 +279,7 @@ def test_what_is_no_picture_is_refused_with_a_reason(name: str) -> None:
 @pytest.mark.parametrize("kind", uploads.FORMATS)
 def test_a_picture_in_memory_has_the_pixels_of_the_file(kind: str, tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[uploads.ORIENTATION] = 6
+    exif[decode.ORIENTATION] = 6
     raw = picture(kind, **({"exif": exif} if kind in ("JPEG", "PNG", "WEBP", "TIFF") else {}))
     (tmp_path / "file").write_bytes(raw)
     for mode in ("RGB", "L"):

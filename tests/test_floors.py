@@ -15,9 +15,9 @@ FLOORS = {
     "label_table walk splits zoo calibration suspects inputs stop recorded "
     "finding classes measure measurements duplicates contents troubles audit check_record precheck "
     "anatomy uploads known",
-    2: "devices draws batchwise transforms cropping pixels loaders data models networks speednet losses optimizers "
-    "muon mixing step throughput weights summary receptive axes describe schedules stages costs suggest plots "
-    "trees checkpoints",
+    2: "devices draws batchwise transforms cropping opening pixels loaders data models networks speednet losses "
+    "optimizers muon mixing step throughput weights summary receptive axes describe schedules stages costs suggest "
+    "plots trees checkpoints",
     3: "train resume learner_state interpret predictions comparison gradcam",
     4: "report predict answers submission export deploy explain neighbours",
     5: "evaluation record training loading lr_find dryrun replay runner compare torch_export explain_recipe serve",

@@ -198,7 +198,7 @@ def test_unreadable_images_and_missing_ones_need_a_fill(fastcls: Fastcls, digits
     refused(
         submit(fastcls, digits_run, "--id", "stem"),
         3,
-        "2 of 7 images could not be read: 'test/z.png' (cannot identify image file), 'test/zz.png'",
+        "2 of 7 images could not be read: 'test/z.png' (not an image), 'test/zz.png'",
         "--fill LABEL",
         "was not written",
     )
@@ -209,7 +209,7 @@ def test_unreadable_images_and_missing_ones_need_a_fill(fastcls: Fastcls, digits
     outcome = submit(fastcls, digits_run, "--sample-submission", "sample.csv", "--fill", "cat")
     assert outcome.code == 0, outcome.output
     assert table("submission.csv")[1:] == [["z", "cat"], ["8", photos[2]], ["nowhere", "cat"]]
-    for part in ("1 id without an image: --fill cat", "1 unreadable image: --fill cat", "'test/z.png' (cannot"):
+    for part in ("1 id without an image: --fill cat", "1 unreadable image: --fill cat", "'test/z.png' (not an image)"):
         assert part in outcome.output
     assert "note: --fill cat is no label that this run predicts" in outcome.output
 
