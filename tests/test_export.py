@@ -72,6 +72,7 @@ def test_openvino_runs_the_same_network(fastcls: Fastcls, digits_run: Path) -> N
     np.testing.assert_allclose(shares(network(images)[0]), expected, atol=1e-4)
 
 
+@pytest.mark.unpickles
 def test_a_torch_export_program_needs_trust_and_nothing_of_ours(fastcls: Fastcls, digits_run: Path) -> None:
     import torch
 

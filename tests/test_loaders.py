@@ -130,6 +130,7 @@ def test_training_images_that_leave_nothing_to_chance_are_those_of_fastai(square
     assert len(mine) == 16 and all(any(torch.equal(image, o) for o in other) for image in mine)
 
 
+@pytest.mark.unpickles
 @pytest.mark.filterwarnings("ignore")  # of fastai's own finder and figures
 def test_everything_that_fastai_expects_of_a_loader_works(photos: Path) -> None:
     dls = build(photos, item_tfms=transforms.resize(20, 0.5), batch_tfms=transforms.augment())
@@ -154,6 +155,7 @@ def test_everything_that_fastai_expects_of_a_loader_works(photos: Path) -> None:
     assert dls.valid.new(shuffle=True, drop_last=True).one_batch()[0].shape == (8, 3, 20, 20)
 
 
+@pytest.mark.unpickles
 @pytest.mark.filterwarnings("ignore")  # of fastai's own pickles
 def test_an_exported_learner_predicts_the_same_and_carries_no_pixels(photos: Path, tmp_path: Path) -> None:
     dls = build(photos, item_tfms=transforms.resize(20, 0.5))
@@ -242,6 +244,7 @@ def test_the_augmentation_of_an_image_does_not_depend_on_the_batch_size(squares:
     assert len(four) == 16 and torch.allclose(four, seven, atol=1e-6)
 
 
+@pytest.mark.unpickles
 @pytest.mark.filterwarnings("ignore:.*numpy:DeprecationWarning")  # fastai's finder pickles the weights
 def test_training_goes_on_with_the_epochs_that_were_trained(squares: Path) -> None:
     def trained(meddle: bool) -> list[torch.Tensor]:

@@ -47,6 +47,7 @@ class CtrlC(Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.unpickles
 @pytest.mark.parametrize("interrupted", [False, True], ids=["finished", "Ctrl-C"])
 @pytest.mark.parametrize("trained", [False, True], ids=["new", "already trained"])
 def test_the_learner_is_as_it_was(interrupted: bool, trained: bool) -> None:
