@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +154,26 @@ def assert_checked(case: Case) -> None:
     checked = command("check", path, *(word for pair in words.items() for word in pair), "-o", "checked")
     assert "Traceback" not in checked.output
     assert checked.code in ((case.code,) if case.outcome == "refused" else (0, 3)), checked.output
+
+
+def test_what_was_trained_and_evaluated_is_what_is_predicted(place: Path) -> None:
+    """A run on turned, transparent, deep, moving and CMYK files, and `predict` on the same files afterwards."""
+    odd = [case for case in CASES if case.pixels is not None and case.outcome != "refused"]
+    for number, case in enumerate(odd):
+        case.make(place / "made")
+        target = place / "photos" / ("cat", "dog")[number % 2] / f"{number}{Path(case.file).suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(place / "made" / case.file, target)
+        shutil.rmtree(place / "made")
+    Path("whole.py").write_text(RECIPE.lstrip().split("    seen = {}")[0] + "    learn.fit_one_cycle(epochs, lr)\n")
+    outcome = command("recipe", "./whole.py", "--path", "photos", "--valid-pct", "0.5", *TRAINED)
+    assert outcome.code == 0, outcome.output
+    with Path("run/predictions.csv").open(newline="", encoding="utf-8") as file:
+        evaluated = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    answer = command("predict", "run", "photos", "-o", "labels.csv", "--probabilities")
+    assert answer.code == 0, answer.output
+    with Path("labels.csv").open(newline="", encoding="utf-8") as file:
+        predicted = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    assert len(predicted) == len(odd) and len(evaluated) >= len(odd) // 2 - 1
+    for name, row in evaluated.items():
+        assert float(predicted[name]["p:cat"]) == pytest.approx(float(row["p:cat"]), abs=1e-4), name

@@ -136,12 +136,14 @@ def test_images_that_cannot_be_used_have_a_reason_and_a_place(digits_run: Path, 
     large, text, none = tmp_path / "large.jpg", tmp_path / "text.jpg", tmp_path / "none.jpg"
     Image.new("L", (9, 7)).save(large)
     text.write_text("no image")
-    mixed = [*files[:20], *map(str, (large, text, none)), *files[20:]]
+    os.mkfifo(pipe := tmp_path / "pipe.png")
+    mixed = [*files[:20], *map(str, (large, text, none, pipe)), *files[20:]]
     answers = list(predict.Predictor(digits_run).predict(iter(mixed)))
     assert [answer.path for answer in answers] == mixed
-    assert [i for i, answer in enumerate(answers) if answer.probabilities is None] == [20, 21, 22]
+    assert [i for i, answer in enumerate(answers) if answer.probabilities is None] == [20, 21, 22, 23]
     assert answers[20].error == "9 × 7 pixels, where the network takes 8 × 8"
     assert answers[21].error == "not an image" and answers[22].error == "No such file or directory"
+    assert answers[23].error == "a pipe or a device, not a file", "it was not waited for"
 
 
 def test_folders_are_listed_lazily_and_in_order(tmp_path: Path) -> None:
