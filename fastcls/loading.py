@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +53,17 @@ def recipe(name: str) -> Recipe:
     return load(sources.find(name))
 
 
+class _Uncached(SourceFileLoader):
+    """Python's loader of source files, without a __pycache__ beside them: a run folder holds what it says."""
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None: ...
+
+
 def load(source: sources.RecipeSource) -> Recipe:
     """Run a recipe's file as a module of its own; what is wrong with the file is reported as its author's error."""
     import_fastai()
-    spec = importlib.util.spec_from_file_location(f"fastcls_recipe_{next(_serial)}", source.path)
+    name = f"fastcls_recipe_{next(_serial)}"
+    spec = importlib.util.spec_from_file_location(name, source.path, loader=_Uncached(name, str(source.path)))
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # so that loader processes and dataclasses find it
