@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcls import recorded, runs
-from fastcls.errors import FastclsError, OutputError, RecipeError, UsageError
+from fastcls.errors import FastclsError, OutputError, RecipeError, TrainingError, UsageError
 from fastcls.loading import Prepared, prepared
 from fastcls.request import Request
 from fastcls.screen import Screen, escape
@@ -108,7 +108,7 @@ class _Run:
             raise
         except BaseException as problem:
             reason = problem.message if isinstance(problem, FastclsError) else f"{type(problem).__name__}: {problem}"
-            self._stopped("failed", reason)
+            self._stopped("failed", reason, again=not isinstance(problem, TrainingError))
             raise
         return self.out
 
@@ -118,14 +118,20 @@ class _Run:
         self.record["wall_seconds"] = round(spent, 2)
         runs.write_json(self.out / "run.json", self.record)
 
-    def _stopped(self, status: str, reason: str) -> None:
-        """Keep what there is: the record, the history so far and the log. The disk may be what failed."""
-        from fastcls.checkpoints import Store
+    def _stopped(self, status: str, reason: str, again: bool = True) -> None:
+        """Keep what there is: the record, the history so far and the log. The disk may be what failed.
+
+        again: whether going on could end otherwise; a loss that is no number comes back to the bit.
+        """
+        from fastcls.checkpoints import BEST, Store
 
         with contextlib.suppress(OutputError):
             self._save(status=status, reason=reason)
             self.screen.print(f"{status}: {escape(reason.splitlines()[0])}. What there is: {escape(self.out)}")
-            if Store(self.out).folders():
+            saved = Store(self.out).folders()
+            if saved and (self.out / "history.csv").is_file():
+                self.screen.print(f"weights  {escape(saved[-1] / BEST)}: the best epoch's so far", soft_wrap=True)
+            if saved and again:
                 self.screen.print(f"go on    fastcls resume {escape(self.out)}", soft_wrap=True)
             self.screen.write_log(self.out / "log.txt")
 

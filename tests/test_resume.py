@@ -22,6 +22,7 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
+from safetensors.torch import load_file
 
 from fastcls.checkpoints import Store
 from fastcls.errors import OutputError
@@ -231,6 +232,24 @@ def test_a_validation_that_breaks_down_does_not_cost_its_epoch(trials: Trials) -
     assert state["position"]["batch"] == 5, "all batches of the epoch are trained"
     trials.run("resume", out, "--trust")
     assert digest(out) == digest(trials.folder / "whole metric")
+
+
+def test_a_loss_that_is_no_number_leaves_the_best_weights_and_names_them(trials: Trials) -> None:
+    recipe = (trials.folder / "mine.py").read_text()
+    (trials.folder / "diverges.py").write_text(
+        recipe.replace("learn.fine_tune(epochs, 5e-3, freeze_epochs=1)", "learn.fit(1, 1e-3); learn.fit(1, 1e9)")
+    )
+    out = trials.folder / "diverged"
+    child = trials.start(
+        "recipe", trials.folder / "diverges.py", "--path", trials.folder / "images", "--precision", "fp32", "--out", out
+    )
+    assert trials.ask(child) == 6
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "failed" and "The loss became" in record["reason"]
+    log = (out / "log.txt").read_text()
+    (weights,) = out.glob("checkpoints/*/best.safetensors")
+    assert str(weights) in log and "go on" not in log
+    assert all(tensor.isfinite().all() for tensor in load_file(weights).values())
 
 
 def test_a_finished_run_is_trained_further(trials: Trials) -> None:
