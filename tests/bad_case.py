@@ -75,8 +75,11 @@ def grain(seed: int, width: int = SIDE, height: int = SIDE) -> np.ndarray:
 
 
 def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
+    """Of a copy: Pillow notes how an image was last encoded in the image, and another format stumbles over it."""
     buffer = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
+    if "append_images" in options:
+        options["append_images"] = [frame.copy() for frame in options["append_images"]]
+    (image.copy() if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
     return buffer.getvalue()
 
 

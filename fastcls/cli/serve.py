@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fastcls import stop
 from fastcls.cli.app import app, verb
 from fastcls.errors import UsageError
 
@@ -59,7 +60,7 @@ def serve(
             import webbrowser
 
             webbrowser.open(url(listening))
-        with site.looking():
+        with stop.listening(), site.looking():  # uvicorn hands the signal on when it has ended
             ready.run(sockets=[listening])
 
 

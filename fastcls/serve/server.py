@@ -42,7 +42,7 @@ def url(listening: socket.socket) -> str:
 
 
 def server(app: ASGIApp) -> uvicorn.Server:
-    """Whose `run(sockets=[…])` answers until Ctrl-C (KeyboardInterrupt) or its `should_exit`."""
+    """Whose `run(sockets=[…])` answers until Ctrl-C, SIGTERM or its `should_exit`."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
