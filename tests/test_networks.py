@@ -134,6 +134,7 @@ def test_patience_ends_a_training_that_no_longer_improves(fastcls: Fastcls) -> N
     assert record["status"] == "done" and record["options"]["patience"] == 2
 
 
+@pytest.mark.published
 def test_the_birds_in_their_own_layout(fastcls: Fastcls, tmp_path: Path) -> None:
     root = birds(tmp_path / "CUB_200_2011")
     small = ["--arch", "resnet18", "--weights", "none", "--size", 32, "--bs", 8, "--epochs", 1, "--freeze-epochs", 1]

@@ -19,8 +19,15 @@ def test_a_notebook_is_kept_without_outputs(file: Path) -> None:
         assert not cell.get("outputs") and cell.get("execution_count") is None
 
 
+PUBLISHED = {"02_cnn_notes"}  # a published project's, and slow
+
+
 @pytest.mark.filterwarnings("ignore")  # jupyter's own
-@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=[pytest.mark.published] * (file.stem in PUBLISHED)) for file in NOTEBOOKS],
+    ids=lambda file: file.stem,
+)
 def test_a_notebook_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     notebook = nbformat.read(file, 4)

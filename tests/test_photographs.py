@@ -43,7 +43,14 @@ def test_a_run_starts_from_the_weights_of_another(fastcls: Fastcls, pets: Path) 
     assert third.code == 0 and phases == ["head only", "whole network"]
 
 
-@pytest.mark.parametrize("layout", ["class folders", "split folders", "names", "table"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "class folders",
+        "table",
+        *(pytest.param(name, marks=pytest.mark.published) for name in ("split folders", "names")),
+    ],
+)
 def test_ones_own_photographs_in_any_layout(fastcls: Fastcls, pets: Path, layout: str) -> None:
     images = sorted((pets / "oxford-iiit-pet" / "images").glob("*.jpg"))
     breeds = {"Abyssinian", "beagle", "pug"}
