@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fastcls import trees
+from fastcls import runs, trees
 from fastcls.errors import OutputError
 
 FOLDER = "checkpoints"
@@ -134,14 +133,7 @@ def read(folder: Path) -> Checkpoint:
 
 def _manifest(files: list[Path]) -> str:
     """A line a file, as `sha256sum` writes them."""
-    lines = []
-    for file in files:
-        digest = hashlib.sha256()
-        with file.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-        lines.append(f"{digest.hexdigest()}  {file.name}\n")
-    return "".join(lines)
+    return "".join(f"{runs.digest(file)}  {file.name}\n" for file in files)
 
 
 def _sync(path: Path) -> None:

@@ -96,6 +96,7 @@ def run_all(plan: Plan, screen: Screen, after_each: Callable[[list[Entry]], obje
     be kept up to date. A number format of 'auto' is decided by the first run for all: a comparison in two formats
     would be none.
     """
+    from fastcls.checkpoints import Store
     from fastcls.runner import run
 
     _check_same(plan)
@@ -114,7 +115,7 @@ def run_all(plan: Plan, screen: Screen, after_each: Callable[[list[Entry]], obje
             if not _gone_on(cell.folder):
                 shutil.rmtree(cell.folder, ignore_errors=True)  # a run that did not end, of this comparison's own
                 run(replace(request, command=command(request)), Screen())
-            shutil.rmtree(cell.folder / "checkpoints", ignore_errors=True)  # three times the weights, of every run
+            shutil.rmtree(Store(cell.folder).home, ignore_errors=True)  # three times the weights, of every run
             entries.append(read(cell.folder, cell.settings, cell.seed))
         except FastclsError as problem:
             entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=problem.message))

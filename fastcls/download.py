@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastcls import runs
 from fastcls.archives import locked, unpack
 from fastcls.errors import DownloadError, OutputError
 
@@ -59,18 +60,18 @@ def download(
     with locked(dest):
         algorithm, expected = ("md5", md5) if md5 and not sha256 else ("sha256", sha256 or _recorded().get(url, ""))
         expected = expected.lower()
-        if dest.is_file() and (not expected or _digest(dest, algorithm) == expected):
+        if dest.is_file() and (not expected or runs.digest(dest, algorithm) == expected):
             return dest
         part = dest.with_suffix(dest.suffix + ".part")
         with _shown(url, dest, progress) as show:
             transfer = _Transfer(url, part, size, show)
             transfer.run(dest)
-            found = _digest(part, algorithm)
+            found = runs.digest(part, algorithm)
             if transfer.resumed and expected and found != expected:
                 # The first bytes may be an older file's, from before the publisher changed it: start anew.
                 transfer.discard()
                 transfer.run(dest)
-                found = _digest(part, algorithm)
+                found = runs.digest(part, algorithm)
         if expected and found != expected:
             transfer.discard()
             raise DownloadError(
@@ -210,16 +211,6 @@ def _after_mismatch(published: bool) -> str:
         "The file was removed: it is not the one first downloaded from there. If you trust the new one, "
         f"delete this address's entry in {cache_dir() / 'checksums.json'} and try again."
     )
-
-
-def _digest(file: Path, algorithm: str) -> str:
-    import hashlib
-
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _recorded() -> dict[str, str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 
-from fastcls import audit, check_record, contents
+from fastcls import audit, check_record, contents, runs
 from fastcls.check import broken_images
 
 
@@ -17,7 +16,7 @@ def precheck(run: Path, sizes: bool = True, progress: audit.Progress | None = No
     Takes audit.SECONDS at most where they were not looked at before. sizes: whether the number of images in a class
     means anything. DataError names the images at which training would stop.
     """
-    began, started = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    began, started = time.perf_counter(), runs.now()
     found = audit.quick(contents.read(str(run)), progress, sizes)
     if found.unreadable:
         raise broken_images(found.unreadable, found.files)

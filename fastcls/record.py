@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,6 @@ from fastcls.request import Request
 
 SPLITS = ("train", "valid", "test")
 PACKAGES = ("fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "onnxruntime")
-
-
-def now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
@@ -58,7 +53,7 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
         "device": devices.describe(device),
         "status": "running",
         "reason": "",
-        "started": now(),
+        "started": runs.now(),
         "notes": notes,
     }
 

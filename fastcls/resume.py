@@ -50,7 +50,7 @@ class Saver(Callback):
 
     def __init__(self, store: Store, history: History, best: KeepBest, stop: Stop, minutes: float = 5.0) -> None:
         self.store, self.history, self.best, self.stop, self.minutes = store, history, best, stop, minutes
-        self.phase = 0
+        self.phase = -1  # the call of `fit` that goes on; before the first, none
         self.resumed: Checkpoint | None = None  # what the phase now beginning goes on from
         self.saved = time.monotonic()
         self.position = Position(0, 0)
@@ -111,7 +111,6 @@ class Replay:
     def __init__(self, learn: Learner, saver: Saver, found: Checkpoint | None) -> None:
         self.learn, self.saver, self.found = learn, saver, found
         self.inner = learn.fit
-        self.phase = 0
 
     def __call__(
         self,
@@ -122,7 +121,7 @@ class Replay:
         reset_opt: bool = False,
         start_epoch: int = 0,
     ) -> None:
-        self.saver.phase, self.phase = self.phase, self.phase + 1
+        self.saver.phase += 1
         here = None if self.found is None else position_of(self.found)
         if here and self.saver.phase < here.phase:
             self._pass_over(lr, wd, reset_opt)

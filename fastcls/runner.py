@@ -38,16 +38,18 @@ def resume(folder: Path, screen: Screen, extend: int = 0, trust: bool = False) -
 
     before = runs.read_json(folder / "run.json")
     with listening() as stop, runs.locked(folder):
-        found, refused = Store(folder).newest()
-        _refuse_to_resume(folder, before, found, extend)
+        _refuse_to_resume(folder, before, extend)
         again = recorded.request(folder, trust)
+        found, refused = Store(folder).newest()
+        if extend and found is None:
+            raise OutputError(f"{folder} has no checkpoint to train further from.", "Start a new run.")
         recorded.enter(before)
         with prepared(again) as ready:
             ready.notes += refused
             return _Run(ready, folder, screen, stop, before, found, extend).execute()
 
 
-def _refuse_to_resume(folder: Path, before: Mapping[str, Any], found: Checkpoint | None, extend: int) -> None:
+def _refuse_to_resume(folder: Path, before: Mapping[str, Any], extend: int) -> None:
     done = before.get("status") == "done"
     if done and not extend:
         raise UsageError(
@@ -56,8 +58,6 @@ def _refuse_to_resume(folder: Path, before: Mapping[str, Any], found: Checkpoint
         )
     if not done and extend:
         raise UsageError(f"{folder} is not finished.", f"First go on with  fastcls resume {folder}")
-    if done and found is None:
-        raise OutputError(f"{folder} has no checkpoint to train further from.", "Start a new run.")
 
 
 class _Run:
@@ -88,7 +88,7 @@ class _Run:
             if text := record.other_surroundings(before, self.record):
                 ready.notes.append(text)
             self.record |= {name: before[name] for name in ("started", "command", "folder") if name in before}
-            self.record["resumed"] = [*before.get("resumed", []), record.now()]
+            self.record["resumed"] = [*before.get("resumed", []), runs.now()]
         if self.extensions:
             self.record["extensions"] = self.extensions
 

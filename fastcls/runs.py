@@ -90,6 +90,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def digest(file: Path, algorithm: str = "sha256") -> str:
+    """The checksum of a file of any size, in hexadecimal."""
+    import hashlib
+
+    found = hashlib.new(algorithm, usedforsecurity=False)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def now() -> str:
+    """The time in UTC, to the second, as run.json and check.json write it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 def new_folder(recipe: str, now: datetime | None = None) -> Path:
     """A name that no run has yet: runs/<recipe>/<UTC time>-<4 letters>."""
     time = (now or datetime.now(timezone.utc)).strftime("%Y%m%d-%H%M%S")

@@ -73,6 +73,7 @@ class History(Callback):
     """A row an epoch, kept in `rows` and written to history.csv."""
 
     order = Recorder.order + 1
+    kept = ("rows", "header", "step", "seen", "speed")  # by checkpoints
 
     def __init__(self, file: Path) -> None:
         self.file, self.step = file, 0
@@ -83,11 +84,10 @@ class History(Callback):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps; of the clock only what it has measured."""
         spent = time.perf_counter() - self.started
-        counted = {name: getattr(self, name) for name in ("rows", "header", "step", "seen", "speed")}
-        return {**counted, "spent": spent}
+        return {**{name: getattr(self, name) for name in self.kept}, "spent": spent}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("rows", "header", "step", "seen", "speed"):
+        for name in self.kept:
             setattr(self, name, state[name])
         self.started = time.perf_counter() - state["spent"]
 

@@ -43,14 +43,13 @@ def check(
     that training lacks. Warnings and notes leave it at 0.
     """
     import time
-    from datetime import datetime, timezone
 
-    from fastcls import contents
+    from fastcls import contents, runs
     from fastcls.audit import audit
     from fastcls.report import check as pages
 
     began = time.perf_counter()
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    started = runs.now()
     held = contents.read(path, labels, label_regex)
     own = Path(path).expanduser() if contents.is_run(path) else Path("checks") / (held.root.name or "root")
     folder = Path(out).expanduser() if out else own

@@ -222,13 +222,11 @@ def trained_phases(run: RunFiles) -> list[TrainedPhase]:
     total = number(run.model.get("parameters"))
     if total is None or run.history.empty or run.history[TRAINED].isna().any():
         return []
-    found = []
-    history = run.history
-    change = (history["phase"] != history["phase"].shift()) | (history[TRAINED] != history[TRAINED].shift())
-    for _, rows in history.groupby(change.cumsum()):
-        first, last, trained = int(rows["epoch"].iloc[0]), int(rows["epoch"].iloc[-1]), int(rows[TRAINED].iloc[0])
-        found.append(TrainedPhase(first, last, rows["phase"].iloc[0], trained, max(0, int(total) - trained)))
-    return found
+    trained = dict(zip(run.history["epoch"].astype(int), run.history[TRAINED].astype(int), strict=True))
+    return [
+        TrainedPhase(one.first, one.last, one.name, trained[one.last], max(0, int(total) - trained[one.last]))
+        for one in phases(run.history)
+    ]
 
 
 def settings(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
