@@ -10,6 +10,8 @@ from fastai.data.all import DataLoaders, IntToFloatTensor, Normalize, ToTensor
 from fastai.vision.augment import AffineCoordTfm, RandomResizedCrop, Resize, SpaceTfm
 from PIL import Image
 
+from fastcls.resizing import ResizedCrop
+
 
 def item_specification(tfms: Iterable[Any], mode: str) -> dict[str, Any]:
     """What these item transforms do to a validation image of `mode`; ValueError where it is more than can be said."""
@@ -21,6 +23,8 @@ def item_specification(tfms: Iterable[Any], mode: str) -> dict[str, Any]:
         if isinstance(tfm, Resize):
             size = [tfm.size[1], tfm.size[0]]
             spec |= {"method": str(tfm.method), "resize": size, "size": size, "pad_mode": str(tfm.pad_mode)}
+        elif isinstance(tfm, ResizedCrop):
+            spec |= {"method": "squish", "resize": list(tfm.valid_size), "size": list(tfm.valid_size)}
         elif isinstance(tfm, RandomResizedCrop):
             extra = math.ceil(max(tfm.size) * tfm.val_xtra / 8) * 8  # fastai cuts this off again after resizing
             resize = [tfm.size[1] + extra, tfm.size[0] + extra]

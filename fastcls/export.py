@@ -64,6 +64,12 @@ def input_example(learn: Learner) -> torch.Tensor:
     return image.as_subclass(torch.Tensor)
 
 
+def training_example(learn: Learner) -> torch.Tensor:
+    """Zeros of the shape of one training image, which validation images may be larger than."""
+    images = learn.dls.train.one_batch()[0]
+    return torch.zeros(1, *images.shape[1:], device=images.device)
+
+
 def _summary(model: nn.Module, shape: torch.Size) -> list[dict[str, Any]]:
     try:
         return summary.summarize(model, shape)

@@ -16,7 +16,9 @@ REQUIRED = object()  # the default of a knob that has none
 SCALARS = {"str": str, "int": int, "float": float}
 # what knobs of these names may be, in every recipe
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    **dict.fromkeys(("epochs", "bs", "size", "filters"), (lambda value: value >= 1, "1 or more")),
+    **dict.fromkeys(
+        ("epochs", "bs", "size", "valid_size", "grow_from", "filters"), (lambda value: value >= 1, "1 or more")
+    ),
     **dict.fromkeys(("freeze_epochs", "wd", "mixup", "cutmix"), (lambda value: value >= 0, "0 or more")),
     **dict.fromkeys(("dropout", "smoothing"), (lambda value: 0 <= value < 1, "from 0 to below 1")),
     "lr": (lambda value: value > 0, "above 0"),
@@ -87,6 +89,13 @@ class Knob:
                     return choice
             raise ValueError(text)
         return SCALARS[self.kind](text)
+
+
+def as_text(value: Any) -> str:
+    """A knob's value as one would type it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def _comments(source: str) -> dict[int, str]:

@@ -19,6 +19,7 @@ from fastcls.check import reading
 from fastcls.cropping import RandomCrop
 from fastcls.describe import item_specification
 from fastcls.errors import DataError, OutputError
+from fastcls.resizing import ResizedCrop
 
 ON_DEVICE = 0.3  # of a GPU's free memory: stores up to that are kept there
 
@@ -106,7 +107,7 @@ class Plan:
             return None
         if mode not in ("RGB", "L") or len(sizing) > 1 or finished["method"] == "pad":
             return None  # fastai pads training images at random places
-        if any(type(tfm) not in (Resize, RandomResizedCrop) for tfm in sizing):
+        if any(type(tfm) not in (Resize, RandomResizedCrop, ResizedCrop) for tfm in sizing):
             return None  # one of training images alone, which only fastai can do
         return cls(kind._tensor_cls, finished, RandomCrop.of(sizing[0]) if sizing else None)
 

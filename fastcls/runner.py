@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +13,30 @@ from fastcls.errors import FastclsError, OutputError, RecipeError, TrainingError
 from fastcls.loading import Prepared, prepared
 from fastcls.request import Request
 from fastcls.screen import Screen, escape
-from fastcls.stop import Stop, Stopped, listening
+from fastcls.stop import Ended, Stop, Stopped, listening
 
 if TYPE_CHECKING:
+    from fastai.callback.core import Callback
+
     from fastcls.checkpoints import Checkpoint
     from fastcls.interpret import Interpretation
     from fastcls.train import History
 
 
-def run(request: Request, screen: Screen) -> Path:
-    """Train a recipe end to end; gives its run folder. The terminal shows what happens."""
+def run(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> Path:
+    """Train a recipe end to end; gives its run folder. The terminal shows what happens.
+
+    watchers: further callbacks of training; one that raises stop.Ended ends the run.
+    """
     out = request.out or runs.new_folder(request.source.name)
     runs.check_writable(out)
     with listening() as stop, prepared(request) as ready, runs.locked(out):
-        return _Run(ready, out, screen, stop).execute()
+        return _Run(ready, out, screen, stop, watchers=watchers).execute()
 
 
-def resume(folder: Path, screen: Screen, extend: int = 0, trust: bool = False) -> Path:
+def resume(
+    folder: Path, screen: Screen, extend: int = 0, trust: bool = False, watchers: Sequence[Callback] = ()
+) -> Path:
     """Go on with a run that was cut off, or train a finished one `extend` epochs more; gives its folder.
 
     trust: run the recipe.py of the folder, where the recipe of that name is no longer the same.
@@ -46,7 +53,7 @@ def resume(folder: Path, screen: Screen, extend: int = 0, trust: bool = False) -
         recorded.enter(before)
         with prepared(again) as ready:
             ready.notes += refused
-            return _Run(ready, folder, screen, stop, before, found, extend).execute()
+            return _Run(ready, folder, screen, stop, before, found, extend, watchers).execute()
 
 
 def _refuse_to_resume(folder: Path, before: Mapping[str, Any], extend: int) -> None:
@@ -72,12 +79,13 @@ class _Run:
         before: Mapping[str, Any] | None = None,
         found: Checkpoint | None = None,
         extend: int = 0,
+        watchers: Sequence[Callback] = (),
     ) -> None:
         from fastcls import record
 
         self.ready, self.out, self.screen, self.stop = ready, out, screen, stop
         self.learn, self.request = ready.learn, ready.request
-        self.before, self.found = before or {}, found
+        self.before, self.found, self.watchers = before or {}, found, watchers
         self.started = time.perf_counter()
         self.images = record.Images(self.learn)
         self.record = record.of(self.request, self.learn, ready.notes)
@@ -105,6 +113,9 @@ class _Run:
             self._finish()
         except (KeyboardInterrupt, Stopped) as stop:
             self._stopped("interrupted", str(stop) or "Ctrl-C")
+            raise
+        except Ended as end:
+            self._stopped(end.status, str(end), again=False)
             raise
         except BaseException as problem:
             reason = problem.message if isinstance(problem, FastclsError) else f"{type(problem).__name__}: {problem}"
@@ -193,6 +204,7 @@ class _Run:
             self.stop,
             self.found,
             self.extensions,
+            self.watchers,
         )
         history, best = trained.history, trained.best
         if not history.rows:
@@ -220,10 +232,11 @@ class _Run:
 
     def _speed(self, history: History) -> dict[str, float]:
         """Images a second of the fastest epoch, and how much of the device's measured peak that is."""
-        from fastcls import export, throughput
+        from fastcls import export, resizing, throughput
 
-        rate = max(row["images_per_second"] for row in history.rows)
-        flops = throughput.flops_per_image(self.learn.model, export.input_example(self.learn))
+        grows = any(isinstance(callback, resizing.Grow) for callback in self.learn.cbs)  # only the end is of full size
+        rate = max(row["images_per_second"] for row in history.rows[-1 if grows else 0 :])
+        flops = throughput.flops_per_image(self.learn.model, export.training_example(self.learn))
         peak = throughput.matmul_peak(self.learn.dls.device, self.learn.precision)
         return {
             "images_per_second": rate,

@@ -11,17 +11,26 @@ from fastai.vision.augment import RandomResizedCrop, RandTransform, Resize
 
 from fastcls.batchwise import Affine, ColorJitter, Crop, Cutout, Erase, Flip
 from fastcls.errors import UsageError
+from fastcls.resizing import ResizedCrop
 
 __all__ = ["Affine", "ColorJitter", "Crop", "Cutout", "Erase", "Flip", "augment", "resize"]
 
 
-def resize(size: int, min_scale: float = 1.0, method: str = "crop") -> RandTransform:
+def resize(size: int, min_scale: float = 1.0, method: str = "crop", valid_size: int | None = None) -> RandTransform:
     """Every image to size × size: a random crop of at least `min_scale` of its area, or a plain resize.
 
-    `method` of the plain resize is 'crop', 'squish' or 'pad' (fastai's ResizeMethod).
+    `method` of the plain resize is 'crop', 'squish' or 'pad' (fastai's ResizeMethod). valid_size: beside random crops,
+    the side that validation images are squished to, whole; None shows their centre at `size`.
     """
-    if size < 1:
+    if size < 1 or (valid_size is not None and valid_size < 1):
         raise UsageError(f"Images of {size} × {size} pixels cannot be trained on.", "Give --size 224, say.")
+    if valid_size is not None:
+        if min_scale >= 1:
+            raise UsageError(
+                "A size of its own for validation images goes with random crops in training.",
+                "Give --min-scale 0.35, say, or leave out --valid-size.",
+            )
+        return ResizedCrop(size, valid_size, min_scale=min_scale)
     return RandomResizedCrop(size, min_scale=min_scale) if min_scale < 1 else Resize(size, method=method)
 
 

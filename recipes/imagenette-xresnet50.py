@@ -13,7 +13,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, networks, optimizers, schedules, transforms
+from fastcls import data, datasets, models, networks, optimizers, resizing, schedules, transforms
 
 
 def name(file): return datasets.WNID_NAMES[parent_label(file)]
@@ -24,6 +24,8 @@ def get_learner(
     act: Literal['mish', 'relu', 'silu', 'gelu'] = 'mish',     # activation
     attention: bool = True,                           # simple self-attention after the first stage
     size: int = 128,                                  # image side, pixels
+    valid_size: int | None = None,                    # side of validation and test images, whole; none: their centre at size
+    grow_from: int | None = None,                     # image side that training begins on, growing up to size; none: size
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
     smoothing: float = 0.1,                           # label smoothing
     opt: Literal['ranger', 'adamw'] = 'ranger',    # optimiser
@@ -34,12 +36,13 @@ def get_learner(
     "Random crops and flips; val/, the published test set, is read once at the end"
     root = datasets.imagenette(path, source)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=name,
-                      splitter=data.stratified(name, valid_pct), item_tfms=transforms.resize(size, min_scale),
+                      splitter=data.stratified(name, valid_pct), item_tfms=transforms.resize(size, min_scale, valid_size=valid_size),
                       batch_tfms=transforms.Flip())
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'val'))
     net = models.xresnet(arch, dls.c, act_cls=networks.ACTIVATIONS[act], sa=attention)
     return models.learner(dls, net, stats=imagenet_stats, opt_func=partial(optimizers.optimizer(opt), mom=0.95, eps=1e-6),
-                          loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing), metrics=accuracy)
+                          loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing), metrics=accuracy,
+                          cbs=resizing.grow(grow_from))
 
 def fit(
     learn: Learner,

@@ -7,10 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from fastai.vision.core import TensorImage
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader
+from fastai.learner import Learner
+from fastai.vision.core import PILImage, TensorImage
+from torch import nn
 from torchvision.transforms.v2 import functional as tv
 
-from fastcls import draws, transforms
+from fastcls import draws, resizing, transforms
 from fastcls.cropping import RandomCrop
 
 
@@ -148,3 +152,27 @@ def test_every_augmentation_leaves_validation_images_alone() -> None:
     x = TensorImage(torch.rand(4, 3, 8, 8))
     for tfm in [transforms.Crop(2, flip=0.5), *transforms.augment(erase=1.0, p=1), transforms.Cutout()]:
         assert torch.equal(tfm(x.clone(), split_idx=1), x) and not torch.equal(apply(tfm, x), x)
+
+
+def test_validation_images_may_be_larger_than_those_in_training() -> None:
+    tfm, image = transforms.resize(48, min_scale=0.4, valid_size=60), PILImage.create(np.zeros((90, 70, 3), np.uint8))
+    assert tfm(image, split_idx=0).size == (48, 48) and tfm(image, split_idx=1).size == (60, 60)
+
+
+def test_training_images_grow_while_validation_images_do_not() -> None:
+    seen: dict[bool, list[int]] = {True: [], False: []}
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen[self.training].append(x.shape[2])
+            return self.linear(x.mean((2, 3)))
+
+    items = [(torch.rand(3, 128, 160), i % 2) for i in range(6)]
+    dls = DataLoaders(*(DataLoader(items, bs=2) for _ in range(2)))
+    with Learner(dls, Net(), loss_func=nn.CrossEntropyLoss(), cbs=resizing.grow(64)).no_bar() as learn:
+        learn.fit(3)
+    assert seen[True] == [64, 64, 64, 96, 96, 96, 128, 128, 128] and set(seen[False]) == {128}

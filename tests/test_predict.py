@@ -165,6 +165,7 @@ TRANSFORMS = {
     "pad with the border": Resize(48, method="pad", pad_mode="border"),
     "random resized crop": RandomResizedCrop(48, min_scale=0.4),
     "not square": Resize((40, 56)),
+    "larger than in training": transforms.resize(48, min_scale=0.4, valid_size=60),
 }
 
 

@@ -72,6 +72,13 @@ def test_the_leaderboards_setting(fastcls: Fastcls, imagenette: Path) -> None:
     trained(fastcls("recipe", "imagenette-xresnet50", *words, "--out", "run"), "run", 10)
 
 
+def test_a_network_is_tested_on_larger_images_than_it_began_on(fastcls: Fastcls, imagenette: Path) -> None:
+    words = ["--path", imagenette, "--arch", "xresnet18", "--size", 64, "--epochs", 2, "--limit", 12]
+    sizes = ["--grow-from", 32, "--valid-size", 80]
+    trained(fastcls("recipe", "imagenette-xresnet50", *words, *sizes, "--out", "run"), "run", 10)
+    assert json.loads(Path("run/model.json").read_text())["preprocessing"]["size"] == [80, 80]
+
+
 @pytest.fixture(scope="module")
 def imagenette_run(tmp_path_factory: pytest.TempPathFactory, imagenette: Path) -> Path:
     run = tmp_path_factory.mktemp("runs") / "imagenette"
