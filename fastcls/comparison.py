@@ -18,6 +18,7 @@ import pandas as pd
 
 from fastcls import runs
 from fastcls.errors import OutputError
+from fastcls.knobs import as_text
 
 HOME = Path("comparisons")
 LEVEL = 0.95  # of every interval
@@ -135,13 +136,6 @@ def _told(record: Mapping[str, Any]) -> dict[str, str]:
     options = {name: value for name, value in record.get("options", {}).items() if name not in SILENT}
     everything = {"recipe": record.get("recipe"), **knobs, **options, **record.get("extra", {})}
     return {name: as_text(value) for name, value in everything.items()}
-
-
-def as_text(value: Any) -> str:
-    """A knob's value as one would type it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def folder_of(entries: Sequence[Entry]) -> Path:

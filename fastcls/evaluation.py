@@ -41,7 +41,7 @@ def evaluate(learn: Learner, out: Path, build: Mapping[str, Any], relative: Call
     # in full precision, so that the figures are those of the network that `predict` runs
     with quiet(learn), learn.removed_cbs(step.precision_callbacks(learn)):
         passes = {"valid": Interpretation.from_learner(learn)}
-        if getattr(learn.dls, "test_items", None) is not None:
+        if options.current().test and getattr(learn.dls, "test_items", None) is not None:
             passes["test"] = Interpretation.from_learner(
                 learn, dl=learn.dls.test_dl(learn.dls.test_items, with_labels=True)
             )

@@ -36,6 +36,7 @@ class Options:
     clip: float | None = None  # largest norm of the gradient
     patience: int | None = None  # stop a phase of training after so many epochs without a better one
     keep: Keep = "best"  # which weights the run ends with: the best epoch's on valid, or the last
+    test: bool = True  # whether the test split is evaluated at the end
     checkpoint_minutes: float = 5.0  # between checkpoints inside an epoch; its end always has one
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)  # function name -> further keywords
 

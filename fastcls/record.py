@@ -45,6 +45,7 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
             "clip": opts.clip,
             "patience": opts.patience,
             "keep": opts.keep,
+            "test": opts.test,
             "checkpoint_minutes": opts.checkpoint_minutes,
         },
         "extra": dict(request.extra),

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks training to stop after the step, the second stops at once."""
+"""Ctrl-C and SIGTERM: the first asks training to stop after the step, the second stops at once. Other ends of a run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(NAMES[signal.Signals(number)])
         self.code = CODES[signal.Signals(number)]
+
+
+class Ended(Exception):
+    """Whoever watches a run ends it early, for good: its status from then on, and why."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Stop:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastai.callback.core import Callback
 from fastai.learner import Learner
 
 from fastcls import check, checkpoints, devices, options, resume, train
@@ -35,8 +36,12 @@ def fit(
     stop: Stop,
     found: checkpoints.Checkpoint | None = None,
     extensions: Sequence[int] = (),
+    watchers: Sequence[Callback] = (),
 ) -> Trained:
-    """Run a recipe's `fit`, from `found` on if there is one, then train `extensions` further epochs each."""
+    """Run a recipe's `fit`, from `found` on if there is one, then train `extensions` further epochs each.
+
+    watchers: further callbacks, beside those that every run has.
+    """
     opts = options.current()
     phases = train.rehearse(learn, recipe_fit, **knobs)
     phases += [train.Phase(epochs, "extension") for epochs in extensions]
@@ -44,7 +49,7 @@ def fit(
     best = train.KeepBest(history)
     progress = train.Progress(screen, history, phases)
     saver = resume.Saver(checkpoints.Store(out), history, best, stop, opts.checkpoint_minutes)
-    watchers = [history, best, progress, train.Guard(), saver]
+    watchers = [history, best, progress, train.Guard(), saver, *watchers]
     if opts.patience is not None:
         watchers.append(train.EarlyStopping(train.criterion(learn), patience=opts.patience))
     saver.store.sweep()

@@ -47,6 +47,7 @@ def compare(
     channels_last: bool = Settings.channels_last,
     patience: int | None = Settings.patience,
     keep: str = Settings.keep,
+    test: bool = Settings.test,
     checkpoint_minutes: float = Settings.checkpoint_minutes,
     extra: list[str] = Settings.extra,
 ) -> None:

@@ -65,6 +65,7 @@ def recipe(
     channels_last: bool = Settings.channels_last,
     patience: int | None = Settings.patience,
     keep: str = Settings.keep,
+    test: bool = Settings.test,
     checkpoint_minutes: float = Settings.checkpoint_minutes,
     extra: list[str] = Settings.extra,
     dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),

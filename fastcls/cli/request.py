@@ -48,6 +48,7 @@ class Settings:
     keep: Any = typer.Option(
         "best", "--keep", metavar=_one_of("keep"), help="End with the best epoch's weights (on valid) or the last's."
     )
+    test: Any = typer.Option(True, "--test/--no-test", help="Evaluate the test split at the end.")
     checkpoint_minutes: Any = typer.Option(
         5.0, "--checkpoint-minutes", metavar="N", help="Save so often inside an epoch; its end is always saved."
     )
