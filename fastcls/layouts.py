@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fastcls import options
 from fastcls.errors import DataError, UsageError, did_you_mean
 from fastcls.splits import SPLIT_NAMES, check_splits, draw_validation
-from fastcls.walk import Found, count, files_below, is_image, is_text, listing, names, some
+from fastcls.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -51,6 +51,7 @@ def find(
     if len(classes := {label for _, label, _ in found.rows}) == 1:
         raise DataError(f"All {len(found.rows):,} images in {root} are of one class, {classes.pop()!r}.", _HOW)
     df = pd.DataFrame(found.rows, columns=["path", "label", "split"])
+    found.rows = []  # a million rows take 160 MB
     found.notes += draw_validation(df, valid_pct, options.current().seed if seed is None else seed)
     check_splits(df, root)
     df.attrs.update(layout=found.layout, notes=found.notes + found.left_out())
@@ -201,7 +202,8 @@ def _class_rows(root: Path, split: str, found: Found, leave: Iterable[Path] = ()
         if not images:
             empty.append(folder)
         nested += bool(images) and Path(images[-1]).parent != folder  # files come before folders
-        rows += [(Path(image).as_posix(), folder.name, split) for image in images]
+        name = folder.name  # one text for all rows
+        rows += [(slashes(image), name, split) for image in images]
     if rows and empty:
         found.notes.append(f"{names(empty)} in {root} without images: ignored.")
     if nested:

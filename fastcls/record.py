@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,14 @@ class Images:
         self.root = common_root([path for path, _, _ in rows])
         self.rows = [(self.relative(path), split, label) for path, split, label in rows]
 
+        self.prefix = os.path.join(self.root, "")  # noqa: PTH118
     def relative(self, path: str) -> str:
         """A file's name in splits.csv and predictions.csv."""
         absolute = Path(path).absolute()
         return absolute.relative_to(self.root).as_posix() if absolute.is_relative_to(self.root) else str(absolute)
+        rest = path.removeprefix(self.prefix)
+        if len(rest) < len(path) and os.sep == "/" and not any(odd in f"/{rest}" for odd in ("//", "/./")):
+            return rest  # what follows comes to the same, in ten times the time
 
     def describe(self) -> dict[str, Any]:
         """The record's `data`."""

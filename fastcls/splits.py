@@ -23,10 +23,14 @@ def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
     A class with a single image stays in train. The share is raised where it would leave fewer validation
     images than there are classes, so that small sets with many classes can be split too.
     """
+    import numpy as np
+    import pandas as pd
+
     drawn = df.index[df["split"] == ""]
     if not len(drawn):
         return []
-    labels = df.loc[drawn, "label"].tolist()
+    codes, names = pd.factorize(df.loc[drawn, "label"])
+    labels = np.asarray(names, object)[codes].tolist()  # a text a class, not a text a row
     valid = hold_out(labels, valid_pct, seed)
     df.loc[drawn, "split"] = "train"
     df.loc[drawn[valid], "split"] = "valid"
@@ -38,24 +42,28 @@ def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
 
 def hold_out(labels: Sequence[Hashable], share: float, seed: int) -> list[int]:
     """Positions of a stratified sample: `share` of the labels, at least one a class on average, never a single."""
+    import numpy as np
     from sklearn.model_selection import train_test_split
 
-    sizes = Counter(labels)
-    many = [i for i, label in enumerate(labels) if sizes[label] > 1]
-    if not many:
+    number = {label: n for n, label in enumerate(sorted(set(labels), key=str))}
+    strata = np.fromiter(map(number.__getitem__, labels), np.int32, len(labels))
+    sizes = np.bincount(strata)
+    many = np.flatnonzero(sizes[strata] > 1)
+    if not len(many):
         raise DataError(
             "Every class has a single image, so none can be held out for validation.",
             "Add images to the classes.",
         )
-    classes = sum(size > 1 for size in sizes.values())
+    classes = int((sizes > 1).sum())
     held_out = min(max(round(len(many) * share), classes), len(many) - classes)
-    _, valid = train_test_split(many, test_size=held_out, random_state=seed, stratify=[labels[i] for i in many])
-    return sorted(valid)
+    _, valid = train_test_split(many, test_size=held_out, random_state=seed, stratify=strata[many])
+    found: list[int] = np.sort(valid).tolist()
+    return found
 
 
 def check_splits(df: DataFrame, where: object) -> None:
     """Refuse a split that training or evaluation could not use; what is merely odd is for `classes` to say."""
-    by_split = {split: set(rows["label"]) for split, rows in df.groupby("split", sort=False)}
+    by_split = {split: set(rows["label"].unique()) for split, rows in df.groupby("split", sort=False)}
     trained = by_split.get("train", set())
     if not trained:
         raise DataError(f"There are no training images in {where}.", "Give some rows or a folder to train.")
