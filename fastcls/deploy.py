@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcls import __version__, preprocessing, runs
+from fastcls import __version__, model_files, preprocessing, runs
 from fastcls.errors import EnvironmentProblem, OutputError
 from fastcls.predict import DECODING_ERRORS, softmax
 
@@ -26,7 +26,7 @@ Network = Callable[[np.ndarray], np.ndarray]  # prepared images (n, channels, he
 
 def metadata(run: Path) -> dict[str, str]:
     """What a program must know to use the network: classes, preprocessing and where it comes from, as text."""
-    model, record = runs.read_json(run / "model.json"), runs.read_json(run / "run.json")
+    model, record = model_files.read(run), runs.read_json(run / "run.json")
     known = {
         "classes": json.dumps(model.get("classes"), ensure_ascii=False),
         "preprocessing": json.dumps(model.get("preprocessing")),
@@ -61,7 +61,7 @@ class Reference:
 
 def reference(run: Path) -> Reference | None:
     """Some images of predictions.csv that can still be read; None where there are none, or no preprocessing."""
-    model, record = runs.read_json(run / "model.json"), runs.read_json(run / "run.json")
+    model, record = model_files.read(run), runs.read_json(run / "run.json")
     root, spec = Path(record.get("data", {}).get("root", "")), model.get("preprocessing")
     table = run / "predictions.csv"
     if spec is None or not table.is_file():
@@ -78,7 +78,7 @@ def reference(run: Path) -> Reference | None:
                 images.append(preprocessing.load(root / row["path"], spec))
                 classes.append(known[0])
                 probabilities.append(known[1])
-    except (KeyError, ValueError, csv.Error) as problem:
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as problem:  # a row too short, or too long
         raise OutputError(f"{table} does not belong to {run / 'model.json'}: {problem}.") from None
     return Reference(np.stack(images), np.array(classes), np.array(probabilities)) if images else None
 
@@ -109,7 +109,7 @@ def safetensors(run: Path, target: Path) -> None:
     from safetensors import SafetensorError, safe_open
     from safetensors.numpy import save_file
 
-    source = run / "model.safetensors"
+    source = model_files.verify(run, model_files.WEIGHTS)
     try:
         with safe_open(source, framework="np") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict

@@ -75,7 +75,7 @@ class Explainer(Predictor):
 
     def _parts(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Logits, features and the last feature maps, (n, …) each."""
-        logits, *rest = self.session.run(None, {self.input: batch})
+        logits, *rest = self._outputs(batch)
         features = rest.pop(0).reshape(len(batch), -1) if self.anatomy.features else None
         return logits, features, rest.pop() if rest else None
 

@@ -15,7 +15,7 @@ import torch
 from fastai.learner import Learner
 from torch import nn
 
-from fastcls import options, runs, summary, weights
+from fastcls import model_files, onnx_safety, options, runs, summary, weights
 from fastcls.describe import describe_preprocessing
 from fastcls.predict import Predictor
 
@@ -49,9 +49,9 @@ def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float
         "trainable": trained,
         "summary": _summary(learn.model, example.shape[1:]),
     }
-    runs.write_json(run / "model.json", record)
     if spec is not None:
         reason = _export_onnx(learn.model, example, run / "model.onnx")
+    runs.write_json(run / model_files.RECORD, record | {"sha256": model_files.sums(run)})
     if reason:
         options.note(f"no model.onnx: {reason}. `fastcls predict` will need --trust to run this run's recipe.")
 
@@ -100,6 +100,7 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
             )
             assert program is not None
             program.save(str(temporary), external_data=False)
+        onnx_safety.look_through(temporary)
 
     try:
         with _silent_logger("torch.onnx"), _silent_logger("onnxscript"):

@@ -10,17 +10,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from fastcls import preprocessing, runs
+from fastcls import model_files, onnx_safety, preprocessing
 from fastcls.check import UNREADABLE, reason
 from fastcls.errors import OutputError
 
 BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
 # what decoding an image raises where it cannot be read
 DECODING_ERRORS = *UNREADABLE, Image.DecompressionBombError
+OF_ONE_RUN = "Take model.json and model.onnx from one run, as it wrote them."
 AHEAD = 2  # batches a thread that may be under way or waiting to be taken
 
 
@@ -49,27 +51,45 @@ class Predictor:
 
         self.temperature, self.mirror = temperature, mirror
 
-        model = runs.read_json(run / "model.json")
-        try:
-            self.classes: list[str] = list(model["classes"])
-            self.spec = model["preprocessing"]
-        except KeyError as problem:
-            raise OutputError(f"{run / 'model.json'} lacks {problem}.") from None
-        file = run / "model.onnx"
-        if self.spec is None or not file.is_file():
+        model = model_files.read(run)
+        self.classes: list[str] = list(model.get("classes", ()))
+        spec = model.get("preprocessing")
+        self.file = file = model_files.verify(run, model_files.NETWORK, model)
+        if spec is None or not file.is_file():
             raise OutputError(
                 f"{run} has no model.onnx: its network or its transforms could not be exported.",
                 f"Predict through its recipe, which runs the code in {run / 'recipe.py'}, with --trust.",
             )
+        self.spec: dict[str, Any] = spec
         settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
+        settings.log_severity_level = 4  # what is wrong comes as an exception
         settings.intra_op_num_threads = self.threads
         try:
+            onnx_safety.look_through(file)
             self.session = onnxruntime.InferenceSession(self._model(file), settings, providers=["CPUExecutionProvider"])
+        except onnx_safety.Unsafe as problem:
+            raise OutputError(f"{file} is refused: {problem}.", "No network that fastcls exports does.") from None
         except Exception as problem:  # onnxruntime's own exception types are not public
             raise OutputError(f"{file} is not a readable ONNX model: {str(problem).splitlines()[0]}") from None
-        images = self.session.get_inputs()[0]
-        self.input, self.size = images.name, tuple(images.shape[2:])
+        self.input, self.size = self._shape_of_an_image()
+
+    def _shape_of_an_image(self) -> tuple[str, tuple[int, ...]]:
+        """The input's name, and the height and width that it takes; OutputError where it fits model.json not."""
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        images, answers = (inputs[0].shape, outputs[0].shape) if inputs and outputs else ([], [])
+        channels, count = model_files.CHANNELS[self.spec["mode"]], len(self.classes)
+        size = tuple(self.spec["size"]) if self.spec["method"] else tuple(images[2:])
+        if (
+            len(inputs) != 1
+            or inputs[0].type != "tensor(float)"
+            or len(images) != 4
+            or images[1] != channels
+            or any(isinstance(side, int) and side != own for side, own in zip(images[2:], size, strict=True))
+        ):
+            raise OutputError(f"{self.file} takes {images}, where model.json prepares {[channels, *size]}.", OF_ONE_RUN)
+        if len(answers) != 2 or not count or (isinstance(answers[1], int) and answers[1] != count):
+            raise OutputError(f"{self.file} answers {answers}, where model.json names {count} classes.", OF_ONE_RUN)
+        return inputs[0].name, tuple(images[2:])
 
     def _model(self, file: Path) -> str | bytes:
         """The network to run: an ONNX file, or the bytes of one."""
@@ -128,7 +148,19 @@ class Predictor:
         return answer
 
     def _network(self, batch: np.ndarray) -> np.ndarray:
-        return softmax(self.session.run(None, {self.input: batch})[0], self.temperature)
+        return softmax(self._outputs(batch)[0], self.temperature)
+
+    def _outputs(self, batch: np.ndarray) -> list[np.ndarray]:
+        """What the network gives, the logits (n, classes) first; OutputError where these are none."""
+        try:
+            outputs = self.session.run(None, {self.input: batch})
+        except Exception as problem:  # as above
+            raise OutputError(f"{self.file} cannot be run: {str(problem).splitlines()[0]}") from None
+        shape = len(batch), len(self.classes)
+        if outputs[0].shape != shape or not np.isfinite(outputs[0]).all():
+            what = "not numbers" if outputs[0].shape == shape else f"of the shape {outputs[0].shape}, not {shape}"
+            raise OutputError(f"{self.file}: its answers are {what}.", OF_ONE_RUN)
+        return outputs
 
 
 def softmax(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
@@ -140,14 +172,14 @@ def softmax(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
 
 def temperature_of(run: Path) -> float:
     """The temperature that was fitted on the run's validation split; OutputError where there is none."""
-    value = runs.read_json(run / "model.json").get("temperature")
+    value = model_files.read(run).get("temperature")
     if value is None:
         raise OutputError(
             f"--calibrated: {run / 'model.json'} has no temperature.",
             "It is fitted on the validation split at the end of training: train again with this fastcls, "
             "or leave --calibrated away.",
         )
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+    if not 0 < value < math.inf:
         raise OutputError(f"{run / 'model.json'}: temperature is {value!r}, where a number above 0 belongs.")
     return float(value)
 

@@ -12,6 +12,7 @@ A specification is the `preprocessing` object of model.json:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,5 +70,7 @@ def _to_aspect(pixels: np.ndarray, width: int, height: int, spec: Mapping[str, A
     after = max(new_h - h + top, 0), max(new_w - w + left, 0)
     if not any(before + after):
         return pixels
+    if new_w * new_h > (Image.MAX_IMAGE_PIXELS or math.inf):  # a line of 60,000 pixels would take 10 GB
+        raise Image.DecompressionBombError(f"{w} × {h} pixels, which padding makes {new_w} × {new_h}")
     pads = [*zip(before, after, strict=True), (0, 0)][: pixels.ndim]
     return np.pad(pixels, pads, mode=NUMPY_PADDING[spec["pad_mode"]])  # type: ignore[call-overload]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fastcls import recorded, runs, sources, step, weights
+from fastcls import model_files, recorded, runs, sources, step, weights
 from fastcls.errors import OutputError
 from fastcls.loading import prepared
 from fastcls.predict import Prediction, softmax
@@ -27,8 +27,9 @@ class RecipePredictor:
 
     def __init__(self, run: Path, temperature: float = 1) -> None:
         self.temperature = temperature
-        record, model = runs.read_json(run / "run.json"), runs.read_json(run / "model.json")
-        self.classes: list[str] = list(model["classes"])
+        record, model = runs.read_json(run / "run.json"), model_files.read(run)
+        self.classes: list[str] = list(model.get("classes", ()))
+        file = model_files.verify(run, model_files.WEIGHTS, model)
         options, knobs = recorded.options(record), recorded.knobs(record)
         if "weights" in knobs:
             knobs["weights"] = "none"  # the run's own weights follow
@@ -38,7 +39,7 @@ class RecipePredictor:
         self.learn.remove_cbs(step.precision_callbacks(self.learn))  # in full precision, as the run was evaluated
         if [str(name) for name in self.learn.dls.vocab] != self.classes:
             raise OutputError(f"{run}: its recipe now gives other classes than those it was trained with.")
-        weights.load(self.learn.model, run / "model.safetensors")
+        weights.load(self.learn.model, file)
 
     def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
         """An answer a path, in order; an image that cannot be read gets an error."""

@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from fastcls import schema
 from fastcls.errors import OutputError, did_you_mean
 
 FORMAT = 1  # of run.json and model.json; a reader refuses a newer one
@@ -75,15 +76,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of ours; OutputError where it is missing, broken or from a newer fastcls."""
+    """A JSON object of ours, as `schema` has it; OutputError where it is missing, broken or from a newer fastcls."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = schema.load(path)
     except FileNotFoundError:
         raise OutputError(f"{path.parent} has no {path.name}: it is not a complete run folder.") from None
     except (OSError, ValueError) as problem:
         raise OutputError(f"{path} cannot be read: {problem}.") from None
-    if not isinstance(value, dict):
-        raise OutputError(f"{path} does not hold a JSON object.")
     version = value.get("format", FORMAT)
     if not isinstance(version, int) or version > FORMAT:
         raise OutputError(f"{path} was written by a newer fastcls.", "Upgrade:  pip install -U fastcls")

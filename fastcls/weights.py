@@ -2,49 +2,97 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
-from fastcls import options, runs
+from fastcls import model_files, options, runs, schema
 from fastcls.errors import OutputError
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
+LONGEST_HEADER = 8_000_000  # bytes; a network of 10,000 tensors needs one million
+PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
 
 
 def weights_file(name: str) -> Path:
-    """The .safetensors file that `--weights NAME` means: a file, or the weights of a run folder."""
+    """The .safetensors file that `--weights NAME` means: a file, or the weights of a run folder; its sum is checked."""
     path = Path(name).expanduser()
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise OutputError(f"--weights {name}: there is no such file.", "List the runs:  fastcls runs")
-        return path
+        ours = path.name == model_files.WEIGHTS and (path.parent / model_files.RECORD).is_file()
+        return model_files.verify(path.parent, path.name) if ours else path
     if path.is_file():
+        if path.suffix in PICKLES:
+            raise OutputError(
+                f"--weights {name}: this is a pickle, which can run code when it is loaded; it was not read.",
+                f"If you trust who made it, convert it, once:  fastcls import {name} --trust-pickle",
+            )
         raise OutputError(
             f"--weights {name}: only .safetensors files are read (other formats can run code when loaded).",
             "Convert it with safetensors.torch.save_file.",
         )
-    file = runs.find(name) / "model.safetensors"
+    file = model_files.verify(runs.find(name), model_files.WEIGHTS)
     if not file.is_file():
         raise OutputError(f"--weights {name}: that run has no model.safetensors; it did not finish.")
     return file
 
 
 def preprocessing_of(weights: Path) -> Stats | None:
-    """Mean and std that these weights were trained with, from the model.json beside them."""
-    file = weights.parent / "model.json"
-    spec = runs.read_json(file).get("preprocessing") if file.is_file() else None
-    return (tuple(spec["mean"]), tuple(spec["std"])) if spec and spec.get("mean") else None
+    """Mean and std that these weights were trained with: of the file's metadata, or of the model.json beside it."""
+    with opened(weights) as tensors:
+        text = tensors.metadata.get("preprocessing")
+    if text is not None:
+        try:
+            spec = json.loads(text)
+            schema.check(spec, schema.Preprocessing | None)
+        except (ValueError, RecursionError) as problem:
+            raise OutputError(f"{weights}: its metadata's preprocessing cannot be read: {problem}.") from None
+        if reason := model_files.fault_of(spec):
+            raise OutputError(f"{weights} cannot be right: {reason}.")
+    else:
+        beside = weights.parent / model_files.RECORD
+        spec = model_files.read(beside.parent).get("preprocessing") if beside.is_file() else None
+    return (tuple(spec["mean"]), tuple(spec["std"])) if spec and spec["mean"] and spec["std"] else None
 
 
-def read(file: Path) -> dict[str, torch.Tensor]:
+class Tensors:
+    """The tensors of an open .safetensors file, each read when it is asked for."""
+
+    def __init__(self, file: Path, handle: Any) -> None:
+        self.file, self.handle = file, handle
+        self.metadata: dict[str, str] = handle.metadata() or {}
+        self.shapes = {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+
+    def read(self, name: str, like: torch.Tensor) -> torch.Tensor:
+        """One of them, of the kind of numbers that `like` has; OutputError where they are none."""
+        tensor = self.handle.get_tensor(name)
+        if tensor.is_floating_point() != like.is_floating_point():
+            raise OutputError(f"{self.file}: {name} holds {tensor.dtype}, where {like.dtype} belongs.")
+        tensor = tensor.to(like.dtype)
+        if not tensor.isfinite().all():
+            raise OutputError(f"{self.file}: {name} holds values that are not finite; this network is broken.")
+        return tensor
+
+
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[Tensors]:
     """The tensors of a .safetensors file; OutputError where it is not one."""
     try:
-        return load_file(file)
-    except (SafetensorError, OSError) as problem:
+        with file.open("rb") as raw:
+            length = int.from_bytes(raw.read(8), "little")
+        if length > LONGEST_HEADER:
+            raise OutputError(f"{file} is not a readable .safetensors file: its header would have {length:,} bytes.")
+        with safe_open(file, framework="pt") as handle:
+            yield Tensors(file, handle)
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as problem:
         raise OutputError(f"{file} is not a readable .safetensors file: {problem}.") from None
 
 
@@ -56,44 +104,59 @@ def save(model: nn.Module, file: Path) -> None:
 
 def load(model: nn.Module, file: Path) -> None:
     """Load every weight of a network; OutputError where file and network differ."""
-    try:
-        model.load_state_dict(read(file))
-    except RuntimeError as problem:
-        raise OutputError(f"{file} does not fit this network: {str(problem).splitlines()[-1].strip()}") from None
+    own = model.state_dict()
+    with opened(file) as tensors:
+        held = tensors.shapes
+        differ = [name for name in {**own, **held} if name not in own or held.get(name) != own[name].shape]
+        if differ:
+            raise OutputError(f"{file} does not fit this network: {len(differ)} tensors differ ({_some(differ)}).")
+        model.load_state_dict({name: tensors.read(name, value) for name, value in own.items()})
 
 
 def load_body(model: nn.Sequential, file: Path) -> None:
     """Load the body (everything but the head) from `file`; OutputError where a body tensor is missing there.
 
-    Accepts the names of our own runs (`0.…`) and a body's own names without that prefix, as torchvision and timm
-    publish them. A first convolution of colours is summed for gray images, one of gray shared out over the colours.
+    Accepts the names of our own runs (`0.…`), those of fastai, which numbers the layers of a body, and a body's own
+    names without that prefix, as torchvision and timm publish them. A first convolution of colours is summed for gray
+    images, one of gray shared out over the colours.
     """
-    tensors = read(file)
     wanted = {name: value for name, value in model.state_dict().items() if name.startswith("0.")}
+    numbers = {child: str(place) for place, (child, _) in enumerate(model[0].named_children())}
     found = {}
-    for name, value in wanted.items():
-        for candidate in (name, name.removeprefix("0.")):
-            tensor = _for_channels(tensors.get(candidate), value)
-            if tensor is not None and tensor.shape == value.shape:
-                found[name] = tensor
+    with opened(file) as tensors:
+        for name, value in wanted.items():
+            _, child, rest = name.split(".", 2) if name.count(".") > 1 else ("0", name[2:], "")
+            numbered = f"{numbers.get(child, child)}.{rest}"
+            for candidate in (name, name.removeprefix("0."), f"0.{numbered}", numbered):
+                shape = tensors.shapes.get(candidate)
+                if shape is not None and _fits(shape, value.shape):
+                    found[name] = _for_channels(tensors.read(candidate, value), value)
+                    break
     missing = sorted(set(wanted) - set(found))
     if missing:
         raise OutputError(
             f"{file} does not fit this network: {len(missing)} of the body's {len(wanted)} tensors are missing or "
-            f"have another shape ({', '.join(missing[:3])}, …).",
+            f"have another shape ({_some(missing)}).",
             "Use the --arch (and the image channels) that the weights were trained with.",
         )
     model.load_state_dict(found, strict=False)
     options.note(f"the body starts from {file}; the head is new.")
 
 
-def _for_channels(tensor: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
+    """Whether a tensor has a shape, or is a convolution that takes gray where colour is wanted, or colour for gray."""
+    if shape == wanted:
+        return True
+    alike = len(shape) == len(wanted) == 4 and shape[:1] + shape[2:] == wanted[:1] + wanted[2:]
+    return alike and {shape[1], wanted[1]} == {1, 3}
+
+
+def _for_channels(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The weights of a convolution, made to take the input channels of `like`: gray or colour."""
-    if tensor is None or tensor.ndim != 4 or tensor.shape[:1] + tensor.shape[2:] != like.shape[:1] + like.shape[2:]:
+    if tensor.shape == like.shape:
         return tensor
-    match tensor.shape[1], like.shape[1]:
-        case 3, 1:
-            return tensor.sum(1, keepdim=True)
-        case 1, 3:
-            return tensor.expand_as(like) / 3
-    return tensor
+    return tensor.sum(1, keepdim=True) if like.shape[1] == 1 else tensor.expand_as(like) / 3

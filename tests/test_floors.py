@@ -10,14 +10,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fastcls"
 FLOORS = {
-    0: "errors knobs options sources request lazy assignments space",
+    0: "errors schema knobs options sources request lazy assignments space",
     1: "runs screen check metrics decode preprocessing cache doctor download archives catalogue datasets cifar layouts "
     "label_table walk splits zoo calibration suspects inputs stop recorded "
     "finding classes measure measurements duplicates contents troubles audit check_record precheck "
-    "anatomy uploads known",
+    "model_files onnx_safety pickles anatomy uploads known",
     2: "devices draws batchwise resizing transforms cropping opening pixels loaders data models networks speednet "
-    "losses optimizers muon mixing step throughput weights summary receptive axes describe schedules stages costs suggest "
-    "plots trees checkpoints",
+    "losses optimizers muon mixing step throughput weights foreign summary receptive axes describe schedules stages "
+    "costs suggest plots trees checkpoints",
     3: "train resume learner_state interpret predictions comparison gradcam",
     4: "report predict answers submission export deploy explain neighbours",
     5: "evaluation record training loading lr_find dryrun replay runner series compare search torch_export "

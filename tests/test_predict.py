@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Outcome, command
+from conftest import ROOT, Outcome, command, without_sums
 from fastai.vision.all import (
     CategoryBlock,
     DataBlock,
@@ -104,6 +104,9 @@ def test_a_damaged_model_file_is_refused(fastcls: Fastcls, digits_run: Path) -> 
     shutil.copytree(digits_run, "broken")
     Path("broken/model.onnx").write_bytes(b"not a model")
     image = next((digits(digits_run) / "3").glob("*.png"))
+    outcome = fastcls("predict", "broken", image)
+    assert outcome.code == 4 and "not the file that its run wrote" in outcome.output and '"sha256"' in outcome.output
+    without_sums(Path("broken"))
     outcome = fastcls("predict", "broken", image)
     assert outcome.code == 4 and "not a readable ONNX model" in outcome.output
     Path("broken/model.json").write_text("{")

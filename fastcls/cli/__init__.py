@@ -11,6 +11,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     compare,
     doctor,
     export,
+    import_,
     lr_find,
     models,
     predict,

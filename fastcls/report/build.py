@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastcls import runs
+from fastcls import model_files, runs
 from fastcls.errors import OutputError, did_you_mean
 from fastcls.report import page, probabilities, shell, wording
 from fastcls.report.classes import WHOLE_MATRIX, outcome, with_average_precision
@@ -26,6 +26,8 @@ SUSPECTS = "suspects.csv"
 def write(run: Path, split: str | None = None) -> Path:
     """Write `report.html` and `figures/*.png` into a run folder and return the page's path."""
     files = read(Path(run))
+    for name in (model_files.WEIGHTS, model_files.NETWORK):  # else these would be another network's figures
+        model_files.verify(files.folder, name, files.model)
     chosen = _choose(files, split)
     html, pictures = _render(files, chosen)
     try:

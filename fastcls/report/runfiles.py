@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from fastcls import schema
 from fastcls.errors import OutputError
 
 TEXT_COLUMNS = ("split", "path", "label", "prediction")
@@ -104,10 +104,7 @@ def _why(problem: Exception, name: str) -> str:
 
 
 def _json_object(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    if not isinstance(value, dict):
-        raise ValueError("it does not hold a JSON object")
-    return value
+    return schema.load(path, errors="surrogateescape")
 
 
 def _metrics(path: Path) -> dict[str, dict[str, Any]]:

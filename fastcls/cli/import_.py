@@ -1,0 +1,65 @@
+"""fastcls import FILE: weights out of a pickle, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from fastcls.cli.app import app, verb
+from fastcls.errors import OutputError, UsageError
+
+SHOWN = 6  # names that a pickle asks for
+
+
+@app.command(name="import")
+@verb
+def import_(
+    file: str = typer.Argument(metavar="FILE", help="A .pkl of learn.export, or a .pth of learn.save or torch.save."),
+    out: str = typer.Option("", "-o", "--out", metavar="FILE", help="[default: FILE with the suffix .safetensors]"),
+    trust_pickle: bool = typer.Option(
+        False, "--trust-pickle", help="Read it, although a pickle can run any code of its maker's."
+    ),
+) -> None:
+    """Convert weights that are kept in a pickle into a .safetensors file, for --weights.
+
+    Weights alone are read by torch's restricted unpickler. A whole Learner or network is unpickled in full, which
+    runs what is in the file. Nothing else of fastcls reads pickles.
+    """
+    source = Path(file).expanduser()
+    if not source.is_file():
+        raise OutputError(f"{file}: there is no such file.", "Name a .pkl or .pth file.")
+    target = Path(out).expanduser() if out else source.with_suffix(".safetensors")
+    if target.suffix != ".safetensors":
+        raise UsageError(f"-o {out}: the weights go into a .safetensors file.", "Name one that ends so.")
+    if target.exists():
+        raise OutputError(f"{target} is there already.", "Remove it, or name another file with -o.")
+    if not trust_pickle:
+        raise UsageError(
+            f"{file} is a pickle: to read it is to run what its maker put into it. It was not read. {_asks(source)}",
+            f"If you trust who made it:  fastcls import {file} --trust-pickle",
+        )
+    print("loading torch and fastai …", flush=True)
+    from fastcls.loading import import_fastai
+
+    import_fastai()
+    from fastcls import foreign
+
+    found = foreign.read(source)
+    foreign.write(found, target)
+    if found.in_full:
+        print("note: it holds more than tensors, so it was unpickled in full, with what code is in it")
+    numbers = sum(tensor.numel() for tensor in found.tensors.values())
+    print(f"{target}: {found.kind}, {len(found.tensors):,} tensors of {numbers:,} numbers")
+    print(f"next     fastcls recipe NAME --weights {target}   with the --arch that they were trained with")
+
+
+def _asks(source: Path) -> str:
+    """What the pickle would call, without its being called."""
+    from fastcls.pickles import asks_for
+
+    names = asks_for(source)
+    if not names:
+        return "It names nothing but tensors."
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"It asks for {', '.join(names[:SHOWN])}{more}."
