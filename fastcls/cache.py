@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fastcls import preprocessing, runs
+from fastcls import preprocessing, ranks, runs
 from fastcls.archives import building, locked
 from fastcls.check import broken_images, reading
 from fastcls.decode import decode
@@ -208,7 +208,7 @@ def _open(folder: Path) -> Store | None:
     record = runs.read_json(folder / "store.json")
     shapes = np.load(folder / "shapes.npy", allow_pickle=False)
     file, size = folder / "pixels.u8", record["bytes"]
-    if size <= IN_MEMORY * _free_memory():
+    if size <= IN_MEMORY * _free_memory() / ranks.here().local_world:
         flat = np.fromfile(file, np.uint8)
         if hashlib.sha256(flat).hexdigest() != record["sha256"]:  # type: ignore[arg-type]
             return None

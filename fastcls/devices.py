@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastcls import options
+from fastcls import options, ranks
 from fastcls.errors import EnvironmentProblem
 
 
@@ -24,13 +24,27 @@ def device() -> torch.device:
     wanted = options.current().device
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found))
+        wanted = next(kind for kind, found in there.items() if found)
     if not there[wanted]:
         raise EnvironmentProblem(
             f"--device {wanted}: this machine (or its torch {torch.__version__}) has none.",
             f"Use --device {' or '.join(kind for kind, found in there.items() if found)}, or leave it away.",
         )
-    return torch.device(wanted)
+    return torch.device(wanted) if ranks.world() == 1 else _own(wanted, ranks.here())
+
+
+def _own(kind: str, place: ranks.Place) -> torch.device:
+    """The device of one of several processes: each has a GPU to itself."""
+    if kind == "cpu":
+        return torch.device(kind)
+    there = torch.cuda.device_count() if kind == "cuda" else 1
+    if there < place.local_world:
+        raise EnvironmentProblem(
+            f"{place.local_world} processes on this machine need {place.local_world} GPUs; torch finds {there}.",
+            "Start fewer, or let them compute on the CPU:  --device cpu --processes N",
+        )
+    torch.cuda.set_device(place.local_rank)
+    return torch.device("cuda", place.local_rank)
 
 
 def seed_everything(seed: int) -> None:
@@ -41,8 +55,9 @@ def seed_everything(seed: int) -> None:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores that this process may use; several on one machine share them out."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, found // ranks.here().local_world)
 
 
 @functools.cache
@@ -58,9 +73,9 @@ def workers() -> int:
 
 
 def describe(where: torch.device) -> dict[str, Any]:
-    """Device type, name and thread count, for run.json."""
+    """Device type, name, thread count, and how many processes train together, for run.json."""
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else _processor()
-    return {"type": where.type, "name": name, "threads": torch.get_num_threads()}
+    return {"type": where.type, "name": name, "threads": torch.get_num_threads(), "processes": ranks.world()}
 
 
 def _processor() -> str:

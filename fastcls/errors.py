@@ -9,6 +9,7 @@
     ├── OutputError                 4   a folder or file that cannot be written, a run that cannot be read
     ├── EnvironmentProblem          5   the installation: packages that do not match, a device that is not there
     └── TrainingError               6   training that broke down: a loss that is not finite, no memory left
+        └── ProcessLost             6   another of the run's processes is gone
 
 An interrupted run ends with 130 (Ctrl-C) or 143 (SIGTERM), as shells expect. Any other exception is a
 bug of fastcls or of a recipe: it keeps its traceback and ends with 1.
@@ -74,6 +75,10 @@ class TrainingError(FastclsError):
     """Training broke down after it had begun."""
 
     exit_code = 6
+
+
+class ProcessLost(TrainingError):
+    """Another of the processes that train together ended or cannot be reached."""
 
 
 def nearest(name: str, known: Iterable[str], count: int = 1) -> list[str]:

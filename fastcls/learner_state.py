@@ -13,6 +13,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.data.all import L, to_device
 from fastai.learner import Learner, Recorder
+from fastai.torch_core import get_model
 
 from fastcls import trees
 
@@ -23,7 +24,7 @@ def state_of(learn: Learner) -> dict[str, Any]:
     """All that the next step depends on."""
     return {
         "trained": {"pct_train": learn.pct_train, "train_iter": learn.train_iter},
-        "model": dict(learn.model.state_dict()),
+        "model": dict(get_model(learn.model).state_dict()),
         "loss_func": dict(learn.loss_func.state_dict()) if isinstance(learn.loss_func, torch.nn.Module) else {},
         "optimizer": learn.opt.state_dict(),
         "gradients": [_gradient(p) for p in learn.model.parameters()],
@@ -41,7 +42,7 @@ def _gradient(parameter: torch.Tensor) -> Any:
 
 def restore(learn: Learner, state: Mapping[str, Any]) -> None:
     """Make a learner what it was when `state_of` was asked."""
-    learn.model.load_state_dict(state["model"])
+    get_model(learn.model).load_state_dict(state["model"])
     if state["loss_func"]:
         learn.loss_func.load_state_dict(state["loss_func"])
     learn.opt.load_state_dict(_placed(learn, state["optimizer"]))

@@ -17,9 +17,9 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import LRFinder
 from fastai.data.all import TensorCategory, TfmdDL, to_device
-from fastai.data.load import _loaders
+from fastai.data.load import _loaders, chunked
 
-from fastcls import draws, options
+from fastcls import draws, options, ranks
 from fastcls.pixels import Plan, targets
 
 AHEAD = 4  # threads that gather batches ahead of the device, at most
@@ -28,12 +28,15 @@ AHEAD = 4  # threads that gather batches ahead of the device, at most
 class SeededDL(TfmdDL):
     """A TfmdDL whose order and augmentation depend on the run's seed and on `epoch` alone.
 
-    `epoch` counts whole passes; `FollowEpochs` sets it to the epochs that a Learner has trained.
+    `epoch` counts whole passes; `FollowEpochs` sets it to the epochs that a Learner has trained. `bs` is the whole
+    batch; where several processes train, each goes through its `part` of it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.epoch, self.seed = 0, options.current().seed
         self.skip = 0  # batches that the next pass leaves out at its start: a resumed epoch's
+        self.weights: np.ndarray | None = None  # (n,) how often each image is drawn; None: once an epoch
+        self.part = ranks.Place()
         super().__init__(*args, **kwargs)
 
     def shuffle_fn(self, idxs: Any) -> np.ndarray:
@@ -46,7 +49,10 @@ class SeededDL(TfmdDL):
     def __iter__(self) -> Iterator[Any]:
         self.randomize()
         self.before_iter()
-        order, self.skip = _after(self.get_idxs(), self.skip * (self.bs or 1)), 0
+        order = self.get_idxs()
+        if self.part.world > 1:
+            order = portion(np.asarray(order), self.bs, self.drop_last, self.part)
+        order, self.skip = _after(order, self.skip * self.share), 0
         for indices, batch in self.batches(order):
             with draws.of(draws.Key(self.seed, self.epoch, indices), self.device):
                 ready = self.after_batch(batch)
@@ -66,19 +72,39 @@ class SeededDL(TfmdDL):
     def chunks(self, order: Any) -> Iterator[np.ndarray]:
         """`order` cut into batches."""
         rest = iter(order)
-        while len(chunk := np.fromiter(islice(rest, self.bs or 1), np.int64)) and (
-            not self.drop_last or len(chunk) == self.bs
+    @property
+    def share(self) -> int:
+        """How many images of a full batch are this process's."""
+        return (self.bs or 1) // self.part.world
+
+        while len(chunk := np.fromiter(islice(rest, self.share), np.int64)) and (
+            not self.drop_last or len(chunk) == self.share
         ):
             yield chunk
 
 
 def _after(order: Any, skipped: int) -> Any:
     """`order` without its first elements."""
+    def chunkify(self, b: Any) -> Any:
+        return b if self.prebatched else chunked(b, self.share, self.drop_last)
+
     return order[skipped:] if hasattr(order, "__len__") else islice(order, skipped, None)
 
 
 class PixelDL(SeededDL):
     """A SeededDL that gathers whole batches from decoded pixels; threads do it ahead where there are `threads`."""
+
+def portion(order: np.ndarray, bs: int, drop_last: bool, part: ranks.Place) -> np.ndarray:
+    """Every world-th image of each batch of `bs`, from the rank-th on: together the processes have the whole batch.
+
+    A last batch that cannot be shared evenly is filled up with its own first images, `drop_last` leaves it out.
+    """
+    batches = [order[start : start + bs] for start in range(0, len(order), bs)]
+    if drop_last and batches and len(batches[-1]) < bs:
+        batches.pop()
+    even = [np.resize(batch, -(-len(batch) // part.world) * part.world) for batch in batches]
+    return np.concatenate([batch[part.rank :: part.world] for batch in even]) if even else order[:0]
+
 
     def __init__(self, dataset: Any, plan: Plan, threads: int = 0, **kwargs: Any) -> None:
         self.plan, self.threads = plan, min(threads, AHEAD)  # each of them has all cores decode and crop
@@ -148,7 +174,8 @@ class FollowEpochs(Callback):
 
     def before_batch(self) -> None:
         if self.training:
-            draws.reseed(options.current().seed, self.trained, int(self.iter), device=self.learn.dls.device)
+            parts = (options.current().seed, self.trained, int(self.iter), *ranks.stream())
+            draws.reseed(*parts, device=self.learn.dls.device)
 
     def after_epoch(self) -> None:
         if not any(isinstance(callback, LRFinder) for callback in self.learn.cbs):

@@ -7,7 +7,7 @@ import zlib
 from fastai.callback import mixup
 from fastai.callback.core import Callback
 
-from fastcls import draws, options
+from fastcls import draws, options, ranks
 from fastcls.errors import UsageError
 
 
@@ -17,7 +17,7 @@ class _Seeded(Callback):
     def before_batch(self) -> None:
         stream = zlib.crc32(type(self).__name__.encode())
         epoch = int(getattr(self.learn.dls.train, "epoch", self.epoch) or 0)
-        with draws.seeded(options.current().seed, epoch, int(self.iter or 0), stream):
+        with draws.seeded(options.current().seed, epoch, int(self.iter or 0), stream, *ranks.stream()):
             super().before_batch()
 
 

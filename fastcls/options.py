@@ -33,6 +33,7 @@ class Options:
     channels_last: bool = True  # memory format of convolutional networks and their batches
     compile: Compile = "off"  # torch.compile and its mode
     accumulate: int = 1  # batches whose gradients are summed before a step
+    sync_norm: bool = True  # batch norms see the whole batch, where several processes share it
     clip: float | None = None  # largest norm of the gradient
     patience: int | None = None  # stop a phase of training after so many epochs without a better one
     keep: Keep = "best"  # which weights the run ends with: the best epoch's on valid, or the last

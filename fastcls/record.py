@@ -42,6 +42,7 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
             "fused": opts.fused,
             "channels_last": opts.channels_last,
             "compile": opts.compile,
+            "sync_norm": opts.sync_norm,
             "accumulate": opts.accumulate,
             "clip": opts.clip,
             "patience": opts.patience,
@@ -124,7 +125,7 @@ def other_surroundings(before: Mapping[str, Any], record: Mapping[str, Any]) -> 
         (name, was, record[group].get(name))
         for group in ("versions", "device")
         for name, was in (before.get(group) or {}).items()
-        if group == "versions" or name in ("type", "name", "threads")
+        if group == "versions" or name in ("type", "name", "threads", "processes")
     ]
     differ = [f"{name} {was} then, {now} now" for name, was, now in pairs if was != now]
     return f"resumed under {'; '.join(differ)}: the last digits may come out otherwise." if differ else ""

@@ -19,7 +19,7 @@ from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.schedule import ParamScheduler, SchedCos
 from fastai.learner import Learner
 
-from fastcls import draws, options
+from fastcls import draws, options, ranks
 from fastcls.checkpoints import Checkpoint, Store
 from fastcls.learner_state import restore, restore_callbacks, state_of
 from fastcls.stop import Stop
@@ -99,9 +99,10 @@ class Saver(Callback):
         self.save()
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
-        state = {"position": asdict(self.position), **state_of(self.learn)}
-        self.store.save(state, self.best.weights, self.best.epoch)
+        """Write a checkpoint of this moment; of several processes the first one does."""
+        if ranks.first():
+            state = {"position": asdict(self.position), **state_of(self.learn)}
+            self.store.save(state, self.best.weights, self.best.epoch)
         self.saved = time.monotonic()
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls import recorded, runs
-from fastcls.errors import FastclsError, OutputError, RecipeError, TrainingError, UsageError
+from fastcls import ranks, recorded, runs
+from fastcls.errors import FastclsError, OutputError, ProcessLost, RecipeError, TrainingError, UsageError
 from fastcls.loading import Prepared, prepared
 from fastcls.request import Request
 from fastcls.screen import Screen, escape
@@ -28,9 +28,11 @@ def run(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> 
 
     watchers: further callbacks of training; one that raises stop.Ended ends the run.
     """
+    from fastcls import distributed
+
     out = request.out or runs.new_folder(request.source.name)
     runs.check_writable(out)
-    with listening() as stop, prepared(request) as ready, runs.locked(out):
+    with listening() as stop, distributed.joined(), prepared(request) as ready, runs.locked(out):
         return _Run(ready, out, screen, stop, watchers=watchers).execute()
 
 
@@ -41,19 +43,32 @@ def resume(
 
     trust: run the recipe.py of the folder, where the recipe of that name is no longer the same.
     """
+    from fastcls import assist, distributed
     from fastcls.checkpoints import Store
 
     before = runs.read_json(folder / "run.json")
-    with listening() as stop, runs.locked(folder):
+    with listening() as stop, distributed.joined(), runs.locked(folder):
         _refuse_to_resume(folder, before, extend)
         again = recorded.request(folder, trust)
         found, refused = Store(folder).newest()
         if extend and found is None:
             raise OutputError(f"{folder} has no checkpoint to train further from.", "Start a new run.")
+        assist.tell(folder)
         recorded.enter(before)
         with prepared(again) as ready:
             ready.notes += refused
             return _Run(ready, folder, screen, stop, before, found, extend, watchers).execute()
+
+
+def take_part(request: Request | None, trust: bool = False) -> None:
+    """What `run`, or without a request `resume`, is to every process but the first."""
+    from fastcls import assist, distributed
+
+    with listening() as stop, distributed.joined():
+        if request is None:
+            assist.resume(stop, trust)
+        else:
+            assist.run(request, stop)
 
 
 def _refuse_to_resume(folder: Path, before: Mapping[str, Any], extend: int) -> None:
@@ -119,7 +134,8 @@ class _Run:
             raise
         except BaseException as problem:
             reason = problem.message if isinstance(problem, FastclsError) else f"{type(problem).__name__}: {problem}"
-            self._stopped("failed", reason, again=not isinstance(problem, TrainingError))
+            again = isinstance(problem, ProcessLost) or not isinstance(problem, TrainingError)
+            self._stopped("failed", reason, again)
             raise
         return self.out
 
@@ -153,8 +169,8 @@ class _Run:
         self.screen.print(f"claim    {escape(self.request.source.claim)}", soft_wrap=True)
         self.screen.print(f"images   {images} in {data['classes']} classes ({escape(data['root'])})", soft_wrap=True)
         self.screen.print(
-            f"device   {device['type']} ({escape(device['name'])}), {self.learn.precision} "
-            f"({self.learn.precision_reason})",
+            f"device   {_times(device['processes'])}{device['type']} ({escape(device['name'])}), "
+            f"{self.learn.precision} ({self.learn.precision_reason})",
             soft_wrap=True,
         )
         self._notes()
@@ -190,7 +206,7 @@ class _Run:
         self._notes()
 
     def _train(self) -> None:
-        from fastcls import devices, summary, training
+        from fastcls import assist, devices, summary, training
 
         if self.found is not None:
             done = int(self.found.state["callbacks"]["History#0"]["step"])
@@ -199,6 +215,8 @@ class _Run:
             self.learn,
             self.ready.recipe.fit,
             self.request.stage("fit"),
+        self.processes = ranks.world()
+        assist.begin(self.learn, self.record["data"]["fingerprint"], self.found, self.extensions)
             self.out,
             self.screen,
             self.stop,
@@ -237,7 +255,7 @@ class _Run:
         grows = any(isinstance(callback, resizing.Grow) for callback in self.learn.cbs)  # only the end is of full size
         rate = max(row["images_per_second"] for row in history.rows[-1 if grows else 0 :])
         flops = throughput.flops_per_image(self.learn.model, export.training_example(self.learn))
-        peak = throughput.matmul_peak(self.learn.dls.device, self.learn.precision)
+        peak = self.processes * throughput.matmul_peak(self.learn.dls.device, self.learn.precision)
         return {
             "images_per_second": rate,
             "flops_per_image": flops,
@@ -284,3 +302,7 @@ class _Run:
         self._notes()
         self.screen.print(f"run      {escape(self.out)}   report: {escape(self.out / 'report.html')}", soft_wrap=True)
         self.screen.print(f"next     fastcls predict {escape(self.out)} PHOTOS -o predictions.csv", soft_wrap=True)
+
+
+def _times(processes: int) -> str:
+    return f"{processes} × " if processes > 1 else ""

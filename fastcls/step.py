@@ -16,10 +16,10 @@ from fastai.callback.core import Callback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.learner import AvgSmoothLoss, Learner, Recorder
-from fastai.torch_core import to_detach
+from fastai.torch_core import get_model, to_detach
 from torch import nn
 
-from fastcls import devices, options
+from fastcls import devices, distributed, options, ranks
 from fastcls.errors import EnvironmentProblem
 from fastcls.loaders import FollowEpochs
 
@@ -33,12 +33,12 @@ def configure(learn: Learner) -> None:
     opts, device = options.current(), learn.dls.device
     if opts.channels_last and any(isinstance(module, nn.Conv2d) for module in learn.model.modules()):
         learn.model.to(memory_format=torch.channels_last)
-    learn.precision, learn.precision_reason = precision(learn)
+    learn.precision, learn.precision_reason = distributed.shared(precision(learn))
     callbacks: list[Callback] = [FollowEpochs()]
     if learn.precision != "fp32":
         callbacks.append(MixedPrecision(AMPMode.FP16) if learn.precision == "fp16" else Autocast(device.type))
     if opts.accumulate > 1:
-        callbacks.append(GradientAccumulation(opts.accumulate * learn.dls.train.bs))
+        callbacks.append(GradientAccumulation(opts.accumulate * learn.dls.train.bs // ranks.world()))
     if opts.clip is not None:
         callbacks.append(GradientClip(opts.clip))
     if opts.compile != "off":
@@ -167,7 +167,7 @@ class Compile(Callback):
             options.note(f"torch.compile ({self.mode}): the first step took {self.first:.0f} s, compiling included.")
 
     def after_fit(self) -> None:
-        self.learn.model._compiled_call_impl = None  # evaluation and export run the network as it is
+        get_model(self.learn.model)._compiled_call_impl = None  # evaluation and export run the network as it is
 
 
 class SmoothLossOnDevice(AvgSmoothLoss):

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from fastcls import ranks
+
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
@@ -31,20 +33,28 @@ class Ended(Exception):
 
 
 class Stop:
-    """Whether a signal asks to stop. While `patient`, the first one only sets `asked`; every other raises Stopped."""
+    """Whether a signal asks to stop. While `patient`, the first one only sets `asked`; every other raises Stopped.
+
+    shared: several processes train together; the signal is `heard`, and `asked` set when all know of it.
+    """
 
     def __init__(self) -> None:
         self.asked: int | None = None
         self.patient = False
         self.process = os.getpid()
 
+        self.heard: int | None = None
+        self.shared = False
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:  # a loader's worker, which ends with its parent
             return
-        if self.patient and self.asked is None:
-            self.asked = number
-            name = NAMES[signal.Signals(number)]
-            print(f"\n{name}: finishing the step and saving; once more stops at once.", file=sys.stderr, flush=True)
+        if self.patient and self.heard is None:
+            self.heard = number
+            if not self.shared:
+                self.asked = number
+            if ranks.first():
+                name = NAMES[signal.Signals(number)]
+                print(f"\n{name}: finishing the step and saving; once more stops at once.", file=sys.stderr, flush=True)
             return
         raise Stopped(number)
 

@@ -17,8 +17,9 @@ from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.tracker import EarlyStoppingCallback
 from fastai.learner import Learner, Recorder
+from fastai.torch_core import get_model
 
-from fastcls import runs, summary
+from fastcls import ranks, runs, summary
 from fastcls.errors import TrainingError
 from fastcls.screen import Screen
 
@@ -96,7 +97,7 @@ class History(Callback):
 
     def after_batch(self) -> None:
         if self.training:
-            self.seen += len(self.learn.yb[0]) if self.learn.yb else 0
+            self.seen += ranks.world() * len(self.learn.yb[0]) if self.learn.yb else 0
             self.step += 1
 
     def after_train(self) -> None:
@@ -117,7 +118,8 @@ class History(Callback):
         }
         self.rows.append(row)
         self.header += [name for name in row if name not in self.header]
-        runs.write_csv(self.file, self.header, [[r.get(name, "") for name in self.header] for r in self.rows])
+        if ranks.first():
+            runs.write_csv(self.file, self.header, [[r.get(name, "") for name in self.header] for r in self.rows])
 
 
 def _number(value: Any) -> float | None:
@@ -162,7 +164,7 @@ class KeepBest(Callback):
         score = (-value if smaller_is_better else value, -loss)
         if self.best is None or score > self.best:
             self.best, self.epoch = score, row["epoch"]
-            state = self.learn.model.state_dict()
+            state = get_model(self.learn.model).state_dict()
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
     def restore(self, learn: Learner) -> None:

@@ -11,7 +11,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
-from fastcls import check, checkpoints, devices, options, resume, train
+from fastcls import check, checkpoints, devices, distributed, options, ranks, resume, train
 from fastcls.data import item_paths
 from fastcls.errors import TrainingError
 from fastcls.screen import Screen
@@ -52,10 +52,20 @@ def fit(
     watchers = [history, best, progress, train.Guard(), saver, *watchers]
     if opts.patience is not None:
         watchers.append(train.EarlyStopping(train.criterion(learn), patience=opts.patience))
-    saver.store.sweep()
+    if ranks.world() > 1:
+        from fastcls import parallel
+
+        watchers.append(parallel.Together(learn, stop))
+    if ranks.first():
+        saver.store.sweep()
     devices.forget_peak_memory(learn.dls.device)
     try:
-        with train.quiet(learn), learn.added_cbs(watchers), resume.replaying(learn, saver, found):
+        with (
+            distributed.contact(),
+            train.quiet(learn),
+            learn.added_cbs(watchers),
+            resume.replaying(learn, saver, found),
+        ):
             recipe_fit(learn, **knobs)
             for epochs in extensions:
                 resume.extend(learn, epochs, saver.highest[saver.phase])
@@ -70,4 +80,5 @@ def fit(
         raise
     finally:
         progress.stop()
+    distributed.leave()  # what comes now is the first process's alone
     return Trained(history, best, sum(phase.epochs for phase in phases))

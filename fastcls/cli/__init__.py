@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from fastcls import __version__
+from fastcls import __version__, launch
 from fastcls.cli import (  # noqa: F401  they register verbs
     cache,
     check,
@@ -28,6 +28,8 @@ from fastcls.cli.app import app
 def main() -> None:
     """The `fastcls` command."""
     # typer's parser imports pydantic (50 ms) for any option, --help included; what needs no parser gets none
+    launch.follow()
+    launch.hush()
     try:
         match sys.argv[1:]:
             case ["--version"]:

@@ -9,10 +9,12 @@ from typing import ParamSpec
 
 import typer
 
-from fastcls.errors import FastclsError
+from fastcls import ranks
+from fastcls.errors import FastclsError, UsageError
 from fastcls.stop import Stopped
 
 P = ParamSpec("P")
+FOR_SEVERAL = ("recipe", "resume")  # the verbs that several processes can do together
 
 # rich help costs 0.2 s of imports at every start; plain help costs none
 app = typer.Typer(
@@ -30,7 +32,7 @@ app = typer.Typer(
 
 def refusal(error: FastclsError) -> typer.Exit:
     """Print an error and how to mend it; gives the exit to raise."""
-    print(f"error: {error.message}", file=sys.stderr)
+    print(f"{ranks.name()}error: {error.message}", file=sys.stderr)
     if error.hint:
         print(error.hint, file=sys.stderr)
     return typer.Exit(error.exit_code)
@@ -42,6 +44,9 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            if ranks.world() > 1 and function.__name__ not in FOR_SEVERAL:
+                hint = f"Several processes can only do  fastcls {' or '.join(FOR_SEVERAL)}."
+                raise UsageError(f"{ranks.world()} processes were started; each would do the same.", hint)
             function(*args, **kwargs)
         except FastclsError as error:
             raise refusal(error) from None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
 
+from fastcls import ranks
 from fastcls.cli.app import app, refusal, verb
+from fastcls.cli.processes import Several, count, launched_folder, on_gpus, start
 from fastcls.cli.request import RUN_OPTIONS, Settings, build_request, command_line, run_options
 from fastcls.errors import FastclsError, OutputError, UsageError
 
@@ -56,6 +59,9 @@ def recipe(
     limit: int | None = Settings.limit,
     workers: int | None = Settings.workers,
     device: str = Settings.device,
+    gpus: int | None = Several.gpus,
+    processes: int | None = Several.processes,
+    sync_norm: bool = Several.sync_norm,
     precision: str = Settings.precision,
     cache_gb: float = Settings.cache_gb,
     accumulate: int = Settings.accumulate,
@@ -90,11 +96,13 @@ def recipe(
         words = [*ctx.args, *(["--out"] if out else []), *extra]
         if words:
             raise UsageError(f"--resume goes on as the run began; it takes no {words[0]}.", "Leave it away.")
-        go_on(resume, recipe=source.name)
+        go_on(resume, recipe=source.name, gpus=gpus, processes=processes)
     else:
-        options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS})
+        asked = count(gpus, processes)
+        options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS}, sync_norm=sync_norm)
+        options = on_gpus(options, gpus)
         request = build_request(ctx, source, options, extra, out, command_line("recipe"))
-        if dry_run:
+        if dry_run and ranks.first():
             from fastcls.loading import import_fastai
             from fastcls.screen import Screen
 
@@ -103,19 +111,26 @@ def recipe(
             from fastcls.dryrun import dry_run as try_it
 
             try_it(request, Screen())
-        else:
-            _train(request)
+        elif not dry_run:
+            _train(request, asked)
 
 
-def _train(request: Any) -> None:
+def _train(request: Any, asked: int) -> None:
     from fastcls import runs
 
-    runs.check_writable(request.out or runs.new_folder(request.source.name))  # before seconds of imports
+    if not ranks.first():
+        from fastcls.runner import take_part
+
+        take_part(request)
+        return
+    out = request.out or launched_folder() or runs.new_folder(request.source.name)
+    runs.check_writable(out)  # before seconds of imports
+    start(asked, out)
     _announce(request.source)
     from fastcls.runner import run
     from fastcls.screen import Screen
 
-    run(request, Screen())
+    run(replace(request, out=out), Screen())
 
 
 def _announce(source: RecipeSource) -> None:

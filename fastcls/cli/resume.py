@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from fastcls import ranks
 from fastcls.cli.app import app, verb
+from fastcls.cli.processes import Several, count, start
 from fastcls.errors import KnobError, UsageError
 
 
@@ -15,6 +17,8 @@ def resume(
     extend_epochs: int = typer.Option(
         0, "--extend-epochs", metavar="N", help="Train a finished run N epochs more.", show_default=False
     ),
+    gpus: int | None = Several.gpus,
+    processes: int | None = Several.processes,
     trust: bool = typer.Option(
         False, "--trust", help="Run the recipe.py in the run folder, where it is not the installed recipe."
     ),
@@ -27,17 +31,35 @@ def resume(
     """
     if extend_epochs < 0:
         raise KnobError(f"--extend-epochs {extend_epochs}: takes a whole number from 1")
-    go_on(run, extend_epochs, trust)
+    go_on(run, extend_epochs, trust, gpus=gpus, processes=processes)
 
 
-def go_on(run: str, extend: int = 0, trust: bool = False, recipe: str = "") -> None:
+def go_on(
+    run: str,
+    extend: int = 0,
+    trust: bool = False,
+    recipe: str = "",
+    gpus: int | None = None,
+    processes: int | None = None,
+) -> None:
     """Resume a run; `recipe`: the name that it must have."""
     from fastcls import runs
 
+    asked = count(gpus, processes)
+    if not ranks.first():
+        from fastcls.runner import take_part
+
+        take_part(None, trust)
+        return
     folder = runs.find(run).absolute()
-    name = str(runs.read_json(folder / "run.json").get("recipe"))
+    record = runs.read_json(folder / "run.json")
+    name = str(record.get("recipe"))
     if recipe and recipe != name:
         raise UsageError(f"{folder} is a run of {name}, not of {recipe}.", f"fastcls recipe {name} --resume {folder}")
+    kind = (record.get("device") or {}).get("type")
+    if gpus and kind != "cuda":
+        raise UsageError(f"{folder} was trained on {kind}, and goes on there.", f"Use --processes {gpus}.")
+    start(asked, folder)
     print(f"{name}: loading torch and fastai …", flush=True)
     from fastcls import runner
     from fastcls.screen import Screen

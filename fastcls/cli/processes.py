@@ -1,0 +1,80 @@
+"""--gpus and --processes: a run by several processes, started here, by torchrun or by accelerate launch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fastcls import ranks
+from fastcls.errors import KnobError, UsageError
+from fastcls.options import Options
+
+
+class Several:
+    """Options of what trains with several processes."""
+
+    gpus: Any = typer.Option(
+        None, "--gpus", metavar="N", help="Train on N GPUs of this machine; --bs stays the batch of all together."
+    )
+    processes: Any = typer.Option(
+        None, "--processes", metavar="N", help="The same with N processes on any device; see docs/scaling.md."
+    )
+    sync_norm: Any = typer.Option(
+        True,
+        "--sync-norm/--no-sync-norm",
+        help="Batch norms of several processes see the whole batch, or their share.",
+    )
+
+
+def count(gpus: int | None, processes: int | None) -> int:
+    """How many processes this machine is asked for; UsageError where that is not what was started."""
+    for flag, number in (("--gpus", gpus), ("--processes", processes)):
+        if number is not None and number < 1:
+            raise KnobError(f"{flag} {number}: takes a whole number from 1")
+    if gpus and processes:
+        raise UsageError("--gpus and --processes both say how many processes.", "Give one of them.")
+    asked, place = gpus or processes or 1, ranks.here()
+    if place.world > 1 and asked not in (1, place.local_world):
+        raise UsageError(
+            f"{place.local_world} processes were started on this machine, and {'--gpus' if gpus else '--processes'} "
+            f"asks for {asked}.",
+            "Leave it away: torchrun or accelerate launch says how many.",
+        )
+    if asked == 1 and ranks.only_one_started():
+        print(
+            "note: accelerate launch was asked for several processes and started one, as it does without GPUs or with "
+            "--cpu.\nFor more than one give  --device cpu --processes N  to fastcls, or use torchrun.",
+            file=sys.stderr,
+        )
+    return asked
+
+
+def on_gpus(options: Options, gpus: int | None) -> Options:
+    """The options of a run that was asked for GPUs."""
+    if not gpus:
+        return options
+    if options.device not in ("auto", "cuda"):
+        raise UsageError(
+            f"--gpus {gpus} and --device {options.device} contradict each other.", "Leave one of them away."
+        )
+    return replace(options, device="cuda")
+
+
+def start(asked: int, out: Path) -> None:
+    """Start the processes if they are still to be started, and end as they do."""
+    if asked < 2 or ranks.world() > 1:
+        return
+    from fastcls.launch import launch, require_accelerate
+
+    require_accelerate()
+    raise typer.Exit(launch(asked, out))
+
+
+def launched_folder() -> Path | None:
+    """Where the launcher has this process write."""
+    return Path(os.environ[ranks.FOLDER]) if ranks.FOLDER in os.environ else None

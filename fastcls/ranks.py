@@ -1,0 +1,79 @@
+"""Which of a run's processes this is: as torchrun, `accelerate launch` or `--gpus` say it in the environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, replace
+
+FOLDER = "FASTCLS_RUN_FOLDER"  # where the launcher has the first process write
+RENDEZVOUS = "FASTCLS_RENDEZVOUS"  # a file through which the launcher's processes find each other, instead of a port
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among `world` ones, of which `local_world` are on this machine."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+
+_joined: Place | None = None
+
+
+def here() -> Place:
+    """This process's place; alone where nobody started several."""
+    if _joined is not None:
+        return _joined
+    env = os.environ
+    if "RANK" not in env or (world := int(env.get("WORLD_SIZE", 1))) < 2:
+        return Place()
+    rank = int(env["RANK"])
+    return Place(rank, world, int(env.get("LOCAL_RANK", rank)), int(env.get("LOCAL_WORLD_SIZE", world)))
+
+
+def rank() -> int:
+    return here().rank
+
+
+def world() -> int:
+    """How many processes train together."""
+    return here().world
+
+
+def first() -> bool:
+    """Whether this is the process that writes, shows and evaluates."""
+    return here().rank == 0
+
+
+def name() -> str:
+    """What this process's messages begin with, lest they be taken for the first one's, which has the terminal."""
+    return f"rank {here().rank} on {socket.gethostname()}: " if here().rank else ""
+
+
+def stream() -> tuple[int, ...]:
+    """What sets this process's random numbers apart from the others'; the first one's are those of one alone."""
+    return (here().rank,) if here().rank else ()
+
+
+def join() -> Place:
+    """Keep the place and take it out of the environment, where fastai would gather every figure once more."""
+    global _joined
+    _joined = here()
+    for name in ("RANK", "WORLD_SIZE"):
+        os.environ.pop(name, None)
+    return _joined
+
+
+def leave() -> None:
+    """From now on this process works alone, under the rank that it had."""
+    global _joined
+    _joined = replace(here(), world=1, local_world=1)
+
+
+def only_one_started() -> bool:
+    """Whether `accelerate launch` was asked for several processes and started one: without GPUs it does so silently."""
+    env = os.environ
+    return "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env and "WORLD_SIZE" not in env
