@@ -17,6 +17,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Keep = Literal["best", "last"]
 Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]
+TRACKERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,14 @@ class Options:
     fused: bool = True  # optimisers that step all parameters in one kernel
     channels_last: bool = True  # memory format of convolutional networks and their batches
     compile: Compile = "off"  # torch.compile and its mode
-    accumulate: int = 1  # batches whose gradients are summed before a step
     sync_norm: bool = True  # batch norms see the whole batch, where several processes share it
+    accumulate: int = 1  # batches whose gradients are summed before a step
     clip: float | None = None  # largest norm of the gradient
     patience: int | None = None  # stop a phase of training after so many epochs without a better one
     keep: Keep = "best"  # which weights the run ends with: the best epoch's on valid, or the last
     test: bool = True  # whether the test split is evaluated at the end
     checkpoint_minutes: float = 5.0  # between checkpoints inside an epoch; its end always has one
+    track: str = ""  # which of TRACKERS are told of the run, with commas
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)  # function name -> further keywords
 
 

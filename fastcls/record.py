@@ -49,6 +49,7 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
             "keep": opts.keep,
             "test": opts.test,
             "checkpoint_minutes": opts.checkpoint_minutes,
+            "track": opts.track,
         },
         "extra": dict(request.extra),
         "seed": opts.seed,
@@ -88,16 +89,16 @@ class Images:
             labels = [self.vocab[label] for label in targets(dataset).tolist()]
             rows += zip(item_paths(dataset.items), [split] * len(labels), labels, strict=True)
         self.root = common_root([path for path, _, _ in rows])
+        self.prefix = os.path.join(self.root, "")  # noqa: PTH118
         self.rows = [(self.relative(path), split, label) for path, split, label in rows]
 
-        self.prefix = os.path.join(self.root, "")  # noqa: PTH118
     def relative(self, path: str) -> str:
         """A file's name in splits.csv and predictions.csv."""
-        absolute = Path(path).absolute()
-        return absolute.relative_to(self.root).as_posix() if absolute.is_relative_to(self.root) else str(absolute)
         rest = path.removeprefix(self.prefix)
         if len(rest) < len(path) and os.sep == "/" and not any(odd in f"/{rest}" for odd in ("//", "/./")):
             return rest  # what follows comes to the same, in ten times the time
+        absolute = Path(path).absolute()
+        return absolute.relative_to(self.root).as_posix() if absolute.is_relative_to(self.root) else str(absolute)
 
     def describe(self) -> dict[str, Any]:
         """The record's `data`."""

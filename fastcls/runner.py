@@ -97,10 +97,12 @@ class _Run:
         watchers: Sequence[Callback] = (),
     ) -> None:
         from fastcls import record
+        from fastcls.tracking.trackers import Tracking
 
         self.ready, self.out, self.screen, self.stop = ready, out, screen, stop
         self.learn, self.request = ready.learn, ready.request
         self.before, self.found, self.watchers = before or {}, found, watchers
+        self.tracking = Tracking(self.request.options.track, out, self.before)
         self.started = time.perf_counter()
         self.images = record.Images(self.learn)
         self.record = record.of(self.request, self.learn, ready.notes)
@@ -110,7 +112,8 @@ class _Run:
             record.refuse_other_images(before.get("data") or {}, self.record["data"], out)
             if text := record.other_surroundings(before, self.record):
                 ready.notes.append(text)
-            self.record |= {name: before[name] for name in ("started", "command", "folder") if name in before}
+            kept = ("started", "command", "folder", "tracking")
+            self.record |= {name: before[name] for name in kept if name in before}
             self.record["resumed"] = [*before.get("resumed", []), runs.now()]
         if self.extensions:
             self.record["extensions"] = self.extensions
@@ -121,6 +124,7 @@ class _Run:
         self._save()
         self._opening()
         try:
+            self._save(tracking=self.tracking.start(self.record))
             self._decode()
             if not self.before:
                 self._check()
@@ -155,11 +159,13 @@ class _Run:
         with contextlib.suppress(OutputError):
             self._save(status=status, reason=reason)
             self.screen.print(f"{status}: {escape(reason.splitlines()[0])}. What there is: {escape(self.out)}")
-            saved = Store(self.out).folders()
+            saved = [] if status == "pruned" else Store(self.out).folders()  # a search removes those of pruned runs
             if saved and (self.out / "history.csv").is_file():
                 self.screen.print(f"weights  {escape(saved[-1] / BEST)}: the best epoch's so far", soft_wrap=True)
             if saved and again:
                 self.screen.print(f"go on    fastcls resume {escape(self.out)}", soft_wrap=True)
+            self.tracking.stop(status)
+            self._notes()
             self.screen.write_log(self.out / "log.txt")
 
     def _opening(self) -> None:
@@ -208,6 +214,8 @@ class _Run:
     def _train(self) -> None:
         from fastcls import assist, devices, summary, training
 
+        self.processes = ranks.world()
+        assist.begin(self.learn, self.record["data"]["fingerprint"], self.found, self.extensions)
         if self.found is not None:
             done = int(self.found.state["callbacks"]["History#0"]["step"])
             self.screen.print(f"resumed  after {done:,} steps, from {escape(self.found.folder)}", soft_wrap=True)
@@ -215,14 +223,12 @@ class _Run:
             self.learn,
             self.ready.recipe.fit,
             self.request.stage("fit"),
-        self.processes = ranks.world()
-        assist.begin(self.learn, self.record["data"]["fingerprint"], self.found, self.extensions)
             self.out,
             self.screen,
             self.stop,
             self.found,
             self.extensions,
-            self.watchers,
+            [*self.watchers, *self.tracking.callbacks()],
         )
         history, best = trained.history, trained.best
         if not history.rows:
@@ -275,6 +281,7 @@ class _Run:
         self._save(status="done")
         Store(self.out).keep_newest()
         report.write(self.out)
+        self.tracking.finish(found.valid)
         self._closing(found.figures, found.valid)
         self._save()
         self.screen.write_log(self.out / "log.txt")
@@ -300,6 +307,7 @@ class _Run:
             self.screen.print(f"confused {escape(pairs)}", soft_wrap=True)
         self.screen.print(f"kept     {escape(self.record['weights'])}", soft_wrap=True)
         self._notes()
+        self.tracking.show(self.screen)
         self.screen.print(f"run      {escape(self.out)}   report: {escape(self.out / 'report.html')}", soft_wrap=True)
         self.screen.print(f"next     fastcls predict {escape(self.out)} PHOTOS -o predictions.csv", soft_wrap=True)
 

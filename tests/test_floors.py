@@ -19,7 +19,7 @@ FLOORS = {
     "losses optimizers muon mixing step throughput weights foreign summary receptive axes describe schedules stages "
     "costs suggest plots trees checkpoints",
     3: "train resume learner_state interpret predictions comparison gradcam",
-    4: "report predict answers submission export deploy explain neighbours",
+    4: "tracking report predict answers submission export deploy explain neighbours",
     5: "evaluation record training loading lr_find dryrun replay runner series compare search torch_export "
     "explain_recipe serve",
     6: "cli __main__",

@@ -49,6 +49,7 @@ def compare(
     keep: str = Settings.keep,
     test: bool = Settings.test,
     checkpoint_minutes: float = Settings.checkpoint_minutes,
+    track: str = Settings.track,
     extra: list[str] = Settings.extra,
 ) -> None:
     """Compare the settings of a recipe, or existing runs: a table, figures, and a page that links every run.

@@ -73,6 +73,7 @@ def recipe(
     keep: str = Settings.keep,
     test: bool = Settings.test,
     checkpoint_minutes: float = Settings.checkpoint_minutes,
+    track: str = Settings.track,
     extra: list[str] = Settings.extra,
     dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),
     show: bool = typer.Option(False, "--show", help="Print the recipe's source."),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fastcls import tracking
 from fastcls.errors import KnobError, did_you_mean
-from fastcls.options import Options, choices
+from fastcls.options import TRACKERS, Options, choices
 
 if TYPE_CHECKING:
     from fastcls.request import Request
@@ -52,6 +53,9 @@ class Settings:
     checkpoint_minutes: Any = typer.Option(
         5.0, "--checkpoint-minutes", metavar="N", help="Save so often inside an epoch; its end is always saved."
     )
+    track: Any = typer.Option(
+        "", "--track", metavar="|".join(TRACKERS), help="Who is told of the run, one or several with commas."
+    )
     extra: Any = typer.Option(
         [], "-o", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."
     )
@@ -75,9 +79,14 @@ def run_options(**given: Any) -> Options:
             kind = "a number" if name in ("cache_gb", "clip", "checkpoint_minutes") else "a whole number"
             above = "above" if name == "clip" else "from"
             problems.append(f"--{name.replace('_', '-')} {number}: takes {kind} {above} {least[name]}")
+    track = tracking.names(given.get("track", ""))
+    for name in track:
+        if name not in TRACKERS:
+            problems.append(f"--track {name}: takes {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}")
     if problems:
         raise KnobError("wrong settings:\n  " + "\n  ".join(sorted(problems)))
-    return Options(**given)
+    tracking.refuse_missing(track)
+    return Options(**{**given, "track": ",".join(track)})
 
 
 def build_request(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fastcls import ranks
+from fastcls import ranks, tracking
 from fastcls.cli.app import app, verb
 from fastcls.cli.processes import Several, count, start
 from fastcls.errors import KnobError, UsageError
@@ -53,6 +53,7 @@ def go_on(
         return
     folder = runs.find(run).absolute()
     record = runs.read_json(folder / "run.json")
+    tracking.refuse_missing(tracking.names((record.get("options") or {}).get("track") or ""))
     name = str(record.get("recipe"))
     if recipe and recipe != name:
         raise UsageError(f"{folder} is a run of {name}, not of {recipe}.", f"fastcls recipe {name} --resume {folder}")
