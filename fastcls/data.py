@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, RandomSplitter, get_c, noop
 
 from fastcls import check, devices, opening, options, ranks
@@ -50,12 +51,13 @@ def by_column(table: pd.DataFrame) -> tuple[list[int], list[int]]:
     return [i for i, s in enumerate(splits) if s == "train"], [i for i, s in enumerate(splits) if s == "valid"]
 
 
-def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None) -> DataLoaders:
+def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balanced: bool = False) -> DataLoaders:
     """DataLoaders of `block` over `source`, checked; `dls.test_items` holds the labelled test items or None.
 
     A table with a `split` column is split by it, its 'test' rows becoming the test items. `bs` shrinks to the
-    training images there are (fastai would train no batch at all, in silence). DataError where there is
-    nothing to train on, one class, no validation image, or a file that is no image.
+    training images there are (fastai would train no batch at all, in silence). balanced: as many images an epoch, drawn
+    with replacement, every class as often as any other. DataError where there is nothing to train on, one class, no
+    validation image, or a file that is no image.
     """
     opening.install()
     if bs < 1:
@@ -103,6 +105,9 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None) -> Da
     if plan is not None:
         plan.own, plan.device = (dls.train_ds, dls.valid_ds), dls.device
     dls.plan = plan
+    if balanced:
+        labels = targets(dls.train_ds)
+        dls.train.weights = (1 / torch.bincount(labels)[labels]).numpy()
     dls.test_items = _limited_test(block, test)
     return dls
 

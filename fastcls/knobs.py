@@ -20,7 +20,9 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         ("epochs", "bs", "size", "valid_size", "grow_from", "filters"), (lambda value: value >= 1, "1 or more")
     ),
     **dict.fromkeys(("freeze_epochs", "wd", "mixup", "cutmix"), (lambda value: value >= 0, "0 or more")),
-    **dict.fromkeys(("dropout", "smoothing"), (lambda value: 0 <= value < 1, "from 0 to below 1")),
+    **dict.fromkeys(
+        ("dropout", "smoothing", "drop_path", "ema", "warmup"), (lambda value: 0 <= value < 1, "from 0 to below 1")
+    ),
     "lr": (lambda value: value > 0, "above 0"),
     "valid_pct": (lambda value: 0 < value < 1, "between 0 and 1"),
     "min_scale": (lambda value: 0 < value <= 1, "above 0 and at most 1"),

@@ -40,7 +40,10 @@ class SeededDL(TfmdDL):
         super().__init__(*args, **kwargs)
 
     def shuffle_fn(self, idxs: Any) -> np.ndarray:
-        return np.random.default_rng(draws.number(self.seed, self.epoch)).permutation(np.asarray(idxs))
+        rng, images = np.random.default_rng(draws.number(self.seed, self.epoch)), np.asarray(idxs)
+        if self.weights is None:
+            return rng.permutation(images)
+        return rng.choice(images, len(images), p=self.weights[images] / self.weights[images].sum())
 
     def do_item(self, s: int | None) -> Any:
         with draws.seeded(self.seed, self.epoch, int(s or 0)):  # for transforms of single items
@@ -69,30 +72,27 @@ class SeededDL(TfmdDL):
         for indices, batch in zip(self.chunks(copy), _loaders[self.fake_l.num_workers == 0](self.fake_l), strict=False):
             yield indices, to_device(tuple(batch) if type(batch) is list else batch, self.device)
 
-    def chunks(self, order: Any) -> Iterator[np.ndarray]:
-        """`order` cut into batches."""
-        rest = iter(order)
     @property
     def share(self) -> int:
         """How many images of a full batch are this process's."""
         return (self.bs or 1) // self.part.world
 
+    def chunks(self, order: Any) -> Iterator[np.ndarray]:
+        """`order` cut into batches."""
+        rest = iter(order)
         while len(chunk := np.fromiter(islice(rest, self.share), np.int64)) and (
             not self.drop_last or len(chunk) == self.share
         ):
             yield chunk
 
-
-def _after(order: Any, skipped: int) -> Any:
-    """`order` without its first elements."""
     def chunkify(self, b: Any) -> Any:
         return b if self.prebatched else chunked(b, self.share, self.drop_last)
 
+
+def _after(order: Any, skipped: int) -> Any:
+    """`order` without its first elements."""
     return order[skipped:] if hasattr(order, "__len__") else islice(order, skipped, None)
 
-
-class PixelDL(SeededDL):
-    """A SeededDL that gathers whole batches from decoded pixels; threads do it ahead where there are `threads`."""
 
 def portion(order: np.ndarray, bs: int, drop_last: bool, part: ranks.Place) -> np.ndarray:
     """Every world-th image of each batch of `bs`, from the rank-th on: together the processes have the whole batch.
@@ -105,6 +105,9 @@ def portion(order: np.ndarray, bs: int, drop_last: bool, part: ranks.Place) -> n
     even = [np.resize(batch, -(-len(batch) // part.world) * part.world) for batch in batches]
     return np.concatenate([batch[part.rank :: part.world] for batch in even]) if even else order[:0]
 
+
+class PixelDL(SeededDL):
+    """A SeededDL that gathers whole batches from decoded pixels; threads do it ahead where there are `threads`."""
 
     def __init__(self, dataset: Any, plan: Plan, threads: int = 0, **kwargs: Any) -> None:
         self.plan, self.threads = plan, min(threads, AHEAD)  # each of them has all cores decode and crop

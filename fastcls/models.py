@@ -94,16 +94,23 @@ def find_arch(name: str) -> tuple[str, str]:
     )
 
 
-def transfer_learner(dls: DataLoaders, arch: str, weights: str = "imagenet", **kwargs: Any) -> Learner:
+def transfer_learner(
+    dls: DataLoaders, arch: str, weights: str = "imagenet", drop_path: float = 0.0, **kwargs: Any
+) -> Learner:
     """A new head on the body of a torchvision or timm classifier, frozen up to the head if it is pretrained.
 
     weights: 'imagenet', 'none', a run folder or a .safetensors file. Parameter groups, from the image on:
     ResNets of either library have three (stem and early stages, late stages, head), torchvision's densenets,
     VGGs with batch norm, AlexNet and SqueezeNets the three of fastai, all others two (body, head); one a stage with
-    `splitter=stages.split`. `learn.pretrained` says whether the body knows anything. Further keywords go to fastai's
-    `vision_learner`.
+    `splitter=stages.split`. drop_path: stochastic depth of timm's networks (Huang et al. 2016): the share of residual
+    branches that the last block leaves out, the others fewer. `learn.pretrained` says whether the body knows anything.
+    Further keywords go to fastai's `vision_learner`.
     """
     library, name = find_arch(arch)
+    if drop_path and library != "timm":
+        raise UsageError(
+            f"--drop-path: torchvision's {name} leaves out no branches.", f"Take timm's: --arch timm/{name}, say."
+        )
     source = None if weights in ("imagenet", "none") else weights_file(weights)
     pretrained = weights == "imagenet"
     stats: Stats = imagenet_stats
@@ -115,6 +122,7 @@ def transfer_learner(dls: DataLoaders, arch: str, weights: str = "imagenet", **k
             stats = (cfg.mean, cfg.std)
     normalize(dls, (source and preprocessing_of(source)) or stats)
     kwargs = {"n_in": channels(dls), "normalize": False, "pretrained": pretrained, "opt_func": optimizer(), **kwargs}
+    kwargs |= {"drop_path_rate": drop_path} if drop_path else {}
     kwargs |= options.current().extra.get("vision_learner", {})
     try:
         learn = _build(dls, library, name, **kwargs)
@@ -177,12 +185,13 @@ def _from_builder(name: str) -> Callable[..., nn.Module]:
 
 
 def _pooled_learner(
-    dls: DataLoaders, name: str, features: Callable[[str, bool, int], tuple[nn.Module, int]], **kwargs: Any
+    dls: DataLoaders, name: str, features: Callable[..., tuple[nn.Module, int]], **kwargs: Any
 ) -> Learner:
     """What vision_learner does, for a body whose output is already pooled to one vector an image."""
     learner_keys = set(inspect.signature(Learner).parameters) - {"dls", "model"}
     head_keys = set(inspect.signature(add_head).parameters) - {"body", "nf", "n_out", "head", "pool", "concat_pool"}
-    body, n_features = features(name, kwargs["pretrained"], kwargs["n_in"])
+    depth = {key: value for key, value in kwargs.items() if key == "drop_path_rate"}
+    body, n_features = features(name, kwargs["pretrained"], kwargs["n_in"], **depth)
     n_out = kwargs.get("n_out") or get_c(dls)
     head = {key: value for key, value in kwargs.items() if key in head_keys}
     model = add_head(body, n_features, n_out, head=kwargs.get("custom_head"), pool=False, **head)
@@ -193,8 +202,8 @@ def _pooled_learner(
     return learn
 
 
-def _timm_features(name: str, pretrained: bool, n_in: int) -> tuple[nn.Module, int]:
-    body = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=n_in)
+def _timm_features(name: str, pretrained: bool, n_in: int, **kwargs: Any) -> tuple[nn.Module, int]:
+    body = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=n_in, **kwargs)
     return body, int(getattr(body, "head_hidden_size", body.num_features))  # type: ignore[arg-type]
 
 

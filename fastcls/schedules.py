@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from fastai.callback.schedule import ParamScheduler, SchedNo, combine_scheds
+from fastai.callback.schedule import ParamScheduler, SchedLin, SchedNo, combine_scheds, combined_cos
 from fastai.learner import Learner
 
 from fastcls.errors import UsageError
@@ -13,22 +14,41 @@ SCHEDULES = ("one-cycle", "flat-cos", "step", "constant")
 
 
 def fit_schedule(
-    learn: Learner, schedule: str, epochs: int, lr: float, factor: float = 0.5, steps: int = 3, **kwargs: Any
+    learn: Learner,
+    schedule: str,
+    epochs: int,
+    lr: float,
+    factor: float = 0.5,
+    steps: int = 3,
+    warmup: float | None = None,
+    **kwargs: Any,
 ) -> None:
     """Train for `epochs` by one of SCHEDULES, `lr` being its highest rate; further keywords are those of `Learner.fit`.
 
     one-cycle: up, then down to nothing (Smith 2018). flat-cos: flat for three quarters, then down along a cosine.
     step: times `factor` after each of `steps` equal parts, as torch's StepLR. constant: the same rate throughout.
+    warmup: the share of the training in which the rate rises (Goyal et al. 2017); None is a quarter for one-cycle,
+    with a cosine, and nothing for the others, whose rise is a line.
     """
-    if schedule == "one-cycle":
-        learn.fit_one_cycle(epochs, lr, **kwargs)
-    elif schedule == "flat-cos":
-        learn.fit_flat_cos(epochs, lr, **kwargs)
-    elif schedule == "step":
-        stairs = [SchedNo(lr * factor**i, lr * factor**i) for i in range(steps)]
-        rate = ParamScheduler({"lr": combine_scheds([1 / steps] * steps, stairs)})
-        learn.fit(epochs, lr, **{**kwargs, "cbs": [rate, *kwargs.get("cbs", ())]})
-    elif schedule == "constant":
-        learn.fit(epochs, lr, **kwargs)
-    else:
+    if schedule not in SCHEDULES:
         raise UsageError(f"There is no schedule {schedule!r}.", f"Take one of {', '.join(SCHEDULES)}.")
+    if warmup is not None and not 0 <= warmup < 1:
+        raise UsageError(f"A warm-up over {warmup:g} of the training is none.", "Give --warmup 0.05, say.")
+    if schedule == "one-cycle":
+        learn.fit_one_cycle(epochs, lr, **({} if warmup is None else {"pct_start": max(warmup, 1e-6)}), **kwargs)
+        return
+    if schedule == "flat-cos" and not warmup:
+        learn.fit_flat_cos(epochs, lr, **kwargs)
+        return
+    rates = _rates(schedule, lr, factor, steps)
+    if warmup:
+        rates = combine_scheds([warmup, 1 - warmup], [SchedLin(lr / 1000, lr), rates])
+    learn.fit(epochs, lr, **{**kwargs, "cbs": [ParamScheduler({"lr": rates}), *kwargs.get("cbs", ())]})
+
+
+def _rates(schedule: str, lr: float, factor: float, steps: int) -> Callable[[float], float]:
+    """The rate by the share of the training that is done."""
+    if schedule == "flat-cos":
+        return combined_cos(0.75, lr, lr, lr / 1e5)  # type: ignore[no-any-return]
+    stairs = [SchedNo(lr * factor**i, lr * factor**i) for i in range(steps if schedule == "step" else 1)]
+    return combine_scheds([1 / len(stairs)] * len(stairs), stairs)  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, mixing, models, networks, optimizers, schedules, transforms
+from fastcls import averaging, data, datasets, mixing, models, networks, optimizers, policies, schedules, transforms
 
 
 def get_learner(
@@ -23,18 +23,22 @@ def get_learner(
     rotate: float = 0.,                               # augmentation: up to so many degrees
     jitter: float = 0.1,                              # augmentation: brightness, contrast and saturation
     cutout: float = 0.,                               # augmentation: side of a square that is blanked, of the image's
+    erase: float = 0.,                                # augmentation: probability of a rectangle of noise
+    policy: Literal['none', 'trivial', 'rand'] = 'none',      # TrivialAugment or RandAugment on top
     dropout: float = 0.5,                             # before the last layer
+    smoothing: float = 0.,                            # label smoothing
     opt: Literal['adamw', 'adam', 'sgd'] = 'adamw',   # optimiser; 'sgd' wants an --lr of about 0.1
 ) -> Learner:
     "A tenth of train/ held out for validation; crop, flip and colour jitter"
     root = datasets.cifar10(path)
-    augment = [transforms.Crop(pad, flip=0.5), *transforms.augment(flip=False, rotate=rotate, zoom=1, jitter=jitter),
-               *([transforms.Cutout(cutout)] if cutout else [])]
+    augment = [transforms.Crop(pad, flip=0.5), *policies.policy(policy),
+               *transforms.augment(flip=False, rotate=rotate, zoom=1, jitter=jitter, erase=erase), *([transforms.Cutout(cutout)] if cutout else [])]
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
                       splitter=data.stratified(parent_label, valid_pct), batch_tfms=augment)
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'test'))
     net = networks.cnn(3, dls.c, (64, 64, 128, 128, 256), pools=(2, 4, 5), side=32, hidden=(512,), dropout=dropout)
-    return models.learner(dls, net, stats=cifar_stats, opt_func=optimizers.optimizer(opt), metrics=accuracy)
+    return models.learner(dls, net, stats=cifar_stats, opt_func=optimizers.optimizer(opt), metrics=accuracy,
+                          loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing))
 
 def fit(
     learn: Learner,
@@ -42,8 +46,11 @@ def fit(
     lr: float = 4e-3,                                 # highest learning rate
     wd: float = 0.02,                                 # weight decay
     schedule: Literal['one-cycle', 'step', 'flat-cos', 'constant'] = 'one-cycle',    # 'step' halves the rate by thirds
+    warmup: float | None = None,                      # share of the training in which the rate rises; none: the schedule's
+    ema: float = 0.,                                  # decay of an average of the weights, which is kept instead; 0.99 say
     mixup: float = 0.,                                # blend pairs of images: alpha of their shares, 0.4 say
     cutmix: float = 0.,                               # paste a part of another image: alpha of its share, 1 say
 ):
     "One cycle, or another schedule"
-    schedules.fit_schedule(learn, schedule, epochs, lr, wd=wd, cbs=mixing.mix(mixup, cutmix))
+    schedules.fit_schedule(learn, schedule, epochs, lr, wd=wd, warmup=warmup,
+                           cbs=[*mixing.mix(mixup, cutmix), *averaging.ema(ema)])

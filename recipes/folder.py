@@ -11,7 +11,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, layouts, losses, models, optimizers, transforms
+from fastcls import averaging, data, layouts, losses, mixing, models, optimizers, policies, transforms
 
 
 def get_learner(
@@ -29,6 +29,10 @@ def get_learner(
     translate: float = 0.,                            # shift by up to this fraction of the side
     jitter: float = 0.2,                              # brightness, contrast and colour by up to this fraction
     erase: float = 0.,                                # probability of erasing a random rectangle
+    policy: Literal['none', 'trivial', 'rand'] = 'none',      # TrivialAugment or RandAugment on top
+    mixup: float = 0.,                                # blend pairs of images: alpha of their shares, 0.4 say
+    balanced: bool = False,                           # draw rare classes as often as others
+    ema: float = 0.,                                  # decay of an average of the weights, which is kept instead; 0.99 say
     loss: Literal['cross-entropy', 'label-smoothing', 'focal'] = 'cross-entropy',   # loss function
     class_weights: bool = False,                      # weigh rare classes more
     opt: Literal['adam', 'adamw', 'sgd', 'radam', 'ranger'] = 'adamw',              # optimiser
@@ -37,10 +41,11 @@ def get_learner(
     table = layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column, item_tfms=transforms.resize(size, min_scale),
-                      batch_tfms=transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase))
-    dls = data.loaders(block, table, bs=bs)
-    return models.transfer_learner(dls, arch, weights=weights, metrics=[accuracy, error_rate],
-                                   loss_func=losses.loss(loss, dls, class_weights), opt_func=optimizers.optimizer(opt))
+                      batch_tfms=[*policies.policy(policy), *transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase)])
+    dls = data.loaders(block, table, bs=bs, balanced=balanced)
+    return models.transfer_learner(dls, arch, weights=weights, loss_func=losses.loss(loss, dls, class_weights),
+                                   opt_func=optimizers.optimizer(opt), metrics=[accuracy, error_rate],
+                                   cbs=[*mixing.mix(mixup), *averaging.ema(ema)])
 
 def fit(
     learn: Learner,
@@ -50,8 +55,6 @@ def fit(
     lr: float = 2e-3,                                 # learning rate of the frozen phase
 ):
     "The head on a frozen body, then discriminative learning rates over the whole network"
-    if tune == 'head':
-        learn.freeze()
-        learn.fit_one_cycle(epochs, lr)
-    elif learn.pretrained: learn.fine_tune(epochs, lr, freeze_epochs=freeze_epochs)
-    else: learn.fit_one_cycle(freeze_epochs + epochs, lr)             # random weights hold nothing worth freezing
+    if tune == 'full' and learn.pretrained: return learn.fine_tune(epochs, lr, freeze_epochs=freeze_epochs)
+    if tune == 'head': learn.freeze()
+    learn.fit_one_cycle(epochs if tune == 'head' else freeze_epochs + epochs, lr)   # nothing worth freezing in random weights

@@ -13,7 +13,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, schedules, transforms
+from fastcls import data, datasets, models, resizing, schedules, transforms
 
 
 def name(file): return datasets.WNID_NAMES[parent_label(file)]
@@ -25,6 +25,9 @@ def get_learner(
     weights: str = 'none',                            # 'imagenet', 'none', a run folder or a .safetensors file
     size: int = 64,                                   # image side, pixels
     dropout: float = 0.5,                             # before the last layer; half of it before the layer before that
+    drop_path: float = 0.,                            # stochastic depth of timm's networks: share of branches left out
+    valid_size: int | None = None,                    # side of validation and test images, whole; none: their centre at size
+    grow_from: int | None = None,                     # image side that training begins on, growing up to size; none: size
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
     rotate: float = 0.,                               # rotation up to so many degrees
     jitter: float = 0.,                               # brightness, contrast and colour by up to this fraction
@@ -34,10 +37,11 @@ def get_learner(
     "A tenth of train/ held out to choose the epoch; val/, the published test set, is read once at the end"
     root, mode = datasets.imagenette(path), {'gray': PILImageBW, 'rgb': PILImage}[channels]
     block = DataBlock(blocks=(ImageBlock(mode), CategoryBlock), get_items=get_image_files, get_y=name,
-                      splitter=data.stratified(name, valid_pct), item_tfms=transforms.resize(size, min_scale),
+                      splitter=data.stratified(name, valid_pct), item_tfms=transforms.resize(size, min_scale, valid_size=valid_size),
                       batch_tfms=transforms.augment(rotate=rotate, zoom=1, jitter=jitter))
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'val'))
-    return models.transfer_learner(dls, arch, weights=weights, ps=dropout, metrics=accuracy)
+    return models.transfer_learner(dls, arch, weights=weights, ps=dropout, drop_path=drop_path, metrics=accuracy,
+                                   cbs=resizing.grow(grow_from))
 
 def fit(
     learn: Learner,

@@ -31,7 +31,7 @@ from fastai.vision.all import (
 )
 from PIL import Image
 
-from fastcls import cache, data, models, networks, options, transforms
+from fastcls import cache, data, models, networks, options, policies, transforms
 from fastcls.errors import DataError
 from fastcls.loaders import PixelDL, SeededDL
 from fastcls.options import Options
@@ -181,7 +181,9 @@ def test_a_table_with_a_test_split_works(photos: Path) -> None:
 
 
 AUGMENTED = {
-    "our transforms": dict(batch_tfms=[transforms.Crop(2, flip=0.5), *transforms.augment(erase=0.5)]),
+    "our transforms": dict(
+        batch_tfms=[transforms.Crop(2, flip=0.5), *policies.policy("trivial"), *transforms.augment(erase=0.5)]
+    ),
     "random resized crop": dict(item_tfms=transforms.resize(10, 0.3), batch_tfms=[transforms.Flip()]),
     "fastai's own": dict(item_tfms=Resize(10, method="pad"), batch_tfms=aug_transforms()),
 }

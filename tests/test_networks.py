@@ -68,6 +68,7 @@ def test_networks_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("schedule", "shape"),
     [
+        ("flat-cos warmed up", lambda r: r[0] < 0.001 and r.argmax() >= 5 and r[-1] < 0.25 * r.max()),
         ("one-cycle", lambda r: r.argmax() not in (0, len(r) - 1) and r[0] < 0.1 * r.max() > 5 * r[-1]),
         ("flat-cos", lambda r: np.ptp(r[: len(r) * 3 // 4]) == 0 and r[-1] < 0.2 * r[0]),
         ("step", lambda r: sorted(set(np.round(r, 9)), reverse=True) == [0.01, 0.005, 0.0025]),
@@ -78,7 +79,8 @@ def test_a_schedule_moves_the_rate_as_its_name_says(photos: Path, schedule: str,
     dls = loaders(photos)
     learn = Learner(dls, networks.cnn(3, 3, (4,)), opt_func=models.optimizer(), loss_func=nn.CrossEntropyLoss())
     with learn.no_bar(), learn.no_logging():
-        schedules.fit_schedule(learn, schedule, 6, 0.01)
+        name, _, warm = schedule.partition(" ")
+        schedules.fit_schedule(learn, name, 6, 0.01, warmup=0.3 if warm else None)
     rates = np.array(learn.recorder.lrs)
     assert len(rates) == 6 * len(dls.train) and rates.max() == pytest.approx(0.01, rel=0.05) and shape(rates)
 

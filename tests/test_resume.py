@@ -31,9 +31,10 @@ from fastcls.stop import Stopped, listening
 RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, both phases of fine_tune."""
 from fastai.vision.all import *
 from fastcls import data, models, networks, transforms
+from fastcls.averaging import ema
 from fastcls.mixing import mix
 
-def get_learner(path: str, opt: str = 'adamw', bs: int = 16, pixels: bool = True):
+def get_learner(path: str, opt: str = 'adamw', bs: int = 16, pixels: bool = True, average: float = 0.):
     from fastcls.optimizers import optimizer
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
                       splitter=data.stratified(parent_label, 0.25),
@@ -41,7 +42,7 @@ def get_learner(path: str, opt: str = 'adamw', bs: int = 16, pixels: bool = True
                       batch_tfms=transforms.augment(flip=True, rotate=10., translate=0.1, jitter=0.2))
     dls = data.loaders(block, path, bs=bs)
     net = networks.cnn(3, dls.c, (8, 16), dropout=0.3)
-    return models.learner(dls, net, metrics=accuracy, opt_func=optimizer(opt), cbs=mix(mixup=0.4),
+    return models.learner(dls, net, metrics=accuracy, opt_func=optimizer(opt), cbs=[*mix(mixup=0.4), *ema(average)],
                           splitter=lambda m: L(m[:3], m[3:]).map(params))
 
 def fit(learn, epochs: int = 3):
@@ -52,11 +53,11 @@ def fit(learn, epochs: int = 3):
 class Trials:
     """Runs that can be killed: processes forked from one that has imported everything."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *modules: str) -> None:
         self.folder = folder
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "FASTCLS_DATA": str(folder / "data")}
         self.server = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "trials.py"],
+            [sys.executable, ROOT / "tests" / "trials.py", *modules],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,
         )  # fmt: skip
         assert self.server.stdout and self.server.stdout.readline() == "ready\n"
@@ -114,24 +115,35 @@ def words(trials: Trials, out: Path, *more: object) -> list[object]:
 VARIANTS = {
     "no workers": [],
     "two workers": ["--workers", 2, "--no-pixels"],
-    "accumulating": ["--opt", "ranger", "--accumulate", 2, "--clip", 1],
+    "accumulating": ["--opt", "ranger", "--accumulate", 2, "--clip", 1, "--average", 0.9],
 }
 
 
+def saves(run: Path) -> int:
+    """How often a run has saved itself."""
+    return max((int(folder.name) for folder in (run / "checkpoints").glob("[0-9]*")), default=0)
+
+
+def ended(child: int) -> bool:
+    return Path(f"/proc/{child}/stat").read_text().split()[2] == "Z"
+
+
 def kill_and_resume(trials: Trials, name: str, times: int, seed: int) -> None:
-    """`times` runs, each killed at a random moment, up to three times, and resumed until it ends."""
+    """`times` runs, each killed at a random moment, up to three times, and resumed until it ends.
+
+    A moment is so many saves, one a batch, and a little more: seconds alone would depend on what else runs here.
+    """
     rng = random.Random(seed)
     whole = trials.folder / f"whole {name}"
-    began = time.monotonic()
     trials.run(*words(trials, whole, *VARIANTS[name]))
-    took = time.monotonic() - began
     expected, kills = digest(whole), 0
     for trial in range(times):
         out = trials.folder / f"killed {name} {trial}"
         command = words(trials, out, *VARIANTS[name])
         for _ in range(rng.randint(1, 3)):
-            child = trials.start(*command)
-            time.sleep(rng.uniform(0.1, 1.0) * took)
+            child, moment = trials.start(*command), rng.randint(now := saves(out), max(now, saves(whole) - 1))
+            until(lambda: saves(out) >= moment or ended(child))  # noqa: B023
+            time.sleep(rng.uniform(0, 0.1))
             os.killpg(child, signal.SIGKILL)
             code = trials.ask(child)
             kills += code == -signal.SIGKILL

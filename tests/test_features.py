@@ -1,0 +1,110 @@
+"""What training can do beside its recipe: averaged weights, balanced drawing, stochastic depth, policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fastai.learner import Learner
+from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, accuracy, get_image_files, parent_label
+from fastai.vision.core import TensorImage
+from PIL import Image
+
+from fastcls import averaging, data, draws, models, networks, options, policies
+from fastcls.errors import UsageError
+from fastcls.loaders import PixelDL
+from fastcls.options import Options
+from fastcls.train import quiet
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty-six images of one class and four of another."""
+    folder = tmp_path_factory.mktemp("uneven")
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        file = folder / ("often" if i % 10 else "seldom") / f"{i}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).save(file)
+    return folder
+
+
+def learner(folder: Path, balanced: bool = False) -> Learner:
+    block = DataBlock(
+        blocks=(ImageBlock, CategoryBlock),
+        get_items=get_image_files,
+        get_y=parent_label,
+        splitter=data.stratified(parent_label, 0.5),
+    )
+    with options.using(Options(seed=1, workers=0)):
+        dls = data.loaders(block, folder, bs=4, balanced=balanced)
+        torch.manual_seed(0)
+        return models.learner(dls, networks.cnn(3, 2, (4,)), metrics=accuracy)
+
+
+def test_the_average_of_the_weights_is_validated_and_left_behind(uneven: Path) -> None:
+    learn, seen = learner(uneven), {}
+
+    class Watch(averaging.Callback):
+        order = 100
+
+        def after_step(self) -> None:
+            weights = self.learn.model.state_dict()
+            seen.setdefault("steps", []).append({name: value.clone().double() for name, value in weights.items()})
+
+        def after_validate(self) -> None:
+            seen["validated"] = {name: value.clone() for name, value in self.learn.model.state_dict().items()}
+
+    average = {name: value.clone().double() for name, value in learn.model.state_dict().items()}
+    with quiet(learn):
+        learn.fit(2, 0.1, cbs=[*averaging.ema(0.8), Watch()])
+    for n, weights in enumerate(seen["steps"], 1):
+        decay = min(0.8, (1 + n) / (10 + n))
+        average = {name: decay * average[name] + (1 - decay) * weights[name] for name in average}
+    floats = [name for name, value in learn.model.state_dict().items() if value.is_floating_point()]
+    for name in floats:
+        for found in (seen["validated"], learn.model.state_dict()):
+            assert torch.allclose(found[name].double(), average[name], atol=1e-5)
+    assert not torch.allclose(learn.model.state_dict()[floats[0]].double(), seen["steps"][-1][floats[0]], atol=1e-5)
+
+
+def test_balanced_loaders_draw_every_class_as_often(uneven: Path) -> None:
+    def share(balanced: bool) -> float:
+        dls = learner(uneven, balanced).dls
+        assert isinstance(dls.train, PixelDL)
+        labels = torch.cat([batch[1] for _ in range(20) for batch in dls.train])
+        return float((labels == dls.vocab.o2i["seldom"]).float().mean())
+
+    assert share(False) == pytest.approx(0.1, abs=0.02) and share(True) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda dls: averaging.ema(1.0),
+        lambda dls: models.transfer_learner(dls, "resnet18", weights="none", drop_path=0.1),
+    ],
+    ids=["a decay of 1", "stochastic depth of a network without it"],
+)
+def test_what_cannot_be_is_refused(uneven: Path, wrong: Callable[[object], object]) -> None:
+    with pytest.raises(UsageError, match=r"averages nothing|leaves out no branches"):
+        wrong(learner(uneven).dls)
+
+
+def test_stochastic_depth_is_timms(uneven: Path) -> None:
+    learn = models.transfer_learner(learner(uneven).dls, "timm/test_resnet", weights="none", drop_path=0.2)
+    shares = [module.drop_prob for module in learn.model.modules() if type(module).__name__ == "DropPath"]
+    assert max(shares) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["trivial", "rand"])
+def test_a_policy_changes_most_images_and_each_in_its_own_way(name: policies.Policy, channels: int) -> None:
+    image = torch.randint(0, 256, (1, channels, 16, 16), dtype=torch.uint8)
+    (tfm,) = policies.policy(name)
+    with draws.of(draws.Key(1, 0, np.arange(40))):
+        changed = tfm(TensorImage(image.repeat(40, 1, 1, 1)), split_idx=0).as_subclass(torch.Tensor)
+    assert changed.dtype == torch.uint8 and len({tuple(one.flatten().tolist()) for one in changed}) > 15
