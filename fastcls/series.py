@@ -120,7 +120,7 @@ def fixed(request: Request) -> list[str]:
     """What every run has that a plain `fastcls recipe` would not, the seed aside: it names the series."""
     defaults = request.source.defaults()
     given = {k: v for k, v in request.knobs.items() if k != "path" and v != defaults[k]}
-    plain = {f.name for f in fields(Options)} - {"seed", "extra", "workers", "cache_gb"}
+    plain = {f.name for f in fields(Options)} - {"seed", "extra", "workers", "cache_gb", "track"}
     given |= {
         k: getattr(request.options, k) for k in sorted(plain) if getattr(request.options, k) != getattr(Options(), k)
     }

@@ -107,14 +107,15 @@ def _range(where: str, knob: Knob, text: str, problems: list[str]) -> Dimension:
     ends, *suffixes = text.split(":")
     before = len(problems)
     low, high = (value_of(where, knob, end.strip(), problems) for end in ends.split("..", 1))
-    log, step = False, None
+    log = False
+    step: float | None = None
     if "int" in suffixes and any(isinstance(end, float) and end % 1 for end in (low, high)):
         problems.append(f"{where}: whole numbers begin and end at whole numbers")
     for suffix in suffixes:
         if suffix == "log":
             log = True
         elif suffix == "int":
-            step = step or 1
+            step = step or (1 if knob.kind == "int" else 1.0)
         elif suffix.startswith("step="):
             step = _step(where, knob, suffix.removeprefix("step="), problems)
         else:

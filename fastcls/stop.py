@@ -29,7 +29,10 @@ class Ended(Exception):
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
-        self.status = status
+        self.status, self.reason = status, reason
+
+    def __str__(self) -> str:
+        return self.reason  # fastai writes over the arguments of what a callback raises
 
 
 class Stop:

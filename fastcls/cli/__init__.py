@@ -20,6 +20,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     report,
     resume,
     runs,
+    search,
     serve,
 )
 from fastcls.cli.app import app

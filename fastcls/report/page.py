@@ -26,7 +26,7 @@ NAMES = {
     },
 }
 WHOLE_NUMBERS = ("loss", "brier", "loss_calibrated", "brier_calibrated")  # metrics that are not shares of one
-STATUS = {"done": "good", "running": "open", "interrupted": "warn", "failed": "warn"}
+STATUS = {"done": "good", "running": "open", "pruned": "open", "interrupted": "warn", "failed": "warn"}
 MOST_LAYERS = 1000
 LONG_TABLE = 12  # epochs beyond which their table starts collapsed
 
@@ -158,6 +158,7 @@ def callouts(run: RunFiles, split: str, found: dict[str, Score], outcome: Outcom
     if status != "done":
         what = {"running": "had not finished when this page was made", "failed": "failed"}
         what |= {"interrupted": "was interrupted", "unknown": "does not say how it ended"}
+        what |= {"pruned": "was ended early by a search"}
         because = f": {reason.rstrip('.')}" if reason else ""
         state = what.get(status, f"has the status “{status}”")
         items.append(("warn", f"This run {state}{because}. What follows is what it left behind."))

@@ -1,0 +1,211 @@
+"""fastcls search: the best settings of a recipe, found by Optuna."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from fastcls.cli.app import app, verb
+from fastcls.cli.recipe import EXTRA
+from fastcls.cli.request import RUN_OPTIONS, Settings, build, command_line, run_options
+from fastcls.errors import KnobError, did_you_mean
+
+if TYPE_CHECKING:
+    from fastcls.search import Search
+    from fastcls.study import Results
+
+TRIALS = 20
+SHOWN = 10  # trials in the terminal's table
+NOTHING = 6  # the exit code when no trial came to its end
+METRICS, PRUNERS = ("accuracy", "macro_f1", "loss"), ("median", "none")
+
+
+@app.command(context_settings=EXTRA)
+@verb
+def search(
+    ctx: typer.Context,
+    name: str = typer.Argument(metavar="RECIPE", help="A recipe's name, or a file: ./mine.py"),
+    space: list[str] = typer.Option(
+        [], "--space", metavar="KNOB=LOW..HIGH[:log|:int|:step=N] | KNOB=A,B,C", help="What is searched. Repeat."
+    ),
+    trials: int | None = typer.Option(
+        None, "--trials", metavar="N", help=f"Trials of the whole study  [default: {TRIALS}, without --time]"
+    ),
+    time: str = typer.Option("", "--time", metavar="2h", help="Begin no trial after so long: 90s, 30m, 1h30m."),
+    metric: str = typer.Option(METRICS[0], "--metric", metavar="|".join(METRICS), help="Of the validation split."),
+    pruner: str = typer.Option(
+        "",
+        "--pruner",
+        metavar="|".join(PRUNERS),
+        help="End trials that are worse than the median after an epoch  [default: median; none where epochs are "
+        "searched]",
+    ),
+    prune_after_trials: int = typer.Option(
+        5, "--prune-after-trials", metavar="N", help="Prune none before N are done."
+    ),
+    prune_after_epochs: int = typer.Option(1, "--prune-after-epochs", metavar="N", help="Prune none in its first N."),
+    storage: str = typer.Option(
+        "", "--storage", metavar="URL", help="Any Optuna storage, shared by many machines  [default: OUT/study.db]"
+    ),
+    study: str = typer.Option("", "--name", metavar="NAME", help="Of the study  [default: RECIPE,KNOB=VALUE…]"),
+    out: str = typer.Option("", "--out", metavar="DIR", help="Folder  [default: searches/NAME]"),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be searched; train nothing."),
+    seed: int = Settings.seed,
+    limit: int | None = Settings.limit,
+    workers: int | None = Settings.workers,
+    device: str = Settings.device,
+    precision: str = Settings.precision,
+    cache_gb: float = Settings.cache_gb,
+    accumulate: int = Settings.accumulate,
+    clip: float | None = Settings.clip,
+    compile: str = Settings.compile,
+    fused: bool = Settings.fused,
+    channels_last: bool = Settings.channels_last,
+    patience: int | None = Settings.patience,
+    keep: str = Settings.keep,
+    best_by: str = Settings.best_by,
+    checkpoint_minutes: float = Settings.checkpoint_minutes,
+    track: str = Settings.track,
+    extra: list[str] = Settings.extra,
+) -> None:
+    """Search the best settings of a recipe with Optuna: pruned trials, what mattered, the best one as a command.
+
+    fastcls search pets-resnet50 --space lr=1e-4..1e-2:log --space arch=resnet34,resnet50 --trials 30
+
+    Numbers have ranges (:log for rates, :step=8 for widths), everything else values; of lists: filters=6,16/32,64.
+    Any other knob of the recipe is taken and holds for all trials: --epochs 5. The recipe's own settings are tried
+    first where they are in the space. Trials never read the test split: the best one's command does.
+
+    Call it again to go on: trials that ended count, one that was cut off is resumed. Machines that are given the same
+    --storage and --name share the trials; on one machine, with a --out each. Needs pip install 'fastcls[search]'
+    (else exit code 5). Exit code 6 if no trial came to its end.
+    """
+    plan = _plan(ctx, extra)
+    print("\n".join(_opening(plan)))
+    if not dry_run:
+        _make(plan)
+
+
+def _plan(ctx: typer.Context, extra: list[str]) -> Search:
+    from fastcls import sources
+    from fastcls import space as spaces
+    from fastcls.search import HOME, Pruning, Search, default_name
+
+    given = ctx.params
+    source = sources.find(given["name"])
+    options = run_options(**{option: given[option] for option in RUN_OPTIONS if option in given and option != "time"})
+    request = build(ctx, source, ctx.args, options, extra)
+    dimensions = spaces.parse(given["space"], source.knobs, request.knobs)
+    _check(given)
+    called = given["study"] or default_name(request)
+    trials = given["trials"] or (None if given["time"] else TRIALS)
+    epochs = any(dim.name in ("epochs", "freeze_epochs") for dim in dimensions)
+    return Search(
+        request,
+        dimensions,
+        Path(given["out"]).expanduser() if given["out"] else HOME / called.replace("/", "-"),
+        given["metric"],
+        trials,
+        seconds(given["time"]) if given["time"] else None,
+        Pruning(
+            given["pruner"] or ("none" if epochs else "median"),
+            given["prune_after_trials"],
+            given["prune_after_epochs"],
+        ),
+        given["storage"],
+        called,
+    )
+
+
+def _check(given: dict[str, Any]) -> None:
+    """One KnobError of all the search's own options that are wrong."""
+    problems = [
+        f"--{option} {given[option]}: takes {', '.join(known)}{did_you_mean(given[option], known)}"
+        for option, known in (("metric", METRICS), ("pruner", PRUNERS))
+        if given[option] and given[option] not in known
+    ]
+    problems += [
+        f"--{option.replace('_', '-')} {given[option]}: takes a whole number from {least}"
+        for option, least in (("trials", 1), ("prune_after_trials", 0), ("prune_after_epochs", 0))
+        if given[option] is not None and given[option] < least
+    ]
+    if given["time"] and not seconds(given["time"]):
+        problems.append(f"--time {given['time']}: takes hours, minutes, seconds, as in 2h, 90m, 1h30m or 45s")
+    if problems:
+        raise KnobError("wrong settings:\n  " + "\n  ".join(problems))
+
+
+def seconds(text: str) -> float:
+    """The seconds of '1h30m'; 0 for what is no such time."""
+    number = r"(\d+(?:\.\d*)?)"
+    match = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip())
+    parts = match.groups() if match else ()
+    return sum(float(part or 0) * unit for part, unit in zip(parts, (3600.0, 60.0, 1.0), strict=False))
+
+
+def _opening(plan: Search) -> list[str]:
+    from fastcls.space import hints
+    from fastcls.study import shown
+
+    budget = [f"{plan.trials} trials"] if plan.trials else []
+    budget += [f"{plan.seconds:,.0f} s"] if plan.seconds else []
+    pruned = plan.pruning
+    when = f", after {pruned.after_trials} trials and {pruned.after_epochs} epochs" if pruned.pruner == "median" else ""
+    return [
+        f"{plan.request.source.name}: {' and '.join(budget)}, in {plan.out}",
+        *(f"space    {dim}" for dim in plan.dimensions),
+        *(f"hint     {hint}" for hint in hints(plan.dimensions)),
+        f"pruner   {pruned.pruner}{when}",
+        f"study    {plan.study}, in {shown(plan.storage) or plan.out / 'study.db'}",
+    ]
+
+
+def _make(plan: Search) -> None:
+    from fastcls import study
+
+    study.require()
+    from fastcls import search as searching
+    from fastcls.report.search import Page, write
+    from fastcls.screen import Screen
+    from fastcls.stop import Stopped
+
+    command = command_line("search")
+    if plan.storage:  # whose password belongs on no page
+        command = command.replace(plan.storage, study.shown(plan.storage))
+    own = {**plan.request.source.defaults(), **plan.request.knobs}
+    title = f"{plan.request.source.name}: {', '.join(dim.name for dim in plan.dimensions)}"
+
+    def page(results: Results) -> Page:
+        best = results.best
+        return Page(plan.out, title, command, plan.command(best) if best else "", own, results)
+
+    try:
+        results = searching.run_all(plan, Screen(), lambda so_far: write(page(so_far)))
+    except (KeyboardInterrupt, Stopped):
+        print(f"Stopped; the same command goes on. What there is: {plan.out}")
+        raise
+    path = write(page(results))
+    _show(page(results))
+    print(f"page     {path}", flush=True)
+    if results.best is None:
+        raise typer.Exit(NOTHING)
+
+
+def _show(page: Any) -> None:
+    from fastcls.cli.tables import table
+
+    results = page.results
+    if results.best is not None:
+        heads = ["trial", f"{results.metric} on valid", *(dim.name for dim in results.dimensions), "best epoch", "time"]
+        print(f"\nThe best {min(SHOWN, len(results.ranked))} of {page.counts}:\n")
+        print(table(heads, [page.cells(trial) for trial in results.ranked[:SHOWN]]))
+    print()
+    for line in page.sentences:
+        print(line)
+    for trial in results.of("failed"):
+        print(f"failed   trial {trial.number}: {trial.reason}")
+    if results.best is not None:
+        print(f"best     {page.best_command}")
