@@ -1,54 +1,86 @@
-"""What all processes of a run but the first do: build the same learner, train their shares, write nothing."""
+"""A run of several processes: the first one runs it, the others build the same learner, train, and write nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastai.learner import Learner
-
-from fastcls import checkpoints, distributed, ranks, record, recorded, runs, training
+from fastcls import ranks, recorded, runs
 from fastcls.errors import DataError
-from fastcls.loading import prepared
+from fastcls.loading import import_fastai, prepared
 from fastcls.request import Request
 from fastcls.screen import Screen
-from fastcls.stop import Stop
+from fastcls.stop import Stop, listening
+
+if TYPE_CHECKING:
+    from fastcls.checkpoints import Checkpoint
 
 
-def run(request: Request, stop: Stop) -> None:
-    """Take part in a run that the first process makes."""
+@contextlib.contextmanager
+def joined() -> Iterator[Stop]:
+    """The run's processes as a group, where there are several, with an ear for signals."""
+    with listening() as stop, contextlib.ExitStack() as group:
+        if ranks.world() > 1:
+            import_fastai()
+            from fastcls import distributed
+
+            group.enter_context(distributed.joined())
+        yield stop
+
+
+def take_part(request: Request | None, trust: bool = False) -> None:
+    """What `runner.run`, or without a request `runner.resume`, is to every process but the first."""
+    with joined() as stop:
+        if request is None:
+            _resume(stop, trust)
+        else:
+            _run(request, stop)
+
+
+def _run(request: Request, stop: Stop) -> None:
+    from fastcls import record, training
+
     with prepared(request) as ready:
         plan = getattr(ready.learn.dls, "plan", None)
         if plan is not None:
             plan.prepare()  # one process a machine decodes, the others wait for it
-        found, extensions = begin(ready.learn, record.Images(ready.learn).describe()["fingerprint"])
+        found, extensions = begin(record.Images(ready.learn).describe()["fingerprint"])
         fit, knobs = ready.recipe.fit, request.stage("fit")
         training.fit(ready.learn, fit, knobs, Path(), Screen(quiet=True), stop, found, extensions)
 
 
-def resume(stop: Stop, trust: bool) -> None:
-    """Take part in a run that the first process goes on with; its folder need not be on this machine."""
+def _resume(stop: Stop, trust: bool) -> None:
+    """The run's folder need not be on this machine."""
+    from fastcls import distributed
+
     with tempfile.TemporaryDirectory() as folder:
         for name, text in distributed.shared(None).items():
             runs.atomic_write(Path(folder) / name, text)
         again = recorded.request(Path(folder), trust)
         recorded.enter(runs.read_json(Path(folder) / "run.json"))
-        run(again, stop)
+        _run(again, stop)
 
 
 def tell(folder: Path) -> None:
-    """The first process's part of `resume`: what the others need to know of the run."""
-    distributed.shared({name: (folder / name).read_text(encoding="utf-8") for name in ("run.json", "recipe.py")})
+    """The first process's part of `_resume`: what the others need to know of the run."""
+    if ranks.world() > 1:
+        from fastcls import distributed
+
+        distributed.shared(recorded.texts(folder))
 
 
 def begin(
-    learn: Learner, fingerprint: str, found: checkpoints.Checkpoint | None = None, extensions: Sequence[int] = ()
-) -> tuple[checkpoints.Checkpoint | None, list[int]]:
+    fingerprint: str, found: Checkpoint | None = None, extensions: Sequence[int] = ()
+) -> tuple[Checkpoint | None, list[int]]:
     """Wait until every process has its images; then all begin where the first one does, from its checkpoint if any.
 
     DataError, by every process, where one has other images, labels or splits.
     """
+    from fastcls import checkpoints, distributed
+
     if ranks.world() == 1:
         return found, list(extensions)
     distributed.meet()
@@ -60,7 +92,7 @@ def begin(
             "Copy the dataset to every machine, at the place that the command names; run  fastcls check  on each.",
         )
     held = None if found is None else {"state": found.state, "best": found.best}
-    told, extensions = distributed.shared([held, list(extensions)])
+    told, further = distributed.shared([held, list(extensions)])
     if not ranks.first() and told is not None:
         found = checkpoints.Checkpoint(Path(), **told)
-    return found, extensions
+    return found, list(further)

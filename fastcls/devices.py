@@ -24,18 +24,19 @@ def device() -> torch.device:
     wanted = options.current().device
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        wanted = next(kind for kind, found in there.items() if found)
+        kind = next(kind for kind, found in there.items() if found)
+        return _own(kind, ranks.here())
     if not there[wanted]:
         raise EnvironmentProblem(
             f"--device {wanted}: this machine (or its torch {torch.__version__}) has none.",
             f"Use --device {' or '.join(kind for kind, found in there.items() if found)}, or leave it away.",
         )
-    return torch.device(wanted) if ranks.world() == 1 else _own(wanted, ranks.here())
+    return _own(wanted, ranks.here())
 
 
 def _own(kind: str, place: ranks.Place) -> torch.device:
-    """The device of one of several processes: each has a GPU to itself."""
-    if kind == "cpu":
+    """The device of that kind; each of several processes has a GPU to itself."""
+    if place.world == 1 or kind == "cpu":
         return torch.device(kind)
     there = torch.cuda.device_count() if kind == "cuda" else 1
     if there < place.local_world:

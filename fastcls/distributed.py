@@ -12,14 +12,14 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from safetensors.torch import load, save
 
 from fastcls import devices, launch, ranks, trees
-from fastcls.errors import EnvironmentProblem, ProcessLost, UsageError
+from fastcls.errors import EnvironmentProblem, ProcessLost, TrainingError, UsageError
 
 STEP = timedelta(minutes=10)  # for the slowest step, the first process's checkpoint included
 PREPARATION = timedelta(days=2)  # for downloading and decoding all images, on the slowest machine
@@ -29,13 +29,10 @@ _patient: dist.ProcessGroup | None = None  # the processes once more, for waits 
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """The processes that were started together are one group while this lasts, or until `leave`; one alone is none.
+    """The processes that were started together are one group while this lasts, or until `leave`.
 
     EnvironmentProblem where accelerate is missing, or where they do not find each other.
     """
-    if ranks.world() == 1:
-        yield
-        return
     launch.require_accelerate()
     _join()
     with contact():  # after an error the group is left to the end of the process: NCCL would wait for the others
@@ -55,10 +52,11 @@ def _join() -> None:
         )
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # or accelerate chooses, with a warning
     backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
-    device = {"device_id": where} if where.type == "cuda" else {}
     try:
-        dist.init_process_group(backend, meeting, STEP, place.world, place.rank, **device)
-        _patient = dist.new_group(backend="gloo", timeout=PREPARATION)
+        dist.init_process_group(
+            backend, meeting, STEP, place.world, place.rank, device_id=where if where.type == "cuda" else None
+        )
+        _patient = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PREPARATION))
     except RuntimeError as problem:
         address = "" if meeting != "env://" else f" at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise EnvironmentProblem(
@@ -122,7 +120,7 @@ def everyones(digest: str) -> list[str]:
 
 @contextlib.contextmanager
 def contact() -> Iterator[None]:
-    """ProcessLost where a collective fails because another process is gone."""
+    """ProcessLost where a collective fails because another process is gone; what DDP refuses, in our words."""
     try:
         yield
     except RuntimeError as problem:
@@ -131,9 +129,15 @@ def contact() -> Iterator[None]:
                 f"Another process of this run ended or cannot be reached any more ({_brief(problem)}).",
                 "Its own message, if it could write one, says why.",
             ) from problem
+        if "Expected to have finished reduction" in str(problem):
+            raise TrainingError(
+                "Some parameters of this network get no gradient, so that the processes cannot average it.",
+                "Freeze or remove the layers that the loss does not depend on, or train with one process.",
+            ) from problem
         raise
 
 
 def _brief(problem: Exception) -> str:
     """The first sentence of a message, without the place in torch's source."""
-    return re.sub(r"^\[\S+:\d+\] ", "", str(problem).splitlines()[0]).split(". ")[0].rstrip(".")[:200]
+    text = str(problem).rpartition("\n\t")[2]  # fastai has written before it in which callback it came up
+    return re.sub(r"^\[\S+:\d+\] ", "", text.splitlines()[0]).split(". ")[0].rstrip(".")[:200]

@@ -163,13 +163,3 @@ def normalized(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
     if norm.bias is not None:
         scaled = scaled + norm.bias.view(1, -1, *[1] * (x.ndim - 2))
     return scaled.to(x.dtype)
-
-
-def network_errors(problem: RuntimeError) -> RecipeError | None:
-    """What DistributedDataParallel says of a network that it cannot train, in our words."""
-    if "Expected to have finished reduction" not in str(problem):
-        return None
-    return RecipeError(
-        "Some parameters of this network get no gradient, so the processes cannot average it.",
-        "Freeze or remove the layers that the loss does not depend on, or train with one process.",
-    )

@@ -31,6 +31,11 @@ def request(run: Path, trust: bool) -> Request:
     )
 
 
+def texts(run: Path) -> dict[str, str]:
+    """The files that `request` reads, by name."""
+    return {name: (run / name).read_text(encoding="utf-8") for name in ("run.json", "recipe.py")}
+
+
 def knobs(record: Mapping[str, Any]) -> dict[str, Any]:
     """The knobs of all stages."""
     given = {name: value for stage in record["knobs"].values() for name, value in stage.items()}

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls import ranks, recorded, runs
+from fastcls import assist, ranks, recorded, runs
 from fastcls.errors import FastclsError, OutputError, ProcessLost, RecipeError, TrainingError, UsageError
 from fastcls.loading import Prepared, prepared
 from fastcls.request import Request
 from fastcls.screen import Screen, escape
-from fastcls.stop import Ended, Stop, Stopped, listening
+from fastcls.stop import Ended, Stop, Stopped
 
 if TYPE_CHECKING:
     from fastai.callback.core import Callback
@@ -28,11 +28,9 @@ def run(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> 
 
     watchers: further callbacks of training; one that raises stop.Ended ends the run.
     """
-    from fastcls import distributed
-
     out = request.out or runs.new_folder(request.source.name)
     runs.check_writable(out)
-    with listening() as stop, distributed.joined(), prepared(request) as ready, runs.locked(out):
+    with assist.joined() as stop, prepared(request) as ready, runs.locked(out):
         return _Run(ready, out, screen, stop, watchers=watchers).execute()
 
 
@@ -43,11 +41,10 @@ def resume(
 
     trust: run the recipe.py of the folder, where the recipe of that name is no longer the same.
     """
-    from fastcls import assist, distributed
     from fastcls.checkpoints import Store
 
     before = runs.read_json(folder / "run.json")
-    with listening() as stop, distributed.joined(), runs.locked(folder):
+    with assist.joined() as stop, runs.locked(folder):
         _refuse_to_resume(folder, before, extend)
         again = recorded.request(folder, trust)
         found, refused = Store(folder).newest()
@@ -58,17 +55,6 @@ def resume(
         with prepared(again) as ready:
             ready.notes += refused
             return _Run(ready, folder, screen, stop, before, found, extend, watchers).execute()
-
-
-def take_part(request: Request | None, trust: bool = False) -> None:
-    """What `run`, or without a request `resume`, is to every process but the first."""
-    from fastcls import assist, distributed
-
-    with listening() as stop, distributed.joined():
-        if request is None:
-            assist.resume(stop, trust)
-        else:
-            assist.run(request, stop)
 
 
 def _refuse_to_resume(folder: Path, before: Mapping[str, Any], extend: int) -> None:
@@ -158,7 +144,8 @@ class _Run:
 
         with contextlib.suppress(OutputError):
             self._save(status=status, reason=reason)
-            self.screen.print(f"{status}: {escape(reason.splitlines()[0])}. What there is: {escape(self.out)}")
+            why = escape(reason.splitlines()[0].rstrip("."))
+            self.screen.print(f"{status}: {why}. What there is: {escape(self.out)}")
             saved = [] if status == "pruned" else Store(self.out).folders()  # a search removes those of pruned runs
             if saved and (self.out / "history.csv").is_file():
                 self.screen.print(f"weights  {escape(saved[-1] / BEST)}: the best epoch's so far", soft_wrap=True)
@@ -170,12 +157,13 @@ class _Run:
 
     def _opening(self) -> None:
         data, device = self.record["data"], self.record["device"]
+        times = f"{device['processes']} × " if device["processes"] > 1 else ""
         images = ", ".join(f"{n:,} {split}" for split, n in data["images"].items())
         self.screen.print(f"[b]{escape(self.request.source.title)}[/b]")
         self.screen.print(f"claim    {escape(self.request.source.claim)}", soft_wrap=True)
         self.screen.print(f"images   {images} in {data['classes']} classes ({escape(data['root'])})", soft_wrap=True)
         self.screen.print(
-            f"device   {_times(device['processes'])}{device['type']} ({escape(device['name'])}), "
+            f"device   {times}{device['type']} ({escape(device['name'])}), "
             f"{self.learn.precision} ({self.learn.precision_reason})",
             soft_wrap=True,
         )
@@ -212,10 +200,10 @@ class _Run:
         self._notes()
 
     def _train(self) -> None:
-        from fastcls import assist, devices, summary, training
+        from fastcls import devices, summary, training
 
         self.processes = ranks.world()
-        assist.begin(self.learn, self.record["data"]["fingerprint"], self.found, self.extensions)
+        assist.begin(self.record["data"]["fingerprint"], self.found, self.extensions)
         if self.found is not None:
             done = int(self.found.state["callbacks"]["History#0"]["step"])
             self.screen.print(f"resumed  after {done:,} steps, from {escape(self.found.folder)}", soft_wrap=True)
@@ -310,7 +298,3 @@ class _Run:
         self.tracking.show(self.screen)
         self.screen.print(f"run      {escape(self.out)}   report: {escape(self.out / 'report.html')}", soft_wrap=True)
         self.screen.print(f"next     fastcls predict {escape(self.out)} PHOTOS -o predictions.csv", soft_wrap=True)
-
-
-def _times(processes: int) -> str:
-    return f"{processes} × " if processes > 1 else ""

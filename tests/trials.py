@@ -2,9 +2,12 @@
 
 Reads a JSON list of words a line, forks a child that runs `fastcls WORDS` with its output in the file that the first
 word names, and answers its process number; a number instead of a list waits for that child and answers its exit code.
+An object instead of a list has the words, and what is to be added to the environment. Its own arguments are further
+modules to import.
 What comes after training (the pass over the splits, the report) is left out: it is not what is resumed.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -19,6 +22,8 @@ def main() -> None:
     from fastcls.loading import import_fastai
 
     import_fastai()
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     runner._Run._finish = lambda self: self._save(status="done")  # type: ignore[method-assign]
     print("ready", flush=True)
     for line in sys.stdin:
@@ -26,13 +31,15 @@ def main() -> None:
         if isinstance(asked, int):
             print(os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1]), flush=True)
             continue
+        words, env = (asked["words"], asked["env"]) if isinstance(asked, dict) else (asked, {})
         child = os.fork()
         if child == 0:
-            log = os.open(asked[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.environ.update(env)
+            log = os.open(words[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.setsid()
-            sys.argv = ["fastcls", *asked[1:]]
+            sys.argv = ["fastcls", *words[1:]]
             try:
                 cli.main()
                 code = 0

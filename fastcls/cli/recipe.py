@@ -120,7 +120,7 @@ def _train(request: Any, asked: int) -> None:
     from fastcls import runs
 
     if not ranks.first():
-        from fastcls.runner import take_part
+        from fastcls.assist import take_part
 
         take_part(request)
         return

@@ -47,7 +47,7 @@ def go_on(
 
     asked = count(gpus, processes)
     if not ranks.first():
-        from fastcls.runner import take_part
+        from fastcls.assist import take_part
 
         take_part(None, trust)
         return
