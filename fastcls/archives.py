@@ -23,6 +23,7 @@ from fastcls.errors import DataError, EnvironmentProblem, OutputError
 
 MAX_BYTES = 100 * 2**30  # unpacked; no dataset of the catalogue comes near
 MAX_MEMBERS = 5_000_000
+MAX_RATIO, FREE = 100, 2**30  # unpacked to packed, once it is more than that: images are compressed already
 MAX_READ = 1 << 20  # the longest read a sound tar header asks for; a longer one is an attack on memory
 
 
@@ -96,6 +97,7 @@ class _Allowance:
     def __init__(self, archive: Path, max_bytes: int, max_members: int) -> None:
         self.archive, self.max_bytes, self.max_members = archive, max_bytes, max_members
         self.bytes = self.members = 0
+        self.packed = archive.stat().st_size if archive.is_file() else 0
 
     def take(self, name: str, size: int) -> None:
         self.members += 1
@@ -104,6 +106,8 @@ class _Allowance:
             raise _refused(self.archive, name, f"it holds more than {self.max_members:,} members")
         if self.bytes > self.max_bytes:
             raise _refused(self.archive, name, f"it unpacks to more than {self.max_bytes:,} bytes")
+        if self.bytes > FREE and self.bytes > MAX_RATIO * self.packed:
+            raise _refused(self.archive, name, f"it unpacks to more than {MAX_RATIO} times its own size")
 
 
 def _extract(archive: Path, into: Path, allowance: _Allowance) -> None:

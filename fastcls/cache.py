@@ -84,7 +84,7 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
                         shutil.rmtree(remains, ignore_errors=True)
                     _make_room(root, _estimate(paths, how), budget)
                     with building(folder) as part:
-                        _build(part, paths, how, progress)
+                        _build(part, name, paths, how, progress)
                 os.utime(folder / "store.json")  # when it was last used
                 if (store := _open(folder)) is not None:
                     return store
@@ -143,8 +143,8 @@ def _make_room(root: Path, needed: float, budget: float) -> None:
         raise OutputError(f"the decoded images would take {needed / GB:.1f} GB; {root} has {free / GB:.1f} GB free")
 
 
-def _build(part: Path, paths: Sequence[str], how: Mapping[str, Any], progress: Progress | None) -> None:
-    """Decode in parallel, write in order."""
+def _build(part: Path, name: str, paths: Sequence[str], how: Mapping[str, Any], progress: Progress | None) -> None:
+    """Decode in parallel, write in order; `name` stands for the files, their order and what is done to them."""
     shapes: list[tuple[int, ...]] = []
     broken: list[str] = []
     digest = hashlib.sha256()
@@ -180,7 +180,9 @@ def _build(part: Path, paths: Sequence[str], how: Mapping[str, Any], progress: P
             "images": len(paths),
             "bytes": int(table.astype(np.int64).prod(1).sum()),
             "how": dict(how),
+            "name": name,
             "sha256": digest.hexdigest(),
+            "shapes": hashlib.sha256(table.tobytes()).hexdigest(),
         },
     )
 
@@ -204,9 +206,16 @@ def _shrunk(path: str, how: Mapping[str, Any]) -> np.ndarray:
 
 
 def _open(folder: Path) -> Store | None:
-    """The store, read into memory and checked, or mapped; None where its checksum is wrong."""
-    record = runs.read_json(folder / "store.json")
-    shapes = np.load(folder / "shapes.npy", allow_pickle=False)
+    """The store, read into memory and checked, or mapped; None where it is damaged, or one of other files."""
+    try:
+        record = runs.read_json(folder / "store.json")
+        shapes = np.load(folder / "shapes.npy", allow_pickle=False)
+        found = {"name": folder.name, "shapes": hashlib.sha256(shapes.tobytes()).hexdigest()}
+        sound = shapes.shape == (record["images"], 3) and int(shapes.astype(np.int64).prod(1).sum()) == record["bytes"]
+    except (OutputError, EOFError, ValueError, KeyError, TypeError):
+        return None
+    if not sound or any(record.get(key, value) != value for key, value in found.items()):
+        return None
     file, size = folder / "pixels.u8", record["bytes"]
     if size <= IN_MEMORY * _free_memory() / ranks.here().local_world:
         flat = np.fromfile(file, np.uint8)

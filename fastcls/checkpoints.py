@@ -127,7 +127,7 @@ def read(folder: Path) -> Checkpoint:
             raise OutputError(f"{folder} was written by a newer fastcls.", "Upgrade:  pip install -U fastcls")
         tensors = load_file(folder / TENSORS)
         return Checkpoint(folder, trees.unpack(record["state"], tensors), load_file(folder / BEST))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as problem:
         raise Damaged(f"{type(problem).__name__}: {problem}") from None
 
 

@@ -52,9 +52,11 @@ class Entry:
     def history(self) -> pd.DataFrame:
         """A row an epoch: epoch, accuracy and losses."""
         try:
-            return pd.read_csv(self.folder / "history.csv")
+            table = pd.read_csv(self.folder / "history.csv", encoding_errors="replace")
         except (OSError, ValueError):
-            return pd.DataFrame({"epoch": []})
+            table = pd.DataFrame()
+        numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in table if name != "phase"}
+        return pd.DataFrame(numbers) if "epoch" in numbers else pd.DataFrame({"epoch": []})
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -169,7 +171,7 @@ def _row(group: Sequence[Entry], held: Sequence[Entry], split: str, baseline: Ma
     values = [entry.figure("accuracy", split) for entry in done]
     means = {name: _mean([entry.figure(name, split) for entry in done]) for name in FIGURES}
     means |= {name: _mean([entry.cost(name) for entry in done]) for name in COSTS}
-    deviation = stdev(values) if len(values) > 1 else math.nan
+    deviation = stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
     fixed = (setting, changed, done, len(group) - len(done), means, deviation, not changed)
     if not changed or not done or not held:
         return Row(*fixed)
@@ -197,7 +199,9 @@ def _difference(
     a, b = ([one for one, _ in pairs], [one for _, one in pairs]) if paired else (done, baseline)
     first, second = ([entry.figure("accuracy", split) for entry in side] for side in (a, b))
     spread = [x - y for x, y in zip(first, second, strict=True)] if paired else [*first, *second]
-    if min(len(first), len(second)) < 2 or stdev(spread) == 0:  # no spread is no evidence of certainty
+    if (
+        not all(map(math.isfinite, spread)) or min(len(first), len(second)) < 2 or stdev(spread) == 0
+    ):  # no spread is no evidence of certainty
         return _gap(a, b, split), None, None, ""
     result = stats.ttest_rel(first, second) if paired else stats.ttest_ind(first, second, equal_var=False)
     interval = result.confidence_interval(LEVEL)
@@ -245,4 +249,4 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan

@@ -7,7 +7,7 @@ import csv
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,16 +106,25 @@ def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:
 
 def safetensors(run: Path, target: Path) -> None:
     """The weights as they are, with classes and preprocessing in the file's metadata."""
-    from safetensors import SafetensorError, safe_open
     from safetensors.numpy import save_file
+
+    with opened_weights(run) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+    runs.atomic_path(target, lambda temporary: save_file(tensors, temporary, metadata(run)))
+
+
+@contextlib.contextmanager
+def opened_weights(run: Path) -> Iterator[Any]:
+    """The run's model.safetensors, open; OutputError where it is not its own, or none."""
+    from safetensors import SafetensorError, safe_open
 
     source = model_files.verify(run, model_files.WEIGHTS)
     try:
+        model_files.refuse_long_header(source)
         with safe_open(source, framework="np") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
-    except (SafetensorError, OSError) as problem:
+            yield file
+    except (SafetensorError, OSError, TypeError, ValueError) as problem:
         raise OutputError(f"{source} is not a readable .safetensors file: {problem}.") from None
-    runs.atomic_path(target, lambda temporary: save_file(tensors, temporary, metadata(run)))
 
 
 def openvino(run: Path, target: Path, reference: Reference | None) -> float | None:

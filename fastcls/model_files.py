@@ -17,7 +17,7 @@ from fastcls.errors import OutputError
 RECORD, WEIGHTS, NETWORK = "model.json", "model.safetensors", "model.onnx"
 CHANNELS = {"RGB": 3, "L": 1}
 LONGEST_SIDE = 4096  # pixels of a prepared image; ImageNet classifiers take 224, the largest of timm 1,024
-LARGEST_NETWORK = 2**31  # bytes, as many as an ONNX file without others beside it can have
+LONGEST_HEADER = 2_000_000  # bytes of a .safetensors file; a network of 10,000 tensors needs one million
 
 
 def read(run: Path) -> dict[str, Any]:
@@ -84,6 +84,14 @@ def verify(run: Path, name: str, record: Mapping[str, Any] | None = None) -> Pat
             f'If you changed it yourself: remove its line under "sha256" in {run / RECORD}.',
         )
     return file
+
+
+def refuse_long_header(file: Path) -> None:
+    """OutputError for a .safetensors file whose header would take long to read; safetensors itself allows 100 MB."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+    if length > LONGEST_HEADER:
+        raise OutputError(f"{file} is not a readable .safetensors file: its header would have {length:,} bytes.")
 
 
 def sums(run: Path) -> dict[str, str]:

@@ -5,7 +5,6 @@ The rules are the constants below; what a network takes comes from `costs`.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from fastcls import check, devices, layouts, runs, zoo
+from fastcls import check, contents, devices, layouts, runs, zoo
 from fastcls.costs import Cost, cost
 from fastcls.errors import DataError, EnvironmentProblem, OutputError, did_you_mean
 from fastcls.walk import count
@@ -173,16 +172,15 @@ def _run(target: str) -> Path:
 def _of_run(run: Path) -> Images:
     record = runs.read_json(run / "run.json")
     try:
-        with (run / "splits.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = list(csv.DictReader(file))
+        rows = contents.splits_of(run)
         root, knobs = Path(record["data"]["root"]), record["knobs"]["get_learner"]
-    except (OSError, KeyError) as problem:
+    except KeyError as problem:
         raise OutputError(f"{run} is not a complete run folder: it says nothing of its images ({problem}).") from None
     command = ["folder", *_words(path=str(root))]
     if {"arch", "size", "bs"} <= set(knobs) and "tune" in record["knobs"]["fit"]:  # its recipe takes what is suggested
         given = {knob: str(knobs[knob]) for knob in ("path", "labels", "label_regex") if knobs.get(knob)}
         command = [record["recipe"], *_words(**given)]
-    files = [(str(root / row["path"]), row["label"], row["split"]) for row in rows]
+    files = [(str(root / path), label, split) for path, label, split in rows]
     return _images(str(root), f"as split by the run {run}", files, tuple(command))
 
 

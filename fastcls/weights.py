@@ -17,7 +17,6 @@ from fastcls import model_files, options, runs, schema
 from fastcls.errors import OutputError
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
-LONGEST_HEADER = 8_000_000  # bytes; a network of 10,000 tensors needs one million
 PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
 
 
@@ -69,7 +68,11 @@ class Tensors:
     def __init__(self, file: Path, handle: Any) -> None:
         self.file, self.handle = file, handle
         self.metadata: dict[str, str] = handle.metadata() or {}
-        self.shapes = {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+        self.names = set(handle.keys())
+
+    def shape(self, name: str) -> torch.Size | None:
+        """Its shape; None where there is none of that name."""
+        return torch.Size(self.handle.get_slice(name).get_shape()) if name in self.names else None
 
     def read(self, name: str, like: torch.Tensor) -> torch.Tensor:
         """One of them, of the kind of numbers that `like` has; OutputError where they are none."""
@@ -86,10 +89,7 @@ class Tensors:
 def opened(file: Path) -> Iterator[Tensors]:
     """The tensors of a .safetensors file; OutputError where it is not one."""
     try:
-        with file.open("rb") as raw:
-            length = int.from_bytes(raw.read(8), "little")
-        if length > LONGEST_HEADER:
-            raise OutputError(f"{file} is not a readable .safetensors file: its header would have {length:,} bytes.")
+        model_files.refuse_long_header(file)
         with safe_open(file, framework="pt") as handle:
             yield Tensors(file, handle)
     except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as problem:
@@ -106,8 +106,8 @@ def load(model: nn.Module, file: Path) -> None:
     """Load every weight of a network; OutputError where file and network differ."""
     own = model.state_dict()
     with opened(file) as tensors:
-        held = tensors.shapes
-        differ = [name for name in {**own, **held} if name not in own or held.get(name) != own[name].shape]
+        differ = sorted(tensors.names - set(own))
+        differ += [name for name, value in own.items() if tensors.shape(name) != value.shape]
         if differ:
             raise OutputError(f"{file} does not fit this network: {len(differ)} tensors differ ({_some(differ)}).")
         model.load_state_dict({name: tensors.read(name, value) for name, value in own.items()})
@@ -128,7 +128,7 @@ def load_body(model: nn.Sequential, file: Path) -> None:
             _, child, rest = name.split(".", 2) if name.count(".") > 1 else ("0", name[2:], "")
             numbered = f"{numbers.get(child, child)}.{rest}"
             for candidate in (name, name.removeprefix("0."), f"0.{numbered}", numbered):
-                shape = tensors.shapes.get(candidate)
+                shape = tensors.shape(candidate)
                 if shape is not None and _fits(shape, value.shape):
                     found[name] = _for_channels(tensors.read(candidate, value), value)
                     break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -64,10 +65,18 @@ def test_a_changed_file_and_another_treatment_make_another_store(files: list[str
     assert len(cache.listing()) == 3
 
 
-@pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "no shapes", "no record"])
+@pytest.mark.parametrize(
+    "damage", ["a flipped bit", "cut short", "no shapes", "other shapes", "no record", "of other files"]
+)
 def test_a_damaged_store_is_built_again(files: list[str], damage: str) -> None:
     pixels = cache.obtain(files, AS_THEY_ARE, cache.GB).pixels.copy()
     folder = cache.folder_of_stores() / cache.listing()[0]["name"]
+    if damage == "of other files":  # as large, but of other images
+        cache.obtain(files[::-1], AS_THEY_ARE, cache.GB)
+        (other,) = (store["name"] for store in cache.listing() if store["name"] != folder.name)
+        shutil.rmtree(folder)
+        (folder.parent / other).rename(folder)
+        assert not (np.fromfile(folder / "pixels.u8", np.uint8) == pixels.ravel()).all()
     file = folder / "pixels.u8"
     content = bytearray(file.read_bytes())
     if damage == "a flipped bit":
@@ -77,7 +86,9 @@ def test_a_damaged_store_is_built_again(files: list[str], damage: str) -> None:
         file.write_bytes(content[:-1])
     elif damage == "no shapes":
         (folder / "shapes.npy").unlink()
-    else:
+    elif damage == "other shapes":
+        np.save(folder / "shapes.npy", np.array([[20, 16, 3]] * 12, np.int32))
+    elif damage == "no record":
         (folder / "store.json").write_text("{")
     assert (cache.obtain(files, AS_THEY_ARE, cache.GB).pixels == pixels).all()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable
 from typing import ParamSpec
 
@@ -43,6 +44,7 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # of odd metadata: what matters is said of the image
         try:
             if ranks.world() > 1 and function.__name__ not in FOR_SEVERAL:
                 hint = f"Several processes can only do  fastcls {' or '.join(FOR_SEVERAL)}."

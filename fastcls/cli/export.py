@@ -76,8 +76,11 @@ def _check(folder: Path, wanted: list[str], trust: bool) -> None:
                     "Its weights can be:  --safetensors",
                 )
             Predictor(folder)  # which refuses a damaged one
-    if "safetensors" in wanted and not (folder / "model.safetensors").is_file():
-        raise OutputError(f"--safetensors: {folder} has no model.safetensors; it did not finish.")
+    if "safetensors" in wanted:
+        if not (folder / "model.safetensors").is_file():
+            raise OutputError(f"--safetensors: {folder} has no model.safetensors; it did not finish.")
+        with deploy.opened_weights(folder):  # which does too
+            pass
 
 
 def _check_free(targets: list[Path]) -> None:

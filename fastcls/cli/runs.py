@@ -48,10 +48,10 @@ def _row(run: Path) -> tuple[float, float, list[str]]:
     try:
         figures = folders.read_json(run / "metrics.json")
         split = "test" if "test" in figures else "valid"
-        accuracy, loss = figures[split]["accuracy"], figures[split]["loss"]["value"]
+        accuracy, loss = figures[split]["accuracy"], float(figures[split]["loss"]["value"])
         shown = f"{accuracy['value']:.4f} ({accuracy['low']:.3f}–{accuracy['high']:.3f}) {split}"
         value = accuracy["value"]
-    except (OutputError, KeyError):
+    except (OutputError, KeyError, TypeError, ValueError):  # a run that did not end, a file that was damaged
         value, loss, shown = 0.0, float("inf"), "–"
     cells = [
         f"{run.parent.name}/{run.name}",

@@ -29,6 +29,11 @@ def read(file: Path, kept: np.ndarray, names: list[str]) -> Probabilities | None
 
     names: the classes in order; what is not among them is left out.
     """
+    found = _entries(file, kept, names)
+    return found if found is not None and ((found.values >= 0) & (found.values <= 1)).all() else None
+
+
+def _entries(file: Path, kept: np.ndarray, names: list[str]) -> Probabilities | None:
     place = {name: i for i, name in enumerate(names)}
     try:
         header = list(pd.read_csv(file, nrows=0, encoding_errors="surrogateescape").columns)

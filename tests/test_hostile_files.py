@@ -1,0 +1,136 @@
+"""Every case of hostile_files.py: refused in our words, soon, in little memory; nothing run, nothing written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, command
+from hostile_files import ARCHIVES, MARK, MODELS, PREDICT, TRAIN, Hostile, change, sound
+
+from fastcls import archives
+from fastcls.errors import FastclsError
+
+SECONDS, MEGABYTES = 2.0, 500.0
+EVERY = [*MODELS, *ARCHIVES]
+
+
+def held(folder: Path) -> dict[str, str]:
+    """Everything below a folder, by its bytes."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        regular = path.is_file() and not path.is_symlink()
+        found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if regular else "other"
+    return found
+
+
+@pytest.fixture
+def place(tmp_path: Path, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sound run with photographs, in a folder of a folder that nothing may be written to."""
+    (tmp_path / "place").mkdir()
+    monkeypatch.chdir(tmp_path / "place")
+    sound(tmp_path / "place", digits_run)
+    return tmp_path / "place"
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len(MODELS) >= 30 and len(ARCHIVES) >= 15
+    assert len({case.name for case in EVERY}) == len(EVERY)
+
+
+def refused_in_process(words: tuple[str, ...]) -> tuple[int, str]:
+    if words[0] != "unpack":
+        outcome = command(*words)
+        return outcome.code, outcome.output
+    try:
+        archives.unpack(Path(words[1]), Path(words[2]))
+    except FastclsError as problem:
+        return problem.exit_code, str(problem)
+    return 0, ""
+
+
+@pytest.mark.parametrize("case", [case for case in EVERY if case.light], ids=lambda case: case.name)
+def test_hostile_files_are_refused(place: Path, case: Hostile) -> None:
+    case.make(place)
+    before = held(place.parent)
+    code, told = refused_in_process(case.words)
+    assert code == case.code and case.says in " ".join(told.split()), (code, told)
+    assert held(place.parent) == before and not (place / MARK).exists()
+
+
+class Watched:
+    """The process of tests/watched.py."""
+
+    def __init__(self, folder: Path) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        self.log = folder / "log.txt"
+        self.server = subprocess.Popen(
+            [sys.executable, ROOT / "tests" / "watched.py"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,
+        )  # fmt: skip
+        assert self.server.stdout and self.server.stdout.readline() == "ready\n"
+
+    def __call__(self, folder: Path, *words: str) -> tuple[dict[str, Any], str]:
+        """Exit code, seconds and megabytes of a command, and what it said."""
+        assert self.server.stdin and self.server.stdout
+        self.log.unlink(missing_ok=True)
+        self.server.stdin.write(json.dumps({"words": words, "folder": str(folder), "log": str(self.log)}) + "\n")
+        self.server.stdin.flush()
+        answer = json.loads(self.server.stdout.readline())
+        return answer, self.log.read_text(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    found = Watched(tmp_path_factory.mktemp("watched"))
+    with found.server:
+        yield found
+        found.server.kill()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
+def test_hostile_files_cost_little_and_do_nothing(place: Path, case: Hostile, watched: Watched) -> None:
+    case.make(place)
+    before = held(place.parent)
+    answer, told = watched(place, *case.words)
+    print(f"{case.name}: {answer['seconds']:.2f} s, {answer['megabytes']:.0f} MB")
+    assert answer["code"] == case.code and case.says in " ".join(told.split()), (answer, told)
+    assert "Traceback" not in told and "error: " in told
+    assert held(place.parent) == before and not (place / MARK).exists()
+    assert answer["seconds"] < SECONDS and answer["megabytes"] < MEGABYTES, answer
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "words",
+    [
+        PREDICT,
+        ("report", "run"),
+        ("export", "run", "-o", "out"),
+        ("export", "run", "--safetensors", "-o", "out"),
+        ("check", "run", "-o", "out"),
+        ("compare", "run", "run"),
+        ("runs", "--folder", "."),
+        (*TRAIN, "run"),
+        ("resume", "run"),
+        ("export", "run", "--torch-export", "-o", "out"),
+    ],
+    ids=" ".join,
+)
+def test_no_command_runs_the_recipe_in_a_run_folder(place: Path, words: tuple[str, ...], watched: Watched) -> None:
+    if words[0] == "resume":
+        change(place / "run" / "run.json", status="interrupted")
+    answer, told = watched(place, *words)
+    assert "Traceback" not in told and not (place / MARK).exists(), told
+    if words[0] == "resume" or "--torch-export" in words:
+        assert answer["code"] == 2 and "--trust" in told and "recipe.py" in told
+        answer, told = watched(place, *words, "--trust")
+        assert answer["code"] == 2 and "it was run" in told and (place / MARK).exists(), "the mark tells"
