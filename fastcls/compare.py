@@ -101,7 +101,8 @@ def run_all(plan: Plan, screen: Screen, after_each: Callable[[list[Entry]], obje
         if options.precision == "auto":
             options = replace(options, precision=_precision(plan))
         request = replace(plan.request, knobs=cell.knobs, options=options, out=cell.folder)
-        if problem := series.make(request, screen):
+        if problem := series.make(request):
+            series.tell(problem, screen)
             entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=series.reason(problem)))
         else:
             entries.append(read(cell.folder, cell.settings, cell.seed))

@@ -109,8 +109,8 @@ def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], objec
     """
     about, here = _about(search), {"storage": shown(search.storage) or STUDY, "study": search.study}
     series.refuse_others(search.out, PLAN, {**about, **here}, "search", {**WORDS, **HERE})
-    if not search.storage:
-        search.out.mkdir(parents=True, exist_ok=True)
+    if not search.storage:  # then the folder is there, and known, before its study is
+        _begin(search, {**about, **here})
     words = {key: text for key, text in WORDS.items() if key != "path"}  # other machines have their images elsewhere
     marks = {"host": socket.gethostname(), "out": str(search.out.resolve())}
     worker = " ".join(marks.values()) if search.storage else ""
@@ -118,9 +118,9 @@ def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], objec
     held = opened(search.url, search.study, search.metric, search.dimensions, about, words, pruner, seed, worker)
     begun = told = time.monotonic()
     with held as study, runs.locked(search.out):
-        runs.write_json(search.out / PLAN, {"format": runs.FORMAT, **about, **here})
+        _begin(search, {**about, **here})
         study.offer({**search.request.source.defaults(), **search.request.knobs})
-        waiting = study.cut_off(marks if search.storage else {})
+        waiting = study.cut_off(marks, lambda number: (search.folder(number) / "run.json").is_file())
         if waiting or _goes_on(search, study, begun):
             screen.print("loading torch and fastai …")
         try:
@@ -136,6 +136,11 @@ def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], objec
             meanwhile(study.results())
             raise
         return study.results()
+
+
+def _begin(search: Search, plan: Mapping[str, Any]) -> None:
+    if not (search.out / PLAN).is_file():
+        runs.write_json(search.out / PLAN, {"format": runs.FORMAT, **plan})
 
 
 def _goes_on(search: Search, study: Study, begun: float) -> bool:
@@ -161,7 +166,7 @@ class _Made:
         problem: Exception | None = None
         if not self._ended_before():
             judge = Judge(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
-            problem = series.make(self._request(), self.screen, [judge])
+            problem = series.make(self._request(), [judge])
         if isinstance(problem, GENERAL):
             raise problem
         self._tell(problem)
@@ -197,6 +202,7 @@ class _Made:
             report.write(self.folder)
             self.study.tell(self.trial, **run)
         else:
+            series.tell(problem, self.screen)
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)  # it would fail again
             run["broke_down"] = isinstance(problem, TrainingError)
             self.study.tell(self.trial, failed=series.reason(problem), **run)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LONGEST = 100  # characters of a folder name that says what it holds
 
 
-def make(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> Exception | None:
+def make(request: Request, watchers: Sequence[Callback] = ()) -> Exception | None:
     """Bring the run in the folder `request.out` to its end, from its checkpoint if it has one; gives what it failed of.
 
     A signal is passed on, and leaves the run to be gone on with. Checkpoints of a run that ended are removed: they are
@@ -48,14 +48,8 @@ def make(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) ->
             shutil.rmtree(folder, ignore_errors=True)  # a run that did not end, of this series' own
             run(replace(request, command=command(request)), Screen(), watchers)
         problem: Exception | None = None
-    except FastclsError as found:
-        problem = found
-        screen.problem(found)
-    except Ended as found:
-        problem = found
     except Exception as found:  # whatever one run dies of, the others have their turn
         problem = found
-        screen.print(f"failed   {type(found).__name__}: {found}", style="red", markup=False)
     if problem is None or isinstance(problem, Ended):
         shutil.rmtree(Store(folder).home, ignore_errors=True)
     else:
@@ -76,6 +70,14 @@ def _gone_on(folder: Path, watchers: Sequence[Callback]) -> bool:
     except FastclsError:
         return False
     return True
+
+
+def tell(problem: Exception, screen: Screen) -> None:
+    """Show what a run failed of, and how to mend it."""
+    if isinstance(problem, FastclsError):
+        screen.problem(problem)
+    else:
+        screen.print(f"failed   {type(problem).__name__}: {problem}", style="red", markup=False)
 
 
 def reason(problem: Exception) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -107,12 +107,12 @@ class Study:
         self.inner.sampler = optuna.samplers.TPESampler(seed=seed)
         return self.inner.ask()
 
-    def cut_off(self, marks: Mapping[str, Any]) -> list[optuna.Trial]:
-        """Trials that were begun with these attributes, and neither ended nor go on: the caller's process was them."""
+    def cut_off(self, marks: Mapping[str, Any], has: Callable[[int], bool]) -> list[optuna.Trial]:
+        """The caller's trials that did not end: begun with these marks, or, by their numbers, those that it has."""
         import optuna
 
         left = [trial for trial in self.frozen() if trial.state.name == "RUNNING"]
-        mine = [trial for trial in left if all(trial.user_attrs.get(k) == v for k, v in marks.items())]
+        mine = [t for t in left if has(t.number) or all(t.user_attrs.get(k) == v for k, v in marks.items())]
         return [optuna.Trial(self.inner, trial._trial_id) for trial in mine]
 
     def values(self, trial: optuna.Trial) -> dict[str, Any]:
