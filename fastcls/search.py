@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastcls import runs, series
 from fastcls.errors import DataError, EnvironmentProblem, OutputError, RecipeError, TrainingError
 from fastcls.knobs import as_text
+from fastcls.loading import import_fastai
 from fastcls.request import Request
 from fastcls.screen import Screen, escape
 from fastcls.space import Dimension
@@ -123,6 +124,7 @@ def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], objec
         waiting = study.cut_off(marks, lambda number: (search.folder(number) / "run.json").is_file())
         if waiting or _goes_on(search, study, begun):
             screen.print("loading torch and fastai …")
+            import_fastai()
         try:
             while waiting or _goes_on(search, study, begun):
                 trial = waiting.pop(0) if waiting else study.ask()

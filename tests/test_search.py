@@ -18,9 +18,10 @@ from urllib.parse import unquote
 import pytest
 from conftest import ROOT, command
 
-from fastcls import sources, space
+from fastcls import series, sources, space
 from fastcls.cli.search import seconds
 from fastcls.errors import KnobError
+from fastcls.stop import Stopped
 from fastcls.study import shown
 
 Fastcls = Callable[..., Any]
@@ -276,3 +277,21 @@ def test_the_page_shows_the_search_in_a_browser(searched: Searched, browser: Any
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+@pytest.mark.published
+def test_a_signal_leaves_a_page_and_says_how_to_go_on(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna")
+
+    def stopped(*args: Any) -> None:
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(series, "make", stopped)
+    outcome = fastcls("search", "digits-cnn", "--space", "lr=0.001..0.1:log", "--out", "s", "--storage", "s.journal")
+    assert outcome.code == 130 and "the same command goes on" in outcome.output
+    assert "No trial has come to its end yet." in Path("s/search.html").read_text()
+    again = fastcls("search", "digits-cnn", "--space", "lr=0.001..0.1:log", "--out", "s", "--storage", "s.journal")
+    assert (
+        again.code == 130 and "trial 0 (1 of 20)  lr=0.01" in again.output
+    )  # the same trial, the recipe's own settings
+    assert [row["state"] for row in trials(Path("s"))] == ["running"]

@@ -12,6 +12,7 @@ from fastcls.cli.app import app, verb
 from fastcls.cli.recipe import EXTRA
 from fastcls.cli.request import RUN_OPTIONS, Settings, build, command_line, run_options
 from fastcls.errors import KnobError, did_you_mean
+from fastcls.knobs import REQUIRED
 
 if TYPE_CHECKING:
     from fastcls.search import Search
@@ -175,7 +176,7 @@ def _make(plan: Search) -> None:
     command = command_line("search")
     if plan.storage:  # whose password belongs on no page
         command = command.replace(plan.storage, study.shown(plan.storage))
-    own = {**plan.request.source.defaults(), **plan.request.knobs}
+    own = {name: value for name, value in plan.request.source.defaults().items() if value is not REQUIRED}
     title = f"{plan.request.source.name}: {', '.join(dim.name for dim in plan.dimensions)}"
 
     def page(results: Results) -> Page:

@@ -110,8 +110,9 @@ class Page:
         return all(self.own.get(name) == value for name, value in trial.values.items())
 
     def _own(self, trial: Trial) -> str:
-        best = "the best" if trial is self.results.best else f"{self.metric} {self.figure(trial.value)}"
-        return f"The recipe's own settings, trial {trial.number}: {best}."
+        if trial is self.results.best:
+            return f"No trial beats the recipe's own settings, trial {trial.number}."
+        return f"The recipe's own settings, trial {trial.number}: {self.metric} {self.figure(trial.value)}."
 
 
 def _edge(dim: Dimension, value: Any) -> str:
@@ -154,7 +155,8 @@ def write(page: Page) -> Path:
         spent=duration(sum(trial.run.get("wall_seconds") or 0 for trial in results.trials)),
         sort_key=_sort_key,
         short=short,
-        spaces={dim.name: dim for dim in results.dimensions},
+        spaces={dim.name: str(dim).partition("=")[2] for dim in results.dimensions},
+        common=[clean(text) for text in _plan(page).get("common", [])],
         percent=percent,
         clean=clean,
     )
@@ -180,7 +182,6 @@ def _write_csv(page: Page) -> None:
 
 def _write_json(page: Page) -> None:
     """search.json: what the search is, as it was begun, and what it has found."""
-    plan = runs.read_json(page.out / PLAN) if (page.out / PLAN).is_file() else {"format": runs.FORMAT}
     trials = [
         {
             **{"trial": trial.number, "state": trial.state, "value": trial.value, "values": trial.values},
@@ -194,7 +195,13 @@ def _write_json(page: Page) -> None:
         "importances": dict(page.results.importances),
         "trials": trials,
     }
-    runs.write_json(page.out / PLAN, {**plan, **found})
+    runs.write_json(page.out / PLAN, {**_plan(page), **found})
+
+
+def _plan(page: Page) -> dict[str, Any]:
+    """What search.json says since the search began."""
+    file = page.out / PLAN
+    return runs.read_json(file) if file.is_file() else {"format": runs.FORMAT}
 
 
 def _folder(page: Page, trial: Trial) -> str:

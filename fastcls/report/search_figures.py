@@ -146,7 +146,14 @@ def _importances(results: Results) -> Figure:
         places = range(len(shares))
         ax.barh(places, list(shares.values()), color=palette.valid, height=0.62)
         for place, share in zip(places, shares.values(), strict=True):
-            ax.text(share + 0.015, place, f"{share * 100:.0f} %", va="center", color=palette.ink, fontsize=9)
+            ax.text(
+                share + max(shares.values()) * 0.02,
+                place,
+                f"{share * 100:.0f} %",
+                va="center",
+                color=palette.ink,
+                fontsize=9,
+            )
         labels = [shorten(name, LABEL) for name in shares]
         ax.set_yticks(places, labels, parse_math=False, color=palette.ink, fontsize=9.5)
         ax.set_ylim(len(shares) - 0.4, -0.6)
