@@ -16,16 +16,18 @@ STREAMS = 8  # old files of torch are a few pickles, then the tensors
 PLAIN = re.compile(
     r"torch\._utils\._rebuild_\w+|torch\.\w+Storage|torch\.serialization\._get_layout|collections\.OrderedDict"
 )
+# what an attack would call, named first
+LOUD = {"os", "posix", "nt", "sys", "subprocess", "builtins", "__builtin__", "shutil", "socket", "importlib", "ctypes"}
 
 
 def asks_for(file: Path) -> list[str]:
-    """Dotted names of classes and functions that a pickle, or a file of torch.save, would have called; no tensors'."""
+    """Dotted names of what a pickle, or a file of torch.save, would have called; but for tensors'."""
     try:
         found = list(dict.fromkeys(name for stream in _streams(file) for name in _names(stream)))
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
         return []
     strange = [name for name in found if not PLAIN.fullmatch(name)]
-    return sorted(strange, key=lambda name: name.startswith(("torch.", "fastai.")))
+    return sorted(strange, key=lambda name: (name.split(".")[0] not in LOUD, name.startswith(("torch.", "fastai."))))
 
 
 def _streams(file: Path) -> Iterator[IO[bytes]]:

@@ -1,0 +1,239 @@
+"""Sound files damaged at random: every command ends in a result or in our words, soon, and the files stay as they are.
+
+The cases are hypothesis' own, the same each time: 100 of them with `-m faults`, 2,000 with `-m slow`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from types import FrameType
+
+import mutations
+import pytest
+from conftest import Outcome, command, without_sums
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from fastcls import checkpoints, networks, recorded, runs, uploads, weights
+from fastcls.errors import FastclsError
+from fastcls.explain import Explainer
+from fastcls.report import build, comparison, drawing
+from fastcls.serve.site import Site
+
+LONGEST = 10  # seconds
+OURS = (0, 2, 3, 4, 5, 6)  # exit codes
+REPORT, RUNS, COMPARE = ["report", "run"], ["runs", "--folder", "all"], ["compare", "run", "sound", "--out", "compared"]
+PREDICT = ["predict", "run", "photos", "--calibrated", "--top-k", "3", "-o", "labels.csv"]
+EXPORT, SAFETENSORS = ["export", "run", "-o", "out"], ["export", "run", "--safetensors", "-o", "out"]
+CHECK_RUN, CHECK = ["check", "run", "-o", "checked"], ["check", "folder", "-o", "checked"]
+LABELS = ["check", "folder", "--labels", "folder/labels.csv", "-o", "checked"]
+TABLE = ["predict", "run", "folder/labels.csv", "-o", "labels.jsonl"]
+SAMPLE = ["predict", "run", "photos", "-o", "sub.csv", "--sample-submission", "folder/labels.csv", "--fill", "3"]
+
+
+@contextlib.contextmanager
+def within(seconds: int) -> Iterator[None]:
+    """TimeoutError, wherever the program is by then."""
+
+    def out_of_time(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def answered(words: list[str]) -> Outcome:
+    """A command's outcome, which must be a result or a message; a traceback comes out as its exception."""
+    outcome = command(*words)
+    assert outcome.code in OURS, outcome
+    assert outcome.code == 0 or "error: " in outcome.output, (words, outcome)
+    assert "Traceback" not in outcome.output
+    return outcome
+
+
+def ours(read: Callable[[], object]) -> None:
+    """Call a reader, which may refuse in our words."""
+    with contextlib.suppress(FastclsError, checkpoints.Damaged):
+        read()
+
+
+class Place:
+    """A run and what lies beside it, made anew for each case from what is sound."""
+
+    def __init__(self, folder: Path, run: Path) -> None:
+        self.sound, self.folder = folder / "sound place", folder / "place"
+        left_out = shutil.ignore_patterns("figures", "export", "terminal.txt", "checkpoints")
+        shutil.copytree(run, self.sound / "run", ignore=left_out)
+        answers = (self.sound / "run" / "predictions.csv").read_text().splitlines()
+        (self.sound / "run" / "predictions.csv").write_text("\n".join(answers[:41]) + "\n")  # a report of few pictures
+        without_sums(self.sound / "run")  # else a changed byte of the network would always end there
+        shutil.copytree(self.sound / "run", self.sound / "sound")
+        shutil.copytree(next((run / "checkpoints").glob("[0-9]*")), self.sound / "checkpoint")
+        (self.sound / "photos").mkdir()
+        root = Path(runs.read_json(run / "run.json")["data"]["root"])
+        rows = ["path,label,split"]
+        for label in "37":
+            for file in sorted((root / label).glob("*.png"))[:3]:
+                target = self.sound / "folder" / label / file.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, target)
+                rows.append(f"{label}/{file.name},{label},train")
+        shutil.copy(target, self.sound / "photos" / "a.png")
+        (self.sound / "folder" / "labels.csv").write_text("\n".join(rows) + "\n")
+        self.pictures = mutations.pictures()
+
+    def make(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(self.sound, self.folder)
+        (self.folder / "all" / "digits-cnn").mkdir(parents=True)
+        (self.folder / "all" / "digits-cnn" / "a").symlink_to(self.folder / "run")
+
+
+def of_run(name: str, mutate: mutations.Mutation, *commands: list[str]) -> Callable[[Place, Random], None]:
+    """A file of a run, and the commands that read it."""
+
+    def case(place: Place, rng: Random) -> None:
+        file = Path("run", name)
+        file.write_bytes(data := mutate(file.read_bytes(), rng))
+        for words in commands:
+            answered(words)
+        if name == "run.json":
+            ours(lambda: recorded.request(Path("run"), trust=False))
+        if name in ("run.json", "model.json", "predictions.csv"):
+            picture = Path("photos/a.png").read_bytes()
+            ours(lambda: Site(Path("run"), Explainer(Path("run"))).answer(picture))
+        assert file.read_bytes() == data
+
+    return case
+
+
+def of_picture(place: Place, rng: Random) -> None:
+    name = rng.choice(sorted(place.pictures))
+    data = mutations.in_bytes(place.pictures[name], rng)
+    for folder in ("photos", "folder/3"):
+        Path(folder, name).write_bytes(data)
+    answered(PREDICT)
+    answered(CHECK)
+    ours(lambda: uploads.read(data))
+    assert Path("photos", name).read_bytes() == data
+
+
+def of_table(place: Place, rng: Random) -> None:
+    file = Path("folder/labels.csv")
+    file.write_bytes(data := mutations.in_csv(file.read_bytes(), rng))
+    for words in (LABELS, TABLE, SAMPLE):
+        answered(words)
+    assert file.read_bytes() == data
+
+
+def of_weights(place: Place, rng: Random) -> None:
+    file = Path("run/model.safetensors")
+    file.write_bytes(mutations.in_safetensors(file.read_bytes(), rng))
+    answered(SAFETENSORS)
+    net = networks.cnn(1, 10, (16, 32), convs=2)
+    ours(lambda: weights.load(net, file))
+    ours(lambda: weights.preprocessing_of(file))
+
+
+def of_checkpoint(place: Place, rng: Random) -> None:
+    """Damage that its manifest agrees with."""
+    name = rng.choice([checkpoints.STATE, checkpoints.TENSORS, checkpoints.BEST, checkpoints.MANIFEST])
+    folder = Path("checkpoint")
+    mutate = {checkpoints.STATE: mutations.in_json, checkpoints.MANIFEST: mutations.in_bytes}
+    file = folder / name
+    file.write_bytes(mutate.get(name, mutations.in_safetensors)(file.read_bytes(), rng))
+    if name != checkpoints.MANIFEST:
+        files = [folder / one for one in (checkpoints.STATE, checkpoints.TENSORS, checkpoints.BEST)]
+        (folder / checkpoints.MANIFEST).write_text(checkpoints._manifest(files))
+    ours(lambda: checkpoints.read(folder))
+
+
+KINDS: dict[str, Callable[[Place, Random], None]] = {
+    "pictures": of_picture,
+    "more pictures": of_picture,
+    "tables": of_table,
+    "run.json": of_run("run.json", mutations.in_json, REPORT, EXPORT, RUNS, COMPARE, CHECK_RUN),
+    "model.json": of_run("model.json", mutations.in_json, PREDICT, EXPORT, SAFETENSORS, REPORT, COMPARE),
+    "metrics.json": of_run("metrics.json", mutations.in_json, REPORT, RUNS, COMPARE),
+    "check.json": of_run("check.json", mutations.in_json, REPORT),
+    "heatmaps.json": of_run("heatmaps.json", mutations.in_json, REPORT),
+    "splits.csv": of_run("splits.csv", mutations.in_csv, REPORT, CHECK_RUN),
+    "predictions.csv": of_run("predictions.csv", mutations.in_csv, REPORT, EXPORT, COMPARE),
+    "history.csv": of_run("history.csv", mutations.in_csv, REPORT, COMPARE),
+    "model.onnx": of_run("model.onnx", mutations.in_bytes, PREDICT, EXPORT),
+    "weights": of_weights,
+    "checkpoints": of_checkpoint,
+}
+
+
+def one_case(place: Place, kind: str, rng: Random) -> None:
+    place.make()
+    with contextlib.chdir(place.folder) if hasattr(contextlib, "chdir") else _changed(place.folder), within(LONGEST):
+        started = time.perf_counter()
+        KINDS[kind](place, rng)
+        assert time.perf_counter() - started < LONGEST
+
+
+@contextlib.contextmanager
+def _changed(folder: Path) -> Iterator[None]:
+    import os
+
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Place:
+    return Place(tmp_path_factory.mktemp("mutated"), digits_run)
+
+
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every seventh figure is drawn, for the page alone: drawing takes most of the time of a report."""
+    for page in (build, comparison):
+        turn = itertools.count()
+        monkeypatch.setattr(page, "png", lambda figure: b"")
+        monkeypatch.setattr(page, "svg", lambda figure, turn=turn: "" if next(turn) % 7 else drawing.svg(figure))
+
+
+def mutate(count: int, place: Place) -> None:
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.sampled_from(sorted(KINDS)), st.randoms(use_true_random=False))
+    def every_case_ends_well(kind: str, rng: Random) -> None:
+        one_case(place, kind, rng)
+
+    every_case_ends_well()
+
+
+@pytest.mark.faults
+def test_a_hundred_damaged_files(place: Place, few_figures: None) -> None:
+    mutate(100, place)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3 * 3600)
+def test_two_thousand_damaged_files(place: Place, few_figures: None) -> None:
+    mutate(2000, place)
