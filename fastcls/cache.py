@@ -1,8 +1,9 @@
 """Decoded images, kept: every image of a dataset as uint8 pixels, one memory-mapped file a dataset.
 
 A store is a folder of the data cache, named by a hash of its files' paths, sizes and times and of what was done
-to them. It is written once, under a lock, to a temporary name; checked against its sha256 when it is read into
-memory; shared by every run that asks for the same. The least recently used ones make room for new ones.
+to them. It is written once, under a lock, to a temporary name; checked against its sha256 by every run that opens it,
+and decoded anew if it is not what was written; shared by every run that asks for the same. The least recently used ones
+make room for new ones.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fastcls import preprocessing, ranks, runs
+from fastcls import memory, options, preprocessing, ranks, runs
 from fastcls.archives import building, locked
 from fastcls.check import broken_images, reading
 from fastcls.decode import decode
@@ -80,6 +81,8 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
         with locked(folder):
             for _ in range(2):  # a store that was damaged on disk is built again, once
                 if not _complete(folder):
+                    if folder.exists():
+                        _tell_damaged(folder)
                     for remains in (folder, *root.glob(f".{name}-*")):  # the latter of builds that were killed
                         shutil.rmtree(remains, ignore_errors=True)
                     _make_room(root, _estimate(paths, how), budget)
@@ -88,10 +91,16 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
                 os.utime(folder / "store.json")  # when it was last used
                 if (store := _open(folder)) is not None:
                     return store
+                _tell_damaged(folder)
                 shutil.rmtree(folder)
             raise OutputError(f"the decoded images in {folder} are damaged as soon as they are written")
     except OSError as problem:
         raise OutputError(f"the decoded images cannot be kept in {root} ({problem.strerror or problem})") from None
+
+
+def _tell_damaged(folder: Path) -> None:
+    """What is decoded again costs time, and a disk that changes files is worth knowing of."""
+    options.note(f"the decoded images in {folder} were damaged; they were decoded again from the image files.")
 
 
 def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:
@@ -217,12 +226,11 @@ def _open(folder: Path) -> Store | None:
     if not sound or any(record.get(key, value) != value for key, value in found.items()):
         return None
     file, size = folder / "pixels.u8", record["bytes"]
-    if size <= IN_MEMORY * _free_memory() / ranks.here().local_world:
-        flat = np.fromfile(file, np.uint8)
-        if hashlib.sha256(flat).hexdigest() != record["sha256"]:  # type: ignore[arg-type]
-            return None
-    else:
-        flat = np.memmap(file, np.uint8, mode="r")
+    in_memory = size <= IN_MEMORY * memory.available() / ranks.here().local_world
+    flat = np.fromfile(file, np.uint8) if in_memory else np.memmap(file, np.uint8, mode="r")
+    digest = hashlib.sha256(flat).hexdigest() if in_memory else runs.digest(file)  # type: ignore[arg-type]
+    if digest != record["sha256"]:
+        return None
     sizes = shapes.astype(np.int64).prod(1)
     starts = np.cumsum(sizes) - sizes
     if len(shapes) and (shapes == shapes[0]).all():
@@ -255,12 +263,3 @@ def clear(names: Sequence[str]) -> int:
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _free_memory() -> float:
-    """Bytes of memory that are free or easily freed; a guess of 4 GB where the system does not say."""
-    try:
-        with open("/proc/meminfo") as lines:  # noqa: PTH123
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 4e9

@@ -85,7 +85,7 @@ class Store:
             _sync(self.home)
         except (OSError, SafetensorError) as problem:
             shutil.rmtree(temporary, ignore_errors=True)
-            hint = "The checkpoints before it are whole. Make room, then go on with  fastcls resume RUN"
+            hint = f"The checkpoints before it are whole. Make room, then go on with  fastcls resume {self.home.parent}"
             raise OutputError(f"No checkpoint can be written into {self.home}: {_why(problem)}.", hint) from problem
         self.best_of = best_epoch, final / BEST
         for old in existing[: 1 - KEPT]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastcls import options, ranks
+from fastcls import memory, options, ranks
 from fastcls.errors import EnvironmentProblem
 
 
@@ -101,16 +101,11 @@ def forget_peak_memory(where: torch.device) -> None:
     """Start measuring the peak memory anew."""
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
-    with contextlib.suppress(OSError):  # Linux alone can forget the peak of a process
-        Path("/proc/self/clear_refs").write_text("5")
+    memory.forget_peak()
 
 
 def peak_memory(where: torch.device) -> int | None:
     """Most bytes held since `forget_peak_memory`: by torch's tensors on a GPU, else by the process (resident set)."""
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated(where)
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-    except (OSError, StopIteration):
-        return None
+    return int(memory.resident("VmHWM")) or None

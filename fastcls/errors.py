@@ -8,7 +8,8 @@
     │   └── DownloadError           3   an address that does not answer, or bytes that fail their checksum
     ├── OutputError                 4   a folder or file that cannot be written, a run that cannot be read
     ├── EnvironmentProblem          5   the installation: packages that do not match, a device that is not there
-    └── TrainingError               6   training that broke down: a loss that is not finite, no memory left
+    └── TrainingError               6   training that broke down: no memory left, a dead loader process
+        ├── Diverged                6   a loss or weights that are no numbers; going on would end the same
         └── ProcessLost             6   another of the run's processes is gone
 
 An interrupted run ends with 130 (Ctrl-C) or 143 (SIGTERM), as shells expect. Any other exception is a
@@ -75,6 +76,10 @@ class TrainingError(FastclsError):
     """Training broke down after it had begun."""
 
     exit_code = 6
+
+
+class Diverged(TrainingError):
+    """The loss or the weights are no longer numbers, and would not be if the run went on from before."""
 
 
 class ProcessLost(TrainingError):

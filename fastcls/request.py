@@ -21,6 +21,7 @@ class Request:
     extra: Mapping[str, str] = field(default_factory=dict)
     out: Path | None = None
     command: str = ""
+    auto_batch: Mapping[str, Any] = field(default_factory=dict)  # how `bs` was found, for the record
 
     def stage(self, name: str) -> dict[str, Any]:
         """The knobs of a stage: the recipe's defaults with the given values over them."""

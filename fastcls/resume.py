@@ -21,6 +21,7 @@ from fastai.learner import Learner
 
 from fastcls import draws, options, ranks
 from fastcls.checkpoints import Checkpoint, Store
+from fastcls.guard import Guard
 from fastcls.learner_state import restore, restore_callbacks, state_of
 from fastcls.stop import Stop
 from fastcls.train import EarlyStopping, History, KeepBest
@@ -50,6 +51,7 @@ class Saver(Callback):
 
     def __init__(self, store: Store, history: History, best: KeepBest, stop: Stop, minutes: float = 5.0) -> None:
         self.store, self.history, self.best, self.stop, self.minutes = store, history, best, stop, minutes
+        self.guard = Guard()
         self.phase = -1  # the call of `fit` that goes on; before the first, none
         self.resumed: Checkpoint | None = None  # what the phase now beginning goes on from
         self.saved = time.monotonic()
@@ -99,7 +101,8 @@ class Saver(Callback):
         self.save()
 
     def save(self) -> None:
-        """Write a checkpoint of this moment; of several processes the first one does."""
+        """Write a checkpoint of this moment; of several processes the first one does. Diverged where it is none."""
+        self.guard.check(self.learn)
         if ranks.first():
             state = {"position": asdict(self.position), **state_of(self.learn)}
             self.store.save(state, self.best.weights, self.best.epoch)

@@ -14,7 +14,7 @@ import random
 import string
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fastcls.errors import OutputError, did_you_mean
 
 FORMAT = 1  # of run.json and model.json; a reader refuses a newer one
 HOME = Path("runs")
+STAMP = "%Y%m%d-%H%M%S"  # of a run folder's name, in UTC
 
 
 def atomic_path(path: Path, write: Callable[[Path], object]) -> Path:
@@ -106,8 +107,18 @@ def now() -> str:
 
 
 def new_folder(recipe: str, now: datetime | None = None) -> Path:
-    """A name that no run has yet: runs/<recipe>/<UTC time>-<4 letters>."""
-    time = (now or datetime.now(timezone.utc)).strftime("%Y%m%d-%H%M%S")
+    """A name that no run has yet: runs/<recipe>/<UTC time>-<4 letters>.
+
+    Where the clock was set back by less than a day, it takes the second after the newest run: names are in order.
+    """
+    when = now or datetime.now(timezone.utc)
+    for run in reversed(listing()):
+        with contextlib.suppress(ValueError):
+            latest = datetime.strptime(run.name[:15], STAMP).replace(tzinfo=timezone.utc)
+            if timedelta(0) <= latest - when < timedelta(days=1):
+                when = latest + timedelta(seconds=1)
+            break  # the newest that is named so
+    time = when.strftime(STAMP)
     letters = "".join(random.SystemRandom().choices(string.ascii_lowercase, k=4))
     return HOME / recipe / f"{time}-{letters}"
 
@@ -133,6 +144,19 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """In a forked child, a loader's worker say: it must not keep a run locked that was killed."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from training into a run folder meanwhile; OutputError where one does."""
@@ -143,6 +167,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
+    _held.add(handle)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
             try:
@@ -151,6 +176,7 @@ def locked(folder: Path) -> Iterator[None]:
                 raise OutputError(f"Another process is training into {folder}.", "Wait for it, or stop it.") from None
         yield
     finally:
+        _held.discard(handle)
         os.close(handle)
 
 

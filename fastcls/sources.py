@@ -18,7 +18,7 @@ from fastcls.knobs import Knob, read_knobs
 STAGES = {"get_learner": 0, "fit": 1}  # stage -> leading parameters that are not knobs (fit's `learn`)
 FIELDS = ("Claim", "Data", "Network", "Needs", "Run", "Source")
 RESERVED = {"seed", "out", "limit", "workers", "device", "precision", "keep", "dry_run", "show", "copy", "help"}
-RESERVED |= {"cache_gb", "fused", "channels_last", "compile", "accumulate", "clip", "patience", "test"}
+RESERVED |= {"cache_gb", "fused", "channels_last", "compile", "accumulate", "clip", "patience", "auto_batch", "test"}
 EXTENSIBLE = ("vision_learner", "Learner", "fine_tune", "fit_one_cycle", "fit_flat_cos", "fit")
 BUILDERS = {  # ours -> the fastai functions behind
     "transfer_learner": ("vision_learner",),

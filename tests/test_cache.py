@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from fastcls import cache
+from fastcls import cache, memory, options
 from fastcls.errors import DataError, OutputError
 
 AS_THEY_ARE = {"mode": "RGB", "method": "", "resize": None, "size": None, "pad_mode": "", "mean": None, "std": None}
@@ -65,10 +65,14 @@ def test_a_changed_file_and_another_treatment_make_another_store(files: list[str
     assert len(cache.listing()) == 3
 
 
+@pytest.mark.parametrize("room", [1e9, 0.0], ids=["read", "mapped"])
 @pytest.mark.parametrize(
     "damage", ["a flipped bit", "cut short", "no shapes", "other shapes", "no record", "of other files"]
 )
-def test_a_damaged_store_is_built_again(files: list[str], damage: str) -> None:
+def test_a_damaged_store_is_built_again_and_says_so(
+    files: list[str], damage: str, room: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: room)
     pixels = cache.obtain(files, AS_THEY_ARE, cache.GB).pixels.copy()
     folder = cache.folder_of_stores() / cache.listing()[0]["name"]
     if damage == "of other files":  # as large, but of other images
@@ -90,7 +94,10 @@ def test_a_damaged_store_is_built_again(files: list[str], damage: str) -> None:
         np.save(folder / "shapes.npy", np.array([[20, 16, 3]] * 12, np.int32))
     elif damage == "no record":
         (folder / "store.json").write_text("{")
-    assert (cache.obtain(files, AS_THEY_ARE, cache.GB).pixels == pixels).all()
+    with options.using(options.Options()) as notes:
+        assert (cache.obtain(files, AS_THEY_ARE, cache.GB).pixels == pixels).all()
+        assert len(notes) == 1 and f"{folder} were damaged" in notes[0]
+        assert (cache.obtain(files, AS_THEY_ARE, cache.GB).pixels == pixels).all() and len(notes) == 1
 
 
 def test_images_that_are_none_are_named_all_together(files: list[str]) -> None:
@@ -121,7 +128,7 @@ def test_the_budget_is_kept_and_the_least_recently_used_makes_room(files: list[s
 
 def test_a_store_larger_than_memory_is_mapped(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = cache.obtain(files, AS_THEY_ARE, cache.GB)
-    monkeypatch.setattr(cache, "_free_memory", lambda: 0.0)
+    monkeypatch.setattr(memory, "available", lambda: 0.0)
     mapped = cache.obtain(files, AS_THEY_ARE, cache.GB)
     assert isinstance(mapped.pixels, np.memmap) and (mapped.pixels == whole.pixels).all()
 

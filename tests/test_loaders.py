@@ -31,7 +31,7 @@ from fastai.vision.all import (
 )
 from PIL import Image
 
-from fastcls import cache, data, models, networks, options, policies, transforms
+from fastcls import cache, data, memory, models, networks, options, policies, transforms
 from fastcls.errors import DataError
 from fastcls.loaders import PixelDL, SeededDL
 from fastcls.options import Options
@@ -217,7 +217,7 @@ def test_the_cache_changes_no_batch_in_memory_or_mapped(
             return [pixels(dls.train), pixels(dls.valid)]
 
     decoded, stored = both(0.0), both(1.0)
-    monkeypatch.setattr(cache, "_free_memory", lambda: 0.0)
+    monkeypatch.setattr(memory, "available", lambda: 0.0)
     for ours in (stored, both(1.0)):
         assert all(torch.equal(a, b) for a, b in zip(decoded, ours, strict=True))
 

@@ -285,6 +285,7 @@ def test_what_cannot_be_resumed_is_refused(trials: Trials, fastcls: Any, tmp_pat
     out = trials.folder / "to refuse"
     child = trials.start(*words(trials, out))
     until((out / "checkpoints" / f"{2:08d}").exists)
+    os.killpg(child, signal.SIGSTOP)
     busy = fastcls("resume", out, "--trust")
     assert busy.code == 4 and "Another process is training into" in busy.output
     os.killpg(child, signal.SIGKILL)

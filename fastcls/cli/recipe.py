@@ -75,6 +75,9 @@ def recipe(
     checkpoint_minutes: float = Settings.checkpoint_minutes,
     track: str = Settings.track,
     extra: list[str] = Settings.extra,
+    auto_batch: bool = typer.Option(
+        False, "--auto-batch", help="Find the largest batch that trains in the memory there is, from --bs on."
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),
     show: bool = typer.Option(False, "--show", help="Print the recipe's source."),
     resume: str = typer.Option("", "--resume", metavar="RUN", help="Go on with a run of this recipe that was cut off."),
@@ -102,6 +105,11 @@ def recipe(
         asked = count(gpus, processes)
         options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS}, sync_norm=sync_norm)
         options = on_gpus(options, gpus)
+        if auto_batch and max(asked, ranks.world()) > 1:
+            raise UsageError(
+                "--auto-batch finds the batch of a single process.",
+                "Find it with  --auto-batch --dry-run  on one GPU, then give all of them that many times --bs.",
+            )
         request = build_request(ctx, source, options, extra, out, command_line("recipe"))
         if dry_run and ranks.first():
             from fastcls.loading import import_fastai
@@ -111,12 +119,12 @@ def recipe(
             import_fastai()
             from fastcls.dryrun import dry_run as try_it
 
-            try_it(request, Screen())
+            try_it(_settled(request) if auto_batch else request, Screen())
         elif not dry_run:
-            _train(request, asked)
+            _train(request, asked, auto_batch)
 
 
-def _train(request: Any, asked: int) -> None:
+def _train(request: Any, asked: int, auto_batch: bool) -> None:
     from fastcls import runs
 
     if not ranks.first():
@@ -131,7 +139,19 @@ def _train(request: Any, asked: int) -> None:
     from fastcls.runner import run
     from fastcls.screen import Screen
 
-    run(replace(request, out=out), Screen())
+    request = replace(request, out=out)
+    run(_settled(request) if auto_batch else request, Screen())
+
+
+def _settled(request: Any) -> Any:
+    """The request with the batch size that --auto-batch finds."""
+    from fastcls.loading import import_fastai
+    from fastcls.screen import Screen
+
+    import_fastai()
+    from fastcls.auto_batch import settle
+
+    return settle(request, Screen())
 
 
 def _announce(source: RecipeSource) -> None:
