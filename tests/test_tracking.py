@@ -253,7 +253,7 @@ def test_mlflow_store_holds_one_run(tracked: Tracked) -> None:
     assert run.info.status == "FINISHED" and run.data.tags["recipe"] == "mine"
     assert run.data.params["bs"] == "8" and run.data.params["options.seed"] == "5"
     metrics = json.loads((tracked.run / "metrics.json").read_text())
-    assert run.data.metrics["valid/accuracy"] == pytest.approx(metrics["valid"]["accuracy"]["value"])
+    assert run.data.metrics["final_valid_accuracy"] == pytest.approx(metrics["valid"]["accuracy"]["value"])
     told = {name: client.get_metric_history(run.info.run_id, name) for name in ("train_loss", "accuracy", "lr_1")}
     assert [metric.step for metric in told["train_loss"]] == tracked.steps == [m.step for m in told["lr_1"]]
     assert [metric.value for metric in told["accuracy"]] == [float(row["accuracy"]) for row in tracked.history]

@@ -32,16 +32,16 @@ class Ending:
     def step(self) -> int:
         return int(self.files.history["step"].iloc[-1])
 
-    @property
-    def figures(self) -> dict[str, float]:
-        """The final figures, `valid/accuracy`, with the ends of their intervals."""
-        found: dict[str, float] = {}
-        for split, values in self.files.metrics.items():
-            for name, figure in values.items():
-                if isinstance(figure, dict):
-                    parts = {"": figure.get("value"), "_low": figure.get("low"), "_high": figure.get("high")}
-                    found |= {f"{split}/{name}{end}": float(v) for end, v in parts.items() if v is not None}
-        return found
+    def figures(self, *parts: str) -> dict[str, float]:
+        """The final figures, `valid/accuracy`; with the parts 'low' and 'high' also the ends of their intervals."""
+        return {
+            f"{split}/{name}{'' if part == 'value' else f'_{part}'}": float(figure[part])
+            for split, values in self.files.metrics.items()
+            for name, figure in values.items()
+            if isinstance(figure, dict)
+            for part in ("value", *parts)
+            if figure.get(part) is not None
+        }
 
     @property
     def images(self) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,7 @@ class Mlflow(Tracker):
     """One MLflow run however often it is resumed; in RUN/tracking/mlflow unless MLFLOW_TRACKING_URI is set."""
 
     title = "MLflow"
+    run_id = ""
 
     def start(self, record: Mapping[str, Any]) -> None:
         for name in ("mlflow", "alembic"):
@@ -126,7 +128,8 @@ class Mlflow(Tracker):
         self._log(told)
 
     def finish(self, ending: Ending) -> None:
-        self._note(ending.step, ending.figures)
+        # without MLflow's separator of groups, which would show them before the curves
+        self._note(ending.step, {f"final_{name.replace('/', '_')}": v for name, v in ending.figures().items()})
         self._send_all()
         for file in ending.images.values():
             self.client.log_artifact(self.run_id, str(file), "figures")
@@ -137,14 +140,18 @@ class Mlflow(Tracker):
         self.client.log_text(self.run_id, ending.network, "model/summary.txt")
         self.client.log_table(self.run_id, ending.top_losses, "top_losses.json")
         self.client.set_terminated(self.run_id, "FINISHED")
+        self.thread.shutdown(wait=False)
 
     def stop(self, status: str) -> None:
-        if not self.given_up:  # else it would wait once more for a server that does not answer
+        if self.run_id and not self.given_up:  # else it would wait once more for a server that does not answer
             self._send_all()
             self.client.set_terminated(self.run_id, "KILLED" if status == "interrupted" else "FAILED")
+            self.thread.shutdown(wait=False)
 
     def advice(self) -> str:
-        return f"mlflow ui --backend-store-uri {self.uri}" if self.inside else f"{_public(self.uri)}, run {self.run_id}"
+        if self.inside:
+            return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
+        return f"{_public(self.uri)}, run {self.run_id}"
 
 
 def _public(uri: str) -> str:

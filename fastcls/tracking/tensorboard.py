@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from fastcls.tracking.ending import Ending
-from fastcls.tracking.tracker import Tracker, Watching, settings
+from fastcls.tracking.tracker import Tracker, Watching, knobs, settings
 
 
 class Board(Watching, TensorBoardCallback):
@@ -65,7 +66,7 @@ class TensorBoard(Tracker):
     def finish(self, ending: Ending) -> None:
         step = ending.step
         writer = self.open(step)
-        figures = {f"final/{name}": value for name, value in ending.figures.items()}
+        figures = {f"final/{name}": value for name, value in ending.figures().items()}
         for name, value in figures.items():
             writer.add_scalar(name, value, step)
         for name, file in ending.images.items():
@@ -73,9 +74,9 @@ class TensorBoard(Tracker):
                 writer.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
         writer.add_text("network", _code(ending.network), step)
         writer.add_text("files", _table({file.name: file.resolve() for file in [*ending.records, *ending.model]}), step)
-        chosen = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in settings(self.record).items()}
-        means = {name: value for name, value in figures.items() if not name.endswith(("_low", "_high"))}
-        writer.add_hparams(chosen, means, run_name=".", global_step=step)
+        chosen = {"recipe": self.record["recipe"], "seed": self.record["seed"], **knobs(self.record)}
+        told = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in chosen.items()}
+        writer.add_hparams(told, figures, run_name=".", global_step=step)
         writer.close()
 
     def stop(self, status: str) -> None:
@@ -83,7 +84,7 @@ class TensorBoard(Tracker):
             self.writer.close()
 
     def advice(self) -> str:
-        return f"tensorboard --logdir {self.folder}"
+        return f"tensorboard --logdir {shlex.quote(str(self.folder))}"
 
 
 def _table(values: Mapping[str, Any]) -> str:

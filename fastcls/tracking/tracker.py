@@ -88,7 +88,7 @@ class Watching(Callback):
         return self.history.seen / max(time.perf_counter() - self.history.started, 1e-9)
 
     def __call__(self, event_name: str) -> Any:
-        if not self.tracker.given_up:
+        if hasattr(type(self), event_name) and not self.tracker.given_up:  # most of the events of a batch are nobody's
             with self.tracker.trying():
                 return super().__call__(event_name)
 
@@ -135,11 +135,15 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def knobs(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Every knob of a run's recipe by its name."""
+    return flat({name: value for stage in record["knobs"].values() for name, value in stage.items()})
+
+
 def settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run was asked for: recipe, every knob by its own name, options, data and versions by theirs."""
-    knobs = {name: value for stage in record["knobs"].values() for name, value in stage.items()}
+    """What a run was asked for: recipe, knobs, options, and what it was made on."""
     about = {name: record[name] for name in ("options", "extra", "data", "device", "versions")}
-    return {"recipe": record["recipe"], **flat(knobs), **flat(about)}
+    return {"recipe": record["recipe"], **knobs(record), **flat(about)}
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:

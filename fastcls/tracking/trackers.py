@@ -16,7 +16,7 @@ from fastcls.interpret import Interpretation
 from fastcls.screen import Screen, escape
 from fastcls.tracking import names
 from fastcls.tracking.ending import Ending
-from fastcls.tracking.tracker import Tracker
+from fastcls.tracking.tracker import Tracker, reason
 
 CLASSES = {"csv": "Csv", "tensorboard": "TensorBoard", "wandb": "Wandb", "mlflow": "Mlflow"}
 HARDEST = 9  # images of the picture of top losses
@@ -58,13 +58,10 @@ class Tracking:
         if not self._working:
             return
         hardest = self.run / "tracking" / "top-losses.png"
-        figure = Figure(figsize=(SIDE, SIDE), layout="tight")
-        axes = figure.subplots(3, 3).ravel()
-        valid.plot_top_losses(min(HARDEST, len(valid.targs)), axs=axes)
-        hardest.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # letters of class names that no font has
-            figure.savefig(hardest, dpi=100)
+        try:
+            _draw(valid, hardest)
+        except Exception as problem:  # an image that is gone since, a disk that is full
+            options.note(f"--track: no picture of the top losses ({reason(problem)}).")
         ending = Ending(self.run, [hardest])
         for tracker in self._working:
             with tracker.trying():
@@ -80,3 +77,13 @@ class Tracking:
         """Say where each tracked run is to be seen."""
         for tracker in self._working:
             screen.print(f"tracked  {escape(tracker.advice())}", soft_wrap=True)
+
+
+def _draw(valid: Interpretation, file: Path) -> None:
+    """The images of the validation split with the highest loss."""
+    figure = Figure(figsize=(SIDE, SIDE), layout="tight")
+    valid.plot_top_losses(min(HARDEST, len(valid.targs)), axs=figure.subplots(3, 3).ravel())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters of class names that no font has
+        figure.savefig(file, dpi=100)

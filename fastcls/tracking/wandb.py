@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import netrc
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -119,9 +120,9 @@ class Wandb(Tracker):
                 title="Confusion matrix, valid",
             )
         self.session.log(told, step=ending.step)
-        self.session.summary.update(ending.figures)
-        self._keep("model", ending.model, ending.network, ending.figures)
-        self._keep("report", ending.records, "", ending.figures)
+        self.session.summary.update(ending.figures("low", "high"))
+        self._keep("model", ending.model, ending.network, ending.figures())
+        self._keep("report", ending.records, "", ending.figures())
         self._close(0)
 
     def _keep(self, kind: str, files: list[Path], text: str, figures: Mapping[str, float]) -> None:
@@ -141,14 +142,16 @@ class Wandb(Tracker):
             try:
                 self.session.finish(exit_code=code)
             except TimeoutError:
-                options.note(f"W&B did not take everything in {UPLOAD} s; later:  wandb sync {self.home}")
+                options.note(
+                    f"W&B did not take everything in {UPLOAD} s; later:  wandb sync {shlex.quote(str(self.home))}"
+                )
             finally:
                 self.session = None
                 wandb.teardown()
                 self.undo.close()
 
     def advice(self) -> str:
-        return f"wandb sync {self.home.parent / 'offline-run-*'}" if self.offline else str(self.url)
+        return f"wandb sync {shlex.quote(str(self.home.parent))}/offline-run-*" if self.offline else str(self.url)
 
 
 def _mode() -> str | None:
