@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastcls import export, options, summary, train
+from fastcls import durations, export, options, summary, train
 from fastcls.loading import prepared
 from fastcls.report.wording import receptive_field, times
 from fastcls.request import Request
@@ -70,14 +70,7 @@ def _plan(phases: list[train.Phase], seconds: dict[str, float], train_n: int, va
     epochs = sum(phase.epochs for phase in phases)
     steps = " then ".join(f"{phase.epochs} × {phase.label}" for phase in phases)
     screen.print(f"plan     {steps}; {train_n} batches an epoch")
-    screen.print(f"time     about {_duration(epoch * epochs)} ({_duration(epoch)} an epoch, from one batch)")
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    if minutes < 1:
-        return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
-    return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+    screen.print(f"time     about {durations.shown(epoch * epochs)} ({durations.shown(epoch)} an epoch, from one batch)")
 
 
 def _summary(learn: Learner, screen: Screen) -> None:

@@ -38,6 +38,9 @@ class Options:
     clip: float | None = None  # largest norm of the gradient
     patience: int | None = None  # stop a phase of training after so many epochs without a better one
     keep: Keep = "best"  # which weights the run ends with: the best epoch's on valid, or the last
+    best_by: str = ""  # the figure on valid that says which epoch is best; '' is the recipe's first metric
+    seconds: float | None = None  # of training, which the epochs are to fit into
+    auto_epochs: bool = False  # further epochs after the recipe's own for as long as they pay
     test: bool = True  # whether the test split is evaluated at the end
     checkpoint_minutes: float = 5.0  # between checkpoints inside an epoch; its end always has one
     track: str = ""  # which of TRACKERS are told of the run, with commas

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from fastai.learner import Learner
 from fastcls import __version__, devices, runs, sources
 from fastcls.data import common_root, fingerprint, item_paths
 from fastcls.errors import DataError
+from fastcls.options import Options
 from fastcls.pixels import targets
 from fastcls.request import Request
+from fastcls.walk import some
 
 SPLITS = ("train", "valid", "test")
 PACKAGES = ("fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "onnxruntime")
@@ -23,6 +27,8 @@ PACKAGES = ("fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit
 def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
     """The record of a run that begins."""
     source, opts = request.source, request.options
+    if request.auto_batch:
+        notes.append(request.auto_batch["why"])
     device = learn.dls.device
     return {
         "format": runs.FORMAT,
@@ -33,23 +39,10 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
         "folder": str(Path.cwd()),
         "knobs": {stage: request.stage(stage) for stage in sources.STAGES},
         "options": {
-            "seed": opts.seed,
-            "limit": opts.limit,
+            **_options(opts),
             "device": device.type,
             "precision": learn.precision,
             "workers": devices.workers(),
-            "cache_gb": opts.cache_gb,
-            "fused": opts.fused,
-            "channels_last": opts.channels_last,
-            "compile": opts.compile,
-            "sync_norm": opts.sync_norm,
-            "accumulate": opts.accumulate,
-            "clip": opts.clip,
-            "patience": opts.patience,
-            "keep": opts.keep,
-            "test": opts.test,
-            "checkpoint_minutes": opts.checkpoint_minutes,
-            "track": opts.track,
         },
         "extra": dict(request.extra),
         "seed": opts.seed,
@@ -59,7 +52,13 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
         "reason": "",
         "started": runs.now(),
         "notes": notes,
+        **({"auto_batch": request.auto_batch} if request.auto_batch else {}),
     }
+
+
+def _options(opts: Options) -> dict[str, Any]:
+    """The options as they were given; `-o` keywords are recorded apart."""
+    return {field.name: getattr(opts, field.name) for field in fields(opts) if field.name != "extra"}
 
 
 def versions() -> dict[str, str]:
@@ -111,13 +110,32 @@ class Images:
         }
 
 
-def refuse_other_images(before: Mapping[str, Any], data: Mapping[str, Any], out: Path) -> None:
-    """DataError where the images are no longer those that the run began with."""
+def refuse_other_images(
+    before: Mapping[str, Any], data: Mapping[str, Any], out: Path, rows: Sequence[tuple[str, str, str]]
+) -> None:
+    """DataError where the images, now `rows`, are no longer those that the run in `out` began with."""
     if before.get("fingerprint") != data["fingerprint"]:
         raise DataError(
-            f"The images in {data['root']} are not those that {out} was trained on: files, labels or splits differ.",
+            f"The images in {data['root']} are not those that {out} was trained on: "
+            f"{_difference(out / 'splits.csv', rows)}.",
             "Put them back as they were, or start a new run.",
         )
+
+
+def _difference(table: Path, rows: Sequence[tuple[str, str, str]]) -> str:
+    """What became of the images that a run listed, in words."""
+    try:
+        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            was = {row["path"]: (row["split"], row["label"]) for row in csv.DictReader(file)}
+    except (OSError, KeyError, csv.Error):
+        return "files, labels or splits differ"
+    now = {path: (split, label) for path, split, label in rows}
+    gone, new = [path for path in was if path not in now], [path for path in now if path not in was]
+    moved = [path for path in was if path in now and was[path] != now[path]]
+    if gone or new:
+        parts = [f"{len(paths):,} {what} ({some(paths)})" for what, paths in (("gone", gone), ("new", new)) if paths]
+        return " and ".join(parts)
+    return f"{len(moved):,} in another split or class ({some(moved)})" if moved else "the sizes of files differ"
 
 
 def other_surroundings(before: Mapping[str, Any], record: Mapping[str, Any]) -> str:

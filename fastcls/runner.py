@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls import assist, ranks, recorded, runs
-from fastcls.errors import FastclsError, OutputError, ProcessLost, RecipeError, TrainingError, UsageError
+from fastcls import assist, durations, ranks, recorded, runs
+from fastcls.errors import Diverged, FastclsError, OutputError, RecipeError, UsageError
 from fastcls.loading import Prepared, prepared
 from fastcls.request import Request
 from fastcls.screen import Screen, escape
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from fastcls.checkpoints import Checkpoint
     from fastcls.interpret import Interpretation
-    from fastcls.train import History
 
 
 def run(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> Path:
@@ -47,10 +47,12 @@ def resume(
     with assist.joined() as stop, runs.locked(folder):
         _refuse_to_resume(folder, before, extend)
         again = recorded.request(folder, trust)
+        if extend:  # so many, whatever the run was asked for
+            again.options = replace(again.options, auto_epochs=False)
         found, refused = Store(folder).newest()
         if extend and found is None:
             raise OutputError(f"{folder} has no checkpoint to train further from.", "Start a new run.")
-        assist.tell(folder)
+        assist.tell(folder, again)
         recorded.enter(before)
         with prepared(again) as ready:
             ready.notes += refused
@@ -95,7 +97,7 @@ class _Run:
         self.record["data"] = self.images.describe()
         self.extensions = [*self.before.get("extensions", []), *([extend] if extend else [])]
         if before is not None:
-            record.refuse_other_images(before.get("data") or {}, self.record["data"], out)
+            record.refuse_other_images(before.get("data") or {}, self.record["data"], out, self.images.rows)
             if text := record.other_surroundings(before, self.record):
                 ready.notes.append(text)
             kept = ("started", "command", "folder", "tracking")
@@ -105,17 +107,22 @@ class _Run:
             self.record["extensions"] = self.extensions
 
     def execute(self) -> Path:
+        from fastcls import faults, room
+
+        room.require(self.learn, self.out)
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
         runs.write_csv(self.out / "splits.csv", ["path", "split", "label"], self.images.rows)
         self._save()
         self._opening()
         try:
             self._save(tracking=self.tracking.start(self.record))
-            self._decode()
-            if not self.before:
-                self._check()
-            self._train()
-            self._finish()
+            with faults.told(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out):
+                self._decode()
+                room.require(self.learn, self.out)  # decoding may have taken it
+                if not self.before:
+                    self._check()
+                self._train()
+                self._finish()
         except (KeyboardInterrupt, Stopped) as stop:
             self._stopped("interrupted", str(stop) or "Ctrl-C")
             raise
@@ -124,8 +131,7 @@ class _Run:
             raise
         except BaseException as problem:
             reason = problem.message if isinstance(problem, FastclsError) else f"{type(problem).__name__}: {problem}"
-            again = isinstance(problem, ProcessLost) or not isinstance(problem, TrainingError)
-            self._stopped("failed", reason, again)
+            self._stopped("failed", reason, again=not isinstance(problem, Diverged))
             raise
         return self.out
 
@@ -140,17 +146,16 @@ class _Run:
 
         again: whether going on could end otherwise; a loss that is no number comes back to the bit.
         """
-        from fastcls.checkpoints import BEST, Store
+        from fastcls import faults
 
         with contextlib.suppress(OutputError):
             self._save(status=status, reason=reason)
-            why = escape(reason.splitlines()[0].rstrip("."))
-            self.screen.print(f"{status}: {why}. What there is: {escape(self.out)}")
-            saved = [] if status == "pruned" else Store(self.out).folders()  # a search removes those of pruned runs
-            if saved and (self.out / "history.csv").is_file():
-                self.screen.print(f"weights  {escape(saved[-1] / BEST)}: the best epoch's so far", soft_wrap=True)
-            if saved and again:
-                self.screen.print(f"go on    fastcls resume {escape(self.out)}", soft_wrap=True)
+        why = escape(reason.splitlines()[0].rstrip(".:"))
+        self.screen.print(f"{status}: {why}. What there is: {escape(self.out)}")
+        if status != "pruned":  # a search removes those of pruned runs
+            for line in faults.left(self.out, again):
+                self.screen.print(line, markup=False, soft_wrap=True)
+        with contextlib.suppress(OutputError):
             self.tracking.stop(status)
             self._notes()
             self.screen.write_log(self.out / "log.txt")
@@ -200,23 +205,26 @@ class _Run:
         self._notes()
 
     def _train(self) -> None:
-        from fastcls import devices, summary, training
+        from fastcls import devices, speed, summary, training
 
         self.processes = ranks.world()
-        assist.begin(self.record["data"]["fingerprint"], self.found, self.extensions)
+        with assist.shares(self.learn):
+            knobs = self._knobs()
+        assist.begin(self.record["data"]["fingerprint"], knobs, self.found, self.extensions)
         if self.found is not None:
             done = int(self.found.state["callbacks"]["History#0"]["step"])
             self.screen.print(f"resumed  after {done:,} steps, from {escape(self.found.folder)}", soft_wrap=True)
         trained = training.fit(
             self.learn,
             self.ready.recipe.fit,
-            self.request.stage("fit"),
+            knobs,
             self.out,
             self.screen,
             self.stop,
             self.found,
             self.extensions,
             [*self.watchers, *self.tracking.callbacks()],
+            self._extended,
         )
         history, best = trained.history, trained.best
         if not history.rows:
@@ -240,22 +248,27 @@ class _Run:
         else:
             self.record["weights"] = f"These are the weights of the last epoch, {last}."
         self.record["best_epoch"] = best.epoch if chosen else last
-        self.record["speed"] = self._speed(history)
+        self.record["speed"] = speed.of(self.learn, history, self.processes)
 
-    def _speed(self, history: History) -> dict[str, float]:
-        """Images a second of the fastest epoch, and how much of the device's measured peak that is."""
-        from fastcls import export, resizing, throughput
+    def _knobs(self) -> dict[str, Any]:
+        """Those of `fit`; with a time to keep to, as many epochs as fit into it, which a resumed run takes over."""
+        from fastcls import epochs
 
-        grows = any(isinstance(callback, resizing.Grow) for callback in self.learn.cbs)  # only the end is of full size
-        rate = max(row["images_per_second"] for row in history.rows[-1 if grows else 0 :])
-        flops = throughput.flops_per_image(self.learn.model, export.training_example(self.learn))
-        peak = self.processes * throughput.matmul_peak(self.learn.dls.device, self.learn.precision)
-        return {
-            "images_per_second": rate,
-            "flops_per_image": flops,
-            "peak_flops_per_second": round(peak),
-            "utilisation": round(rate * flops / peak, 4),
-        }
+        knobs, seconds = self.request.stage("fit"), self.request.options.seconds
+        if seconds is not None:
+            knobs["epochs"], each = epochs.within(self.learn, self.ready.recipe.fit, knobs, seconds)
+            self.record["knobs"]["fit"]["epochs"] = knobs["epochs"]
+            self.record["options"]["seconds"] = None
+            self._save(epochs_chosen={"training_seconds": seconds, "epoch_seconds": round(each, 3)})
+            what = f"--epochs {knobs['epochs']}: an epoch takes about {durations.shown(each)} here"
+            self.ready.notes.append(f"{what}, and {durations.shown(seconds)} were given.")
+            self._notes()
+        return knobs
+
+    def _extended(self, count: int) -> None:
+        """A further extension begins, which a resumed run has to know of."""
+        self.extensions.append(count)
+        self._save(extensions=self.extensions)
 
     def _finish(self) -> None:
         """One pass a split, and every file made from it."""

@@ -1,4 +1,4 @@
-"""What watches a training run: history, progress, best weights, a guard; and the rehearsal that counts epochs."""
+"""What watches a training run: history, progress, best weights; and the rehearsal that counts epochs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from fastai.callback.tracker import EarlyStoppingCallback
 from fastai.learner import Learner, Recorder
 from fastai.torch_core import get_model
 
-from fastcls import ranks, runs, summary
-from fastcls.errors import TrainingError
+from fastcls import options, ranks, runs, summary
 from fastcls.screen import Screen
 
 SHOW_EVERY = 0.5  # seconds between losses on the progress bar, each of which waits for the device
-GUARD_EVERY = 20  # batches between looks at the loss on a GPU, where each look waits for the device
+GUARD_EVERY = 20  # batches between losses that trackers are told on a GPU
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[P
     """
     phases: list[Phase] = []
     stand_in = copy.copy(learn)
+    stand_in.cbs = learn.cbs.copy()  # those that `fit` adds go with it
 
     def counting_fit(n_epoch: int, *args: Any, **kwargs: Any) -> None:
         if stand_in.opt is None:
@@ -65,6 +65,8 @@ def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[P
     except Exception:  # whatever the user's own code raises here it will raise again, for real, in training
         return []
     finally:
+        for callback in learn.cbs:
+            callback.learn = learn
         for parameter, flag in zip(learn.model.parameters(), trained, strict=True):
             parameter.requires_grad_(flag)
     return phases
@@ -130,8 +132,15 @@ def _number(value: Any) -> float | None:
 
 
 def criterion(learn: Learner) -> str:
-    """The figure on the validation split by which epochs are compared: the first metric, or else the loss."""
+    """The figure on the validation split by which epochs are compared: as asked, or the first metric, or the loss."""
+    if options.current().best_by:
+        return options.current().best_by
     return str(learn.metrics[0].name) if learn.metrics else "valid_loss"
+
+
+def smaller_is_better(criterion: str) -> bool:
+    """Whether a figure of that name is better the smaller it is, by the rule that fastai has."""
+    return "loss" in criterion or "error" in criterion
 
 
 class KeepBest(Callback):
@@ -160,8 +169,7 @@ class KeepBest(Callback):
         value, loss = row.get(self.criterion), row.get("valid_loss")
         if value is None or loss is None or not math.isfinite(loss):
             return
-        smaller_is_better = "loss" in self.criterion or "error" in self.criterion
-        score = (-value if smaller_is_better else value, -loss)
+        score = (-value if smaller_is_better(self.criterion) else value, -loss)
         if self.best is None or score > self.best:
             self.best, self.epoch = score, row["epoch"]
             state = get_model(self.learn.model).state_dict()
@@ -181,22 +189,6 @@ class EarlyStopping(EarlyStoppingCallback):
     def after_epoch(self) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             super().after_epoch()
-
-
-class Guard(Callback):
-    """Stops a run whose loss is no longer a number, which would only waste the rest of its time."""
-
-    order = Recorder.order - 1
-
-    def after_loss(self) -> None:
-        loss = self.learn.loss.detach()
-        if not self.training or (loss.device.type != "cpu" and self.iter % GUARD_EVERY):
-            return
-        if not math.isfinite(value := loss.mean().item()):
-            raise TrainingError(
-                f"The loss became {value:g} in epoch {self.epoch + 1}, batch {self.iter + 1}.",
-                "Try a learning rate ten times smaller, or --precision fp32; `fastcls lr-find` shows which rates work.",
-            )
 
 
 class Progress(Callback):

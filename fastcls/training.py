@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
-from fastcls import check, checkpoints, devices, distributed, options, ranks, resume, train
-from fastcls.data import item_paths
-from fastcls.errors import TrainingError
+from fastcls import checkpoints, criteria, devices, distributed, epochs, options, ranks, resume, train
+from fastcls.clock import Clock
 from fastcls.screen import Screen
 from fastcls.stop import Stop
 
@@ -37,19 +35,23 @@ def fit(
     found: checkpoints.Checkpoint | None = None,
     extensions: Sequence[int] = (),
     watchers: Sequence[Callback] = (),
+    extending: Callable[[int], object] = lambda epochs: None,
 ) -> Trained:
     """Run a recipe's `fit`, from `found` on if there is one, then train `extensions` further epochs each.
 
-    watchers: further callbacks, beside those that every run has.
+    watchers: further callbacks, beside those that every run has. extending: told of every further extension, where
+    the options ask for as many epochs as pay.
     """
     opts = options.current()
+    criteria.ensure(learn, opts.best_by)
     phases = train.rehearse(learn, recipe_fit, **knobs)
-    phases += [train.Phase(epochs, "extension") for epochs in extensions]
+    pace = epochs.Pace(learn, phases) if opts.auto_epochs else None
+    phases += [train.Phase(count, "extension") for count in extensions]
     history = train.History(out / "history.csv")
     best = train.KeepBest(history)
     progress = train.Progress(screen, history, phases)
     saver = resume.Saver(checkpoints.Store(out), history, best, stop, opts.checkpoint_minutes)
-    watchers = [history, best, progress, train.Guard(), saver, *watchers]
+    watchers = [history, best, progress, saver.guard, saver, *watchers]
     if opts.patience is not None:
         watchers.append(train.EarlyStopping(train.criterion(learn), patience=opts.patience))
     if ranks.world() > 1:
@@ -59,6 +61,7 @@ def fit(
     if ranks.first():
         saver.store.sweep()
     devices.forget_peak_memory(learn.dls.device)
+    clock = Clock()
     try:
         with (
             distributed.contact(),
@@ -67,18 +70,17 @@ def fit(
             resume.replaying(learn, saver, found),
         ):
             recipe_fit(learn, **knobs)
-            for epochs in extensions:
-                resume.extend(learn, epochs, saver.highest[saver.phase])
-    except torch.OutOfMemoryError as problem:
-        raise TrainingError(
-            f"The device ran out of memory: {str(problem).splitlines()[0]}",
-            "Halve --bs, make --size smaller, or use --precision bf16.",
-        ) from problem
-    except (OSError, SyntaxError):  # a file that opens but does not decode: find out which
-        check.refuse_broken(item_paths(learn.dls.train_ds.items), decode=True)
-        check.refuse_broken(item_paths(learn.dls.valid_ds.items), decode=True)
-        raise
+            for count in extensions:
+                resume.extend(learn, count, saver.highest[saver.phase])
+            while pace and (count := pace.further(history.rows, extensions)):
+                extensions = [*extensions, count]
+                phases.append(train.Phase(count, "extension"))
+                extending(count)
+                resume.extend(learn, count, saver.highest[saver.phase])
+            if pace:
+                options.note(f"--epochs auto: {' + '.join(map(str, [pace.planned, *extensions]))} epochs.")
     finally:
         progress.stop()
+        clock.tell()
     distributed.leave()  # what comes now is the first process's alone
     return Trained(history, best, sum(phase.epochs for phase in phases))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, accuracy, ge
 from fastai.vision.core import TensorImage
 from PIL import Image
 
-from fastcls import averaging, data, draws, models, networks, options, policies
-from fastcls.errors import UsageError
+from fastcls import averaging, criteria, data, draws, models, networks, options, policies
+from fastcls.epochs import Pace, seconds_of_epoch
+from fastcls.errors import KnobError, UsageError
 from fastcls.loaders import PixelDL
 from fastcls.options import Options
-from fastcls.train import quiet
+from fastcls.train import Phase, quiet
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +110,64 @@ def test_a_policy_changes_most_images_and_each_in_its_own_way(name: policies.Pol
     with draws.of(draws.Key(1, 0, np.arange(40))):
         changed = tfm(TensorImage(image.repeat(40, 1, 1, 1)), split_idx=0).as_subclass(torch.Tensor)
     assert changed.dtype == torch.uint8 and len({tuple(one.flatten().tolist()) for one in changed}) > 15
+
+
+def test_training_goes_on_while_it_pays(uneven: Path) -> None:
+    learn = learner(uneven)  # validated on 20 images: half a standard error of 0.5 is 0.056
+    pace = Pace(learn, [Phase(1, "head only"), Phase(3, "whole network")])
+
+    def rows(*accuracies: float) -> list[dict[str, float]]:
+        return [{"accuracy": value} for value in accuracies]
+
+    assert pace.further(rows(0.2, 0.3, 0.4, 0.5), []) == 2
+    assert pace.further(rows(0.2, 0.3, 0.4, 0.5, 0.5, 0.7), [2]) == 2
+    assert pace.further(rows(0.2, 0.3, 0.4, 0.5, 0.5, 0.55), [2]) == 0
+    assert pace.further(rows(*(i / 100 for i in range(40))), [18, 18]) == 0  # ten times the recipe's, however it goes
+    with pytest.raises(UsageError, match="does more than call"):
+        Pace(learn, [])
+
+
+def test_timing_an_epoch_leaves_the_learner_as_it_was(uneven: Path) -> None:
+    learn = learner(uneven)
+    before = {name: value.clone() for name, value in learn.model.state_dict().items()}
+    assert 0 < seconds_of_epoch(learn) < 60
+    assert all(torch.equal(value, before[name]) for name, value in learn.model.state_dict().items())
+
+
+def test_the_best_epoch_is_so_by_any_metric(uneven: Path) -> None:
+    learn = learner(uneven)
+    for name in ("accuracy", "valid_loss", "f1", "balanced_accuracy"):
+        criteria.ensure(learn, name)
+    with quiet(learn):
+        learn.fit(1, 1e-9)
+    assert learn.recorder.metric_names[4:6] == ["f1", "balanced_accuracy"]
+    f1, balanced = learn.recorder.values[-1][3:5]
+    assert 0 <= f1 < 0.6 and 0 <= balanced <= 1  # two classes, one of them hardly ever predicted
+    with pytest.raises(KnobError, match="did you mean 'kappa'"):
+        criteria.ensure(learn, "kapa")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--time 1x", "takes hours, minutes, seconds"),
+        ("--time 20m --epochs 3", "Give one of them"),
+        ("--time 20m --epochs auto", "Give one of them"),
+        ("--epochs automatic", "takes a whole number"),
+    ],
+)
+def test_how_long_to_train_is_said_in_one_way(fastcls: Callable, words: str, said: str) -> None:
+    outcome = fastcls("recipe", "digits-cnn", *words.split())
+    assert outcome.code == 2 and said in outcome.output
+
+
+@pytest.mark.published
+def test_a_run_fits_into_its_time(fastcls: Callable) -> None:
+    outcome = fastcls("recipe", "digits-cnn", "--time", "9s", "--limit", 20, "--out", "run")
+    record = json.loads(Path("run/run.json").read_text())
+    epochs = record["knobs"]["fit"]["epochs"]
+    assert outcome.code == 0 and f"--epochs {epochs}:" in outcome.output
+    assert len(Path("run/history.csv").read_text().splitlines()) == epochs + 1
+    assert abs(epochs - 9 / record["epochs_chosen"]["epoch_seconds"]) <= 1
+    outcome = fastcls("recipe", "digits-cnn", "--time", "0.001s", "--limit", 20, "--out", "other")
+    assert outcome.code == 2 and "1 epoch of this recipe take" in outcome.output

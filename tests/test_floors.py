@@ -10,18 +10,21 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fastcls"
 FLOORS = {
-    0: "errors schema knobs options sources request lazy ranks assignments space",
+    0: "errors schema durations knobs options sources request lazy ranks assignments space",
     1: "runs screen check metrics decode preprocessing cache doctor download archives catalogue datasets cifar layouts "
     "label_table walk splits zoo calibration suspects inputs stop launch recorded study "
     "finding classes measure measurements duplicates contents troubles audit check_record precheck "
-    "model_files onnx_safety pickles anatomy uploads known",
-    2: "devices draws batchwise resizing transforms cropping opening pixels loaders data models networks speednet "
-    "losses optimizers muon mixing step throughput weights foreign summary receptive axes describe schedules stages "
-    "costs suggest plots trees checkpoints distributed parallel",
-    3: "train pruning resume learner_state interpret predictions comparison gradcam",
+    "model_files onnx_safety pickles anatomy uploads known "
+    "memory clock",
+    2: "devices draws batchwise policies resizing averaging transforms cropping opening pixels loaders data models "
+    "networks speednet losses optimizers muon mixing step throughput weights foreign summary receptive axes describe "
+    "schedules stages costs suggest plots trees checkpoints distributed parallel",
+    3: "train criteria epochs pruning resume learner_state interpret predictions comparison gradcam "
+    "guard",
     4: "tracking report predict answers submission export deploy explain neighbours",
-    5: "evaluation record training assist loading lr_find dryrun replay runner series compare search torch_export "
-    "explain_recipe serve",
+    5: "evaluation record training assist loading lr_find dryrun replay runner speed series compare search torch_export "
+    "explain_recipe serve "
+    "auto_batch faults room",
     6: "cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

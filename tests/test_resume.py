@@ -112,11 +112,14 @@ def words(trials: Trials, out: Path, *more: object) -> list[object]:
     return ["recipe", recipe, "--path", images, "--out", out, "--checkpoint-minutes", 0, "--seed", 7, *more]
 
 
-VARIANTS = {
+VARIANTS: dict[str, list[object]] = {
     "no workers": [],
     "two workers": ["--workers", 2, "--no-pixels"],
     "accumulating": ["--opt", "ranger", "--accumulate", 2, "--clip", 1, "--average", 0.9],
 }
+
+
+AUTO = {"auto": ["--epochs", "auto", "--best-by", "f1"]}  # how long it takes is not known before
 
 
 def saves(run: Path) -> int:
@@ -135,11 +138,11 @@ def kill_and_resume(trials: Trials, name: str, times: int, seed: int) -> None:
     """
     rng = random.Random(seed)
     whole = trials.folder / f"whole {name}"
-    trials.run(*words(trials, whole, *VARIANTS[name]))
+    trials.run(*words(trials, whole, *(VARIANTS | AUTO)[name]))
     expected, kills = digest(whole), 0
     for trial in range(times):
         out = trials.folder / f"killed {name} {trial}"
-        command = words(trials, out, *VARIANTS[name])
+        command = words(trials, out, *(VARIANTS | AUTO)[name])
         for _ in range(rng.randint(1, 3)):
             child, moment = trials.start(*command), rng.randint(now := saves(out), max(now, saves(whole) - 1))
             until(lambda: saves(out) >= moment or ended(child))  # noqa: B023
@@ -169,6 +172,11 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(trials: Trials, name: str) ->
 @pytest.mark.parametrize("name", VARIANTS)
 def test_twenty_killed_runs_end_as_uninterrupted_ones(trials: Trials, name: str) -> None:
     kill_and_resume(trials, name, 7, seed=2)
+
+
+@pytest.mark.faults
+def test_a_killed_run_of_as_many_epochs_as_pay_ends_as_an_uninterrupted_one(trials: Trials) -> None:
+    kill_and_resume(trials, "auto", 3, seed=4)
 
 
 @pytest.mark.slow

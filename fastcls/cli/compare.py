@@ -47,6 +47,7 @@ def compare(
     channels_last: bool = Settings.channels_last,
     patience: int | None = Settings.patience,
     keep: str = Settings.keep,
+    best_by: str = Settings.best_by,
     test: bool = Settings.test,
     checkpoint_minutes: float = Settings.checkpoint_minutes,
     track: str = Settings.track,

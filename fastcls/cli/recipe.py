@@ -57,6 +57,7 @@ def recipe(
     seed: int = Settings.seed,
     out: str = typer.Option("", "--out", metavar="DIR", help="Run folder  [default: runs/NAME/TIME-xxxx]"),
     limit: int | None = Settings.limit,
+    time: str = typer.Option("", "--time", metavar="20m", help="As many --epochs as train for about so long."),
     workers: int | None = Settings.workers,
     device: str = Settings.device,
     gpus: int | None = Several.gpus,
@@ -71,6 +72,7 @@ def recipe(
     channels_last: bool = Settings.channels_last,
     patience: int | None = Settings.patience,
     keep: str = Settings.keep,
+    best_by: str = Settings.best_by,
     test: bool = Settings.test,
     checkpoint_minutes: float = Settings.checkpoint_minutes,
     track: str = Settings.track,
@@ -103,7 +105,7 @@ def recipe(
         go_on(resume, recipe=source.name, gpus=gpus, processes=processes)
     else:
         asked = count(gpus, processes)
-        options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS}, sync_norm=sync_norm)
+        options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS}, sync_norm=sync_norm, time=time)
         options = on_gpus(options, gpus)
         if auto_batch and max(asked, ranks.world()) > 1:
             raise UsageError(
@@ -211,7 +213,8 @@ def _knob_row(knob: Knob) -> tuple[str, str]:
     flag = f"{knob.flag}/--no-{knob.flag[2:]}" if knob.kind == "bool" else knob.flag
     choices = f" {{{', '.join(map(str, knob.choices))}}}" if knob.choices else ""
     default = "required" if knob.default is REQUIRED else f"default: {knob.default}" if knob.default != "" else ""
-    return flag, f"{knob.help}{choices}" + (f"  [{default}]" if default else "")
+    more = "; auto: more for as long as they pay" if (knob.stage, knob.name) == ("fit", "epochs") else ""
+    return flag, f"{knob.help}{more}{choices}" + (f"  [{default}]" if default else "")
 
 
 def _definitions(rows: list[tuple[str, str]], column: int = 26) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fastcls import tracking
+from fastcls import durations, tracking
 from fastcls.errors import KnobError, did_you_mean
 from fastcls.options import TRACKERS, Options, choices
 
@@ -49,12 +49,15 @@ class Settings:
     keep: Any = typer.Option(
         "best", "--keep", metavar=_one_of("keep"), help="End with the best epoch's weights (on valid) or the last's."
     )
+    best_by: Any = typer.Option(
+        "", "--best-by", metavar="METRIC", help="Which figure on valid says what is best  [default: the first metric]"
+    )
     test: Any = typer.Option(True, "--test/--no-test", help="Evaluate the test split at the end.")
     checkpoint_minutes: Any = typer.Option(
         5.0, "--checkpoint-minutes", metavar="N", help="Save so often inside an epoch; its end is always saved."
     )
     track: Any = typer.Option(
-        "", "--track", metavar="|".join(TRACKERS), help="Who is told of the run, one or several with commas."
+        "", "--track", metavar="NAMES", help=f"Track the run with any of {', '.join(TRACKERS)}; commas between them."
     )
     extra: Any = typer.Option(
         [], "-o", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."
@@ -79,6 +82,7 @@ def run_options(**given: Any) -> Options:
             kind = "a number" if name in ("cache_gb", "clip", "checkpoint_minutes") else "a whole number"
             above = "above" if name == "clip" else "from"
             problems.append(f"--{name.replace('_', '-')} {number}: takes {kind} {above} {least[name]}")
+    given["seconds"] = _seconds(given.pop("time", ""), problems)
     track = tracking.names(given.get("track", ""))
     for name in track:
         if name not in TRACKERS:
@@ -87,6 +91,12 @@ def run_options(**given: Any) -> Options:
         raise KnobError("wrong settings:\n  " + "\n  ".join(sorted(problems)))
     tracking.refuse_missing(track)
     return Options(**{**given, "track": ",".join(track)})
+
+
+def _seconds(text: str, problems: list[str]) -> float | None:
+    if text and not durations.seconds(text):
+        problems.append(f"--time {text}: takes hours, minutes, seconds, as in 2h, 20m, 1h30m or 45s")
+    return durations.seconds(text) if text else None
 
 
 def build_request(
@@ -102,6 +112,14 @@ def build(ctx: typer.Context, source: RecipeSource, words: list[str], options: O
     from fastcls.knobs import parse_words
     from fastcls.request import Request
 
+    words, auto = _auto_epochs(words)
+    if auto or options.seconds is not None:
+        asked = "--epochs auto" if auto else "--time"
+        if not any(knob.name == "epochs" for knob in source.stage("fit")):
+            raise KnobError(f"{asked}: the fit of {source.name} has no knob `epochs`.")
+        if options.seconds is not None and (auto or any(word.partition("=")[0] == "--epochs" for word in words)):
+            raise KnobError("--time chooses the epochs, and --epochs is given too.", "Give one of them.")
+        options = replace(options, auto_epochs=auto)
     own_flags = [flag for parameter in ctx.command.params for flag in parameter.opts if flag.startswith("--")]
     knobs = parse_words(words, source.knobs, own_flags)
     pairs = {}
@@ -111,6 +129,15 @@ def build(ctx: typer.Context, source: RecipeSource, words: list[str], options: O
             raise KnobError(f"-o {text}: this is no KEY=VALUE.", "Write, for example,  -o wd=0.05")
         pairs[key.strip()] = value
     return Request(source, knobs, options, pairs)
+
+
+def _auto_epochs(words: list[str]) -> tuple[list[str], bool]:
+    """The words without `--epochs auto`, and whether that was among them."""
+    for i in range(len(words)):
+        for asked in (["--epochs=auto"], ["--epochs", "auto"]):
+            if words[i : i + len(asked)] == asked:
+                return words[:i] + words[i + len(asked) :], True
+    return words, False
 
 
 def command_line(verb: str) -> str:
