@@ -77,6 +77,16 @@ MEASUREMENTS = [
         "been through. `--epochs 30` is not measured yet.",
     ),
     Measurement(
+        "cifar10-cnn5-features",
+        "cifar10-cnn5",
+        "Training features one at a time, on a tenth of the images",
+        "--limit 500 --epochs 10 --precision bf16 --one-at-a-time --vary policy=trivial,rand --vary cutout=0.5"
+        " --vary erase=0.5 --vary smoothing=0.1 --vary mixup=0.4 --vary cutmix=1 --vary ema=0.99 --vary warmup=0.05"
+        " --vary dropout=0",
+        "cifar10",
+        default=False,
+    ),
+    Measurement(
         "cifar10-transfer",
         "cifar10-resnet18",
         "ResNet-18 on CIFAR-10: from scratch against from Imagenette",
@@ -121,6 +131,15 @@ MEASUREMENTS = [
         "--precision bf16 --vary channels=rgb,gray",
         "imagenette2-160",
         {"channels=gray": "56.40"},
+    ),
+    Measurement(
+        "imagenette-resnet18-features",
+        "imagenette-resnet18",
+        "Image sizes and stochastic depth, on a third of the images",
+        "--limit 300 --precision bf16 --arch timm/resnet18 --one-at-a-time --vary grow_from=32 --vary valid_size=80"
+        " --vary drop_path=0.1",
+        "imagenette2-160",
+        default=False,
     ),
     Measurement(
         "imagenette-xresnet50",
