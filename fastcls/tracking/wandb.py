@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import netrc
 import os
 import shlex
@@ -43,7 +44,7 @@ class WandbSteps(Watching, WandbCallback):
         """Nothing: its clock would not wait for a GPU."""
 
     def after_batch(self) -> None:
-        if self.due:
+        if self.due and self.tracker.told_now("step", self.history.step):
             float(self.smooth_loss)  # waits for the device, so that the rate is true
             self.ti_batch = time.perf_counter() - len(self.xb[0]) / self.rate
             self._wandb_step = self.history.step - 1
@@ -51,9 +52,11 @@ class WandbSteps(Watching, WandbCallback):
             super().after_batch()
 
     def after_epoch(self) -> None:
-        self._wandb_step, self._wandb_epoch = self.history.step, len(self.history.rows)
-        super().after_epoch()
         row = self.history.rows[-1]
+        if not self.tracker.told_now("epoch", row["epoch"]):
+            return
+        self._wandb_step, self._wandb_epoch = row["step"], row["epoch"]
+        super().after_epoch()
         told = {name: row[name] for name in ("images_per_second", "trained_parameters")}
         wandb.log(told, step=self._wandb_step)
 
@@ -67,9 +70,14 @@ class Wandb(Tracker):
     title = "Weights & Biases"
     session: Any = None
     offline = False
+    told: dict[str, int]
 
     def start(self, record: Mapping[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.diary, self.told = self.folder / "wandb" / "told.json", {}
+        self.diary.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError, ValueError):
+            self.told = {kind: int(number) for kind, number in json.loads(self.diary.read_text()).items()}
         self.undo = contextlib.ExitStack()
         self.undo.enter_context(_environment(self.folder / "wandb"))
         mode = _mode()
@@ -104,6 +112,14 @@ class Wandb(Tracker):
 
     def callback(self) -> WandbSteps:
         return WandbSteps(self)
+
+    def told_now(self, kind: str, number: int) -> bool:
+        """Whether a step or an epoch is told for the first time; after a crash some are trained once more."""
+        if number <= self.told.get(kind, 0):
+            return False
+        self.told[kind] = number
+        self.diary.write_text(json.dumps(self.told))
+        return True
 
     def finish(self, ending: Ending) -> None:
         told: dict[str, Any] = {name: wandb.Image(str(file)) for name, file in ending.images.items()}
