@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastcls import ranks, recorded, runs
 from fastcls.errors import DataError
@@ -16,6 +17,8 @@ from fastcls.screen import Screen
 from fastcls.stop import Stop, listening
 
 if TYPE_CHECKING:
+    from fastai.learner import Learner
+
     from fastcls.checkpoints import Checkpoint
 
 
@@ -41,15 +44,16 @@ def take_part(request: Request | None, trust: bool = False) -> None:
 
 
 def _run(request: Request, stop: Stop) -> None:
-    from fastcls import record, training
+    from fastcls import faults, record, training
 
     with prepared(request) as ready:
         plan = getattr(ready.learn.dls, "plan", None)
         if plan is not None:
             plan.prepare()  # one process a machine decodes, the others wait for it
-        found, extensions = begin(record.Images(ready.learn).describe()["fingerprint"])
-        fit, knobs = ready.recipe.fit, request.stage("fit")
-        training.fit(ready.learn, fit, knobs, Path(), Screen(quiet=True), stop, found, extensions)
+        images = record.Images(ready.learn).describe()["fingerprint"]
+        knobs, found, extensions = begin(images, request.stage("fit"))
+        with faults.told(ready.learn, request.stage("get_learner") | knobs, Path("RUN")):
+            training.fit(ready.learn, ready.recipe.fit, knobs, Path(), Screen(quiet=True), stop, found, extensions)
 
 
 def _resume(stop: Stop, trust: bool) -> None:
@@ -57,32 +61,48 @@ def _resume(stop: Stop, trust: bool) -> None:
     from fastcls import distributed
 
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in distributed.shared(None).items():
+        texts, auto_epochs = distributed.shared(None)
+        for name, text in texts.items():
             runs.atomic_write(Path(folder) / name, text)
         again = recorded.request(Path(folder), trust)
+        again.options = replace(again.options, auto_epochs=auto_epochs)
         recorded.enter(runs.read_json(Path(folder) / "run.json"))
         _run(again, stop)
 
 
-def tell(folder: Path) -> None:
+def tell(folder: Path, request: Request) -> None:
     """The first process's part of `_resume`: what the others need to know of the run."""
     if ranks.world() > 1:
         from fastcls import distributed
 
-        distributed.shared(recorded.texts(folder))
+        distributed.shared([recorded.texts(folder), request.options.auto_epochs])
+
+
+@contextlib.contextmanager
+def shares(learn: Learner) -> Iterator[None]:
+    """Meanwhile the loaders give this process's share of every batch, as they do in training."""
+    loaders = [loader for loader in learn.dls if hasattr(loader, "part")]
+    before = [loader.part for loader in loaders]
+    for loader in loaders:
+        loader.part = ranks.here()
+    try:
+        yield
+    finally:
+        for loader, part in zip(loaders, before, strict=True):
+            loader.part = part
 
 
 def begin(
-    fingerprint: str, found: Checkpoint | None = None, extensions: Sequence[int] = ()
-) -> tuple[Checkpoint | None, list[int]]:
-    """Wait until every process has its images; then all begin where the first one does, from its checkpoint if any.
+    fingerprint: str, knobs: dict[str, Any], found: Checkpoint | None = None, extensions: Sequence[int] = ()
+) -> tuple[dict[str, Any], Checkpoint | None, list[int]]:
+    """Wait until every process has its images; then all train as the first one does, from its checkpoint if any.
 
-    DataError, by every process, where one has other images, labels or splits.
+    knobs: those of `fit`. DataError, by every process, where one has other images, labels or splits.
     """
     from fastcls import checkpoints, distributed
 
     if ranks.world() == 1:
-        return found, list(extensions)
+        return knobs, found, list(extensions)
     distributed.meet()
     every = distributed.everyones(fingerprint)
     others = [str(rank) for rank, held in enumerate(every) if held != every[0]]
@@ -92,7 +112,7 @@ def begin(
             "Copy the dataset to every machine, at the place that the command names; run  fastcls check  on each.",
         )
     held = None if found is None else {"state": found.state, "best": found.best}
-    told, further = distributed.shared([held, list(extensions)])
+    knobs, told, further = distributed.shared([knobs, held, list(extensions)])
     if not ranks.first() and told is not None:
         found = checkpoints.Checkpoint(Path(), **told)
-    return found, list(further)
+    return knobs, found, list(further)

@@ -125,6 +125,8 @@ def _wait(children: Sequence[Child]) -> Child | None:
 
 def _verdict(cause: Child, children: Sequence[Child], folder: Path) -> int:
     code = cause.code or 0
+    if stuck := [str(child.rank) for child in children if child.put_down]:
+        print(f"Rank {', '.join(stuck)} did not end by itself within {GRACE:g} s.", file=sys.stderr)
     whose = f"Rank {cause.rank} of {len(children)} processes"
     if code < 0:
         name = signal.Signals(-code).name

@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 from fastcls import ranks
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+ECHO = 5.0
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
@@ -38,26 +40,30 @@ class Ended(Exception):
 class Stop:
     """Whether a signal asks to stop. While `patient`, the first one only sets `asked`; every other raises Stopped.
 
-    shared: several processes train together; the signal is `heard`, and `asked` set when all know of it.
+    shared: several processes train together; the signal is `heard`, and `asked` set when all know of it. What comes
+    within ECHO seconds is the same signal, sent by the job's manager and passed on by the launcher.
     """
 
     def __init__(self) -> None:
         self.asked: int | None = None
+        self.heard: int | None = None
+        self.since = 0.0  # when it was heard
+        self.shared = False
         self.patient = False
         self.process = os.getpid()
 
-        self.heard: int | None = None
-        self.shared = False
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:  # a loader's worker, which ends with its parent
             return
         if self.patient and self.heard is None:
-            self.heard = number
+            self.heard, self.since = number, time.monotonic()
             if not self.shared:
                 self.asked = number
             if ranks.first():
                 name = NAMES[signal.Signals(number)]
                 print(f"\n{name}: finishing the step and saving; once more stops at once.", file=sys.stderr, flush=True)
+            return
+        if self.shared and self.patient and time.monotonic() - self.since < ECHO:
             return
         raise Stopped(number)
 

@@ -150,7 +150,7 @@ def record(run: Path) -> dict[str, Any]:
     return json.loads((run / "run.json").read_text())
 
 
-def until(condition: Any, seconds: float = 60) -> None:
+def until(condition: Any, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -224,7 +224,9 @@ def test_two_processes_go_on_with_what_one_began_and_a_signal_to_either_stops_bo
     before = saves(out)
     first, second = several.begin(2, "resume", out, "--trust")
     until(lambda: saves(out) > before + 2)
-    os.kill(second, signal.SIGINT)
+    for _ in range(2):  # a manager's signal to all, and the launcher's that passes it on
+        os.kill(second, signal.SIGINT)
+        time.sleep(0.05)
     assert (several.ask(first), several.ask(second)) == (130, 130)
     assert record(out)["status"] == "interrupted" and record(out)["reason"] == "Ctrl-C"
     # to the second one, which may be on another machine, the folder need not be there
@@ -267,7 +269,9 @@ def test_the_launcher_gives_each_process_its_place(monkeypatch: pytest.MonkeyPat
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["0 0 2 2 run", "1 1 2 2 run"]
 
 
-def test_the_launcher_tells_who_was_killed_and_ends_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_launcher_tells_who_was_killed_and_ends_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "checkpoints" / "00000001").mkdir(parents=True)
     monkeypatch.setattr(launch, "GRACE", 0.3)
     start(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL) if rank == '1' else time.sleep(600)")
@@ -277,6 +281,7 @@ def test_the_launcher_tells_who_was_killed_and_ends_the_others(monkeypatch: pyte
     assert time.monotonic() - began < 60
     assert "Rank 1 of 2 processes was killed by SIGKILL" in refusal.value.message
     assert f"fastcls resume {tmp_path} --processes 2" in refusal.value.hint
+    assert "Rank 0 did not end by itself within 0.3 s" in capfd.readouterr().err
 
 
 def test_the_launcher_shows_what_a_silent_process_died_of(
@@ -357,3 +362,63 @@ def test_accelerate_that_started_one_process_of_several_is_noticed(
     outcome = fastcls("recipe", "digits-cnn", "--bas", 3)
     assert outcome.code == 2 and "accelerate launch was asked for several processes and started one" in outcome.output
     assert "--device cpu --processes N" in outcome.output
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+SMALL = "--path images --epochs 1 --limit 20 --filters 8,16 --device cpu --precision fp32 --out run"
+NODES = "-m torch.distributed.run --nnodes 2 --nproc-per-node 1 --master-addr 127.0.0.1 --master-port PORT --node-rank"
+WAYS = {  # to start two processes: a command a machine
+    "one machine": ["-m fastcls recipe ./mine.py --processes 2"],
+    "torchrun": ["-m torch.distributed.run --standalone --nproc-per-node 2 -m fastcls recipe ./mine.py"],
+    "accelerate": [
+        "-m accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port PORT "
+        "-m fastcls recipe ./mine.py"
+    ],
+    "two machines": [f"{NODES} {rank} -m fastcls recipe ./mine.py" for rank in (0, 1)],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_start_them_ends_in_one_whole_run(way: str, digits_run: Path, tmp_path: Path) -> None:
+    """Whatever starts them; of two machines each has the recipe and the images, and the first one the run folder."""
+    images = Path(record(digits_run)["data"]["root"])
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    port, started = str(free_port()), []
+    for rank, words in enumerate(WAYS[way]):
+        machine = tmp_path / f"machine-{rank}"
+        shutil.copytree(images, machine / "images")
+        shutil.copy(ROOT / "recipes" / "digits-cnn.py", machine / "mine.py")
+        command = [sys.executable, *f"{words} {SMALL}".replace("PORT", port).split()]
+        started.append(subprocess.Popen(command, cwd=machine, env=env, stdout=subprocess.PIPE, text=True))
+    said = [process.communicate(timeout=500)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * len(started), said
+    run = tmp_path / "machine-0" / "run"
+    assert record(run)["status"] == "done" and record(run)["device"]["processes"] == 2
+    assert (run / "report.html").is_file() and (run / "model.onnx").is_file()
+    assert said[0].count("accuracy") >= 2 and said[1:] in ([], [""])
+    assert sorted(path.name for path in (tmp_path / f"machine-{len(started) - 1}").iterdir()) == sorted(
+        ["images", "mine.py", *(["run"] if len(started) == 1 else [])]
+    )
+
+
+def test_the_scripts_of_the_documentation_are_whole(tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML, which comes with accelerate")
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    blocks = [block.split("\n", 1) for block in text.split("```")[1::2]]
+    service, job = next(list(yaml.safe_load_all(code)) for kind, code in blocks if kind == "yaml")
+    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert f"--nnodes {job['spec']['completions']} " in container["args"][0]
+    shells = [code for kind, code in blocks if kind == "bash"] + [container["args"][0]]
+    assert len(shells) > 4
+    for code in shells:
+        read = subprocess.run(["bash", "-n"], input=code, text=True, capture_output=True)
+        assert read.returncode == 0, read.stderr

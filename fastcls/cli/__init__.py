@@ -28,9 +28,9 @@ from fastcls.cli.app import app
 
 def main() -> None:
     """The `fastcls` command."""
-    # typer's parser imports pydantic (50 ms) for any option, --help included; what needs no parser gets none
     launch.follow()
     launch.hush()
+    # typer's parser imports pydantic (50 ms) for any option, --help included; what needs no parser gets none
     try:
         match sys.argv[1:]:
             case ["--version"]:
