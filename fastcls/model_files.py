@@ -23,9 +23,19 @@ LONGEST_HEADER = 2_000_000  # bytes of a .safetensors file; a network of 10,000 
 def read(run: Path) -> dict[str, Any]:
     """model.json; OutputError where its classes or its preprocessing cannot be what a network was trained with."""
     record = runs.read_json(run / RECORD)
-    if reason := _classes(record.get("classes", [])) or fault_of(record.get("preprocessing")):
+    faults = (
+        _sums(record.get("sha256", {})),
+        _classes(record.get("classes", [])),
+        fault_of(record.get("preprocessing")),
+    )
+    if reason := next(filter(None, faults), ""):
         raise OutputError(f"{run / RECORD} cannot be right: {reason}.", "Take the file that the run wrote.")
     return record
+
+
+def _sums(known: Mapping[str, str]) -> str:
+    elsewhere = next((name for name in known if Path(name).name != name), None)
+    return "" if elsewhere is None else f"it names {elsewhere!r}, a file that is not beside it"
 
 
 def _classes(names: list[str]) -> str:

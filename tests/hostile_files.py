@@ -590,6 +590,12 @@ MODELS = [
         "normalised by three million numbers", PREDICT, "where a number a channel belongs", prepared(mean=[0.5] * 1000)
     ),
     Hostile("images in CMYK", PREDICT, "mode is 'CMYK', where 'RGB' or 'L' belongs", prepared(mode="CMYK")),
+    Hostile(
+        "a file elsewhere",
+        PREDICT,
+        "it names '../photos/0.png', a file that is not beside it",
+        model(sha256={"../photos/0.png": "0" * 64}),
+    ),
     Hostile("a class twice", PREDICT, "it has the class '0' twice", model(classes=["0"] * 10)),
     Hostile(
         "half a character in a class",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, command
+from conftest import ROOT, command, without_sums
 from hostile_files import ARCHIVES, MARK, MODELS, PREDICT, TRAIN, Hostile, change, sound
 
 from fastcls import archives
@@ -63,6 +63,15 @@ def test_hostile_files_are_refused(place: Path, case: Hostile) -> None:
     code, told = refused_in_process(case.words)
     assert code == case.code and case.says in " ".join(told.split()), (code, told)
     assert held(place.parent) == before and not (place / MARK).exists()
+
+
+def test_runs_of_before_checksums_and_files_changed_knowingly_are_taken(place: Path) -> None:
+    network = place / "run" / "model.onnx"
+    network.write_bytes(network.read_bytes() + b"\x32\x01x")  # another domain's note, which changes no answer
+    refused = command(*PREDICT)
+    assert refused.code == 4 and 'remove its line under "sha256" in run/model.json' in refused.output
+    without_sums(place / "run")
+    assert command(*PREDICT).code == 0
 
 
 class Watched:

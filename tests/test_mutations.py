@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -40,27 +40,38 @@ SAMPLE = ["predict", "run", "photos", "-o", "sub.csv", "--sample-submission", "f
 
 @contextlib.contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """TimeoutError, wherever the program is by then."""
+    """TimeoutError, wherever the program is when it has computed for so long, or waited for ten times as long."""
 
     def out_of_time(number: int, frame: FrameType | None) -> None:
         raise TimeoutError(f"longer than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, out_of_time)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    clocks = [(signal.SIGPROF, signal.ITIMER_PROF, seconds), (signal.SIGALRM, signal.ITIMER_REAL, 10 * seconds)]
+    before = [signal.signal(number, out_of_time) for number, _, _ in clocks]
+    for _, clock, most in clocks:
+        signal.setitimer(clock, most)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for (number, clock, _), handler in zip(clocks, before, strict=True):
+            signal.setitimer(clock, 0)
+            signal.signal(number, handler)
 
 
 def answered(words: list[str]) -> Outcome:
     """A command's outcome, which must be a result or a message; a traceback comes out as its exception."""
+    before = held()
     outcome = command(*words)
+    assert {path: data for path, data in held().items() if path in before} == before, f"{words} changed a file"
     assert outcome.code in OURS, outcome
     assert outcome.code == 0 or "error: " in outcome.output, (words, outcome)
     assert "Traceback" not in outcome.output
     return outcome
+
+
+def held() -> dict[Path, bytes]:
+    """Every file here but those that a report is made of."""
+    made = ("report.html", "suspects.csv")
+    return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and path.name not in made}
 
 
 def ours(read: Callable[[], object]) -> None:
@@ -106,7 +117,7 @@ def of_run(name: str, mutate: mutations.Mutation, *commands: list[str]) -> Calla
 
     def case(place: Place, rng: Random) -> None:
         file = Path("run", name)
-        file.write_bytes(data := mutate(file.read_bytes(), rng))
+        file.write_bytes(mutate(file.read_bytes(), rng))
         for words in commands:
             answered(words)
         if name == "run.json":
@@ -114,7 +125,6 @@ def of_run(name: str, mutate: mutations.Mutation, *commands: list[str]) -> Calla
         if name in ("run.json", "model.json", "predictions.csv"):
             picture = Path("photos/a.png").read_bytes()
             ours(lambda: Site(Path("run"), Explainer(Path("run"))).answer(picture))
-        assert file.read_bytes() == data
 
     return case
 
@@ -127,15 +137,13 @@ def of_picture(place: Place, rng: Random) -> None:
     answered(PREDICT)
     answered(CHECK)
     ours(lambda: uploads.read(data))
-    assert Path("photos", name).read_bytes() == data
 
 
 def of_table(place: Place, rng: Random) -> None:
     file = Path("folder/labels.csv")
-    file.write_bytes(data := mutations.in_csv(file.read_bytes(), rng))
+    file.write_bytes(mutations.in_csv(file.read_bytes(), rng))
     for words in (LABELS, TABLE, SAMPLE):
         answered(words)
-    assert file.read_bytes() == data
 
 
 def of_weights(place: Place, rng: Random) -> None:
@@ -180,16 +188,12 @@ KINDS: dict[str, Callable[[Place, Random], None]] = {
 
 def one_case(place: Place, kind: str, rng: Random) -> None:
     place.make()
-    with contextlib.chdir(place.folder) if hasattr(contextlib, "chdir") else _changed(place.folder), within(LONGEST):
-        started = time.perf_counter()
+    with _within_folder(place.folder), within(LONGEST):
         KINDS[kind](place, rng)
-        assert time.perf_counter() - started < LONGEST
 
 
 @contextlib.contextmanager
-def _changed(folder: Path) -> Iterator[None]:
-    import os
-
+def _within_folder(folder: Path) -> Iterator[None]:
     before = Path.cwd()
     os.chdir(folder)
     try:

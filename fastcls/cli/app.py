@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import sys
 import warnings
 from collections.abc import Callable
@@ -45,6 +46,8 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # of odd metadata: what matters is said of the image
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be no UTF-8; they go out as they are
         try:
             if ranks.world() > 1 and function.__name__ not in FOR_SEVERAL:
                 hint = f"Several processes can only do  fastcls {' or '.join(FOR_SEVERAL)}."
