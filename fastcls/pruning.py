@@ -40,9 +40,9 @@ class Judge(Callback):
 
 
 def figure(row: Mapping[str, Any], metric: str) -> float | None:
-    """An epoch's figure by a row of history.csv; the accuracy stands for macro F1, which no epoch computes."""
-    if metric == "loss":
-        value = row.get("valid_loss")
+    """An epoch's figure by a row of history.csv, where the search has had it computed."""
+    if metric != "accuracy":
+        value = row.get({"loss": "valid_loss", "macro_f1": "f1"}[metric])
     elif row.get("accuracy") is not None:
         value = row["accuracy"]
     else:

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 LONGEST = 100  # characters of a folder name that says what it holds
 
 
-def make(request: Request, watchers: Sequence[Callback] = ()) -> Exception | None:
+def make(request: Request, watchers: Sequence[Callback] = (), quiet: bool = False) -> Exception | None:
     """Bring the run in the folder `request.out` to its end, from its checkpoint if it has one; gives what it failed of.
 
     A signal is passed on, and leaves the run to be gone on with. Checkpoints of a run that ended are removed: they are
-    three times the weights. watchers: further callbacks of training.
+    three times the weights. watchers: further callbacks of training. quiet: the run says nothing.
     """
     from fastcls.checkpoints import Store
     from fastcls.runner import run
@@ -44,9 +44,9 @@ def make(request: Request, watchers: Sequence[Callback] = ()) -> Exception | Non
     folder = request.out
     assert folder is not None
     try:
-        if not _gone_on(folder, watchers):
+        if not _gone_on(folder, watchers, quiet):
             shutil.rmtree(folder, ignore_errors=True)  # a run that did not end, of this series' own
-            run(replace(request, command=command(request)), Screen(), watchers)
+            run(replace(request, command=command(request)), Screen(quiet), watchers)
         problem: Exception | None = None
     except Exception as found:  # whatever one run dies of, the others have their turn
         problem = found
@@ -58,7 +58,7 @@ def make(request: Request, watchers: Sequence[Callback] = ()) -> Exception | Non
     return problem
 
 
-def _gone_on(folder: Path, watchers: Sequence[Callback]) -> bool:
+def _gone_on(folder: Path, watchers: Sequence[Callback], quiet: bool) -> bool:
     """Whether a run that was cut off could be brought to its end."""
     from fastcls.checkpoints import Store
     from fastcls.runner import resume
@@ -66,7 +66,7 @@ def _gone_on(folder: Path, watchers: Sequence[Callback]) -> bool:
     if not (folder / "run.json").is_file() or not Store(folder).folders():
         return False
     try:
-        resume(folder, Screen(), trust=True, watchers=watchers)  # begun by this command
+        resume(folder, Screen(quiet), trust=True, watchers=watchers)  # begun by this command
     except FastclsError:
         return False
     return True
@@ -112,7 +112,11 @@ def _option_words(options: Options) -> Iterator[str]:
         value, flag = getattr(options, field.name), field.name.replace("_", "-")
         if field.name == "extra" or value == field.default:
             continue
-        if isinstance(value, bool):
+        if field.name == "auto_epochs":
+            yield from ("--epochs", "auto")
+        elif field.name == "seconds":
+            yield from ("--time", f"{value:g}s")
+        elif isinstance(value, bool):
             yield f"--{flag}" if value else f"--no-{flag}"
         else:
             yield from (f"--{flag}", str(value))

@@ -22,7 +22,6 @@ from fastcls.space import Dimension
 if TYPE_CHECKING:
     import optuna
 
-METRICS = ("accuracy", "macro_f1", "loss")  # on the validation split
 DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient", "mariadb": "mysqlclient", "redis": "redis"}
 INSTALL = "pip install 'fastcls[search]'"
 JOURNALS = (".journal", ".log")  # a file that needs no database, on a network's file system too

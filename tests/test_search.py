@@ -19,7 +19,7 @@ import pytest
 from conftest import ROOT, command
 
 from fastcls import series, sources, space
-from fastcls.cli.search import seconds
+from fastcls.durations import seconds
 from fastcls.errors import KnobError
 from fastcls.stop import Stopped
 from fastcls.study import shown

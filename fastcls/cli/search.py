@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 TRIALS = 20
 SHOWN = 10  # trials in the terminal's table
 NOTHING = 6  # the exit code when no trial came to its end
-METRICS, PRUNERS = ("accuracy", "macro_f1", "loss"), ("median", "none")
+BEST_BY = {"accuracy": "", "macro_f1": "f1", "loss": "valid_loss"}  # which epoch of a trial is best for each metric
+METRICS, PRUNERS = tuple(BEST_BY), ("median", "none")
 
 
 @app.command(context_settings=EXTRA)
@@ -91,13 +91,15 @@ def search(
 
 
 def _plan(ctx: typer.Context, extra: list[str]) -> Search:
-    from fastcls import sources
+    from fastcls import durations, sources
     from fastcls import space as spaces
     from fastcls.search import HOME, Pruning, Search, default_name
 
     given = ctx.params
     source = sources.find(given["name"])
-    options = run_options(**{option: given[option] for option in RUN_OPTIONS if option in given and option != "time"})
+    chosen = {option: given[option] for option in RUN_OPTIONS if option in given}
+    chosen["best_by"] = given["best_by"] or BEST_BY.get(given["metric"], "")
+    options = run_options(**chosen)
     request = build(ctx, source, ctx.args, options, extra)
     dimensions = spaces.parse(given["space"], source.knobs, request.knobs)
     _check(given)
@@ -110,7 +112,7 @@ def _plan(ctx: typer.Context, extra: list[str]) -> Search:
         Path(given["out"]).expanduser() if given["out"] else HOME / called.replace("/", "-"),
         given["metric"],
         trials,
-        seconds(given["time"]) if given["time"] else None,
+        durations.seconds(given["time"]) if given["time"] else None,
         Pruning(
             given["pruner"] or ("none" if epochs else "median"),
             given["prune_after_trials"],
@@ -123,6 +125,8 @@ def _plan(ctx: typer.Context, extra: list[str]) -> Search:
 
 def _check(given: dict[str, Any]) -> None:
     """One KnobError of all the search's own options that are wrong."""
+    from fastcls import durations
+
     problems = [
         f"--{option} {given[option]}: takes {', '.join(known)}{did_you_mean(given[option], known)}"
         for option, known in (("metric", METRICS), ("pruner", PRUNERS))
@@ -133,18 +137,10 @@ def _check(given: dict[str, Any]) -> None:
         for option, least in (("trials", 1), ("prune_after_trials", 0), ("prune_after_epochs", 0))
         if given[option] is not None and given[option] < least
     ]
-    if given["time"] and not seconds(given["time"]):
+    if given["time"] and not durations.seconds(given["time"]):
         problems.append(f"--time {given['time']}: takes hours, minutes, seconds, as in 2h, 90m, 1h30m or 45s")
     if problems:
         raise KnobError("wrong settings:\n  " + "\n  ".join(problems))
-
-
-def seconds(text: str) -> float:
-    """The seconds of '1h30m'; 0 for what is no such time."""
-    number = r"(\d+(?:\.\d*)?)"
-    match = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip())
-    parts = match.groups() if match else ()
-    return sum(float(part or 0) * unit for part, unit in zip(parts, (3600.0, 60.0, 1.0), strict=False))
 
 
 def _opening(plan: Search) -> list[str]:
@@ -200,7 +196,7 @@ def _show(page: Any) -> None:
 
     results = page.results
     if results.best is not None:
-        heads = ["trial", f"{results.metric} on valid", *(dim.name for dim in results.dimensions), "best epoch", "time"]
+        heads = ["trial", f"{page.metric} on valid", *(dim.name for dim in results.dimensions), "best epoch", "time"]
         print(f"\nThe best {min(SHOWN, len(results.ranked))} of {page.counts}:\n")
         print(table(heads, [page.cells(trial) for trial in results.ranked[:SHOWN]]))
     print()

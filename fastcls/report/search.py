@@ -96,7 +96,7 @@ class Page:
         if self.interval and others:
             low, high = self.interval
             within = sum(low <= (trial.value or 0) <= high for trial in self.results.ranked[1:])
-            lie = "lies" if within == 1 else "lie"
+            lie = "lies" if within < 2 else "lie"
             text += f" {within or 'None'} of the {others} others {lie} within its 95 % interval"
             text += ": the images hardly tell those apart from it." if within else "."
         return text

@@ -223,7 +223,7 @@ def _axis(ax: Axes, dim: Dimension, palette: Palette) -> None:
 
 def _curves(results: Results) -> Figure:
     """The figure of every trial over its epochs; pruned ones end in a cross, the best one stands out."""
-    what = "Loss" if results.metric == "loss" else "Accuracy"
+    what = _name(results)
     title = f"{what} on valid while learning"
 
     def draw(ax: Axes, palette: Palette) -> None:
