@@ -70,7 +70,8 @@ def _plan(phases: list[train.Phase], seconds: dict[str, float], train_n: int, va
     epochs = sum(phase.epochs for phase in phases)
     steps = " then ".join(f"{phase.epochs} × {phase.label}" for phase in phases)
     screen.print(f"plan     {steps}; {train_n} batches an epoch")
-    screen.print(f"time     about {durations.shown(epoch * epochs)} ({durations.shown(epoch)} an epoch, from one batch)")
+    whole = durations.shown(epoch * epochs)
+    screen.print(f"time     about {whole} ({durations.shown(epoch)} an epoch, from one batch)")
 
 
 def _summary(learn: Learner, screen: Screen) -> None:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fastcls.errors import RecipeError, nearest
 from fastcls.knobs import Knob, read_knobs
+from fastcls.options import Options
 
 STAGES = {"get_learner": 0, "fit": 1}  # stage -> leading parameters that are not knobs (fit's `learn`)
 FIELDS = ("Claim", "Data", "Network", "Needs", "Run", "Source")
-RESERVED = {"seed", "out", "limit", "workers", "device", "precision", "keep", "dry_run", "show", "copy", "help"}
-RESERVED |= {"cache_gb", "fused", "channels_last", "compile", "accumulate", "clip", "patience", "auto_batch", "test"}
+RESERVED = {field.name for field in fields(Options)} | {"out", "dry_run", "show", "copy", "help", "resume", "time"}
+RESERVED |= {"gpus", "processes", "auto_batch"}
 EXTENSIBLE = ("vision_learner", "Learner", "fine_tune", "fit_one_cycle", "fit_flat_cos", "fit")
 BUILDERS = {  # ours -> the fastai functions behind
     "transfer_learner": ("vision_learner",),

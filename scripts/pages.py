@@ -1,0 +1,88 @@
+"""Pages of the documentation that are made from the source: one a recipe, the reference, the README as its home."""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+from fastcls import sources
+from fastcls.knobs import REQUIRED, Knob
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+STAGES = {"get_learner": "Data and network", "fit": "Training"}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the generated pages; the README's links lead to the pages of this site."""
+    recipes = [sources.find(path.stem) for path in sorted((ROOT / "recipes").glob("*.py"))]
+    pages = {"index.md": _home(), "recipes.md": _overview(recipes), "reference.md": _reference()}
+    pages |= {f"recipes/{recipe.name}.md": _recipe(recipe) for recipe in recipes}
+    for name, text in pages.items():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def _home() -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"\]\(docs/", "](", text)
+
+
+def _overview(recipes: list[sources.RecipeSource]) -> str:
+    rows = [
+        f"| [{recipe.name}](recipes/{recipe.name}.md) | {_cell(recipe.title)} | {_cell(recipe.claim)} |"
+        for recipe in recipes
+    ]
+    head = ["| recipe | what it trains | claim |", "| --- | --- | --- |"]
+    return "\n".join(["# Recipes", "", "Each is one Python file of a screen: its page shows it.", "", *head, *rows, ""])
+
+
+def _recipe(recipe: sources.RecipeSource) -> str:
+    parts = [f"# {recipe.name}", recipe.title]
+    parts += [f"**{name}.** {_cell(text)}" for name, text in recipe.fields.items() if name != "Run"]
+    parts.append(f"```bash\n{recipe.fields.get('Run', f'fastcls recipe {recipe.name}')}\n```")
+    for stage, title in STAGES.items():
+        rows = [_knob(knob) for knob in recipe.stage(stage)]
+        parts.append(f"## {title}: the knobs of `{stage}`")
+        parts.append("\n".join(["| knob | default | what |", "| --- | --- | --- |", *rows]) if rows else "None.")
+    parts += ["## Source", f"```python\n{recipe.source.strip()}\n```", "## Measured", *_measured(recipe.name)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _knob(knob: Knob) -> str:
+    default = "required" if knob.default is REQUIRED else f"`{knob.default!r}`"
+    choices = f" ({', '.join(map(str, knob.choices))})" if knob.choices else ""
+    return f"| `{knob.flag}` | {default} | {_cell(knob.help + choices)} |"
+
+
+def _measured(recipe: str) -> list[str]:
+    parts = []
+    for file in sorted(RESULTS.glob("*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["recipe"] == recipe:
+            made = f"`{record['command']}`\n\n{record['hardware']}, {'/'.join(record['precision'])}; {record['date']}."
+            figure = f"![Accuracy of each setting](../results/{file.stem}.png)"
+            parts += [f"### {file.stem}", made, record["table"], *record["notes"], figure]
+    return parts or ["Not measured yet: [why](../results.md#not-measured-yet)."]
+
+
+def _cell(text: str) -> str:
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+
+
+def _reference() -> str:
+    """The modules that recipes import, in the order of the alphabet, and the ways in."""
+    used: set[str] = set()
+    for path in (ROOT / "recipes").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "fastcls":
+                used |= {alias.name for alias in node.names}
+    modules = sorted(used | {"interpret", "plots", "predict", "losses", "lr_find"})
+    text = "# Reference\n\nWhat recipes and notebooks call. Everything else is machinery that may change.\n\n"
+    return text + "\n\n".join(f"::: fastcls.{name}" for name in modules) + "\n"
