@@ -26,7 +26,7 @@ def device() -> torch.device:
     if wanted == "auto":
         kind = next(kind for kind, found in there.items() if found)
         return _own(kind, ranks.here())
-    if not there[wanted]:
+    if not there[wanted] and ranks.world() == 1:
         raise EnvironmentProblem(
             f"--device {wanted}: this machine (or its torch {torch.__version__}) has none.",
             f"Use --device {' or '.join(kind for kind, found in there.items() if found)}, or leave it away.",
@@ -38,11 +38,11 @@ def _own(kind: str, place: ranks.Place) -> torch.device:
     """The device of that kind; each of several processes has a GPU to itself."""
     if place.world == 1 or kind == "cpu":
         return torch.device(kind)
-    there = torch.cuda.device_count() if kind == "cuda" else 1
+    there = torch.cuda.device_count()
     if there < place.local_world:
         raise EnvironmentProblem(
-            f"{place.local_world} processes on this machine need {place.local_world} GPUs; torch finds {there}.",
-            "Start fewer, or let them compute on the CPU:  --device cpu --processes N",
+            f"{place.local_world} processes on this machine need {place.local_world} CUDA GPUs; torch finds {there}.",
+            f"Start as many, or let them compute on the CPU:  --device cpu --processes {place.local_world}",
         )
     torch.cuda.set_device(place.local_rank)
     return torch.device("cuda", place.local_rank)

@@ -346,7 +346,7 @@ def test_processes_without_a_gpu_each_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(EnvironmentProblem, match=r"2 processes on this machine need 2 GPUs; torch finds 1"):
+    with pytest.raises(EnvironmentProblem, match=r"2 processes on this machine need 2 CUDA GPUs; torch finds 1"):
         devices.device()
     with options.using(options.Options(device="cpu")):
         assert devices.device() == torch.device("cpu")
