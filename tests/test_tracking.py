@@ -301,3 +301,10 @@ def test_a_tracker_that_fails_ends_alone(
     assert "note     --track: MLflow failed" in outcome.output and "secret" not in outcome.output
     assert "note     --track: csv failed (for steps). The run goes on without it." in outcome.output
     assert "tracked  " not in outcome.output and (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.published
+def test_a_run_folder_cannot_name_other_modules(tmp_path: Path) -> None:
+    from fastcls.tracking.trackers import Tracking
+
+    assert list(Tracking("trackers,.tracker,csv,../csv", tmp_path, {}).trackers) == ["csv"]

@@ -29,7 +29,8 @@ class Tracking:
     def __init__(self, asked: str, run: Path, before: Mapping[str, Any]) -> None:
         self.run = run
         self.trackers: dict[str, Tracker] = {}
-        for name in names(asked) if ranks.first() else ():
+        known = [name for name in names(asked) if name in CLASSES]  # a stranger's run folder may name anything
+        for name in known if ranks.first() else ():
             kept = (before.get("tracking") or {}).get(name) or {}
             try:
                 module = importlib.import_module(f"fastcls.tracking.{name}")

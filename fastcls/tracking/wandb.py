@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import wandb
 from fastai.callback.wandb import WandbCallback
+from PIL import Image
 
 from fastcls import options
 from fastcls.decode import decode
@@ -22,6 +23,7 @@ from fastcls.tracking.ending import Ending
 from fastcls.tracking.tracker import PROJECT, Tracker, Watching, reason, settings
 
 MOST_CLASSES = 60  # of a confusion matrix as a table, which has classes² rows
+SIDE = 320  # pixels of a picture in the table of top losses, at most
 PATIENCE = 30  # seconds for the server to answer at the start
 UPLOAD = 300  # seconds for what is left to upload at the end
 
@@ -214,7 +216,9 @@ def _top_losses(ending: Ending) -> Any:
     table = wandb.Table(columns=["image", "file", "label", "prediction", "confidence", "loss"])
     for row in ending.top_losses.itertuples():
         try:
-            picture = wandb.Image(decode(ending.root / row.path))
+            image = Image.fromarray(decode(ending.root / row.path))
+            image.thumbnail((SIDE, SIDE))
+            picture = wandb.Image(image)
         except Exception:  # decoders raise what they like, and the file may be gone
             picture = None
         table.add_data(picture, row.path, row.label, row.prediction, row.confidence, row.loss)
