@@ -6,6 +6,7 @@ import contextlib
 import errno
 import re
 import shlex
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fastcls.checkpoints import BEST, Store
 from fastcls.data import item_paths
 from fastcls.errors import DataError, OutputError, TrainingError
 
+WAIT = 0.5  # seconds
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SEVERAL_FILES = (OSError, SyntaxError, DataError)  # what an image raises that was sound when the run began
 
@@ -73,6 +75,10 @@ def out_of_memory(problem: BaseException, knobs: Mapping[str, Any], precision: s
 
 
 def _dead_worker(problem: Exception, go_on: str) -> TrainingError:
+    try:
+        time.sleep(WAIT)  # where the pipe to it broke first, torch says by a signal which process it was
+    except RuntimeError as told:
+        problem = told
     text = str(problem)
     found = re.search(r"pid\(?s?\)? ?([\d, ]+)", text)
     how = re.search(r"killed by signal: ([^.]+)", text)

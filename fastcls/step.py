@@ -110,10 +110,14 @@ def _probe_batch(learn: Learner) -> torch.Tensor:
 class GiveBackMemory(Callback):
     """What tensors leave free goes back to the system every so often (18 ms for 200 MB)."""
 
-    every = 100  # batches
+    every = 100  # batches, over all epochs
+
+    def __init__(self) -> None:
+        self.batches = 0
 
     def after_batch(self) -> None:
-        if self.iter % self.every == self.every - 1:
+        self.batches += 1
+        if self.batches % self.every == 0:
             devices.give_back_memory()
 
 

@@ -56,13 +56,21 @@ def packable(value: Any) -> bool:
 def _pack_list(value: Any, tensors: dict[str, torch.Tensor], name: str) -> Any:
     kind, items = type(value), list(value)
     if kind is list and items and all(type(item) is float for item in items) and len(items) > LONG:
-        tensors[name] = torch.tensor(items, dtype=torch.float64)
-        return {"$floats": name}
+        tensors[name] = _padded(torch.tensor(items, dtype=torch.float64))
+        return {"$floats": [name, len(items)]}
     if kind is list and items and all(isinstance(item, torch.Tensor) and item.ndim == 0 for item in items):
-        tensors[name] = torch.stack([item.detach().as_subclass(torch.Tensor).cpu() for item in items])
-        return {"$scalars": name}
+        tensors[name] = _padded(torch.stack([item.detach().as_subclass(torch.Tensor).cpu() for item in items]))
+        return {"$scalars": [name, len(items)]}
     packed = [pack(item, tensors, f"{name}.{i}") for i, item in enumerate(items)]
     return {"$tuple": packed} if kind is tuple else packed
+
+
+def _padded(numbers: torch.Tensor) -> torch.Tensor:
+    """With zeros behind, to a power of two: for every size of a tensor that it writes safetensors keeps 8 KB for good.
+
+    Of lists that grow with every epoch that was a leak (numpy.ctypeslib.as_array makes a type a size).
+    """
+    return torch.cat([numbers, numbers.new_zeros((1 << (len(numbers) - 1).bit_length()) - len(numbers))])
 
 
 def unpack(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
@@ -79,7 +87,8 @@ def unpack(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         return {unpack(key, tensors): unpack(item, tensors) for key, item in held}
     if mark == "$tuple":
         return tuple(unpack(item, tensors) for item in held)
-    tensor = tensors[held]
+    name, count = held if isinstance(held, list) else (held, None)  # without a count: older checkpoints
+    tensor = tensors[name][:count] if count is not None else tensors[name]
     if mark == "$array":
         return tensor.numpy()
     if mark == "$floats":
