@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT, command, without_sums
 from hostile_files import ARCHIVES, MARK, MODELS, PREDICT, TRAIN, Hostile, change, sound
+from PIL import Image
 
-from fastcls import archives
+from fastcls import archives, preprocessing
 from fastcls.errors import FastclsError
 
 SECONDS, MEGABYTES = 2.0, 500.0
@@ -72,6 +74,13 @@ def test_runs_of_before_checksums_and_files_changed_knowingly_are_taken(place: P
     assert refused.code == 4 and 'remove its line under "sha256" in run/model.json' in refused.output
     without_sums(place / "run")
     assert command(*PREDICT).code == 0
+
+
+def test_a_line_of_pixels_is_not_padded_to_gigabytes() -> None:
+    spec = {"mode": "RGB", "method": "pad", "pad_mode": "zeros", "resize": [8, 8], "size": [8, 8]}
+    with pytest.raises(Image.DecompressionBombError, match="60000 × 1 pixels, which padding makes 60000 × 60000"):
+        preprocessing.prepare(np.zeros((1, 60_000, 3), np.uint8), spec)
+    assert preprocessing.prepare(np.zeros((1, 600, 3), np.uint8), spec).shape == (8, 8, 3)
 
 
 class Watched:
