@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,6 +125,15 @@ def test_the_budget_is_kept_and_the_least_recently_used_makes_room(files: list[s
     cache.obtain(files[4:8], AS_THEY_ARE, size * 0.7)  # used now
     cache.obtain(files[:4], AS_THEY_ARE, size * 0.7)
     assert {store["name"] for store in cache.listing()} == {names[1], names[0]}
+
+
+def test_a_disk_without_room_is_said_before_anything_is_decoded(
+    files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
+    monkeypatch.setattr(cache, "_build", never)
+    with pytest.raises(OutputError, match=r"would take .* GB; .* has 0\.0 GB free"):
+        cache.obtain(files, AS_THEY_ARE, cache.GB)
 
 
 def test_a_store_larger_than_memory_is_mapped(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

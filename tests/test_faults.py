@@ -13,15 +13,17 @@ from collections import namedtuple
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import test_resume
+import torch
 from test_resume import RECIPE, VARIANTS, Trials, digest, until, words
 
-from fastcls import auto_batch, clock, faults, memory, options, runs, sources
+from fastcls import auto_batch, clock, faults, guard, memory, options, runs, sources
 from fastcls.checkpoints import Store
-from fastcls.errors import OutputError, TrainingError
+from fastcls.errors import Diverged, OutputError, TrainingError
 from fastcls.request import Request
 from fastcls.screen import Screen
 
@@ -229,6 +231,19 @@ def fit("""), ("learn.fine_tune(", "learn.add_cb(Poison())\n    learn.fine_tune(
     newest = Store(out).newest()[0]
     assert newest is not None and newest.state["callbacks"]["History#0"]["step"] == 16, "every sound step was saved"
     assert all(tensor.isfinite().all() for tensor in newest.state["model"].values())
+
+
+def test_weights_that_are_no_numbers_are_not_saved_though_the_loss_was_one() -> None:
+    learn: Any = SimpleNamespace(model=torch.nn.Linear(2, 2), epoch=4, xb=(torch.ones(1, 2),), precision="bf16")
+    guard.Guard().check(learn)
+    learn.model.weight.data[1, 0] = float("inf")
+    with pytest.raises(Diverged, match="Weights became infinite or no numbers in epoch 5") as refused:
+        guard.Guard().check(learn)
+    assert "try --precision fp32" in refused.value.hint
+    learn.xb = (torch.tensor([float("nan")]),)
+    with pytest.raises(Diverged) as refused:
+        guard.Guard().check(learn)
+    assert refused.value.hint.splitlines()[1].startswith("  the data: this batch")
 
 
 @pytest.mark.faults
