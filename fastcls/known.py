@@ -39,7 +39,9 @@ def read(run: Path, split: str) -> list[Known]:
     splits: dict[str, list[Known]] = {}
     try:
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as table:
-            for row in csv.DictReader(table, strict=True):
+            for row in (reader := csv.DictReader(table, strict=True)):
+                if None in (row["path"], row["split"], row["label"], row["prediction"]):
+                    raise ValueError(f"line {reader.line_num} is too short")
                 sure = row.get("calibrated") if calibrated else row.get("confidence")
                 known = Known(row["path"], row["label"], row["prediction"], float(sure) if sure else None)
                 splits.setdefault(row["split"], []).append(known)

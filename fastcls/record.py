@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -12,9 +11,9 @@ from typing import Any
 
 from fastai.learner import Learner
 
-from fastcls import __version__, devices, runs, sources
+from fastcls import __version__, contents, devices, runs, sources
 from fastcls.data import common_root, fingerprint, item_paths
-from fastcls.errors import DataError
+from fastcls.errors import DataError, OutputError
 from fastcls.options import Options
 from fastcls.pixels import targets
 from fastcls.request import Request
@@ -117,17 +116,16 @@ def refuse_other_images(
     if before.get("fingerprint") != data["fingerprint"]:
         raise DataError(
             f"The images in {data['root']} are not those that {out} was trained on: "
-            f"{_difference(out / 'splits.csv', rows)}.",
+            f"{_difference(out, rows)}.",
             "Put them back as they were, or start a new run.",
         )
 
 
-def _difference(table: Path, rows: Sequence[tuple[str, str, str]]) -> str:
+def _difference(run: Path, rows: Sequence[tuple[str, str, str]]) -> str:
     """What became of the images that a run listed, in words."""
     try:
-        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            was = {row["path"]: (row["split"], row["label"]) for row in csv.DictReader(file)}
-    except (OSError, KeyError, csv.Error):
+        was = {path: (split, label) for path, label, split in contents.splits_of(run)}
+    except OutputError:
         return "files, labels or splits differ"
     now = {path: (split, label) for path, split, label in rows}
     gone, new = [path for path in was if path not in now], [path for path in now if path not in was]
