@@ -115,8 +115,7 @@ def refuse_other_images(
     """DataError where the images, now `rows`, are no longer those that the run in `out` began with."""
     if before.get("fingerprint") != data["fingerprint"]:
         raise DataError(
-            f"The images in {data['root']} are not those that {out} was trained on: "
-            f"{_difference(out, rows)}.",
+            f"The images in {data['root']} are not those that {out} was trained on: {_difference(out, rows)}.",
             "Put them back as they were, or start a new run.",
         )
 
