@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass, replace
 
 FOLDER = "FASTCLS_RUN_FOLDER"  # where the launcher has the first process write
@@ -50,7 +49,11 @@ def first() -> bool:
 
 def name() -> str:
     """What this process's messages begin with, lest they be taken for the first one's, which has the terminal."""
-    return f"rank {here().rank} on {socket.gethostname()}: " if here().rank else ""
+    if first():
+        return ""
+    import socket
+
+    return f"rank {rank()} on {socket.gethostname()}: "
 
 
 def stream() -> tuple[int, ...]:

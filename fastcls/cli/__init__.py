@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from fastcls import __version__, launch
+from fastcls import __version__, ranks
 from fastcls.cli import (  # noqa: F401  they register verbs
     cache,
     check,
@@ -28,8 +28,11 @@ from fastcls.cli.app import app
 
 def main() -> None:
     """The `fastcls` command."""
-    launch.follow()
-    launch.hush()
+    if ranks.world() > 1:
+        from fastcls import launch
+
+        launch.follow()
+        launch.hush()
     # typer's parser imports pydantic (50 ms) for any option, --help included; what needs no parser gets none
     try:
         match sys.argv[1:]:
