@@ -46,6 +46,7 @@ def test_an_installed_wheel_runs_a_recipe_elsewhere(wheel: Path, tmp_path: Path)
     assert "fastcls recipe digits-cnn --lr" in found.stdout
     (run,) = (tmp_path / "runs" / "digits-cnn").iterdir()
     assert (run / "report.html").stat().st_size > 10_000
+    assert not list(tmp_path.rglob("*onnxruntime.db"))  # what its telemetry keeps until it is sent
 
 
 def test_a_bare_checkout_runs(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures as small data URIs: upright, bounded in bytes, and never a reason to fail."""
+"""Pictures as small data URIs: as the network sees them, bounded in bytes, and never a reason to fail."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps, features
+from PIL import Image, features
 
+from fastcls.decode import UnknownRange, flattened, opened
 from fastcls.report.heat import Overlay, overlay
 
 SIDE = 208  # pixels of the longer side; pictures are shown at about half to three quarters of this
@@ -58,28 +59,16 @@ def _tile(path: Path) -> tuple[Tile, float]:
     try:
         with warnings.catch_warnings():  # damaged EXIF, huge pictures, odd palettes: not this page's business
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with opened(path) as file, Image.open(file) as image:
                 image.draft("RGB", (SIDE, SIDE))
-                upright = _eight_bit(ImageOps.exif_transpose(image))
+                upright = flattened(image)
             return _encode(upright), upright.width / upright.height
     except FileNotFoundError:
         return Tile(why="image not found"), 1.0
+    except UnknownRange:
+        return Tile(why="no image of 8 or 16 bits"), 1.0
     except Exception:  # decoders raise what they like: SyntaxError, struct.error, DecompressionBombError …
         return Tile(why="image not readable"), 1.0
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """RGB, with transparency over white and 16-bit greys brought down to eight."""
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        image = image.convert("F")
-        low, high = image.getextrema()
-        span = (float(high) - float(low)) or 1.0  # type: ignore[arg-type]
-        return image.point(lambda v: v * (255 / span) - float(low) * 255 / span).convert("L").convert("RGB")  # type: ignore[arg-type]
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
 
 
 def _encode(image: Image.Image) -> Tile:
