@@ -50,6 +50,7 @@ def _join() -> None:
             "RANK and WORLD_SIZE are set, but not MASTER_ADDR and MASTER_PORT.",
             "Start the processes with torchrun, accelerate launch or --gpus N; for a single one unset WORLD_SIZE.",
         )
+    os.environ.setdefault("LOCAL_RANK", str(place.local_rank))
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # or accelerate chooses, with a warning
     backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
     try:

@@ -29,8 +29,8 @@ def here() -> Place:
     env = os.environ
     if "RANK" not in env or (world := int(env.get("WORLD_SIZE", 1))) < 2:
         return Place()
-    rank = int(env["RANK"])
-    return Place(rank, world, int(env.get("LOCAL_RANK", rank)), int(env.get("LOCAL_WORLD_SIZE", world)))
+    local = int(env.get("LOCAL_RANK", 0)), int(env.get("LOCAL_WORLD_SIZE", 1))  # else it is the only one of its machine
+    return Place(int(env["RANK"]), world, *local)
 
 
 def rank() -> int:
