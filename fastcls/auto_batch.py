@@ -19,7 +19,7 @@ import torch
 from fastai.callback.core import Callback, CancelFitException, CancelTrainException, CancelValidException
 from fastai.learner import Learner
 
-from fastcls import devices, memory, options, pixels
+from fastcls import devices, memory, options, pixels, resizing
 from fastcls.errors import TrainingError, UsageError
 from fastcls.loading import prepared
 from fastcls.request import Request
@@ -223,8 +223,13 @@ class _Short(Callback):
 
 @contextlib.contextmanager
 def _shortened(learn: Learner) -> Iterator[_Short]:
-    """Inside, a recipe's `fit` trains a few batches a phase, of images that are decoded when they are asked for."""
+    """Inside, a recipe's `fit` trains a few batches a phase: of whole images, decoded when they are asked for."""
     plan = getattr(learn.dls, "plan", None)
-    short = _Short()
-    with quiet(learn), learn.added_cbs([short]), plan.unprepared() if plan is not None else contextlib.nullcontext():
+    short, growing = _Short(), learn.cbs.filter(lambda callback: isinstance(callback, resizing.Grow))
+    with (
+        quiet(learn),
+        learn.removed_cbs(growing),
+        learn.added_cbs([short]),
+        plan.unprepared() if plan is not None else contextlib.nullcontext(),
+    ):
         yield short
