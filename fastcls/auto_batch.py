@@ -153,7 +153,7 @@ class _Search:
         return 0.0 if largest is None else largest.bytes * batch / largest.batch
 
     def _compared(self, needed: float) -> str:
-        return f"they take {needed / 1e9:.2f} GB of memory, and {self.room / 1e9:.2f} GB are there for them."
+        return f"they would take {needed / 1e9:.2f} GB of memory, and {self.room / 1e9:.2f} GB are there for them."
 
     def _train(self, batch: int) -> Trial:
         request = replace(self.request, knobs={**self.request.knobs, "bs": batch})
