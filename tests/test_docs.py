@@ -34,4 +34,4 @@ def test_the_tutorials_commands_run_in_their_order(fastcls: Callable) -> None:
         files = [str(file) for word in words for file in (sorted(Path().glob(word)) if "*" in word else [word])]
         outcome = fastcls(*files)
         assert program == "fastcls" and outcome.code == 0, f"{command}\n{outcome.output}"
-    assert Path("labels.csv").is_file() and Path("sizes/compare.html").is_file() and Path("mine-1/report.html").is_file()
+    assert all(Path(name).is_file() for name in ("labels.csv", "sizes/compare.html", "mine-1/report.html"))
