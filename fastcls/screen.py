@@ -6,6 +6,7 @@ On a terminal: rich's live progress bar. Elsewhere (a file, a pipe, CI): plain l
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,11 @@ class Screen:
     def __init__(self, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self.console = Console(highlight=False, quiet=quiet, soft_wrap=False)
-        self._log = Console(
-            file=io.StringIO(), width=LOG_WIDTH, highlight=False, color_system=None, force_terminal=False
-        )
+        # In a notebook rich would show both, the log too, as HTML; and its kernel asks for colours, as a terminal does.
+        plain: dict[str, Any] = {"highlight": False, "force_jupyter": False}
+        terminal = False if "ipykernel" in sys.modules else None
+        self.console = Console(quiet=quiet, soft_wrap=False, force_terminal=terminal, **plain)
+        self._log = Console(file=io.StringIO(), width=LOG_WIDTH, color_system=None, force_terminal=False, **plain)
 
     @property
     def live(self) -> bool:

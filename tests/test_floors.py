@@ -22,14 +22,14 @@ FLOORS = {
     3: "train criteria epochs pruning resume learner_state interpret predictions comparison gradcam "
     "guard",
     4: "tracking report predict answers submission export deploy explain neighbours",
-    5: "evaluation record training assist loading lr_find dryrun replay runner speed series compare search torch_export "
+    5: "evaluation record training assist loading lr_find dryrun replay runner speed series grid search torch_export "
     "explain_recipe serve "
     "auto_batch faults room",
-    6: "cli __main__",
+    6: "cli notebook __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 # they import torch where they need it, if at all
-LIGHT = "plots predict answers submission deploy report comparison explain neighbours serve cli"
+LIGHT = "plots predict answers submission deploy report comparison explain neighbours serve cli notebook"
 TORCHLESS = f"{FLOORS[0]} {FLOORS[1]} {LIGHT}".split()
 HEAVY = {"torch", "torchvision", "fastai", "timm"}
 

@@ -19,16 +19,24 @@ def test_a_notebook_is_kept_without_outputs(file: Path) -> None:
         assert not cell.get("outputs") and cell.get("execution_count") is None
 
 
-PUBLISHED = {"02_cnn_notes"}  # a published project's, and slow
+QUICK = {"03_interpretation"}  # the others take longer than the default tier has
+PHOTOGRAPHS = {"04_your_own_folder", "06_kaggle"}  # need real ones
+SMALL = {"WEIGHTS": "none", "ARCH": "resnet18", "SIZE": "32", "EPOCHS": "1", "SEEDS": "2"}
 
 
 @pytest.mark.filterwarnings("ignore")  # jupyter's own
 @pytest.mark.parametrize(
     "file",
-    [pytest.param(file, marks=[pytest.mark.published] * (file.stem in PUBLISHED)) for file in NOTEBOOKS],
+    [pytest.param(file, marks=[] if file.stem in QUICK else [pytest.mark.published]) for file in NOTEBOOKS],
     ids=lambda file: file.stem,
 )
-def test_a_notebook_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_runs(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    for name, value in SMALL.items():
+        monkeypatch.setenv(f"LESSON_{name}", value)
+    if file.stem in PHOTOGRAPHS:
+        monkeypatch.setenv("LESSON_IMAGENETTE", str(request.getfixturevalue("imagenette")))
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     notebook = nbformat.read(file, 4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()

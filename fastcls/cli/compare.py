@@ -13,7 +13,7 @@ from fastcls.cli.request import RUN_OPTIONS, Settings, command_line, run_options
 from fastcls.errors import UsageError
 
 if TYPE_CHECKING:
-    from fastcls.compare import Plan
+    from fastcls.grid import Plan
     from fastcls.report.comparison import Comparison
 
 FAILED = 6  # the exit code when some run broke down
@@ -76,8 +76,7 @@ def compare(
 
 
 def _grid(ctx: typer.Context, name: str, words: list[str], options: object, extra: list[str]) -> None:
-    from fastcls import compare as comparing
-    from fastcls import sources
+    from fastcls import grid, sources
     from fastcls.cli.request import build
 
     given = ctx.params
@@ -86,34 +85,33 @@ def _grid(ctx: typer.Context, name: str, words: list[str], options: object, extr
     source = sources.find(name)
     request = build(ctx, source, words, options, extra)  # type: ignore[arg-type]
     folder = Path(given["out"]).expanduser() if given["out"] else None
-    plan = comparing.plan(request, given["vary"], given["setting"], given["seeds"], given["one_at_a_time"], folder)
-    done = sum(comparing.is_done(cell.folder) for cell in plan.cells)
+    plan = grid.plan(request, given["vary"], given["setting"], given["seeds"], given["one_at_a_time"], folder)
+    done = sum(grid.is_done(cell.folder) for cell in plan.cells)
     print(f"{source.name}: {len(plan.cells)} runs, {done} of them done, in {plan.out}")
     if given["dry_run"]:
         for cell in plan.cells:
-            print(f"  {'done' if comparing.is_done(cell.folder) else 'to do'}  {cell.folder.relative_to(plan.out)}")
+            print(f"  {'done' if grid.is_done(cell.folder) else 'to do'}  {cell.folder.relative_to(plan.out)}")
         return
     _make(plan)
 
 
 def _make(plan: Plan) -> None:
-    from fastcls import compare as comparing
+    from fastcls import grid
     from fastcls.report.comparison import Comparison, write
     from fastcls.screen import Screen
     from fastcls.stop import Stopped
 
-    title = f"{plan.request.source.name}: {', '.join(plan.baseline) or 'seeds'}"
     command = command_line("compare")
-    if not all(comparing.is_done(cell.folder) for cell in plan.cells):
+    if not all(grid.is_done(cell.folder) for cell in plan.cells):
         print("loading torch and fastai …", flush=True)
     try:
-        entries = comparing.run_all(
-            plan, Screen(), lambda so_far: write(plan.out, Comparison(title, command, so_far, plan.baseline))
+        entries = grid.run_all(
+            plan, Screen(), lambda so_far: write(plan.out, Comparison(plan.title, command, so_far, plan.baseline))
         )
     except (KeyboardInterrupt, Stopped):
         print(f"Stopped; the same command goes on. What there is: {plan.out}")
         raise
-    comparison = Comparison(title, command, entries, plan.baseline)
+    comparison = Comparison(plan.title, command, entries, plan.baseline)
     _show(comparison, write(plan.out, comparison))
     for entry in comparison.failed:
         print(f"failed   {entry.folder.relative_to(plan.out)}: {entry.failed}")
@@ -124,29 +122,13 @@ def _make(plan: Plan) -> None:
 
 def _existing(names: list[str], out: str) -> None:
     """Runs that are there, or a comparison's; the first is the baseline, and two are tested against each other."""
-    from fastcls import comparison as compared
-    from fastcls import runs
-    from fastcls.report.comparison import Comparison, write
+    from fastcls import grid
+    from fastcls.comparison import folder_of
+    from fastcls.report.comparison import write
 
-    folders = [folder for name in names for folder in _runs_of(Path(name).expanduser()) or [runs.find(name)]]
-    entries = compared.existing(folders)
-    if len(entries) < 2:
-        raise UsageError("A comparison takes two runs or more.", "List the runs:  fastcls runs")
-    test = compared.mcnemar(entries[0], entries[1], compared.split_of(entries)) if len(entries) == 2 else None
-    title = f"{entries[0].record.get('recipe')}: {len(entries)} runs"
-    comparison = Comparison(title, command_line("compare"), entries, entries[0].setting, test)
-    folder = Path(out).expanduser() if out else compared.folder_of(entries)
+    comparison = grid.existing(names, command_line("compare"))
+    folder = Path(out).expanduser() if out else folder_of(comparison.entries)
     _show(comparison, write(folder, comparison))
-
-
-def _runs_of(folder: Path) -> list[Path]:
-    """The finished runs of a comparison's folder, the baseline's first; none for any other folder."""
-    from fastcls.compare import BASELINE, PLAN, is_done
-
-    if not (folder / PLAN).is_file():
-        return []
-    found = [file.parent for file in folder.glob("*/seed-*/run.json") if is_done(file.parent)]
-    return sorted(found, key=lambda run: (run.parent.name != BASELINE, str(run)))
 
 
 def _show(comparison: Comparison, page: Path) -> None:

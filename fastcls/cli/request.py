@@ -108,6 +108,14 @@ def build_request(
 
 
 def build(ctx: typer.Context, source: RecipeSource, words: list[str], options: Options, extra: list[str]) -> Request:
+    """The request that words add up to, the command's own flags among the names that are offered for a wrong one."""
+    own_flags = [flag for parameter in ctx.command.params for flag in parameter.opts if flag.startswith("--")]
+    return request_of(source, words, options, extra, own_flags)
+
+
+def request_of(
+    source: RecipeSource, words: list[str], options: Options, extra: list[str], own_flags: list[str]
+) -> Request:
     """Knobs from words, `-o` pairs split; nothing heavy is imported."""
     from fastcls.knobs import parse_words
     from fastcls.request import Request
@@ -120,7 +128,6 @@ def build(ctx: typer.Context, source: RecipeSource, words: list[str], options: O
         if options.seconds is not None and (auto or any(word.partition("=")[0] == "--epochs" for word in words)):
             raise KnobError("--time chooses the epochs, and --epochs is given too.", "Give one of them.")
         options = replace(options, auto_epochs=auto)
-    own_flags = [flag for parameter in ctx.command.params for flag in parameter.opts if flag.startswith("--")]
     knobs = parse_words(words, source.knobs, own_flags)
     pairs = {}
     for text in extra:

@@ -16,6 +16,7 @@ from fastcls.report import comparison_table as table
 from fastcls.report import shell
 from fastcls.report.comparison_figures import accuracy_figure, curves_figure
 from fastcls.report.drawing import png, svg
+from fastcls.report.figures import Figure
 from fastcls.report.runfiles import clean
 from fastcls.report.wording import moment
 
@@ -56,7 +57,7 @@ def write(out: Path, comparison: Comparison) -> Path:
     text = [table.markdown(rows, columns), *notes, f"`{comparison.command}`"]
     runs.atomic_write(out / "table.md", "\n\n".join(text).replace("\u202f", " ") + "\n")
     _write_csv(out, comparison)
-    figures = [figure for figure in (accuracy_figure(rows, comparison.split), curves_figure(rows)) if figure]
+    figures = figures_of(comparison)
     for figure in figures:
         runs.atomic_write(out / "figures" / f"{figure.name}.png", png(figure))
     html = shell.render(
@@ -74,6 +75,12 @@ def write(out: Path, comparison: Comparison) -> Path:
         clean=clean,
     )
     return runs.atomic_write(out / PAGE, html)
+
+
+def figures_of(comparison: Comparison) -> list[Figure]:
+    """The accuracy of every seed, and the learning curves; without those that there is nothing to draw of."""
+    rows = comparison.rows
+    return [figure for figure in (accuracy_figure(rows, comparison.split), curves_figure(rows)) if figure]
 
 
 def _write_csv(out: Path, comparison: Comparison) -> None:

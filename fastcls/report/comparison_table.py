@@ -106,10 +106,10 @@ def cautions(entries: Sequence[Entry], split: str) -> list[str]:
     if len({tuple(sorted(record.get("device", {}).items())) for record in records}) > 1:
         found.append("The runs were made on different devices or thread counts: their times do not compare.")
     if records and split == "valid":
-        found.append(
-            "Without a test split these figures are the validation split's, which has also chosen each run's best "
-            "epoch (--keep last would not choose)."
-        )
+        text = "Without a test split these figures are the validation split's"
+        if any(record.get("options", {}).get("keep") != "last" for record in records):
+            text += ", which has also chosen each run's best epoch (--keep last would not choose)"
+        found.append(f"{text}.")
     return found
 
 

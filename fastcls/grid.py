@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastcls import runs, series
+from fastcls import comparison, runs, series
 from fastcls.assignments import knob_of, refuse, separate, value_of
 from fastcls.comparison import HOME, Entry, read
+from fastcls.errors import UsageError
 from fastcls.knobs import Knob, as_text
+from fastcls.report.comparison import Comparison
 from fastcls.request import Request
 from fastcls.screen import Screen, escape
 from fastcls.series import fixed, is_done, slug
@@ -45,6 +47,10 @@ class Plan:
     @property
     def baseline(self) -> dict[str, str]:
         return self.cells[0].settings
+
+    @property
+    def title(self) -> str:
+        return f"{self.request.source.name}: {', '.join(self.baseline) or 'seeds'}"
 
 
 def plan(
@@ -80,12 +86,14 @@ def plan(
     return Plan(request, out, list(cells.values()))
 
 
-def run_all(plan: Plan, screen: Screen, after_each: Callable[[list[Entry]], object]) -> list[Entry]:
+def run_all(
+    plan: Plan, screen: Screen, after_each: Callable[[list[Entry]], object], quiet: bool = False
+) -> list[Entry]:
     """Make the runs that are not done; gives every run, those that failed with the reason.
 
     One that fails does not stop the others. `after_each` new one it is told of all that there are, so that tables can
     be kept up to date. A number format of 'auto' is decided by the first run for all: a comparison in two formats
-    would be none.
+    would be none. quiet: the runs themselves say nothing.
     """
     contents = {"format": runs.FORMAT, **series.common(plan.request)}
     series.refuse_others(plan.out, PLAN, contents, "comparison")
@@ -101,13 +109,36 @@ def run_all(plan: Plan, screen: Screen, after_each: Callable[[list[Entry]], obje
         if options.precision == "auto":
             options = replace(options, precision=_precision(plan))
         request = replace(plan.request, knobs=cell.knobs, options=options, out=cell.folder)
-        if problem := series.make(request):
+        if problem := series.make(request, quiet=quiet):
             series.tell(problem, screen)
             entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=series.reason(problem)))
         else:
             entries.append(read(cell.folder, cell.settings, cell.seed))
         after_each(entries)
     return entries
+
+
+def existing(names: Sequence[str], command: str) -> Comparison:
+    """Runs that are there, by name, or those of a comparison's folder, and what `command` compared them.
+
+    The first is the baseline; two are tested against each other. UsageError for fewer.
+    """
+    folders = [folder for name in names for folder in _runs_of(Path(name).expanduser()) or [runs.find(name)]]
+    entries = comparison.existing(folders)
+    if len(entries) < 2:
+        raise UsageError("A comparison takes two runs or more.", "List the runs:  fastcls runs")
+    split = comparison.split_of(entries)
+    test = comparison.mcnemar(entries[0], entries[1], split) if len(entries) == 2 else None
+    title = f"{entries[0].record.get('recipe')}: {len(entries)} runs"
+    return Comparison(title, command, entries, entries[0].setting, test)
+
+
+def _runs_of(folder: Path) -> list[Path]:
+    """The finished runs of a comparison's folder, the baseline's first; none for any other folder."""
+    if not (folder / PLAN).is_file():
+        return []
+    found = [file.parent for file in folder.glob("*/seed-*/run.json") if is_done(file.parent)]
+    return sorted(found, key=lambda run: (run.parent.name != BASELINE, str(run)))
 
 
 def _values(vary: Sequence[str], knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, list[Any]]:
