@@ -39,7 +39,7 @@ def read(folder: Path) -> Found | None:
         record = runs.read_json(folder / RECORD)
         findings = [_read(finding) for finding in record["findings"]]
         return Found(findings, int(record["looked_at"]), int(record["files"]))
-    except (OutputError, KeyError, TypeError, ValueError, AttributeError):
+    except (OutputError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 

@@ -40,7 +40,8 @@ class Entry:
 
     def figure(self, name: str, split: str) -> float:
         """accuracy, top5, macro_f1 or loss on a split; NaN where there is none."""
-        return _number(self.metrics.get(split, {}).get(name, {}).get("value"))
+        entry = self.metrics.get(split, {}).get(name)
+        return _number(entry.get("value") if isinstance(entry, dict) else entry)
 
     def cost(self, name: str) -> float:
         """One of COSTS, as the run recorded it; NaN where it did not."""

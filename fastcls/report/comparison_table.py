@@ -103,7 +103,7 @@ def cautions(entries: Sequence[Entry], split: str) -> list[str]:
     seen = {(record.get("seed"), record.get("data", {}).get("fingerprint")) for record in records}
     if len(seen) > len({seed for seed, _ in seen}):  # another seed may draw another split
         found.append("The runs did not see the same images: part of a difference may be the data's.")
-    if len({tuple(sorted(record.get("device", {}).items())) for record in records}) > 1:
+    if len({str(sorted(record.get("device", {}).items())) for record in records}) > 1:
         found.append("The runs were made on different devices or thread counts: their times do not compare.")
     if records and split == "valid":
         text = "Without a test split these figures are the validation split's"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from fastcls.report.figures import Figure, Palette, frame
@@ -71,7 +73,9 @@ def _complete(
 def _on_grid(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Precision over recall and sensitivity over the false positive rate, (2, len(GRID))."""
     precision, recall, _ = precision_recall_curve(truth, scores, sample_weight=weights)
-    fall_out, sensitivity, _ = roc_curve(truth, scores, sample_weight=weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # of no negative, which is seen to below
+        fall_out, sensitivity, _ = roc_curve(truth, scores, sample_weight=weights)
     if not np.isfinite(fall_out).all():  # no negative: every image is of this class
         fall_out = np.linspace(0, 1, len(fall_out))
     return np.array([np.interp(GRID, recall[::-1], precision[::-1]), np.interp(GRID, fall_out, sensitivity)])
