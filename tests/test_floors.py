@@ -19,12 +19,10 @@ FLOORS = {
     2: "devices draws batchwise policies resizing averaging transforms cropping opening pixels loaders data models "
     "networks speednet losses optimizers muon mixing step throughput weights foreign summary receptive axes describe "
     "schedules stages costs suggest plots trees checkpoints distributed parallel",
-    3: "train criteria epochs pruning resume learner_state interpret predictions comparison gradcam "
-    "guard",
+    3: "train criteria epochs pruning resume learner_state interpret predictions comparison gradcam guard",
     4: "tracking report predict answers submission export deploy explain neighbours",
-    5: "evaluation record training assist loading lr_find dryrun replay runner speed series grid search torch_export "
-    "explain_recipe serve "
-    "auto_batch faults room",
+    5: "evaluation record training assist loading lr_find dryrun replay runner speed series grid search "
+    "torch_export explain_recipe serve auto_batch faults room",
     6: "cli notebook __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
