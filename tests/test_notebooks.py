@@ -21,7 +21,7 @@ def test_a_notebook_is_kept_without_outputs(file: Path) -> None:
 
 QUICK = {"03_interpretation"}  # the others take longer than the default tier has
 PHOTOGRAPHS = {"04_your_own_folder", "06_kaggle"}  # need real ones
-SMALL = {"WEIGHTS": "none", "ARCH": "resnet18", "SIZE": "32", "EPOCHS": "1", "SEEDS": "2"}
+SMALL = {"WEIGHTS": "none", "ARCH": "timm/resnet10t", "SIZE": "32", "EPOCHS": "1", "SEEDS": "2"}
 
 
 @pytest.mark.filterwarnings("ignore")  # jupyter's own
