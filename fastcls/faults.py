@@ -48,6 +48,8 @@ def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Pa
     if isinstance(problem, OSError) and problem.errno in (*FULL, errno.EROFS):
         what = problem.filename or out
         return OutputError(f"{what} cannot be written: {problem.strerror}.", f"Mend that, then {go_on}")
+    if isinstance(problem, DataError) and not Store(out).folders():
+        return None  # it was so from the start, which the error says by itself
     if isinstance(problem, SEVERAL_FILES):
         return _unreadable(problem, learn, go_on)
     return None

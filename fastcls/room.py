@@ -25,7 +25,8 @@ def needed(learn: Learner) -> float:
     parameters = sum(parameter.nbytes for parameter in learn.model.parameters())
     gradients = parameters if options.current().accumulate > 1 else 0
     checkpoint = 2 * state + 2 * parameters + gradients
-    evaluated = len(learn.dls.valid_ds) + len(getattr(learn.dls, "test_items", None) or ())
+    test = getattr(learn.dls, "test_items", None)  # a table, perhaps
+    evaluated = len(learn.dls.valid_ds) + (0 if test is None else len(test))
     rows = evaluated * (ROW + COLUMN * min(len(learn.dls.vocab), COLUMNS)) + len(learn.dls.train_ds) * ROW
     return (checkpoints.KEPT + 1) * checkpoint + 2 * state + rows + PAGE
 

@@ -124,6 +124,7 @@ assert [len(batch) for batch in torch.utils.data.DataLoader(Zoomed(), 2, num_wor
 """
 
 
+@pytest.mark.published
 def test_fastai_loads_none_of_them_and_works_with_all_of_them(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FASTAI], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -47,8 +47,7 @@ def test_a_run_starts_from_the_weights_of_another(fastcls: Fastcls, pets: Path) 
     "layout",
     [
         "class folders",
-        "table",
-        *(pytest.param(name, marks=pytest.mark.published) for name in ("split folders", "names")),
+        *(pytest.param(name, marks=pytest.mark.published) for name in ("table", "split folders", "names")),
     ],
 )
 def test_ones_own_photographs_in_any_layout(fastcls: Fastcls, pets: Path, layout: str) -> None:
