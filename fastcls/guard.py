@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,16 @@ class Guard(Callback):
         rate = self.opt.hypers[-1]["lr"]
         where = f"in epoch {loss.epoch}, batch {loss.batch}, at a learning rate of {rate:.2g}"
         raise Diverged(f"The loss became {value:g} {where}.", _causes(self.learn))
+
+
+def refuse_last(learn: Learner, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Diverged where the weights of the last epoch, which the run would end with, give no loss on valid.
+
+    The last steps of a training can spoil weights whose losses were all finite.
+    """
+    loss = rows[-1].get("valid_loss") if rows else None
+    if loss is not None and not math.isfinite(loss):
+        raise Diverged(f"After the last epoch, {len(rows)}, the loss on valid is {loss:g}.", _causes(learn))
 
 
 def _epoch(learn: Learner) -> int:

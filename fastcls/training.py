@@ -10,7 +10,7 @@ from typing import Any
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
-from fastcls import checkpoints, criteria, devices, distributed, epochs, options, ranks, resume, train
+from fastcls import checkpoints, criteria, devices, distributed, epochs, guard, options, ranks, resume, train
 from fastcls.clock import Clock
 from fastcls.screen import Screen
 from fastcls.stop import Stop
@@ -82,5 +82,7 @@ def fit(
     finally:
         progress.stop()
         clock.tell()
+    if opts.keep == "last" or best.epoch == 0:
+        guard.refuse_last(learn, history.rows)
     distributed.leave()  # what comes now is the first process's alone
     return Trained(history, best, sum(phase.epochs for phase in phases))

@@ -153,6 +153,12 @@ def test_a_loss_that_is_no_number_stops_the_run(fastcls: Fastcls) -> None:
     assert json.loads(Path("r/run.json").read_text())["status"] == "failed"
 
 
+def test_weights_spoilt_by_the_last_step_are_no_result(fastcls: Fastcls) -> None:
+    words = ["--limit", "20", "--filters", "8", "--lr", "1e9", "--epochs", "1", "--precision", "fp32"]
+    outcome = fastcls("recipe", "digits-cnn", *words, "--out", "r")
+    assert outcome.code == 6 and "the loss on valid is nan" in outcome.output and "a tenth of it" in outcome.output
+
+
 def test_wrong_further_keywords_are_reported_together(fastcls: Fastcls) -> None:
     outcome = fastcls("recipe", "digits-cnn", "-o", "divv=3", "-o", "lr=3", "-o", "pct_start=0.2")
     assert outcome.code == 2
