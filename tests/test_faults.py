@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -111,8 +112,8 @@ def test_a_killed_loader_process_is_named_and_the_run_goes_on(trials: Trials) ->
     pid = int(workers.read_text().split()[0])
     os.kill(pid, signal.SIGKILL)
     assert trials.ask(child) == 6
-    told = f"A loader process (pid {pid}) was killed (Killed)", "A loader process ended unexpectedly"
-    assert any(words in said(trials) for words in told), "the latter where its pipe breaks before the signal comes"
+    # the latter, and perhaps no number, where its pipe breaks before the signal comes
+    assert re.search(rf"A loader process( \(pid {pid}\))? (was killed \(Killed\)|ended unexpectedly)", said(trials))
     assert f"fastcls resume {out}" in log(out)
     assert json.loads((out / "run.json").read_text())["status"] == "failed"
     trials.run("resume", out, "--trust")
