@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ BATCH = 8  # images that one thread takes from file to probabilities; their acti
 # what decoding an image raises where it cannot be read
 DECODING_ERRORS = *UNREADABLE, Image.DecompressionBombError
 OF_ONE_RUN = "Take model.json and model.onnx from one run, as it wrote them."
+EXTREME = 1000  # a temperature, or its reciprocal, that no fit finds
 AHEAD = 2  # batches a thread that may be under way or waiting to be taken
 
 
@@ -179,8 +179,9 @@ def temperature_of(run: Path) -> float:
             "It is fitted on the validation split at the end of training: train again with this fastcls, "
             "or leave --calibrated away.",
         )
-    if not 0 < value < math.inf:
-        raise OutputError(f"{run / 'model.json'}: temperature is {value!r}, where a number above 0 belongs.")
+    if not 1 / EXTREME <= value <= EXTREME:
+        least = f"{1 / EXTREME:g} to {EXTREME:,}"
+        raise OutputError(f"{run / 'model.json'}: temperature is {value!r}, where a number from {least} belongs.")
     return float(value)
 
 

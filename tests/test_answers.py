@@ -164,7 +164,13 @@ def test_calibrated_divides_the_logits_by_the_runs_temperature(fastcls: Fastcls,
 
 
 @pytest.mark.parametrize(
-    "temperature, part", [(None, "has no temperature"), (0, "temperature is 0"), ("hot", "temperature is 'hot'")]
+    "temperature, part",
+    [
+        (None, "has no temperature"),
+        (0, "temperature is 0"),
+        (1e-308, "temperature is 1e-308"),
+        ("hot", "temperature is 'hot'"),
+    ],
 )
 def test_a_run_without_a_temperature_says_how_to_get_one(
     fastcls: Fastcls, digits_run: Path, photos: list[str], temperature: object, part: str
