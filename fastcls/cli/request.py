@@ -82,7 +82,7 @@ def run_options(**given: Any) -> Options:
             kind = "a number" if name in ("cache_gb", "clip", "checkpoint_minutes") else "a whole number"
             above = "above" if name == "clip" else "from"
             problems.append(f"--{name.replace('_', '-')} {number}: takes {kind} {above} {least[name]}")
-    given["seconds"] = _seconds(given.pop("time", ""), problems)
+    given["seconds"] = seconds(given.pop("time", ""), problems)
     track = tracking.names(given.get("track", ""))
     for name in track:
         if name not in TRACKERS:
@@ -93,7 +93,8 @@ def run_options(**given: Any) -> Options:
     return Options(**{**given, "track": ",".join(track)})
 
 
-def _seconds(text: str, problems: list[str]) -> float | None:
+def seconds(text: str, problems: list[str]) -> float | None:
+    """What `--time` asks for, None where it is not given; what is no time is added to the problems."""
     if text and not durations.seconds(text):
         problems.append(f"--time {text}: takes hours, minutes, seconds, as in 2h, 20m, 1h30m or 45s")
     return durations.seconds(text) if text else None

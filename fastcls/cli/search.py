@@ -9,7 +9,7 @@ import typer
 
 from fastcls.cli.app import app, verb
 from fastcls.cli.recipe import EXTRA
-from fastcls.cli.request import RUN_OPTIONS, Settings, build, command_line, run_options
+from fastcls.cli.request import RUN_OPTIONS, Settings, build, command_line, run_options, seconds
 from fastcls.errors import KnobError, did_you_mean
 from fastcls.knobs import REQUIRED
 
@@ -91,7 +91,7 @@ def search(
 
 
 def _plan(ctx: typer.Context, extra: list[str]) -> Search:
-    from fastcls import durations, sources
+    from fastcls import sources
     from fastcls import space as spaces
     from fastcls.search import HOME, Pruning, Search, default_name
 
@@ -102,7 +102,7 @@ def _plan(ctx: typer.Context, extra: list[str]) -> Search:
     options = run_options(**chosen)
     request = build(ctx, source, ctx.args, options, extra)
     dimensions = spaces.parse(given["space"], source.knobs, request.knobs)
-    _check(given)
+    budget = _check(given)
     called = given["study"] or default_name(request)
     trials = given["trials"] or (None if given["time"] else TRIALS)
     epochs = any(dim.name in ("epochs", "freeze_epochs") for dim in dimensions)
@@ -112,7 +112,7 @@ def _plan(ctx: typer.Context, extra: list[str]) -> Search:
         Path(given["out"]).expanduser() if given["out"] else HOME / called.replace("/", "-"),
         given["metric"],
         trials,
-        durations.seconds(given["time"]) if given["time"] else None,
+        budget,
         Pruning(
             given["pruner"] or ("none" if epochs else "median"),
             given["prune_after_trials"],
@@ -123,10 +123,8 @@ def _plan(ctx: typer.Context, extra: list[str]) -> Search:
     )
 
 
-def _check(given: dict[str, Any]) -> None:
-    """One KnobError of all the search's own options that are wrong."""
-    from fastcls import durations
-
+def _check(given: dict[str, Any]) -> float | None:
+    """The seconds of --time; one KnobError of all the search's own options that are wrong."""
     problems = [
         f"--{option} {given[option]}: takes {', '.join(known)}{did_you_mean(given[option], known)}"
         for option, known in (("metric", METRICS), ("pruner", PRUNERS))
@@ -137,10 +135,10 @@ def _check(given: dict[str, Any]) -> None:
         for option, least in (("trials", 1), ("prune_after_trials", 0), ("prune_after_epochs", 0))
         if given[option] is not None and given[option] < least
     ]
-    if given["time"] and not durations.seconds(given["time"]):
-        problems.append(f"--time {given['time']}: takes hours, minutes, seconds, as in 2h, 90m, 1h30m or 45s")
+    budget = seconds(given["time"], problems)
     if problems:
         raise KnobError("wrong settings:\n  " + "\n  ".join(problems))
+    return budget
 
 
 def _opening(plan: Search) -> list[str]:
