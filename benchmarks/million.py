@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.common import arguments, ratio, show, spread
 from benchmarks.growth import make
+from fastcls import memory
 
 ROOT = Path(__file__).parents[1]
 SIDES = ("fastcls", "stock fastai")
@@ -32,17 +33,12 @@ class Meter:
         import gc
 
         gc.collect()
-        self.started, self.busy, self.before = time.perf_counter(), time.process_time(), self.resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
-
-    @staticmethod
-    def resident(what: str) -> float:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
+        self.started, self.busy, self.before = time.perf_counter(), time.process_time(), memory.resident()
+        memory.forget_peak()
 
     def read(self, name: str) -> dict[str, float]:
         seconds, busy = time.perf_counter() - self.started, time.process_time() - self.busy
-        return {name: seconds, f"{name} CPU": busy, f"{name} MB": self.resident("VmHWM") - self.before}
+        return {name: seconds, f"{name} CPU": busy, f"{name} MB": (memory.resident("VmHWM") - self.before) / 2**20}
 
 
 def side(name: str, folder: str) -> dict[str, float]:
