@@ -259,7 +259,7 @@ class _Run:
             knobs["epochs"], each = epochs.within(self.learn, self.ready.recipe.fit, knobs, seconds)
             self.record["knobs"]["fit"]["epochs"] = knobs["epochs"]
             self.record["options"]["seconds"] = None
-            self._save(epochs_chosen={"training_seconds": seconds, "epoch_seconds": round(each, 3)})
+            self._save(epochs_chosen={"training_seconds": seconds, "epoch_seconds": round(each, 6)})
             what = f"--epochs {knobs['epochs']}: an epoch takes about {durations.shown(each)} here"
             self.ready.notes.append(f"{what}, and {durations.shown(seconds)} were given.")
             self._notes()

@@ -168,6 +168,6 @@ def test_a_run_fits_into_its_time(fastcls: Callable) -> None:
     epochs = record["knobs"]["fit"]["epochs"]
     assert outcome.code == 0 and f"--epochs {epochs}:" in outcome.output
     assert len(Path("run/history.csv").read_text().splitlines()) == epochs + 1
-    assert abs(epochs - 9 / record["epochs_chosen"]["epoch_seconds"]) <= 1
+    assert -0.1 <= 9 / record["epochs_chosen"]["epoch_seconds"] - epochs <= 1.1  # a tenth for rounding
     outcome = fastcls("recipe", "digits-cnn", "--time", "0.001s", "--limit", 20, "--out", "other")
     assert outcome.code == 2 and "1 epoch of this recipe take" in outcome.output
