@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from fastcls import loading, runs, schema, sources
-from fastcls.cli.request import RUN_OPTIONS, request_of, run_options
+from fastcls.cli import settings as typed
+from fastcls.cli.request import request_of
 from fastcls.errors import KnobError, OutputError, UsageError
 from fastcls.knobs import as_text
-from fastcls.options import Options
+from fastcls.options import DECLARED, TYPES
 from fastcls.request import Request
 
 if TYPE_CHECKING:
@@ -260,11 +261,11 @@ def _several(values: Any) -> Sequence[Any]:
 
 def _request(source: sources.RecipeSource, settings: Mapping[str, Any]) -> Request:
     """Settings by keyword, checked as those of the command line are."""
-    known, problems = get_type_hints(Options), []
-    chosen = {name: value for name, value in settings.items() if name in {*RUN_OPTIONS, "time"}}
+    problems = []
+    chosen = {name: value for name, value in settings.items() if name in {*DECLARED, "time"}}
     for name, value in chosen.items():
         try:
-            schema.check(value, known.get(name, str), name)
+            schema.check(value, TYPES.get(name, str), name)
         except ValueError as problem:
             problems.append(str(problem))
     if problems:
@@ -272,5 +273,6 @@ def _request(source: sources.RecipeSource, settings: Mapping[str, Any]) -> Reque
     extra = [f"{name}={value}" for name, value in (settings.get("extra") or {}).items()]
     knobs = {name: value for name, value in settings.items() if name not in {*chosen, "extra"}}
     words = [f"--{name.replace('_', '-')}={as_text(value)}" for name, value in knobs.items()]
-    flags = [f"--{name.replace('_', '-')}" for name in RUN_OPTIONS]
-    return request_of(source, words, run_options(**chosen), extra, flags)
+    flags = [f"--{name.replace('_', '-')}" for name in DECLARED]
+    time = chosen.pop("time", "")
+    return request_of(source, words, typed.checked(chosen, time), extra, flags)

@@ -10,8 +10,8 @@ import contextlib
 import contextvars
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -20,36 +20,47 @@ Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]
 TRACKERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
+def _option(default: Any, help: str, metavar: str = "", least: float | None = None, above: float | None = None) -> Any:
+    """A field that is an option of the command line too; what it takes at least, or what it has to be above."""
+    return field(default=default, metadata={"help": help, "metavar": metavar, "least": least, "above": above})
+
+
 @dataclass(frozen=True)
 class Options:
-    """The settings of a run, whatever its recipe."""
+    """The settings of a run, whatever its recipe; those with a help are options of every verb that trains."""
 
-    seed: int = 42  # seeds the split, the initial weights and the augmentation
-    limit: int | None = None  # at most so many images a class in each split; None takes all
-    workers: int | None = None  # loader processes; None chooses by the cores
-    device: Device = "auto"  # 'auto' is the GPU where there is one
-    precision: Precision = "auto"  # 'auto' is what a probe of the device finds fastest
-    cache_gb: float = 20.0  # what decoded images may take on disk, all datasets together; 0 decodes every epoch
-    fused: bool = True  # optimisers that step all parameters in one kernel
-    channels_last: bool = True  # memory format of convolutional networks and their batches
-    compile: Compile = "off"  # torch.compile and its mode
-    sync_norm: bool = True  # batch norms see the whole batch, where several processes share it
-    accumulate: int = 1  # batches whose gradients are summed before a step
-    clip: float | None = None  # largest norm of the gradient
-    patience: int | None = None  # stop a phase of training after so many epochs without a better one
-    keep: Keep = "best"  # which weights the run ends with: the best epoch's on valid, or the last
-    best_by: str = ""  # the figure on valid that says which epoch is best; '' is the recipe's first metric
+    seed: int = _option(42, "Seeds the split, the initial weights, the augmentation.", "N", least=0)
+    limit: int | None = _option(None, "At most N images a class in each split, for a quick try.", "N", least=1)
+    workers: int | None = _option(None, "Loader workers  [default: by the cores]", "N", least=0)
+    device: Device = _option("auto", "Where to compute; auto is the GPU where there is one.")
+    precision: Precision = _option("auto", "Number format; auto is the one that a probe finds fastest.")
+    cache_gb: float = _option(
+        20.0, "What decoded images may take on disk, all datasets together; 0 decodes them every epoch.", "GB", least=0
+    )
+    accumulate: int = _option(1, "Sum the gradients of N batches, then step.", "N", least=1)
+    clip: float | None = _option(None, "Largest norm of the gradient.", "NORM", above=0)
+    compile: Compile = _option("off", "torch.compile, and its mode.")
+    fused: bool = _option(True, "Step all parameters in one kernel.")
+    channels_last: bool = _option(True, "Memory format of convolutional networks.")
+    sync_norm: bool = _option(True, "Batch norms of several processes see the whole batch, or their share.")
+    patience: int | None = _option(None, "End a phase of training after N epochs without a better one.", "N", least=1)
+    keep: Keep = _option("best", "End with the best epoch's weights (on valid) or the last's.")
+    best_by: str = _option("", "Which figure on valid says what is best  [default: the first metric]", "METRIC")
+    test: bool = _option(True, "Evaluate the test split at the end.")
+    checkpoint_minutes: float = _option(5.0, "Save so often inside an epoch; its end is always saved.", "N", least=0)
+    track: str = _option("", f"Track the run with any of {', '.join(TRACKERS)}; commas between them.", "NAMES")
     seconds: float | None = None  # of training, which the epochs are to fit into
     auto_epochs: bool = False  # further epochs after the recipe's own for as long as they pay
-    test: bool = True  # whether the test split is evaluated at the end
-    checkpoint_minutes: float = 5.0  # between checkpoints inside an epoch; its end always has one
-    track: str = ""  # which of TRACKERS are told of the run, with commas
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)  # function name -> further keywords
 
 
+DECLARED = {declared.name: declared for declared in fields(Options) if declared.metadata}
+TYPES = get_type_hints(Options)
+
+
 def choices(option: str) -> tuple[str, ...]:
-    """The values that an option with a closed set of them can take."""
-    return get_args(get_type_hints(Options)[option])
+    """The values of an option that has a closed set of them."""
+    return get_args(TYPES[option]) if get_origin(TYPES[option]) is Literal else ()
 
 
 _options: contextvars.ContextVar[Options | None] = contextvars.ContextVar("options", default=None)

@@ -135,7 +135,7 @@ def _check_names(path: Path, knobs: list[Knob]) -> None:
 
 
 def _fields(doc: str) -> dict[str, str]:
-    """`Claim: …` and its like from a docstring; an indented line continues the one before it."""
+    """`Claim: …` and its like from a docstring; an indented line continues the one before it, or is a command more."""
     fields: dict[str, str] = {}
     name = ""
     for line in doc.splitlines():
@@ -144,7 +144,7 @@ def _fields(doc: str) -> dict[str, str]:
             name = match[1]
             fields[name] = match[2].strip()
         elif name and line.startswith(" "):
-            fields[name] += " " + line.strip()
+            fields[name] += ("\n" if name == "Run" else " ") + line.strip()
         else:
             name = ""
     return fields

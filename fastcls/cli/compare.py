@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.cli.app import app, verb
-from fastcls.cli.recipe import EXTRA
-from fastcls.cli.request import RUN_OPTIONS, Settings, command_line, run_options
+from fastcls.cli.request import TAKES_KNOBS, build, command_line
+from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 FAILED = 6  # the exit code when some run broke down
 
 
-@app.command(context_settings=EXTRA)
+@app.command(context_settings=TAKES_KNOBS)
 @verb
+@takes_settings(without=["sync_norm"])
 def compare(
     ctx: typer.Context,
     targets: list[str] = typer.Argument(metavar="RECIPE | RUN…", help="A recipe to run, or runs that exist."),
@@ -34,24 +35,8 @@ def compare(
     seeds: int = typer.Option(1, "--seeds", metavar="N", help="Runs a setting, seeded --seed, --seed + 1, …"),
     out: str = typer.Option("", "--out", metavar="DIR", help="Folder  [default: comparisons/RECIPE,KNOB=VALUE…]"),
     dry_run: bool = typer.Option(False, "--dry-run", help="List the runs, make none."),
-    seed: int = Settings.seed,
-    limit: int | None = Settings.limit,
-    workers: int | None = Settings.workers,
-    device: str = Settings.device,
-    precision: str = Settings.precision,
-    cache_gb: float = Settings.cache_gb,
-    accumulate: int = Settings.accumulate,
-    clip: float | None = Settings.clip,
-    compile: str = Settings.compile,
-    fused: bool = Settings.fused,
-    channels_last: bool = Settings.channels_last,
-    patience: int | None = Settings.patience,
-    keep: str = Settings.keep,
-    best_by: str = Settings.best_by,
-    test: bool = Settings.test,
-    checkpoint_minutes: float = Settings.checkpoint_minutes,
-    track: str = Settings.track,
-    extra: list[str] = Settings.extra,
+    *,
+    settings: Settings,
 ) -> None:
     """Compare the settings of a recipe, or existing runs: a table, figures, and a page that links every run.
 
@@ -67,23 +52,21 @@ def compare(
             "Name a recipe, or runs, before the settings.", "fastcls compare digits-cnn --vary epochs=5,10"
         )
     if len(names) == 1 and not (Path(names[0]) / "compare.json").is_file():
-        options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS})
-        _grid(ctx, names[0], words, options, extra)
+        _grid(ctx, names[0], words, settings)
         return
     if words or vary or setting:
         raise UsageError(f"{words[0] if words else '--vary'} goes with a recipe; {len(names)} runs were named.")
     _existing(names, out)
 
 
-def _grid(ctx: typer.Context, name: str, words: list[str], options: object, extra: list[str]) -> None:
+def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -> None:
     from fastcls import grid, sources
-    from fastcls.cli.request import build
 
     given = ctx.params
     if given["seeds"] < 1:
         raise UsageError(f"--seeds {given['seeds']}: takes a whole number from 1.")
     source = sources.find(name)
-    request = build(ctx, source, words, options, extra)  # type: ignore[arg-type]
+    request = build(ctx, source, words, settings.options(), settings.extra)
     folder = Path(given["out"]).expanduser() if given["out"] else None
     plan = grid.plan(request, given["vary"], given["setting"], given["seeds"], given["one_at_a_time"], folder)
     done = sum(grid.is_done(cell.folder) for cell in plan.cells)

@@ -7,24 +7,20 @@ from pathlib import Path
 import typer
 
 from fastcls.cli.app import app, verb
-from fastcls.cli.recipe import EXTRA
-from fastcls.cli.request import RUN_OPTIONS, Settings, build_request, command_line, run_options
+from fastcls.cli.request import TAKES_KNOBS, build, command_line
+from fastcls.cli.settings import Settings, takes_settings
 
 
-@app.command("lr-find", context_settings=EXTRA)
+@app.command("lr-find", context_settings=TAKES_KNOBS)
 @verb
+@takes_settings(only=["seed", "limit", "workers", "device", "precision", "cache_gb"])
 def lr_find(
     ctx: typer.Context,
     name: str = typer.Argument(metavar="NAME", help="A recipe's name, or a file: ./mine.py"),
     out: str = typer.Option("lr-find.png", "--out", metavar="FILE", help="The figure, a .png or .svg file."),
     steps: int = typer.Option(100, "--steps", metavar="N", help="Mini-batches to try."),
-    seed: int = Settings.seed,
-    limit: int | None = Settings.limit,
-    workers: int | None = Settings.workers,
-    device: str = Settings.device,
-    precision: str = Settings.precision,
-    cache_gb: float = Settings.cache_gb,
-    extra: list[str] = Settings.extra,
+    *,
+    settings: Settings,
 ) -> None:
     """Run fastai's learning-rate finder on a recipe: a figure, four suggestions, the command that uses one.
 
@@ -34,8 +30,8 @@ def lr_find(
     from fastcls.errors import OutputError, UsageError
 
     source = sources.find(name)
-    options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS if option in ctx.params}, keep="last")
-    request = build_request(ctx, source, options, extra, "", command_line("lr-find"))
+    request = build(ctx, source, ctx.args, settings.options(keep="last"), settings.extra)
+    request.command = command_line("lr-find")
     figure = Path(out).expanduser()
     if figure.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--out {out}: the figure is a .png, .svg or .pdf file.")

@@ -24,11 +24,6 @@ class Several:
     processes: Any = typer.Option(
         None, "--processes", metavar="N", help="The same with N processes on any device; see docs/scaling.md."
     )
-    sync_norm: Any = typer.Option(
-        True,
-        "--sync-norm/--no-sync-norm",
-        help="Batch norms of several processes see the whole batch, or their share.",
-    )
 
 
 def count(gpus: int | None, processes: int | None) -> int:

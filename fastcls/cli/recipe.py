@@ -12,14 +12,14 @@ from typer.core import TyperCommand
 from fastcls import ranks
 from fastcls.cli.app import app, refusal, verb
 from fastcls.cli.processes import Several, count, launched_folder, on_gpus, start
-from fastcls.cli.request import RUN_OPTIONS, Settings, build_request, command_line, run_options
+from fastcls.cli.request import TAKES_KNOBS, build, command_line
+from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import FastclsError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from fastcls.knobs import Knob
     from fastcls.sources import RecipeSource
 
-EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 STAGE_TITLES = {
     "get_learner": "Knobs of get_learner: data and network",
     "fit": "Knobs of fit: training",
@@ -49,34 +49,16 @@ def help_of(name: str, command: Any) -> str:
         raise refusal(error) from None
 
 
-@app.command(context_settings=EXTRA, cls=RecipeCommand)
+@app.command(context_settings=TAKES_KNOBS, cls=RecipeCommand)
 @verb
+@takes_settings()
 def recipe(
     ctx: typer.Context,
     name: str = typer.Argument("", metavar="NAME", help="A recipe's name, or a file: ./mine.py", show_default=False),
-    seed: int = Settings.seed,
     out: str = typer.Option("", "--out", metavar="DIR", help="Run folder  [default: runs/NAME/TIME-xxxx]"),
-    limit: int | None = Settings.limit,
     time: str = typer.Option("", "--time", metavar="20m", help="As many --epochs as train for about so long."),
-    workers: int | None = Settings.workers,
-    device: str = Settings.device,
     gpus: int | None = Several.gpus,
     processes: int | None = Several.processes,
-    sync_norm: bool = Several.sync_norm,
-    precision: str = Settings.precision,
-    cache_gb: float = Settings.cache_gb,
-    accumulate: int = Settings.accumulate,
-    clip: float | None = Settings.clip,
-    compile: str = Settings.compile,
-    fused: bool = Settings.fused,
-    channels_last: bool = Settings.channels_last,
-    patience: int | None = Settings.patience,
-    keep: str = Settings.keep,
-    best_by: str = Settings.best_by,
-    test: bool = Settings.test,
-    checkpoint_minutes: float = Settings.checkpoint_minutes,
-    track: str = Settings.track,
-    extra: list[str] = Settings.extra,
     auto_batch: bool = typer.Option(
         False, "--auto-batch", help="Find the largest batch that trains in the memory there is, from --bs on."
     ),
@@ -84,6 +66,8 @@ def recipe(
     show: bool = typer.Option(False, "--show", help="Print the recipe's source."),
     resume: str = typer.Option("", "--resume", metavar="RUN", help="Go on with a run of this recipe that was cut off."),
     copy: str = typer.Option("", "--copy", metavar="FILE", help="Copy the recipe to a file of your own."),
+    *,
+    settings: Settings,
 ) -> None:
     """Train a recipe: data, network, training, report. `fastcls recipe NAME --help` shows its knobs."""
     from fastcls import sources
@@ -99,20 +83,23 @@ def recipe(
     elif resume:
         from fastcls.cli.resume import go_on
 
-        words = [*ctx.args, *(["--out"] if out else []), *extra]
+        words = [*ctx.args, *(["--out"] if out else []), *settings.extra]
         if words:
             raise UsageError(f"--resume goes on as the run began; it takes no {words[0]}.", "Leave it away.")
         go_on(resume, recipe=source.name, gpus=gpus, processes=processes)
     else:
         asked = count(gpus, processes)
-        options = run_options(**{option: ctx.params[option] for option in RUN_OPTIONS}, sync_norm=sync_norm, time=time)
-        options = on_gpus(options, gpus)
+        options = on_gpus(settings.options(time), gpus)
         if auto_batch and max(asked, ranks.world()) > 1:
             raise UsageError(
                 "--auto-batch finds the batch of a single process.",
                 "Find it with  --auto-batch --dry-run  on one GPU, then give all of them that many times --bs.",
             )
-        request = build_request(ctx, source, options, extra, out, command_line("recipe"))
+        request = replace(
+            build(ctx, source, ctx.args, options, settings.extra),
+            out=Path(out).expanduser() if out else None,
+            command=command_line("recipe"),
+        )
         if dry_run and ranks.first():
             from fastcls.loading import import_fastai
             from fastcls.screen import Screen
@@ -188,11 +175,12 @@ def _run_help(command: Any) -> str:
     for option in command.params:
         if option.name in ("name", "help"):
             continue
-        flags = ", ".join(option.opts)
+        flags = "/".join([*option.opts, *option.secondary_opts])
+        takes = "" if option.is_flag else f" {option.metavar}"
         text = getattr(option, "help", "") or ""
-        if option.default not in (None, "", False) and not callable(option.default) and option.name != "extra":
-            text += f"  [default: {option.default}]"
-        rows.append((flags, text))
+        if option.default not in (None, "", [], False) and not callable(option.default):
+            text += f"  [default: {'yes' if option.default is True else option.default}]"
+        rows.append((flags + takes, text))
     return "Options of every run:\n" + _definitions(rows)
 
 
@@ -208,13 +196,15 @@ def _help(source: RecipeSource, command: Any) -> str:
 
 
 def _knob_row(knob: Knob) -> tuple[str, str]:
-    from fastcls.knobs import REQUIRED
+    from fastcls.knobs import REQUIRED, as_text
 
     flag = f"{knob.flag}/--no-{knob.flag[2:]}" if knob.kind == "bool" else knob.flag
-    choices = f" {{{', '.join(map(str, knob.choices))}}}" if knob.choices else ""
-    default = "required" if knob.default is REQUIRED else f"default: {knob.default}" if knob.default != "" else ""
+    choices = f" {'|'.join(map(str, knob.choices))}" if knob.choices else ""
+    default = (
+        "required" if knob.default is REQUIRED else f"default: {as_text(knob.default)}" if knob.default != "" else ""
+    )
     more = "; auto: more for as long as they pay" if (knob.stage, knob.name) == ("fit", "epochs") else ""
-    return flag, f"{knob.help}{more}{choices}" + (f"  [{default}]" if default else "")
+    return flag + choices, f"{knob.help}{more}" + (f"  [{default}]" if default else "")
 
 
 def _definitions(rows: list[tuple[str, str]], column: int = 26) -> str:
@@ -224,7 +214,7 @@ def _definitions(rows: list[tuple[str, str]], column: int = 26) -> str:
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
     lines = []
     for term, text in rows:
-        wrapped = textwrap.wrap(text, width - column - 2) or [""]
+        wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, width - column - 2)] or [""]
         if len(term) > column - 2:
             lines.append(f"  {term}")
             term = ""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fastcls.cli.app import app, verb
-from fastcls.cli.recipe import EXTRA
-from fastcls.cli.request import RUN_OPTIONS, Settings, build, command_line, run_options, seconds
+from fastcls.cli.request import TAKES_KNOBS, build, command_line
+from fastcls.cli.settings import Settings, seconds, takes_settings
 from fastcls.errors import KnobError, did_you_mean
 from fastcls.knobs import REQUIRED
 
@@ -24,8 +24,9 @@ BEST_BY = {"accuracy": "", "macro_f1": "f1", "loss": "valid_loss"}  # which epoc
 METRICS, PRUNERS = tuple(BEST_BY), ("median", "none")
 
 
-@app.command(context_settings=EXTRA)
+@app.command(context_settings=TAKES_KNOBS)
 @verb
+@takes_settings(without=["sync_norm", "test"])
 def search(
     ctx: typer.Context,
     name: str = typer.Argument(metavar="RECIPE", help="A recipe's name, or a file: ./mine.py"),
@@ -54,23 +55,8 @@ def search(
     study: str = typer.Option("", "--name", metavar="NAME", help="Of the study  [default: RECIPE,KNOB=VALUE…]"),
     out: str = typer.Option("", "--out", metavar="DIR", help="Folder  [default: searches/NAME]"),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be searched; train nothing."),
-    seed: int = Settings.seed,
-    limit: int | None = Settings.limit,
-    workers: int | None = Settings.workers,
-    device: str = Settings.device,
-    precision: str = Settings.precision,
-    cache_gb: float = Settings.cache_gb,
-    accumulate: int = Settings.accumulate,
-    clip: float | None = Settings.clip,
-    compile: str = Settings.compile,
-    fused: bool = Settings.fused,
-    channels_last: bool = Settings.channels_last,
-    patience: int | None = Settings.patience,
-    keep: str = Settings.keep,
-    best_by: str = Settings.best_by,
-    checkpoint_minutes: float = Settings.checkpoint_minutes,
-    track: str = Settings.track,
-    extra: list[str] = Settings.extra,
+    *,
+    settings: Settings,
 ) -> None:
     """Search the best settings of a recipe with Optuna: pruned trials, what mattered, the best one as a command.
 
@@ -84,23 +70,21 @@ def search(
     --storage and --name share the trials; on one machine, with a --out each. Needs pip install 'fastcls[search]'
     (else exit code 5). Exit code 6 if no trial came to its end.
     """
-    plan = _plan(ctx, extra)
+    plan = _plan(ctx, settings)
     print("\n".join(_opening(plan)))
     if not dry_run:
         _make(plan)
 
 
-def _plan(ctx: typer.Context, extra: list[str]) -> Search:
+def _plan(ctx: typer.Context, settings: Settings) -> Search:
     from fastcls import sources
     from fastcls import space as spaces
     from fastcls.search import HOME, Pruning, Search, default_name
 
     given = ctx.params
     source = sources.find(given["name"])
-    chosen = {option: given[option] for option in RUN_OPTIONS if option in given}
-    chosen["best_by"] = given["best_by"] or BEST_BY.get(given["metric"], "")
-    options = run_options(**chosen)
-    request = build(ctx, source, ctx.args, options, extra)
+    options = settings.options(best_by=given["best_by"] or BEST_BY.get(given["metric"], ""))
+    request = build(ctx, source, ctx.args, options, settings.extra)
     dimensions = spaces.parse(given["space"], source.knobs, request.knobs)
     budget = _check(given)
     called = given["study"] or default_name(request)

@@ -1,0 +1,106 @@
+"""The options of every run as typed: put into a verb's signature from their one declaration, and checked together."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from fastcls import durations, tracking
+from fastcls.errors import KnobError, did_you_mean
+from fastcls.options import DECLARED, TRACKERS, TYPES, Options, choices
+
+EXTRA: Any = typer.Option(
+    [], "-o", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was typed of them."""
+
+    given: dict[str, Any]
+    extra: list[str]  # `-o` pairs
+
+    def options(self, time: str = "", **chosen: Any) -> Options:
+        """The options, `chosen` ones in place of what was typed; one KnobError names all that are wrong."""
+        return checked({**self.given, **chosen}, time)
+
+
+def takes_settings(only: Collection[str] = (), without: Collection[str] = ()) -> Callable[[Callable], Callable]:
+    """The verb's parameter `settings` becomes the options of every run (`only` these, or all `without` some) and -o."""
+    names = [name for name in DECLARED if (name in only if only else name not in without)]
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def with_settings(**words: Any) -> None:
+            settings = Settings({name: words.pop(name) for name in names}, words.pop("extra"))
+            function(**words, settings=settings)
+
+        own = inspect.signature(function, eval_str=True)
+        parameters = []
+        for parameter in own.parameters.values():
+            parameters += _declared(names) if parameter.name == "settings" else [parameter]
+        with_settings.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_settings.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_settings
+
+    return decorate
+
+
+def _declared(names: Collection[str]) -> list[inspect.Parameter]:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    options = [
+        inspect.Parameter(name, kind, default=_option(name), annotation=str if choices(name) else TYPES[name])
+        for name in names
+    ]
+    return [*options, inspect.Parameter("extra", kind, default=EXTRA, annotation=list[str])]
+
+
+def _option(name: str) -> Any:
+    declared, flag = DECLARED[name], f"--{name.replace('_', '-')}"
+    if TYPES[name] is bool:
+        flag += f"/--no-{flag[2:]}"
+    metavar = "|".join(choices(name)) or declared.metadata["metavar"] or None
+    return typer.Option(declared.default, flag, metavar=metavar, help=declared.metadata["help"])
+
+
+def checked(given: dict[str, Any], time: str = "") -> Options:
+    """Options with every value checked, `time` as `--time` takes it; one KnobError names all that are wrong."""
+    problems = [problem for name, value in given.items() if (problem := _problem(name, value))]
+    budget = seconds(time, problems)
+    track = tracking.names(given.get("track", ""))
+    for name in track:
+        if name not in TRACKERS:
+            problems.append(f"--track {name}: takes {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}")
+    if problems:
+        raise KnobError("wrong settings:\n  " + "\n  ".join(sorted(problems)))
+    tracking.refuse_missing(track)
+    return Options(**{**given, "track": ",".join(track)}, seconds=budget)
+
+
+def _problem(name: str, value: Any) -> str:
+    """What is wrong with an option's value, if anything."""
+    flag, known = f"--{name.replace('_', '-')}", choices(name)
+    if known and value not in known:
+        return f"{flag} {value}: takes {', '.join(known)}{did_you_mean(str(value), known)}"
+    least, above = DECLARED[name].metadata["least"], DECLARED[name].metadata["above"]
+    if value is None or (least is None and above is None):
+        return ""
+    kind = "a number" if TYPES[name] in (float, float | None) else "a whole number"
+    if above is not None and not value > above:
+        return f"{flag} {value}: takes {kind} above {above}"
+    if least is not None and not value >= least:  # nan is neither
+        return f"{flag} {value}: takes {kind} from {least}"
+    return ""
+
+
+def seconds(text: str, problems: list[str]) -> float | None:
+    """What `--time` asks for, None where it is not given; what is no time is added to the problems."""
+    if text and not durations.seconds(text):
+        problems.append(f"--time {text}: takes hours, minutes, seconds, as in 2h, 20m, 1h30m or 45s")
+    return durations.seconds(text) if text else None
