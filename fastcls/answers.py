@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcls import runs
-from fastcls.errors import EnvironmentProblem, UsageError
+from fastcls import extras, runs
+from fastcls.errors import UsageError
 from fastcls.predict import Prediction
 
 UNSURE = "unsure"
@@ -90,13 +90,7 @@ def writer_for(target: Path) -> Writer:
             f"Name a file that ends in {', '.join(WRITERS)}.",
         )
     if WRITERS[suffix] is _parquet:
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
-            raise EnvironmentProblem(
-                f"-o {target}: Parquet files are written by pyarrow, which is not installed.",
-                "Install it:  pip install pyarrow    or name a .csv or .jsonl file.",
-            ) from None
+        extras.require(f"-o {target}", "parquet", otherwise="or name a .csv or .jsonl file.")
     return WRITERS[suffix]
 
 

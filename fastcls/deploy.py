@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcls import __version__, model_files, preprocessing, runs
-from fastcls.errors import EnvironmentProblem, OutputError
+from fastcls import __version__, extras, model_files, preprocessing, runs
+from fastcls.errors import OutputError
 from fastcls.predict import DECODING_ERRORS, softmax
 
 TOLERANCE = 1e-3  # of a probability, as where a run checks its own model.onnx
@@ -145,13 +145,10 @@ def openvino(run: Path, target: Path, reference: Reference | None) -> float | No
 
 def import_openvino() -> Any:
     """OpenVINO; EnvironmentProblem where it is not installed."""
-    try:
-        import openvino as library
-    except ImportError:
-        raise EnvironmentProblem(
-            "--openvino: OpenVINO is not installed.", "Install it:  pip install openvino"
-        ) from None
-    return library
+    extras.require("--openvino", "openvino")
+    import openvino
+
+    return openvino
 
 
 def _onnxruntime(file: Path) -> Network:

@@ -7,7 +7,6 @@ its own. Here the first process has the terminal, the others are silent; what on
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -20,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from fastcls import ranks
-from fastcls.errors import EnvironmentProblem, TrainingError
+from fastcls import extras, ranks
+from fastcls.errors import TrainingError
 from fastcls.stop import CODES
 
 GRACE = 15.0  # seconds that the others have to end by themselves once one is gone
@@ -59,9 +58,7 @@ def launch(count: int, folder: Path) -> int:
 
 def require_accelerate() -> None:
     """EnvironmentProblem where it is not installed."""
-    if importlib.util.find_spec("accelerate") is None:
-        hint = "Install it:  pip install 'fastcls[distributed]'"
-        raise EnvironmentProblem("Training with several processes needs accelerate, which is not installed.", hint)
+    extras.require("Training with several processes", "distributed")
 
 
 def _start(rank: int, count: int, folder: Path, meeting: Path) -> Child:

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastcls import extras
 from fastcls.errors import EnvironmentProblem, OutputError, UsageError
 from fastcls.knobs import as_text
 from fastcls.space import Dimension
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import optuna
 
 DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient", "mariadb": "mysqlclient", "redis": "redis"}
-INSTALL = "pip install 'fastcls[search]'"
 JOURNALS = (".journal", ".log")  # a file that needs no database, on a network's file system too
 ABOUT = "fastcls"  # the study's attribute that says what all its trials have in common
 
@@ -185,12 +185,9 @@ def _suggest(trial: optuna.Trial, dim: Dimension) -> Any:
 
 def require() -> None:
     """EnvironmentProblem where Optuna is not installed; it keeps its own lines off the terminal."""
-    try:
-        import optuna
-    except ImportError:
-        raise EnvironmentProblem(
-            "fastcls search needs Optuna, which is not installed.", f"Install it:  {INSTALL}"
-        ) from None
+    extras.require("fastcls search", "search")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 

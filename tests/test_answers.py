@@ -221,14 +221,6 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not Path("/dev/null").is_file()
 
 
-def test_parquet_without_pyarrow_says_what_to_install(
-    fastcls: Fastcls, digits_run: Path, photos: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    outcome = fastcls("predict", digits_run, "photos", "-o", "out.parquet")
-    assert outcome.code == 5 and "pip install pyarrow" in outcome.output and not Path("out.parquet").exists()
-
-
 def test_a_class_called_unsure_is_not_mixed_up(fastcls: Fastcls, digits_run: Path, photos: list[str]) -> None:
     shutil.copytree(digits_run, "run")
     model = json.loads(Path("run/model.json").read_text())

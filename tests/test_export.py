@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,9 +145,6 @@ def test_a_run_that_cannot_be_exported_says_why(
     Path("run/model.safetensors").write_bytes(b"no weights")
     outcome = fastcls("export", "run", "--safetensors", "-o", "out")
     assert outcome.code == 4 and "is not a readable .safetensors file" in outcome.output
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    outcome = fastcls("export", digits_run, "--openvino", "-o", "out")
-    assert outcome.code == 5 and "pip install openvino" in outcome.output
     Path("run/predictions.csv").write_text("path,p:cat\nx.png,0.5\n")
     outcome = fastcls("export", "run", "--torch-export", "--trust", "-o", "out")
     assert outcome.code == 4 and "predictions.csv does not belong to" in outcome.output

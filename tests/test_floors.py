@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fastcls"
 FLOORS = {
-    0: "errors schema durations knobs options sources request lazy ranks assignments space",
+    0: "errors schema durations knobs options sources request lazy ranks assignments space extras",
     1: "runs screen check metrics decode preprocessing cache doctor download archives catalogue datasets cifar layouts "
     "label_table walk splits zoo calibration suspects inputs stop launch recorded study "
     "finding classes measure measurements duplicates contents troubles audit check_record precheck "
@@ -22,7 +22,7 @@ FLOORS = {
     3: "train criteria epochs pruning resume learner_state interpret predictions comparison gradcam guard",
     4: "tracking report predict answers submission export deploy explain neighbours",
     5: "evaluation record training assist loading lr_find dryrun replay runner speed series grid search "
-    "torch_export explain_recipe serve auto_batch faults room",
+    "torch_export explain_recipe serve auto_batch faults room selfcheck",
     6: "cli notebook __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

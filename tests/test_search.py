@@ -112,15 +112,6 @@ def test_times_and_storages_are_read() -> None:
     assert shown("sqlite:///a:b@c.db") == "sqlite:///a:b@c.db" and shown("redis://host") == "redis://host"
 
 
-def test_without_optuna_the_command_that_installs_it_is_named(
-    fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    outcome = fastcls("search", "digits-cnn", "--space", "lr=0.01..2:log")
-    assert outcome.code == 5 and "pip install 'fastcls[search]'" in outcome.output
-    assert not Path("searches").exists()
-
-
 @pytest.mark.published
 @pytest.mark.parametrize(
     ("storage", "code", "part"),

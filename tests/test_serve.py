@@ -442,13 +442,3 @@ def test_wrong_addresses_and_settings_are_refused(fastcls: Fastcls, digits_run: 
         outcome = fastcls("serve", digits_run, *words, *([] if "--port" in words else ["--port", 0]))
         assert outcome.code == 2 and message in outcome.output
     assert fastcls("serve", "nowhere").code == 4
-
-
-def test_without_the_extra_the_command_that_installs_it_is_named(
-    fastcls: Fastcls, digits_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [name for name in sys.modules if name.startswith("fastcls.serve")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    outcome = fastcls("serve", digits_run)
-    assert outcome.code == 5 and "pip install 'fastcls[serve]'" in outcome.output

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import signal
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 from conftest import Outcome, command
 
+from fastcls import extras
 from fastcls.errors import OutputError
-from fastcls.tracking import NEEDED
+from fastcls.options import TRACKERS
 
 # libraries that other people warn about in their own ways
 pytestmark = pytest.mark.filterwarnings("default")
 
-THERE = [name for name, library in NEEDED.items() if not library or importlib.util.find_spec(library)]
+THERE = [name for name in TRACKERS if not extras.MODULES.get(name) or not extras.missing(name)]
 RECIPE = '''"""Digits in two phases, as fine_tune has them, in batches of 8."""
 from fastai.vision.all import *
 from fastcls import data, datasets, models, networks
@@ -129,7 +130,8 @@ def test_an_unknown_tracker_is_refused_before_anything_is_imported(fastcls: Call
 def test_a_missing_library_is_answered_with_the_command_that_installs_it(
     fastcls: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
     outcome = fastcls("recipe", "digits-cnn", "--track", "csv,wandb,mlflow", "--out", "run")
     assert outcome.code == 5 and not Path("run").exists()
     assert "--track wandb,mlflow needs wandb and mlflow, which are not installed." in outcome.output
@@ -141,7 +143,7 @@ def test_a_run_whose_tracker_is_gone_is_not_resumed_without_it(
 ) -> None:
     Path("run").mkdir()
     Path("run/run.json").write_text('{"recipe": "digits-cnn", "status": "interrupted", "options": {"track": "mlflow"}}')
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
     outcome = fastcls("resume", "run")
     assert outcome.code == 5 and "pip install 'fastcls[mlflow]'" in outcome.output
 

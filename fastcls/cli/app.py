@@ -11,7 +11,7 @@ from typing import ParamSpec
 
 import typer
 
-from fastcls import ranks
+from fastcls import extras, ranks
 from fastcls.errors import FastclsError, UsageError
 from fastcls.stop import Stopped
 
@@ -59,5 +59,10 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(stop.code) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except ImportError as problem:
+            told = extras.unimportable(problem)
+            if told is None:
+                raise
+            raise refusal(told) from None
 
     return guarded

@@ -1,23 +1,62 @@
-"""fastcls doctor: what is installed, whether it fits together, where things are kept."""
+"""fastcls doctor: whether the installation fits together and fastcls works in it, and how to mend what does not."""
 
 from __future__ import annotations
+
+import time
+import traceback
 
 import typer
 
 from fastcls.cli.app import app, verb
+from fastcls.errors import EnvironmentProblem
 
 
 @app.command()
 @verb
-def doctor() -> None:
-    """Print versions, devices and folders, and say how to mend what does not fit. Exit code 5 if something doesn't."""
+def doctor(
+    quick: bool = typer.Option(False, "--quick", help="Only look: leave out training, exporting, predicting."),
+) -> None:
+    """Look at packages, devices and folders, then train, export and predict with a small network.
+
+    Tells a broken installation, with the command that mends it, from a broken fastcls, which is to be reported.
+    Exit code 0 if fastcls works here, 5 if the installation has to be mended, 1 if fastcls itself is broken.
+    """
     from fastcls.doctor import examine
 
-    findings, problems = examine()
-    for name, value in findings:
+    found = examine()
+    for name, value in found.facts:
         print(f"{name:14s}{value}")
-    for problem in problems:
+    for note in found.notes:
+        print(f"\nnote: {note}")
+    for problem in found.problems:
         print(f"\nproblem: {problem.message}\n{problem.hint}")
-    if problems:
-        raise typer.Exit(problems[0].exit_code)
-    print("\nEverything fits together.")
+    if found.problems:
+        print("\nThe installation is broken, not fastcls: mend the above, then ask again.")
+        raise typer.Exit(EnvironmentProblem.exit_code)
+    print("\nThe installation fits together.")
+    if not quick:
+        print("Training, exporting and predicting with a small network …", flush=True)
+        _self_check()
+
+
+def _self_check() -> None:
+    from fastcls.loading import import_fastai
+
+    began = time.perf_counter()
+    try:
+        import_fastai()
+        from fastcls import selfcheck
+
+        selfcheck.run()
+    except EnvironmentProblem:
+        raise
+    except (MemoryError, OSError) as problem:
+        raise EnvironmentProblem(
+            f"The self check could not be made: {type(problem).__name__}: {problem}.",
+            "Make room on the disk and in memory, then:  fastcls doctor",
+        ) from problem
+    except Exception:  # nothing of the installation is known to be wrong
+        traceback.print_exc()
+        print("\nThe installation is in order, and fastcls itself is broken: report it with all of this output.")
+        raise typer.Exit(1) from None
+    print(f"A small network was trained, exported and used in {time.perf_counter() - began:.1f} s: fastcls works here.")

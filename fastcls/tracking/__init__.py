@@ -4,12 +4,9 @@ A `trackers.Tracking` holds the trackers of one run; each is a module here with 
 end a run: whatever one raises ends that tracker, with a note.
 """
 
-import importlib.util
 from collections.abc import Iterable
 
-from fastcls.errors import EnvironmentProblem
-
-NEEDED = {"csv": "", "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}  # tracker -> what it imports
+from fastcls import extras
 
 
 def names(text: str) -> list[str]:
@@ -19,10 +16,5 @@ def names(text: str) -> list[str]:
 
 def refuse_missing(names: Iterable[str]) -> None:
     """EnvironmentProblem where a tracker's library is not installed, with the command that installs it."""
-    missing = [name for name in names if NEEDED.get(name) and importlib.util.find_spec(NEEDED[name]) is None]
-    if missing:
-        which = " and ".join(missing)
-        raise EnvironmentProblem(
-            f"--track {','.join(missing)} needs {which}, which {'are' if len(missing) > 1 else 'is'} not installed.",
-            f"Install {'them' if len(missing) > 1 else 'it'}:  pip install 'fastcls[{','.join(missing)}]'",
-        )
+    missing = [name for name in names if name in extras.MODULES and extras.missing(name)]
+    extras.require(f"--track {','.join(missing)}", *missing)
