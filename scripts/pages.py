@@ -1,4 +1,4 @@
-"""Pages of the documentation that are made from the source: one a recipe, the reference, the README as its home."""
+"""Pages of the documentation that are made from the source: one a recipe, the reference, README and the like."""
 
 from __future__ import annotations
 
@@ -16,21 +16,26 @@ from fastcls.knobs import REQUIRED, Knob
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
+BESIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changes.md"}
 STAGES = {"get_learner": "Data and network", "fit": "Training"}
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages; the README's links lead to the pages of this site."""
     recipes = [sources.find(path.stem) for path in sorted((ROOT / "recipes").glob("*.py"))]
-    pages = {"index.md": _home(), "recipes.md": _overview(recipes), "reference.md": _reference()}
+    pages = {page: _beside(file) for file, page in BESIDE.items()}
+    pages |= {"recipes.md": _overview(recipes), "reference.md": _reference()}
     pages |= {f"recipes/{recipe.name}.md": _recipe(recipe) for recipe in recipes}
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
 
 
-def _home() -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def _beside(name: str) -> str:
+    """A file that lies beside docs/, its links made to lead to the pages of this site."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for file, page in (BESIDE | {"recipes/": "recipes.md"}).items():
+        text = text.replace(f"]({file})", f"]({page})")
     return re.sub(r"\]\(docs/", "](", text)
 
 

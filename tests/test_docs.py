@@ -15,10 +15,17 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
-    made = {"recipes.md", "reference.md", "index.md"}  # with the site, by scripts/pages.py
+    made = {"recipes.md", "reference.md", "index.md", "contributing.md"}  # with the site, by scripts/pages.py
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     gone = [link for link in links if not (page.parent / link).exists() and link not in made]
     assert not gone
+
+
+def test_the_readme_shows_a_recipe_as_it_is() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "def get_learner(" in block]
+    (name,) = re.findall(r"`(recipes/[\w-]+\.py)`", text)
+    assert shown == (ROOT / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.published
