@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import re
 import sys
@@ -59,10 +58,12 @@ def declared() -> dict[str, str]:
 
     Empty where nobody knows: in a checkout that was not installed, on Python 3.10.
     """
+    from importlib import metadata  # 50 ms that few commands need
+
     lines = _of_checkout(Path(__file__).parents[1] / "pyproject.toml")  # newer, perhaps, than what was installed of it
     if not lines:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            lines = importlib.metadata.requires("fastcls") or []
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            lines = metadata.requires("fastcls") or []
     found: dict[str, str] = {}
     for line in lines:
         found.setdefault(re.split(r"[^\w.-]", line, maxsplit=1)[0].lower(), line)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import importlib.util
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 TIMM = "timm/"  # before every name of timm's, so that it means timm's network where torchvision has the name too
+
+# how both libraries mark the functions that build their networks
+REGISTERED = re.compile(rb"^@register_model.*\n(?:[@ )].*\n)*def (\w+)", re.MULTILINE)
 
 Progress = Callable[[int], object]  # how many are done or under way
 
@@ -52,6 +57,17 @@ def catalogue() -> list[Architecture]:
         kept = [*_torchvision(), *_timm()]
         _keep(kept)
     return kept
+
+
+def names(library: str) -> list[str]:
+    """The names of a library's classifiers, out of its source: in a tenth of a second, without importing it.
+
+    library: 'torchvision' or 'timm', whose names come without `timm/`.
+    """
+    spec = importlib.util.find_spec(library)
+    home = Path(spec.origin).parent / "models" if spec and spec.origin else Path("nowhere")
+    found = [name.decode() for file in home.glob("*.py") for name in REGISTERED.findall(file.read_bytes())]
+    return sorted(found, key=natural)
 
 
 def is_kept() -> bool:

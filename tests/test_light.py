@@ -72,7 +72,7 @@ def test_help_groups_the_knobs_by_stage_with_the_claim_on_top(fastcls: Fastcls) 
         "\n  --arch",
         "Knobs of fit",
         "\n  --tune",
-        "full, head",
+        "full|head",
         "Options of every run",
     ]
     positions = [output.index(part) for part in order]

@@ -25,7 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="""Train image classifiers with fastai, and learn the truth about them.
 
-    Try:  fastcls recipe digits-cnn
+    \b
+    fastcls recipes                          what there is to train
+    fastcls recipe digits-cnn                train the smallest; there is nothing to download
+    fastcls recipe folder --path photos      train on your own images
+    fastcls predict last new -o labels.csv   label images with the newest run
+    fastcls COMMAND --help                   how a command is used
 
     Exit codes: 0 done, 2 a wrong command line, knob or recipe, 3 images or labels, 4 a file or run folder that
     can't be written or read, 5 the installation, 6 training broke down, 130 Ctrl-C, 143 SIGTERM.""",

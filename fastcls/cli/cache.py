@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
 from fastcls.errors import UsageError, did_you_mean
@@ -17,11 +18,21 @@ MEASUREMENTS = "measurements"
 @app.command()
 @verb
 def cache(
-    clear: list[str] = typer.Option([], "--clear", metavar="NAME", help="Remove this store; 'all' removes everything."),
+    clear: list[str] = typer.Option(
+        [],
+        "--clear",
+        metavar="NAME",
+        help="Remove this store; 'all' removes everything.",
+        autocompletion=completion.stores,
+    ),
 ) -> None:
-    """List the stores of decoded images that runs share, and the measurements of `fastcls check`, or remove them.
+    """List or remove the decoded images that runs share.
 
-    Any run and check builds again what it needs.
+    \b
+    fastcls cache                            what there is, and how large it is
+    fastcls cache --clear all
+
+    Nothing is lost: any run and check builds again what it needs.
     """
     import time
 

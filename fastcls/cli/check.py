@@ -28,16 +28,22 @@ def check(
     ),
     labels: str = typer.Option("", "--labels", metavar="FILE", help="A CSV file of files and labels."),
     label_regex: str = typer.Option(
-        "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name."
+        "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name: '(.+)_\\d+'."
     ),
     out: str = typer.Option(
         "", "-o", "--out", metavar="DIR", help="Folder of the page  [default: checks/NAME, or the run]"
     ),
 ) -> None:
-    """Say what is wrong with a dataset: its files, copies and leaks, labels and classes. Changes nothing of it.
+    """Say what is wrong with a dataset, and change nothing of it.
 
-    Writes check.html with thumbnails, check.json, and findings.csv with a row an image. What was measured of a file
-    is kept, so that the next check and every training know it already.
+    \b
+    fastcls check photos                     class folders, or train/ and valid/ with class folders
+    fastcls check photos --labels labels.csv
+    fastcls check last                       the images of the newest run
+
+    It looks at files, copies and leaks, labels and classes. Writes check.html with thumbnails, check.json, and
+    findings.csv with a row an image. What was measured of a file is kept, so that the next check and every training
+    know it already.
 
     Exit code 3 if there are errors: images that cannot be used, one image in two splits or under two labels, classes
     that training lacks. Warnings and notes leave it at 0.

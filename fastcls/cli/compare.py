@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 FAILED = 6  # the exit code when some run broke down
 
 
-@app.command(context_settings=TAKES_KNOBS)
+@app.command(context_settings=TAKES_KNOBS, cls=completion.TakesKnobs)
 @verb
 @takes_settings(without=["sync_norm"])
 def compare(
     ctx: typer.Context,
-    targets: list[str] = typer.Argument(metavar="RECIPE | RUN…", help="A recipe to run, or runs that exist."),
+    targets: list[str] = typer.Argument(
+        metavar="RECIPE|RUN", help="A recipe to run, or runs that exist.", autocompletion=completion.recipes_or_runs
+    ),
     vary: list[str] = typer.Option([], "--vary", metavar="KNOB=A,B", help="Values; of a list: 6,16/32,64. Repeat."),
     setting: list[str] = typer.Option(
         [], "--setting", metavar="'KNOB=A KNOB=B'", help="One more setting, of several knobs. Repeat."
@@ -38,12 +41,16 @@ def compare(
     *,
     settings: Settings,
 ) -> None:
-    """Compare the settings of a recipe, or existing runs: a table, figures, and a page that links every run.
+    """Compare settings of a recipe over seeds, or runs that exist.
 
-    fastcls compare cifar10-cnn --vary norm=none,batch --vary act=relu,mish --seeds 3
+    \b
+    fastcls compare digits-cnn --vary filters=16,32/32,64 --seeds 3
+    fastcls compare cifar10-cnn --vary norm=none,batch --vary act=relu,mish --one-at-a-time
+    fastcls compare runs/digits-cnn/*
 
-    Any knob of the recipe is taken and holds for all runs. Runs that are done are not made again: call it
-    again to go on, or with more values or seeds. Exit code 6 if some run failed; the others are compared.
+    It writes a table, figures, and a page that links every run. Any knob of the recipe is taken and holds for all
+    runs. Runs that are done are not made again: call it again to go on, or with more values or seeds. Exit code 6
+    if some run failed; the others are compared.
     """
     knobs_from = next((i for i, word in enumerate(targets) if word.startswith("-")), len(targets))
     names, words = targets[:knobs_from], [*targets[knobs_from:], *ctx.args]

@@ -16,10 +16,11 @@ from fastcls.errors import EnvironmentProblem
 def doctor(
     quick: bool = typer.Option(False, "--quick", help="Only look: leave out training, exporting, predicting."),
 ) -> None:
-    """Look at packages, devices and folders, then train, export and predict with a small network.
+    """Say whether fastcls works here, and how to mend what does not.
 
-    Tells a broken installation, with the command that mends it, from a broken fastcls, which is to be reported.
-    Exit code 0 if fastcls works here, 5 if the installation has to be mended, 1 if fastcls itself is broken.
+    Looks at packages, devices and folders, then trains, exports and predicts with a small network. Tells a broken
+    installation, with the command that mends it, from a broken fastcls, which is to be reported. Exit code 0 if
+    fastcls works here, 5 if the installation has to be mended, 1 if fastcls itself is broken.
     """
     from fastcls.doctor import examine
 

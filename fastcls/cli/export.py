@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.errors import OutputError, UsageError
 
@@ -13,7 +14,7 @@ from fastcls.errors import OutputError, UsageError
 @app.command()
 @verb
 def export(
-    run: str = typer.Argument(metavar="RUN", help="A run folder, a recipe's name (its newest run), or 'last'."),
+    run: str = completion.RUN,
     onnx: bool = typer.Option(False, "--onnx", help="model.onnx, any batch size  [default, if nothing is asked for]"),
     safetensors: bool = typer.Option(False, "--safetensors", help="model.safetensors: the weights alone."),
     torch_export: bool = typer.Option(
@@ -25,10 +26,15 @@ def export(
     out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder of the files  [default: RUN/export]"),
     trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py, for --torch-export."),
 ) -> None:
-    """Write a run's network for other programs, with class names and preprocessing in each file's metadata.
+    """Write a run's network as a file for another program.
 
-    Every network is run on images of predictions.csv: one that differs from the Learner's probabilities by more than
-    0.001 is not kept. Files that are there already are never written over.
+    \b
+    fastcls export last                      model.onnx, in the run's folder export/
+    fastcls export last --openvino -o phone  model.xml and model.bin, in phone/
+
+    Class names and preprocessing are in each file's metadata. Every network is run on images of predictions.csv:
+    one that differs from the Learner's probabilities by more than 0.001 is not kept. Files that are there already
+    are never written over.
     """
     from fastcls import deploy, runs
 

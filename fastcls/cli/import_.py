@@ -16,15 +16,21 @@ SHOWN = 6  # names that a pickle asks for
 @verb
 def import_(
     file: str = typer.Argument(metavar="FILE", help="A .pkl of learn.export, or a .pth of learn.save or torch.save."),
-    out: str = typer.Option("", "-o", "--out", metavar="FILE", help="[default: FILE with the suffix .safetensors]"),
+    out: str = typer.Option(
+        "", "-o", "--out", metavar="FILE", help="File to write  [default: FILE with the suffix .safetensors]"
+    ),
     trust_pickle: bool = typer.Option(
         False, "--trust-pickle", help="Read it, although a pickle can run any code of its maker's."
     ),
 ) -> None:
-    """Convert weights that are kept in a pickle into a .safetensors file, for --weights.
+    """Convert weights out of a pickle into a .safetensors file.
 
-    Weights alone are read by torch's restricted unpickler. A whole Learner or network is unpickled in full, which
-    runs what is in the file. Nothing else of fastcls reads pickles.
+    \b
+    fastcls import export.pkl                says what the pickle would do, and reads nothing
+    fastcls import export.pkl --trust-pickle
+
+    Recipes take the file as --weights. Weights alone are read by torch's restricted unpickler. A whole Learner or
+    network is unpickled in full, which runs what is in the file. Nothing else of fastcls reads pickles.
     """
     source = Path(file).expanduser()
     if not source.is_file():

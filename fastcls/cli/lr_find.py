@@ -6,25 +6,31 @@ from pathlib import Path
 
 import typer
 
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
 
 
-@app.command("lr-find", context_settings=TAKES_KNOBS)
+@app.command("lr-find", context_settings=TAKES_KNOBS, cls=completion.TakesKnobs)
 @verb
 @takes_settings(only=["seed", "limit", "workers", "device", "precision", "cache_gb"])
 def lr_find(
     ctx: typer.Context,
-    name: str = typer.Argument(metavar="NAME", help="A recipe's name, or a file: ./mine.py"),
+    name: str = completion.RECIPE,
     out: str = typer.Option("lr-find.png", "--out", metavar="FILE", help="The figure, a .png or .svg file."),
     steps: int = typer.Option(100, "--steps", metavar="N", help="Mini-batches to try."),
     *,
     settings: Settings,
 ) -> None:
-    """Run fastai's learning-rate finder on a recipe: a figure, four suggestions, the command that uses one.
+    """Find a learning rate for a recipe, with fastai's finder.
 
-    Every knob of the recipe is taken, as by `fastcls recipe`.
+    \b
+    fastcls lr-find pets-resnet50
+    fastcls lr-find folder --path photos --bs 16
+
+    It draws a figure and suggests four rates, with the command that uses one. Every knob of the recipe is taken, as by
+    `fastcls recipe`.
     """
     from fastcls import sources
     from fastcls.errors import OutputError, UsageError

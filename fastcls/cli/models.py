@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
 from fastcls.errors import OutputError, UsageError
@@ -27,18 +28,37 @@ ORDERS = ("name", "parameters", "gmacs", "accuracy")
 @app.command()
 @verb
 def models(
-    pattern: str = typer.Argument("", help="Part of a name (vgg), or a glob: 'resnet*'.", show_default=False),
+    pattern: str = typer.Argument(
+        "",
+        metavar="PATTERN",
+        help="Part of a name (vgg), or a glob: 'resnet*'.",
+        show_default=False,
+        autocompletion=completion.architectures,
+    ),
     weights: bool = typer.Option(False, "--weights", help="Only those with pretrained weights."),
-    sort: str = typer.Option("name", "--sort", metavar="|".join(ORDERS), help="Order of the rows."),
+    sort: str = typer.Option(
+        "name", "--sort", metavar="|".join(ORDERS), help="Order of the rows.", autocompletion=completion.among(*ORDERS)
+    ),
     figures: bool = typer.Option(False, "--figures", help="Compute every figure, however many networks there are."),
     out: str = typer.Option("", "-o", "--out", metavar="FILE", help="Write a CSV file instead of the table."),
-    suggest: str = typer.Option("", "--suggest", metavar="RUN|PATH", help="Which suit a run's images, or a folder's."),
+    suggest: str = typer.Option(
+        "",
+        "--suggest",
+        metavar="RUN|PATH",
+        help="Which suit a run's images, or a folder's.",
+        autocompletion=completion.runs,
+    ),
     labels: str = typer.Option("", "--labels", metavar="FILE", help="With --suggest: a CSV of files and labels."),
     label_regex: str = typer.Option(
         "", "--label-regex", metavar="PATTERN", help="With --suggest: its first group is the label in a file name."
     ),
 ) -> None:
-    """List what --arch takes: torchvision's classifiers, or those of torchvision and timm that match a pattern.
+    """List the networks that --arch takes, or suggest one.
+
+    \b
+    fastcls models                           torchvision's
+    fastcls models 'resnet*' --weights       torchvision's and timm's of that name
+    fastcls models --suggest photos          network, size and batch for these images and this machine
 
     M params: millions, with the library's own head. GMACs: 10⁹ multiply-accumulates an image of the input size,
     pixels. Weights: whether pretrained ones exist. Top-1: on ImageNet, %, as torchvision publishes it; timm publishes

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.errors import OutputError, UsageError
 
@@ -24,16 +25,18 @@ UNREADABLE = 3  # the exit code when some image got no answer
 @app.command()
 @verb
 def predict(
-    run: str = typer.Argument(metavar="RUN", help="A run folder, a recipe's name (its newest run), or 'last'."),
+    run: str = completion.RUN,
     paths: list[str] = typer.Argument(
-        metavar="PATHS…",
+        metavar="PATHS",
         help="Images, folders, patterns ('photos/**/*.jpg'), a CSV of paths, or - for a list on standard input.",
     ),
     out: str = typer.Option(
         "", "-o", "--out", metavar="FILE", help=".csv, .jsonl or .parquet  [default: CSV on standard output]"
     ),
     top_k: int = typer.Option(0, "--top-k", metavar="K", help="Add the K likeliest classes and their probabilities."),
-    probabilities: bool = typer.Option(False, "--probabilities", help="Add a column a class."),
+    probabilities: bool = typer.Option(
+        False, "--probabilities", help="Add a column for each class, with its probability."
+    ),
     threshold: float = typer.Option(
         0.0, "--threshold", metavar="T", help="A prediction less likely than T is written as 'unsure'."
     ),
@@ -54,6 +57,7 @@ def predict(
         None,
         "--id",
         metavar="stem|name|path",
+        autocompletion=completion.among("stem", "name", "path"),
         help="Submission: an id is the file's name without its extension, with it, or the path under the folder "
         "[default: stem, or what the ids of the sample match]",
     ),
@@ -61,6 +65,7 @@ def predict(
         None,
         "--label-value",
         metavar="name|index",
+        autocompletion=completion.among("name", "index"),
         help="Submission: a label is the name of a class or its index in the network's order  [default: name]",
     ),
     sample: str | None = typer.Option(
@@ -70,7 +75,14 @@ def predict(
         None, "--fill", metavar="LABEL", help="Submission: label of ids without an image and of unreadable images."
     ),
 ) -> None:
-    """Label images with a trained run. A row an image: path, prediction, confidence, error.
+    """Label images with a trained run.
+
+    \b
+    fastcls predict last photos -o labels.csv
+    fastcls predict pets-resnet50 'new/**/*.jpg' --top-k 3
+    fastcls predict last test --sample-submission sample.csv -o submission.csv
+
+    Every image gets a row: path, prediction, confidence, error.
 
     A CSV of paths (.csv, .tsv) has a column 'path', 'file' or 'image'; its paths start here, or beside the table.
 

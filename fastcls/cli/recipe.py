@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand
 
 from fastcls import ranks
+from fastcls.cli import completion
 from fastcls.cli.app import app, refusal, verb
 from fastcls.cli.processes import Several, count, launched_folder, on_gpus, start
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
@@ -26,12 +26,8 @@ STAGE_TITLES = {
 }
 
 
-class RecipeCommand(TyperCommand):
+class RecipeCommand(completion.TakesKnobs):
     """`recipe NAME --help` shows that recipe's claim and knobs."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta["words"] = list(args)
-        return super().parse_args(ctx, args)
 
     def get_help(self, ctx: Any) -> str:
         return help_of(next(iter(ctx.meta.get("words", [])), "-"), self)
@@ -54,7 +50,13 @@ def help_of(name: str, command: Any) -> str:
 @takes_settings()
 def recipe(
     ctx: typer.Context,
-    name: str = typer.Argument("", metavar="NAME", help="A recipe's name, or a file: ./mine.py", show_default=False),
+    name: str = typer.Argument(
+        "",
+        metavar="NAME",
+        help="A recipe's name, or a file: ./mine.py",
+        show_default=False,
+        autocompletion=completion.recipes,
+    ),
     out: str = typer.Option("", "--out", metavar="DIR", help="Run folder  [default: runs/NAME/TIME-xxxx]"),
     time: str = typer.Option("", "--time", metavar="20m", help="As many --epochs as train for about so long."),
     gpus: int | None = Several.gpus,
@@ -64,7 +66,13 @@ def recipe(
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),
     show: bool = typer.Option(False, "--show", help="Print the recipe's source."),
-    resume: str = typer.Option("", "--resume", metavar="RUN", help="Go on with a run of this recipe that was cut off."),
+    resume: str = typer.Option(
+        "",
+        "--resume",
+        metavar="RUN",
+        help="Go on with a run of this recipe that was cut off.",
+        autocompletion=completion.runs,
+    ),
     copy: str = typer.Option("", "--copy", metavar="FILE", help="Copy the recipe to a file of your own."),
     *,
     settings: Settings,
@@ -164,8 +172,11 @@ def _general_help(command: Any) -> str:
 
 Train a recipe: data, network, training, report.
 
-  fastcls recipes               which recipes there are
-  fastcls recipe NAME --help    the knobs of one
+  fastcls recipes                          which recipes there are
+  fastcls recipe pets-resnet50 --help      the knobs of one
+  fastcls recipe digits-cnn                train the smallest; there is nothing to download
+  fastcls recipe folder --path photos      train on your own images
+  fastcls recipe folder --copy mine.py     a recipe of your own, from this one
 
 {_run_help(command)}"""
 

@@ -9,7 +9,7 @@ from fastcls.cli.tables import table
 @app.command()
 @verb
 def recipes() -> None:
-    """List the recipes: dataset, network, claim, what each needs."""
+    """List the recipes: data, network, measured result, needs."""
     from fastcls import sources
 
     rows = []

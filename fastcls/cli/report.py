@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import typer
 
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 
 
 @app.command()
 @verb
 def report(
-    run: str = typer.Argument(metavar="RUN", help="A run folder, a recipe's name (its newest run), or 'last'."),
-    split: str = typer.Option("valid", "--split", metavar="valid|test", help="The images to report on."),
+    run: str = completion.RUN,
+    split: str = typer.Option(
+        "valid",
+        "--split",
+        metavar="valid|test",
+        help="The images to report on.",
+        autocompletion=completion.among("valid", "test"),
+    ),
     open_: bool = typer.Option(False, "--open", help="Open it in the browser."),
 ) -> None:
-    """Make report.html and figures/ again from the files of a run."""
+    """Make report.html and figures/ again from the files of a run.
+
+    \b
+    fastcls report last --open               the newest run's page, in the browser
+    fastcls report last --split test         of the test images
+    """
     from fastcls import runs
     from fastcls.report import write
 

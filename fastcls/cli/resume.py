@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from fastcls import ranks, tracking
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.processes import Several, count, start
 from fastcls.errors import KnobError, UsageError
@@ -13,7 +14,12 @@ from fastcls.errors import KnobError, UsageError
 @app.command()
 @verb
 def resume(
-    run: str = typer.Argument("last", metavar="[RUN]", help="A run folder, a recipe's name (its newest run), or last."),
+    run: str = typer.Argument(
+        "last",
+        metavar="RUN",
+        help="A run folder, a recipe's name (its newest run), or 'last'.",
+        autocompletion=completion.runs,
+    ),
     extend_epochs: int = typer.Option(
         0, "--extend-epochs", metavar="N", help="Train a finished run N epochs more.", show_default=False
     ),
@@ -23,11 +29,16 @@ def resume(
         False, "--trust", help="Run the recipe.py in the run folder, where it is not the installed recipe."
     ),
 ) -> None:
-    """Go on with a run that was cut off, from its newest whole checkpoint.
+    """Go on with a run that was cut off, or train one further.
 
-    It ends as it would have ended, to the last bit on the same machine with the same number of threads: what is
-    random depends on the seed, the epoch and the step alone. A finished run is trained further with --extend-epochs:
-    a cosine from a tenth of its last highest rate down to nothing.
+    \b
+    fastcls resume                           the newest run, if it was cut off
+    fastcls resume last --extend-epochs 5    five epochs more
+
+    It goes on from its newest whole checkpoint, and ends as it would have ended, to the last bit on the same
+    machine with the same number of threads: what is random depends on the seed, the epoch and the step alone. A
+    finished run is trained further with --extend-epochs: a cosine from a tenth of its last highest rate down to
+    nothing.
     """
     if extend_epochs < 0:
         raise KnobError(f"--extend-epochs {extend_epochs}: takes a whole number from 1")

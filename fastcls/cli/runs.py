@@ -7,23 +7,35 @@ from typing import Any
 
 import typer
 
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
 from fastcls.errors import OutputError
+
+ORDERS = ("time", "accuracy", "loss")
 
 
 @app.command()
 @verb
 def runs(
-    recipe: str = typer.Argument("", help="Only this recipe's runs.", show_default=False),
+    recipe: str = typer.Argument(
+        "", metavar="RECIPE", help="Only this recipe's runs.", show_default=False, autocompletion=completion.recipes
+    ),
     folder: str = typer.Option("runs", "--folder", metavar="DIR", help="Where the runs lie."),
-    sort: str = typer.Option("time", "--sort", metavar="time|accuracy|loss", help="Order of the rows."),
+    sort: str = typer.Option(
+        "time", "--sort", metavar="|".join(ORDERS), help="Order of the rows.", autocompletion=completion.among(*ORDERS)
+    ),
 ) -> None:
-    """List runs with their figures, settings that differ from the recipe's defaults, and status."""
+    """List the runs: status, figures, and the settings that were given.
+
+    \b
+    fastcls runs                             all, oldest first
+    fastcls runs pets-resnet50 --sort accuracy
+    """
     from fastcls import runs as folders
     from fastcls.errors import UsageError
 
-    if sort not in ("time", "accuracy", "loss"):
+    if sort not in ORDERS:
         raise UsageError(f"--sort {sort}: takes time, accuracy or loss.")
     found = [run for run in folders.listing(Path(folder)) if recipe in ("", run.parent.name)]
     if not found:

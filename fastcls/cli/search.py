@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, seconds, takes_settings
@@ -24,12 +25,12 @@ BEST_BY = {"accuracy": "", "macro_f1": "f1", "loss": "valid_loss"}  # which epoc
 METRICS, PRUNERS = tuple(BEST_BY), ("median", "none")
 
 
-@app.command(context_settings=TAKES_KNOBS)
+@app.command(context_settings=TAKES_KNOBS, cls=completion.TakesKnobs)
 @verb
 @takes_settings(without=["sync_norm", "test"])
 def search(
     ctx: typer.Context,
-    name: str = typer.Argument(metavar="RECIPE", help="A recipe's name, or a file: ./mine.py"),
+    name: str = completion.RECIPE,
     space: list[str] = typer.Option(
         [], "--space", metavar="KNOB=LOW..HIGH[:log|:int|:step=N] | KNOB=A,B,C", help="What is searched. Repeat."
     ),
@@ -37,11 +38,18 @@ def search(
         None, "--trials", metavar="N", help=f"Trials of the whole study  [default: {TRIALS}, without --time]"
     ),
     time: str = typer.Option("", "--time", metavar="2h", help="Begin no trial after so long: 90s, 30m, 1h30m."),
-    metric: str = typer.Option(METRICS[0], "--metric", metavar="|".join(METRICS), help="Of the validation split."),
+    metric: str = typer.Option(
+        METRICS[0],
+        "--metric",
+        metavar="|".join(METRICS),
+        help="What is best: of the validation split.",
+        autocompletion=completion.among(*METRICS),
+    ),
     pruner: str = typer.Option(
         "",
         "--pruner",
         metavar="|".join(PRUNERS),
+        autocompletion=completion.among(*PRUNERS),
         help="End trials that are worse than the median after an epoch  [default: median; none where epochs are "
         "searched]",
     ),
@@ -52,18 +60,21 @@ def search(
     storage: str = typer.Option(
         "", "--storage", metavar="URL", help="Any Optuna storage, shared by many machines  [default: OUT/study.db]"
     ),
-    study: str = typer.Option("", "--name", metavar="NAME", help="Of the study  [default: RECIPE,KNOB=VALUE…]"),
+    study: str = typer.Option("", "--name", metavar="NAME", help="Name of the study  [default: RECIPE,KNOB=VALUE…]"),
     out: str = typer.Option("", "--out", metavar="DIR", help="Folder  [default: searches/NAME]"),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be searched; train nothing."),
     *,
     settings: Settings,
 ) -> None:
-    """Search the best settings of a recipe with Optuna: pruned trials, what mattered, the best one as a command.
+    """Search the best settings of a recipe, with Optuna.
 
-    fastcls search pets-resnet50 --space lr=1e-4..1e-2:log --space arch=resnet34,resnet50 --trials 30
+    \b
+    fastcls search digits-cnn --space lr=1e-3..1e-1:log --trials 10
+    fastcls search pets-resnet50 --space lr=1e-4..1e-2:log --space arch=resnet34,resnet50
 
-    Numbers have ranges (:log for rates, :step=8 for widths), everything else values; of lists: filters=6,16/32,64.
-    Any other knob of the recipe is taken and holds for all trials: --epochs 5. The recipe's own settings are tried
+    Bad trials are ended early. A table and a page say what mattered, and the best trial comes as a command. Numbers
+    have ranges (:log for rates, :step=8 for widths), everything else values; of lists: filters=6,16/32,64. Any
+    other knob of the recipe is taken and holds for all trials: --epochs 5. The recipe's own settings are tried
     first where they are in the space. Trials never read the test split: the best one's command does.
 
     Call it again to go on: trials that ended count, one that was cut off is resumed. Machines that are given the same

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls import stop
+from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.errors import UsageError
 
@@ -21,21 +22,33 @@ PORT = 8642
 @app.command()
 @verb
 def serve(
-    run: str = typer.Argument(metavar="RUN", help="A run folder, a recipe's name (its newest run), or 'last'."),
-    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on; another than this lets others in."),
-    port: int = typer.Option(PORT, "--port", min=0, max=65535, help="0 takes a free one."),
+    run: str = completion.RUN,
+    host: str = typer.Option(
+        "127.0.0.1", "--host", metavar="HOST", help="Address to listen on; another than this lets others in."
+    ),
+    port: int = typer.Option(PORT, "--port", metavar="PORT", min=0, max=65535, help="0 takes a free one."),
     open_: bool = typer.Option(False, "--open/--no-open", help="Open the page in the browser."),
     max_mb: float = typer.Option(20.0, "--max-mb", metavar="MB", help="Largest picture, in megabytes."),
     threshold: float = typer.Option(
         0.5, "--threshold", metavar="T", help="Where the page's slider starts: below, an answer is 'unsure'."
     ),
-    split: str = typer.Option("valid", "--split", metavar="valid|test", help="The images whose mistakes are shown."),
+    split: str = typer.Option(
+        "valid",
+        "--split",
+        metavar="valid|test",
+        help="The images whose mistakes are shown.",
+        autocompletion=completion.among("valid", "test"),
+    ),
     trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py where there is no ONNX."),
 ) -> None:
-    """Try a run in the browser: drop pictures, see probabilities, Grad-CAM and the nearest mistakes of the run.
+    """Try a run in the browser, on a local page that takes pictures.
 
-    Needs pip install 'fastcls[serve]' (else exit code 5). Pictures are not kept, and nothing leaves this machine.
-    Ctrl-C ends it, with exit code 130.
+    \b
+    fastcls serve last --open
+
+    It shows probabilities, Grad-CAM and the run's mistakes that are nearest to the picture. Needs pip install
+    'fastcls[serve]' (else exit code 5). Pictures are not kept, and nothing leaves this machine. Ctrl-C ends it,
+    with exit code 130.
     """
     from fastcls import runs
 

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from fastcls import durations, tracking
+from fastcls.cli import completion
 from fastcls.errors import KnobError, did_you_mean
 from fastcls.options import DECLARED, TRACKERS, TYPES, Options, choices
 
@@ -66,7 +67,14 @@ def _option(name: str) -> Any:
     if TYPES[name] is bool:
         flag += f"/--no-{flag[2:]}"
     metavar = "|".join(choices(name)) or declared.metadata["metavar"] or None
-    return typer.Option(declared.default, flag, metavar=metavar, help=declared.metadata["help"])
+    offered = completion.several(*TRACKERS) if name == "track" else completion.among(*choices(name))
+    return typer.Option(
+        declared.default,
+        flag,
+        metavar=metavar,
+        help=declared.metadata["help"],
+        autocompletion=offered if choices(name) or name == "track" else None,
+    )
 
 
 def checked(given: dict[str, Any], time: str = "") -> Options:

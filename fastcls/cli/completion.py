@@ -1,0 +1,135 @@
+"""What a shell offers when Tab is pressed: recipes, runs, knobs and their choices, networks. Nothing imports torch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand
+
+from fastcls.errors import FastclsError
+
+if TYPE_CHECKING:
+    from fastcls.knobs import Knob
+
+Offered = Iterable[str | tuple[str, str]]  # words, or (word, help); typer keeps those that begin as what was typed
+
+
+def among(*words: str) -> Callable[[], Offered]:
+    """One of a few words."""
+    return lambda: words
+
+
+def several(*words: str) -> Callable[[str], Offered]:
+    """Some of a few words, with commas between them."""
+
+    def offer(incomplete: str) -> Offered:
+        before, comma, _ = incomplete.rpartition(",")
+        taken = before.split(",")
+        return [before + comma + word for word in words if word not in taken]
+
+    return offer
+
+
+def recipes(incomplete: str) -> Offered:
+    """Names of recipes; of files the shell knows itself."""
+    from fastcls import sources
+
+    return [] if _is_path(incomplete) else sources.available()
+
+
+def runs(incomplete: str) -> Offered:
+    """`last`, the recipes that have runs, and, once a slash is typed, the runs themselves."""
+    from fastcls import runs as folders
+
+    found = folders.listing()
+    if "/" in incomplete:
+        return [name for run in found for name in (f"{run.parent.name}/{run.name}", str(run))]
+    return ["last", *sorted({run.parent.name for run in found})] if found else []
+
+
+def recipes_or_runs(incomplete: str) -> Offered:
+    return sorted({*recipes(incomplete), *runs(incomplete)} - {"last"})
+
+
+def architectures(incomplete: str) -> Offered:
+    """torchvision's networks, and timm's once something is typed: it has more than a thousand."""
+    from fastcls import zoo
+
+    own = zoo.names("torchvision")
+    if not incomplete:
+        return own
+    others = [name for name in zoo.names("timm") if name not in own]
+    return [*own, *others, *(zoo.TIMM + name for name in zoo.names("timm"))]
+
+
+def weights(incomplete: str) -> Offered:
+    return ["imagenet", "none", *runs(incomplete)]
+
+
+def stores() -> Offered:
+    """Of decoded images, as `fastcls cache` lists them."""
+    from fastcls import cache
+
+    return ["all", "measurements", *(store["name"] for store in cache.listing())]
+
+
+def _is_path(incomplete: str) -> bool:
+    return incomplete.startswith((".", "~")) or "/" in incomplete
+
+
+RUN: Any = typer.Argument(
+    metavar="RUN", help="A run folder, a recipe's name (its newest run), or 'last'.", autocompletion=runs
+)
+RECIPE: Any = typer.Argument(metavar="RECIPE", help="A recipe's name, or a file: ./mine.py", autocompletion=recipes)
+
+
+class TakesKnobs(TyperCommand):
+    """A verb that takes a recipe: when Tab is pressed, the recipe's knobs are options of it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["words"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        own = super().get_params(ctx)
+        if not ctx.resilient_parsing:
+            return own
+        return [*own, *_options_of(next((w for w in ctx.meta.get("words", []) if not w.startswith("-")), ""))]
+
+
+def _options_of(recipe: str) -> list[Any]:
+    """The knobs of a recipe as options of a command; none where there is no such recipe."""
+    from fastcls import sources
+
+    try:
+        knobs = sources.find(recipe).knobs
+    except FastclsError:
+        return []
+
+    def with_knobs(**_: object) -> None: ...
+
+    parameters = [
+        inspect.Parameter(
+            knob.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_option(knob),
+            annotation=bool if knob.kind == "bool" else str,
+        )
+        for knob in knobs
+    ]
+    with_knobs.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_knobs.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app = typer.Typer(add_completion=False)
+    app.command()(with_knobs)
+    return [option for option in typer.main.get_command(app).params if option.name != "help"]  # type: ignore[attr-defined]
+
+
+def _option(knob: Knob) -> Any:
+    if knob.kind == "bool":
+        return typer.Option(False, f"{knob.flag}/--no-{knob.flag[2:]}", help=knob.help)
+    by_name = {"arch": architectures, "weights": weights}
+    values = among(*map(str, knob.choices)) if knob.choices else by_name.get(knob.name)
+    return typer.Option("", knob.flag, help=knob.help, autocompletion=values)
