@@ -16,6 +16,7 @@ from fastcls.knobs import REQUIRED, Knob
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
+PICTURES = ROOT / "docs" / "recipes"
 BESIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changes.md"}
 STAGES = {"get_learner": "Data and network", "fit": "Training"}
 
@@ -57,6 +58,7 @@ def _recipe(recipe: sources.RecipeSource) -> str:
         parts.append(f"## {title}: the knobs of `{stage}`")
         parts.append("\n".join(["| knob | default | what |", "| --- | --- | --- |", *rows]) if rows else "None.")
     parts += ["## Source", f"```python\n{recipe.source.strip()}\n```", "## Measured", *_measured(recipe.name)]
+    parts += ["## Its report", *_report(recipe.name)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -75,6 +77,18 @@ def _measured(recipe: str) -> list[str]:
             figure = f"![Accuracy of each setting](../results/{file.stem}.png)"
             parts += [f"### {file.stem}", made, record["table"], *record["notes"], figure]
     return parts or ["Not measured yet: [why](../results.md#not-measured-yet)."]
+
+
+def _report(recipe: str) -> list[str]:
+    """The top of a run's report, and which run it is of, as `scripts/pictures --recipes` leaves them."""
+    file = PICTURES / f"{recipe}.json"
+    if not file.is_file():
+        return ["No run of this recipe has been made where these pages are, so there is no picture of its report."]
+    told = json.loads(file.read_text(encoding="utf-8"))
+    images = ", ".join(f"{count:,} {split}" for split, count in told["images"].items())
+    parts = [f"`{told['command']}`", f"{images} images in {told['classes']} classes", f"seed {told['seed']}"]
+    caption = f"The top of the report of {'; '.join([*parts, told['hardware'], told['date']])}. {told['remark']}"
+    return [caption.strip(), f"![The top of the report]({recipe}.png)"]
 
 
 def _cell(text: str) -> str:
