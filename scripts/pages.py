@@ -83,7 +83,7 @@ def _report(recipe: str) -> list[str]:
     """The top of a run's report, and which run it is of, as `scripts/pictures --recipes` leaves them."""
     file = PICTURES / f"{recipe}.json"
     if not file.is_file():
-        return ["No run of this recipe has been made where these pages are, so there is no picture of its report."]
+        return ["No picture yet: no finished run of this recipe is kept where the pictures are made."]
     told = json.loads(file.read_text(encoding="utf-8"))
     images = ", ".join(f"{count:,} {split}" for split, count in told["images"].items())
     parts = [f"`{told['command']}`", f"{images} images in {told['classes']} classes", f"seed {told['seed']}"]

@@ -22,7 +22,6 @@ import textwrap
 import time
 import urllib.request
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,6 @@ MORE = [
     More(r"^recipe .*--path /data/", "", "no images lie there", code=3),
     More(r"^search .*(?:--trials|--storage)", "--dry-run", "test_search.py searches; these are ResNets"),
     More(r"^serve ", "--port 0", "the port may be taken"),
-    More(r"^export .*--openvino", "", "OpenVINO may not be installed", code=0 if find_spec("openvino") else 5),
 ]
 KIN = "another of its kind trains"  # of what is only tried, to keep the whole under three minutes
 MORE += [
@@ -104,6 +102,12 @@ MORE += [
         r"compare cifar.*",
         r"compare digits-cnn (?:--seeds 5|--one-at-a-time|--vary filters=8,16 --seeds 3|--vary lr).*",
         r"recipe cifar10-cnn5(?: --precision fp32.*)?",
+        r"recipe cifar10-speedrun .*",
+        r"recipe \./mine\.py .*--limit 50",
+        r"recipe recipes/\S+ .*--limit 20",
+        r"recipe folder .*--weights model\.safetensors",
+        r"recipe digits-cnn --auto-batch.*",
+        r"recipe digits-cnn --track mlflow",
         r"recipe folder --path photos --tune head.*",
         r"recipe folder .*--epochs auto.*",
         r"recipe pets-resnet50 --tune head",

@@ -176,7 +176,7 @@ def callouts(run: RunFiles, split: str, found: dict[str, Score], outcome: Outcom
         items.append(
             (
                 "warn",
-                f"Only {clean(limit)} images were used (--limit); figures from so few are not the recipe's.",
+                f"At most {clean(limit)} images a class were used (--limit); figures from so few are not the recipe's.",
             )
         )
     notes = run.get("notes")
