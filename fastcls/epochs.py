@@ -37,7 +37,7 @@ def within(
     epochs = int(seconds / each) - before
     if epochs < 1:
         raise UsageError(
-            f"--time: {before + 1} epoch{'s' if before else ''} of this recipe take about "
+            f"--time: {before + 1} epoch{'s' if before else ''} of this recipe take{'' if before else 's'} about "
             f"{durations.shown((before + 1) * each)} here.",
             "Give more time, a smaller network or --size, or fewer images with --limit.",
         )

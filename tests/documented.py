@@ -72,7 +72,7 @@ TRAINS = (
 PHOTOGRAPHS = r"(?:folder|pets-resnet50|birds-resnet50|imagenette-\S+|cifar10-resnet18|recipes/\S+)(?= |$)"
 MORE = [
     More(TRAINS + r"(?!.*--time)(?!.*epochs[ =](?:auto|\d+,))", "--epochs 1", "not the minutes of a training"),
-    More(TRAINS + r".*--time \d+m", "--time 1s", "the same"),
+    More(r"^recipe .*--time ", "--dry-run", "how much it trains depends on the machine"),
     More(TRAINS + r"(?!.*--precision)", "--precision fp32", "no probe of bf16"),
     More(TRAINS + PHOTOGRAPHS, "--size 32 --bs 8", "photographs as small as digits, and few"),
     More(
@@ -108,7 +108,6 @@ MORE += [
         r"recipe folder .*--weights model\.safetensors",
         r"recipe digits-cnn --auto-batch.*",
         r"recipe digits-cnn --track mlflow",
-        r"recipe folder --path photos --tune head.*",
         r"recipe folder .*--epochs auto.*",
         r"recipe pets-resnet50 --tune head",
     )
