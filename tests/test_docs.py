@@ -12,7 +12,9 @@ import documented
 import materials
 import pytest
 from conftest import ROOT
-from documented import Shell
+from page_shell import Shell
+
+from fastcls import sources
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = {page: documented.blocks(page) for page in PAGES}
@@ -28,9 +30,9 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
 
 
 def test_every_picture_is_made_by_a_script() -> None:
-    sources = [(ROOT / file).read_text(encoding="utf-8") for file in ("scripts/pictures", "benchmarks/growth.py")]
+    scripts = [(ROOT / file).read_text(encoding="utf-8") for file in ("scripts/pictures", "benchmarks/growth.py")]
     pictures = sorted((ROOT / "docs").rglob("*.png"))
-    made = [file for file in pictures if any(f'"{file.name}"' in text for text in sources)]
+    made = [file for file in pictures if any(f'"{file.name}"' in text for text in scripts)]
     assert set(pictures) - {*made} == {file for file in pictures if file.with_suffix(".json").is_file()}
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert [file.name for file in made if f"{file.name})" not in pages] == [], "a picture that no page shows"
@@ -71,6 +73,13 @@ def test_commands_within_sentences_have_words_that_exist(page: Path) -> None:
     assert [why for span in said if (why := documented.wrong(span))] == []
 
 
+def test_recipes_say_how_they_are_run() -> None:
+    fields = {name: sources.find(name).fields.get("Run", "") for name in sources.available()}
+    lines = [re.split(r"\s{2,}", line.strip())[0] for text in fields.values() for line in text.splitlines()]
+    assert all(fields.values()) and all(line.startswith("fastcls ") for line in lines)
+    assert [why for line in lines if (why := documented.wrong(line))] == []
+
+
 @pytest.fixture(scope="session")
 def stocked(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Path:
     """What every page finds: work/ is the user's folder, data/ the cache, hub/ torch's, cut-off/ a run."""
@@ -109,3 +118,6 @@ def test_a_pages_blocks_run_from_top_to_bottom(page: Path, shell: Shell) -> None
             shell.run(block)
         elif block.kind == "python":
             shell.python(block, page.name, names)
+        elif block.kind == "yaml":
+            for job in documented.jobs(block):
+                shell.run(job)
