@@ -25,8 +25,8 @@ def ours(folder: Path, seed: int, words: list[str]) -> tuple[float, float]:
     """Test accuracy and seconds of training of one run."""
     from typer.testing import CliRunner
 
-    from fastcls import runs
     from fastcls.cli import app
+    from fastcls.files import runs
 
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"

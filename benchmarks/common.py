@@ -54,7 +54,7 @@ def hardware() -> str:
     """Processor, cores, and the GPU where torch sees one."""
     import torch
 
-    from fastcls import devices
+    from fastcls.machine import devices
 
     text = f"{devices.describe(torch.device('cpu'))['name']}, {devices.cores()} cores"
     return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else text

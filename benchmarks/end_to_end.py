@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import five_conv
 from benchmarks.common import arguments, images_folder, in_turn, ratio, show, spread
-from fastcls.loading import import_fastai
+from fastcls.running.loading import import_fastai
 
 
 def main() -> None:

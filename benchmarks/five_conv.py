@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fastcls import options
+from fastcls.settings import options
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 BS, LR, WD = 512, 4e-3, 0.02
@@ -37,7 +37,7 @@ def stock(folder: Path, seed: int, epochs: int, bs: int = BS) -> Any:
     """Stock fastai, as a user would write it; gives a function that trains and then the validation accuracy."""
     from fastai.vision.all import CropPad, Flip, Learner, Normalize, RandomCrop, accuracy
 
-    from fastcls import devices
+    from fastcls.machine import devices
 
     devices.seed_everything(seed)
     items, batch = [CropPad(40, pad_mode="reflection"), RandomCrop(32)], [Flip(), Normalize.from_stats(MEAN, STD)]
@@ -50,7 +50,8 @@ def ours(folder: Path, seed: int, epochs: int, pool_first: bool = True, bs: int 
     """The same on fastcls, as the recipe cifar10-cnn5 has it; `settings` are options of the run."""
     from fastai.vision.all import accuracy
 
-    from fastcls import data, devices, models, transforms
+    from fastcls import data, models, transforms
+    from fastcls.machine import devices
 
     with options.using(replace(options.Options(seed=seed), **settings)):
         devices.seed_everything(seed)
@@ -114,6 +115,6 @@ def bare(learner: Any, epochs: int, bf16: bool) -> Any:
 
 
 def learner_targets(dataset: Any) -> torch.Tensor:
-    from fastcls.pixels import targets
+    from fastcls.batches.pixels import targets
 
     return targets(dataset)

@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.common import arguments, images_folder, show
-from fastcls import options, sources
-from fastcls.request import Request
+from fastcls.settings import options, sources
+from fastcls.settings.request import Request
 
 CASES = [  # recipe, folder below FASTCLS_IMAGES, knobs
     ("pets-resnet50", "oxford-iiit-pet-sample/oxford-iiit-pet/images", {"weights": "none", "bs": 64}),
@@ -70,9 +70,9 @@ def main() -> None:
     chosen = arguments(__doc__ or "", epochs=3)
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA GPU: not measured.")
-    from fastcls import throughput
-    from fastcls.export import input_example
-    from fastcls.loading import prepared
+    from fastcls.exporting.export import input_example
+    from fastcls.machine import throughput
+    from fastcls.running.loading import prepared
 
     rows = []
     for name, folder, knobs in CASES:

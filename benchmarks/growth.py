@@ -49,12 +49,13 @@ def point(images: int, classes: int, size: int, workers: int) -> dict[str, float
     """Seconds of building the loaders, of decoding, and of an epoch; peak memory in MB above the imports'."""
     import resource
 
-    from fastcls.loading import import_fastai
+    from fastcls.running.loading import import_fastai
 
     import_fastai()
     from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, get_image_files, parent_label
 
-    from fastcls import data, options, transforms
+    from fastcls import data, transforms
+    from fastcls.settings import options
 
     def peak() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

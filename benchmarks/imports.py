@@ -24,7 +24,8 @@ OURS = "fastcls recipe digits-cnn, first training step"
 FIRST_LINE = "fastcls recipe digits-cnn, first line on the terminal"
 FIRST_STEP = """
 import os, sys
-from fastcls import cli, loading
+from fastcls import cli
+from fastcls.running import loading
 
 def import_fastai(original=loading.import_fastai):
     original()
@@ -47,8 +48,8 @@ cli.main()
 """
 # all of them end as the first step does, at once: what Python tidies up when it ends is not measured
 PROGRAMS = {name: f"import os\n{name}\nos._exit(0)" for name in ("import torch", PEER, "import fastai.vision.all")}
-PROGRAMS["fastcls.loading.import_fastai()"] = (
-    "import os; from fastcls import loading; loading.import_fastai(); os._exit(0)"
+PROGRAMS["fastcls.running.loading.import_fastai()"] = (
+    "import os; from fastcls.running import loading; loading.import_fastai(); os._exit(0)"
 )
 PROGRAMS[OURS] = FIRST_STEP
 

@@ -65,7 +65,7 @@ def stock(files: list[Path], arch: str, size: int) -> Any:
 
 def case(files: list[Path], arch: str, size: int, rounds: int) -> dict[str, Any]:
     """Images a second of both sides, `rounds` times in turn, and the largest difference of a probability."""
-    from fastcls import export
+    from fastcls.exporting import export
     from fastcls.predict import Predictor
 
     learn = stock(files, arch, size)
@@ -96,7 +96,8 @@ def case(files: list[Path], arch: str, size: int, rounds: int) -> dict[str, Any]
 
 def memory(files: list[Path], arch: str, size: int) -> dict[str, float]:
     """Peak MiB of a process that labels 10,000 and 100,000 files."""
-    from fastcls import export, runs
+    from fastcls.exporting import export
+    from fastcls.files import runs
 
     with tempfile.TemporaryDirectory() as folder:
         export.save(stock(files, arch, size), Path(folder), {})

@@ -74,20 +74,20 @@ def questions(folder: Path, rounds: int) -> dict[str, list[float]]:
 
 def report(folder: Path) -> dict[str, float]:
     """Seconds of one run's forward pass, of each step after it, and of all of them."""
-    from fastcls import export
     from fastcls import report as reporting
     from fastcls.cli import app
+    from fastcls.exporting import export
     from fastcls.interpret import Interpretation
-    from fastcls.runner import _Run
+    from fastcls.running.runner import _Run
 
     spent: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        import fastcls.predictions
+        import fastcls.running.predictions
 
         stack.enter_context(_timed(spent, "finish", _Run, "_finish"))
         stack.enter_context(_timed(spent, "forward pass", Interpretation, "from_learner"))
         stack.enter_context(_timed(spent, "figures and intervals", Interpretation, "figures"))
-        stack.enter_context(_timed(spent, "predictions.csv", fastcls.predictions, "write_predictions"))
+        stack.enter_context(_timed(spent, "predictions.csv", fastcls.running.predictions, "write_predictions"))
         stack.enter_context(_timed(spent, "export", export, "save"))
         stack.enter_context(_timed(spent, "check of the export", export, "verify"))
         stack.enter_context(_timed(spent, "report.html and figures", reporting, "write"))
@@ -122,9 +122,9 @@ def growth(images: int, classes: int) -> dict[str, float]:
     import torch
 
     from fastcls import report as reporting
-    from fastcls import runs
+    from fastcls.files import runs
     from fastcls.interpret import Interpretation
-    from fastcls.predictions import write_predictions
+    from fastcls.running.predictions import write_predictions
 
     rng = np.random.default_rng(0)
     targets = rng.integers(0, classes, images)

@@ -22,7 +22,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from benchmarks.common import arguments, images_folder, in_turn, ratio, show, spread
-from fastcls.loading import import_fastai
+from fastcls.running.loading import import_fastai
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WORKERS = (0, 2)

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.common import arguments, ratio, show, spread
 from benchmarks.growth import make
-from fastcls import memory
+from fastcls.machine import memory
 
 ROOT = Path(__file__).parents[1]
 SIDES = ("fastcls", "stock fastai")
@@ -43,7 +43,7 @@ class Meter:
 
 def side(name: str, folder: str) -> dict[str, float]:
     """Seconds and MB of listing the files, and until the loaders are there; ours also until a run would decode."""
-    from fastcls.loading import import_fastai
+    from fastcls.running.loading import import_fastai
 
     import_fastai()
     return stock(folder) if name == "stock fastai" else ours(folder)
@@ -71,8 +71,9 @@ def stock(folder: str) -> dict[str, float]:
 
 def ours(folder: str) -> dict[str, float]:
     """The recipe itself, stopped where its loaders are there; then what a run adds before it decodes."""
-    from fastcls import data, layouts, models, record  # noqa: F401  models: imports, which do not count
-    from fastcls.loading import recipe
+    from fastcls import data, layouts, models  # noqa: F401  models: imports, which do not count
+    from fastcls.running import record
+    from fastcls.running.loading import recipe
 
     importlib.import_module("sklearn.model_selection")  # for the split
     meter = Meter()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import five_conv
 from benchmarks.common import arguments, images_folder, show
-from fastcls.loading import import_fastai
+from fastcls.running.loading import import_fastai
 
 SIDES: dict[str, dict[str, object]] = {
     "all fast paths": {"precision": "bf16"},

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.common import arguments, images_folder, show
-from fastcls import runs
+from fastcls.files import runs
 
 
 def main() -> None:

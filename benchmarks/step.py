@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from benchmarks import five_conv
 from benchmarks.common import arguments, in_turn, ratio, show, spread
-from fastcls.loading import import_fastai
+from fastcls.running.loading import import_fastai
 
 
 class Ready:
@@ -39,7 +39,8 @@ def sides(make: Callable[[], nn.Module], shape: tuple[int, ...], steps: int) -> 
     from fastai.learner import Learner
     from fastai.losses import CrossEntropyLossFlat
 
-    from fastcls import devices, step
+    from fastcls.fit import step
+    from fastcls.machine import devices
     from fastcls.optimizers import optimizer
 
     device = devices.device()
@@ -91,7 +92,7 @@ def optimizer_steps(rounds: int) -> dict[str, list[float]]:
 
 def limits() -> list[list[str]]:
     """TFLOP/s of a matrix product and of a 256-channel convolution, forward and backward."""
-    from fastcls import devices, throughput
+    from fastcls.machine import devices, throughput
 
     device = devices.device()
     rows = []

@@ -21,11 +21,13 @@ import pandas as pd
 import torch
 from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, RandomSplitter, get_c, noop
 
-from fastcls import check, devices, opening, options, ranks
+from fastcls.batches.loaders import PixelDL, SeededDL
+from fastcls.batches.pixels import Plan, name_classes, targets
 from fastcls.errors import DataError, UsageError
-from fastcls.loaders import PixelDL, SeededDL
-from fastcls.pixels import Plan, name_classes, targets
-from fastcls.splits import hold_out
+from fastcls.images import check, opening
+from fastcls.layouts.splits import hold_out
+from fastcls.machine import devices, ranks
+from fastcls.settings import options
 
 
 def stratified(label: Callable[[Any], Hashable] | str, valid_pct: float = 0.2) -> Callable[[Any], Any]:

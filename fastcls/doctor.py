@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastcls import extras, lazy
+from fastcls import lazy
 from fastcls.errors import EnvironmentProblem
+from fastcls.machine import extras
 
 MEND = "Install the pair together:  pip install --force-reinstall torch torchvision   (or `fastcls doctor` for details)"
 MODULES = {package: module for module, package in extras.DISTRIBUTIONS.items()}
@@ -61,7 +62,8 @@ class Findings:
 
 def examine() -> Findings:
     """Look at the packages, the devices and the folders; every problem's hint has the command that mends it."""
-    from fastcls import __version__, sources
+    from fastcls import __version__
+    from fastcls.settings import sources
 
     found = Findings()
     found.facts += [
@@ -242,8 +244,8 @@ def _idle_gpu(found: Findings) -> None:
 
 def _folders(found: Findings) -> None:
     """Where datasets and runs go: whether they can be written, and how much room there is."""
-    from fastcls.download import cache_dir
-    from fastcls.runs import HOME
+    from fastcls.files.download import cache_dir
+    from fastcls.files.runs import HOME
 
     for name, folder, move in (
         ("datasets", cache_dir(), "export FASTCLS_DATA=/another/folder"),

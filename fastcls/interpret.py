@@ -15,8 +15,9 @@ from fastai.learner import Learner
 from matplotlib.axes import Axes
 from torch.nn import functional as F
 
-from fastcls import calibration, gradcam, metrics, plots, suspects
+from fastcls import plots
 from fastcls.data import item_paths
+from fastcls.results import calibration, gradcam, metrics, suspects
 
 
 def decoded_pixels(dl: DataLoader, batch: tuple[torch.Tensor, ...]) -> np.ndarray:

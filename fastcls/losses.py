@@ -6,8 +6,8 @@ import torch
 from fastai.data.all import DataLoaders
 from fastai.losses import BaseLoss, CrossEntropyLossFlat, FocalLossFlat, LabelSmoothingCrossEntropyFlat
 
+from fastcls.batches.pixels import targets
 from fastcls.errors import UsageError
-from fastcls.pixels import targets
 
 
 def loss(name: str, dls: DataLoaders, class_weights: bool = False, smoothing: float = 0.1) -> BaseLoss:

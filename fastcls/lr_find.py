@@ -15,12 +15,12 @@ import torch
 from fastai.callback.schedule import LRFinder, ParamScheduler, minimum, slide, steep, valley
 from fastai.learner import Learner
 
-from fastcls import runs
 from fastcls.errors import TrainingError
-from fastcls.loading import prepared
-from fastcls.request import Request
-from fastcls.screen import Screen, escape
-from fastcls.train import quiet
+from fastcls.files import runs
+from fastcls.fit.train import quiet
+from fastcls.machine.screen import Screen, escape
+from fastcls.running.loading import prepared
+from fastcls.settings.request import Request
 
 METHODS = (valley, steep, minimum, slide)
 

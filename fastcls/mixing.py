@@ -7,8 +7,10 @@ import zlib
 from fastai.callback import mixup
 from fastai.callback.core import Callback
 
-from fastcls import draws, options, ranks
+from fastcls.batches import draws
 from fastcls.errors import UsageError
+from fastcls.machine import ranks
+from fastcls.settings import options
 
 
 class _Seeded(Callback):

@@ -23,12 +23,13 @@ from fastai.vision.models import xresnet as xresnets
 from torch import nn
 from torchvision.models import get_model, get_model_builder, list_models
 
-from fastcls import lazy, options
-from fastcls.batchwise import NormalizeInPlace
+from fastcls import lazy
+from fastcls.batches.batchwise import NormalizeInPlace
 from fastcls.errors import DownloadError, UsageError, nearest
+from fastcls.files.weights import Stats, load_body, preprocessing_of, weights_file
+from fastcls.fit.step import configure
 from fastcls.optimizers import optimizer
-from fastcls.step import configure
-from fastcls.weights import Stats, load_body, preprocessing_of, weights_file
+from fastcls.settings import options
 
 with lazy.imports():  # timm takes a second, and custom networks need nothing of it
     import timm

@@ -15,13 +15,15 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls import loading, runs, schema, sources
 from fastcls.cli import settings as typed
 from fastcls.cli.request import request_of
 from fastcls.errors import KnobError, OutputError, UsageError
-from fastcls.knobs import as_text
-from fastcls.options import DECLARED, TYPES
-from fastcls.request import Request
+from fastcls.files import runs, schema
+from fastcls.running import loading
+from fastcls.settings import sources
+from fastcls.settings.knobs import as_text
+from fastcls.settings.options import DECLARED, TYPES
+from fastcls.settings.request import Request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,9 +45,9 @@ class Recipe(loading.Recipe):
         limit, keep, …; `extra` takes a mapping, as -o does). out: the run folder. quiet: show nothing meanwhile.
         KnobError names every wrong setting.
         """
-        from fastcls.runner import run
-        from fastcls.screen import Screen
-        from fastcls.series import command
+        from fastcls.machine.screen import Screen
+        from fastcls.running.runner import run
+        from fastcls.running.series import command
 
         request = _request(self.source, settings)
         request.out = None if out is None else Path(out).expanduser()
@@ -122,8 +124,8 @@ class Run:
         """
         import pandas as pd
 
-        from fastcls.answers import Table
-        from fastcls.inputs import collect
+        from fastcls.inference.answers import Table
+        from fastcls.layouts.inputs import collect
         from fastcls.predict import Predictor, temperature_of
 
         names = [fspath(path) for path in ([paths] if isinstance(paths, str | PathLike) else paths)]
@@ -214,9 +216,9 @@ def compare(
     further ones, of several knobs each. fixed: knobs and options that all runs have. out: the comparison's folder;
     runs that are done are kept there. KnobError names every wrong setting; runs that fail are in `found.failed`.
     """
-    from fastcls import grid
-    from fastcls.comparison import folder_of
     from fastcls.report.comparison import write
+    from fastcls.results.comparison import folder_of
+    from fastcls.running import grid
 
     names = [fspath(target) for target in targets]
     folder = None if out is None else Path(out).expanduser()
@@ -237,11 +239,11 @@ def compare(
 
 def _made(plan: Any, vary: Sequence[str], whole: Sequence[str], seeds: int, one_at_a_time: bool) -> Comparison:
     """Make the runs that are not done; a line a run tells how far it is."""
-    from fastcls import grid
+    from fastcls.machine.screen import Screen
     from fastcls.report.comparison import Comparison as Found
     from fastcls.report.comparison import write
-    from fastcls.screen import Screen
-    from fastcls.series import command
+    from fastcls.running import grid
+    from fastcls.running.series import command
 
     words = shlex.split(command(plan.request))
     words[1] = "compare"

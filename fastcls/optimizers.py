@@ -12,8 +12,8 @@ from fastai.optimizer import SGD, Adam, Optimizer, RAdam, ranger
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from fastcls import options
 from fastcls.errors import UsageError
+from fastcls.settings import options
 
 FUSED_ON = {"cpu", "cuda", "mps"}  # devices with torch's fused kernels for both
 

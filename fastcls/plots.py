@@ -11,7 +11,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from fastcls import calibration
+from fastcls.results import calibration
 
 LONGEST = 24  # characters of a name on an axis
 LOOKED = "inferno"  # of a Grad-CAM map over its picture

@@ -10,8 +10,8 @@ from fastai.data.all import Transform
 from fastai.vision.core import TensorImage
 from torchvision.transforms import v2
 
-from fastcls import draws
-from fastcls.batchwise import Batchwise
+from fastcls.batches import draws
+from fastcls.batches.batchwise import Batchwise
 
 Policy = Literal["none", "trivial", "rand"]
 POLICIES = {

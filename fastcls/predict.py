@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fastcls import model_files, onnx_safety, preprocessing
-from fastcls.check import UNREADABLE, reason
 from fastcls.errors import OutputError
+from fastcls.files import model_files, onnx_safety
+from fastcls.images import preprocessing
+from fastcls.images.check import UNREADABLE, reason
 
 BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
 # what decoding an image raises where it cannot be read

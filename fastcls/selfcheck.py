@@ -9,7 +9,9 @@ import numpy as np
 from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, accuracy, get_image_files, parent_label
 from PIL import Image
 
-from fastcls import data, export, models, networks, options
+from fastcls import data, models, networks
+from fastcls.exporting import export
+from fastcls.settings import options
 
 SIDE, IMAGES = 16, 8  # pixels; images a class
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fastai.data.all import Transform
 from fastai.vision.augment import RandomResizedCrop, RandTransform, Resize
 
-from fastcls.batchwise import Affine, ColorJitter, Crop, Cutout, Erase, Flip
+from fastcls.batches.batchwise import Affine, ColorJitter, Crop, Cutout, Erase, Flip
 from fastcls.errors import UsageError
 from fastcls.resizing import ResizedCrop
 

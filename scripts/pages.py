@@ -11,8 +11,8 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from fastcls import sources
-from fastcls.knobs import REQUIRED, Knob
+from fastcls.settings import sources
+from fastcls.settings.knobs import REQUIRED, Knob
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"

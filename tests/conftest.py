@@ -46,7 +46,7 @@ class Refused(pickle.Unpickler):
     """No pickle is read on any path of ours, but CIFAR's published ones, by an unpickler that admits arrays only."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if type(self).__module__ != "fastcls.cifar":
+        if type(self).__module__ != "fastcls.datasets.cifar":
             raise AssertionError("something was about to be unpickled")
         super().__init__(*args, **kwargs)
 

@@ -14,8 +14,8 @@ import yaml
 from conftest import ROOT
 from typer.main import get_command
 
-from fastcls import sources
 from fastcls.cli import app
+from fastcls.settings import sources
 
 # What no page's command does here, by how it begins. What follows `-m fastcls` in it is tried with --dry-run.
 NOT_RUN = {
@@ -188,10 +188,10 @@ def wrong(span: str) -> str:
         gone = sorted(flags - known)
     else:
         file = program if program != "python" else words[1].replace(".", "/") + ".py"
-        if file.isupper() or "NAME" in file or not (ROOT / file.partition("/")[0]).is_dir():
+        if "NAME" in file or not (ROOT / file.partition("/")[0]).is_dir():
             return ""
-        source = (ROOT / file).read_text(encoding="utf-8") if (ROOT / file).is_file() else ""
-        source += (ROOT / "benchmarks" / "common.py").read_text(encoding="utf-8") if program == "python" else ""
-        gone = [] if source else [file]
-        gone += sorted(flag for flag in flags if source and f'"{flag}"' not in source and f"{flag[2:]}=" not in source)
+        files = [ROOT / file, *([ROOT / "benchmarks" / "common.py"] if program == "python" else [])]
+        source = "".join(one.read_text(encoding="utf-8") for one in files if one.is_file())
+        gone = [] if (ROOT / file).is_file() else [file]
+        gone += sorted(flag for flag in flags if f'"{flag}"' not in source and f"{flag[2:]}=" not in source)
     return f"{span}: {', '.join(gone)}" if gone else ""

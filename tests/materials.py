@@ -13,9 +13,9 @@ import pytest
 from conftest import command
 from PIL import Image
 
-from fastcls import runs
-from fastcls.checkpoints import Store
 from fastcls.datasets import WNID_NAMES
+from fastcls.files import runs
+from fastcls.fit.checkpoints import Store
 
 EARLIER = "20261121-101500-abcd"  # the run that the pages name
 SMALL = ("--arch", "squeezenet1_1", "--weights", "none", "--size", 32, "--bs", 8, "--epochs", 1)

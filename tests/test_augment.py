@@ -14,8 +14,9 @@ from fastai.vision.core import PILImage, TensorImage
 from torch import nn
 from torchvision.transforms.v2 import functional as tv
 
-from fastcls import draws, resizing, transforms
-from fastcls.cropping import RandomCrop
+from fastcls import resizing, transforms
+from fastcls.batches import draws
+from fastcls.batches.cropping import RandomCrop
 
 
 def key(n: int, epoch: int = 0, seed: int = 1) -> draws.Key:

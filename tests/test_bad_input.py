@@ -11,7 +11,7 @@ import pytest
 from conftest import Outcome, command
 from PIL import Image
 
-from fastcls.sources import find
+from fastcls.settings.sources import find
 
 Fastcls = Callable[..., Outcome]
 RECIPE = find("digits-cnn").source

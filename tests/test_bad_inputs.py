@@ -17,15 +17,16 @@ from bad_inputs import CASES, Case
 from conftest import ROOT, Outcome, command
 from PIL import Image
 
-from fastcls import preprocessing, uploads
-from fastcls.decode import decode
-from fastcls.loading import import_fastai
+from fastcls.images import preprocessing, uploads
+from fastcls.images.decode import decode
+from fastcls.running.loading import import_fastai
 
 REACHED = 6  # the exit code of a recipe that ends at its first step
 RECIPE = '''
 """Everything before the first step, which says so."""
 from fastai.vision.all import *
-from fastcls import data, draws, layouts, losses, models, networks, transforms
+from fastcls import data, layouts, losses, models, networks, transforms
+from fastcls.batches import draws
 from fastcls.errors import TrainingError
 
 def get_learner(path: str, labels: str = '', label_regex: str = '', valid_pct: float = 0.2, size: int = 8, bs: int = 8,

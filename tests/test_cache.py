@@ -16,8 +16,10 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from fastcls import cache, memory, options
 from fastcls.errors import DataError, OutputError
+from fastcls.images import cache
+from fastcls.machine import memory
+from fastcls.settings import options
 
 AS_THEY_ARE = {"mode": "RGB", "method": "", "resize": None, "size": None, "pad_mode": "", "mean": None, "std": None}
 WHOLE = {"mode": "RGB", "short": 12, "resample": "BICUBIC"}
@@ -145,7 +147,7 @@ def test_a_store_larger_than_memory_is_mapped(files: list[str], monkeypatch: pyt
 
 BUILD = """
 import json, sys
-from fastcls import cache
+from fastcls.images import cache
 count = lambda path, how, decoded=cache.decoded: calls.append(path) or decoded(path, how)
 calls, cache.decoded = [], count
 sys.stdin.readline()

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fastcls import audit, check_record, contents, measurements
-from fastcls.measure import measure
-from fastcls.precheck import precheck
+from fastcls.audit import audit, check_record, contents, measurements
+from fastcls.audit.measure import measure
+from fastcls.audit.precheck import precheck
 
 HOSTILE = '<img src=x onerror="window.owned=1">'
 SCRIPT = "</script><script>window.owned=1</script>"
@@ -155,8 +155,8 @@ def audited(odd: Path) -> audit.Audit:
 
 
 def test_what_training_stops_at_is_what_cannot_be_read(odd: Path, audited: audit.Audit) -> None:
-    from fastcls.check import refuse_broken
     from fastcls.errors import DataError
+    from fastcls.images.check import refuse_broken
 
     faults = {line.split(": ")[0] for line in audited.unreadable}
     assert {Path(path).name for path in faults} == {
@@ -225,7 +225,7 @@ def test_copies_are_found_however_they_were_saved_and_other_pictures_are_not(tmp
 
 @pytest.mark.parametrize("side", [8, 32, 160])
 def test_of_many_pictures_no_two_are_taken_for_copies(tmp_path: Path, side: int) -> None:
-    from fastcls import duplicates
+    from fastcls.audit import duplicates
 
     files = [tmp_path / f"{i}.png" for i in range(300)]
     for i, file in enumerate(files):
@@ -235,8 +235,8 @@ def test_of_many_pictures_no_two_are_taken_for_copies(tmp_path: Path, side: int)
 
 
 def test_near_pairs_are_those_of_a_comparison_of_all_with_all() -> None:
-    from fastcls import duplicates
-    from fastcls.measure import Measured
+    from fastcls.audit import duplicates
+    from fastcls.audit.measure import Measured
 
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (8, 8, 3), np.uint8)
@@ -287,7 +287,7 @@ def test_classes_are_held_against_each_other(tmp_path: Path, fastcls: Any) -> No
 
 
 def test_a_single_class_and_a_dataset_without_training_images_are_errors() -> None:
-    from fastcls import classes
+    from fastcls.audit import classes
 
     assert [f.kind for f in classes.findings(["a", "a"], ["train", "valid"])] == ["one-class"]
     assert [f.kind for f in classes.findings(["a", "b"], ["test", "valid"])] == ["no-training-images"]

@@ -11,9 +11,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from fastcls import comparison
-from fastcls.comparison import Entry, McNemar
 from fastcls.report.comparison import Comparison, write
+from fastcls.results import comparison
+from fastcls.results.comparison import Entry, McNemar
 
 HOSTILE = [
     "<script>window.owned=1</script>",

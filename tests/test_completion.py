@@ -14,8 +14,9 @@ from conftest import ROOT, Outcome
 from test_light import HEAVY
 from typer.testing import CliRunner
 
-from fastcls import sources, zoo
+from fastcls.architectures import zoo
 from fastcls.cli import app
+from fastcls.settings import sources
 
 Fastcls = Callable[..., Outcome]
 

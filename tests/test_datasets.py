@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastcls import cifar, datasets
-from fastcls import download as downloads
+from fastcls import datasets
+from fastcls.datasets import cifar
 from fastcls.errors import DataError, DownloadError, UsageError
+from fastcls.files import download as downloads
 
 GRAY = Image.new("L", (8, 8))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fastcls.decode import _jpeg, decode
+from fastcls.images.decode import _jpeg, decode
 
 KINDS = {
     "4:2:0": {},

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from page_shell import Shell
 
-from fastcls import sources
+from fastcls.settings import sources
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = {page: documented.blocks(page) for page in PAGES}

@@ -13,7 +13,9 @@ import pytest
 import torch
 from conftest import Outcome
 
-from fastcls import doctor, extras, loading
+from fastcls import doctor
+from fastcls.machine import extras
+from fastcls.running import loading
 
 Fastcls = Callable[..., Outcome]
 

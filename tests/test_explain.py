@@ -19,24 +19,16 @@ from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, Learner, get
 from fastai.vision.all import parent_label as label
 from PIL import Image
 
-from fastcls import (
-    data,
-    decode,
-    export,
-    gradcam,
-    known,
-    models,
-    neighbours,
-    networks,
-    predict,
-    speednet,
-    transforms,
-    uploads,
-)
+from fastcls import data, models, networks, predict, speednet, transforms
 from fastcls.errors import DataError, OutputError, UsageError
-from fastcls.explain import Explainer
-from fastcls.explain_recipe import RecipeExplainer
-from fastcls.known import Known
+from fastcls.exporting import export
+from fastcls.files import known
+from fastcls.files.known import Known
+from fastcls.images import decode, uploads
+from fastcls.inference import neighbours
+from fastcls.inference.explain import Explainer
+from fastcls.results import gradcam
+from fastcls.trusted.explain_recipe import RecipeExplainer
 
 
 def digits(run: Path) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import Outcome, without_sums
 
-from fastcls import preprocessing
+from fastcls.images import preprocessing
 
 Fastcls = Callable[..., Outcome]
 

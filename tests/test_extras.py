@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Outcome
 
-from fastcls import extras
+from fastcls.machine import extras
 
 Fastcls = Callable[..., Outcome]
 DIGITS = ["recipe", "digits-cnn", "--out", "out"]
@@ -64,7 +64,7 @@ def test_every_extra_of_the_package_is_known_with_all_that_it_installs() -> None
 def test_a_package_that_broke_is_named_with_the_command_that_mends_it(
     problem: ImportError, said: str, fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastcls import sources
+    from fastcls.settings import sources
 
     def broken() -> None:
         raise problem

@@ -14,12 +14,15 @@ from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, accuracy, ge
 from fastai.vision.core import TensorImage
 from PIL import Image
 
-from fastcls import averaging, criteria, data, draws, models, networks, options, policies
-from fastcls.epochs import Pace, seconds_of_epoch
+from fastcls import averaging, data, models, networks, policies
+from fastcls.batches import draws
+from fastcls.batches.loaders import PixelDL
 from fastcls.errors import KnobError, UsageError
-from fastcls.loaders import PixelDL
-from fastcls.options import Options
-from fastcls.train import Phase, quiet
+from fastcls.fit import criteria
+from fastcls.fit.epochs import Pace, seconds_of_epoch
+from fastcls.fit.train import Phase, quiet
+from fastcls.settings import options
+from fastcls.settings.options import Options
 
 
 @pytest.fixture(scope="module")

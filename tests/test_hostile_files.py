@@ -17,8 +17,9 @@ from conftest import ROOT, command, without_sums
 from hostile_files import ARCHIVES, MARK, MODELS, PREDICT, TRAIN, Hostile, change, sound
 from PIL import Image
 
-from fastcls import archives, preprocessing
 from fastcls.errors import FastclsError
+from fastcls.files import archives
+from fastcls.images import preprocessing
 
 SECONDS, MEGABYTES = 2.0, 500.0
 EVERY = [*MODELS, *ARCHIVES]

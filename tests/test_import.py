@@ -19,8 +19,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from fastcls import options
 from fastcls.models import transfer_learner
+from fastcls.settings import options
 
 Fastcls = Callable[..., Outcome]
 STATS = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))

@@ -12,9 +12,10 @@ import torch
 from fastai.learner import Learner
 from sklearn import metrics as sk
 
-from fastcls import metrics, plots, recipe
+from fastcls import plots, recipe
+from fastcls.fit.train import quiet
 from fastcls.interpret import Interpretation
-from fastcls.train import quiet
+from fastcls.results import metrics
 
 
 def random_split(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +93,8 @@ def test_figures_of_ten_thousand_classes_take_seconds() -> None:
 
 @pytest.fixture(scope="module")
 def learn() -> Learner:
-    from fastcls import devices, options
+    from fastcls.machine import devices
+    from fastcls.settings import options
 
     with options.using(options.Options(limit=40)):
         devices.seed_everything(0)

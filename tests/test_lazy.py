@@ -88,7 +88,7 @@ def test_an_environment_variable_switches_it_off(monkeypatch: pytest.MonkeyPatch
 FASTAI = """
 import sys
 from fastcls import lazy
-from fastcls.loading import import_fastai
+from fastcls.running.loading import import_fastai
 
 import_fastai()
 import fastcls.models

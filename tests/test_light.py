@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Outcome
 
-from fastcls import sources
+from fastcls.settings import sources
 
 Fastcls = Callable[..., Outcome]
 HEAVY = {"torch", "fastai", "torchvision", "timm", "pandas", "matplotlib", "numpy", "rich"}
@@ -46,7 +46,7 @@ def test_light_verbs_never_import_torch_or_pandas(words: list[str], tmp_path: Pa
 
 def test_a_run_says_what_it_does_before_it_imports_anything_slow(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom fastcls import loading\nfrom fastcls.cli import app\n"
+        "import sys\nfrom fastcls.running import loading\nfrom fastcls.cli import app\n"
         f"def imports(): print(*({HEAVY} - {{'rich'}}) & set(sys.modules)); sys.exit()\n"
         "loading.import_fastai = imports\napp(['recipe', 'digits-cnn'])"
     )

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from conftest import ROOT, command
 
-from fastcls import sources
+from fastcls.settings import sources
 
 WATCH = """
 class Watch(Callback):
     "Writes the megabytes of memory that the process has after every epoch"
     def after_epoch(self):
-        from fastcls import memory
+        from fastcls.machine import memory
         with open(MEMORY, 'a') as file: print(memory.resident() / 1e6, file=file)
 
 def fit("""

@@ -31,11 +31,14 @@ from fastai.vision.all import (
 )
 from PIL import Image
 
-from fastcls import cache, data, memory, models, networks, options, policies, transforms
+from fastcls import data, models, networks, policies, transforms
+from fastcls.batches.loaders import PixelDL, SeededDL
 from fastcls.errors import DataError
-from fastcls.loaders import PixelDL, SeededDL
-from fastcls.options import Options
-from fastcls.train import quiet
+from fastcls.fit.train import quiet
+from fastcls.images import cache
+from fastcls.machine import memory
+from fastcls.settings import options
+from fastcls.settings.options import Options
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,12 @@ from conftest import Outcome, command, without_sums
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from fastcls import checkpoints, networks, recorded, runs, uploads, weights
+from fastcls import networks
 from fastcls.errors import FastclsError
-from fastcls.explain import Explainer
+from fastcls.files import recorded, runs, weights
+from fastcls.fit import checkpoints
+from fastcls.images import uploads
+from fastcls.inference.explain import Explainer
 from fastcls.report import build, comparison, drawing
 from fastcls.serve.site import Site
 

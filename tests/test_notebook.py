@@ -17,9 +17,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT, command
 
-from fastcls import Run, compare, grid, notebook, recipe, runner
+from fastcls import Run, compare, notebook, recipe
 from fastcls.errors import KnobError, OutputError, UsageError
-from fastcls.request import Request
+from fastcls.running import grid, runner
+from fastcls.settings.request import Request
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from fastcls import sources
+from fastcls.settings import sources
 
 
 @pytest.fixture(scope="module")

@@ -28,10 +28,14 @@ from fastai.vision.all import parent_label as label
 from fastai.vision.core import PILImageBW
 from PIL import Image
 
-from fastcls import data, export, inputs, models, networks, predict, preprocessing, runs, transforms
-from fastcls.describe import describe_preprocessing
+from fastcls import data, models, networks, predict, transforms
+from fastcls.batches.describe import describe_preprocessing
 from fastcls.errors import DataError
-from fastcls.train import quiet
+from fastcls.exporting import export
+from fastcls.files import runs
+from fastcls.fit.train import quiet
+from fastcls.images import preprocessing
+from fastcls.layouts import inputs
 
 Fastcls = Callable[..., Outcome]
 

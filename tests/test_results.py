@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fastcls import sources
+from fastcls.settings import sources
 
 ROOT = Path(__file__).parents[1]
 

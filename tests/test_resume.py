@@ -24,9 +24,9 @@ from conftest import ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
-from fastcls.checkpoints import Store
 from fastcls.errors import OutputError
-from fastcls.stop import Stopped, listening
+from fastcls.fit.checkpoints import Store
+from fastcls.machine.stop import Stopped, listening
 
 RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, both phases of fine_tune."""
 from fastai.vision.all import *

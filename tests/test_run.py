@@ -20,7 +20,7 @@ import pytest
 from conftest import ROOT, Outcome
 from PIL import Image
 
-from fastcls.sources import find
+from fastcls.settings.sources import find
 
 Fastcls = Callable[..., Outcome]
 FILES = {

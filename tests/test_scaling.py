@@ -26,8 +26,8 @@ from conftest import ROOT
 from PIL import Image
 from test_resume import Trials
 
-from fastcls import launch, ranks
 from fastcls.errors import TrainingError
+from fastcls.machine import launch, ranks
 
 RECIPE = '''"""Augmentation, batch norm, a frozen phase and a whole one, in 64 bits."""
 from fastai.vision.all import *
@@ -93,7 +93,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
     folder = tmp_path_factory.mktemp("several")
     draw(folder / "images")
     (folder / "mine.py").write_text(RECIPE)
-    found = Several(folder, "fastcls.parallel")
+    found = Several(folder, "fastcls.fit.parallel")
     with found.server:
         yield found
         found.server.kill()
@@ -162,7 +162,7 @@ def saves(run: Path) -> int:
 
 
 def test_the_processes_batches_are_the_whole_batch() -> None:
-    from fastcls.loaders import portion
+    from fastcls.batches.loaders import portion
 
     order = np.random.default_rng(0).permutation(103)
     for world, drop_last in ((2, True), (2, False), (4, True), (4, False), (8, False)):
@@ -307,7 +307,7 @@ def test_the_launcher_passes_signals_on(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_process_ends_when_its_launcher_is_gone(tmp_path: Path) -> None:
-    script = "import time; from fastcls import launch; launch.follow(); time.sleep(600)"
+    script = "import time; from fastcls.machine import launch; launch.follow(); time.sleep(600)"
     env = {**os.environ, launch.FOLLOWS: "1", "PYTHONPATH": str(ROOT)}
     child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, env=env)
     assert child.stdin
@@ -336,8 +336,9 @@ def test_a_command_line_that_cannot_be_met_is_refused(
 def test_processes_without_a_gpu_each_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from fastcls import devices, options
     from fastcls.errors import EnvironmentProblem
+    from fastcls.machine import devices
+    from fastcls.settings import options
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

@@ -18,11 +18,12 @@ from urllib.parse import unquote
 import pytest
 from conftest import ROOT, command
 
-from fastcls import series, sources, space
-from fastcls.durations import seconds
 from fastcls.errors import KnobError
-from fastcls.stop import Stopped
-from fastcls.study import shown
+from fastcls.machine.stop import Stopped
+from fastcls.results.study import shown
+from fastcls.running import series
+from fastcls.settings import sources, space
+from fastcls.settings.durations import seconds
 
 Fastcls = Callable[..., Any]
 Searched = tuple[Path, dict[str, Any], list[Any]]

@@ -400,7 +400,7 @@ def test_what_a_run_cannot_show_is_said(digits_run: Path, site: Site, tmp_path: 
 
 
 def test_a_network_without_feature_maps_says_so(site: Site, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastcls.anatomy import Anatomy
+    from fastcls.inference.anatomy import Anatomy
 
     explainer = site.explainer
     monkeypatch.setattr(explainer, "_parts", lambda batch, whole=explainer._parts: (*whole(batch)[:2], None))

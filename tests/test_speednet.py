@@ -14,9 +14,9 @@ from fastai.vision.all import Learner, accuracy
 from torch.nn import functional as F
 
 from fastcls.errors import UsageError
+from fastcls.fit.train import quiet
 from fastcls.muon import Muon, orthogonalize
 from fastcls.speednet import SpeedNet, speednet, whiten
-from fastcls.train import quiet
 
 WIDTHS = (8, 16, 16)
 

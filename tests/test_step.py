@@ -18,11 +18,15 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import SGD
 from torch import nn
 
-from fastcls import mixing, options, runs, step, throughput
+from fastcls import mixing
 from fastcls.errors import EnvironmentProblem
+from fastcls.files import runs
+from fastcls.fit import step
+from fastcls.fit.train import quiet
+from fastcls.machine import throughput
 from fastcls.optimizers import OPTIMIZERS, FusedSGD, optimizer
-from fastcls.options import Options
-from fastcls.train import quiet
+from fastcls.settings import options
+from fastcls.settings.options import Options
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from torch.nn import functional
 from torchvision.models import get_model, get_model_weights
 
 from fastcls import networks
-from fastcls.receptive import WHOLE, ReceptiveFields
-from fastcls.summary import count, summarize
+from fastcls.architectures.receptive import WHOLE, ReceptiveFields
+from fastcls.architectures.summary import count, summarize
 
 Seen = tuple[int, int] | str | None
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from conftest import Outcome, command
 
-from fastcls import extras
 from fastcls.errors import OutputError
-from fastcls.options import TRACKERS
+from fastcls.machine import extras
+from fastcls.settings.options import TRACKERS
 
 # libraries that other people warn about in their own ways
 pytestmark = pytest.mark.filterwarnings("default")
@@ -75,8 +75,8 @@ def tracked(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> Itera
     run = folder / "run"
     from torch.utils._python_dispatch import TorchDispatchMode
 
+    from fastcls.fit.train import History
     from fastcls.tracking.tracker import Watching
-    from fastcls.train import History
 
     looks: list[tuple[bool, int]] = []
     after_batch, called = History.after_batch, Watching.__call__

@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score, brier_score_loss
 from torch import nn
 
-from fastcls import calibration, gradcam
+from fastcls.results import calibration, gradcam
 
 RECIPE = '''"""Digits in train/ and valid/."""
 from fastai.vision.all import *

@@ -15,8 +15,9 @@ import torch
 from conftest import ROOT, Outcome
 from PIL import Image
 
-from fastcls import costs, download, suggest, zoo
+from fastcls.architectures import costs, suggest, zoo
 from fastcls.errors import DataError, EnvironmentProblem, UsageError
+from fastcls.files import download
 
 Fastcls = Callable[..., Outcome]
 PUBLISHED = ["resnet50", "vgg16_bn", "mobilenet_v3_large", "densenet121", "convnext_tiny", "vit_b_16", "swin_v2_t"]
@@ -290,9 +291,11 @@ def test_a_vgg_is_frozen_tuned_and_exported_as_a_resnet_is(tmp_path: Path, arch:
     import numpy as np
     from test_models import loaders
 
-    from fastcls import export, models, options
+    from fastcls import models
+    from fastcls.exporting import export
+    from fastcls.fit.train import quiet
     from fastcls.predict import Predictor
-    from fastcls.train import quiet
+    from fastcls.settings import options
 
     dls = loaders(photographs(tmp_path / "photos", 6), gray=gray)
     with options.using(options.Options(precision="fp32")):

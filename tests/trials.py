@@ -17,9 +17,11 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from fastcls import cli, runner, training  # noqa: F401  what a run needs, before the fork
+    from fastcls import cli
     from fastcls.cli import recipe, resume  # noqa: F401
-    from fastcls.loading import import_fastai
+    from fastcls.fit import training  # noqa: F401  what a run needs, before the fork
+    from fastcls.running import runner
+    from fastcls.running.loading import import_fastai
 
     import_fastai()
     for module in sys.argv[1:]:

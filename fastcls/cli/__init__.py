@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from fastcls import __version__, ranks
+from fastcls import __version__
 from fastcls.cli import (  # noqa: F401  they register verbs
     cache,
     check,
@@ -24,12 +24,13 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     serve,
 )
 from fastcls.cli.app import app
+from fastcls.machine import ranks
 
 
 def main() -> None:
     """The `fastcls` command."""
     if ranks.world() > 1:
-        from fastcls import launch
+        from fastcls.machine import launch
 
         launch.follow()
         launch.hush()

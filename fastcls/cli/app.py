@@ -11,9 +11,9 @@ from typing import ParamSpec
 
 import typer
 
-from fastcls import extras, ranks
 from fastcls.errors import FastclsError, UsageError
-from fastcls.stop import Stopped
+from fastcls.machine import extras, ranks
+from fastcls.machine.stop import Stopped
 
 P = ParamSpec("P")
 FOR_SEVERAL = ("recipe", "resume")  # the verbs that several processes can do together

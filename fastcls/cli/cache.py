@@ -36,8 +36,8 @@ def cache(
     """
     import time
 
-    from fastcls import cache as stores
-    from fastcls import measurements
+    from fastcls.audit import measurements
+    from fastcls.images import cache as stores
 
     found = stores.listing()
     names = [store["name"] for store in found] + [MEASUREMENTS]

@@ -15,7 +15,7 @@ from fastcls.cli.request import command_line
 from fastcls.cli.tables import table
 
 if TYPE_CHECKING:
-    from fastcls.audit import Audit
+    from fastcls.audit.audit import Audit
 
 SERIOUS = 3  # the exit code when there are errors
 
@@ -50,8 +50,9 @@ def check(
     """
     import time
 
-    from fastcls import contents, runs
-    from fastcls.audit import audit
+    from fastcls.audit import contents
+    from fastcls.audit.audit import audit
+    from fastcls.files import runs
     from fastcls.report import check as pages
 
     began = time.perf_counter()
@@ -75,9 +76,9 @@ def _progress(done: int, total: int) -> None:
 
 
 def _show(found: Audit) -> None:
-    from fastcls.check_record import relative, summary
+    from fastcls.audit.check_record import relative, summary
+    from fastcls.layouts.walk import count
     from fastcls.report.runfiles import clean
-    from fastcls.walk import count
 
     facts, root = summary(found), found.contents.root
     print(f"{clean(root)}: {count(facts['images'], 'image')} in {count(facts['classes'], 'class')}")

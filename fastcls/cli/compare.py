@@ -14,8 +14,8 @@ from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import UsageError
 
 if TYPE_CHECKING:
-    from fastcls.grid import Plan
     from fastcls.report.comparison import Comparison
+    from fastcls.running.grid import Plan
 
 FAILED = 6  # the exit code when some run broke down
 
@@ -67,7 +67,8 @@ def compare(
 
 
 def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -> None:
-    from fastcls import grid, sources
+    from fastcls.running import grid
+    from fastcls.settings import sources
 
     given = ctx.params
     if given["seeds"] < 1:
@@ -86,10 +87,10 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -
 
 
 def _make(plan: Plan) -> None:
-    from fastcls import grid
+    from fastcls.machine.screen import Screen
+    from fastcls.machine.stop import Stopped
     from fastcls.report.comparison import Comparison, write
-    from fastcls.screen import Screen
-    from fastcls.stop import Stopped
+    from fastcls.running import grid
 
     command = command_line("compare")
     if not all(grid.is_done(cell.folder) for cell in plan.cells):
@@ -112,9 +113,9 @@ def _make(plan: Plan) -> None:
 
 def _existing(names: list[str], out: str) -> None:
     """Runs that are there, or a comparison's; the first is the baseline, and two are tested against each other."""
-    from fastcls import grid
-    from fastcls.comparison import folder_of
     from fastcls.report.comparison import write
+    from fastcls.results.comparison import folder_of
+    from fastcls.running import grid
 
     comparison = grid.existing(names, command_line("compare"))
     folder = Path(out).expanduser() if out else folder_of(comparison.entries)

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from fastcls.errors import FastclsError
 
 if TYPE_CHECKING:
-    from fastcls.knobs import Knob
+    from fastcls.settings.knobs import Knob
 
 Offered = Iterable[str | tuple[str, str]]  # words, or (word, help); typer keeps those that begin as what was typed
 
@@ -35,14 +35,14 @@ def several(*words: str) -> Callable[[str], Offered]:
 
 def recipes(incomplete: str) -> Offered:
     """Names of recipes; of files the shell knows itself."""
-    from fastcls import sources
+    from fastcls.settings import sources
 
     return [] if _is_path(incomplete) else sources.available()
 
 
 def runs(incomplete: str) -> Offered:
     """`last`, the recipes that have runs, and, once a slash is typed, the runs themselves."""
-    from fastcls import runs as folders
+    from fastcls.files import runs as folders
 
     found = folders.listing()
     if "/" in incomplete:
@@ -56,7 +56,7 @@ def recipes_or_runs(incomplete: str) -> Offered:
 
 def architectures(incomplete: str) -> Offered:
     """torchvision's networks, and timm's once something is typed: it has more than a thousand."""
-    from fastcls import zoo
+    from fastcls.architectures import zoo
 
     own = zoo.names("torchvision")
     if not incomplete:
@@ -71,7 +71,7 @@ def weights(incomplete: str) -> Offered:
 
 def stores() -> Offered:
     """Of decoded images, as `fastcls cache` lists them."""
-    from fastcls import cache
+    from fastcls.images import cache
 
     return ["all", "measurements", *(store["name"] for store in cache.listing())]
 
@@ -102,7 +102,7 @@ class TakesKnobs(TyperCommand):
 
 def _options_of(recipe: str) -> list[Any]:
     """The knobs of a recipe as options of a command; none where there is no such recipe."""
-    from fastcls import sources
+    from fastcls.settings import sources
 
     try:
         knobs = sources.find(recipe).knobs

@@ -41,7 +41,7 @@ def doctor(
 
 
 def _self_check() -> None:
-    from fastcls.loading import import_fastai
+    from fastcls.running.loading import import_fastai
 
     began = time.perf_counter()
     try:

@@ -36,7 +36,8 @@ def export(
     one that differs from the Learner's probabilities by more than 0.001 is not kept. Files that are there already
     are never written over.
     """
-    from fastcls import deploy, runs
+    from fastcls.exporting import deploy
+    from fastcls.files import runs
 
     folder = runs.find(run)
     asked = {"onnx": onnx, "safetensors": safetensors, "torch-export": torch_export, "openvino": openvino}
@@ -53,10 +54,10 @@ def export(
             print(f"{target}: the weights, as they are")
             continue
         if kind == "torch-export":
-            from fastcls.loading import import_fastai
+            from fastcls.running.loading import import_fastai
 
             import_fastai()
-            from fastcls import torch_export as programs
+            from fastcls.trusted import torch_export as programs
 
             difference = programs.write(folder, target, reference)
         else:
@@ -66,7 +67,7 @@ def export(
 
 def _check(folder: Path, wanted: list[str], trust: bool) -> None:
     """Refuse, before anything is written, what this run or this installation cannot give."""
-    from fastcls import deploy
+    from fastcls.exporting import deploy
     from fastcls.predict import Predictor
 
     if "torch-export" in wanted and not trust:

@@ -46,10 +46,10 @@ def import_(
             f"If you trust who made it:  fastcls import {file} --trust-pickle",
         )
     print("loading torch and fastai …", flush=True)
-    from fastcls.loading import import_fastai
+    from fastcls.running.loading import import_fastai
 
     import_fastai()
-    from fastcls import foreign
+    from fastcls.files import foreign
 
     found = foreign.read(source)
     foreign.write(found, target)
@@ -62,7 +62,7 @@ def import_(
 
 def _asks(source: Path) -> str:
     """What the pickle would call, without its being called."""
-    from fastcls.pickles import asks_for
+    from fastcls.files.pickles import asks_for
 
     names = asks_for(source)
     if not names:

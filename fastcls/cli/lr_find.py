@@ -32,8 +32,8 @@ def lr_find(
     It draws a figure and suggests four rates, with the command that uses one. Every knob of the recipe is taken, as by
     `fastcls recipe`.
     """
-    from fastcls import sources
     from fastcls.errors import OutputError, UsageError
+    from fastcls.settings import sources
 
     source = sources.find(name)
     request = build(ctx, source, ctx.args, settings.options(keep="last"), settings.extra)
@@ -46,10 +46,10 @@ def lr_find(
     if steps < 20:
         raise UsageError(f"--steps {steps}: the finder needs at least 20.")
 
-    from fastcls.loading import import_fastai
+    from fastcls.running.loading import import_fastai
 
     import_fastai()
     from fastcls.lr_find import find_rates
-    from fastcls.screen import Screen
+    from fastcls.machine.screen import Screen
 
     find_rates(request, figure, steps, Screen())

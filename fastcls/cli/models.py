@@ -16,10 +16,10 @@ from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
 from fastcls.errors import OutputError, UsageError
-from fastcls.walk import count
+from fastcls.layouts.walk import count
 
 if TYPE_CHECKING:
-    from fastcls.zoo import Architecture
+    from fastcls.architectures.zoo import Architecture
 
 AT_ONCE = 40  # networks whose figures are computed without being asked: some ten seconds
 ORDERS = ("name", "parameters", "gmacs", "accuracy")
@@ -76,7 +76,7 @@ def models(
     target = Path(out).expanduser() if out else None
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
         raise OutputError(f"-o {out}: this file cannot be written there.", "Name a file in an existing folder.")
-    from fastcls import zoo
+    from fastcls.architectures import zoo
 
     if not zoo.is_kept():
         print("listing the networks of torchvision and timm, once …", file=sys.stderr, flush=True)
@@ -131,7 +131,7 @@ def _show(rows: Sequence[Architecture]) -> None:
 
 
 def _write(target: Path, rows: Sequence[Architecture]) -> None:
-    from fastcls import runs
+    from fastcls.files import runs
 
     header = ["name", "library", "parameters", "gmacs", "input", "weights", "top1"]
     lines = [[a.name, a.library, a.parameters, a.gmacs, _size(a), "yes" if a.weights else "no", a.top1] for a in rows]
@@ -148,7 +148,7 @@ def _suggest(target: str, labels: str, label_regex: str) -> None:
     from fastcls.doctor import check_installation
 
     check_installation()
-    from fastcls import suggest
+    from fastcls.architectures import suggest
 
     images = suggest.look(target, labels, label_regex)
     machine = suggest.machine()

@@ -15,9 +15,9 @@ from fastcls.cli.app import app, verb
 from fastcls.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from fastcls.answers import Table, Writer
+    from fastcls.inference.answers import Table, Writer
     from fastcls.predict import Predictor
-    from fastcls.replay import RecipePredictor
+    from fastcls.trusted.replay import RecipePredictor
 
 UNREADABLE = 3  # the exit code when some image got no answer
 
@@ -91,11 +91,11 @@ def predict(
     With any option marked Submission, -o is a file for Kaggle: an id and a label a row, or with --probabilities
     an id and a column a class. It is written only if every row has an answer.
     """
-    from fastcls import runs
-    from fastcls.answers import Table, writer_for
-    from fastcls.inputs import collect
+    from fastcls.files import runs
+    from fastcls.inference.answers import Table, writer_for
+    from fastcls.inference.submission import Format, Images, lay_out
+    from fastcls.layouts.inputs import collect
     from fastcls.predict import temperature_of
-    from fastcls.submission import Format, Images, lay_out
 
     wanted = Format(id_column, label_column, id_form, label_value, sample, fill, probabilities)
     submits = wanted != Format(probabilities=probabilities)
@@ -146,10 +146,10 @@ def _predictor(folder: Path, temperature: float, tta: bool, trust: bool) -> Pred
     if trust and not (folder / "model.onnx").is_file():
         if tta:
             raise UsageError(f"--tta needs a model.onnx, which {folder} has not.", "Leave --tta away.")
-        from fastcls.loading import import_fastai
+        from fastcls.running.loading import import_fastai
 
         import_fastai()
-        from fastcls.replay import RecipePredictor
+        from fastcls.trusted.replay import RecipePredictor
 
         return RecipePredictor(folder, temperature)
     return Predictor(folder, temperature, mirror=tta)
@@ -163,7 +163,7 @@ def _write(
     writer: Writer | None,
 ) -> None:
     """A row an image, to the file or to standard output."""
-    from fastcls.answers import write_csv
+    from fastcls.inference.answers import write_csv
 
     rows = table.rows(predictor.predict(images))
     if target is None or writer is None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import typer
 
-from fastcls import ranks
 from fastcls.errors import KnobError, UsageError
-from fastcls.options import Options
+from fastcls.machine import ranks
+from fastcls.settings.options import Options
 
 
 class Several:
@@ -64,7 +64,7 @@ def start(asked: int, out: Path) -> None:
     """Start the processes if they are still to be started, and end as they do."""
     if asked < 2 or ranks.world() > 1:
         return
-    from fastcls.launch import launch, require_accelerate
+    from fastcls.machine.launch import launch, require_accelerate
 
     require_accelerate()
     raise typer.Exit(launch(asked, out))

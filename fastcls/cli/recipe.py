@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fastcls import ranks
 from fastcls.cli import completion
 from fastcls.cli.app import app, refusal, verb
 from fastcls.cli.processes import Several, count, launched_folder, on_gpus, start
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import FastclsError, OutputError, UsageError
+from fastcls.machine import ranks
 
 if TYPE_CHECKING:
-    from fastcls.knobs import Knob
-    from fastcls.sources import RecipeSource
+    from fastcls.settings.knobs import Knob
+    from fastcls.settings.sources import RecipeSource
 
 STAGE_TITLES = {
     "get_learner": "Knobs of get_learner: data and network",
@@ -35,7 +35,7 @@ class RecipeCommand(completion.TakesKnobs):
 
 def help_of(name: str, command: Any) -> str:
     """The claim and knobs of a recipe, or, where no recipe is named, what `recipe` does."""
-    from fastcls import sources
+    from fastcls.settings import sources
 
     if name.startswith("-"):
         return _general_help(command)
@@ -78,7 +78,7 @@ def recipe(
     settings: Settings,
 ) -> None:
     """Train a recipe: data, network, training, report. `fastcls recipe NAME --help` shows its knobs."""
-    from fastcls import sources
+    from fastcls.settings import sources
 
     if not name or name.startswith("-"):
         print(_general_help(ctx.command))
@@ -109,12 +109,12 @@ def recipe(
             command=command_line("recipe"),
         )
         if dry_run and ranks.first():
-            from fastcls.loading import import_fastai
-            from fastcls.screen import Screen
+            from fastcls.machine.screen import Screen
+            from fastcls.running.loading import import_fastai
 
             _announce(source)
             import_fastai()
-            from fastcls.dryrun import dry_run as try_it
+            from fastcls.running.dryrun import dry_run as try_it
 
             try_it(_settled(request) if auto_batch else request, Screen())
         elif not dry_run:
@@ -122,10 +122,10 @@ def recipe(
 
 
 def _train(request: Any, asked: int, auto_batch: bool) -> None:
-    from fastcls import runs
+    from fastcls.files import runs
 
     if not ranks.first():
-        from fastcls.assist import take_part
+        from fastcls.running.assist import take_part
 
         take_part(request)
         return
@@ -133,8 +133,8 @@ def _train(request: Any, asked: int, auto_batch: bool) -> None:
     runs.check_writable(out)  # before seconds of imports
     start(asked, out)
     _announce(request.source)
-    from fastcls.runner import run
-    from fastcls.screen import Screen
+    from fastcls.machine.screen import Screen
+    from fastcls.running.runner import run
 
     request = replace(request, out=out)
     run(_settled(request) if auto_batch else request, Screen())
@@ -142,11 +142,11 @@ def _train(request: Any, asked: int, auto_batch: bool) -> None:
 
 def _settled(request: Any) -> Any:
     """The request with the batch size that --auto-batch finds."""
-    from fastcls.loading import import_fastai
-    from fastcls.screen import Screen
+    from fastcls.machine.screen import Screen
+    from fastcls.running.loading import import_fastai
 
     import_fastai()
-    from fastcls.auto_batch import settle
+    from fastcls.running.auto_batch import settle
 
     return settle(request, Screen())
 
@@ -156,7 +156,7 @@ def _announce(source: RecipeSource) -> None:
 
 
 def _copy(source: RecipeSource, target: Path) -> None:
-    from fastcls.runs import atomic_write
+    from fastcls.files.runs import atomic_write
 
     if target.suffix != ".py":
         target = target.with_name(target.name + ".py")
@@ -207,7 +207,7 @@ def _help(source: RecipeSource, command: Any) -> str:
 
 
 def _knob_row(knob: Knob) -> tuple[str, str]:
-    from fastcls.knobs import REQUIRED, as_text
+    from fastcls.settings.knobs import REQUIRED, as_text
 
     flag = f"{knob.flag}/--no-{knob.flag[2:]}" if knob.kind == "bool" else knob.flag
     choices = f" {'|'.join(map(str, knob.choices))}" if knob.choices else ""

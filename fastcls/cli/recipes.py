@@ -10,7 +10,7 @@ from fastcls.cli.tables import table
 @verb
 def recipes() -> None:
     """List the recipes: data, network, measured result, needs."""
-    from fastcls import sources
+    from fastcls.settings import sources
 
     rows = []
     for source in map(sources.find, sources.available()):

@@ -27,7 +27,7 @@ def report(
     fastcls report last --open               the newest run's page, in the browser
     fastcls report last --split test         of the test images
     """
-    from fastcls import runs
+    from fastcls.files import runs
     from fastcls.report import write
 
     page = write(runs.find(run), split)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.errors import KnobError
-from fastcls.options import Options
+from fastcls.settings.options import Options
 
 if TYPE_CHECKING:
-    from fastcls.request import Request
-    from fastcls.sources import RecipeSource
+    from fastcls.settings.request import Request
+    from fastcls.settings.sources import RecipeSource
 
 # of a verb that takes a recipe: words that it does not know are the recipe's knobs
 TAKES_KNOBS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -30,8 +30,8 @@ def request_of(
     source: RecipeSource, words: list[str], options: Options, extra: list[str], own_flags: list[str]
 ) -> Request:
     """Knobs from words, `-o` pairs split; nothing heavy is imported."""
-    from fastcls.knobs import parse_words
-    from fastcls.request import Request
+    from fastcls.settings.knobs import parse_words
+    from fastcls.settings.request import Request
 
     words, auto = _auto_epochs(words)
     if auto or options.seconds is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from fastcls import ranks, tracking
+from fastcls import tracking
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.processes import Several, count, start
 from fastcls.errors import KnobError, UsageError
+from fastcls.machine import ranks
 
 
 @app.command()
@@ -54,11 +55,11 @@ def go_on(
     processes: int | None = None,
 ) -> None:
     """Resume a run; `recipe`: the name that it must have."""
-    from fastcls import runs
+    from fastcls.files import runs
 
     asked = count(gpus, processes)
     if not ranks.first():
-        from fastcls.assist import take_part
+        from fastcls.running.assist import take_part
 
         take_part(None, trust)
         return
@@ -73,7 +74,7 @@ def go_on(
         raise UsageError(f"{folder} was trained on {kind}, and goes on there.", f"Use --processes {gpus}.")
     start(asked, folder)
     print(f"{name}: loading torch and fastai …", flush=True)
-    from fastcls import runner
-    from fastcls.screen import Screen
+    from fastcls.machine.screen import Screen
+    from fastcls.running import runner
 
     runner.resume(folder, Screen(), extend, trust)

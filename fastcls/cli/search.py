@@ -12,11 +12,11 @@ from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, seconds, takes_settings
 from fastcls.errors import KnobError, did_you_mean
-from fastcls.knobs import REQUIRED
+from fastcls.settings.knobs import REQUIRED
 
 if TYPE_CHECKING:
-    from fastcls.search import Search
-    from fastcls.study import Results
+    from fastcls.results.study import Results
+    from fastcls.running.search import Search
 
 TRIALS = 20
 SHOWN = 10  # trials in the terminal's table
@@ -88,9 +88,9 @@ def search(
 
 
 def _plan(ctx: typer.Context, settings: Settings) -> Search:
-    from fastcls import sources
-    from fastcls import space as spaces
-    from fastcls.search import HOME, Pruning, Search, default_name
+    from fastcls.running.search import HOME, Pruning, Search, default_name
+    from fastcls.settings import sources
+    from fastcls.settings import space as spaces
 
     given = ctx.params
     source = sources.find(given["name"])
@@ -137,8 +137,8 @@ def _check(given: dict[str, Any]) -> float | None:
 
 
 def _opening(plan: Search) -> list[str]:
-    from fastcls.space import hints
-    from fastcls.study import shown
+    from fastcls.results.study import shown
+    from fastcls.settings.space import hints
 
     budget = [f"{plan.trials} trials"] if plan.trials else []
     budget += [f"{plan.seconds:,.0f} s"] if plan.seconds else []
@@ -154,13 +154,13 @@ def _opening(plan: Search) -> list[str]:
 
 
 def _make(plan: Search) -> None:
-    from fastcls import study
+    from fastcls.results import study
 
     study.require()
-    from fastcls import search as searching
+    from fastcls.machine.screen import Screen
+    from fastcls.machine.stop import Stopped
     from fastcls.report.search import Page, write
-    from fastcls.screen import Screen
-    from fastcls.stop import Stopped
+    from fastcls.running import search as searching
 
     command = command_line("search")
     if plan.storage:  # whose password belongs on no page

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fastcls import stop
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.errors import UsageError
+from fastcls.machine import stop
 
 if TYPE_CHECKING:
-    from fastcls.explain import Explainer
-    from fastcls.explain_recipe import RecipeExplainer
+    from fastcls.inference.explain import Explainer
+    from fastcls.trusted.explain_recipe import RecipeExplainer
 
 PORT = 8642
 
@@ -50,7 +50,7 @@ def serve(
     'fastcls[serve]' (else exit code 5). Pictures are not kept, and nothing leaves this machine. Ctrl-C ends it,
     with exit code 130.
     """
-    from fastcls import runs
+    from fastcls.files import runs
 
     if not 0 <= threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}: takes a probability from 0 to 1.")
@@ -79,17 +79,17 @@ def serve(
 
 def _explainer(folder: Path, trust: bool) -> tuple[bool, Explainer | RecipeExplainer]:
     """Whether the run was calibrated, and its network."""
-    from fastcls import runs
-    from fastcls.explain import Explainer
+    from fastcls.files import runs
+    from fastcls.inference.explain import Explainer
     from fastcls.predict import temperature_of
 
     calibrated = runs.read_json(folder / "model.json").get("temperature") is not None
     temperature = temperature_of(folder) if calibrated else 1
     if trust and not (folder / "model.onnx").is_file():
-        from fastcls.loading import import_fastai
+        from fastcls.running.loading import import_fastai
 
         import_fastai()
-        from fastcls.explain_recipe import RecipeExplainer
+        from fastcls.trusted.explain_recipe import RecipeExplainer
 
         return calibrated, RecipeExplainer(folder, temperature)
     return calibrated, Explainer(folder, temperature)

@@ -10,10 +10,11 @@ from typing import Any
 
 import typer
 
-from fastcls import durations, tracking
+from fastcls import tracking
 from fastcls.cli import completion
 from fastcls.errors import KnobError, did_you_mean
-from fastcls.options import DECLARED, TRACKERS, TYPES, Options, choices
+from fastcls.settings import durations
+from fastcls.settings.options import DECLARED, TRACKERS, TYPES, Options, choices
 
 EXTRA: Any = typer.Option(
     [], "-o", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."

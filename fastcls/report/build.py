@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastcls import model_files, runs
 from fastcls.errors import OutputError, did_you_mean
+from fastcls.files import model_files, runs
 from fastcls.report import page, probabilities, shell, wording
 from fastcls.report.classes import WHOLE_MATRIX, outcome, with_average_precision
 from fastcls.report.copies import copies

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastcls.knobs import REQUIRED, Knob, as_text
+from fastcls.layouts.walk import count
 from fastcls.report import comparison_table, page, shell
 from fastcls.report.comparison import Comparison, figures_of
 from fastcls.report.drawing import png
@@ -15,7 +15,7 @@ from fastcls.report.figures import Figure, learning_figures, own_metrics
 from fastcls.report.learning import phases
 from fastcls.report.runfiles import RunFiles, clean, number
 from fastcls.report.wording import duration, grouped
-from fastcls.walk import count
+from fastcls.settings.knobs import REQUIRED, Knob, as_text
 
 SHOWN = ("accuracy", "top5", "macro_f1", "loss", "ece")
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastcls import check_record, runs
-from fastcls.audit import Audit
-from fastcls.check_record import KIND, RECORD, relative, summary
-from fastcls.contents import UNDRAWN
+from fastcls.audit import check_record
+from fastcls.audit.audit import Audit
+from fastcls.audit.check_record import KIND, RECORD, relative, summary
+from fastcls.audit.contents import UNDRAWN
+from fastcls.audit.finding import SEVERITIES, Finding, Item
 from fastcls.errors import OutputError
-from fastcls.finding import SEVERITIES, Finding, Item
+from fastcls.files import runs
 from fastcls.report import shell
 from fastcls.report.runfiles import clean
 from fastcls.report.thumbnails import Thumbnails, Tile

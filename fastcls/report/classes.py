@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from fastcls.metrics import wilson
 from fastcls.report.gallery import PAIRS, Shown, gallery
 from fastcls.report.runfiles import number
 from fastcls.report.thumbnails import Thumbnails, Tile
+from fastcls.results.metrics import wilson
 
 WHOLE_MATRIX = 40  # up to this many classes the matrix is drawn in full
 BLOCK = 20  # above, this many classes: those confused most

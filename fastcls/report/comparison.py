@@ -10,8 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from fastcls import runs
-from fastcls.comparison import COSTS, FIGURES, Entry, McNemar, Row, split_of, tabulate
+from fastcls.files import runs
 from fastcls.report import comparison_table as table
 from fastcls.report import shell
 from fastcls.report.comparison_figures import accuracy_figure, curves_figure
@@ -19,6 +18,7 @@ from fastcls.report.drawing import png, svg
 from fastcls.report.figures import Figure
 from fastcls.report.runfiles import clean
 from fastcls.report.wording import moment
+from fastcls.results.comparison import COSTS, FIGURES, Entry, McNemar, Row, split_of, tabulate
 
 PAGE = "compare.html"
 

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fastcls.comparison import Row
 from fastcls.report.comparison_table import name
 from fastcls.report.figures import Figure, Palette, frame, shorten
+from fastcls.results.comparison import Row
 
 MOST_ROWS = 40  # settings in a figure, the best first
 LABEL = 46  # characters of a setting's name

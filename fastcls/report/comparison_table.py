@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fastcls.comparison import Entry, McNemar, Row
 from fastcls.report.wording import duration, grouped
+from fastcls.results.comparison import Entry, McNemar, Row
 
 
 @dataclass(frozen=True)

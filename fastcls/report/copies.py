@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcls import check_record
-from fastcls.finding import Item
+from fastcls.audit import check_record
+from fastcls.audit.finding import Item
 from fastcls.report.runfiles import clean
 from fastcls.report.thumbnails import Thumbnails, Tile
 from fastcls.report.wording import grouped

@@ -10,7 +10,7 @@ import pandas as pd
 from fastcls.report.probabilities import Probabilities
 from fastcls.report.runfiles import clean
 from fastcls.report.thumbnails import Thumbnails, Tile
-from fastcls.suspects import suspects
+from fastcls.results.suspects import suspects
 
 PICTURED = 24
 COLUMNS = ("path", "label", "looks_like", "probability_of_label", "probability_of_other", "margin")

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fastcls.metrics import wilson
 from fastcls.report.classes import Outcome
 from fastcls.report.learning import Phase, Verdict, phases, verdict
 from fastcls.report.runfiles import TRAINED, RunFiles, clean, number
 from fastcls.report.wording import percent, receptive_field, times
+from fastcls.results.metrics import wilson
 
 NAMES = {
     **{"accuracy": "Accuracy", "top5": "Top-5 accuracy", "macro_f1": "Macro F1", "loss": "Loss"},

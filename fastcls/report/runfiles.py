@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from fastcls import schema
 from fastcls.errors import OutputError
+from fastcls.files import schema
 
 TEXT_COLUMNS = ("split", "path", "label", "prediction")
 NUMBER_COLUMNS = ("confidence", "calibrated", "loss")

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from fastcls import runs
+from fastcls.files import runs
 from fastcls.report import shell
 from fastcls.report.drawing import png, svg
 from fastcls.report.runfiles import clean
 from fastcls.report.search_figures import charts, short, wide_figures
 from fastcls.report.wording import SPACE, duration, moment, percent
-from fastcls.space import Dimension
-from fastcls.study import Results, Trial
+from fastcls.results.study import Results, Trial
+from fastcls.settings.space import Dimension
 
 PAGE, PLAN = "search.html", "search.json"
 NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "loss": "loss"}

@@ -11,10 +11,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fastcls.knobs import as_text
 from fastcls.report.figures import Figure, Palette, frame, shorten
-from fastcls.space import Dimension
-from fastcls.study import Results, Trial
+from fastcls.results.study import Results, Trial
+from fastcls.settings.knobs import as_text
+from fastcls.settings.space import Dimension
 
 MOST = 8  # knobs that have a figure of their own, those that matter most first
 LABEL = 18  # characters of a value or of a knob's name

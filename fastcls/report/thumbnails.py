@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, features
 
-from fastcls.decode import UnknownRange, flattened, opened
+from fastcls.images.decode import UnknownRange, flattened, opened
 from fastcls.report.heat import Overlay, overlay
 
 SIDE = 208  # pixels of the longer side; pictures are shown at about half to three quarters of this

@@ -11,10 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from fastcls import calibration, plots
+from fastcls import plots
 from fastcls.report.figures import Figure, Palette, frame
 from fastcls.report.runfiles import number
 from fastcls.report.wording import points
+from fastcls.results import calibration
 
 GOALS = (0.9, 0.95, 0.99, 0.999)
 EFFECTS = {"ece": "Calibration error", "brier": "Brier score", "loss": "Loss"}

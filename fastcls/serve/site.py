@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from fastcls import known, runs, uploads
-from fastcls.explain import Explanation
-from fastcls.neighbours import NEAREST, TELLING, Neighbours
+from fastcls.files import known, runs
+from fastcls.images import uploads
+from fastcls.inference.explain import Explanation
+from fastcls.inference.neighbours import NEAREST, TELLING, Neighbours
 from fastcls.report import heat, shell
 from fastcls.report.runfiles import clean, number
 from fastcls.report.thumbnails import TINY, Thumbnails

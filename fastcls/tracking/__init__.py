@@ -6,7 +6,7 @@ end a run: whatever one raises ends that tracker, with a note.
 
 from collections.abc import Iterable
 
-from fastcls import extras
+from fastcls.machine import extras
 
 
 def names(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastcls import runs
+from fastcls.files import runs
 from fastcls.tracking.ending import Ending
 from fastcls.tracking.tracker import Steps, Tracker
 

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from fastcls import options
+from fastcls.settings import options
 from fastcls.tracking.ending import Ending
 from fastcls.tracking.tracker import PROJECT, Steps, Tracker, numbers, settings
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from fastai.callback.core import Callback
 
-from fastcls import options
+from fastcls.fit.train import GUARD_EVERY, History
+from fastcls.settings import options
 from fastcls.tracking.ending import Ending
-from fastcls.train import GUARD_EVERY, History
 
 PROJECT = "fastcls"  # where no environment variable names another
 LONGEST = 160  # characters of a reason

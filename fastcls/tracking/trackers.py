@@ -11,9 +11,10 @@ from typing import Any
 from fastai.callback.core import Callback
 from matplotlib.figure import Figure
 
-from fastcls import options, ranks
 from fastcls.interpret import Interpretation
-from fastcls.screen import Screen, escape
+from fastcls.machine import ranks
+from fastcls.machine.screen import Screen, escape
+from fastcls.settings import options
 from fastcls.tracking import names
 from fastcls.tracking.ending import Ending
 from fastcls.tracking.tracker import Tracker, reason

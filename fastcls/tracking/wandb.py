@@ -17,8 +17,8 @@ import wandb
 from fastai.callback.wandb import WandbCallback
 from PIL import Image
 
-from fastcls import options
-from fastcls.decode import decode
+from fastcls.images.decode import decode
+from fastcls.settings import options
 from fastcls.tracking.ending import Ending
 from fastcls.tracking.tracker import PROJECT, Tracker, Watching, reason, settings
 

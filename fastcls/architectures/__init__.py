@@ -1,0 +1,1 @@
+"""Networks looked at: which there are, what each costs, how large, what a unit sees."""

@@ -1,0 +1,173 @@
+"""Everything wrong with a dataset: its files, its pixels, its copies and its labels, as findings with their remedy."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from fastcls.audit import classes, duplicates
+from fastcls.audit.contents import Contents
+from fastcls.audit.duplicates import Group
+from fastcls.audit.finding import Finding, Item, Severity, by_severity
+from fastcls.audit.measure import Measured
+from fastcls.audit.measurements import measure_all
+from fastcls.audit.troubles import TROUBLES, unlike_the_rest
+from fastcls.layouts.walk import count
+
+SECONDS, FILES = 10.0, 100_000  # of a quick look, at most
+OF_SIZES = ("few-images", "imbalance")
+
+Progress = Callable[[int, int], object]  # files looked at, files in all
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A dataset that was looked at: what it holds, the files measured, the findings, the gravest first."""
+
+    contents: Contents
+    measured: dict[str, Measured]
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The files at which training would stop, each with the reason."""
+        return [f"{path}: {image.reason}" for path, image in self.measured.items() if image.fault]
+
+    @property
+    def files(self) -> int:
+        """Files that the dataset lists."""
+        return len({path for path, _, _ in self.contents.rows})
+
+
+def audit(contents: Contents, progress: Progress | None = None) -> Audit:
+    """Look at every image of `contents`."""
+    return _judged(contents, measure_all(_files_of(contents), progress))
+
+
+def quick(contents: Contents, progress: Progress | None = None, sizes: bool = True) -> Audit:
+    """Look at the images for SECONDS, and at those that were looked at before; at most at FILES of them.
+
+    sizes: whether the number of images in a class means anything.
+    """
+    files = _files_of(contents)
+    if len(files) > FILES:
+        files = random.Random(0).sample(files, FILES)
+    found = _judged(contents, measure_all(files, progress, SECONDS))
+    return Audit(contents, found.measured, [f for f in found.findings if sizes or f.kind not in OF_SIZES])
+
+
+def _files_of(contents: Contents) -> list[str]:
+    return list(dict.fromkeys(path for path, _, _ in contents.rows))
+
+
+def _judged(contents: Contents, images: Sequence[Measured]) -> Audit:
+    measured = {image.path: image for image in images}
+    groups = duplicates.groups(images, [(path, split, label) for path, label, split in contents.rows])
+    found = [
+        *_table(contents),
+        *_files(contents, measured),
+        *_copies(groups, measured),
+        *classes.findings([label for _, label, _ in contents.rows], [split for _, _, split in contents.rows]),
+    ]
+    if contents.notes:
+        found.append(
+            Finding(
+                "layout",
+                "note",
+                "Left out or taken otherwise",
+                " ".join(contents.notes),
+                "See that this is what you mean.",
+                names=tuple(contents.notes),
+            )
+        )
+    return Audit(contents, measured, by_severity(found))
+
+
+def _table(contents: Contents) -> Iterator[Finding]:
+    for what, rows in contents.faults.items():
+        yield Finding(
+            "table",
+            "error",
+            f"Rows of the table: {what}",
+            f"{count(len(rows), 'row')} of the table of labels {'has' if len(rows) == 1 else 'have'} {what}; "
+            "training refuses the table.",
+            "Correct or remove these rows.",
+            names=tuple(rows),
+        )
+
+
+def _files(contents: Contents, measured: dict[str, Measured]) -> Iterator[Finding]:
+    for trouble in (*TROUBLES, *unlike_the_rest([image for image in measured.values() if not image.fault])):
+        remarks = {path: remark for path, image in measured.items() if (remark := trouble.remark(image))}
+        rows = {path: (label, split) for path, label, split in contents.rows if path in remarks}
+        if rows:
+            groups = tuple((Item(path, *row, remarks[path]),) for path, row in rows.items())
+            what = f"{count(len(rows), 'image')} {trouble.what}."
+            yield Finding(trouble.kind, trouble.severity, trouble.title, what, trouble.mend, groups)
+
+
+def _copies(groups: Sequence[Group], measured: dict[str, Measured]) -> Iterator[Finding]:
+    kinds: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        if group.two_labels:
+            kinds["two-labels" if group.contradiction else "near-two-labels"].append(group)
+        if group.leak:
+            kinds["leaks"].append(group)
+        if not group.two_labels and not group.leak:
+            kinds["duplicates" if group.identical else "near-duplicates"].append(group)
+    drawn = any("" in group.splits for group in groups)
+    random_split = " A validation split drawn at random will have copies on both sides." if drawn else ""
+    once = "Keep one of each, or keep all copies in one split by naming the splits in a table or folders."
+    texts: dict[str, tuple[Severity, str, str, str]] = {
+        "two-labels": (
+            "error",
+            "One image under two labels",
+            "at least one of the labels is wrong, and no network can get both right.",
+            "Decide which label is right and remove the other copies.",
+        ),
+        "leaks": (
+            "error",
+            "Leaks: one image in two splits",
+            "figures measured on images that were trained on are untrue.",
+            "Remove the copies from train, or from where accuracy is measured.",
+        ),
+        "near-two-labels": (
+            "warning",
+            "Near copies under two labels",
+            "either a label is wrong, or the small difference is what there is to learn.",
+            "Look at them; where a label is wrong, correct it or remove the image.",
+        ),
+        "duplicates": ("warning", "Duplicates", f"the same files, twice or more.{random_split}", once),
+        "near-duplicates": (
+            "warning" if drawn else "note",
+            "Near duplicates",
+            f"the same picture re-encoded, resized or hardly changed.{random_split}",
+            once,
+        ),
+    }
+    for kind, (severity, title, what, mend) in texts.items():
+        if chosen := kinds[kind]:
+            images = sum(len(group.paths) for group in chosen)
+            text = f"{count(len(chosen), 'group')}, {count(images, 'image')}"
+            if kind == "leaks":
+                same = sum(group.identical for group in chosen)
+                text += f" ({same:,} of identical files, {len(chosen) - same:,} of near copies)"
+            items = tuple(_items(group, measured) for group in chosen)
+            yield Finding(kind, severity, title, f"{text}: {what}", mend, items)
+
+
+def _items(group: Group, measured: dict[str, Measured]) -> tuple[Item, ...]:
+    """The copies, each with what tells it from the others."""
+
+    def remark(path: str) -> str:
+        image = measured[path]
+        return "identical file" if group.identical else f"{image.format}, {image.width} × {image.height}"
+
+    rows = zip(group.paths, group.labels, group.splits, strict=True)
+    return tuple(Item(path, label, split, remark(path)) for path, label, split in rows)

@@ -1,0 +1,94 @@
+"""check.json: what an audit found, as a file; a check writes it beside its page, every run into its folder.
+
+found = check_record.read(run)              # None where there is none
+[finding for finding in found.findings if finding.kind in check_record.COPIES]
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastcls import __version__
+from fastcls.audit.audit import Audit
+from fastcls.audit.contents import UNDRAWN
+from fastcls.audit.finding import SEVERITIES, Finding, Item
+from fastcls.errors import OutputError
+from fastcls.files import runs
+
+RECORD = "check.json"
+KIND = "fastcls check"
+COPIES = ("two-labels", "leaks", "near-two-labels", "duplicates", "near-duplicates")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A check that was recorded: findings whose paths are relative to the images' root, and how many files it saw."""
+
+    findings: list[Finding]
+    looked_at: int
+    files: int
+
+
+def read(folder: Path) -> Found | None:
+    """What the check.json of a run or a check says; None where there is none that can be read."""
+    try:
+        record = runs.read_json(folder / RECORD)
+        findings = [_read(finding) for finding in record["findings"]]
+        return Found(findings, int(record["looked_at"]), int(record["files"]))
+    except (OutputError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
+
+
+def _read(record: dict[str, Any]) -> Finding:
+    texts = {key: str(record[key]) for key in ("kind", "title", "what", "mend")}
+    severity = SEVERITIES[SEVERITIES.index(record["severity"])]
+    groups = tuple(
+        tuple(Item(**{field: str(item[field]) for field in Item._fields}) for item in group)
+        for group in record["groups"]
+    )
+    return Finding(severity=severity, groups=groups, names=tuple(map(str, record["names"])), **texts)
+
+
+def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -> Path:
+    """Write check.json into `out`; gives its path."""
+    contents = audit.contents
+    record: dict[str, Any] = {"format": runs.FORMAT, "kind": KIND, "fastcls": __version__, "command": command}
+    record |= {"started": started, "seconds": round(seconds, 1), "root": str(contents.root), "layout": contents.layout}
+    record |= {"files": audit.files, "looked_at": len(audit.measured), **summary(audit)}
+    record |= {"findings": [_finding(finding, contents.root) for finding in audit.findings]}
+    return runs.write_json(out / RECORD, record)
+
+
+def summary(audit: Audit) -> dict[str, Any]:
+    """How many images of which kind there are: images, splits, classes, formats, modes, width and height."""
+    read = [image for image in audit.measured.values() if not image.fault]
+    sizes = {
+        side: {"least": min(values), "median": int(statistics.median(values)), "most": max(values)}
+        for side in ("width", "height")
+        if (values := [getattr(image, side) for image in read])
+    }
+    return {
+        "images": len(audit.contents.rows),
+        "splits": dict(Counter(split or UNDRAWN for _, _, split in audit.contents.rows)),
+        "classes": len({label for _, label, _ in audit.contents.rows}),
+        "formats": dict(Counter(image.format for image in read).most_common()),
+        "modes": dict(Counter(image.mode for image in read).most_common()),
+        "sizes": sizes,
+    }
+
+
+def relative(path: str, root: Path) -> str:
+    """The path below `root`, or as it is where it lies elsewhere."""
+    inside = os.path.relpath(path, root)
+    return path if inside.startswith("..") else Path(inside).as_posix()
+
+
+def _finding(finding: Finding, root: Path) -> dict[str, Any]:
+    groups = [[{**item._asdict(), "path": relative(item.path, root)} for item in group] for group in finding.groups]
+    known = {"kind": finding.kind, "severity": finding.severity, "title": finding.title, "count": finding.count}
+    return {**known, "what": finding.what, "mend": finding.mend, "groups": groups, "names": list(finding.names)}

@@ -1,0 +1,87 @@
+"""What a path holds, for a check: the images of a folder in any layout, of a published dataset, or of a run."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+
+from fastcls import datasets, layouts
+from fastcls.errors import DataError, OutputError, UsageError
+from fastcls.files import runs
+from fastcls.layouts.walk import count
+
+PETS = r"^(.+)_\d+\.jpg$"
+UNDRAWN = "train or valid"  # the name of a split that is still to be drawn
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Images as rows (path, label, split); the split is empty where a validation split is still to be drawn."""
+
+    root: Path
+    layout: str
+    rows: list[tuple[str, str, str]]
+    notes: list[str] = field(default_factory=list)
+    faults: dict[str, list[str]] = field(default_factory=dict)  # of a table of labels: what -> which rows
+
+
+def read(path: str, labels: str = "", label_regex: str = "") -> Contents:
+    """The images below `path`; DataError where there are none or nothing labels them."""
+    if is_run(path):
+        if labels or label_regex:
+            raise UsageError(f"{path} is a run: its images have labels.", "Leave --labels and --label-regex away.")
+        return _of_run(Path(path).expanduser())
+    root = layouts.folder(path)
+    plain = not (labels or label_regex)
+    if plain and (root / "train_test_split.txt").is_file():
+        rows = datasets.birds_table(root)[["path", "label", "split"]].values.tolist()
+        return Contents(root, "CUB-200-2011", [(p, label, "" if s == "train" else s) for p, label, s in rows])
+    if plain and (root / "annotations" / "trainval.txt").is_file() and (root / "images").is_dir():
+        return _pets(root)
+    found = layouts.listed(root, labels, label_regex, lenient=True)
+    if not found.rows:
+        raise DataError(f"No image in {root} has a label.", "; ".join(found.faults))
+    return Contents(root, found.layout, found.rows, found.notes + found.left_out(), found.faults)
+
+
+def is_run(path: str) -> bool:
+    """Whether `path` is a run folder."""
+    return (Path(path).expanduser() / "run.json").is_file()
+
+
+def splits_of(run: Path) -> list[tuple[str, str, str]]:
+    """The rows of a run's splits.csv: path below its images, label, split. OutputError where it is not that."""
+    table = run / "splits.csv"
+    try:
+        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            pick = itemgetter(*(header.index(name) for name in ("path", "label", "split")))
+            rows = [pick(cells) for cells in reader if cells]
+    except (OSError, ValueError, IndexError, csv.Error) as problem:
+        raise OutputError(f"{table} cannot be read: {problem}.", "Take the file that the run wrote.") from None
+    if any("\0" in path for path, _, _ in rows):
+        raise OutputError(f"{table} cannot be right: a path in it holds a NUL.", "Take the file that the run wrote.")
+    return rows
+
+
+def _pets(root: Path) -> Contents:
+    """Oxford-IIIT Pet with its official split."""
+    found = layouts.listed(root / "images", label_regex=PETS)
+    split = {name: "" if part == "train" else part for name, part in datasets.pets_split(root / "images").items()}
+    rows = [(path, label, split.get(Path(path).name, "")) for path, label, _ in found.rows]
+    return Contents(root, "Oxford-IIIT Pet", rows, found.notes + found.left_out())
+
+
+def _of_run(folder: Path) -> Contents:
+    data = runs.read_json(folder / "run.json").get("data") or {}
+    table = folder / "splits.csv"
+    if not table.is_file() or "root" not in data:
+        raise DataError(f"{folder} does not say which images it used: it has no splits.csv.", "Give their folder.")
+    root = Path(data["root"])
+    if not root.is_dir():
+        raise DataError(f"The images of {folder} are no longer in {root}.", "Give the folder where they are now.")
+    rows = [((root / path).as_posix(), label, split) for path, label, split in splits_of(folder)]
+    return Contents(root, f"the {count(len(rows), 'image')} of the run {folder.name}", rows)

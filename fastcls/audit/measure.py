@@ -1,0 +1,173 @@
+"""One image file measured: whether it can be read, what kind it is, how it looks, and fingerprints to find copies by.
+
+Nothing here judges: `troubles` does. Files are read once and every pixel is decoded, which finds truncated ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import imagehash
+import numpy as np
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+from fastcls.images import decode
+from fastcls.images.check import UNREADABLE
+from fastcls.images.decode import JPEG, PLAIN
+
+WORKING = 256  # pixels of the longer side of what is looked at; darkness and blur are judged at about this size
+SIDE = 8  # pixels of the small image that copies are compared by
+DAMAGED = (*UNREADABLE, KeyError, IndexError, TypeError, OverflowError)
+MOVING = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # formats whose further frames are animations or pages
+_OTHER_FILES = {
+    b"%PDF": "a PDF document",
+    b"%!PS": "a PostScript document",
+    b"PK\x03\x04": "a ZIP archive or office document",
+    b"\x1f\x8b": "a gzip archive",
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x80\x04": "a pickle",
+    b"\x93NUMPY": "a NumPy array",
+    b"SQLite": "a database",
+}
+# of the ISO media files: images that Pillow reads (nothing), others
+_BRANDS = {b"avif": "", b"avis": ""} | dict.fromkeys((b"heic", b"heix", b"mif1", b"msf1"), "a HEIC photograph")
+_IMAGE_STARTS = (JPEG, b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is known of one file; where it cannot be read, `fault` says how and `reason` why."""
+
+    path: str
+    digest: bytes = b""  # of the file's bytes
+    fault: str = ""  # unreadable, empty, fake, truncated, huge or unscaled
+    reason: str = ""
+    format: str = ""
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+    frames: int = 1
+    bits: int = 8  # a channel, as they are in the file
+    levels: str = ""  # the smallest and the largest value of 16 bits, where the image is gray
+    orientation: int = 1  # of EXIF; 1 is upright
+    transparent: bool = False
+    damage: str = ""  # what libjpeg complains of in a file that is read nevertheless
+    brightness: float = 0.0  # mean of the luminance, 0 … 255
+    contrast: float = 0.0  # standard deviation of the luminance
+    sharpness: float = 0.0  # standard deviation of the Laplacian, a share of the contrast
+    hash: int = 0  # imagehash's perceptual hash, 64 bits
+    small: np.ndarray | None = None  # (SIDE, SIDE, 3) uint8, upright
+
+
+def measure(path: str) -> Measured:
+    """Measure one file; never raises for what the file holds."""
+    try:
+        data = decode.file_bytes(path)
+    except OSError as problem:
+        return Measured(path, fault="unreadable", reason=problem.strerror or str(problem))
+    if not data:
+        return Measured(path, fault="empty", reason="0 bytes")
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    known: dict[str, Any] = {}
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            known = _kind(image, data)
+            pixels, known["damage"] = _pixels(image, data, known["orientation"])
+            known["transparent"] = _transparent(image)
+            if decode.sixteen_bits(image):
+                values = np.asarray(image)
+                known["levels"] = f"{values.min():,} to {values.max():,}"
+    except Image.DecompressionBombError as problem:
+        return Measured(path, digest, "huge", str(problem).split(",")[0], **known)
+    except MemoryError:
+        return Measured(path, fault="huge", reason="more pixels than there is memory for")
+    except decode.UnknownRange as problem:
+        return Measured(path, digest, "unscaled", str(problem), **known)
+    except UnidentifiedImageError:
+        if data.startswith(_IMAGE_STARTS) or (data[4:8] == b"ftyp" and _BRANDS.get(data[8:12]) == ""):
+            return Measured(path, digest, "truncated", "begins like an image, but its header is damaged")
+        return Measured(path, digest, "fake", _what(data))
+    except DAMAGED as problem:
+        return Measured(path, digest, "truncated", str(problem) or type(problem).__name__, **known)
+    return Measured(path, digest, **known, **_look(pixels))
+
+
+def _kind(image: Image.Image, data: bytes) -> dict[str, Any]:
+    bits = 16 if image.mode.startswith("I;16") or (image.format == "PNG" and data[24:25] == b"\x10") else 8
+    return {
+        "format": image.format or "",
+        "mode": image.mode,
+        "width": image.width,
+        "height": image.height,
+        "frames": getattr(image, "n_frames", 1) if image.format in MOVING else 1,
+        "bits": 32 if image.mode in ("I", "F") else bits,
+        "orientation": decode.orientation(image),
+    }
+
+
+def _pixels(image: Image.Image, data: bytes, orientation: int) -> tuple[Image.Image, str]:
+    """The image as it is decoded, reduced where it is large, and what libjpeg complains of; raises if truncated."""
+    damage = ""
+    if data.startswith(JPEG):
+        try:
+            if simplejpeg.decode_jpeg_header(data)[2] in PLAIN:
+                reduced = simplejpeg.decode_jpeg(data, "RGB", min_height=WORKING // 2, min_width=WORKING // 2)
+                upright = decode.UPRIGHT.get(orientation)
+                seen = Image.fromarray(reduced)
+                return (seen if upright is None else seen.transpose(upright)), ""
+        except ValueError as problem:  # Pillow has the last word: it reads some of them
+            damage = str(problem)
+    return decode.flattened(image), damage
+
+
+def _transparent(image: Image.Image) -> bool:
+    if not decode.transparent(image) or decode.sixteen_bits(image):
+        return False
+    lowest = image.convert("RGBA").getchannel("A").getextrema()[0]
+    return isinstance(lowest, int) and lowest < 255
+
+
+def _look(image: Image.Image) -> dict[str, Any]:
+    image.thumbnail((WORKING, WORKING))
+    gray = image.convert("L")
+    light = np.asarray(gray, np.float32)
+    contrast = float(light.std())
+    sharpness = 0.0
+    if min(light.shape) > 2 and contrast > 0:
+        middle = light[1:-1, 1:-1]
+        laplacian = light[:-2, 1:-1] + light[2:, 1:-1] + light[1:-1, :-2] + light[1:-1, 2:] - 4 * middle
+        sharpness = float(laplacian.std()) / contrast
+    bits = np.packbits(imagehash.phash(gray).hash)
+    return {
+        "brightness": float(light.mean()),
+        "contrast": contrast,
+        "sharpness": sharpness,
+        "hash": int.from_bytes(bits.tobytes(), "big"),
+        "small": np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)),
+    }
+
+
+def _what(data: bytes) -> str:
+    """What a file that is no image seems to be."""
+    for start, name in _OTHER_FILES.items():
+        if data.startswith(start):
+            return name
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12]) or "a video"
+    head = data[:512].lstrip().lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    if head.startswith((b"<svg", b"<?xml")):
+        return "SVG or XML text"
+    try:
+        text = data[:400].decode("utf-8")
+    except UnicodeDecodeError as problem:
+        if problem.start < 390:  # not merely a character cut in two
+            return "no image that Pillow knows"
+        text = ""
+    return "text" if all(c.isprintable() or c.isspace() for c in text) else "no image that Pillow knows"

@@ -1,0 +1,1 @@
+"""From kept images to augmented batches, seeded by epoch and image."""

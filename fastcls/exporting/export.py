@@ -1,0 +1,141 @@
+"""A trained Learner becomes files that need neither fastai nor a pickle: model.safetensors, model.json, model.onnx."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fastai.learner import Learner
+from torch import nn
+
+from fastcls.architectures import summary
+from fastcls.batches.describe import describe_preprocessing
+from fastcls.files import model_files, onnx_safety, runs, weights
+from fastcls.predict import Predictor
+from fastcls.settings import options
+
+TOLERANCE = 1e-3  # of the probabilities of a few validation images, ONNX and preprocessing against the Learner
+CHECKED = 8  # images that the comparison looks at
+
+
+def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float = 1.0) -> None:
+    """Write model.safetensors, model.json and, where the network allows it, model.onnx into a run folder.
+
+    build: how to rebuild the network (recipe name and knobs). temperature: what its logits are divided by to calibrate
+    them. A network that cannot be exported is noted.
+    """
+    weights.save(learn.model, run / "model.safetensors")
+    spec: dict[str, Any] | None
+    try:
+        spec = describe_preprocessing(learn.dls)
+        reason = ""
+    except ValueError as problem:
+        spec, reason = None, str(problem)
+    example = input_example(learn)
+    parameters, trained = summary.count(learn.model)
+    record = {
+        "format": runs.FORMAT,
+        "arch": learn.arch_name,
+        "build": dict(build),
+        "classes": [str(name) for name in learn.dls.vocab],
+        "preprocessing": spec,
+        "temperature": temperature,
+        "parameters": parameters,
+        "trainable": trained,
+        "summary": _summary(learn.model, example.shape[1:]),
+    }
+    if spec is not None:
+        reason = _export_onnx(learn.model, example, run / "model.onnx")
+    runs.write_json(run / model_files.RECORD, record | {"sha256": model_files.sums(run)})
+    if reason:
+        options.note(f"no model.onnx: {reason}. `fastcls predict` will need --trust to run this run's recipe.")
+
+
+def input_example(learn: Learner) -> torch.Tensor:
+    """One batch of a single validation image as the network sees it."""
+    items = learn.dls.valid_ds.items
+    first = items.iloc[:1] if hasattr(items, "iloc") else items[:1]
+    (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
+    return image.as_subclass(torch.Tensor)
+
+
+def training_example(learn: Learner) -> torch.Tensor:
+    """Zeros of the shape of one training image, which validation images may be larger than."""
+    images = learn.dls.train.one_batch()[0]
+    return torch.zeros(1, *images.shape[1:], device=images.device)
+
+
+def _summary(model: nn.Module, shape: torch.Size) -> list[dict[str, Any]]:
+    try:
+        return summary.summarize(model, shape)
+    except RuntimeError as problem:  # the run is worth keeping all the same
+        options.note(f"no network summary: {problem}")
+        return []
+
+
+def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
+    """Write the network (images → logits, any batch size) as ONNX; gives the reason where that fails."""
+    training = model.training
+    model.eval()
+    device = example.device
+    network = model.cpu()
+
+    def write(temporary: Path) -> None:
+        pair = example.cpu().repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network,
+                (pair,),
+                dynamo=True,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                verbose=False,
+            )
+            assert program is not None
+            program.save(str(temporary), external_data=False)
+        onnx_safety.look_through(temporary)
+
+    try:
+        with _silent_logger("torch.onnx"), _silent_logger("onnxscript"):
+            runs.atomic_path(file, write)
+    except Exception as problem:  # the exporter raises whatever the network's own code met
+        return f"the network cannot be exported ({type(problem).__name__})"
+    finally:
+        model.to(device).train(training)
+    return ""
+
+
+@contextlib.contextmanager
+def _silent_logger(name: str) -> Any:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def verify(run: Path, paths: list[str], probabilities: np.ndarray) -> float | None:
+    """The largest difference between the exported model's probabilities and the Learner's, on a few images.
+
+    None where there is no model.onnx. One that differs by more than TOLERANCE is removed, and noted.
+    """
+    if not (run / "model.onnx").is_file():
+        return None
+    pick = np.linspace(0, len(paths) - 1, min(CHECKED, len(paths))).astype(int)
+    exported = Predictor(run).probabilities([paths[i] for i in pick])
+    difference = float(np.abs(exported - probabilities[pick]).max())
+    if not difference <= TOLERANCE:
+        (run / "model.onnx").unlink()
+        options.note(f"model.onnx was removed: its probabilities differ from the Learner's by {difference:.2g}.")
+    return difference

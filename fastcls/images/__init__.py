@@ -1,0 +1,1 @@
+"""Image files: opened, refused, measured for a network, decoded once and kept."""

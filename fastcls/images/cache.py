@@ -1,0 +1,268 @@
+"""Decoded images, kept: every image of a dataset as uint8 pixels, one memory-mapped file a dataset.
+
+A store is a folder of the data cache, named by a hash of its files' paths, sizes and times and of what was done
+to them. It is written once, under a lock, to a temporary name; checked against its sha256 by every run that opens it,
+and decoded anew if it is not what was written; shared by every run that asks for the same. The least recently used ones
+make room for new ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fastcls.errors import DataError, OutputError
+from fastcls.files import runs
+from fastcls.files.archives import building, locked
+from fastcls.files.download import cache_dir
+from fastcls.images import preprocessing
+from fastcls.images.check import broken_images, reading
+from fastcls.images.decode import decode
+from fastcls.machine import memory, ranks
+from fastcls.settings import options
+
+FORMAT = 1
+PIXELS = 2  # another number where `decode` or `preprocessing` give other pixels
+GB = 1e9
+CHUNK = 256  # images decoded before they are written
+IN_MEMORY = 0.25  # of the free memory: stores up to that are read whole, larger ones stay on disk, mapped
+
+Progress = Callable[[int, int], object]  # images done, images in all
+
+
+@dataclass(frozen=True)
+class Store:
+    """Pixels of `n` images: (n, h, w, channels) where they are of one size, else one after the other."""
+
+    pixels: np.ndarray
+    shapes: np.ndarray  # (n, 3): height, width, channels
+    starts: np.ndarray  # (n,): where each image begins in the flat file
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @property
+    def uniform(self) -> bool:
+        return self.pixels.ndim == 4
+
+    def images(self, indices: np.ndarray) -> list[np.ndarray]:
+        """(h, w, channels) of each, views of the store."""
+        if self.uniform:
+            return [self.pixels[index] for index in indices]
+        found = []
+        for start, (h, w, c) in zip(self.starts[indices].tolist(), self.shapes[indices].tolist(), strict=True):
+            found.append(self.pixels[start : start + h * w * c].reshape(h, w, c))
+        return found
+
+
+def folder_of_stores() -> Path:
+    """Where the stores lie."""
+    return cache_dir() / "decoded"
+
+
+def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress: Progress | None = None) -> Store:
+    """The store of these images under `how`, built if it is not there; OutputError where it cannot be.
+
+    how: a specification of `preprocessing`, or {'mode', 'short', 'resample'} for whole images whose short side is
+    reduced to `short`. budget: bytes that all stores together may take. DataError names the images that are damaged.
+    """
+    root = folder_of_stores()
+    name = _key(paths, how)
+    folder = root / name
+    try:
+        with locked(folder):
+            for _ in range(2):  # a store that was damaged on disk is built again, once
+                if not _complete(folder):
+                    if folder.exists():
+                        _tell_damaged(folder)
+                    for remains in (folder, *root.glob(f".{name}-*")):  # the latter of builds that were killed
+                        shutil.rmtree(remains, ignore_errors=True)
+                    _make_room(root, _estimate(paths, how), budget)
+                    with building(folder) as part:
+                        _build(part, name, paths, how, progress)
+                os.utime(folder / "store.json")  # when it was last used
+                if (store := _open(folder)) is not None:
+                    return store
+                _tell_damaged(folder)
+                shutil.rmtree(folder)
+            raise OutputError(f"the decoded images in {folder} are damaged as soon as they are written")
+    except OSError as problem:
+        raise OutputError(f"the decoded images cannot be kept in {root} ({problem.strerror or problem})") from None
+
+
+def _tell_damaged(folder: Path) -> None:
+    """What is decoded again costs time, and a disk that changes files is worth knowing of."""
+    options.note(f"the decoded images in {folder} were damaged; they were decoded again from the image files.")
+
+
+def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, PIXELS, dict(how)], sort_keys=True).encode())
+    missing = []
+    for path in paths:
+        try:
+            stat = os.stat(path)  # noqa: PTH116  a Path a file would take four times as long
+            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        except OSError as problem:
+            missing.append(f"{path}: {problem.strerror}")
+    if missing:
+        raise broken_images(missing, len(paths))
+    return digest.hexdigest()[:20]
+
+
+def _complete(folder: Path) -> bool:
+    try:
+        record = runs.read_json(folder / "store.json")
+        return (folder / "pixels.u8").stat().st_size == record["bytes"] and (folder / "shapes.npy").is_file()
+    except (OutputError, OSError, KeyError):
+        return False
+
+
+def _estimate(paths: Sequence[str], how: Mapping[str, Any]) -> float:
+    """Bytes that the store will take, from at most 64 of its images; damaged ones are `_build`'s to report."""
+    sizes = []
+    for i in np.linspace(0, len(paths) - 1, min(64, len(paths))).astype(int):
+        with contextlib.suppress(DataError):
+            sizes.append(reading(paths[i], lambda path: decoded(path, how)).nbytes)
+    return float(np.mean(sizes)) * len(paths) if sizes else 0.0
+
+
+def _make_room(root: Path, needed: float, budget: float) -> None:
+    """Remove the least recently used stores until `needed` bytes fit into `budget` and onto the disk."""
+    if needed > budget:
+        raise OutputError(
+            f"the decoded images would take {needed / GB:.1f} GB, more than --cache-gb {budget / GB:g} allows"
+        )
+    stores = sorted(listing(), key=lambda store: store["used"])
+    kept = sum(store["bytes"] for store in stores)
+    while stores and kept + needed > budget:
+        oldest = stores.pop(0)
+        kept -= oldest["bytes"]
+        clear([oldest["name"]])
+    root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root).free
+    if needed > 0.9 * free:
+        raise OutputError(f"the decoded images would take {needed / GB:.1f} GB; {root} has {free / GB:.1f} GB free")
+
+
+def _build(part: Path, name: str, paths: Sequence[str], how: Mapping[str, Any], progress: Progress | None) -> None:
+    """Decode in parallel, write in order; `name` stands for the files, their order and what is done to them."""
+    shapes: list[tuple[int, ...]] = []
+    broken: list[str] = []
+    digest = hashlib.sha256()
+
+    def attempt(path: str) -> np.ndarray | str:
+        try:
+            return reading(path, lambda p: decoded(p, how))
+        except DataError as problem:
+            return problem.message
+
+    with (part / "pixels.u8").open("wb") as file, ThreadPoolExecutor(cores()) as pool:
+        for start in range(0, len(paths), CHUNK):
+            images = list(pool.map(attempt, paths[start : start + CHUNK]))
+            broken += [image for image in images if isinstance(image, str)]
+            good = [image for image in images if not isinstance(image, str)]
+            shapes += [image.shape for image in good]
+            block = b"".join(image.tobytes() for image in good)
+            digest.update(block)
+            file.write(block)
+            if progress is not None:
+                progress(min(start + CHUNK, len(paths)), len(paths))
+        file.flush()
+        os.fsync(file.fileno())
+    if broken:
+        raise broken_images(broken, len(paths))
+    table = np.asarray(shapes, np.int32).reshape(-1, 3)
+    np.save(part / "shapes.npy", table)
+    runs.write_json(
+        part / "store.json",
+        {
+            "format": FORMAT,
+            "root": os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths]),  # noqa: PTH100, PTH120
+            "images": len(paths),
+            "bytes": int(table.astype(np.int64).prod(1).sum()),
+            "how": dict(how),
+            "name": name,
+            "sha256": digest.hexdigest(),
+            "shapes": hashlib.sha256(table.tobytes()).hexdigest(),
+        },
+    )
+
+
+def decoded(path: str, how: Mapping[str, Any]) -> np.ndarray:
+    """(h, w, channels) of one image, as a store under `how` keeps it."""
+    image = _shrunk(path, how) if "short" in how else preprocessing.prepare(path, how)
+    return np.ascontiguousarray(image if image.ndim == 3 else image[..., None])
+
+
+def _shrunk(path: str, how: Mapping[str, Any]) -> np.ndarray:
+    """The whole image, its short side at most how['short'] pixels."""
+    pixels = decode(path, how["mode"])
+    h, w = pixels.shape[:2]
+    scale = how["short"] / min(h, w)
+    if scale >= 1:
+        return pixels
+    return np.asarray(
+        Image.fromarray(pixels).resize((round(w * scale), round(h * scale)), Image.Resampling[how["resample"]])
+    )
+
+
+def _open(folder: Path) -> Store | None:
+    """The store, read into memory and checked, or mapped; None where it is damaged, or one of other files."""
+    try:
+        record = runs.read_json(folder / "store.json")
+        shapes = np.load(folder / "shapes.npy", allow_pickle=False)
+        found = {"name": folder.name, "shapes": hashlib.sha256(shapes.tobytes()).hexdigest()}
+        sound = shapes.shape == (record["images"], 3) and int(shapes.astype(np.int64).prod(1).sum()) == record["bytes"]
+    except (OutputError, EOFError, ValueError, KeyError, TypeError):
+        return None
+    if not sound or any(record.get(key, value) != value for key, value in found.items()):
+        return None
+    file, size = folder / "pixels.u8", record["bytes"]
+    in_memory = size <= IN_MEMORY * memory.available() / ranks.here().local_world
+    flat = np.fromfile(file, np.uint8) if in_memory else np.memmap(file, np.uint8, mode="r")
+    digest = hashlib.sha256(flat).hexdigest() if in_memory else runs.digest(file)  # type: ignore[arg-type]
+    if digest != record["sha256"]:
+        return None
+    sizes = shapes.astype(np.int64).prod(1)
+    starts = np.cumsum(sizes) - sizes
+    if len(shapes) and (shapes == shapes[0]).all():
+        return Store(flat.reshape(len(shapes), *shapes[0]), shapes, starts)
+    return Store(flat, shapes, starts)
+
+
+def listing() -> list[dict[str, Any]]:
+    """Every store: name, root, images, bytes, what was done to them, and when it was last used (seconds)."""
+    found = []
+    for file in sorted(folder_of_stores().glob("*/store.json")):
+        try:
+            record = runs.read_json(file)
+            found.append({**record, "name": file.parent.name, "used": file.stat().st_mtime})
+        except (OutputError, OSError):
+            continue
+    return found
+
+
+def clear(names: Sequence[str]) -> int:
+    """Remove these stores; gives the bytes that were freed. A run that has one open keeps reading it."""
+    freed = 0
+    for store in listing():
+        if store["name"] in names:
+            shutil.rmtree(folder_of_stores() / store["name"], ignore_errors=True)
+            freed += store["bytes"]
+    return freed
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,78 @@
+"""Bytes that somebody sends as a picture: what is refused before it costs anything, and why."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fastcls.errors import DataError
+from fastcls.images.decode import UnknownRange, decode, orientation
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+NAMES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+LONGEST = 12_000  # pixels of a side: padded to a square, such a picture takes 0.4 GB
+MOST_PIXELS = 80_000_000  # a photograph's are below 60 million; Pillow warns above 89
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture's pixels, uint8 (h, w, 3) or (h, w), and whether they were turned upright as its camera says."""
+
+    pixels: np.ndarray
+    turned: bool
+
+
+def read(data: bytes, mode: str = "RGB") -> Upload:
+    """Check and decode the bytes of one picture, as `decode` would a file; DataError says what is wrong with them."""
+    if not data:
+        raise DataError("The file is empty: 0 bytes.")
+    with warnings.catch_warnings():  # odd metadata and palettes are nobody's business here
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                turned = _check(image)
+        except (UnidentifiedImageError, Image.DecompressionBombError) as problem:
+            raise DataError(_unknown(data, problem)) from None
+        except DataError:
+            raise
+        except Exception as problem:  # of bytes made to harm, a decoder may raise anything
+            raise DataError(f"The picture is damaged: {_words(problem)}.") from problem
+        try:
+            return Upload(decode(data, mode), turned)
+        except UnknownRange as problem:
+            raise DataError(f"The picture cannot be judged: {problem}.") from None
+        except Exception as problem:
+            raise DataError(f"The picture is damaged: {_words(problem)}.") from problem
+
+
+def _check(image: Image.Image) -> bool:
+    """Refuse what is too large or moves; gives whether the camera was turned. No pixel has been decoded yet."""
+    width, height = image.size
+    if max(image.size) > LONGEST or width * height > MOST_PIXELS:
+        raise DataError(
+            f"The picture has {width:,} × {height:,} pixels; at most {LONGEST:,} a side and "
+            f"{MOST_PIXELS // 1_000_000} million in all are taken. Make it smaller."
+        )
+    if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":  # a camera's JPEG and its preview
+        raise DataError(f"The file holds {frames} pictures (an animation, or pages). Save one of them as a picture.")
+    return orientation(image) != 1
+
+
+def _unknown(data: bytes, problem: Exception) -> str:
+    if isinstance(problem, Image.DecompressionBombError):
+        return f"The picture has more than {MOST_PIXELS // 1_000_000} million pixels. Make it smaller."
+    start = data[:4096].lower()
+    if b"<svg" in start:
+        return f"This is an SVG drawing, which has no pixels. Save it as {NAMES}."
+    if start[4:8] == b"ftyp":
+        return f"HEIC and AVIF pictures are not read here, nor are films. Save it as {NAMES}."
+    return f"This is not a picture that can be read here. Send a {NAMES}."
+
+
+def _words(problem: Exception) -> str:
+    """The problem without the object's address that Pillow likes to add."""
+    return str(problem).split(" <")[0].split("\n")[0].rstrip(".") or type(problem).__name__

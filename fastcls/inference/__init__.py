@@ -1,0 +1,1 @@
+"""Answers for new images, by ONNX alone."""

@@ -1,0 +1,140 @@
+"""Predictions as rows of a table, written as CSV, JSON lines or Parquet while they are made."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls.errors import UsageError
+from fastcls.files import runs
+from fastcls.machine import extras
+from fastcls.predict import Prediction
+
+UNSURE = "unsure"
+ROWS = 10_000  # of a Parquet file, written at once
+
+Row = dict[str, Any]  # a value a column: text, a float, or None where there is no answer
+
+
+@dataclass
+class Table:
+    """What goes into a row, and how many rows there were.
+
+    threshold: an answer less likely is 'unsure'.  top_k: so many classes, likeliest first.  all_classes: a column each.
+    """
+
+    classes: Sequence[str]
+    top_k: int = 0
+    all_classes: bool = False
+    threshold: float = 0
+    total: int = field(default=0, init=False)
+    failed: int = field(default=0, init=False)
+    unsure: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise UsageError(f"--threshold {self.threshold:g}: takes a probability from 0 to 1.")
+        if not 0 <= self.top_k <= len(self.classes):
+            raise UsageError(f"--top-k {self.top_k}: this run knows {len(self.classes)} classes.")
+        if self.threshold and UNSURE in self.classes:
+            raise UsageError(
+                f"--threshold: {UNSURE!r} is a class of this run, so its rows could not be told apart.",
+                "Leave --threshold away and compare the column of confidence yourself.",
+            )
+
+    @property
+    def columns(self) -> dict[str, type]:
+        """The titles, and what stands below each."""
+        columns: dict[str, type] = {"path": str, "prediction": str, "confidence": float, "error": str}
+        for k in range(1, self.top_k + 1):
+            columns |= {f"top{k}": str, f"p{k}": float}
+        return columns | ({f"p:{name}": float for name in self.classes} if self.all_classes else {})
+
+    def rows(self, answers: Iterable[Prediction]) -> Iterator[Row]:
+        """A row an answer, in order."""
+        empty = dict.fromkeys(self.columns)
+        for answer in answers:
+            self.total += 1
+            p = answer.probabilities
+            if p is None:
+                self.failed += 1
+                yield empty | {"path": answer.path, "error": answer.error}
+            else:
+                yield empty | {"path": answer.path} | self._answer(p)
+
+    def _answer(self, p: np.ndarray) -> Row:
+        best = int(p.argmax())
+        sure = p[best] >= self.threshold
+        self.unsure += not sure
+        row: Row = {"prediction": self.classes[best] if sure else UNSURE, "confidence": float(p[best])}
+        for k, index in enumerate(np.argsort(-p, kind="stable")[: self.top_k].tolist(), start=1):
+            row |= {f"top{k}": self.classes[index], f"p{k}": float(p[index])}
+        return row | ({f"p:{name}": float(p[i]) for i, name in enumerate(self.classes)} if self.all_classes else {})
+
+
+Writer = Callable[[Path, Table, Iterable[Row]], None]
+
+
+def writer_for(target: Path) -> Writer:
+    """What writes a file of this suffix; UsageError for one that is none of ours, EnvironmentProblem for pyarrow."""
+    suffix = target.suffix.lower()
+    if suffix not in WRITERS:
+        raise UsageError(
+            f"-o {target}: {suffix or 'a name without a suffix'} is no format of predictions.",
+            f"Name a file that ends in {', '.join(WRITERS)}.",
+        )
+    if WRITERS[suffix] is _parquet:
+        extras.require(f"-o {target}", "parquet", otherwise="or name a .csv or .jsonl file.")
+    return WRITERS[suffix]
+
+
+def write_csv(stream: Any, table: Table, rows: Iterable[Row]) -> None:
+    """A header and the rows, to an open text file; what is not there is an empty cell."""
+    writer = csv.DictWriter(stream, table.columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: f"{cell:.6g}" if isinstance(cell, float) else cell for name, cell in row.items()})
+
+
+def _csv(target: Path, table: Table, rows: Iterable[Row]) -> None:
+    def fill(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            write_csv(file, table, rows)
+
+    runs.atomic_path(target, fill)
+
+
+def _json_lines(target: Path, table: Table, rows: Iterable[Row]) -> None:
+    def fill(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    runs.atomic_path(target, fill)
+
+
+def _parquet(target: Path, table: Table, rows: Iterable[Row]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    kinds = {str: pyarrow.string(), float: pyarrow.float64()}
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in table.columns.items()])
+    rest = iter(rows)
+
+    def fill(temporary: Path) -> None:
+        with parquet.ParquetWriter(temporary, schema) as file:
+            while chunk := list(islice(rest, ROWS)):
+                for row in chunk:  # Parquet's text is UTF-8, and a path may be in any encoding
+                    row["path"] = row["path"].encode("utf-8", "replace").decode()
+                file.write_table(pyarrow.Table.from_pylist(chunk, schema))
+
+    runs.atomic_path(target, fill)
+
+
+WRITERS: dict[str, Writer] = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}

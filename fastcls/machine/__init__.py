@@ -1,0 +1,1 @@
+"""The machine: devices, memory, clock, terminal, signals, optional packages, processes that train together."""

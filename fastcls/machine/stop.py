@@ -1,0 +1,88 @@
+"""Ctrl-C and SIGTERM: the first asks training to stop after the step, the second stops at once. Other ends of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from fastcls.machine import ranks
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+ECHO = 5.0
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Stopped(BaseException):
+    """A signal ended the run; `code` is what a shell expects then."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(NAMES[signal.Signals(number)])
+        self.code = CODES[signal.Signals(number)]
+
+
+class Ended(Exception):
+    """Whoever watches a run ends it early, for good: its status from then on, and why."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+    def __str__(self) -> str:
+        return self.reason  # fastai writes over the arguments of what a callback raises
+
+
+class Stop:
+    """Whether a signal asks to stop. While `patient`, the first one only sets `asked`; every other raises Stopped.
+
+    shared: several processes train together; the signal is `heard`, and `asked` set when all know of it. What comes
+    within ECHO seconds is the same signal, sent by the job's manager and passed on by the launcher.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self.heard: int | None = None
+        self.since = 0.0  # when it was heard
+        self.shared = False
+        self.patient = False
+        self.process = os.getpid()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:  # a loader's worker, which ends with its parent
+            return
+        if self.patient and self.heard is None:
+            self.heard, self.since = number, time.monotonic()
+            if not self.shared:
+                self.asked = number
+            if ranks.first():
+                name = NAMES[signal.Signals(number)]
+                print(f"\n{name}: finishing the step and saving; once more stops at once.", file=sys.stderr, flush=True)
+            return
+        if self.shared and self.patient and time.monotonic() - self.since < ECHO:
+            return
+        raise Stopped(number)
+
+    def raise_if_asked(self) -> None:
+        """Stopped, if a signal asked for it."""
+        if self.asked is not None:
+            raise Stopped(self.asked)
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Stop]:
+    """Both signals go to a Stop while this lasts; in a thread, where Python has no signals, none does."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop) for number in CODES}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

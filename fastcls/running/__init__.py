@@ -1,0 +1,1 @@
+"""Runs: from a recipe to its folder, one or many."""

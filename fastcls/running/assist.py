@@ -1,0 +1,120 @@
+"""A run of several processes: the first one runs it, the others build the same learner, train, and write nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastcls.errors import DataError
+from fastcls.files import recorded, runs
+from fastcls.machine import ranks
+from fastcls.machine.screen import Screen
+from fastcls.machine.stop import Stop, listening
+from fastcls.running.loading import import_fastai, prepared
+from fastcls.settings.request import Request
+
+if TYPE_CHECKING:
+    from fastai.learner import Learner
+
+    from fastcls.fit.checkpoints import Checkpoint
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[Stop]:
+    """The run's processes as a group, where there are several, with an ear for signals."""
+    with listening() as stop, contextlib.ExitStack() as group:
+        if ranks.world() > 1:
+            import_fastai()
+            from fastcls.fit import distributed
+
+            group.enter_context(distributed.joined())
+        yield stop
+
+
+def take_part(request: Request | None, trust: bool = False) -> None:
+    """What `runner.run`, or without a request `runner.resume`, is to every process but the first."""
+    with joined() as stop:
+        if request is None:
+            _resume(stop, trust)
+        else:
+            _run(request, stop)
+
+
+def _run(request: Request, stop: Stop) -> None:
+    from fastcls.fit import training
+    from fastcls.running import faults, record
+
+    with prepared(request) as ready:
+        plan = getattr(ready.learn.dls, "plan", None)
+        if plan is not None:
+            plan.prepare()  # one process a machine decodes, the others wait for it
+        images = record.Images(ready.learn).describe()["fingerprint"]
+        knobs, found, extensions = begin(images, request.stage("fit"))
+        with faults.told(ready.learn, request.stage("get_learner") | knobs, Path("RUN")):
+            training.fit(ready.learn, ready.recipe.fit, knobs, Path(), Screen(quiet=True), stop, found, extensions)
+
+
+def _resume(stop: Stop, trust: bool) -> None:
+    """The run's folder need not be on this machine."""
+    from fastcls.fit import distributed
+
+    with tempfile.TemporaryDirectory() as folder:
+        texts, auto_epochs = distributed.shared(None)
+        for name, text in texts.items():
+            runs.atomic_write(Path(folder) / name, text)
+        again = recorded.request(Path(folder), trust)
+        again.options = replace(again.options, auto_epochs=auto_epochs)
+        recorded.enter(runs.read_json(Path(folder) / "run.json"))
+        _run(again, stop)
+
+
+def tell(folder: Path, request: Request) -> None:
+    """The first process's part of `_resume`: what the others need to know of the run."""
+    if ranks.world() > 1:
+        from fastcls.fit import distributed
+
+        distributed.shared([recorded.texts(folder), request.options.auto_epochs])
+
+
+@contextlib.contextmanager
+def shares(learn: Learner) -> Iterator[None]:
+    """Meanwhile the loaders give this process's share of every batch, as they do in training."""
+    loaders = [loader for loader in learn.dls if hasattr(loader, "part")]
+    before = [loader.part for loader in loaders]
+    for loader in loaders:
+        loader.part = ranks.here()
+    try:
+        yield
+    finally:
+        for loader, part in zip(loaders, before, strict=True):
+            loader.part = part
+
+
+def begin(
+    fingerprint: str, knobs: dict[str, Any], found: Checkpoint | None = None, extensions: Sequence[int] = ()
+) -> tuple[dict[str, Any], Checkpoint | None, list[int]]:
+    """Wait until every process has its images; then all train as the first one does, from its checkpoint if any.
+
+    knobs: those of `fit`. DataError, by every process, where one has other images, labels or splits.
+    """
+    from fastcls.fit import checkpoints, distributed
+
+    if ranks.world() == 1:
+        return knobs, found, list(extensions)
+    distributed.meet()
+    every = distributed.everyones(fingerprint)
+    others = [str(rank) for rank, held in enumerate(every) if held != every[0]]
+    if others:
+        raise DataError(
+            f"Rank {', '.join(others)} of {len(every)} processes has other images, labels or splits than the first.",
+            "Copy the dataset to every machine, at the place that the command names; run  fastcls check  on each.",
+        )
+    held = None if found is None else {"state": found.state, "best": found.best}
+    knobs, told, further = distributed.shared([knobs, held, list(extensions)])
+    if not ranks.first() and told is not None:
+        found = checkpoints.Checkpoint(Path(), **told)
+    return knobs, found, list(further)

@@ -1,0 +1,238 @@
+"""--auto-batch: the largest batch that trains in the memory there is.
+
+A size is tried as a run would train it: the recipe builds its learner with bs=N, and its own `fit` is called, each call
+of `Learner.fit` in it cut to a few batches. From the recipe's size on it is doubled or halved; then the eighths
+between the largest power that fits and the next are tried. On a CPU, where a process that takes too much is killed
+without a word, a size is tried only if the sizes before it say that it fits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import shlex
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from fastai.callback.core import Callback, CancelFitException, CancelTrainException, CancelValidException
+from fastai.learner import Learner
+
+from fastcls import resizing
+from fastcls.batches import pixels
+from fastcls.errors import TrainingError, UsageError
+from fastcls.fit.train import quiet
+from fastcls.layouts.walk import count
+from fastcls.machine import devices, memory
+from fastcls.machine.screen import Screen, escape
+from fastcls.running.loading import prepared
+from fastcls.settings import options
+from fastcls.settings.request import Request
+
+STEPS = 3  # updates of a trial: from the second on the optimiser's state is there
+LEAST = 2  # images: batch norm learns nothing from one
+FINER = 8  # steps from one power of two to the next
+FEW = 10  # batches an epoch, below which a note says so
+GPU_SHARE = 0.9  # of the free memory: fragments take the rest
+RAM_SHARE = 0.5  # of the available memory: decoded images may take a quarter of it, and others live there too
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A batch size, whether it trained, the most bytes it was seen to take, and why it did not fit."""
+
+    batch: int
+    fits: bool
+    bytes: float
+    why: str = ""
+
+
+def settle(request: Request, screen: Screen) -> Request:
+    """The request with the largest `bs` that fits, in its knobs and in its command.
+
+    UsageError where the recipe has no such knob, TrainingError where not even two images fit.
+    """
+    knob = next((knob for knob in request.source.stage("get_learner") if knob.name == "bs"), None)
+    if knob is None or knob.kind != "int":
+        raise UsageError(
+            f"--auto-batch: {request.source.name} has no knob bs of get_learner, a whole number.",
+            "Leave it away, or give get_learner a parameter  bs: int = 64  that goes to data.loaders.",
+        )
+    start = int(request.stage("get_learner")["bs"])
+    with options.using(request.options):
+        search = _Search(request, start, screen)
+        best = search.run()
+    why = f"--auto-batch took {best.batch} images a batch, from {start}: {search.why(best)}"
+    if (steps := -(-search.images // best.batch)) < FEW:
+        why += f" That is {count(steps, 'step')} an epoch, few to learn in."
+    found = {"batch": best.batch, "start": start, "why": why, "tried": [asdict(trial) for trial in search.tried]}
+    screen.print(f"batch    {escape(why)}", soft_wrap=True)
+    return replace(
+        request,
+        knobs={**request.knobs, "bs": best.batch},
+        command=_command(request.command, best.batch),
+        auto_batch=found,
+    )
+
+
+def _command(command: str, batch: int) -> str:
+    """The command with the size in place of the search, so that it makes the same run elsewhere."""
+    words: list[str] = []
+    given = iter(shlex.split(command))
+    for word in given:
+        if word == "--bs":
+            next(given, None)
+        elif word != "--auto-batch" and not word.startswith("--bs="):
+            words.append(word)
+    return shlex.join([*words, "--bs", str(batch)]) if words else ""
+
+
+class _Search:
+    """Trials of one request, and what they say of other sizes."""
+
+    def __init__(self, request: Request, start: int, screen: Screen) -> None:
+        self.request, self.start, self.screen = request, start, screen
+        self.tried: list[Trial] = []
+        self.images = 0  # to train on, once a learner was built
+        self.device = devices.device()
+        devices.give_back_memory()
+        self.before = memory.resident()
+        self.room = self._room()
+
+    def _room(self) -> float:
+        """Bytes that training may take."""
+        if self.device.type == "cuda":
+            return GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]
+        return RAM_SHARE * memory.available()
+
+    def run(self) -> Trial:
+        best = self._try(self.start)
+        self.start = best.batch  # no more than there are images
+        while not best.fits:
+            if best.batch <= LEAST:
+                raise TrainingError(
+                    f"Out of memory with {LEAST} images a batch: {best.why}", "Make the images smaller."
+                )
+            best = self._try(max(best.batch // 2, LEAST))
+        while best.batch < self.images and self._next(best) is None:
+            best = self._better(best, 2 * best.batch)
+        above = self._next(best)
+        step = max(best.batch // FINER, 1)
+        while above is not None and above.batch - best.batch > step:  # halfway, in whole steps
+            middle = best.batch + max((above.batch - best.batch) // step // 2, 1) * step
+            best = self._better(best, middle)
+            above = self._next(best)
+        return best
+
+    def _next(self, best: Trial) -> Trial | None:
+        """The smallest size that was seen not to fit."""
+        return min((t for t in self.tried if not t.fits and t.batch > best.batch), key=lambda t: t.batch, default=None)
+
+    def _better(self, best: Trial, batch: int) -> Trial:
+        found = self._try(min(batch, self.images))
+        return found if found.fits else best
+
+    def why(self, best: Trial) -> str:
+        """Why no larger one."""
+        above = self._next(best)
+        if above is None:
+            return "there are no more training images."
+        return f"{above.batch} do not fit: {above.why}"
+
+    def _try(self, batch: int) -> Trial:
+        expected = self._expected(batch)
+        if self.device.type != "cuda" and expected > self.room:
+            found = Trial(batch, False, expected, self._compared(expected))
+        else:
+            found = self._train(batch)
+        self.tried.append(found)
+        self.screen.print(f"trying   {found.batch} images a batch: {'fits' if found.fits else escape(found.why)}")
+        return found
+
+    def _expected(self, batch: int) -> float:
+        """Bytes, in proportion to the largest size that fitted: more than it can be."""
+        largest = max((trial for trial in self.tried if trial.fits), key=lambda trial: trial.batch, default=None)
+        return 0.0 if largest is None else largest.bytes * batch / largest.batch
+
+    def _compared(self, needed: float) -> str:
+        return f"they would take {needed / 1e9:.2f} GB of memory, and {self.room / 1e9:.2f} GB are there for them."
+
+    def _train(self, batch: int) -> Trial:
+        request = replace(self.request, knobs={**self.request.knobs, "bs": batch})
+        memory.forget_peak()
+        problem = ""
+        kept = 0.0
+        try:
+            with prepared(request) as ready:
+                learn = ready.learn
+                self.images, batch = len(learn.dls.train_ds), learn.dls.train.bs
+                with _shortened(learn) as short:
+                    ready.recipe.fit(learn, **request.stage("fit"))
+                kept = self._kept(learn, short)
+                del learn, ready, short
+        except Exception as raised:
+            if not memory.ran_out(raised):
+                raise
+            problem = str(raised).splitlines()[0] or type(raised).__name__
+            traceback.clear_frames(raised.__traceback__)  # they hold the network
+        taken = self._taken() + kept
+        gc.collect()
+        devices.give_back_memory()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if problem:
+            return Trial(batch, False, taken, problem)
+        fits = taken <= self.room
+        return Trial(batch, fits, taken, "" if fits else self._compared(taken))
+
+    def _taken(self) -> float:
+        if self.device.type == "cuda":
+            peak = torch.cuda.max_memory_reserved(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return float(peak)
+        return max(memory.resident("VmHWM") - self.before, 0.0)
+
+    def _kept(self, learn: Learner, short: _Short) -> float:
+        """What decoded images will take of a GPU, at most."""
+        plan = getattr(learn.dls, "plan", None)
+        if self.device.type != "cuda" or plan is None or plan.crop is not None:
+            return 0.0
+        images = (len(learn.dls.train_ds) + len(learn.dls.valid_ds)) * short.pixels
+        return images if images <= pixels.ON_DEVICE * self.room / GPU_SHARE else 0.0
+
+
+class _Short(Callback):
+    """Ends every fit after a few batches, and every validation after one."""
+
+    order = 1000
+    pixels = 0  # numbers of an image
+
+    def before_fit(self) -> None:
+        self.left = STEPS * options.current().accumulate
+
+    def after_batch(self) -> None:
+        if not self.training:
+            raise CancelValidException
+        self.pixels = self.xb[0][0].numel()
+        self.left -= 1
+        if self.left <= 0:
+            raise CancelTrainException
+
+    def after_epoch(self) -> None:
+        if self.left <= 0:
+            raise CancelFitException
+
+
+@contextlib.contextmanager
+def _shortened(learn: Learner) -> Iterator[_Short]:
+    """Inside, a recipe's `fit` trains a few batches a phase: of whole images, decoded when they are asked for."""
+    plan = getattr(learn.dls, "plan", None)
+    short, growing = _Short(), learn.cbs.filter(lambda callback: isinstance(callback, resizing.Grow))
+    with (
+        quiet(learn),
+        learn.removed_cbs(growing),
+        learn.added_cbs([short]),
+        plan.unprepared() if plan is not None else contextlib.nullcontext(),
+    ):
+        yield short

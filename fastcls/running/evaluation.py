@@ -1,0 +1,110 @@
+"""The end of a run: one pass a split, and every file that is made from it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from fastai.learner import Learner
+from PIL import Image
+
+from fastcls.exporting import export
+from fastcls.files import runs
+from fastcls.fit import step
+from fastcls.fit.train import quiet
+from fastcls.interpret import Interpretation, decoded_pixels
+from fastcls.report import gallery
+from fastcls.results import gradcam
+from fastcls.running.predictions import write_predictions
+from fastcls.settings import options
+
+SHOWN, COLUMNS = 24, 8  # images of a batch in its picture
+GAP, LARGE, WIDEST = 2, 96, 1200  # pixels
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The figures of each split, the validation split's answers, and how far ONNX is from them."""
+
+    figures: dict[str, Any]
+    valid: Interpretation
+    onnx_difference: float | None
+
+
+def evaluate(learn: Learner, out: Path, build: Mapping[str, Any], relative: Callable[[str], str]) -> Evaluated:
+    """Write metrics.json, predictions.csv, the network's files and heatmaps.json into a run folder.
+
+    build: how to rebuild the network (recipe name and knobs). relative: a file's name in predictions.csv.
+    """
+    # in full precision, so that the figures are those of the network that `predict` runs
+    with quiet(learn), learn.removed_cbs(step.precision_callbacks(learn)):
+        passes = {"valid": Interpretation.from_learner(learn)}
+        if options.current().test and getattr(learn.dls, "test_items", None) is not None:
+            passes["test"] = Interpretation.from_learner(
+                learn, dl=learn.dls.test_dl(learn.dls.test_items, with_labels=True)
+            )
+        heatmaps = {split: _heatmaps(learn, answers, relative) for split, answers in passes.items()}
+    _save_batch(learn, out / "figures" / "batch.png")
+    temperature = passes["valid"].temperature()
+    figures = {split: answers.figures(temperature) for split, answers in passes.items()}
+    runs.write_json(out / "metrics.json", figures)
+    runs.write_json(out / "heatmaps.json", heatmaps)
+    write_predictions(out / "predictions.csv", passes, relative, temperature)
+    export.save(learn, out, build, temperature)
+    valid = passes["valid"]
+    return Evaluated(figures, valid, export.verify(out, valid.paths(), valid.preds.numpy()))
+
+
+def _save_batch(learn: Learner, file: Path) -> None:
+    """Some images of a training batch as the network saw them, augmented and cropped, side by side."""
+    pixels = decoded_pixels(learn.dls.train, learn.dls.train.one_batch())[:SHOWN]
+    height, width = pixels.shape[1:3]
+    factor = max(1, LARGE // max(height, width))  # tiny images are enlarged, their pixels kept square
+    height, width = height * factor, width * factor
+    sheet = Image.new(
+        "RGB", (COLUMNS * (width + GAP) - GAP, -(-len(pixels) // COLUMNS) * (height + GAP) - GAP), "white"
+    )
+    for i, image in enumerate(pixels):
+        picture = Image.fromarray(image.squeeze()).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(picture, (i % COLUMNS * (width + GAP), i // COLUMNS * (height + GAP)))
+    sheet.thumbnail((WIDEST, WIDEST))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    runs.atomic_write(file, buffer.getvalue())
+
+
+def _heatmaps(learn: Learner, answers: Interpretation, relative: Callable[[str], str]) -> dict[str, dict[str, Any]]:
+    """Grad-CAM for the images that a report shows: path -> shape and base64 of bytes, 255 where it is hottest."""
+    vocab = [str(name) for name in answers.vocab]
+    table = pd.DataFrame(
+        {
+            "label": [vocab[i] for i in answers.targs.tolist()],
+            "prediction": [vocab[i] for i in answers.decoded.tolist()],
+            "confidence": answers.preds.max(1).values.numpy(),
+            "loss": answers.losses.numpy(),
+        }
+    )
+    rows = gallery.explained(table).index.tolist()
+    if not rows:
+        return {}
+    inputs, _, _, predicted, _ = answers[rows]
+    device = learn.dls.device
+    try:
+        maps = gradcam.heatmaps(learn.model, inputs.as_subclass(torch.Tensor).to(device), predicted.tolist())
+    except (RuntimeError, torch.OutOfMemoryError) as problem:  # the run is worth keeping all the same
+        options.note(f"no Grad-CAM: {str(problem).splitlines()[0]}")
+        return {}
+    if maps is None:
+        return {}
+    paths = answers.paths()
+    levels = (maps * 255).round().to(torch.uint8).numpy()
+    return {
+        relative(paths[row]): {"shape": list(level.shape), "values": base64.b64encode(level.tobytes()).decode("ascii")}
+        for row, level in zip(rows, levels, strict=True)
+    }

@@ -1,0 +1,132 @@
+"""What can end a training from outside, told as errors that name what, where, and how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastai.learner import Learner
+
+from fastcls.data import item_paths
+from fastcls.errors import DataError, OutputError, TrainingError
+from fastcls.fit.checkpoints import BEST, Store
+from fastcls.images import check
+from fastcls.machine import memory
+from fastcls.settings import options
+
+WAIT = 0.5  # seconds
+FULL = (errno.ENOSPC, errno.EDQUOT)
+SEVERAL_FILES = (OSError, SyntaxError, DataError)  # what an image raises that was sound when the run began
+
+
+@contextlib.contextmanager
+def told(learn: Learner, knobs: Mapping[str, Any], out: Path) -> Iterator[None]:
+    """Errors of this block become ours where their cause is known.
+
+    knobs: of all stages, to be suggested otherwise. out: the run folder.
+    """
+    try:
+        yield
+    except Exception as problem:
+        known = _known(problem, learn, knobs, out)
+        if known is None:
+            raise
+        raise known from problem
+
+
+def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Path) -> Exception | None:
+    go_on = f"go on with  {resuming(out)}"
+    if memory.ran_out(problem):
+        return out_of_memory(problem, knobs, getattr(learn, "precision", "fp32"))
+    lost = isinstance(problem, (ConnectionError, EOFError)) and learn.dls.train.fake_l.num_workers > 0
+    if lost or (isinstance(problem, RuntimeError) and "DataLoader worker" in str(problem)):
+        return _dead_worker(problem, go_on)
+    if isinstance(problem, OSError) and problem.errno in (*FULL, errno.EROFS):
+        what = problem.filename or out
+        return OutputError(f"{what} cannot be written: {problem.strerror}.", f"Mend that, then {go_on}")
+    if isinstance(problem, DataError) and not Store(out).folders():
+        return None  # it was so from the start, which the error says by itself
+    if isinstance(problem, SEVERAL_FILES):
+        return _unreadable(problem, learn, go_on)
+    return None
+
+
+def out_of_memory(problem: BaseException, knobs: Mapping[str, Any], precision: str) -> TrainingError:
+    """What to turn down, with the values it has."""
+    opts = options.current()
+    ways = []
+    batch, size = knobs.get("bs"), knobs.get("size")
+    if isinstance(batch, int) and batch > 1:
+        ways.append(f"a smaller batch: --bs {batch // 2}, or let --auto-batch find the largest that fits")
+        ways.append(
+            f"gradient accumulation, which learns as from the larger batch: --bs {batch // 2} "
+            f"--accumulate {2 * opts.accumulate}"
+        )
+    else:
+        ways.append("a smaller batch, and --accumulate 2 to learn as from the larger one")
+    ways.append(f"smaller images: --size {size * 3 // 4}" if isinstance(size, int) else "images of a smaller size")
+    if precision == "fp32":
+        ways.append("precision: --precision bf16 keeps half as much")
+    text = re.sub(r"^Exception occured in .*\s+", "", str(problem))  # fastai's, of a callback
+    first = text.splitlines()[0] if text else type(problem).__name__
+    return TrainingError(f"Out of memory: {first}", "What helps:\n  " + "\n  ".join(ways))
+
+
+def _dead_worker(problem: Exception, go_on: str) -> TrainingError:
+    try:
+        time.sleep(WAIT)  # where the pipe to it broke first, torch says by a signal which process it was
+    except RuntimeError as told:
+        problem = told
+    text = str(problem)
+    found = re.search(r"pid\(?s?\)? ?([\d, ]+)", text)
+    how = re.search(r"killed by signal: ([^.]+)", text)
+    what = f"A loader process{f' (pid {found[1].strip()})' if found else ''} "
+    what += f"was killed ({how[1].strip()})." if how else "ended unexpectedly."
+    return TrainingError(
+        what,
+        "Most often memory ran out: the main one, or /dev/shm where it says 'Bus error'. Give fewer --workers, or 0 "
+        f"for none in a new run; or {go_on}",
+    )
+
+
+def _unreadable(problem: Exception, learn: Learner, go_on: str) -> Exception | None:
+    """Which of the run's images cannot be read any more; None where all can, so that it was something else."""
+    try:
+        for items in _items(learn):
+            check.refuse_broken(item_paths(items))
+        for items in _items(learn):
+            check.refuse_broken(item_paths(items), decode=True)
+    except DataError as found:
+        return DataError(found.message, f"Put them back as they were, then {go_on}\nOr start again without them.")
+    return None
+
+
+def _items(learn: Learner) -> Iterator[Any]:
+    yield learn.dls.train_ds.items
+    yield learn.dls.valid_ds.items
+    if getattr(learn.dls, "test_items", None) is not None:
+        yield learn.dls.test_items
+
+
+def left(out: Path, again: bool) -> Iterator[str]:
+    """What a run that stopped leaves: its best weights, and, where going on could end otherwise, how to go on."""
+    saved = Store(out).folders()
+    finished = (out / "history.csv").is_file()
+    yield (
+        f"weights  {saved[-1] / BEST}: the best epoch's so far"
+        if saved and finished
+        else "weights  none: no epoch ended"
+    )
+    if saved and again:
+        yield f"go on    {resuming(out)}"
+
+
+def resuming(out: Path) -> str:
+    """The command that goes on with a run."""
+    return shlex.join(["fastcls", "resume", str(out)])

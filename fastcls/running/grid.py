@@ -1,0 +1,179 @@
+"""One recipe over many settings and seeds: the runs of a comparison, planned, then made; those done are kept.
+
+Every run is an ordinary run folder, OUT/<what differs from the baseline>/seed-<n>/, so that a second call finds it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fastcls.errors import UsageError
+from fastcls.files import runs
+from fastcls.machine.screen import Screen, escape
+from fastcls.report.comparison import Comparison
+from fastcls.results import comparison
+from fastcls.results.comparison import HOME, Entry, read
+from fastcls.running import series
+from fastcls.running.series import fixed, is_done, slug
+from fastcls.settings.assignments import knob_of, refuse, separate, value_of
+from fastcls.settings.knobs import Knob, as_text
+from fastcls.settings.request import Request
+
+PLAN = "compare.json"
+BASELINE = "baseline"  # the folder of the setting that changes nothing
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison: the value of every varied knob as text, and the knobs to give the recipe."""
+
+    settings: dict[str, str]
+    knobs: dict[str, Any]
+    seed: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, what all its runs have in common, and the runs; the first is the baseline's."""
+
+    request: Request
+    out: Path
+    cells: list[Cell]
+
+    @property
+    def baseline(self) -> dict[str, str]:
+        return self.cells[0].settings
+
+    @property
+    def title(self) -> str:
+        return f"{self.request.source.name}: {', '.join(self.baseline) or 'seeds'}"
+
+
+def plan(
+    request: Request, vary: Sequence[str], settings: Sequence[str], seeds: int, one_at_a_time: bool, out: Path | None
+) -> Plan:
+    """The runs of `--vary knob=a,b` over its grid, or `one_at_a_time` from the request's knobs, for `seeds` seeds.
+
+    settings: further ones, each several knobs at once, 'norm=batch kernel=3'. The request's own knobs are the
+    baseline, and are among the runs. Every wrong knob or value is named in a single KnobError.
+    """
+    knobs = {knob.name: knob for knob in request.source.knobs}
+    problems: list[str] = []
+    varied = _values(vary, knobs, problems)
+    whole = [_setting(text, knobs, problems) for text in settings]
+    refuse(problems, knobs.values())
+    base = request.source.defaults() | dict(request.knobs)
+    names = list(dict.fromkeys([*varied, *itertools.chain.from_iterable(whole)]))
+    changes: list[dict[str, Any]] = [{}]
+    if one_at_a_time:
+        changes += [{name: value} for name, values in varied.items() for value in values]
+    else:
+        changes += [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
+    changes += whole
+    if varied and not one_at_a_time and not any(_same(base, change) for change in changes[1:]):
+        del changes[0]  # a grid that leaves the defaults out: its first point is what the others are held against
+    cells: dict[Path, Cell] = {}
+    out = out or HOME / slug([request.source.name, *fixed(request)])
+    for seed, change in itertools.product(range(request.options.seed, request.options.seed + seeds), changes):
+        differing = {name: value for name, value in change.items() if value != base[name]}
+        folder = out / (slug([f"{k}={as_text(v)}" for k, v in differing.items()]) or BASELINE) / f"seed-{seed}"
+        shown = {name: as_text((base | change)[name]) for name in names}
+        cells.setdefault(folder, Cell(shown, {**request.knobs, **differing}, seed, folder))
+    return Plan(request, out, list(cells.values()))
+
+
+def run_all(
+    plan: Plan, screen: Screen, after_each: Callable[[list[Entry]], object], quiet: bool = False
+) -> list[Entry]:
+    """Make the runs that are not done; gives every run, those that failed with the reason.
+
+    One that fails does not stop the others. `after_each` new one it is told of all that there are, so that tables can
+    be kept up to date. A number format of 'auto' is decided by the first run for all: a comparison in two formats
+    would be none. quiet: the runs themselves say nothing.
+    """
+    contents = {"format": runs.FORMAT, **series.common(plan.request)}
+    series.refuse_others(plan.out, PLAN, contents, "comparison")
+    runs.write_json(plan.out / PLAN, {**contents, "varied": list(plan.baseline), "baseline": plan.baseline})
+    entries = [read(cell.folder, cell.settings, cell.seed) for cell in plan.cells if is_done(cell.folder)]
+    for number, cell in enumerate(plan.cells, 1):
+        title = ", ".join([*(f"{name}={value}" for name, value in cell.settings.items()), f"seed {cell.seed}"])
+        screen.print(f"\n[b]run {number} of {len(plan.cells)}[/b]  {escape(title)}", soft_wrap=True)
+        if is_done(cell.folder):
+            screen.print(f"done     {escape(cell.folder)}", soft_wrap=True)
+            continue
+        options = replace(plan.request.options, seed=cell.seed)
+        if options.precision == "auto":
+            options = replace(options, precision=_precision(plan))
+        request = replace(plan.request, knobs=cell.knobs, options=options, out=cell.folder)
+        if problem := series.make(request, quiet=quiet):
+            series.tell(problem, screen)
+            entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=series.reason(problem)))
+        else:
+            entries.append(read(cell.folder, cell.settings, cell.seed))
+        after_each(entries)
+    return entries
+
+
+def existing(names: Sequence[str], command: str) -> Comparison:
+    """Runs that are there, by name, or those of a comparison's folder, and what `command` compared them.
+
+    The first is the baseline; two are tested against each other. UsageError for fewer.
+    """
+    folders = [folder for name in names for folder in _runs_of(Path(name).expanduser()) or [runs.find(name)]]
+    entries = comparison.existing(folders)
+    if len(entries) < 2:
+        raise UsageError("A comparison takes two runs or more.", "List the runs:  fastcls runs")
+    split = comparison.split_of(entries)
+    test = comparison.mcnemar(entries[0], entries[1], split) if len(entries) == 2 else None
+    title = f"{entries[0].record.get('recipe')}: {len(entries)} runs"
+    return Comparison(title, command, entries, entries[0].setting, test)
+
+
+def _runs_of(folder: Path) -> list[Path]:
+    """The finished runs of a comparison's folder, the baseline's first; none for any other folder."""
+    if not (folder / PLAN).is_file():
+        return []
+    found = [file.parent for file in folder.glob("*/seed-*/run.json") if is_done(file.parent)]
+    return sorted(found, key=lambda run: (run.parent.name != BASELINE, str(run)))
+
+
+def _values(vary: Sequence[str], knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, list[Any]]:
+    """--vary norm=none,batch: the parsed values of each knob. Lists, which hold commas, are parted by "/"."""
+    varied: dict[str, list[Any]] = {}
+    for text in vary:
+        name, equals, rest = text.partition("=")
+        knob = knob_of(f"--vary {text}", name, equals, knobs, problems)
+        if knob is None:
+            continue
+        for value in separate(knob, rest):
+            parsed = value_of(f"--vary {text}", knob, value, problems)
+            if parsed not in varied.setdefault(knob.name, []):
+                varied[knob.name].append(parsed)
+    return varied
+
+
+def _setting(text: str, knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, Any]:
+    """--setting 'norm=batch kernel=3': several knobs that change together."""
+    found: dict[str, Any] = {}
+    for word in shlex.split(text):
+        name, equals, value = word.partition("=")
+        knob = knob_of(f"--setting {word}", name, equals, knobs, problems)
+        if knob is not None:
+            found[knob.name] = value_of(f"--setting {word}", knob, value, problems)
+    return found
+
+
+def _same(base: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
+    return all(base[name] == value for name, value in change.items())
+
+
+def _precision(plan: Plan) -> Any:
+    """The number format of the first run that is done; 'auto' before."""
+    done = next((cell.folder for cell in plan.cells if is_done(cell.folder)), None)
+    return "auto" if done is None else series.precision(done)

@@ -1,0 +1,151 @@
+"""What run.json says of a run: how it was asked for, on what data, on which device and versions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from fastai.learner import Learner
+
+from fastcls import __version__
+from fastcls.audit import contents
+from fastcls.batches.pixels import targets
+from fastcls.data import common_root, fingerprint, item_paths
+from fastcls.errors import DataError, OutputError
+from fastcls.files import runs
+from fastcls.layouts.walk import some
+from fastcls.machine import devices
+from fastcls.settings import sources
+from fastcls.settings.options import Options
+from fastcls.settings.request import Request
+
+SPLITS = ("train", "valid", "test")
+PACKAGES = ("fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "onnxruntime")
+
+
+def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
+    """The record of a run that begins."""
+    source, opts = request.source, request.options
+    if request.auto_batch:
+        notes.append(request.auto_batch["why"])
+    device = learn.dls.device
+    return {
+        "format": runs.FORMAT,
+        "recipe": source.name,
+        "title": source.title,
+        "claim": source.claim,
+        "command": request.command,
+        "folder": str(Path.cwd()),
+        "knobs": {stage: request.stage(stage) for stage in sources.STAGES},
+        "options": {
+            **_options(opts),
+            "device": device.type,
+            "precision": learn.precision,
+            "workers": devices.workers(),
+        },
+        "extra": dict(request.extra),
+        "seed": opts.seed,
+        "versions": versions(),
+        "device": devices.describe(device),
+        "status": "running",
+        "reason": "",
+        "started": runs.now(),
+        "notes": notes,
+        **({"auto_batch": request.auto_batch} if request.auto_batch else {}),
+    }
+
+
+def _options(opts: Options) -> dict[str, Any]:
+    """The options as they were given; `-o` keywords are recorded apart."""
+    return {field.name: getattr(opts, field.name) for field in fields(opts) if field.name != "extra"}
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run depends on."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "fastcls": __version__}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+class Images:
+    """The images of a run: every file with its split and label, named relative to their common folder."""
+
+    def __init__(self, learn: Learner) -> None:
+        dls = learn.dls
+        self.vocab = [str(name) for name in dls.vocab]
+        datasets = {"train": dls.train_ds, "valid": dls.valid_ds}
+        test = getattr(dls, "test_items", None)
+        if test is not None:
+            datasets["test"] = dls.test_dl(test, with_labels=True).dataset
+        rows: list[tuple[str, str, str]] = []
+        for split, dataset in datasets.items():
+            labels = [self.vocab[label] for label in targets(dataset).tolist()]
+            rows += zip(item_paths(dataset.items), [split] * len(labels), labels, strict=True)
+        self.root = common_root([path for path, _, _ in rows])
+        self.prefix = os.path.join(self.root, "")  # noqa: PTH118
+        self.rows = [(self.relative(path), split, label) for path, split, label in rows]
+
+    def relative(self, path: str) -> str:
+        """A file's name in splits.csv and predictions.csv."""
+        rest = path.removeprefix(self.prefix)
+        if len(rest) < len(path) and os.sep == "/" and not any(odd in f"/{rest}" for odd in ("//", "/./")):
+            return rest  # what follows comes to the same, in ten times the time
+        absolute = Path(path).absolute()
+        return absolute.relative_to(self.root).as_posix() if absolute.is_relative_to(self.root) else str(absolute)
+
+    def describe(self) -> dict[str, Any]:
+        """The record's `data`."""
+        counts = {split: sum(1 for row in self.rows if row[1] == split) for split in SPLITS}
+        return {
+            "root": str(self.root),
+            "fingerprint": fingerprint(self.rows, self.root),
+            "images": {split: n for split, n in counts.items() if n},
+            "classes": len(self.vocab),
+        }
+
+
+def refuse_other_images(
+    before: Mapping[str, Any], data: Mapping[str, Any], out: Path, rows: Sequence[tuple[str, str, str]]
+) -> None:
+    """DataError where the images, now `rows`, are no longer those that the run in `out` began with."""
+    if before.get("fingerprint") != data["fingerprint"]:
+        raise DataError(
+            f"The images in {data['root']} are not those that {out} was trained on: {_difference(out, rows)}.",
+            "Put them back as they were, or start a new run.",
+        )
+
+
+def _difference(run: Path, rows: Sequence[tuple[str, str, str]]) -> str:
+    """What became of the images that a run listed, in words."""
+    try:
+        was = {path: (split, label) for path, label, split in contents.splits_of(run)}
+    except OutputError:
+        return "files, labels or splits differ"
+    now = {path: (split, label) for path, split, label in rows}
+    gone, new = [path for path in was if path not in now], [path for path in now if path not in was]
+    moved = [path for path in was if path in now and was[path] != now[path]]
+    if gone or new:
+        parts = [f"{len(paths):,} {what} ({some(paths)})" for what, paths in (("gone", gone), ("new", new)) if paths]
+        return " and ".join(parts)
+    return f"{len(moved):,} in another split or class ({some(moved)})" if moved else "the sizes of files differ"
+
+
+def other_surroundings(before: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """A sentence on what differs from where the run began, so that its results may; else nothing."""
+    pairs = [
+        (name, was, record[group].get(name))
+        for group in ("versions", "device")
+        for name, was in (before.get(group) or {}).items()
+        if group == "versions" or name in ("type", "name", "threads", "processes")
+    ]
+    differ = [f"{name} {was} then, {now} now" for name, was, now in pairs if was != now]
+    return f"resumed under {'; '.join(differ)}: the last digits may come out otherwise." if differ else ""

@@ -1,0 +1,319 @@
+"""Run a recipe from its data to its report, or go on with a run that was cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastcls.errors import Diverged, FastclsError, OutputError, RecipeError, UsageError
+from fastcls.files import recorded, runs
+from fastcls.machine import ranks
+from fastcls.machine.screen import Screen, escape
+from fastcls.machine.stop import Ended, Stop, Stopped
+from fastcls.running import assist
+from fastcls.running.loading import Prepared, prepared
+from fastcls.settings import durations
+from fastcls.settings.request import Request
+
+if TYPE_CHECKING:
+    from fastai.callback.core import Callback
+
+    from fastcls.fit.checkpoints import Checkpoint
+    from fastcls.interpret import Interpretation
+
+
+def run(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> Path:
+    """Train a recipe end to end; gives its run folder. The terminal shows what happens.
+
+    watchers: further callbacks of training; one that raises stop.Ended ends the run.
+    """
+    out = request.out or runs.new_folder(request.source.name)
+    runs.check_writable(out)
+    with assist.joined() as stop, prepared(request) as ready, runs.locked(out):
+        return _Run(ready, out, screen, stop, watchers=watchers).execute()
+
+
+def resume(
+    folder: Path, screen: Screen, extend: int = 0, trust: bool = False, watchers: Sequence[Callback] = ()
+) -> Path:
+    """Go on with a run that was cut off, or train a finished one `extend` epochs more; gives its folder.
+
+    trust: run the recipe.py of the folder, where the recipe of that name is no longer the same.
+    """
+    from fastcls.fit.checkpoints import Store
+
+    before = runs.read_json(folder / "run.json")
+    with assist.joined() as stop, runs.locked(folder):
+        _refuse_to_resume(folder, before, extend)
+        again = recorded.request(folder, trust)
+        if extend:  # so many, whatever the run was asked for
+            again.options = replace(again.options, auto_epochs=False)
+        found, refused = Store(folder).newest()
+        if extend and found is None:
+            raise OutputError(f"{folder} has no checkpoint to train further from.", "Start a new run.")
+        assist.tell(folder, again)
+        recorded.enter(before)
+        with prepared(again) as ready:
+            ready.notes += refused
+            return _Run(ready, folder, screen, stop, before, found, extend, watchers).execute()
+
+
+def _refuse_to_resume(folder: Path, before: Mapping[str, Any], extend: int) -> None:
+    done = before.get("status") == "done"
+    if done and not extend:
+        raise UsageError(
+            f"{folder} is finished; there is nothing to go on with.",
+            f"Train it further with  fastcls resume {folder} --extend-epochs N",
+        )
+    if not done and extend:
+        raise UsageError(f"{folder} is not finished.", f"First go on with  fastcls resume {folder}")
+
+
+class _Run:
+    """One run's folder and what goes into it."""
+
+    def __init__(
+        self,
+        ready: Prepared,
+        out: Path,
+        screen: Screen,
+        stop: Stop,
+        before: Mapping[str, Any] | None = None,
+        found: Checkpoint | None = None,
+        extend: int = 0,
+        watchers: Sequence[Callback] = (),
+    ) -> None:
+        from fastcls.running import record
+        from fastcls.tracking.trackers import Tracking
+
+        self.ready, self.out, self.screen, self.stop = ready, out, screen, stop
+        self.learn, self.request = ready.learn, ready.request
+        self.before, self.found, self.watchers = before or {}, found, watchers
+        self.tracking = Tracking(self.request.options.track, out, self.before)
+        self.started = time.perf_counter()
+        self.images = record.Images(self.learn)
+        self.record = record.of(self.request, self.learn, ready.notes)
+        self.record["data"] = self.images.describe()
+        self.extensions = [*self.before.get("extensions", []), *([extend] if extend else [])]
+        if before is not None:
+            record.refuse_other_images(before.get("data") or {}, self.record["data"], out, self.images.rows)
+            if text := record.other_surroundings(before, self.record):
+                ready.notes.append(text)
+            kept = ("started", "command", "folder", "tracking")
+            self.record |= {name: before[name] for name in kept if name in before}
+            self.record["resumed"] = [*before.get("resumed", []), runs.now()]
+        if self.extensions:
+            self.record["extensions"] = self.extensions
+
+    def execute(self) -> Path:
+        from fastcls.running import faults, room
+
+        room.require(self.learn, self.out)
+        runs.atomic_write(self.out / "recipe.py", self.request.source.source)
+        runs.write_csv(self.out / "splits.csv", ["path", "split", "label"], self.images.rows)
+        self._save()
+        self._opening()
+        try:
+            self._save(tracking=self.tracking.start(self.record))
+            with faults.told(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out):
+                self._decode()
+                room.require(self.learn, self.out)  # decoding may have taken it
+                if not self.before:
+                    self._check()
+                self._train()
+                self._finish()
+        except (KeyboardInterrupt, Stopped) as stop:
+            self._stopped("interrupted", str(stop) or "Ctrl-C")
+            raise
+        except Ended as end:
+            self._stopped(end.status, str(end), again=False)
+            raise
+        except BaseException as problem:
+            reason = problem.message if isinstance(problem, FastclsError) else f"{type(problem).__name__}: {problem}"
+            self._stopped("failed", reason, again=not isinstance(problem, Diverged))
+            raise
+        return self.out
+
+    def _save(self, **changes: Any) -> None:
+        self.record |= changes
+        spent = time.perf_counter() - self.started + self.before.get("wall_seconds", 0)
+        self.record["wall_seconds"] = round(spent, 2)
+        runs.write_json(self.out / "run.json", self.record)
+
+    def _stopped(self, status: str, reason: str, again: bool = True) -> None:
+        """Keep what there is: the record, the history so far and the log. The disk may be what failed.
+
+        again: whether going on could end otherwise; a loss that is no number comes back to the bit.
+        """
+        from fastcls.running import faults
+
+        with contextlib.suppress(OutputError):
+            self._save(status=status, reason=reason)
+        why = escape(reason.splitlines()[0].rstrip(".:"))
+        self.screen.print(f"{status}: {why}. What there is: {escape(self.out)}")
+        if status != "pruned":  # a search removes those of pruned runs
+            for line in faults.left(self.out, again):
+                self.screen.print(line, markup=False, soft_wrap=True)
+        with contextlib.suppress(OutputError):
+            self.tracking.stop(status)
+            self._notes()
+            self.screen.write_log(self.out / "log.txt")
+
+    def _opening(self) -> None:
+        data, device = self.record["data"], self.record["device"]
+        times = f"{device['processes']} × " if device["processes"] > 1 else ""
+        images = ", ".join(f"{n:,} {split}" for split, n in data["images"].items())
+        self.screen.print(f"[b]{escape(self.request.source.title)}[/b]")
+        self.screen.print(f"claim    {escape(self.request.source.claim)}", soft_wrap=True)
+        self.screen.print(f"images   {images} in {data['classes']} classes ({escape(data['root'])})", soft_wrap=True)
+        self.screen.print(
+            f"device   {times}{device['type']} ({escape(device['name'])}), "
+            f"{self.learn.precision} ({self.learn.precision_reason})",
+            soft_wrap=True,
+        )
+        self._notes()
+        self.screen.print()
+
+    def _notes(self) -> None:
+        for text in self.ready.notes[getattr(self, "shown", 0) :]:
+            self.screen.print(f"note     {escape(text)}", soft_wrap=True)
+        self.shown = len(self.ready.notes)
+
+    @contextlib.contextmanager
+    def _timed(self, what: str, title: str) -> Iterator[Callable[[int, int], object]]:
+        """A progress bar for a step before training; its seconds go into the record as `what`."""
+        started = time.perf_counter()
+        with self.screen.progress() as bar:
+            task = bar.add_task(title, total=None, figures="")
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        self.record[what] = round(time.perf_counter() - started, 2)
+
+    def _decode(self) -> None:
+        """Decode all images once, or find them decoded."""
+        plan = getattr(self.learn.dls, "plan", None)
+        if plan is not None:
+            with self._timed("decode_seconds", "decoding the images, once") as progress:
+                plan.prepare(progress)
+
+    def _check(self) -> None:
+        """A quick look at what is wrong with the images; under --limit the sizes of classes say nothing."""
+        from fastcls.audit.precheck import precheck
+
+        with self._timed("check_seconds", "looking at the images") as progress:
+            self.ready.notes += precheck(self.out, self.request.options.limit is None, progress)
+        self._notes()
+
+    def _train(self) -> None:
+        from fastcls.architectures import summary
+        from fastcls.fit import training
+        from fastcls.machine import devices
+        from fastcls.running import speed
+
+        self.processes = ranks.world()
+        with assist.shares(self.learn):
+            knobs = self._knobs()
+        assist.begin(self.record["data"]["fingerprint"], knobs, self.found, self.extensions)
+        if self.found is not None:
+            done = int(self.found.state["callbacks"]["History#0"]["step"])
+            self.screen.print(f"resumed  after {done:,} steps, from {escape(self.found.folder)}", soft_wrap=True)
+        trained = training.fit(
+            self.learn,
+            self.ready.recipe.fit,
+            knobs,
+            self.out,
+            self.screen,
+            self.stop,
+            self.found,
+            self.extensions,
+            [*self.watchers, *self.tracking.callbacks()],
+            self._extended,
+        )
+        history, best = trained.history, trained.best
+        if not history.rows:
+            raise RecipeError(f"{self.request.source.path}: `fit` returned without training an epoch.")
+        last, patience = len(history.rows), self.request.options.patience
+        if last < trained.planned:
+            self.ready.notes.append(
+                f"training stopped after {last} of {trained.planned} epochs: {patience} without a better one."
+            )
+        parameters, trainable = summary.count(self.learn.model)
+        self.record["network"] = {"parameters": parameters, "trained_parameters": trainable}
+        self.record["train_seconds"] = round(sum(row["seconds"] for row in history.rows), 3)
+        self.record["peak_memory_bytes"] = devices.peak_memory(self.learn.dls.device)
+        chosen = self.request.options.keep == "best" and best.epoch > 0
+        if chosen:
+            best.restore(self.learn)
+            what = (
+                f"These are the weights of epoch {best.epoch} of {last}, which had the best {best.criterion} on valid."
+            )
+            self.record["weights"] = f"{what} Chosen on it, its valid figures lean optimistic."
+        else:
+            self.record["weights"] = f"These are the weights of the last epoch, {last}."
+        self.record["best_epoch"] = best.epoch if chosen else last
+        self.record["speed"] = speed.of(self.learn, history, self.processes)
+
+    def _knobs(self) -> dict[str, Any]:
+        """Those of `fit`; with a time to keep to, as many epochs as fit into it, which a resumed run takes over."""
+        from fastcls.fit import epochs
+
+        knobs, seconds = self.request.stage("fit"), self.request.options.seconds
+        if seconds is not None:
+            knobs["epochs"], each = epochs.within(self.learn, self.ready.recipe.fit, knobs, seconds)
+            self.record["knobs"]["fit"]["epochs"] = knobs["epochs"]
+            self.record["options"]["seconds"] = None
+            self._save(epochs_chosen={"training_seconds": seconds, "epoch_seconds": round(each, 6)})
+            what = f"--epochs {knobs['epochs']}: an epoch takes about {durations.shown(each)} here"
+            self.ready.notes.append(f"{what}, and {durations.shown(seconds)} were given.")
+            self._notes()
+        return knobs
+
+    def _extended(self, count: int) -> None:
+        """A further extension begins, which a resumed run has to know of."""
+        self.extensions.append(count)
+        self._save(extensions=self.extensions)
+
+    def _finish(self) -> None:
+        """One pass a split, and every file made from it."""
+        from fastcls import report
+        from fastcls.fit.checkpoints import Store
+        from fastcls.running.evaluation import evaluate
+
+        build = {"recipe": self.request.source.name, "knobs": self.record["knobs"]["get_learner"]}
+        found = evaluate(self.learn, self.out, build, self.images.relative)
+        self.record["onnx_difference"] = found.onnx_difference
+        self._save(status="done")
+        Store(self.out).keep_newest()
+        report.write(self.out)
+        self.tracking.finish(found.valid)
+        self._closing(found.figures, found.valid)
+        self._save()
+        self.screen.write_log(self.out / "log.txt")
+
+    def _closing(self, figures: Mapping[str, Any], valid: Interpretation) -> None:
+        self.screen.print()
+        for split, values in figures.items():
+            accuracy, loss, f1 = values["accuracy"], values["loss"], values["macro_f1"]
+            self.screen.print(
+                f"[b]{split:8s} accuracy {accuracy['value']:.4f}[/b]  (95 %: {accuracy['low']:.4f} to "
+                f"{accuracy['high']:.4f}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
+                soft_wrap=True,
+            )
+        speed = self.record["speed"]
+        self.screen.print(
+            f"speed    {speed['images_per_second']:,.0f} images/s in training, {speed['utilisation']:.1%} of the "
+            f"{speed['peak_flops_per_second'] / 1e12:,.2f} TFLOP/s that a matrix product reaches here",
+            soft_wrap=True,
+        )
+        confused = valid.most_confused()[:3]
+        if confused:
+            pairs = "; ".join(f"{a} taken for {b} ({n})" for a, b, n in confused)
+            self.screen.print(f"confused {escape(pairs)}", soft_wrap=True)
+        self.screen.print(f"kept     {escape(self.record['weights'])}", soft_wrap=True)
+        self._notes()
+        self.tracking.show(self.screen)
+        self.screen.print(f"run      {escape(self.out)}   report: {escape(self.out / 'report.html')}", soft_wrap=True)
+        self.screen.print(f"next     fastcls predict {escape(self.out)} PHOTOS -o predictions.csv", soft_wrap=True)

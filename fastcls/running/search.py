@@ -1,0 +1,222 @@
+"""The best settings of a recipe, searched by Optuna: a study whose trials are runs, pruned epoch by epoch.
+
+Every trial is an ordinary run folder, OUT/trial-0007/, evaluated on the validation split alone. The study is the
+memory: called again a search goes on with it, and with the trial that was cut off.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastcls.errors import DataError, EnvironmentProblem, OutputError, RecipeError, TrainingError
+from fastcls.files import runs
+from fastcls.machine.screen import Screen, escape
+from fastcls.machine.stop import Ended, Stopped
+from fastcls.results.study import Results, Study, Trial, opened, shown
+from fastcls.running import series
+from fastcls.running.loading import import_fastai
+from fastcls.settings.knobs import as_text
+from fastcls.settings.request import Request
+from fastcls.settings.space import Dimension
+
+if TYPE_CHECKING:
+    import optuna
+
+HOME = Path("searches")
+PLAN, STUDY = "search.json", "study.db"
+REFRESH = 20.0  # seconds between two looks at all trials, which take some themselves
+WORDS = {
+    **series.COMMON,
+    "metric": "another metric",
+    "space": "another space",
+    "seed": "another seed, and so other validation images",
+}
+HERE = {"storage": "another storage", "study": "another study"}
+GENERAL = (DataError, EnvironmentProblem, OutputError, RecipeError)  # no other settings would mend these
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """When a trial is ended early: 'median' or 'none', after so many trials and epochs."""
+
+    pruner: str = "median"
+    after_trials: int = 5
+    after_epochs: int = 1
+
+    def make(self) -> optuna.pruners.BasePruner:
+        """Optuna's."""
+        from optuna.pruners import MedianPruner, NopPruner
+
+        if self.pruner == "none":
+            return NopPruner()
+        return MedianPruner(
+            n_startup_trials=self.after_trials, n_warmup_steps=self.after_epochs + 1
+        )  # of epochs from 1
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and how long: `trials` in the whole study, `seconds` of this call after which none begins."""
+
+    request: Request
+    dimensions: Sequence[Dimension]
+    out: Path
+    metric: str = "accuracy"
+    trials: int | None = 20
+    seconds: float | None = None
+    pruning: Pruning = Pruning()
+    storage: str = ""  # empty: STUDY in `out`
+    name: str = ""  # of the study; empty: what the search holds fixed
+
+    @property
+    def url(self) -> str:
+        return self.storage or f"sqlite:///{(self.out / STUDY).absolute()}"
+
+    @property
+    def study(self) -> str:
+        return self.name or default_name(self.request)
+
+    def folder(self, number: int) -> Path:
+        return self.out / f"trial-{number:04d}"
+
+    def command(self, trial: Trial) -> str:
+        """The `fastcls recipe` command that makes a trial's run anew, the test split evaluated too."""
+        options = replace(self.request.options, precision=trial.run.get("precision") or "auto")
+        return series.command(replace(self.request, knobs={**self.request.knobs, **trial.values}, options=options))
+
+
+def default_name(request: Request) -> str:
+    """What every trial has that a plain `fastcls recipe` would not: it names the folder and the study."""
+    return series.slug([request.source.name, *series.fixed(request)])
+
+
+def _about(search: Search) -> dict[str, Any]:
+    space = [str(dim) for dim in search.dimensions]
+    seed = search.request.options.seed
+    return {**series.common(search.request), "metric": search.metric, "space": space, "seed": seed}
+
+
+def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], object]) -> Results:
+    """Make trials until there are enough, or the time is over; gives all that the study holds.
+
+    One that fails does not stop the others, unless no other settings would mend it. `meanwhile` is told of all that
+    there are, every now and then and when a signal stops it. A number format of 'auto' is decided by the first trial
+    for all.
+    """
+    about, here = _about(search), {"storage": shown(search.storage) or STUDY, "study": search.study}
+    series.refuse_others(search.out, PLAN, {**about, **here}, "search", {**WORDS, **HERE})
+    if not search.storage:  # then the folder is there, and known, before its study is
+        _begin(search, {**about, **here})
+    words = {key: text for key, text in WORDS.items() if key != "path"}  # other machines have their images elsewhere
+    marks = {"host": socket.gethostname(), "out": str(search.out.resolve())}
+    worker = " ".join(marks.values()) if search.storage else ""
+    pruner, seed = search.pruning.make(), search.request.options.seed
+    held = opened(search.url, search.study, search.metric, search.dimensions, about, words, pruner, seed, worker)
+    begun = told = time.monotonic()
+    with held as study, runs.locked(search.out):
+        _begin(search, {**about, **here})
+        study.offer({**search.request.source.defaults(), **search.request.knobs})
+        waiting = study.cut_off(marks, lambda number: (search.folder(number) / "run.json").is_file())
+        if waiting or _goes_on(search, study, begun):
+            screen.print("loading torch and fastai …")
+            import_fastai()
+        try:
+            while waiting or _goes_on(search, study, begun):
+                trial = waiting.pop(0) if waiting else study.ask()
+                for key, value in marks.items():
+                    trial.set_user_attr(key, value)
+                _Made(search, study, trial, screen).execute()
+                if time.monotonic() - told > REFRESH:
+                    meanwhile(study.results())
+                    told = time.monotonic()
+        except (KeyboardInterrupt, Stopped):
+            meanwhile(study.results())
+            raise
+        return study.results()
+
+
+def _begin(search: Search, plan: Mapping[str, Any]) -> None:
+    if not (search.out / PLAN).is_file():
+        runs.write_json(search.out / PLAN, {"format": runs.FORMAT, **plan})
+
+
+def _goes_on(search: Search, study: Study, begun: float) -> bool:
+    if search.seconds is not None and time.monotonic() - begun >= search.seconds:
+        return False
+    return search.trials is None or study.begun() < search.trials
+
+
+class _Made:
+    """One trial, from its values to its end."""
+
+    def __init__(self, search: Search, study: Study, trial: optuna.Trial, screen: Screen) -> None:
+        self.search, self.study, self.trial, self.screen = search, study, trial, screen
+        self.values = study.values(trial)
+        self.folder = search.folder(trial.number)
+
+    def execute(self) -> None:
+        from fastcls.fit.pruning import Judge
+
+        words = "  ".join(f"{name}={as_text(value)}" for name, value in self.values.items())
+        of = f" ({self.trial.number + 1} of {self.search.trials})" if self.search.trials else ""
+        self.screen.print(f"\n[b]trial {self.trial.number}{of}[/b]  {escape(words)}", soft_wrap=True)
+        problem: Exception | None = None
+        if not self._ended_before():
+            judge = Judge(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
+            problem = series.make(self._request(), [judge])
+        if isinstance(problem, GENERAL):
+            raise problem
+        self._tell(problem)
+
+    def _ended_before(self) -> bool:
+        """Whether the run had ended when the process was cut off before it could tell the study."""
+        return (self.folder / "run.json").is_file() and series.is_done(self.folder)
+
+    def _request(self) -> Request:
+        request = self.search.request
+        options = replace(request.options, test=False)
+        if options.precision == "auto":
+            options = replace(options, precision=self.study.inner.user_attrs.get("precision", "auto"))
+        return replace(request, knobs={**request.knobs, **self.values}, options=options, out=self.folder)
+
+    def _tell(self, problem: Exception | None) -> None:
+        record = runs.read_json(self.folder / "run.json") if (self.folder / "run.json").is_file() else {}
+        run = _told(record)
+        number = f"trial {self.trial.number}"
+        if problem is None:
+            if "precision" not in self.study.inner.user_attrs:
+                self.study.inner.set_user_attr("precision", series.precision(self.folder))
+            valid = runs.read_json(self.folder / "metrics.json")["valid"]
+            figure = valid[self.search.metric]
+            run |= {"n": valid["n"], "low": figure.get("low"), "high": figure.get("high")}
+            self.study.tell(self.trial, figure["value"], **run)
+            best = self.study.inner.best_trial
+            line = f"{number}: {self.search.metric} {figure['value']:.4f} on valid; the best so far: "
+            self.screen.print(f"{line}{best.value:.4f}, trial {best.number}", markup=False)
+        elif isinstance(problem, Ended):
+            from fastcls import report
+
+            report.write(self.folder)
+            self.study.tell(self.trial, **run)
+        else:
+            series.tell(problem, self.screen)
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)  # it would fail again
+            run["broke_down"] = isinstance(problem, TrainingError)
+            self.study.tell(self.trial, failed=series.reason(problem), **run)
+
+
+def _told(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the study keeps of a run, for tables made where its folder is not."""
+    found = {
+        name: record[name] for name in ("best_epoch", "train_seconds", "wall_seconds", "started") if name in record
+    }
+    found |= {name: record["network"][name] for name in ("parameters",) if "network" in record}
+    data, device = record.get("data") or {}, record.get("device") or {}
+    found |= {"images": data.get("fingerprint"), "splits": data.get("images"), "device": device.get("name")}
+    return {**found, "precision": (record.get("options") or {}).get("precision", "")}

@@ -1,0 +1,1 @@
+"""Settings: a recipe's knobs and every run's options, from words to a request."""

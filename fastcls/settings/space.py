@@ -1,0 +1,167 @@
+"""The space of a search as typed: NAME=LOW..HIGH[:log|:int|:step=N] or NAME=a,b,c, held against the recipe's knobs.
+
+Ranges are for numbers; whatever is wrong with any of them is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from fastcls.errors import KnobError, did_you_mean
+from fastcls.settings.assignments import knob_of, refuse, separate, value_of
+from fastcls.settings.knobs import Knob, as_text
+
+SUFFIXES = ("log", "int", "step=")
+WIDE = 100  # times its low end: a range of rates that is usually meant to be logarithmic
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """What one knob may be in a search: one of `choices`, or a number from `low` to `high`."""
+
+    knob: Knob
+    choices: tuple[Any, ...] = ()
+    low: float = 0
+    high: float = 0
+    log: bool = False
+    step: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.knob.name
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a range of whole numbers."""
+        return not self.choices and self.knob.kind == "int"
+
+    def __str__(self) -> str:
+        """As one would type it."""
+        if self.choices:
+            return f"{self.name}={('/' if self.knob.kind == 'list' else ',').join(map(as_text, self.choices))}"
+        ends = f"{self.name}={as_text(self.low)}..{as_text(self.high)}"
+        return ends + (":log" if self.log else "") + (f":step={as_text(self.step)}" if self.step is not None else "")
+
+    def stored(self, value: Any) -> Any:
+        """A knob's value as a study keeps it: lists, which no study has, as text."""
+        return as_text(value) if isinstance(value, tuple) else value
+
+    def value(self, stored: Any) -> Any:
+        """The knob's value that a study keeps as `stored`."""
+        return self.knob.parse(stored) if self.knob.kind == "list" else stored
+
+    def __contains__(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return False
+        return self.step is None or (_exact(value) - _exact(self.low)) % _exact(self.step) == 0
+
+
+def parse(texts: Sequence[str], knobs: Sequence[Knob], fixed: Mapping[str, Any]) -> tuple[Dimension, ...]:
+    """The dimensions of `--space` options. KnobError names all that is wrong, with all.
+
+    fixed: the knobs that the command line gives a value of their own, which are not searched.
+    """
+    if not texts:
+        raise KnobError("--space: no knob is searched.", "Name at least one, as in  --space lr=1e-4..1e-2:log")
+    by_name = {knob.name: knob for knob in knobs}
+    problems: list[str] = []
+    found: dict[str, Dimension] = {}
+    for text in texts:
+        where = f"--space {text}"
+        name, equals, rest = text.partition("=")
+        knob = knob_of(where, name, equals, by_name, problems)
+        if knob is None:
+            continue
+        if knob.name == "path":
+            problems.append(f"{where}: trials on other images would not compare")
+        elif knob.name in found:
+            problems.append(f"{where}: {knob.name} is there twice")
+        elif knob.name in fixed:
+            problems.append(f"{where}: {knob.flag} {as_text(fixed[knob.name])} fixes it; leave one of both away")
+        found[knob.name] = _dimension(where, knob, rest, problems)
+    refuse(problems, knobs)
+    return tuple(found.values())
+
+
+def _dimension(where: str, knob: Knob, text: str, problems: list[str]) -> Dimension:
+    numeric = knob.kind in ("int", "float")
+    if numeric and ".." in text:
+        return _range(where, knob, text, problems)
+    if ".." in text and knob.kind in ("bool", "choice", "list"):
+        problems.append(f"{where}: {knob.name} takes {knob.allowed}, which no range can be of; list the values")
+        return Dimension(knob)
+    before = len(problems)
+    values = [value_of(where, knob, value.strip(), problems) for value in separate(knob, text)]
+    if len(problems) == before and len(dict.fromkeys(values)) < 2:
+        range_too = f" or a range, {knob.name}=LOW..HIGH" if numeric else ""
+        problems.append(f"{where}: a search needs two values{range_too}; a single one is  {knob.flag} {text}")
+    return Dimension(knob, tuple(dict.fromkeys(values)))
+
+
+def _range(where: str, knob: Knob, text: str, problems: list[str]) -> Dimension:
+    ends, *suffixes = text.split(":")
+    before = len(problems)
+    low, high = (value_of(where, knob, end.strip(), problems) for end in ends.split("..", 1))
+    log = False
+    step: float | None = None
+    if "int" in suffixes and any(isinstance(end, float) and end % 1 for end in (low, high)):
+        problems.append(f"{where}: whole numbers begin and end at whole numbers")
+    for suffix in suffixes:
+        if suffix == "log":
+            log = True
+        elif suffix == "int":
+            step = step or (1 if knob.kind == "int" else 1.0)
+        elif suffix.startswith("step="):
+            step = _step(where, knob, suffix.removeprefix("step="), problems)
+        else:
+            close = did_you_mean(suffix, SUFFIXES)
+            problems.append(f"{where}: after the range come :log, :int or :step=N, not :{suffix}{close}")
+    if len(problems) > before:
+        return Dimension(knob)
+    if low is None or high is None:
+        problems.append(f"{where}: a range has no end called none; list values instead, as in  {knob.name}=none,0.1")
+    elif low >= high:
+        turned = f"; write {knob.name}={as_text(high)}..{as_text(low)}" if low > high else ""
+        problems.append(f"{where}: a range ends above where it begins{turned}")
+    elif log and low <= 0:
+        problems.append(f"{where}: a logarithmic range begins above 0")
+    elif log and step is not None and not (knob.kind == "int" and step == 1):
+        problems.append(f"{where}: a logarithmic range has no steps; leave :log or the step away")
+    elif step is not None and (rest := (_exact(high) - _exact(low)) % _exact(step)):
+        end = as_text(type(high)(_exact(high) - rest))
+        problems.append(f"{where}: steps of {as_text(step)} do not reach {as_text(high)}; end it at {end}")
+    if step == 1 and knob.kind == "int":
+        step = None  # whole numbers have it anyway
+    return Dimension(knob, (), low, high, log, step)
+
+
+def _step(where: str, knob: Knob, text: str, problems: list[str]) -> float | None:
+    try:
+        step = int(text) if knob.kind == "int" else float(text)
+    except ValueError:
+        step = 0
+    if not 0 < step < float("inf"):
+        kind = "a whole number" if knob.kind == "int" else "a number"
+        problems.append(f"{where}: a step is {kind} above 0, not {text!r}")
+        return None
+    return step
+
+
+def _exact(number: float) -> Fraction:
+    """A number as it was typed: 0.1 is a tenth."""
+    return Fraction(str(number))
+
+
+def hints(dimensions: Sequence[Dimension]) -> list[str]:
+    """What is allowed and rarely meant."""
+    return [
+        f"{dim} spans a factor of {dim.high / dim.low:,.0f}: usually its logarithm is searched, {dim}:log"
+        for dim in dimensions
+        if dim.knob.kind == "float" and not dim.choices and dim.step is None and not dim.log
+        if dim.low > 0 and dim.high / dim.low >= WIDE
+    ]

@@ -1,0 +1,1 @@
+"""With --trust: the network as a run's own recipe.py builds it."""
