@@ -15,7 +15,7 @@ from fastai.learner import Learner
 from matplotlib.axes import Axes
 from torch.nn import functional as F
 
-from fastcls import plots
+from fastcls import losses, plots
 from fastcls.data import item_paths
 from fastcls.results import calibration, gradcam, metrics, suspects
 
@@ -37,8 +37,8 @@ class Interpretation(ClassificationInterpretation):
     def __init__(
         self, learn: Learner, dl: DataLoader, preds: torch.Tensor, targs: torch.Tensor, act: Any = None
     ) -> None:
-        losses = F.nll_loss(preds.clamp_min(1e-12).log(), targs, reduction="none")
-        super().__init__(learn, dl, losses, act)
+        entropies = F.nll_loss(preds.clamp_min(1e-12).log(), targs, reduction="none")
+        super().__init__(learn, dl, entropies, act)
         self.preds, self.targs, self.decoded = preds, targs, preds.argmax(1)
 
     @classmethod
@@ -47,7 +47,7 @@ class Interpretation(ClassificationInterpretation):
     ) -> Interpretation:
         """Run the network over `dl`, or over split `ds_idx` of the learner's loaders, once."""
         dl = dl or learn.dls[ds_idx].new(shuffle=False, drop_last=False)
-        preds, targs = learn.get_preds(dl=dl, act=act)
+        preds, targs = learn.get_preds(dl=dl, act=act or losses.activation(learn.loss_func))
         return cls(learn, dl, torch.as_tensor(preds).float().cpu(), torch.as_tensor(targs).long().cpu(), act)
 
     def __getitem__(self, idxs: Any) -> tuple[Any, ...]:

@@ -1,6 +1,10 @@
-"""Loss functions by the names that recipes give them."""
+"""Loss functions by the names that recipes give them, and what makes probabilities of a network's outputs."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from fastai.data.all import DataLoaders
@@ -23,6 +27,15 @@ def loss(name: str, dls: DataLoaders, class_weights: bool = False, smoothing: fl
     if name == "focal":
         return FocalLossFlat(weight=weight)
     raise UsageError(f"There is no loss {name!r}.", "Take cross-entropy, label-smoothing or focal.")
+
+
+def activation(loss_func: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Outputs (n, classes) to probabilities: as the loss itself says, else softmax.
+
+    fastai takes the outputs of a network with any other loss, torch's CrossEntropyLoss among them, for probabilities.
+    """
+    own = getattr(loss_func, "activation", None)
+    return own if own is not None else partial(torch.softmax, dim=-1)
 
 
 def _inverse_frequency(dls: DataLoaders) -> torch.Tensor:

@@ -132,6 +132,13 @@ def test_one_pass_answers_everything(learn: Learner, monkeypatch: pytest.MonkeyP
     matplotlib.pyplot.close("all")
 
 
+@pytest.mark.parametrize("loss", [torch.nn.CrossEntropyLoss(), torch.nn.functional.cross_entropy])
+def test_losses_of_torch_have_probabilities_too(learn: Learner, loss: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = learn.get_preds()
+    monkeypatch.setattr(learn, "loss_func", loss)
+    torch.testing.assert_close(Interpretation.from_learner(learn).preds, expected)
+
+
 @pytest.mark.filterwarnings("ignore:.*[Gg]lyph", "ignore:.*natively")  # letters that no font here has
 def test_plots_are_drawn_on_the_axes_given_and_names_are_no_markup(learn: Learner) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -13,6 +13,7 @@ from fastcls.errors import OutputError
 from fastcls.files import model_files, recorded, runs, weights
 from fastcls.fit import step
 from fastcls.fit.train import quiet
+from fastcls.losses import activation
 from fastcls.predict import Prediction, softmax
 from fastcls.running.loading import prepared
 from fastcls.settings import sources
@@ -53,7 +54,7 @@ class RecipePredictor:
         try:
             with quiet(self.learn):
                 loader = self.learn.dls.test_dl([Path(p) for p in paths], num_workers=0)
-                probabilities, _ = self.learn.get_preds(dl=loader)
+                probabilities, _ = self.learn.get_preds(dl=loader, act=activation(self.learn.loss_func))
             rows = torch.as_tensor(probabilities).double().cpu().numpy()
             if self.temperature != 1:
                 rows = softmax(np.log(rows.clip(np.finfo(float).tiny)), self.temperature)
