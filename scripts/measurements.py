@@ -157,5 +157,6 @@ UNMEASURED = [
     Unmeasured("cifar10-resnet18", "91.95 (224 px, ImageNet weights, layer4 and fc trained)", WEIGHTS),
     Unmeasured("pets-resnet50", "not published", f"{WEIGHTS}; 370 of its 7,390 images are here"),
     Unmeasured("birds-resnet50", "not published", f"{WEIGHTS}; nor can the images"),
+    Unmeasured("flowers-convnext", "not published", f"{WEIGHTS}; nor can the images"),
     Unmeasured("folder", "–", "depends on your images"),
 ]

@@ -139,6 +139,26 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def flowers(tmp_path: Path) -> Path:
+    """Oxford 102 Flower in small, as it is published: 4 images of each of 5 flowers, numbers in files of MATLAB's."""
+    import numpy as np
+    from PIL import Image
+    from scipy.io import savemat
+
+    root = tmp_path / "flowers-102"
+    (root / "jpg").mkdir(parents=True)
+    labels = np.repeat([1, 12, 51, 77, 102], 4)
+    for number, label in enumerate(labels, 1):
+        pixels = np.random.default_rng(number).integers(label, label + 100, (50, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "jpg" / f"image_{number:05d}.jpg")
+    of_each = np.arange(1, 21, dtype=np.uint16).reshape(5, 4)
+    savemat(root / "imagelabels.mat", {"labels": labels[None].astype(np.uint8)})
+    splits = {"trnid": of_each[:, :2], "valid": of_each[:, 2], "tstid": of_each[:, 3]}
+    savemat(root / "setid.mat", {name: numbers.reshape(1, -1) for name, numbers in splits.items()})
+    return root
+
+
+@pytest.fixture
 def browser(chromium: Any) -> Any:
     """Chromium with nothing in its logs from the tests before."""
     for kind in ("browser", "performance"):

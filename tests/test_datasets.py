@@ -1,6 +1,7 @@
 """The catalogue, and each dataset found in every layout it is published in."""
 
 import hashlib
+import shutil
 import struct
 import tarfile
 import threading
@@ -50,8 +51,11 @@ def publish(tmp_path, monkeypatch):
     thread.start()
 
     def _publish(name, folder, archive):
-        with tarfile.open(site / archive, "w:gz") as tar:
-            tar.add(folder, arcname=folder.name)
+        if folder.is_file():
+            shutil.copyfile(folder, site / archive)
+        else:
+            with tarfile.open(site / archive, "w:gz") as tar:
+                tar.add(folder, arcname=folder.name)
         md5 = hashlib.md5((site / archive).read_bytes()).hexdigest()
         url = f"http://127.0.0.1:{httpd.server_port}/{archive}"
         data = datasets.CATALOGUE[name]
@@ -345,10 +349,36 @@ def test_birds_that_are_not_all_there(birds):
         datasets.birds(str(birds))
 
 
+# ---------------------------------------------------------------------------- flowers
+
+
+def test_flowers(flowers, publish, cache):
+    table = datasets.flowers_table(datasets.flowers(str(flowers.parent)))
+    assert table["split"].value_counts().to_dict() == {"train": 10, "valid": 5, "test": 5}
+    first = table.iloc[0]
+    assert first["path"] == (flowers / "jpg/image_00001.jpg").as_posix() and first["label"] == "pink primrose"
+    for file in ("imagelabels.mat", "setid.mat"):
+        publish("oxford-flowers-102", flowers / file, file)
+    publish("oxford-flowers-102", flowers / "jpg", "102flowers.tgz")
+    assert len(datasets.flowers_table(datasets.flowers())) == 20
+
+
+def test_flowers_that_are_not_all_there(flowers):
+    (flowers / "jpg/image_00007.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 of the 20 images .* image_00007\.jpg"):
+        datasets.flowers_table(flowers)
+    labels = (flowers / "imagelabels.mat").read_bytes()
+    for damaged in (b"", labels[:200], b"\x80\x04.", (flowers / "setid.mat").read_bytes()):
+        (flowers / "imagelabels.mat").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"imagelabels\.mat is no MATLAB file with the numbers 'labels'"):
+            datasets.flowers_table(flowers)
+
+
 # ---------------------------------------------------------------------------- refusals that all share
 
 FUNCTIONS = [
-    getattr(datasets, name) for name in ("digits", "pets", "cifar10", "cifar100", "imagenette", "imagewoof", "birds")
+    getattr(datasets, name)
+    for name in ("digits", "pets", "cifar10", "cifar100", "imagenette", "imagewoof", "birds", "flowers")
 ]
 
 

@@ -123,3 +123,10 @@ def test_full_against_head_in_one_line(fastcls: Fastcls, pets: Path, imagenette_
 def test_other_late_architectures_take_part(fastcls: Fastcls, cifar10: Path) -> None:
     words = ["--path", cifar10, *SHORT[:3], 4, "--size", 32, "--weights", "none", "--arch", "vgg11_bn", "--bs", 20]
     trained(fastcls("recipe", "cifar10-resnet18", *words, "--out", "run"), "run", 10)
+
+
+def test_flowers_by_the_official_split(fastcls: Fastcls, flowers: Path) -> None:
+    small = ["--arch", "timm/test_convnext", "--weights", "none", "--size", 64, "--epochs", 1, "--freeze-epochs", 1]
+    record = trained(fastcls("recipe", "flowers-convnext", "--path", flowers, *small, "--out", "run"), "run", 5)
+    assert record["data"]["images"] == {"train": 10, "valid": 5, "test": 5}
+    assert "pink primrose" in json.loads(Path("run/model.json").read_text())["classes"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fastcls.datasets.catalogue import CATALOGUE, Dataset
+from fastcls.datasets.flowers import flowers_table, is_flowers
 from fastcls.errors import DataError, DownloadError, UsageError, did_you_mean
 from fastcls.files.archives import building, locked, unpack
 from fastcls.files.download import cache_dir, download
@@ -31,6 +32,8 @@ __all__ = [
     "cifar100",
     "digits",
     "find",
+    "flowers",
+    "flowers_table",
     "imagenette",
     "imagewoof",
     "pets",
@@ -236,6 +239,13 @@ def birds_table(root: Path) -> DataFrame:
         for key, file in files.items()
     ]
     return pd.DataFrame(rows, columns=["path", "label", "split"])
+
+
+def flowers(path: str = "") -> Path:
+    """The root of Oxford 102 Flower: jpg/, imagelabels.mat and setid.mat."""
+    if not path:
+        return _fetch(find("oxford-flowers-102"))
+    return _locate(path, is_flowers, ["flowers-102"], "jpg/, imagelabels.mat and setid.mat")
 
 
 # ---------------------------------------------------------------------------- finding and fetching

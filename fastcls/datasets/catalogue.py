@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is published about a dataset; `size` is the download in bytes, `more` its further archives."""
+    """What is published about a dataset; `size` is the download in bytes, 0 if unknown, `more` its further files."""
 
     name: str
     title: str
@@ -22,11 +22,12 @@ class Dataset:
     citation: str
     homepage: str
     note: str = ""
-    more: tuple[tuple[str, str, str], ...] = ()  # (url, archive, md5)
+    more: tuple[tuple[str, str, str], ...] = ()  # (url, archive or .mat file, md5)
 
 
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/pets/"
+_FLOWERS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 _FASTAI = "https://s3.amazonaws.com/fast-ai-imageclas/"
 _NO_LICENCE = (
     "none stated; the images were collected from the web for 80 Million Tiny Images, which its authors withdrew in 2020"
@@ -187,6 +188,26 @@ _ALL = [
         "Dataset. Technical report CNS-TR-2011-001, California Institute of Technology, 2011.",
         homepage="https://www.vision.caltech.edu/datasets/cub_200_2011/",
         note="5,994 train, 5,794 test; some of the images are also in ImageNet's training set",
+    ),
+    Dataset(
+        name="oxford-flowers-102",
+        title="Oxford 102 Flower, 102 kinds of flowers common in the United Kingdom",
+        url=f"{_FLOWERS}102flowers.tgz",
+        archive="102flowers.tgz",
+        size=0,
+        md5="52808999861908f626f3c1f4e79d11fa",
+        sha256="",
+        classes=102,
+        images=8189,
+        licence="none known to us; the images were collected from the web",
+        citation="M.-E. Nilsback, A. Zisserman. Automated Flower Classification over a Large Number of Classes. "
+        "ICVGIP 2008.",
+        homepage=_FLOWERS,
+        note="1,020 train, 1,020 valid, 6,149 test",
+        more=(
+            (f"{_FLOWERS}imagelabels.mat", "imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"),
+            (f"{_FLOWERS}setid.mat", "setid.mat", "a5357ecc9cb78c4bef273ce3793fc85c"),
+        ),
     ),
 ]
 

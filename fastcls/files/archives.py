@@ -12,6 +12,7 @@ have been fooled (CVE-2025-4517), and a folder of images needs none.
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -80,13 +81,16 @@ def unpack(
 ) -> Path:
     """Unpack one archive (or several, side by side) into the new folder `dest`; returns `dest`.
 
-    Reads tar (plain, gz, xz, bz2) and zip. Refuses members that are absolute, climb out with `..`, are
-    links out of the folder, symbolic links, devices or pipes, and archives that unpack to more than
-    `max_bytes` or hold more than `max_members`.
+    Reads tar (plain, gz, xz, bz2) and zip; a file of MATLAB's (.mat) is put there as it is. Refuses members that are
+    absolute, climb out with `..`, are links out of the folder, symbolic links, devices or pipes, and archives that
+    unpack to more than `max_bytes` or hold more than `max_members`.
     """
     archives = [Path(archive)] if isinstance(archive, (str, Path)) else [Path(one) for one in archive]
     with building(Path(dest)) as part:
         for one in archives:
+            if one.suffix == ".mat":
+                shutil.copyfile(one, part / one.name)
+                continue
             _extract(one, part, _Allowance(one, max_bytes, max_members))
     return Path(dest)
 
