@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from documented import NOT_RUN, Block, declared, more, shorter
+from documented import NOT_RUN, Block, declared, more, shorter, wrong
 from typer.testing import CliRunner
 
 from fastcls.cli import app
@@ -136,7 +136,9 @@ class Shell:
                 return 127, "", f"{shlex.join(words)}: neither run nor in NOT_RUN of tests/documented.py\n"
             print(f"not run: {shlex.join(words)}  ({why})")
             if "fastcls" not in words:
-                return 0, "", ""
+                problem = wrong(shlex.join(words))
+                self.failed |= bool(problem)
+                return int(bool(problem)), "", problem
             words = [*words[words.index("fastcls") :], "--dry-run"]
         words = words[1:]
         if prepare := self.before.get(" ".join(words)):
