@@ -84,11 +84,13 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
     """Write the network (images → logits, any batch size) as ONNX; gives the reason where that fails."""
     training = model.training
     model.eval()
-    device = example.device
-    network = model.cpu()
+    device, layout = example.device, _memory_format(model)
+    # torch 2.7 exports the pooling of channels-last features as a loop
+    network: Any = model
+    network.to("cpu", memory_format=torch.contiguous_format)
 
     def write(temporary: Path) -> None:
-        pair = example.cpu().repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
+        pair = example.cpu().contiguous().repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
@@ -110,8 +112,14 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
     except Exception as problem:  # the exporter raises whatever the network's own code met
         return f"the network cannot be exported ({type(problem).__name__})"
     finally:
-        model.to(device).train(training)
+        network.to(device, memory_format=layout).train(training)
     return ""
+
+
+def _memory_format(model: nn.Module) -> torch.memory_format:
+    images = [parameter for parameter in model.parameters() if parameter.dim() == 4 and not parameter.is_contiguous()]
+    last = any(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in images)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 @contextlib.contextmanager
