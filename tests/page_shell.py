@@ -8,6 +8,7 @@ fails.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -18,7 +19,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,9 +169,10 @@ def served(words: list[str]) -> tuple[int, str, str]:
     with subprocess.Popen(started, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
             assert running.stdout is not None
-            if found := re.search(r"http://\S+", running.stdout.readline()):
-                with urllib.request.urlopen(found[0], timeout=30) as page:
-                    assert page.status == 200
+            if found := re.search(r"http://(\S+?)/", running.stdout.readline()):
+                with contextlib.closing(http.client.HTTPConnection(found[1], timeout=30)) as page:
+                    page.request("GET", "/")
+                    assert page.getresponse().status == 200
         finally:
             running.send_signal(signal.SIGINT)
             stdout, stderr = running.communicate(timeout=30)
