@@ -434,7 +434,7 @@ table(
     "too few columns",
     GOOD.replace("a3.png", '"a3.png'),
 )
-table("bytes that are no text", "a picture named labels.csv", "refused", "one column only", plain("labels", 0))
+table("bytes that are no text", "a picture named labels.csv", "refused", "no CSV file", plain("labels", 0))
 table("JSON", "named labels.csv", "refused", "known to hold the file names", '{"a0.png": "cat",\n "b0.png": "dog"}\n')
 table("a spreadsheet", "labels.xlsx", "refused", "Save it as CSV", b"PK\x03\x04", place="labels.xlsx")
 table(

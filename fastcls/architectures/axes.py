@@ -254,7 +254,9 @@ SUMMED: dict[str, dict[str, list[int]]] = {  # over which dimensions of its argu
 }
 NORMS = ["native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "native_layer_norm", "native_group_norm"]
 REDUCTIONS = ["mean", "sum", "prod", "amax", "amin", "max", "min", "var", "std", "var_mean", "linalg_vector_norm"]
-ACTIVATIONS = ["hardswish", "mish", "_prelu_kernel", "rrelu_with_noise", "log_sigmoid_forward"]  # torch tags the others
+# that torch does not tag as pointwise; the last three it does since 2.8
+ACTIVATIONS = ["hardswish", "mish", "_prelu_kernel", "rrelu_with_noise", "log_sigmoid_forward"]
+ACTIVATIONS += ["hardtanh", "leaky_relu", "elu"]
 COPIES = ["clone", "_to_copy", "copy", "detach", "alias", "expand"]
 Rule = Callable[[Axis, Arguments, Shape, Shape], Axis]  # the shapes are those before and after
 RULES: dict[str, Rule] = {

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from fastcls.architectures.receptive import ReceptiveFields
+from fastcls.machine.throughput import flop_counter
 
 
 def summarize(model: nn.Module, input_shape: Sequence[int]) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def _calls(model: nn.Module, input_shape: Sequence[int]) -> list[dict[str, Any]]
     """Every call of a module of the network: output shape, receptive field, and its own multiply-adds, an image's."""
     device = next((p.device for p in model.parameters()), None)
     images = torch.zeros(2, *input_shape, device=device)  # two: a dimension of one is hard to tell from none
-    flops, fields = FlopCounterMode(display=False), ReceptiveFields(images)
+    flops, fields = flop_counter(), ReceptiveFields(images)
     calls: list[dict[str, Any]] = []
     running: list[dict[str, Any]] = []
 

@@ -121,10 +121,11 @@ def gmacs(network: nn.Module, size: tuple[int, int]) -> float:
     Matrix products, convolutions and attention count, nothing else does: as torchvision counts.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+
+    from fastcls.machine.throughput import flop_counter
 
     network.eval().requires_grad_(False)
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         network(torch.empty(1, 3, *size, device="meta"))
     return counter.get_total_flops() / 2e9
 

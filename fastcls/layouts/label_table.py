@@ -106,6 +106,9 @@ def _rows(file: Path, found: Found) -> list[tuple[int, list[str]]]:
             text = data.decode("cp1252", errors="replace")
             found.notes.append(f"{file.name} is not UTF-8: read as Windows-1252.")
 
+    if "\0" in text:
+        raise DataError(f"The table {file} is no CSV file: it has bytes that are no text.", "Save it as CSV.")
+
     def parsed(delimiter: str) -> Iterator[list[str]]:
         return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
 
