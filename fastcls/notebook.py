@@ -83,7 +83,7 @@ class Run:
         """A row a split and figure, with columns value, low, high (of its 95 % interval) and n."""
         import pandas as pd
 
-        from fastcls.report.page import scores
+        from fastcls.report.scores import scores
 
         found = {
             (split, key): (score.value, score.low, score.high, score.n)

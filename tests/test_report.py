@@ -17,6 +17,7 @@ from PIL import Image
 
 from fastcls.errors import OutputError
 from fastcls.report import learning, page, thumbnails, write
+from fastcls.report import scores as scored
 from fastcls.report.figures import shorten
 from fastcls.report.runfiles import clean, read
 
@@ -392,7 +393,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: str) -> Non
         "metrics.json",
         "model.json",
     )
-    page.callouts(files, "valid", page.scores(files, "valid"), None)
+    page.callouts(files, "valid", scored.scores(files, "valid"), None)
     page.layers(files), page.settings(files), page.learning(files, 2)
 
 
@@ -427,13 +428,13 @@ def test_verdict(train: list[float], valid: list[float], answer: str) -> None:
 
 
 def test_claims() -> None:
-    accuracy = page.Score("accuracy", 0.94, 0.92, 0.96, 300)
-    assert "agrees" in page.claim_sentence("error rate 5.5 % ± 0.2 (n = 5 seeds), 4 min", accuracy, False)
-    assert "worse" in page.claim_sentence("accuracy 99.1 %", accuracy, False)
-    assert "better" in page.claim_sentence("error rate 20 %", accuracy, True)
-    assert "part of the data" in page.claim_sentence("error rate 20 %", accuracy, True)
-    assert "Compare" in page.claim_sentence("top-5 accuracy 99 %", accuracy, False)
-    assert "no measured claim" in page.claim_sentence("not measured yet", accuracy, False)
+    accuracy = scored.Score("accuracy", 0.94, 0.92, 0.96, 300)
+    assert "agrees" in scored.claim_sentence("error rate 5.5 % ± 0.2 (n = 5 seeds), 4 min", accuracy, False)
+    assert "worse" in scored.claim_sentence("accuracy 99.1 %", accuracy, False)
+    assert "better" in scored.claim_sentence("error rate 20 %", accuracy, True)
+    assert "part of the data" in scored.claim_sentence("error rate 20 %", accuracy, True)
+    assert "Compare" in scored.claim_sentence("top-5 accuracy 99 %", accuracy, False)
+    assert "no measured claim" in scored.claim_sentence("not measured yet", accuracy, False)
 
 
 def test_shorten_keeps_both_ends() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from fastcls.errors import OutputError, did_you_mean
 from fastcls.files import model_files, runs
 from fastcls.report import page, probabilities, shell, wording
+from fastcls.report import scores as scored
 from fastcls.report.classes import WHOLE_MATRIX, outcome, with_average_precision
 from fastcls.report.copies import copies
 from fastcls.report.curves import Curves, curve_figures
@@ -67,8 +68,8 @@ def _render(files: RunFiles, split: str) -> tuple[str, dict[str, bytes]]:
         result = with_average_precision(result, {k: v for k, v in precisions.items() if v == v})
     own = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
     belief = trust(own, number(files.model.get("temperature")), split)
-    found = page.scores(files, split)
-    top = page.tiles(found, result, count)
+    found = scored.scores(files, split)
+    top = scored.tiles(found, result, count)
     accuracy = next((score for score in top if score.key == "accuracy"), None)
     phases, verdict, epochs, kept = page.learning(files, count)
     curves = learning_figures(files.history, own_metrics(files.metric_columns), phases, kept)
@@ -97,9 +98,9 @@ def _render(files: RunFiles, split: str) -> tuple[str, dict[str, bytes]]:
         accuracy=accuracy,
         outcome=result,
         count=count,
-        guess=page.guess_sentence(accuracy, result),
-        claimed=page.claim_sentence(claim, accuracy, bool(files.get("options", "limit"))),
-        all_scores={name: page.scores(files, name) for name in files.splits()},
+        guess=scored.guess_sentence(accuracy, result),
+        claimed=scored.claim_sentence(claim, accuracy, bool(files.get("options", "limit"))),
+        all_scores={name: scored.scores(files, name) for name in files.splits()},
         phases=phases,
         verdict=verdict,
         epochs=epochs,

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastcls.layouts.walk import count
 from fastcls.report import comparison_table, page, shell
+from fastcls.report import scores as scored
 from fastcls.report.comparison import Comparison, figures_of
 from fastcls.report.drawing import png
 from fastcls.report.figures import Figure, learning_figures, own_metrics
@@ -23,10 +24,10 @@ SHOWN = ("accuracy", "top5", "macro_f1", "loss", "ece")
 def of_run(run: RunFiles, report: Path) -> str:
     """A run's figures on each split, its curves, and what to know before believing them."""
     splits = [split for split in run.splits() if split in run.metrics]
-    scores = {split: page.scores(run, split) for split in splits}
+    scores = {split: scored.scores(run, split) for split in splits}
     many = len(run.model.get("classes", ())) > 5
     keys = [key for key in SHOWN if (key != "top5" or many) and any(key in found for found in scores.values())]
-    rows = [[page.NAMES[key], *(_score(scores[split].get(key)) for split in splits)] for key in keys]
+    rows = [[scored.NAMES[key], *(_score(scores[split].get(key)) for split in splits)] for key in keys]
     kept = number(run.get("best_epoch"))
     curves = learning_figures(
         run.history,
@@ -51,7 +52,7 @@ def of_run(run: RunFiles, report: Path) -> str:
     )
 
 
-def _score(score: page.Score | None) -> str:
+def _score(score: scored.Score | None) -> str:
     if score is None:
         return "–"
     return f"{score.text} ({score.interval})" if score.interval else score.text

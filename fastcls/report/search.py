@@ -15,7 +15,8 @@ from fastcls.files import runs
 from fastcls.report import shell
 from fastcls.report.drawing import png, svg
 from fastcls.report.runfiles import clean
-from fastcls.report.search_figures import charts, short, wide_figures
+from fastcls.report.search_axes import short
+from fastcls.report.search_figures import charts, wide_figures
 from fastcls.report.wording import SPACE, duration, moment, percent
 from fastcls.results.study import Results, Trial
 from fastcls.settings.space import Dimension

@@ -81,8 +81,10 @@ def _summary(learn: Learner, screen: Screen) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    for name in ("layer", "type", "output", "kernel", "stride"):
+    for name in ("layer", "type"):
         table.add_column(name, overflow="fold")
+    for name in ("output", "kernel", "stride"):
+        table.add_column(name, no_wrap=True)
     for name in ("parameters", "MACs", "receptive field"):
         table.add_column(name, justify="right")
     table.add_column("")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from fastcls.errors import Diverged, FastclsError, OutputError, RecipeError, UsageError
 from fastcls.files import recorded, runs
 from fastcls.machine import ranks
-from fastcls.machine.screen import Screen, escape
+from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended, Stop, Stopped
 from fastcls.running import assist
 from fastcls.running.loading import Prepared, prepared
+from fastcls.running.telling import Telling
 from fastcls.settings import durations
 from fastcls.settings.request import Request
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from fastai.callback.core import Callback
 
     from fastcls.fit.checkpoints import Checkpoint
-    from fastcls.interpret import Interpretation
 
 
 def run(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> Path:
@@ -108,6 +108,7 @@ class _Run:
             self.record["resumed"] = [*before.get("resumed", []), runs.now()]
         if self.extensions:
             self.record["extensions"] = self.extensions
+        self.telling = Telling(ready, out, screen, self.record)
 
     def execute(self) -> Path:
         from fastcls.running import faults, room
@@ -116,7 +117,7 @@ class _Run:
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
         runs.write_csv(self.out / "splits.csv", ["path", "split", "label"], self.images.rows)
         self._save()
-        self._opening()
+        self.telling.opening()
         try:
             self._save(tracking=self.tracking.start(self.record))
             with faults.told(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out):
@@ -149,63 +150,28 @@ class _Run:
 
         again: whether going on could end otherwise; a loss that is no number comes back to the bit.
         """
-        from fastcls.running import faults
-
         with contextlib.suppress(OutputError):
             self._save(status=status, reason=reason)
-        why = escape(reason.splitlines()[0].rstrip(".:"))
-        self.screen.print(f"{status}: {why}. What there is: {escape(self.out)}")
-        if status != "pruned":  # a search removes those of pruned runs
-            for line in faults.left(self.out, again):
-                self.screen.print(line, markup=False, soft_wrap=True)
+        self.telling.stopped(status, reason, again)
         with contextlib.suppress(OutputError):
             self.tracking.stop(status)
-            self._notes()
+            self.telling.notes()
             self.screen.write_log(self.out / "log.txt")
-
-    def _opening(self) -> None:
-        data, device = self.record["data"], self.record["device"]
-        times = f"{device['processes']} × " if device["processes"] > 1 else ""
-        images = ", ".join(f"{n:,} {split}" for split, n in data["images"].items())
-        self.screen.print(f"[b]{escape(self.request.source.title)}[/b]")
-        self.screen.print(f"claim    {escape(self.request.source.claim)}", soft_wrap=True)
-        self.screen.print(f"images   {images} in {data['classes']} classes ({escape(data['root'])})", soft_wrap=True)
-        self.screen.print(
-            f"device   {times}{device['type']} ({escape(device['name'])}), "
-            f"{self.learn.precision} ({self.learn.precision_reason})",
-            soft_wrap=True,
-        )
-        self._notes()
-        self.screen.print()
-
-    def _notes(self) -> None:
-        for text in self.ready.notes[getattr(self, "shown", 0) :]:
-            self.screen.print(f"note     {escape(text)}", soft_wrap=True)
-        self.shown = len(self.ready.notes)
-
-    @contextlib.contextmanager
-    def _timed(self, what: str, title: str) -> Iterator[Callable[[int, int], object]]:
-        """A progress bar for a step before training; its seconds go into the record as `what`."""
-        started = time.perf_counter()
-        with self.screen.progress() as bar:
-            task = bar.add_task(title, total=None, figures="")
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-        self.record[what] = round(time.perf_counter() - started, 2)
 
     def _decode(self) -> None:
         """Decode all images once, or find them decoded."""
         plan = getattr(self.learn.dls, "plan", None)
         if plan is not None:
-            with self._timed("decode_seconds", "decoding the images, once") as progress:
+            with self.telling.timed("decode_seconds", "decoding the images, once") as progress:
                 plan.prepare(progress)
 
     def _check(self) -> None:
         """A quick look at what is wrong with the images; under --limit the sizes of classes say nothing."""
         from fastcls.audit.precheck import precheck
 
-        with self._timed("check_seconds", "looking at the images") as progress:
+        with self.telling.timed("check_seconds", "looking at the images") as progress:
             self.ready.notes += precheck(self.out, self.request.options.limit is None, progress)
-        self._notes()
+        self.telling.notes()
 
     def _train(self) -> None:
         from fastcls.architectures import summary
@@ -218,8 +184,7 @@ class _Run:
             knobs = self._knobs()
         assist.begin(self.record["data"]["fingerprint"], knobs, self.found, self.extensions)
         if self.found is not None:
-            done = int(self.found.state["callbacks"]["History#0"]["step"])
-            self.screen.print(f"resumed  after {done:,} steps, from {escape(self.found.folder)}", soft_wrap=True)
+            self.telling.resumed(int(self.found.state["callbacks"]["History#0"]["step"]), self.found.folder)
         trained = training.fit(
             self.learn,
             self.ready.recipe.fit,
@@ -268,7 +233,7 @@ class _Run:
             self._save(epochs_chosen={"training_seconds": seconds, "epoch_seconds": round(each, 6)})
             what = f"--epochs {knobs['epochs']}: an epoch takes about {durations.shown(each)} here"
             self.ready.notes.append(f"{what}, and {durations.shown(seconds)} were given.")
-            self._notes()
+            self.telling.notes()
         return knobs
 
     def _extended(self, count: int) -> None:
@@ -289,31 +254,8 @@ class _Run:
         Store(self.out).keep_newest()
         report.write(self.out)
         self.tracking.finish(found.valid)
-        self._closing(found.figures, found.valid)
+        self.telling.closing(found.figures, found.valid)
+        self.tracking.show(self.screen)
+        self.telling.next()
         self._save()
         self.screen.write_log(self.out / "log.txt")
-
-    def _closing(self, figures: Mapping[str, Any], valid: Interpretation) -> None:
-        self.screen.print()
-        for split, values in figures.items():
-            accuracy, loss, f1 = values["accuracy"], values["loss"], values["macro_f1"]
-            self.screen.print(
-                f"[b]{split:8s} accuracy {accuracy['value']:.4f}[/b]  (95 %: {accuracy['low']:.4f} to "
-                f"{accuracy['high']:.4f}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
-                soft_wrap=True,
-            )
-        speed = self.record["speed"]
-        self.screen.print(
-            f"speed    {speed['images_per_second']:,.0f} images/s in training, {speed['utilisation']:.1%} of the "
-            f"{speed['peak_flops_per_second'] / 1e12:,.2f} TFLOP/s that a matrix product reaches here",
-            soft_wrap=True,
-        )
-        confused = valid.most_confused()[:3]
-        if confused:
-            pairs = "; ".join(f"{a} taken for {b} ({n})" for a, b, n in confused)
-            self.screen.print(f"confused {escape(pairs)}", soft_wrap=True)
-        self.screen.print(f"kept     {escape(self.record['weights'])}", soft_wrap=True)
-        self._notes()
-        self.tracking.show(self.screen)
-        self.screen.print(f"run      {escape(self.out)}   report: {escape(self.out / 'report.html')}", soft_wrap=True)
-        self.screen.print(f"next     fastcls predict {escape(self.out)} PHOTOS -o predictions.csv", soft_wrap=True)

@@ -1,0 +1,93 @@
+"""What the terminal says of a run: what it is, what is worth knowing, what came of it, what to do next."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastcls.machine.screen import Screen, escape
+from fastcls.running.loading import Prepared
+
+if TYPE_CHECKING:
+    from fastcls.interpret import Interpretation
+
+
+class Telling:
+    """Says it on the screen, which keeps it for log.txt; `record` is what run.json will hold."""
+
+    def __init__(self, ready: Prepared, out: Path, screen: Screen, record: dict[str, Any]) -> None:
+        self.ready, self.out, self.screen, self.record = ready, out, screen, record
+        self.noted = 0
+
+    def _line(self, name: str, text: object) -> None:
+        self.screen.print(f"{name:8s} {text}", soft_wrap=True)
+
+    def opening(self) -> None:
+        data, device, learn = self.record["data"], self.record["device"], self.ready.learn
+        times = f"{device['processes']} × " if device["processes"] > 1 else ""
+        images = ", ".join(f"{n:,} {split}" for split, n in data["images"].items())
+        self.screen.print(f"[b]{escape(self.ready.request.source.title)}[/b]")
+        self._line("claim", escape(self.ready.request.source.claim))
+        self._line("images", f"{images} in {data['classes']} classes ({escape(data['root'])})")
+        where = f"{times}{device['type']} ({escape(device['name'])})"
+        self._line("device", f"{where}, {learn.precision} ({learn.precision_reason})")
+        self.notes()
+        self.screen.print()
+
+    def notes(self) -> None:
+        """The notes that have not been shown yet."""
+        for text in self.ready.notes[self.noted :]:
+            self._line("note", escape(text))
+        self.noted = len(self.ready.notes)
+
+    @contextlib.contextmanager
+    def timed(self, what: str, title: str) -> Iterator[Callable[[int, int], object]]:
+        """A progress bar for a step before training; its seconds go into the record as `what`."""
+        started = time.perf_counter()
+        with self.screen.progress() as bar:
+            task = bar.add_task(title, total=None, figures="")
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        self.record[what] = round(time.perf_counter() - started, 2)
+
+    def resumed(self, steps: int, checkpoint: Path) -> None:
+        self._line("resumed", f"after {steps:,} steps, from {escape(checkpoint)}")
+
+    def stopped(self, status: str, reason: str, again: bool) -> None:
+        """How it ended before its end; `again`: whether going on could end otherwise."""
+        from fastcls.running import faults
+
+        why = escape(reason.splitlines()[0].rstrip(".:"))
+        self.screen.print(f"{status}: {why}. What there is: {escape(self.out)}")
+        if status != "pruned":  # a search removes those of pruned runs
+            for line in faults.left(self.out, again):
+                self.screen.print(line, markup=False, soft_wrap=True)
+
+    def closing(self, figures: Mapping[str, Any], valid: Interpretation) -> None:
+        """The figures of each split, how fast it was, what is confused, which weights these are."""
+        self.screen.print()
+        for split, values in figures.items():
+            accuracy, loss, f1 = values["accuracy"], values["loss"], values["macro_f1"]
+            self.screen.print(
+                f"[b]{split:8s} accuracy {accuracy['value']:.4f}[/b]  (95 %: {accuracy['low']:.4f} to "
+                f"{accuracy['high']:.4f}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
+                soft_wrap=True,
+            )
+        speed = self.record["speed"]
+        self._line(
+            "speed",
+            f"{speed['images_per_second']:,.0f} images/s in training, {speed['utilisation']:.1%} of the "
+            f"{speed['peak_flops_per_second'] / 1e12:,.2f} TFLOP/s that a matrix product reaches here",
+        )
+        if confused := valid.most_confused()[:3]:
+            self._line("confused", escape("; ".join(f"{a} taken for {b} ({n})" for a, b, n in confused)))
+        self._line("kept", escape(self.record["weights"]))
+        self.notes()
+
+    def next(self) -> None:
+        """Where it lies, and what to do with it."""
+        trust = "" if (self.out / "model.onnx").is_file() else " --trust"  # without it, only its recipe can predict
+        self._line("run", f"{escape(self.out)}   report: {escape(self.out / 'report.html')}")
+        self._line("next", f"fastcls predict {escape(self.out)} PHOTOS -o predictions.csv{trust}")
