@@ -7,10 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEADING = "## What they did\n"
 HEAD = """
-Each alone, against the recipe without it: the difference in percentage points, with its interval, which for one seed is over the
-images alone. Most of these keep a network from learning its images by heart, which takes longer than these short trainings: what
-costs accuracy here may pay in thirty epochs.
-`scripts/measure` writes this from run folders; tables and commands are in [results.md](results.md).
+Each alone, against the recipe without it: the difference in percentage points, with its interval, which for one seed
+is over the images alone. Most of these keep a network from learning its images by heart, which takes longer than
+these short trainings: what costs accuracy here may pay in thirty epochs. `scripts/measure` writes this from run
+folders; tables and commands are in [results.md](results.md).
 """
 
 
