@@ -23,6 +23,7 @@ from fastcls.settings import options
 
 TOLERANCE = 1e-3  # of the probabilities of a few validation images, ONNX and preprocessing against the Learner
 CHECKED = 8  # images that the comparison looks at
+BY_TRACING = torch.__version__.startswith("2.6.")  # whose other exporter today's onnxscript has left behind
 
 
 def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float = 1.0) -> None:
@@ -91,19 +92,17 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
 
     def write(temporary: Path) -> None:
         pair = example.cpu().contiguous().repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
+        names: Any = {"input_names": ["images"], "output_names": ["logits"], "verbose": False}
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                network,
-                (pair,),
-                dynamo=True,
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-                verbose=False,
-            )
-            assert program is not None
-            program.save(str(temporary), external_data=False)
+            if BY_TRACING:
+                axes = {name: {0: "batch"} for name in ("images", "logits")}
+                torch.onnx.export(network, (pair,), str(temporary), dynamo=False, dynamic_axes=axes, **names)
+            else:
+                shapes = ({0: torch.export.Dim("batch", min=1)},)
+                program = torch.onnx.export(network, (pair,), dynamo=True, dynamic_shapes=shapes, **names)
+                assert program is not None
+                program.save(str(temporary), external_data=False)
         onnx_safety.look_through(temporary)
 
     try:
