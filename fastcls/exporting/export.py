@@ -7,6 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from fastcls.settings import options
 
 TOLERANCE = 1e-3  # of the probabilities of a few validation images, ONNX and preprocessing against the Learner
 CHECKED = 8  # images that the comparison looks at
-BY_TRACING = torch.__version__.startswith("2.6.")  # whose other exporter today's onnxscript has left behind
+NAMES: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "verbose": False}
+# the newer exporter of torch 2.6 does not go with today's onnxscript, that of 2.7 and 2.8 knows no adaptive max pool
+OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
 
 
 def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float = 1.0) -> None:
@@ -89,30 +92,37 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
     # torch 2.7 exports the pooling of channels-last features as a loop
     network: Any = model
     network.to("cpu", memory_format=torch.contiguous_format)
-
-    def write(temporary: Path) -> None:
-        pair = example.cpu().contiguous().repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
-        names: Any = {"input_names": ["images"], "output_names": ["logits"], "verbose": False}
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            if BY_TRACING:
-                axes = {name: {0: "batch"} for name in ("images", "logits")}
-                torch.onnx.export(network, (pair,), str(temporary), dynamo=False, dynamic_axes=axes, **names)
-            else:
-                shapes = ({0: torch.export.Dim("batch", min=1)},)
-                program = torch.onnx.export(network, (pair,), dynamo=True, dynamic_shapes=shapes, **names)
-                assert program is not None
-                program.save(str(temporary), external_data=False)
-        onnx_safety.look_through(temporary)
-
+    pair = example.cpu().contiguous().repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
+    reason = ""
     try:
         with _silent_logger("torch.onnx"), _silent_logger("onnxscript"):
-            runs.atomic_path(file, write)
-    except Exception as problem:  # the exporter raises whatever the network's own code met
-        return f"the network cannot be exported ({type(problem).__name__})"
+            for way in (_trace, _program) if OLD else (_program,):
+                try:
+                    runs.atomic_path(file, partial(way, network, pair))
+                    return ""
+                except Exception as problem:  # the exporter raises whatever the network's own code met
+                    reason = f"the network cannot be exported ({type(problem).__name__})"
     finally:
         network.to(device, memory_format=layout).train(training)
-    return ""
+    return reason
+
+
+def _program(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        shapes = ({0: torch.export.Dim("batch", min=1)},)
+        program = torch.onnx.export(network, (pair,), dynamo=True, dynamic_shapes=shapes, **NAMES)
+        assert program is not None
+        program.save(str(file), external_data=False)
+    onnx_safety.look_through(file)
+
+
+def _trace(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        axes = {name: {0: "batch"} for name in ("images", "logits")}
+        torch.onnx.export(network, (pair,), str(file), dynamo=False, dynamic_axes=axes, **NAMES)
+    onnx_safety.look_through(file)
 
 
 def _memory_format(model: nn.Module) -> torch.memory_format:
