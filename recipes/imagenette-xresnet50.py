@@ -1,9 +1,9 @@
 """Imagenette at the leaderboard's setting: five epochs at 128 pixels from random weights.
 
-Claim:   not measured yet
+Claim:   test accuracy 82.47 % (n = 1), 10015 s of training (Intel(R) Xeon(R) Processor, 1 thread, bf16)
 Data:    Imagenette, 10 classes, 9,469 training and 3,925 test images (its val/ folder)
 Network: fastai's XResNet-50 (any of its xresnets) with Mish and self-attention
-Needs:   0.3 GB of images to download, or --path; a GPU, or an hour of a CPU
+Needs:   0.3 GB of images to download, or --path; a GPU, or hours of a CPU
 Run:     fastcls recipe imagenette-xresnet50 --keep last
 Source:  fastai's Imagenette leaderboard, 128 pixels, 5 epochs: 87.43 %. Its script's setting: XResNet-50, Mish,
          self-attention, average pools in the shortcuts, Ranger, label smoothing, a flat rate that ends on a cosine,
