@@ -80,7 +80,7 @@ MORE += [
         r"compare \./mine.py .*",
         r"compare pets-resnet50 .*",
         r"compare cifar.*",
-        r"compare digits-cnn (?:--seeds 5|--one-at-a-time|--vary filters=8,16 --seeds 3|--vary lr).*",
+        r"compare digits-cnn (?:--seeds 5|--one-at-a-time|--vary filters=8,16\S* --seeds 3|--vary lr).*",
         r"recipe cifar10-cnn --limit 100 .*",
         r"recipe cifar10-cnn5(?: --precision fp32.*)?",
         r"recipe cifar10-speedrun .*",
