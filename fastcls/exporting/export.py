@@ -96,7 +96,7 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
     reason = ""
     try:
         with _silent_logger("torch.onnx"), _silent_logger("onnxscript"):
-            for way in (_trace, _program) if OLD else (_program,):
+            for way in (_program, _trace) if OLD else (_program,):
                 try:
                     runs.atomic_path(file, partial(way, network, pair))
                     return ""
@@ -120,8 +120,9 @@ def _program(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
 def _trace(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
+        warnings.simplefilter("error", torch.jit.TracerWarning)  # what depends on the image would be fixed
         axes = {name: {0: "batch"} for name in ("images", "logits")}
-        torch.onnx.export(network, (pair,), str(file), dynamo=False, dynamic_axes=axes, **NAMES)
+        torch.onnx.export(network, (pair,), str(file), dynamo=False, dynamic_axes=axes, opset_version=18, **NAMES)
     onnx_safety.look_through(file)
 
 
