@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from fastai.learner import Learner
 from torch import nn
@@ -123,6 +124,7 @@ def _trace(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
         warnings.simplefilter("error", torch.jit.TracerWarning)  # what depends on the image would be fixed
         axes = {name: {0: "batch"} for name in ("images", "logits")}
         torch.onnx.export(network, (pair,), str(file), dynamo=False, dynamic_axes=axes, opset_version=18, **NAMES)
+    onnx.save(onnx.shape_inference.infer_shapes(onnx.load(file)), file)  # `anatomy` looks for the shapes
     onnx_safety.look_through(file)
 
 
