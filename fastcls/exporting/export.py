@@ -26,7 +26,7 @@ from fastcls.settings import options
 TOLERANCE = 1e-3  # of the probabilities of a few validation images, ONNX and preprocessing against the Learner
 CHECKED = 8  # images that the comparison looks at
 NAMES: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "verbose": False}
-# the newer exporter of torch 2.6 does not go with today's onnxscript, that of 2.7 and 2.8 knows no adaptive max pool
+# whose newer exporter gives other answers with 2.6 and today's onnxscript, and knows no adaptive max pool up to 2.8
 OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
 
 
@@ -97,7 +97,7 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
     reason = ""
     try:
         with _silent_logger("torch.onnx"), _silent_logger("onnxscript"):
-            for way in (_program, _trace) if OLD else (_program,):
+            for way in (_trace, _program) if OLD else (_program,):
                 try:
                     runs.atomic_path(file, partial(way, network, pair))
                     return ""
