@@ -1,7 +1,7 @@
 """How long the light verbs take, against `import typer`:  python -m benchmarks.startup
 
-The bar is a ratio of at most 2: help and lists import neither torch nor fastai. Then the first answer of `fastcls predict`,
-against `import onnxruntime`; the bar is a ratio of 3.
+The bar is a ratio of at most 2: help and lists import neither torch nor fastai. Then the first answer of
+`fastcls predict`, against `import onnxruntime`; the bar is a ratio of 3.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def first_answer(rounds: int) -> dict[str, list[float]]:
     """Processor seconds of each command, so that what else runs on the machine hardly counts."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "FASTCLS_DATA": folder}
-        train = [*"-m fastcls recipe digits-cnn --epochs 1 --limit 20 --out".split(), f"{folder}/run"]
+        train = [*["-m", "fastcls", "recipe", "digits-cnn", "--epochs", "1", "--limit", "20", "--out"], f"{folder}/run"]
         subprocess.run([sys.executable, *train], env=environment, stdout=subprocess.DEVNULL, check=True)
         image = next(Path(folder, "digits").rglob("*.png"))
         commands = {
