@@ -16,7 +16,6 @@ from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
 from fastcls.errors import OutputError, UsageError
-from fastcls.layouts.walk import count
 
 if TYPE_CHECKING:
     from fastcls.architectures.zoo import Architecture
@@ -101,6 +100,8 @@ def models(
 
 def _progress(done: int, total: int) -> None:
     """One line that counts on a terminal, one that stays elsewhere."""
+    from fastcls.layouts.walk import count
+
     if sys.stderr.isatty():
         print(f"\rcomputing figures, {done} of {total} …", end="\n" * (done == total), file=sys.stderr, flush=True)
     elif done == 1:
@@ -132,6 +133,7 @@ def _show(rows: Sequence[Architecture]) -> None:
 
 def _write(target: Path, rows: Sequence[Architecture]) -> None:
     from fastcls.files import runs
+    from fastcls.layouts.walk import count
 
     header = ["name", "library", "parameters", "gmacs", "input", "weights", "top1"]
     lines = [[a.name, a.library, a.parameters, a.gmacs, _size(a), "yes" if a.weights else "no", a.top1] for a in rows]
