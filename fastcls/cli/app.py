@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
 import typer
@@ -35,6 +36,13 @@ app = typer.Typer(
     Exit codes: 0 done, 2 a wrong command line, knob or recipe, 3 images or labels, 4 a file or run folder that
     can't be written or read, 5 the installation, 6 training broke down, 130 Ctrl-C, 143 SIGTERM.""",
 )
+
+
+def with_parameters(function: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """Typer reads these off the function in place of its own."""
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return function
 
 
 def refusal(error: FastclsError) -> typer.Exit:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
+from fastcls.cli.app import with_parameters
 from fastcls.errors import FastclsError
 
 if TYPE_CHECKING:
@@ -120,10 +121,8 @@ def _options_of(recipe: str) -> list[Any]:
         )
         for knob in knobs
     ]
-    with_knobs.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_knobs.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(add_completion=False)
-    app.command()(with_knobs)
+    app.command()(with_parameters(with_knobs, parameters))
     return [option for option in typer.main.get_command(app).params if option.name != "help"]  # type: ignore[attr-defined]
 
 

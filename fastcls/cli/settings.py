@@ -12,6 +12,7 @@ import typer
 
 from fastcls import tracking
 from fastcls.cli import completion
+from fastcls.cli.app import with_parameters
 from fastcls.errors import KnobError, did_you_mean
 from fastcls.settings import durations
 from fastcls.settings.options import DECLARED, TRACKERS, TYPES, Options, choices
@@ -47,9 +48,7 @@ def takes_settings(only: Collection[str] = (), without: Collection[str] = ()) ->
         parameters = []
         for parameter in own.parameters.values():
             parameters += _declared(names) if parameter.name == "settings" else [parameter]
-        with_settings.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-        with_settings.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return with_settings
+        return with_parameters(with_settings, parameters)
 
     return decorate
 
