@@ -76,6 +76,29 @@ def test_an_ablation_changes_one_knob_at_a_time(fastcls: Fastcls) -> None:
     assert outcome.output.count("to do") == 4  # the grid alone: its first point is the baseline
 
 
+def test_options_are_varied_as_knobs_are(fastcls: Fastcls) -> None:
+    """The epochs are chosen by pay or by time, and every run's command says so."""
+    words = ["--vary", "accumulate=2", "--vary", "epochs=auto", "--vary", "time=2s", "--setting", "clip=1 keep=last"]
+    outcome = fastcls("compare", "digits-cnn", *SMALL, "--one-at-a-time", *words, "--out", "options")
+    assert outcome.code == 0, outcome.output
+    found = {row["folder"].partition("/")[0]: row for row in records(Path("options"))}
+    assert set(found) == {"baseline", "accumulate=2", "epochs=auto", "time=2s", "clip=1.0,keep=last"}
+    commands = {
+        name: json.loads((Path("options") / row["folder"] / "run.json").read_text()) for name, row in found.items()
+    }
+    assert commands["accumulate=2"]["options"]["accumulate"] == 2 and commands["baseline"]["options"]["accumulate"] == 1
+    assert (
+        "--epochs auto" in commands["epochs=auto"]["command"]
+        and "--keep last" in commands["clip=1.0,keep=last"]["command"]
+    )
+    assert "--time 2s" in commands["time=2s"]["command"] and "--epochs" not in commands["time=2s"]["command"]
+    epochs = {
+        name: len(list(csv.DictReader((Path("options") / row["folder"] / "history.csv").open())))
+        for name, row in found.items()
+    }
+    assert epochs["baseline"] == 1 < epochs["epochs=auto"] and epochs["time=2s"] > 1
+
+
 @pytest.mark.parametrize(
     ("words", "code", "parts"),
     [
@@ -83,6 +106,9 @@ def test_an_ablation_changes_one_knob_at_a_time(fastcls: Fastcls) -> None:
         (["digits-cnn", "--vary", "dropout"], 2, ["KNOB=VALUE"]),
         (["digits-cnn", "--vary", "epochs=two", "--setting", "lr=x"], 2, ["epochs", "'two'", "lr", "'x'"]),
         (["cifar10-cnn", "--vary", "norm=bach"], 2, ["norm takes", "batch"]),
+        (["digits-cnn", "--vary", "accumulate=0"], 2, ["a whole number from 1", "options: limit"]),
+        (["digits-cnn", "--vary", "time=x,5m"], 2, ["time takes hours", "'x'"]),
+        (["digits-cnn", "--setting", "time=5m epochs=3"], 2, ["the time chooses the epochs"]),
         (["digits-cnn", "--seeds", "0"], 2, ["--seeds 0"]),
         (["digits-nn"], 2, ["digits-cnn"]),
         ([], 2, []),

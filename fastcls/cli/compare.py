@@ -49,8 +49,9 @@ def compare(
     fastcls compare runs/digits-cnn/*
 
     It writes a table, figures, and a page that links every run. Any knob of the recipe is taken and holds for all
-    runs. Runs that are done are not made again: call it again to go on, or with more values or seeds. Exit code 6
-    if some run failed; the others are compared.
+    runs. Options that change what is learned, or how fast, are varied as knobs are: --vary accumulate=1,4,
+    precision=fp32,bf16, epochs=10,auto, time=5m,20m. Runs that are done are not made again: call it again to go on,
+    or with more values or seeds. Exit code 6 if some run failed; the others are compared.
     """
     knobs_from = next((i for i, word in enumerate(targets) if word.startswith("-")), len(targets))
     names, words = targets[:knobs_from], [*targets[knobs_from:], *ctx.args]

@@ -15,7 +15,7 @@ from fastcls.cli import completion
 from fastcls.cli.app import with_parameters
 from fastcls.errors import KnobError, did_you_mean
 from fastcls.settings import durations
-from fastcls.settings.options import DECLARED, TRACKERS, TYPES, Options, choices
+from fastcls.settings.options import DECLARED, TRACKERS, TYPES, Options, allows, choices, taken
 
 EXTRA: Any = typer.Option(
     [], "-o", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."
@@ -93,18 +93,11 @@ def checked(given: dict[str, Any], time: str = "") -> Options:
 
 def _problem(name: str, value: Any) -> str:
     """What is wrong with an option's value, if anything."""
-    flag, known = f"--{name.replace('_', '-')}", choices(name)
-    if known and value not in known:
-        return f"{flag} {value}: takes {', '.join(known)}{did_you_mean(str(value), known)}"
-    least, above = DECLARED[name].metadata["least"], DECLARED[name].metadata["above"]
-    if value is None or (least is None and above is None):
+    if allows(name, value):
         return ""
-    kind = "a number" if TYPES[name] in (float, float | None) else "a whole number"
-    if above is not None and not value > above:
-        return f"{flag} {value}: takes {kind} above {above}"
-    if least is not None and not value >= least:  # nan is neither
-        return f"{flag} {value}: takes {kind} from {least}"
-    return ""
+    known = choices(name)
+    wanted = f"{', '.join(known)}{did_you_mean(str(value), known)}" if known else taken(name)
+    return f"--{name.replace('_', '-')} {value}: takes {wanted}"
 
 
 def seconds(text: str, problems: list[str]) -> float | None:

@@ -20,6 +20,7 @@ from fastcls.results import comparison
 from fastcls.results.comparison import HOME, Entry, read
 from fastcls.running import series
 from fastcls.running.series import fixed, is_done, slug
+from fastcls.settings import varied
 from fastcls.settings.assignments import knob_of, refuse, separate, value_of
 from fastcls.settings.knobs import Knob, as_text
 from fastcls.settings.request import Request
@@ -30,10 +31,10 @@ BASELINE = "baseline"  # the folder of the setting that changes nothing
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a comparison: the value of every varied knob as text, and the knobs to give the recipe."""
+    """One run of a comparison: the value of everything varied as text, and what is run."""
 
     settings: dict[str, str]
-    knobs: dict[str, Any]
+    request: Request
     seed: int
     folder: Path
 
@@ -58,25 +59,25 @@ class Plan:
 def plan(
     request: Request, vary: Sequence[str], settings: Sequence[str], seeds: int, one_at_a_time: bool, out: Path | None
 ) -> Plan:
-    """The runs of `--vary knob=a,b` over its grid, or `one_at_a_time` from the request's knobs, for `seeds` seeds.
+    """The runs of `--vary knob=a,b` over its grid, or `one_at_a_time` from the request's settings, for `seeds` seeds.
 
-    settings: further ones, each several knobs at once, 'norm=batch kernel=3'. The request's own knobs are the
-    baseline, and are among the runs. Every wrong knob or value is named in a single KnobError.
+    settings: further ones, each several knobs at once, 'norm=batch kernel=3'. The request's own settings are the
+    baseline, and are among the runs. Every wrong name or value is told in a single KnobError.
     """
-    knobs = {knob.name: knob for knob in request.source.knobs}
+    knobs = varied.settings(request)
     problems: list[str] = []
-    varied = _values(vary, knobs, problems)
+    values = _values(vary, knobs, problems)
     whole = [_setting(text, knobs, problems) for text in settings]
     refuse(problems, knobs.values())
-    base = request.source.defaults() | dict(request.knobs)
-    names = list(dict.fromkeys([*varied, *itertools.chain.from_iterable(whole)]))
+    base = {name: knob.default for name, knob in knobs.items()}
+    names = list(dict.fromkeys([*values, *itertools.chain.from_iterable(whole)]))
     changes: list[dict[str, Any]] = [{}]
     if one_at_a_time:
-        changes += [{name: value} for name, values in varied.items() for value in values]
+        changes += [{name: value} for name, several in values.items() for value in several]
     else:
-        changes += [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
+        changes += [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
     changes += whole
-    if varied and not one_at_a_time and not any(_same(base, change) for change in changes[1:]):
+    if values and not one_at_a_time and not any(_same(base, change) for change in changes[1:]):
         del changes[0]  # a grid that leaves the defaults out: its first point is what the others are held against
     cells: dict[Path, Cell] = {}
     out = out or HOME / slug([request.source.name, *fixed(request)])
@@ -84,7 +85,9 @@ def plan(
         differing = {name: value for name, value in change.items() if value != base[name]}
         folder = out / (slug([f"{k}={as_text(v)}" for k, v in differing.items()]) or BASELINE) / f"seed-{seed}"
         shown = {name: as_text((base | change)[name]) for name in names}
-        cells.setdefault(folder, Cell(shown, {**request.knobs, **differing}, seed, folder))
+        one = varied.applied(request, differing)
+        one = replace(one, options=replace(one.options, seed=seed), out=folder)
+        cells.setdefault(folder, Cell(shown, one, seed, folder))
     return Plan(request, out, list(cells.values()))
 
 
@@ -107,10 +110,9 @@ def run_all(
         if is_done(cell.folder):
             screen.print(f"done     {escape(cell.folder)}", soft_wrap=True)
             continue
-        options = replace(plan.request.options, seed=cell.seed)
-        if options.precision == "auto":
-            options = replace(options, precision=_precision(plan))
-        request = replace(plan.request, knobs=cell.knobs, options=options, out=cell.folder)
+        request = cell.request
+        if request.options.precision == "auto" and "precision" not in plan.baseline:
+            request = replace(request, options=replace(request.options, precision=_precision(plan)))
         if problem := series.make(request, quiet=quiet):
             series.tell(problem, screen)
             entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=series.reason(problem)))
@@ -145,7 +147,7 @@ def _runs_of(folder: Path) -> list[Path]:
 
 def _values(vary: Sequence[str], knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, list[Any]]:
     """--vary norm=none,batch: the parsed values of each knob. Lists, which hold commas, are parted by "/"."""
-    varied: dict[str, list[Any]] = {}
+    found: dict[str, list[Any]] = {}
     for text in vary:
         name, equals, rest = text.partition("=")
         knob = knob_of(f"--vary {text}", name, equals, knobs, problems)
@@ -153,9 +155,9 @@ def _values(vary: Sequence[str], knobs: Mapping[str, Knob], problems: list[str])
             continue
         for value in separate(knob, rest):
             parsed = value_of(f"--vary {text}", knob, value, problems)
-            if parsed not in varied.setdefault(knob.name, []):
-                varied[knob.name].append(parsed)
-    return varied
+            if parsed not in found.setdefault(knob.name, []):
+                found[knob.name].append(parsed)
+    return found
 
 
 def _setting(text: str, knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, Any]:

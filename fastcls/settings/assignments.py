@@ -40,7 +40,12 @@ def separate(knob: Knob, text: str) -> list[str]:
 
 
 def refuse(problems: Sequence[str], knobs: Iterable[Knob]) -> None:
-    """KnobError if there are problems."""
+    """KnobError if there are problems; it names the knobs, and apart from them the options, that there are."""
     if problems:
-        flags = ", ".join(knob.flag[2:] for knob in knobs)
-        raise KnobError("wrong settings:\n  " + "\n  ".join(problems), f"The knobs: {flags}")
+        flags: dict[bool, list[str]] = {True: [], False: []}
+        for knob in knobs:
+            flags[knob.stage == "options"].append(knob.flag[2:])
+        known = f"The knobs: {', '.join(flags[False])}" + (
+            f"; options: {', '.join(flags[True])}" if flags[True] else ""
+        )
+        raise KnobError("wrong settings:\n  " + "\n  ".join(problems), known)

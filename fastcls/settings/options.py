@@ -63,6 +63,23 @@ def choices(option: str) -> tuple[str, ...]:
     return get_args(TYPES[option]) if get_origin(TYPES[option]) is Literal else ()
 
 
+def taken(option: str) -> str:
+    """The range of a number in words, 'a whole number from 1'; empty where any will do."""
+    least, above = (DECLARED[option].metadata[end] for end in ("least", "above"))
+    if least is None and above is None:
+        return ""
+    kind = "a number" if TYPES[option] in (float, float | None) else "a whole number"
+    return f"{kind} above {above}" if above is not None else f"{kind} from {least}"
+
+
+def allows(option: str, value: Any) -> bool:
+    """Whether an option takes a value of its type; None is no number."""
+    if known := choices(option):
+        return value in known
+    least, above = (DECLARED[option].metadata[end] for end in ("least", "above"))
+    return value is None or ((above is None or value > above) and (least is None or value >= least))  # nan is neither
+
+
 _options: contextvars.ContextVar[Options | None] = contextvars.ContextVar("options", default=None)
 _notes: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("notes", default=None)
 

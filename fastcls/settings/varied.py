@@ -1,0 +1,112 @@
+"""What a comparison can vary: the knobs of its recipe, and the options that change what is learned, or how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, get_args
+
+from fastcls.errors import KnobError
+from fastcls.settings import durations, options
+from fastcls.settings.knobs import Knob
+from fastcls.settings.request import Request
+
+OPTIONS = (
+    "limit",
+    "device",
+    "precision",
+    "accumulate",
+    "clip",
+    "compile",
+    "fused",
+    "channels_last",
+    "patience",
+    "keep",
+    "best_by",
+)
+AUTO = "auto"  # of the epochs: as many as pay
+
+
+class _Option(Knob):
+    """An option of every run."""
+
+    @property
+    def allowed(self) -> str:
+        taken = options.taken(self.name)
+        return taken + " or none" if taken and self.optional else taken or super().allowed
+
+    def parse(self, text: str) -> Any:
+        value = super().parse(text)
+        if not options.allows(self.name, value):
+            raise ValueError(text)
+        return value
+
+
+class _Epochs(Knob):
+    """The epochs of a recipe, which --epochs auto leaves open."""
+
+    @property
+    def allowed(self) -> str:
+        return f"{super().allowed}, or {AUTO}"
+
+    def parse(self, text: str) -> Any:
+        return AUTO if text == AUTO else super().parse(text)
+
+
+class _Time(Knob):
+    """--time, which is kept as it was typed."""
+
+    @property
+    def allowed(self) -> str:
+        return "hours, minutes, seconds, as in 2h, 20m, 1h30m or 45s, or none"
+
+    def parse(self, text: str) -> Any:
+        if text != "none" and not durations.seconds(text):
+            raise ValueError(text)
+        return None if text == "none" else text
+
+
+def settings(request: Request) -> dict[str, Knob]:
+    """Everything that can be varied, by its name; its default is the request's. A recipe's knob hides an option."""
+    own = {knob.name: _knob(request, knob) for knob in request.source.knobs}
+    others = [_option(name, getattr(request.options, name)) for name in OPTIONS]
+    if isinstance(own.get("epochs"), _Epochs):
+        seconds = request.options.seconds
+        others.append(_Time("time", "options", "str", seconds and f"{seconds:g}s", optional=True))
+    return own | {other.name: other for other in others if other.name not in own}
+
+
+def applied(request: Request, values: Mapping[str, Any]) -> Request:
+    """The request with these values in place of its own; KnobError where two of them choose the epochs."""
+    own = {knob.name for knob in request.source.knobs}
+    knobs = {name: value for name, value in values.items() if name in own}
+    chosen = {name: value for name, value in values.items() if name not in own}
+    if "epochs" in knobs:
+        chosen["auto_epochs"] = knobs["epochs"] == AUTO
+        if chosen["auto_epochs"]:
+            del knobs["epochs"]  # it goes on from as many as the request has
+    if "time" in chosen:
+        if "epochs" in values:
+            both = f"time={chosen['time']} epochs={values['epochs']}"
+            raise KnobError(f"{both}: the time chooses the epochs.", "Vary one of them.")
+        chosen["seconds"] = durations.seconds(chosen.pop("time") or "") or None
+    knobs = {**request.knobs, **knobs}
+    if chosen.get("seconds"):
+        knobs.pop("epochs", None)
+    return replace(request, knobs=knobs, options=replace(request.options, **chosen))
+
+
+def _knob(request: Request, knob: Knob) -> Knob:
+    known = {field.name: getattr(knob, field.name) for field in fields(knob)}
+    known["default"] = request.knobs.get(knob.name, knob.default)
+    if (knob.name, knob.stage, knob.kind) != ("epochs", "fit", "int"):
+        return Knob(**known)
+    return _Epochs(**known | ({"default": AUTO} if request.options.auto_epochs else {}))
+
+
+def _option(name: str, default: Any) -> Knob:
+    types = get_args(options.TYPES[name]) or (options.TYPES[name],)
+    choices = options.choices(name)
+    kind = "choice" if choices else types[0].__name__
+    help = options.DECLARED[name].metadata["help"]
+    return _Option(name, "options", kind, default, help, choices, optional=type(None) in types)
