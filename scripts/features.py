@@ -1,8 +1,16 @@
 """What each training feature did, as docs/training.md says it: a line a setting, from docs/results/*-features.json."""
 
+import csv
 import json
 import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
+
+from fastcls.results.comparison import McNemar, images_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADING = "## What they did\n"
@@ -16,7 +24,8 @@ folders; tables and commands are in [results.md](results.md).
 
 def sentences(record: dict) -> list[str]:
     """The baseline, then a line a setting, the best first."""
-    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in record["table"].splitlines()[2:]]
+    table = [*record["table"].splitlines()[2:], record["tta"]]
+    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table]
     others = [row for row in cells if not row[0].endswith("(baseline)")]
     (base,) = [row for row in cells if row[0].endswith("(baseline)")]
     words = shlex.split(record["command"])
@@ -26,8 +35,39 @@ def sentences(record: dict) -> list[str]:
     for name, accuracy, _, difference, *_ in others:
         knob, _, value = name.partition("=")
         points, _, interval = difference.partition(" ")
-        lines.append(f"- `--{knob.replace('_', '-')} {value}`: {accuracy} %, {points} points {interval}.")
+        typed = "fastcls predict --tta" if name == "tta" else f"--{knob.replace('_', '-')} {value}"
+        lines.append(f"- `{typed}`: {accuracy} %, {points} points {interval}".rstrip() + ".")
     return [*lines, ""]
+
+
+def mirrored(runs: Sequence[Path]) -> str:
+    """What test-time augmentation does to finished runs, a row of their table: `fastcls predict --tta` held against
+    what each run predicted of the same test images."""
+    tests = [_mirrored(run) for run in runs]
+    accuracy = mean(share for _, share in tests)
+    found = [images_interval(test) for test, _ in tests]
+    difference = f"{mean(one[0] for one in found) * 100:+.2f}"
+    if len(found) == 1:
+        difference += f" ({found[0][1] * 100:+.2f} to {found[0][2] * 100:+.2f})"
+    return f"| tta | {accuracy * 100:.2f} | {len(tests)} | {difference} |"
+
+
+def _mirrored(run: Path) -> tuple[McNemar, float]:
+    """The test of a run without and with --tta, and its accuracy with it."""
+    images = Path(json.loads((run / "run.json").read_text(encoding="utf-8"))["knobs"]["get_learner"]["path"])
+    with (run / "predictions.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    with tempfile.TemporaryDirectory() as folder:
+        answers = Path(folder) / "answers.csv"
+        words = ["fastcls", "predict", str(run.resolve()), "-", "--tta", "-o", str(answers)]
+        paths = "\n".join(str(images / row["path"]) for row in rows)
+        subprocess.run([sys.executable, "-m", *words], input=paths, text=True, check=True)
+        with answers.open(encoding="utf-8") as file:
+            now = {row["path"]: row["prediction"] for row in csv.DictReader(file)}
+    before = [row["prediction"] == row["label"] for row in rows]
+    after = [now[str(images / row["path"])] == row["label"] for row in rows]
+    pairs = list(zip(before, after, strict=True))
+    return McNemar(len(rows), pairs.count((True, False)), pairs.count((False, True)), float("nan")), mean(after)
 
 
 def _runs(number: str) -> str:

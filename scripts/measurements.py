@@ -40,6 +40,7 @@ class Unmeasured:
 DIFFERS = {  # how the images measured on differ from the published ones
     "": "none",
     "cifar10": "JPEG, quality 95",
+    "cifar10-lt": "JPEG, quality 95, long-tailed",
     "cifar100": "JPEG, quality 90",
     "imagenette2-160": "squashed to a square, JPEG, quality 60",
 }
@@ -82,7 +83,8 @@ MEASUREMENTS = [
         "Training features one at a time, on a tenth of the images",
         "--limit 500 --epochs 10 --precision bf16 --one-at-a-time --vary policy=trivial,rand --vary cutout=0.5"
         " --vary erase=0.5 --vary smoothing=0.1 --vary mixup=0.4 --vary cutmix=1 --vary ema=0.99 --vary warmup=0.05"
-        " --vary dropout=0",
+        " --vary dropout=0 --vary accumulate=4 --vary clip=1 --vary keep=last --vary best_by=valid_loss"
+        " --vary patience=2 --vary epochs=auto --vary time=2m",
         "cifar10",
         default=False,
     ),
@@ -104,6 +106,23 @@ MEASUREMENTS = [
         f"--size 48 --precision bf16 --weights {TRANSFER} --lr 0.004 --div 1",
         "cifar10",
         {"": "83.4 on valid"},
+        default=False,
+    ),
+    Measurement(
+        "cifar10-resnet18-features",
+        "cifar10-resnet18",
+        "A rate a stage: the head's divided by 100, 10 or 1 at the stem, on a tenth of the images",
+        f"--limit 500 --size 48 --precision bf16 --weights {TRANSFER} --lr 0.004 --one-at-a-time --vary div=10,1",
+        "cifar10",
+        default=False,
+    ),
+    Measurement(
+        "folder-features",
+        "folder",
+        "Rare classes: the training images of CIFAR-10 shrunk from 5,000 to 50 a class by `scripts/long_tail`",
+        "--arch timm/resnet18 --weights none --size 32 --bs 128 --rotate 0 --lr 0.004 --epochs 9 --keep last"
+        " --precision bf16 --one-at-a-time --vary balanced=yes --vary class_weights=yes",
+        "cifar10-lt",
         default=False,
     ),
     Measurement(
