@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fastcls import lazy
 from fastcls.errors import EnvironmentProblem
-from fastcls.machine import extras
+from fastcls.machine import cpus, extras
 
 MEND = "Install the pair together:  pip install --force-reinstall torch torchvision   (or `fastcls doctor` for details)"
 MODULES = {package: module for module, package in extras.DISTRIBUTIONS.items()}
@@ -183,7 +183,7 @@ def _threads(found: Findings) -> None:
     """How many cores torch uses, and whether the environment keeps it from more."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cpus.cores()
     found.facts.append(("threads", f"{torch.get_num_threads()} of {cores} cores"))
     asked = os.environ.get(GOMP)
     if asked is None:

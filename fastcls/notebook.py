@@ -212,9 +212,10 @@ def compare(
 ) -> Comparison:
     """A recipe over settings and seeds, or runs that exist (Runs, folders, names), as `fastcls compare` does.
 
-    vary: knob or option -> its values; the whole grid of them, or `one_at_a_time` from the baseline, an ablation. settings:
-    further ones, of several knobs each. fixed: knobs and options that all runs have. out: the comparison's folder;
-    runs that are done are kept there. KnobError names every wrong setting; runs that fail are in `found.failed`.
+    vary: knob or option -> its values; the whole grid of them, or `one_at_a_time` from the baseline, an ablation.
+    settings: further ones, of several knobs each. fixed: knobs and options that all runs have. out: the comparison's
+    folder; runs that are done are kept there. KnobError names every wrong setting; runs that fail are in
+    `found.failed`.
     """
     from fastcls.report.comparison import write
     from fastcls.results.comparison import folder_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from fastcls.errors import OutputError
 from fastcls.files import model_files, onnx_safety
 from fastcls.images import preprocessing
 from fastcls.images.check import UNREADABLE, reason
+from fastcls.machine import cpus
 
 BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
 # what decoding an image raises where it cannot be read
@@ -105,7 +105,7 @@ class Predictor:
 
         Holds the images of a few batches a core, however many paths there are.
         """
-        threads = _cores()
+        threads = cpus.cores()
         paths = iter(paths)
         first = list(islice(paths, threads * BATCH))
         size = max(1, -(-len(first) // threads))  # few images are shared out evenly
@@ -184,8 +184,3 @@ def temperature_of(run: Path) -> float:
         least = f"{1 / EXTREME:g} to {EXTREME:,}"
         raise OutputError(f"{run / 'model.json'}: temperature is {value!r}, where a number from {least} belongs.")
     return float(value)
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

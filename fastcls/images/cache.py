@@ -29,7 +29,7 @@ from fastcls.files.download import cache_dir
 from fastcls.images import preprocessing
 from fastcls.images.check import broken_images, reading
 from fastcls.images.decode import decode
-from fastcls.machine import memory, ranks
+from fastcls.machine import cpus, memory, ranks
 from fastcls.settings import options
 
 FORMAT = 1
@@ -167,7 +167,7 @@ def _build(part: Path, name: str, paths: Sequence[str], how: Mapping[str, Any], 
         except DataError as problem:
             return problem.message
 
-    with (part / "pixels.u8").open("wb") as file, ThreadPoolExecutor(cores()) as pool:
+    with (part / "pixels.u8").open("wb") as file, ThreadPoolExecutor(cpus.cores()) as pool:
         for start in range(0, len(paths), CHUNK):
             images = list(pool.map(attempt, paths[start : start + CHUNK]))
             broken += [image for image in images if isinstance(image, str)]
@@ -261,8 +261,3 @@ def clear(names: Sequence[str]) -> int:
             shutil.rmtree(folder_of_stores() / store["name"], ignore_errors=True)
             freed += store["bytes"]
     return freed
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

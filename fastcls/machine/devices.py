@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import os
 import platform
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from fastcls.errors import EnvironmentProblem
-from fastcls.machine import memory, ranks
+from fastcls.machine import cpus, memory, ranks
 from fastcls.settings import options
 
 
@@ -58,8 +57,7 @@ def seed_everything(seed: int) -> None:
 
 def cores() -> int:
     """Processor cores that this process may use; several on one machine share them out."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, found // ranks.here().local_world)
+    return max(1, cpus.cores() // ranks.here().local_world)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from fastcls.errors import TrainingError
-from fastcls.machine import extras, ranks
+from fastcls.machine import cpus, extras, ranks
 from fastcls.machine.stop import CODES
 
 GRACE = 15.0  # seconds that the others have to end by themselves once one is gone
@@ -65,7 +65,7 @@ def _start(rank: int, count: int, folder: Path, meeting: Path) -> Child:
     env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
     env |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), FOLLOWS: "1"}
     env |= {ranks.RENDEZVOUS: (meeting / "store").as_uri(), ranks.FOLDER: str(folder)}
-    env.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // count)))
+    env.setdefault("OMP_NUM_THREADS", str(max(1, cpus.cores() // count)))
     if sys.platform == "linux":
         env.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: nothing is heard outside of it
     said = None if rank == 0 else tempfile.TemporaryFile()  # noqa: SIM115  read when all have ended
@@ -78,10 +78,6 @@ def _start(rank: int, count: int, folder: Path, meeting: Path) -> Child:
         start_new_session=True,  # a Ctrl-C reaches this process alone, which passes it on once
     )
     return Child(rank, process, said)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
