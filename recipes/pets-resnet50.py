@@ -22,14 +22,15 @@ def get_learner(
     size: int = 224,                                  # image side, pixels
     bs: int = 64,                                     # batch size
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
-    valid_pct: float = 0.2,                           # share of each breed that is held out
+    split: Literal['random', 'official'] = 'random',  # 'official' keeps the published test images for the end
+    valid_pct: float = 0.2,                           # share of each breed that is held out of the training images
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
 ) -> Learner:
     "37 breeds from the file names, a new head on a pretrained body"
-    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=breed,
-                      splitter=data.stratified(breed, valid_pct),
+    files, test = datasets.pets_parts(get_image_files(datasets.pets(path)), split)
+    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_y=breed, splitter=data.stratified(breed, valid_pct),
                       item_tfms=transforms.resize(size, min_scale), batch_tfms=transforms.augment())
-    dls = data.loaders(block, datasets.pets(path), bs=bs)
+    dls = data.loaders(block, files, bs=bs, test=test)
     return models.transfer_learner(dls, arch, weights=weights, metrics=[accuracy, error_rate])
 
 def fit(

@@ -31,6 +31,28 @@ def test_pets_train_both_ways(fastcls: Fastcls, pets: Path, tune: str) -> None:
     assert answer.code == 0 and len(Path("all.csv").read_text().splitlines()) == 371
 
 
+def test_the_official_split_of_the_pets(fastcls: Fastcls, pets: Path, tmp_path: Path) -> None:
+    """Lists made here, as they are published, without one image; the sample comes without any."""
+    root = tmp_path / "oxford-iiit-pet"
+    root.mkdir()
+    (root / "images").symlink_to(pets / "oxford-iiit-pet" / "images")
+    words = ["recipe", "pets-resnet50", "--path", root, *SMALL, "--tune", "head", "--split", "official", "--out", "run"]
+    outcome = fastcls(*words)
+    assert outcome.code == 3 and "annotations" in outcome.output and "--split random" in outcome.output
+    names = sorted(file.stem for file in (root / "images").glob("*.jpg"))
+    (root / "annotations").mkdir()
+    for list_, part in {"trainval.txt": names[1::2], "test.txt": names[2::2]}.items():
+        lines = [f"{name} 1 1 1" for name in part]
+        (root / "annotations" / list_).write_text("\n".join(["#Image CLASS-ID SPECIES BREED ID", *lines, ""]))
+    outcome = fastcls(*words)
+    assert outcome.code == 0 and "neither list of the official split, left out: 1." in outcome.output, outcome.output
+    rows = list(csv.DictReader(Path("run/splits.csv").read_text().splitlines()))
+    tested = {Path(row["path"]).stem for row in rows if row["split"] == "test"}
+    assert len(tested) == 37 * 3 and tested <= set(names[2::2])
+    assert {Path(row["path"]).stem for row in rows if row["split"] != "test"} <= set(names[1::2])
+    assert json.loads(Path("run/metrics.json").read_text())["test"]["n"] == len(tested)
+
+
 @pytest.mark.published
 def test_a_run_starts_from_the_weights_of_another(fastcls: Fastcls, pets: Path) -> None:
     first = fastcls("recipe", "pets-resnet50", "--path", pets, *SMALL, "--tune", "head", "--out", "first")
