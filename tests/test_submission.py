@@ -167,6 +167,25 @@ def test_probability_columns(fastcls: Fastcls, digits_run: Path, photos: list[st
     assert outcome.code == 2 and "--fill 77: no class of this run" in outcome.output
 
 
+def test_the_probability_of_one_class(fastcls: Fastcls, digits_run: Path, photos: list[str]) -> None:
+    """As competitions that are marked by ROC AUC or log loss of two classes have it."""
+    assert submit(fastcls, digits_run, "--probabilities", "--id", "stem").code == 0
+    seven = [row[1 + 7] for row in table("submission.csv")[1:]]
+    assert submit(fastcls, digits_run, "--probability-of", "7").code == 0
+    header, *rows = table("submission.csv")
+    assert header == ["id", "label"] and [row[1] for row in rows] == seven
+    Path("sample.csv").write_text("id,is_seven\n9,0.5\ngone,0.5\n")
+    words = ("--sample-submission", "sample.csv", "-o", "shares.csv", "--probability-of", "7", "--fill")
+    for fill, cell in {"uniform": "0.1", "7": "1", "3": "0"}.items():
+        assert submit(fastcls, digits_run, *words, fill).code == 0
+        assert table("shares.csv") == [["id", "is_seven"], ["9", seven[3]], ["gone", cell]]
+    Path("submission.csv").unlink()
+    Path("shares.csv").unlink()
+    refused(submit(fastcls, digits_run, *words[:2]), 2, "0.5 in its column 'is_seven'", "--probability-of 0 or 1, …")
+    Path("sample.csv").write_text("id,label\n9,0\n8,1\n")
+    assert submit(fastcls, digits_run, *words[:2]).code == 0, "these are labels"
+
+
 @pytest.mark.parametrize(
     "sample, parts",
     [
@@ -222,6 +241,10 @@ def test_unreadable_images_and_missing_ones_need_a_fill(fastcls: Fastcls, digits
         (["--id-column", "x", "--label-column", "x"], ["both 'x'"]),
         (["--probabilities", "--label-column", "x"], ["--label-column", "--probabilities", "Leave one out"]),
         (["--probabilities", "--label-value", "index"], ["--label-value", "--probabilities"]),
+        (["--probabilities", "--probability-of", "7"], ["--probability-of 7", "--probabilities"]),
+        (["--probability-of", "7", "--label-value", "index"], ["--probability-of 7", "--label-value"]),
+        (["--probability-of", "seven"], ["--probability-of seven: no class of this run"]),
+        (["--probability-of", "7", "--sample-submission", "wide.csv"], ["--probability-of 7: wide.csv takes"]),
         (["--probabilities", "--sample-submission", "two.csv"], ["--probabilities: two.csv has one column of labels"]),
         (["--label-value", "index", "--sample-submission", "wide.csv"], ["--label-value index: wide.csv takes a prob"]),
         (["--sample-submission", "two.csv", "-o", "two.csv"], ["-o two.csv is the sample submission itself"]),

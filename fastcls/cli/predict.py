@@ -71,6 +71,9 @@ def predict(
     sample: str | None = typer.Option(
         None, "--sample-submission", metavar="FILE", help="Submission: columns, rows and ids of this CSV file."
     ),
+    probability_of: str | None = typer.Option(
+        None, "--probability-of", metavar="CLASS", help="Submission: the answer is the probability of this class."
+    ),
     fill: str | None = typer.Option(
         None, "--fill", metavar="LABEL", help="Submission: label of ids without an image and of unreadable images."
     ),
@@ -88,16 +91,17 @@ def predict(
 
     An image that cannot be read becomes a row with an error, and the exit code is 3.
 
-    With any option marked Submission, -o is a file for Kaggle: an id and a label a row, or with --probabilities
-    an id and a column a class. It is written only if every row has an answer.
+    With any option marked Submission, -o is a file for Kaggle: an id and a label a row, with --probability-of an id and
+    a probability, or with --probabilities an id and a column a class. It is written only if every row has an answer.
     """
     from fastcls.files import runs
     from fastcls.inference.answers import Table, writer_for
-    from fastcls.inference.submission import Format, Images, lay_out
+    from fastcls.inference.layout import Images, lay_out
+    from fastcls.inference.submission import Format
     from fastcls.layouts.inputs import collect
     from fastcls.predict import temperature_of
 
-    wanted = Format(id_column, label_column, id_form, label_value, sample, fill, probabilities)
+    wanted = Format(id_column, label_column, id_form, label_value, sample, fill, probabilities, probability_of)
     submits = wanted != Format(probabilities=probabilities)
     if submits and not out:
         raise UsageError("A Kaggle submission is a file.", "Name it:  -o submission.csv")

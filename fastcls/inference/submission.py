@@ -1,9 +1,7 @@
-"""Kaggle submissions: a table of ids and answers, laid out as the flags or the competition's own sample say."""
+"""Kaggle submissions: what the command line asks of one, and the file that is written."""
 
 from __future__ import annotations
 
-import csv
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -30,6 +28,7 @@ class Format:
     sample: str | None = None
     fill: str | None = None
     probabilities: bool = False
+    probability_of: str | None = None
 
     def __post_init__(self) -> None:
         if self.id_form not in (None, *ID_FORMS):
@@ -39,6 +38,12 @@ class Format:
         if self.id_column is not None and self.id_column == self.label_column:
             raise UsageError(
                 f"--id-column and --label-column are both {self.id_column!r}.", "Give the two columns different names."
+            )
+        if self.probability_of is not None and (self.probabilities or self.label_value):
+            raise UsageError(
+                f"--probability-of {self.probability_of}: the answer is one probability, and "
+                f"{'--probabilities' if self.probabilities else '--label-value'} asks for another.",
+                "Leave one out.",
             )
         label = "--label-column" if self.label_column is not None else "--label-value" if self.label_value else ""
         if self.probabilities and label:
@@ -55,7 +60,7 @@ class Submission:
     rows: list[list[str]]
     images: list[str]  # the image that answers each row; "" where there is none
     columns: list[int]  # where the answers go
-    classes: list[str] = field(default_factory=list)  # a column's class; none: there is one column, of labels
+    classes: list[str] = field(default_factory=list)  # whose probabilities the columns take; none: they take labels
     left_out: int = 0  # images without a row
 
     def write(
@@ -72,7 +77,7 @@ class Submission:
         """
         labels = [str(index) for index in range(len(known))] if label_value == "index" else known
         order = [known.index(name) for name in self.classes]
-        filling = [""] * len(self.columns) if fill is None else self._filling(fill)
+        filling = [""] * len(self.columns) if fill is None else self._filling(fill, known)
         unreadable: list[str] = []
 
         def rows() -> Iterator[list[str]]:
@@ -112,186 +117,18 @@ class Submission:
             notes.append(f"{count(self.left_out, 'image')} not in the sample submission left out.")
         return notes
 
-    def _filling(self, fill: str) -> list[str]:
+    def _filling(self, fill: str, known: Sequence[str]) -> list[str]:
         """The answer cells of an image that has no answer of its own."""
         if not self.classes:
             return [fill]
-        if fill in self.classes:
+        if fill in known:
             return ["1" if name == fill else "0" for name in self.classes]
         if fill == UNIFORM:
-            return [f"{1 / len(self.classes):.6g}"] * len(self.classes)
+            return [f"{1 / len(known):.6g}"] * len(self.classes)
         raise UsageError(
-            f"--fill {fill}: no class of this run{did_you_mean(fill, self.classes)}.",
+            f"--fill {fill}: no class of this run{did_you_mean(fill, known)}.",
             f"Probability columns are filled with a class (1, all others 0) or with {UNIFORM} (the same for all).",
         )
-
-
-class Images:
-    """The images to label, and the ids they may go by."""
-
-    def __init__(self, paths: Iterable[str], arguments: Sequence[str]) -> None:
-        self.paths = list(dict.fromkeys(paths))  # a file named twice is one image
-        self.folders = [folder for name in arguments if (folder := Path(name).expanduser()).is_dir()]
-
-    def by(self, form: str) -> dict[str, list[str]]:
-        """Ids of one form, in order, each with the images that have it."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for path in self.paths:
-            found[self._id(Path(path), form)].append(path)
-        return dict(found)
-
-    def _id(self, path: Path, form: str) -> str:
-        if form != "path":
-            return path.stem if form == "stem" else path.name
-        folder = next((folder for folder in self.folders if path.is_relative_to(folder)), None)
-        return (path.relative_to(folder) if folder else path).as_posix()
-
-
-def lay_out(wanted: Format, images: Images, classes: Sequence[str]) -> Submission:
-    """The submission that the command line asks for: rows as in the sample, or else a row an image."""
-    if wanted.sample is not None:
-        return _like_sample(wanted, Path(wanted.sample).expanduser(), images, classes)
-    form = wanted.id_form or "stem"
-    ids = images.by(form)
-    if _several(ids):
-        other = next((other for other in ID_FORMS[1:] if not _several(images.by(other))), None)
-        hint = f"Tell them apart with --id {other}." if other else "Name one folder that holds them all."
-        raise _ambiguous(ids, hint)
-    id_column = "id" if wanted.id_column is None else wanted.id_column
-    label_column = "label" if wanted.label_column is None else wanted.label_column
-    columns = list(classes) if wanted.probabilities else [label_column]
-    return Submission(
-        header=[id_column, *columns],
-        rows=[[name, *[""] * len(columns)] for name in ids],
-        images=[image for (image,) in ids.values()],
-        columns=list(range(1, len(columns) + 1)),
-        classes=list(classes) if wanted.probabilities else [],
-    )
-
-
-def _like_sample(wanted: Format, sample: Path, images: Images, classes: Sequence[str]) -> Submission:
-    """The sample's own rows; only the cells of its answers are ours."""
-    header, rows = _read(sample)
-    at, columns = _columns(wanted, sample, header, classes)
-    ids = [row[at] for row in rows]
-    known, form = _matching(ids, images, ID_FORMS if wanted.id_form is None else [wanted.id_form])
-    missing = [name for name in ids if name not in known]
-    if len(missing) == len(ids):
-        raise DataError(
-            f"No id of {sample} ({_quoted(ids)}) belongs to an image ({some(images.paths)}).",
-            "Name the folder of the test images. An id is a file's name without its extension or with it, "
-            "or its path under the folder.",
-        )
-    if missing and wanted.fill is None:
-        raise DataError(
-            f"{sample}: {len(missing):,} of {count(len(ids), 'id')} without an image: {_quoted(missing)} "
-            f"(ids are matched by {form}).",
-            "Add the images, or give the label to write for them with --fill LABEL.",
-        )
-    used = {name: known[name] for name in ids if name in known}
-    if _several(used):
-        raise _ambiguous(used, f"{sample} does not tell them apart: name only the folder of its images, or remove one.")
-    return Submission(
-        header=header,
-        rows=rows,
-        images=[used[name][0] if name in used else "" for name in ids],
-        columns=columns,
-        classes=[header[column] for column in columns] if len(columns) > 1 else [],
-        left_out=len(images.paths) - len(used),
-    )
-
-
-def _matching(ids: list[str], images: Images, forms: Sequence[str]) -> tuple[dict[str, list[str]], str]:
-    """Images by the form of id that all of `ids` have, else the one that most have, and its name."""
-    best: tuple[int, dict[str, list[str]], str] = (-1, {}, "")
-    for form in forms:
-        known = images.by(form)
-        matched = sum(name in known for name in ids)
-        if matched > best[0]:
-            best = (matched, known, form)
-        if matched == len(ids):
-            break
-    return best[1], best[2]
-
-
-def _columns(wanted: Format, sample: Path, header: list[str], classes: Sequence[str]) -> tuple[int, list[int]]:
-    """Which column of the sample holds the ids, and which take the answers."""
-    label = _position(header, wanted.label_column, "--label-column", sample)
-    at = _position(header, wanted.id_column, "--id-column", sample)
-    if at is None:
-        at = 1 if label == 0 else 0
-    others = [column for column in range(len(header)) if column != at]
-    if label is None and len(others) > 1:
-        names = [header[column] for column in others]
-        lacking, extra = [c for c in classes if c not in names], [n for n in names if n not in classes]
-        if lacking or extra or len(names) != len(classes):
-            differences = [f"no column for {_quoted(lacking)}"] if lacking else []
-            differences += [f"no class for column {_quoted(extra)}"] if extra else []
-            raise DataError(
-                f"{sample} has {count(len(header), 'column')}: expected are an id and a label, or an id and one column "
-                f"for each of this run's {count(len(classes), 'class')}, by its name "
-                f"({'; '.join(differences) or 'some column is there twice'}).",
-                "Name the column of the labels with --label-column, or use a run that was trained on these classes.",
-            )
-        if wanted.label_value:
-            raise UsageError(
-                f"--label-value {wanted.label_value}: {sample} takes a probability a class, no label.", "Leave it out."
-            )
-        return at, others
-    if wanted.probabilities:
-        raise UsageError(f"--probabilities: {sample} has one column of labels, no column a class.", "Leave it out.")
-    return at, [others[0] if label is None else label]
-
-
-def _position(header: list[str], name: str | None, flag: str, sample: Path) -> int | None:
-    if name is None:
-        return None
-    if name not in header:
-        raise DataError(
-            f"{flag} {name}: {sample} has no such column{did_you_mean(name, header)}.", f"It has {_quoted(header)}."
-        )
-    return header.index(name)
-
-
-def _read(sample: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a CSV file, every cell the text that it is."""
-    rows = []
-    try:
-        with sample.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for row in filter(None, reader):  # an empty line is no row
-                rows.append(row)
-                if len(row) != len(rows[0]):
-                    raise DataError(
-                        f"{sample}, line {reader.line_num}: {count(len(row), 'cell')} "
-                        f"under {count(len(rows[0]), 'column')}.",
-                        "Every row must be as long as the header; cells with commas need quotes.",
-                    )
-    except OSError as problem:
-        raise DataError(
-            f"--sample-submission {sample}: cannot be read ({problem.strerror}).",
-            "Name the sample_submission.csv of the competition.",
-        ) from None
-    except (csv.Error, UnicodeDecodeError) as problem:
-        raise DataError(f"{sample} is no CSV file in UTF-8: {problem}.", "Save it as CSV, in UTF-8.") from None
-    if len(rows) < 2 or len(rows[0]) < 2:
-        lacking = "rows below a header" if len(rows) < 2 else f"second column beside {rows[0][0][:60]!r}"
-        raise DataError(f"{sample} has no {lacking}.", "Expected are ids and labels, separated by commas.")
-    return rows[0], rows[1:]
-
-
-def _several(ids: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {name: images for name, images in ids.items() if len(images) > 1}
-
-
-def _ambiguous(ids: dict[str, list[str]], hint: str) -> DataError:
-    several = _several(ids)
-    listed = [f"{name!r} for {', '.join(map(repr, images[:3]))}" for name, images in several.items()]
-    return DataError(f"{count(len(several), 'id')} would stand for several images: {some(listed)}.", hint)
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return some([repr(name) for name in names])
 
 
 def _shortened(line: str) -> str:
