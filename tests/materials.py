@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -84,12 +86,9 @@ def random_weights(url: str, file: str, *args: object, **kwargs: object) -> None
     raise AssertionError(f"torchvision has no weights at {url}")
 
 
-def earlier_runs(folder: Path, digits: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Runs under runs/, one of folder and, the newest, one of digits-cnn. Gives another, which was cut off."""
-    patch.chdir(folder)
-    outcome = command("recipe", "folder", "--path", "photos", *SMALL, "--out", f"runs/folder/{EARLIER}")
-    assert outcome.code == 0, outcome.output
-    shutil.copytree(digits, folder / "runs" / "digits-cnn" / "20261121-101501-efgh")
+@contextlib.contextmanager
+def cut_off_at_a_checkpoint() -> Iterator[None]:
+    """Meanwhile a run is sent Ctrl-C when its first checkpoint is there."""
     save = Store.save
 
     def interrupted(*args: object) -> Path:
@@ -99,6 +98,16 @@ def earlier_runs(folder: Path, digits: Path, patch: pytest.MonkeyPatch) -> Path:
 
     with pytest.MonkeyPatch.context() as once:
         once.setattr(Store, "save", interrupted)
+        yield
+
+
+def earlier_runs(folder: Path, digits: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Runs under runs/, one of folder and, the newest, one of digits-cnn. Gives another, which was cut off."""
+    patch.chdir(folder)
+    outcome = command("recipe", "folder", "--path", "photos", *SMALL, "--out", f"runs/folder/{EARLIER}")
+    assert outcome.code == 0, outcome.output
+    shutil.copytree(digits, folder / "runs" / "digits-cnn" / "20261121-101501-efgh")
+    with cut_off_at_a_checkpoint():
         outcome = command("recipe", "digits-cnn", "--limit", 12, "--epochs", 2, "--filters", "8", "--out", "cut-off")
     assert outcome.code == 130, outcome.output
     return (folder / "cut-off").rename(folder.parent / "cut-off")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import command
+from materials import cut_off_at_a_checkpoint
 
 Fastcls = Callable[..., Any]
 SMALL = ["--epochs", 1, "--limit", 20, "--filters", "8", "--bs", 20]
@@ -63,6 +64,23 @@ def test_called_again_it_makes_only_what_is_missing(grid: tuple[Path, Any], tmp_
     assert "run 1 of 4" in outcome.output and kept.stat().st_mtime_ns == before
     assert json.loads((cut / "run.json").read_text())["status"] == "done"
     assert (out / "dropout=0.4" / "seed-42" / "metrics.json").is_file()
+
+
+def test_a_moved_comparison_goes_on_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was cut off knows the folder that it was begun in; those after it are not written there."""
+    words = ["compare", "digits-cnn", *SMALL[:1], 2, *SMALL[2:], "--vary", "dropout=0,0.3", "--out", "grid"]
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    after.mkdir()
+    monkeypatch.chdir(before)
+    with cut_off_at_a_checkpoint():
+        assert command(*words).code == 130
+    (before / "grid").rename(after / "grid")
+    monkeypatch.chdir(after)
+    outcome = command(*words)
+    assert outcome.code == 0 and "resumed" in outcome.output, outcome.output
+    assert [row["status"] for row in records(after / "grid")] == ["done", "done"]
+    assert not list(before.iterdir()) and Path.cwd() == after
 
 
 def test_an_ablation_changes_one_knob_at_a_time(fastcls: Fastcls) -> None:

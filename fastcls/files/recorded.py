@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,13 @@ def _source(run: Path, name: str, held: str, trust: bool) -> sources.RecipeSourc
     return replace(sources.read(run / "recipe.py"), name=name)
 
 
-def enter(record: Mapping[str, Any]) -> None:
-    """Go to the folder that the run was started in, which relative paths among its knobs start from."""
-    folder = record.get("folder")
+@contextlib.contextmanager
+def entered(record: Mapping[str, Any]) -> Iterator[None]:
+    """Meanwhile be in the folder that the run was started in, which relative paths among its knobs start from."""
+    here, folder = Path.cwd(), record.get("folder")
     if folder and Path(folder).is_dir():
         os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(here)

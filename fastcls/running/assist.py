@@ -68,8 +68,8 @@ def _resume(stop: Stop, trust: bool) -> None:
             runs.atomic_write(Path(folder) / name, text)
         again = recorded.request(Path(folder), trust)
         again.options = replace(again.options, auto_epochs=auto_epochs)
-        recorded.enter(runs.read_json(Path(folder) / "run.json"))
-        _run(again, stop)
+        with recorded.entered(runs.read_json(Path(folder) / "run.json")):
+            _run(again, stop)
 
 
 def tell(folder: Path, request: Request) -> None:

@@ -46,6 +46,7 @@ def resume(
     """
     from fastcls.fit.checkpoints import Store
 
+    folder = folder.absolute()
     before = runs.read_json(folder / "run.json")
     with assist.joined() as stop, runs.locked(folder):
         _refuse_to_resume(folder, before, extend)
@@ -56,8 +57,7 @@ def resume(
         if extend and found is None:
             raise OutputError(f"{folder} has no checkpoint to train further from.", "Start a new run.")
         assist.tell(folder, again)
-        recorded.enter(before)
-        with prepared(again) as ready:
+        with recorded.entered(before), prepared(again) as ready:
             ready.notes += refused
             return _Run(ready, folder, screen, stop, before, found, extend, watchers).execute()
 
