@@ -15,8 +15,9 @@ from fastcls.errors import UsageError
 class ResizedCrop(RandomResizedCrop):
     """fastai's random crop in training; validation images whole, squished to `valid_size` pixels, not a centre crop.
 
-    A crop shows things larger than the whole image does, so a network trained on crops does better on somewhat larger
-    images (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
+    A crop shows things larger than the whole image does, so a network trained on crops of 224 pixels does better on
+    somewhat larger images (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). One trained on 64 or
+    128 does worse: its last stage has few positions, and others at another size (docs/log.md).
     """
 
     def __init__(self, size: int, valid_size: int, **kwargs: Any) -> None:

@@ -14,6 +14,7 @@ from fastcls.results.comparison import McNemar, images_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADING = "## What they did\n"
+LENGTH = ("epochs", "time")  # knobs that choose how long is trained
 HEAD = """
 Each alone, against the recipe without it: the difference in percentage points, with its interval, which for one seed
 is over the images alone. Most of these keep a network from learning its images by heart, which takes longer than
@@ -32,11 +33,12 @@ def sentences(record: dict) -> list[str]:
     taken = words[3 : words.index("--one-at-a-time")]
     measured = f"{base[1]} % on {record['split']} ({_runs(base[2])}, {record['hardware']})"
     lines = [f"`{record['recipe']} {' '.join(taken)}` reaches {measured}:", ""]
-    for name, accuracy, _, difference, *_ in others:
+    for name, accuracy, _, difference, *costs in others:
         knob, _, value = name.partition("=")
         points, _, interval = difference.partition(" ")
         typed = "fastcls predict --tta" if name == "tta" else f"--{knob.replace('_', '-')} {value}"
-        lines.append(f"- `{typed}`: {accuracy} %, {points} points {interval}".rstrip() + ".")
+        line = f"- `{typed}`: {accuracy} %, {points} points {interval}".rstrip()
+        lines.append(line + (f"; {costs[0]} of training." if knob in LENGTH else "."))
     return [*lines, ""]
 
 
