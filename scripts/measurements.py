@@ -170,8 +170,8 @@ MEASUREMENTS = [
         remark="Short of the leaderboard: its photographs are not squashed to 160 pixels at quality 60, and all of "
         "train/ is trained on, where 2 % is held out here. Which costs how much is not measured. The variant loses "
         "by its larger test images, not by growing, which took 29 % fewer pixels to the same accuracy: "
-        "[log](log.md#larger-test-images-2026-11-22). What these pixels are worth as epochs, `--grow-from 96 --epochs 7`, "
-        "is not measured yet.",
+        "[log](log.md#larger-test-images-2026-11-22). What these pixels are worth as epochs, `--grow-from 96 "
+        "--epochs 7`, is not measured yet.",
     ),
 ]
 
