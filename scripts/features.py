@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 
 from fastcls.results.comparison import McNemar, images_interval
+from measurements import MEASUREMENTS
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADING = "## What they did\n"
@@ -23,8 +24,8 @@ folders; tables and commands are in [results.md](results.md).
 """
 
 
-def sentences(record: dict) -> list[str]:
-    """The baseline, then a line a setting, the best first."""
+def sentences(title: str, record: dict) -> list[str]:
+    """What was measured and the baseline's figure, then a line a setting, the best first."""
     table = [*record["table"].splitlines()[2:], record["tta"]]
     cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table]
     others = [row for row in cells if not row[0].endswith("(baseline)")]
@@ -32,7 +33,7 @@ def sentences(record: dict) -> list[str]:
     words = shlex.split(record["command"])
     taken = words[3 : words.index("--one-at-a-time")]
     measured = f"{base[1]} % on {record['split']} ({_runs(base[2])}, {record['hardware']})"
-    lines = [f"`{record['recipe']} {' '.join(taken)}` reaches {measured}:", ""]
+    lines = [f"{title}. `{record['recipe']} {' '.join(taken)}` reaches {measured}.", ""]
     for name, accuracy, _, difference, *costs in others:
         knob, _, value = name.partition("=")
         points, _, interval = difference.partition(" ")
@@ -80,8 +81,11 @@ def write() -> None:
     """Everything below the heading is measured."""
     page = ROOT / "docs" / "training.md"
     before = page.read_text(encoding="utf-8").partition(HEADING)[0]
-    files = sorted((ROOT / "docs" / "results").glob("*-features.json"))
-    found = [line for file in files for line in sentences(json.loads(file.read_text(encoding="utf-8")))]
+    found = []
+    for one in MEASUREMENTS:
+        file = ROOT / "docs" / "results" / f"{one.name}.json"
+        if one.name.endswith("-features") and file.is_file():
+            found += sentences(one.title, json.loads(file.read_text(encoding="utf-8")))
     text = "\n".join([HEAD, *found]) if found else "\nNot measured yet.\n"
     page.write_text(before + HEADING + text, encoding="utf-8")
 
