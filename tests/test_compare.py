@@ -66,6 +66,7 @@ def test_called_again_it_makes_only_what_is_missing(grid: tuple[Path, Any], tmp_
     assert (out / "dropout=0.4" / "seed-42" / "metrics.json").is_file()
 
 
+@pytest.mark.faults
 def test_a_moved_comparison_goes_on_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was cut off knows the folder that it was begun in; those after it are not written there."""
     words = ["compare", "digits-cnn", *SMALL[:1], 2, *SMALL[2:], "--vary", "dropout=0,0.3", "--out", "grid"]

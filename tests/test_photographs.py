@@ -31,6 +31,7 @@ def test_pets_train_both_ways(fastcls: Fastcls, pets: Path, tune: str) -> None:
     assert answer.code == 0 and len(Path("all.csv").read_text().splitlines()) == 371
 
 
+@pytest.mark.published
 def test_the_official_split_of_the_pets(fastcls: Fastcls, pets: Path, tmp_path: Path) -> None:
     """Lists made here, as they are published, without one image; the sample comes without any."""
     root = tmp_path / "oxford-iiit-pet"
