@@ -103,5 +103,5 @@ def _problem(name: str, value: Any) -> str:
 def seconds(text: str, problems: list[str]) -> float | None:
     """What `--time` asks for, None where it is not given; what is no time is added to the problems."""
     if text and not durations.seconds(text):
-        problems.append(f"--time {text}: takes hours, minutes, seconds, as in 2h, 20m, 1h30m or 45s")
+        problems.append(f"--time {text}: takes {durations.TAKEN}")
     return durations.seconds(text) if text else None

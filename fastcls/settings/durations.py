@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 NUMBER = r"(\d+(?:\.\d*)?)"
+TAKEN = "hours, minutes, seconds, as in 2h, 20m, 1h30m or 45s"
 
 
 def seconds(text: str) -> float:

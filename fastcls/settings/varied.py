@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 from fastcls.errors import KnobError
@@ -58,7 +58,7 @@ class _Time(Knob):
 
     @property
     def allowed(self) -> str:
-        return "hours, minutes, seconds, as in 2h, 20m, 1h30m or 45s, or none"
+        return f"{durations.TAKEN}, or none"
 
     def parse(self, text: str) -> Any:
         if text != "none" and not durations.seconds(text):
@@ -97,11 +97,11 @@ def applied(request: Request, values: Mapping[str, Any]) -> Request:
 
 
 def _knob(request: Request, knob: Knob) -> Knob:
-    known = {field.name: getattr(knob, field.name) for field in fields(knob)}
-    known["default"] = request.knobs.get(knob.name, knob.default)
+    default = request.knobs.get(knob.name, knob.default)
     if (knob.name, knob.stage, knob.kind) != ("epochs", "fit", "int"):
-        return Knob(**known)
-    return _Epochs(**known | ({"default": AUTO} if request.options.auto_epochs else {}))
+        return replace(knob, default=default)
+    default = AUTO if request.options.auto_epochs else default
+    return _Epochs(knob.name, knob.stage, knob.kind, default, knob.help, optional=knob.optional)
 
 
 def _option(name: str, default: Any) -> Knob:
