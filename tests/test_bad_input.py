@@ -54,6 +54,24 @@ def test_wrong_words_are_refused_before_torch_is_needed(fastcls: Fastcls, words:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["recipe", "digits-cnn", "--out", "NAME"],
+        ["runs", "--folder", "NAME"],
+        ["check", "NAME"],
+        ["predict", "NAME", "photos", "-o", "labels.csv"],
+        ["export", "NAME"],
+        ["compare", "digits-cnn", "--out", "NAME", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_no_file_system_takes_is_refused(fastcls: Fastcls, words: list[str]) -> None:
+    outcome = fastcls(*(word.replace("NAME", "x" * 300) for word in words))
+    assert outcome.code == 4 and "File name too long" in outcome.output, outcome.output
+    assert "Traceback" not in outcome.output and not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
     "source, part",
     [
         ("def get_learner(): pass", "lacks `fit`"),

@@ -128,6 +128,8 @@ def test_options_are_varied_as_knobs_are(fastcls: Fastcls) -> None:
         (["digits-cnn", "--vary", "accumulate=0"], 2, ["a whole number from 1", "options: limit"]),
         (["digits-cnn", "--vary", "time=x,5m"], 2, ["time takes hours", "'x'"]),
         (["digits-cnn", "--setting", "time=5m epochs=3"], 2, ["the time chooses the epochs"]),
+        (["digits-cnn", "--setting", "opt='sgd"], 2, ["no closing quotation"]),
+        (["digits-cnn", "--setting", "lr=0.1 lr=0.2", "--setting", ""], 2, ["lr is in it twice", "names no knob"]),
         (["digits-cnn", "--seeds", "0"], 2, ["--seeds 0"]),
         (["digits-nn"], 2, ["digits-cnn"]),
         ([], 2, []),

@@ -325,6 +325,7 @@ def test_a_command_line_that_cannot_be_met_is_refused(
     refused(2, "--gpus and --processes", words="recipe digits-cnn --gpus 2 --processes 2")
     refused(2, "--gpus 2 and --device cpu", words="recipe digits-cnn --gpus 2 --device cpu")
     refused(2, "--processes 0: takes", words="recipe digits-cnn --processes 0")
+    refused(2, "--processes 9999: takes at most", words="recipe digits-cnn --processes 9999")
     refused(2, "--ba", words="recipe digits-cnn --processes 2 --bas 3")
     assert not list(tmp_path.iterdir())
     for name, value in {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():

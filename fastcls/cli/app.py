@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import io
@@ -12,11 +13,13 @@ from typing import ParamSpec
 
 import typer
 
-from fastcls.errors import FastclsError, UsageError
+from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.machine import extras, ranks
 from fastcls.machine.stop import Stopped
 
 P = ParamSpec("P")
+# what a file system answers of a name it is given: no bug, whichever line asked
+REFUSALS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 FOR_SEVERAL = ("recipe", "resume")  # the verbs that several processes can do together
 
 # rich help costs 0.2 s of imports at every start; plain help costs none
@@ -77,5 +80,9 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
             if told is None:
                 raise
             raise refusal(told) from None
+        except OSError as problem:
+            if problem.errno not in REFUSALS or problem.filename is None:
+                raise
+            raise refusal(OutputError(f"{str(problem.filename)[:200]}: {problem.strerror}.")) from None
 
     return guarded

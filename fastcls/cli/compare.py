@@ -68,6 +68,7 @@ def compare(
 
 
 def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -> None:
+    from fastcls.layouts.walk import count
     from fastcls.running import grid
     from fastcls.settings import sources
 
@@ -79,7 +80,7 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -
     folder = Path(given["out"]).expanduser() if given["out"] else None
     plan = grid.plan(request, given["vary"], given["setting"], given["seeds"], given["one_at_a_time"], folder)
     done = sum(grid.is_done(cell.folder) for cell in plan.cells)
-    print(f"{source.name}: {len(plan.cells)} runs, {done} of them done, in {plan.out}")
+    print(f"{source.name}: {count(len(plan.cells), 'run')}, {done} done, in {plan.out}")
     if given["dry_run"]:
         for cell in plan.cells:
             print(f"  {'done' if grid.is_done(cell.folder) else 'to do'}  {cell.folder.relative_to(plan.out)}")

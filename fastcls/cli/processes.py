@@ -11,8 +11,10 @@ from typing import Any
 import typer
 
 from fastcls.errors import KnobError, UsageError
-from fastcls.machine import ranks
+from fastcls.machine import cpus, ranks
 from fastcls.settings.options import Options
+
+A_CORE = 8  # processes; more only take each other's memory
 
 
 class Several:
@@ -31,6 +33,8 @@ def count(gpus: int | None, processes: int | None) -> int:
     for flag, number in (("--gpus", gpus), ("--processes", processes)):
         if number is not None and number < 1:
             raise KnobError(f"{flag} {number}: takes a whole number from 1")
+        if number is not None and number > (most := A_CORE * cpus.cores()):
+            raise KnobError(f"{flag} {number}: takes at most {most}, {A_CORE} for each core that may be used here")
     if gpus and processes:
         raise UsageError("--gpus and --processes both say how many processes.", "Give one of them.")
     asked, place = gpus or processes or 1, ranks.here()

@@ -163,11 +163,21 @@ def _values(vary: Sequence[str], knobs: Mapping[str, Knob], problems: list[str])
 def _setting(text: str, knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, Any]:
     """--setting 'norm=batch kernel=3': several knobs that change together."""
     found: dict[str, Any] = {}
-    for word in shlex.split(text):
+    try:
+        words = shlex.split(text)
+    except ValueError as problem:  # a quotation that does not end
+        problems.append(f"--setting {text}: {str(problem).lower()}")
+        return {}
+    if not words:
+        problems.append("--setting '': this names no knob")
+    for word in words:
         name, equals, value = word.partition("=")
         knob = knob_of(f"--setting {word}", name, equals, knobs, problems)
-        if knob is not None:
-            found[knob.name] = value_of(f"--setting {word}", knob, value, problems)
+        if knob is None:
+            continue
+        if knob.name in found:
+            problems.append(f"--setting {text}: {knob.name} is in it twice")
+        found[knob.name] = value_of(f"--setting {word}", knob, value, problems)
     return found
 
 
