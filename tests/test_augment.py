@@ -42,6 +42,15 @@ def test_crop_shifts_by_up_to_the_padding(mode: str, kind: torch.dtype) -> None:
     assert len(seen) == 25
 
 
+@pytest.mark.parametrize("side", [1, 5])
+def test_a_crop_that_shifts_by_more_than_the_image_mirrors_it_again(side: int) -> None:
+    x = torch.randint(1, 255, (40, 3, side, side), dtype=torch.uint8)
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (17, 17), (17, 17)), mode="reflect")
+    for image, cropped in zip(padded, apply(transforms.Crop(17), x).numpy(), strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(image, cropped.shape)
+        assert (windows == cropped).all((-1, -2, -3)).any()
+
+
 def test_flips_are_half_of_the_images_and_alternate_over_epochs_if_asked() -> None:
     x = torch.arange(6.0).repeat(400, 1, 2, 1)
     flipped = [apply(transforms.Flip(), x, epoch)[:, 0, 0, 0] == 5 for epoch in range(2)]

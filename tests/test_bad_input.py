@@ -45,6 +45,9 @@ def test_wrong_knobs_are_reported_together_each_with_the_nearest_right_one(fastc
         (["lr-find", "digits-cnn", "--steps", "3"], "at least 20"),
         (["lr-find", "digits-cnn", "--out", "curve.txt"], ".png"),
         (["runs", "--sort", "luck"], "time, accuracy or loss"),
+        (["recipe", "cifar10-cnn", "--kernel", "0"], "1 or more"),
+        (["recipe", "cifar10-cnn5", "--cutout", "3"], "from 0 to 1"),
+        (["recipe", "cifar10-speedrun", "--widths", ","], "1 or more"),
     ],
 )
 def test_wrong_words_are_refused_before_torch_is_needed(fastcls: Fastcls, words: list[str], part: str) -> None:

@@ -99,8 +99,8 @@ def _gathered(pixels: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -
 
 
 def _reflected(index: torch.Tensor, size: int) -> torch.Tensor:
-    """Positions outside 0 … size - 1 mirrored at the edge pixels."""
-    return (size - 1) - ((size - 1) - index.abs()).abs()
+    """Positions outside 0 … size - 1 mirrored at the edge pixels, as often as it takes."""
+    return (size - 1) - ((size - 1) - index.abs() % max(2 * (size - 1), 1)).abs()
 
 
 class Affine(Batchwise):

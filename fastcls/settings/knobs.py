@@ -15,19 +15,20 @@ from fastcls.errors import KnobError, RecipeError, did_you_mean
 REQUIRED = object()  # the default of a knob that has none
 SCALARS = {"str": str, "int": int, "float": float}
 # what knobs of these names may be, in every recipe
-RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    **dict.fromkeys(
-        ("epochs", "bs", "size", "valid_size", "grow_from", "filters"), (lambda value: value >= 1, "1 or more")
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "1 or more": (
+        lambda value: value >= 1,
+        "epochs bs size valid_size grow_from filters widths hidden convs kernel",
     ),
-    **dict.fromkeys(("freeze_epochs", "wd", "mixup", "cutmix"), (lambda value: value >= 0, "0 or more")),
-    **dict.fromkeys(
-        ("dropout", "smoothing", "drop_path", "ema", "warmup"), (lambda value: 0 <= value < 1, "from 0 to below 1")
-    ),
-    "lr": (lambda value: value > 0, "above 0"),
-    "valid_pct": (lambda value: 0 < value < 1, "between 0 and 1"),
-    "min_scale": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
-    "erase": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+    "0 or more": (lambda value: value >= 0, "freeze_epochs wd mixup cutmix pad rotate"),
+    "from 0 to below 1": (lambda value: 0 <= value < 1, "dropout smoothing drop_path ema warmup"),
+    "from 0 to 1": (lambda value: 0 <= value <= 1, "flip translate jitter erase cutout"),
+    "above 0": (lambda value: value > 0, "lr div"),
+    "between 0 and 1": (lambda value: 0 < value < 1, "valid_pct"),
+    "above 0 and at most 1": (lambda value: 0 < value <= 1, "min_scale"),
 }
+RANGES = {name: (within, words) for words, (within, names) in _RANGES.items() for name in names.split()}
+MAY_BE_EMPTY = "hidden"  # the list of ranges that stands for something without a member: no hidden layer
 TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -71,7 +72,7 @@ class Knob:
         for number in numbers:
             if isinstance(number, (int, float)) and not (math.isfinite(number) and within(number)):
                 raise ValueError(text)
-        if not numbers and self.name in RANGES:
+        if not numbers and self.name in RANGES and self.name != MAY_BE_EMPTY:
             raise ValueError(text)
         return value
 
