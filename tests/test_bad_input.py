@@ -39,6 +39,7 @@ def test_wrong_knobs_are_reported_together_each_with_the_nearest_right_one(fastc
         (["recipe", "digits-cnn", "--device", "cud"], "'cuda'"),
         (["recipe", "digits-cnn", "--precision", "fp8"], "auto, fp32, bf16, fp16"),
         (["recipe", "digits-cnn", "--limit", "0"], "--limit 0"),
+        (["recipe", "digits-cnn", "--seed", "1795323600000"], "from 0 to 4294967295"),
         (["recipe", "digits-cnn", "-o", "wd"], "KEY=VALUE"),
         (["recipe", "digits-cnn", "7"], "value without a knob"),
         (["recipe", "--epochs", "3"], "Usage"),

@@ -20,16 +20,24 @@ Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]
 TRACKERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
-def _option(default: Any, help: str, metavar: str = "", least: float | None = None, above: float | None = None) -> Any:
-    """A field that is an option of the command line too; what it takes at least, or what it has to be above."""
-    return field(default=default, metadata={"help": help, "metavar": metavar, "least": least, "above": above})
+def _option(
+    default: Any,
+    help: str,
+    metavar: str = "",
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """A field that is an option of the command line too; what it takes at least and at most, or has to be above."""
+    ends = {"least": least, "above": above, "most": most}
+    return field(default=default, metadata={"help": help, "metavar": metavar, **ends})
 
 
 @dataclass(frozen=True)
 class Options:
     """The settings of a run, whatever its recipe; those with a help are options of every verb that trains."""
 
-    seed: int = _option(42, "Seeds the split, the initial weights, the augmentation.", "N", least=0)
+    seed: int = _option(42, "Seeds the split, the initial weights, the augmentation.", "N", least=0, most=2**32 - 1)
     limit: int | None = _option(None, "At most N images a class in each split, for a quick try.", "N", least=1)
     workers: int | None = _option(None, "Loader workers  [default: by the cores]", "N", least=0)
     device: Device = _option("auto", "Where to compute; auto is the GPU where there is one.")
@@ -65,19 +73,22 @@ def choices(option: str) -> tuple[str, ...]:
 
 def taken(option: str) -> str:
     """The range of a number in words, 'a whole number from 1'; empty where any will do."""
-    least, above = (DECLARED[option].metadata[end] for end in ("least", "above"))
+    least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
     if least is None and above is None:
         return ""
     kind = "a number" if TYPES[option] in (float, float | None) else "a whole number"
-    return f"{kind} above {above}" if above is not None else f"{kind} from {least}"
+    low = f"{kind} above {above}" if above is not None else f"{kind} from {least}"
+    return low if most is None else f"{low} to {most}"
 
 
 def allows(option: str, value: Any) -> bool:
     """Whether an option takes a value of its type; None is no number."""
     if known := choices(option):
         return value in known
-    least, above = (DECLARED[option].metadata[end] for end in ("least", "above"))
-    return value is None or ((above is None or value > above) and (least is None or value >= least))  # nan is neither
+    least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
+    if value is None:
+        return True
+    return (above is None or value > above) and (least is None or value >= least) and (most is None or value <= most)
 
 
 _options: contextvars.ContextVar[Options | None] = contextvars.ContextVar("options", default=None)
