@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,5 +130,7 @@ def find_rates(request: Request, file: Path, steps: int, screen: Screen) -> None
     screen.print(f"figure   {escape(file)}")
     if knob and "valley" in found.suggestions:
         # the same command, less what belongs to the finder alone and the rate itself
-        given = re.sub(r" --(out|steps|lr)[= ]\S+", "", request.command.removeprefix("fastcls lr-find"))
-        screen.print(f"next     fastcls recipe{escape(given)} {knob} {found.suggestions['valley']:.2g}", soft_wrap=True)
+        given = shlex.join(request.words_without("--out", "--steps", "--lr")[2:])
+        screen.print(
+            f"next     fastcls recipe {escape(given)} {knob} {found.suggestions['valley']:.2g}", soft_wrap=True
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,14 +21,17 @@ from fastcls.lr_find import lr_find
 Fastcls = Callable[..., Outcome]
 
 
-def test_the_verb_draws_suggests_and_names_the_next_command(fastcls: Fastcls) -> None:
-    outcome = fastcls("lr-find", "digits-cnn", "--filters", "8,16", "--out", "curve.png")
+def test_the_verb_draws_suggests_and_names_the_next_command(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["lr-find", "digits-cnn", "--filters", "8,16", "--out", "the curve.png"]
+    monkeypatch.setattr(sys, "argv", ["fastcls", *words])  # which the next command is made from
+    outcome = fastcls(*words)
     assert outcome.code == 0, outcome.output
-    for part in ("valley", "steep", "minimum", "slide", "curve.png", "fastcls recipe", "--lr"):
+    for part in ("valley", "steep", "minimum", "slide", "the curve.png"):
         assert part in outcome.output
-    with Image.open("curve.png") as figure:
+    assert re.search(r"fastcls recipe digits-cnn --filters 8,16 --lr [\d.e-]+\n", outcome.output), outcome.output
+    with Image.open("the curve.png") as figure:
         assert figure.width > 800 and len(figure.convert("L").getcolors()) > 20
-    assert [p.name for p in Path().iterdir()] == ["curve.png"], "nothing else is left behind"
+    assert [p.name for p in Path().iterdir()] == ["the curve.png"], "nothing else is left behind"
 
 
 def snapshot(learn) -> list[object]:

@@ -71,20 +71,14 @@ def settle(request: Request, screen: Screen) -> Request:
     return replace(
         request,
         knobs={**request.knobs, "bs": best.batch},
-        command=_command(request.command, best.batch),
+        command=_command(request, best.batch),
         auto_batch=found,
     )
 
 
-def _command(command: str, batch: int) -> str:
+def _command(request: Request, batch: int) -> str:
     """The command with the size in place of the search, so that it makes the same run elsewhere."""
-    words: list[str] = []
-    given = iter(shlex.split(command))
-    for word in given:
-        if word == "--bs":
-            next(given, None)
-        elif word != "--auto-batch" and not word.startswith("--bs="):
-            words.append(word)
+    words = [word for word in request.words_without("--bs") if word != "--auto-batch"]
     return shlex.join([*words, "--bs", str(batch)]) if words else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,3 +27,14 @@ class Request:
     def stage(self, name: str) -> dict[str, Any]:
         """The knobs of a stage: the recipe's defaults with the given values over them."""
         return {knob.name: self.knobs.get(knob.name, knob.default) for knob in self.source.stage(name)}
+
+    def words_without(self, *options: str) -> list[str]:
+        """The words of the command, less these options and their values."""
+        words: list[str] = []
+        given = iter(shlex.split(self.command))
+        for word in given:
+            if word in options:
+                next(given, None)
+            elif word.partition("=")[0] not in options:
+                words.append(word)
+        return words
