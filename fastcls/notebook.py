@@ -20,7 +20,7 @@ from fastcls.cli.request import request_of
 from fastcls.errors import KnobError, OutputError, UsageError
 from fastcls.files import runs, schema
 from fastcls.running import loading
-from fastcls.settings import sources
+from fastcls.settings import shell, sources
 from fastcls.settings.knobs import as_text
 from fastcls.settings.options import DECLARED, TYPES
 from fastcls.settings.request import Request
@@ -234,7 +234,7 @@ def compare(
         return _made(plan, words, whole, seeds, one_at_a_time)
     if vary or settings or fixed:
         raise UsageError("vary, settings and knobs go with a recipe, not with runs.", f"Here: {', '.join(names)}")
-    found = grid.existing(names, shlex.join(["fastcls", "compare", *names]))
+    found = grid.existing(names, shell.command("compare", *names))
     return Comparison(found, write(folder or folder_of(found.entries), found))
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -173,15 +174,18 @@ def test_a_dry_run_trains_and_writes_nothing(fastcls: Fastcls) -> None:
 
 
 def test_a_recipe_of_ones_own_is_the_same_code(fastcls: Fastcls) -> None:
-    assert fastcls("recipe", "digits-cnn", "--copy", "mine.py").code == 0
-    assert "def get_learner" in fastcls("recipe", "./mine.py", "--show").output
-    outcome = fastcls("recipe", "./mine.py", "--epochs", "1", "--limit", "20", "--filters", "8")
+    copied = fastcls("recipe", "digits-cnn", "--copy", "my own.py")
+    assert copied.code == 0 and "fastcls recipe './my own.py'" in copied.output
+    assert "def get_learner" in fastcls("recipe", "./my own.py", "--show").output
+    outcome = fastcls("recipe", "./my own.py", "--epochs", "1", "--limit", "20", "--filters", "8")
     assert outcome.code == 0, outcome.output
-    (run,) = Path("runs/mine").iterdir()
+    (run,) = Path("runs/my own").iterdir()
     assert {p.name for p in run.iterdir()} == FILES
-    assert fastcls("recipe", "digits-cnn", "--copy", "mine.py").code == 4
+    (next_command,) = [line[9:] for line in outcome.output.splitlines() if line.startswith("next ")]
+    assert shlex.split(next_command)[:3] == ["fastcls", "predict", str(run)]
+    assert fastcls("recipe", "digits-cnn", "--copy", "my own.py").code == 4
     listed = fastcls("runs").output
-    assert f"mine/{run.name}" in listed.replace("\n", "") or "mine/" in listed
+    assert f"my own/{run.name}" in listed.replace("\n", "") or "my own/" in listed
     assert "done" in listed
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 
 from fastcls.audit import audit, check_record, contents
 from fastcls.files import runs
 from fastcls.images.check import broken_images
+from fastcls.settings import shell
 
 
 def precheck(run: Path, sizes: bool = True, progress: audit.Progress | None = None) -> list[str]:
@@ -21,7 +21,7 @@ def precheck(run: Path, sizes: bool = True, progress: audit.Progress | None = No
     found = audit.quick(contents.read(str(run)), progress, sizes)
     if found.unreadable:
         raise broken_images(found.unreadable, found.files)
-    command = shlex.join(["fastcls", "check", str(run)])
+    command = shell.command("check", run)
     check_record.write(run, found, command, time.perf_counter() - began, started)
     serious = [finding for finding in found.findings if finding.severity != "note"]
     lines = [finding.line for finding in serious]

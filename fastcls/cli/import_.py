@@ -8,6 +8,7 @@ import typer
 
 from fastcls.cli.app import app, verb
 from fastcls.errors import OutputError, UsageError
+from fastcls.settings import shell
 
 SHOWN = 6  # names that a pickle asks for
 
@@ -43,7 +44,7 @@ def import_(
     if not trust_pickle:
         raise UsageError(
             f"{file} is a pickle: to read it is to run what its maker put into it. It was not read. {_asks(source)}",
-            f"If you trust who made it:  fastcls import {file} --trust-pickle",
+            f"If you trust who made it:  {shell.command('import', file, '--trust-pickle')}",
         )
     print("loading torch and fastai …", flush=True)
     from fastcls.running.loading import import_fastai
@@ -57,7 +58,9 @@ def import_(
         print("note: it holds more than tensors, so it was unpickled in full, with what code is in it")
     numbers = sum(tensor.numel() for tensor in found.tensors.values())
     print(f"{target}: {found.kind}, {len(found.tensors):,} tensors of {numbers:,} numbers")
-    print(f"next     fastcls recipe NAME --weights {target}   with the --arch that they were trained with")
+    print(
+        f"next     {shell.command('recipe', 'NAME', '--weights', target)}   with the --arch that they were trained with"
+    )
 
 
 def _asks(source: Path) -> str:

@@ -15,6 +15,7 @@ from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.machine import ranks
+from fastcls.settings import shell
 
 if TYPE_CHECKING:
     from fastcls.settings.knobs import Knob
@@ -164,7 +165,7 @@ def _copy(source: RecipeSource, target: Path) -> None:
         raise OutputError(f"--copy {target}: this file exists already.", "Name a new file.")
     atomic_write(target, source.source)
     name = str(target) if target.is_absolute() else f"./{target}"
-    print(f"{source.name} copied to {target}. Edit it, then:  fastcls recipe {name}")
+    print(f"{source.name} copied to {target}. Edit it, then:  {shell.command('recipe', name)}")
 
 
 def _general_help(command: Any) -> str:

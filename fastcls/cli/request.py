@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.errors import KnobError
+from fastcls.settings import shell
 from fastcls.settings.options import Options
 
 if TYPE_CHECKING:
@@ -63,4 +63,4 @@ def _auto_epochs(words: list[str]) -> tuple[list[str], bool]:
 def command_line(verb: str) -> str:
     """The command as the user typed it, to be recorded and shown."""
     words = sys.argv[sys.argv.index(verb) :] if verb in sys.argv else [verb]
-    return shlex.join(["fastcls", *words])
+    return shell.command(*words)

@@ -10,6 +10,7 @@ from fastcls.cli.app import app, verb
 from fastcls.cli.processes import Several, count, start
 from fastcls.errors import KnobError, UsageError
 from fastcls.machine import ranks
+from fastcls.settings import shell
 
 
 @app.command()
@@ -68,7 +69,9 @@ def go_on(
     tracking.refuse_missing(tracking.names((record.get("options") or {}).get("track") or ""))
     name = str(record.get("recipe"))
     if recipe and recipe != name:
-        raise UsageError(f"{folder} is a run of {name}, not of {recipe}.", f"fastcls recipe {name} --resume {folder}")
+        raise UsageError(
+            f"{folder} is a run of {name}, not of {recipe}.", shell.command("recipe", name, "--resume", folder)
+        )
     kind = (record.get("device") or {}).get("type")
     if gpus and kind != "cuda":
         raise UsageError(f"{folder} was trained on {kind}, and goes on there.", f"Use --processes {gpus}.")

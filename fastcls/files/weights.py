@@ -15,7 +15,7 @@ from torch import nn
 
 from fastcls.errors import OutputError
 from fastcls.files import model_files, runs, schema
-from fastcls.settings import options
+from fastcls.settings import options, shell
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
@@ -33,7 +33,7 @@ def weights_file(name: str) -> Path:
         if path.suffix in PICKLES:
             raise OutputError(
                 f"--weights {name}: this is a pickle, which can run code when it is loaded; it was not read.",
-                f"If you trust who made it, convert it, once:  fastcls import {name} --trust-pickle",
+                f"If you trust who made it, convert it, once:  {shell.command('import', name, '--trust-pickle')}",
             )
         raise OutputError(
             f"--weights {name}: only .safetensors files are read (other formats can run code when loaded).",

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from fastcls.errors import OutputError
 from fastcls.files import runs
 from fastcls.fit import trees
+from fastcls.settings import shell
 
 FOLDER = "checkpoints"
 STATE, TENSORS, BEST, MANIFEST = "state.json", "state.safetensors", "best.safetensors", "MANIFEST"
@@ -86,7 +87,8 @@ class Store:
             _sync(self.home)
         except (OSError, SafetensorError) as problem:
             shutil.rmtree(temporary, ignore_errors=True)
-            hint = f"The checkpoints before it are whole. Make room, then go on with  fastcls resume {self.home.parent}"
+            go_on = shell.command("resume", self.home.parent)
+            hint = f"The checkpoints before it are whole. Make room, then go on with  {go_on}"
             raise OutputError(f"No checkpoint can be written into {self.home}: {_why(problem)}.", hint) from problem
         self.best_of = best_epoch, final / BEST
         for old in existing[: 1 - KEPT]:

@@ -22,6 +22,7 @@ from typing import IO
 from fastcls.errors import TrainingError
 from fastcls.machine import cpus, extras, ranks
 from fastcls.machine.stop import CODES
+from fastcls.settings import shell
 
 GRACE = 15.0  # seconds that the others have to end by themselves once one is gone
 LINES = 20  # of what a silent process said, told when it failed
@@ -126,7 +127,7 @@ def _verdict(cause: Child, children: Sequence[Child], folder: Path) -> int:
         why = "; the system does that when memory runs out" if -code == signal.SIGKILL else ""
         hint = f"What there is: {folder}"
         if any(folder.glob("checkpoints/[0-9]*")):
-            hint = f"Go on with  fastcls resume {folder} --processes {len(children)}"
+            hint = f"Go on with  {shell.command('resume', folder, '--processes', len(children))}"
         raise TrainingError(f"{whose} was killed by {name}{why}. The others were ended.", hint)
     if cause.said is not None and code not in CODES.values() and children[0].code != code:
         cause.said.seek(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from fastcls.errors import DataError, OutputError, TrainingError
 from fastcls.fit.checkpoints import BEST, Store
 from fastcls.images import check
 from fastcls.machine import memory
-from fastcls.settings import options
+from fastcls.settings import options, shell
 
 WAIT = 0.5  # seconds
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -41,7 +40,7 @@ def told(learn: Learner, knobs: Mapping[str, Any], out: Path) -> Iterator[None]:
 
 
 def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Path) -> Exception | None:
-    go_on = f"go on with  {resuming(out)}"
+    go_on = f"go on with  {shell.command('resume', out)}"
     if memory.ran_out(problem):
         return out_of_memory(problem, knobs, getattr(learn, "precision", "fp32"))
     lost = isinstance(problem, (ConnectionError, EOFError)) and learn.dls.train.fake_l.num_workers > 0
@@ -124,9 +123,4 @@ def left(out: Path, again: bool) -> Iterator[str]:
         else "weights  none: no epoch ended"
     )
     if saved and again:
-        yield f"go on    {resuming(out)}"
-
-
-def resuming(out: Path) -> str:
-    """The command that goes on with a run."""
-    return shlex.join(["fastcls", "resume", str(out)])
+        yield f"go on    {shell.command('resume', out)}"

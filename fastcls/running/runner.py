@@ -17,7 +17,7 @@ from fastcls.machine.stop import Ended, Stop, Stopped
 from fastcls.running import assist
 from fastcls.running.loading import Prepared, prepared
 from fastcls.running.telling import Telling
-from fastcls.settings import durations
+from fastcls.settings import durations, shell
 from fastcls.settings.request import Request
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ def _refuse_to_resume(folder: Path, before: Mapping[str, Any], extend: int) -> N
     if done and not extend:
         raise UsageError(
             f"{folder} is finished; there is nothing to go on with.",
-            f"Train it further with  fastcls resume {folder} --extend-epochs N",
+            f"Train it further with  {shell.command('resume', folder, '--extend-epochs', 'N')}",
         )
     if not done and extend:
-        raise UsageError(f"{folder} is not finished.", f"First go on with  fastcls resume {folder}")
+        raise UsageError(f"{folder} is not finished.", f"First go on with  {shell.command('resume', folder)}")
 
 
 class _Run:

@@ -10,7 +10,6 @@ import ast
 import gc
 import hashlib
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -21,6 +20,7 @@ from fastcls.errors import FastclsError, OutputError
 from fastcls.files import runs
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended
+from fastcls.settings import shell
 from fastcls.settings.knobs import as_text
 from fastcls.settings.options import Options
 from fastcls.settings.request import Request
@@ -98,13 +98,13 @@ def precision(folder: Path) -> Any:
 def command(request: Request) -> str:
     """The `fastcls recipe` command that makes a run of its own of this request."""
     name = request.source.name if request.source.shipped else str(request.source.path)
-    words = ["fastcls", "recipe", name]
+    words = ["recipe", name]
     for knob in request.source.knobs:
         if knob.name in request.knobs:
             words += [knob.flag, as_text(request.knobs[knob.name])]
     for key, value in request.extra.items():
         words += ["-o", f"{key}={value}"]
-    return shlex.join([*words, *_option_words(request.options)])
+    return shell.command(*words, *_option_words(request.options))
 
 
 def _option_words(options: Options) -> Iterator[str]:

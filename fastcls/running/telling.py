@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcls.machine.screen import Screen, escape
 from fastcls.running.loading import Prepared
+from fastcls.settings import shell
 
 if TYPE_CHECKING:
     from fastcls.interpret import Interpretation
@@ -88,6 +89,7 @@ class Telling:
 
     def next(self) -> None:
         """Where it lies, and what to do with it."""
-        trust = "" if (self.out / "model.onnx").is_file() else " --trust"  # without it, only its recipe can predict
+        # without an ONNX file, only its recipe can predict
+        trust = [] if (self.out / "model.onnx").is_file() else ["--trust"]
         self._line("run", f"{escape(self.out)}   report: {escape(self.out / 'report.html')}")
-        self._line("next", f"fastcls predict {escape(self.out)} PHOTOS -o predictions.csv{trust}")
+        self._line("next", escape(shell.command("predict", self.out, "PHOTOS", "-o", "predictions.csv", *trust)))
