@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +43,19 @@ def test_light_verbs_never_import_torch_or_pandas(words: list[str], tmp_path: Pa
         [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["recipes"], ["recipe", "digits-cnn", "--help"], ["runs"]], ids=" ".join)
+def test_a_reader_that_has_seen_enough_and_a_full_disk_are_no_bugs(words: list[str], tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    for output, code, said in ((writing, 1, ""), (os.open("/dev/full", os.O_WRONLY), 4, "No space left on device")):
+        done = subprocess.run(
+            [sys.executable, "-m", "fastcls", *words], stdout=output, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        os.close(output)
+        assert done.returncode == code and said in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == bool(said)
 
 
 def test_a_run_says_what_it_does_before_it_imports_anything_slow(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The command line: one module a verb, each importing what it needs when it runs."""
 
+import errno
+import os
 import sys
 
 import typer
@@ -34,6 +36,24 @@ def main() -> None:
 
         launch.follow()
         launch.hush()
+    try:
+        try:
+            _answer()
+        finally:
+            sys.stdout.flush()
+    except OSError as problem:
+        if problem.filename is not None or problem.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # Python would flush what is left once more, and complain of it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if problem.errno == errno.EPIPE:  # who reads, `| head` say, has seen enough
+            sys.exit(1)
+        print(f"error: standard output or a file cannot be written: {problem.strerror}.", file=sys.stderr)
+        sys.exit(4)
+
+
+def _answer() -> None:
+    """Do what the command line says."""
     # typer's parser imports pydantic (50 ms) for any option, --help included; what needs no parser gets none
     try:
         match sys.argv[1:]:
