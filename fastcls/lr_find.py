@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import random
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from fastcls.files import runs
 from fastcls.fit.train import quiet
 from fastcls.machine.screen import Screen, escape
 from fastcls.running.loading import prepared
+from fastcls.settings import shell
 from fastcls.settings.request import Request
 
 METHODS = (valley, steep, minimum, slide)
@@ -130,7 +130,6 @@ def find_rates(request: Request, file: Path, steps: int, screen: Screen) -> None
     screen.print(f"figure   {escape(file)}")
     if knob and "valley" in found.suggestions:
         # the same command, less what belongs to the finder alone and the rate itself
-        given = shlex.join(request.words_without("--out", "--steps", "--lr")[2:])
-        screen.print(
-            f"next     fastcls recipe {escape(given)} {knob} {found.suggestions['valley']:.2g}", soft_wrap=True
-        )
+        given = request.words_without("--out", "--steps", "--lr")[2:]
+        following = shell.command("recipe", *given, knob, f"{found.suggestions['valley']:.2g}")
+        screen.print(f"next     {escape(following)}", soft_wrap=True)
