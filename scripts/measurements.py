@@ -14,7 +14,7 @@ class Measurement:
     images: the folder under --images; empty for a recipe that brings its own.
     originals: what the published project reports, by the setting's name as the table of the comparison has it;
     the baseline's is "". They are quotations, and the only figures typed by hand.
-    remark: why the figures are not what the original's were.
+    remark: why the figures are not what the original's were, or why there are none yet.
     default: whether the baseline is the recipe as `fastcls recipe NAME` runs it, so that its figure is the claim.
     """
 
@@ -66,6 +66,7 @@ MEASUREMENTS = [
         "--epochs 5 --one-at-a-time --vary kernel=5 --vary filters=64,128,256 --vary schedule=step,flat-cos,constant",
         "cifar10",
         default=False,
+        remark="half an hour of a core, which went to the others",
     ),
     Measurement(
         "cifar10-cnn5",
