@@ -44,7 +44,7 @@ def learner(folder: Path, balanced: bool = False) -> Learner:
         get_y=parent_label,
         splitter=data.stratified(parent_label, 0.5),
     )
-    with options.using(Options(seed=1, workers=0)):
+    with options.using(Options(seed=1, workers=0, precision="fp32")):
         dls = data.loaders(block, folder, bs=4, balanced=balanced)
         torch.manual_seed(0)
         return models.learner(dls, networks.cnn(3, 2, (4,)), metrics=accuracy)

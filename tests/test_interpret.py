@@ -96,7 +96,7 @@ def learn() -> Learner:
     from fastcls.machine import devices
     from fastcls.settings import options
 
-    with options.using(options.Options(limit=40)):
+    with options.using(options.Options(limit=40, precision="fp32")):
         devices.seed_everything(0)
         learn = recipe("digits-cnn").get_learner(filters=(16, 32))
         with quiet(learn):

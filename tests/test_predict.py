@@ -36,6 +36,7 @@ from fastcls.files import runs
 from fastcls.fit.train import quiet
 from fastcls.images import preprocessing
 from fastcls.layouts import inputs
+from fastcls.settings import options
 
 Fastcls = Callable[..., Outcome]
 
@@ -222,7 +223,8 @@ def test_an_exported_network_gives_the_learners_probabilities(tmp_path: Path, na
         item_tfms=transforms.resize(48),
         batch_tfms=transforms.augment(),
     )
-    learn = NETWORKS[name](data.loaders(block, tmp_path, bs=4))
+    with options.using(options.Options(precision="fp32")):  # which the export computes in
+        learn = NETWORKS[name](data.loaders(block, tmp_path, bs=4))
     with quiet(learn), torch.no_grad():  # batch norms that know these images tell them apart
         learn.model.train()
         for _ in range(20):
