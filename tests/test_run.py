@@ -210,7 +210,9 @@ def get_learner"""
     assert rows(Path("out.csv"))[0]["prediction"] in map(str, range(10))
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.faults)]
+)
 def test_an_interrupted_run_keeps_its_history(tmp_path: Path, number: int, code: int) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = ["recipe", "digits-cnn", "--epochs", "500", "--out", "run"]
@@ -235,6 +237,7 @@ def test_an_interrupted_run_keeps_its_history(tmp_path: Path, number: int, code:
     assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
 
 
+@pytest.mark.faults
 def test_damaged_images_do_not_leave_temporary_files(fastcls: Fastcls) -> None:
     for name in ("cat", "dog"):
         for i in range(4):
