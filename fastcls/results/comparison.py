@@ -19,12 +19,12 @@ import pandas as pd
 from fastcls.errors import OutputError
 from fastcls.files import runs
 from fastcls.settings.knobs import as_text
+from fastcls.settings.options import SILENT
 
 HOME = Path("comparisons")
 LEVEL = 0.95  # of every interval
 FIGURES = ("accuracy", "top5", "macro_f1", "loss")
 COSTS = ("train_seconds", "images_per_second", "parameters", "trained_parameters", "peak_memory_bytes")
-SILENT = ("workers", "cache_gb", "seed")  # options that change no figure, or are shown as the seed
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended
 from fastcls.settings import shell
 from fastcls.settings.knobs import as_text
-from fastcls.settings.options import Options
+from fastcls.settings.options import SILENT, Options
 from fastcls.settings.request import Request
 from fastcls.settings.sources import RecipeSource
 
@@ -126,7 +126,7 @@ def fixed(request: Request) -> list[str]:
     """What every run has that a plain `fastcls recipe` would not, the seed aside: it names the series."""
     defaults = request.source.defaults()
     given = {k: v for k, v in request.knobs.items() if k != "path" and v != defaults[k]}
-    plain = {f.name for f in fields(Options)} - {"seed", "extra", "workers", "cache_gb", "track"}
+    plain = {f.name for f in fields(Options)} - {"extra", *SILENT}
     given |= {
         k: getattr(request.options, k) for k in sorted(plain) if getattr(request.options, k) != getattr(Options(), k)
     }

@@ -64,6 +64,8 @@ class Options:
 
 DECLARED = {declared.name: declared for declared in fields(Options) if declared.metadata}
 TYPES = get_type_hints(Options)
+# two runs that differ in these alone compare: they change no figure, or are shown as the seed
+SILENT = ("seed", "workers", "cache_gb", "track", "checkpoint_minutes")
 
 
 def choices(option: str) -> tuple[str, ...]:
