@@ -30,7 +30,6 @@ from fastcls.machine import ranks
 from fastcls.results import calibration
 from fastcls.settings import options
 
-LABEL = "linear probe"
 # Weight decays tried, strongest first, each starting from the solution before it; of the mean loss, for features that
 # are centred and have a mean square of 1.
 DECAYS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)

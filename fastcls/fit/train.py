@@ -21,7 +21,6 @@ from fastai.torch_core import get_model
 
 from fastcls.architectures import summary
 from fastcls.files import runs
-from fastcls.fit import probe
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.settings import options
@@ -41,7 +40,7 @@ class Phase:
 def phase_label(learn: Learner) -> str:
     """Which part of the network is being trained, and how."""
     if hasattr(learn, "solve_head"):
-        return probe.LABEL
+        return runs.PROBE
     groups, frozen = len(learn.opt.param_lists), learn.opt.frozen_idx
     if frozen == 0:
         return "whole network"
@@ -104,7 +103,7 @@ class History(Callback):
     @property
     def trained(self) -> int:
         """Epochs of training so far: the linear probe is none."""
-        return sum(row["phase"] != probe.LABEL for row in self.rows)
+        return sum(row["phase"] != runs.PROBE for row in self.rows)
 
     def before_train(self) -> None:
         self.seen, self.started = 0, time.perf_counter()
@@ -123,7 +122,7 @@ class History(Callback):
         phase = phase_label(self.learn)
         row = {
             "phase": phase,
-            "epoch": 0 if phase == probe.LABEL else self.trained + 1,
+            "epoch": 0 if phase == runs.PROBE else self.trained + 1,
             "step": self.step,
             "lr": recorder.lrs[-1] if recorder.lrs else None,
             **{name: _number(value) for name, value in zip(names, self.learn.final_record, strict=False)},
@@ -234,7 +233,7 @@ class Progress(Callback):
 
     def before_epoch(self) -> None:
         phase = phase_label(self.learn)
-        label = phase if phase == probe.LABEL else f"epoch {self.history.trained + 1}/{self.total_epochs} {phase}"
+        label = phase if phase == runs.PROBE else f"epoch {self.history.trained + 1}/{self.total_epochs} {phase}"
         self.bar.update(self.bar.tasks[0].id, description=label)
 
     def after_batch(self) -> None:

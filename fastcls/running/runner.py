@@ -177,7 +177,7 @@ class _Run:
         from fastcls.architectures import summary
         from fastcls.fit import training
         from fastcls.machine import devices
-        from fastcls.running import speed
+        from fastcls.running import baseline, speed
 
         self.processes = ranks.world()
         with assist.shares(self.learn):
@@ -194,7 +194,7 @@ class _Run:
             self.stop,
             self.found,
             self.extensions,
-            [*self.watchers, *self.tracking.callbacks()],
+            [baseline.KeepBaseline(self.out / runs.BASELINE, self.images.relative), *self.watchers, *self.tracking.callbacks()],
             self._extended,
         )
         history, best = trained.history, trained.best
