@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -49,13 +50,13 @@ def seconds_of_epoch(learn: Learner) -> float:
     """What an epoch and its validation will take, by some steps of a copy of the network: the learner stays itself."""
     network = copy.deepcopy(learn.model)
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.0)
-    autocast = torch.autocast(learn.dls.device.type, DTYPES[learn.precision], enabled=learn.precision != "fp32")
+    half = partial(torch.autocast, learn.dls.device.type, DTYPES[learn.precision])
     total = 0.0
     for loader, trains in ((learn.dls.train, True), (learn.dls.valid, False)):
         network.train(trains)
         taken, until, started = [], time.perf_counter() + PROBE_SECONDS, time.perf_counter()
         for *inputs, target in islice(loader, PROBE_STEPS):
-            with torch.set_grad_enabled(trains), autocast:
+            with torch.set_grad_enabled(trains), half(enabled=trains and learn.precision != "fp32"):
                 loss = learn.loss_func(network(*inputs), target)
             if trains:
                 loss.mean().backward()

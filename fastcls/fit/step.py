@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import time
 from functools import partial
@@ -22,12 +21,10 @@ from torch import nn
 from fastcls.batches.loaders import FollowEpochs
 from fastcls.errors import EnvironmentProblem
 from fastcls.fit import distributed
-from fastcls.machine import devices, ranks
+from fastcls.machine import devices, ranks, throughput
 from fastcls.settings import options
 
-WORTH = 1.25  # times as fast as fp32 bf16 must be to be taken: small networks lie near 1, and must not waver
-PROBED = 64 * 32 * 32  # pixels of the batch that the probe times
-PROBE_SECONDS = 0.15
+DENSE = 1e8  # operations of a forward pass an image, from which bf16 pays on a CPU (docs/performance.md)
 
 
 def configure(learn: Learner) -> None:
@@ -47,10 +44,20 @@ def configure(learn: Learner) -> None:
         callbacks.append(Compile(opts.compile))
     callbacks.append(GiveBackMemory() if device.type == "cpu" else OnDevice())
     learn.add_cbs(callbacks)
+    validate_in_fp32(learn)
+
+
+def validate_in_fp32(learn: Learner) -> None:
+    """Leave fastai's fp16 to training batches: epochs are evaluated as `predict` computes, and so is the run's end."""
+    for callback in learn.cbs:
+        if isinstance(callback, MixedPrecision):
+            callback.run_valid = False
 
 
 def precision(learn: Learner) -> tuple[str, str]:
-    """('fp32', 'bf16' or 'fp16', why): what the options ask for, or what is fastest on this device and network."""
+    """('fp32', 'bf16' or 'fp16', why): what the options ask for, or what suits the device and the network.
+
+    The choice is a function of the two alone, never of a timing: a busy machine takes the same as a quiet one."""
     wanted, device = options.current().precision, learn.dls.device
     if wanted == "fp16" and device.type != "cuda":
         raise EnvironmentProblem(
@@ -67,46 +74,31 @@ def precision(learn: Learner) -> tuple[str, str]:
         return "fp32", "this GPU has no tensor cores"
     if device.type != "cpu":
         return "fp32", f"the precision of {device.type}"
-    native = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    if platform.machine() in ("x86_64", "AMD64") and not any(getattr(torch.cpu, name, bool)() for name in native):
+    if not _native_bf16():
         return "fp32", "this processor has no bf16"
-    gain = _gain(learn)
-    return ("bf16" if gain >= WORTH else "fp32"), f"in a probe bf16 ran this network {gain:.1f} times as fast as fp32"
+    operations = _forward_operations(learn)
+    size = f"{operations / 1e6:,.0f} million operations an image"
+    if operations < DENSE:
+        return "fp32", f"a small network: {size}"
+    return "bf16", f"native here, and worth it for {size}"
 
 
-def _gain(learn: Learner) -> float:
-    """How many times faster the network runs in bf16 than in fp32: the best of several forward passes each.
-
-    On one thread, whose time other work on the machine disturbs least; 0 where a small batch cannot be run.
-    """
-    batch = _probe_batch(learn)
-    best = {True: float("inf"), False: float("inf")}
-    training, threads = learn.model.training, torch.get_num_threads()
-    learn.model.eval()
-    torch.set_num_threads(1)
-    try:
-        until = time.perf_counter() + PROBE_SECONDS
-        while time.perf_counter() < until or best[True] == float("inf"):
-            for bf16 in best:
-                started = time.perf_counter()
-                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    learn.model(batch)
-                best[bf16] = min(best[bf16], time.perf_counter() - started)
-    except (RuntimeError, AssertionError):  # a network for other images; training will say it better
-        return 0.0
-    finally:
-        torch.set_num_threads(threads)
-        learn.model.train(training)
-    return best[False] / best[True]
+def _native_bf16() -> bool:
+    """Whether this CPU multiplies in bf16, and torch may use it (ATEN_CPU_CAPABILITY)."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
-def _probe_batch(learn: Learner) -> torch.Tensor:
-    """Copies of one validation image, as many as are trained at once or fill PROBED pixels."""
+def _forward_operations(learn: Learner) -> float:
+    """Floating-point operations of one validation image; 0 where the network cannot take it."""
     first = learn.dls.valid_ds.items
     first = first.iloc[:1] if hasattr(first, "iloc") else first[:1]
     (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
-    count = max(2, min(learn.dls.train.bs, PROBED // (image.shape[-1] * image.shape[-2])))
-    return image.as_subclass(torch.Tensor).expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    try:
+        return throughput.forward_flops(learn.model, image.as_subclass(torch.Tensor))
+    except (RuntimeError, AssertionError):  # a network for other images; training will say it better
+        return 0.0
 
 
 class GiveBackMemory(Callback):
@@ -124,9 +116,10 @@ class GiveBackMemory(Callback):
 
 
 class Autocast(Callback):
-    """bfloat16 autocast on any device: fastai's own mixed precision does nothing off CUDA."""
+    """bfloat16 autocast of training batches on any device: fastai's own mixed precision does nothing off CUDA."""
 
     order = MixedPrecision.order
+    run_valid = False
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -140,11 +133,6 @@ class Autocast(Callback):
 
     def after_loss(self) -> None:
         self.context.__exit__(None, None, None)
-
-
-def precision_callbacks(learn: Learner) -> list[Callback]:
-    """The callbacks through which a learner computes in less than fp32."""
-    return [callback for callback in learn.cbs if isinstance(callback, (Autocast, MixedPrecision))]
 
 
 class Compile(Callback):

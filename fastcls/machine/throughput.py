@@ -51,6 +51,19 @@ def flops_per_image(model: nn.Module, example: torch.Tensor) -> float:
     return float(counter.get_total_flops())
 
 
+def forward_flops(model: nn.Module, example: torch.Tensor) -> float:
+    """Floating-point operations of a forward pass of `example`, (n, channels, height, width), in evaluation mode."""
+    training = model.training
+    model.eval()
+    counter = flop_counter()
+    try:
+        with counter, torch.no_grad():
+            model(example)
+    finally:
+        model.train(training)
+    return float(counter.get_total_flops())
+
+
 def matmul_peak(device: torch.device, precision: str, tries: int = 5) -> float:
     """FLOP/s of a large matrix product in this precision, the best of `tries`: the measured limit of the device."""
     n = 8192 if device.type == "cuda" else 1536

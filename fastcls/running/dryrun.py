@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,14 +51,15 @@ def _one_step(learn: Learner) -> tuple[dict[str, float], torch.Size]:
     loading = time.perf_counter() - started
     *inputs, target = (b.as_subclass(torch.Tensor) for b in batch)
     seconds: dict[str, float] = {}
-    autocast = torch.autocast(learn.dls.device.type, DTYPES[learn.precision], enabled=learn.precision != "fp32")
+    half = partial(torch.autocast, learn.dls.device.type, DTYPES[learn.precision])
     for _ in range(2):  # the first is a warm-up
         for mode in ("train", "valid"):
-            learn.model.train(mode == "train")
+            trains = mode == "train"
+            learn.model.train(trains)
             started = time.perf_counter()
-            with torch.set_grad_enabled(mode == "train"), autocast:
+            with torch.set_grad_enabled(trains), half(enabled=trains and learn.precision != "fp32"):
                 loss = learn.loss_func(learn.model(*inputs), target)
-            if mode == "train":
+            if trains:
                 loss.backward()
                 learn.model.zero_grad()
             loss.item()  # waits for the device

@@ -16,7 +16,6 @@ from PIL import Image
 
 from fastcls.exporting import export
 from fastcls.files import runs
-from fastcls.fit import step
 from fastcls.fit.train import quiet
 from fastcls.interpret import Interpretation, decoded_pixels
 from fastcls.report import gallery
@@ -42,8 +41,7 @@ def evaluate(learn: Learner, out: Path, build: Mapping[str, Any], relative: Call
 
     build: how to rebuild the network (recipe name and knobs). relative: a file's name in predictions.csv.
     """
-    # in full precision, so that the figures are those of the network that `predict` runs
-    with quiet(learn), learn.removed_cbs(step.precision_callbacks(learn)):
+    with quiet(learn):
         passes = {"valid": Interpretation.from_learner(learn)}
         if options.current().test and getattr(learn.dls, "test_items", None) is not None:
             passes["test"] = Interpretation.from_learner(

@@ -116,6 +116,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
         _extend(learn, extra)
         if not hasattr(learn, "precision"):  # a Learner that the recipe built by hand
             step.configure(learn)
+        step.validate_in_fp32(learn)  # whatever the recipe did to it since, as `to_fp16`
         yield Prepared(loaded, learn, request, notes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -38,7 +39,7 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
         "recipe": source.name,
         "title": source.title,
         "claim": source.claim,
-        "command": request.command,
+        "command": _pinned(request, learn.precision),
         "folder": str(Path.cwd()),
         "knobs": {stage: request.stage(stage) for stage in sources.STAGES},
         "options": {
@@ -57,6 +58,13 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
         "notes": notes,
         **({"auto_batch": request.auto_batch} if request.auto_batch else {}),
     }
+
+
+def _pinned(request: Request, precision: str) -> str:
+    """The command with the precision that was chosen for it: another machine may choose otherwise."""
+    if not request.command or request.options.precision != "auto":
+        return request.command
+    return shlex.join([*request.words_without("--precision"), "--precision", precision])
 
 
 def _options(opts: Options) -> dict[str, Any]:

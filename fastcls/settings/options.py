@@ -41,7 +41,7 @@ class Options:
     limit: int | None = _option(None, "At most N images a class in each split, for a quick try.", "N", least=1)
     workers: int | None = _option(None, "Loader workers  [default: by the cores]", "N", least=0)
     device: Device = _option("auto", "Where to compute; auto is the GPU where there is one.")
-    precision: Precision = _option("auto", "Number format; auto is the one that a probe finds fastest.")
+    precision: Precision = _option("auto", "Number format of training; auto suits the device and the network.")
     cache_gb: float = _option(
         20.0, "What decoded images may take on disk, all datasets together; 0 decodes them every epoch.", "GB", least=0
     )

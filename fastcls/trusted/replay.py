@@ -11,7 +11,6 @@ import torch
 
 from fastcls.errors import OutputError
 from fastcls.files import model_files, recorded, runs, weights
-from fastcls.fit import step
 from fastcls.fit.train import quiet
 from fastcls.losses import activation
 from fastcls.predict import Prediction, softmax
@@ -39,7 +38,6 @@ class RecipePredictor:
         request = Request(sources.read(run / "recipe.py"), knobs, options)
         with prepared(request) as ready:
             self.learn = ready.learn
-        self.learn.remove_cbs(step.precision_callbacks(self.learn))  # in full precision, as the run was evaluated
         if [str(name) for name in self.learn.dls.vocab] != self.classes:
             raise OutputError(f"{run}: its recipe now gives other classes than those it was trained with.")
         weights.load(self.learn.model, file)
