@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from torch.nn import functional as F
 
 from fastcls import losses, plots
-from fastcls.data import item_paths
+from fastcls.batches.pixels import files
 from fastcls.results import calibration, gradcam, metrics, suspects
 
 
@@ -54,7 +54,7 @@ class Interpretation(ClassificationInterpretation):
         """Inputs, preds, targs, decoded and losses at `idxs`; the images are read again, the network is not run."""
         picked = torch.as_tensor(idxs).flatten().tolist()
         items = self.dl.items.iloc[picked] if hasattr(self.dl.items, "iloc") else [self.dl.items[i] for i in picked]
-        inputs = torch.cat([batch[0] for batch in self.learn.dls.test_dl(items, with_labels=True)])
+        inputs = torch.cat([batch[0] for batch in self.learn.dls.test_dl(items)])
         return inputs, self.preds[picked], self.targs[picked], self.decoded[picked], self.losses[picked]
 
     def confusion_matrix(self) -> Any:
@@ -188,4 +188,4 @@ class Interpretation(ClassificationInterpretation):
 
     def paths(self) -> list[str]:
         """The file of each image, in the order of `preds`."""
-        return item_paths(self.dl.items)
+        return files(self.dl.dataset)

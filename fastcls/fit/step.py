@@ -124,15 +124,27 @@ class GiveBackMemory(Callback):
 
 
 class Autocast(Callback):
-    """bfloat16 autocast on any device: fastai's own mixed precision does nothing off CUDA."""
+    """bfloat16 autocast on any device: fastai's own mixed precision does nothing off CUDA.
+
+    From the first training batch of a fit to its end: `learn.predict` and `get_preds` compute as model.onnx does.
+    """
 
     order = MixedPrecision.order
 
     def __init__(self, kind: str) -> None:
-        self.kind = kind
+        self.kind, self.fitting = kind, False
+
+    def before_train(self) -> None:
+        self.fitting = True
+
+    def after_fit(self) -> None:
+        self.fitting = False
+
+    def after_cancel_fit(self) -> None:
+        self.fitting = False
 
     def before_batch(self) -> None:
-        self.context = torch.autocast(self.kind, dtype=torch.bfloat16)
+        self.context = torch.autocast(self.kind, dtype=torch.bfloat16, enabled=self.fitting)
         self.context.__enter__()
 
     def after_pred(self) -> None:

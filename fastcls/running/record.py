@@ -13,8 +13,8 @@ from fastai.learner import Learner
 
 from fastcls import __version__
 from fastcls.audit import contents
-from fastcls.batches.pixels import targets
-from fastcls.data import common_root, fingerprint, item_paths
+from fastcls.batches.pixels import files, targets
+from fastcls.data import common_root, fingerprint
 from fastcls.errors import DataError, OutputError
 from fastcls.files import runs
 from fastcls.layouts.walk import some
@@ -89,7 +89,7 @@ class Images:
         rows: list[tuple[str, str, str]] = []
         for split, dataset in datasets.items():
             labels = [self.vocab[label] for label in targets(dataset).tolist()]
-            rows += zip(item_paths(dataset.items), [split] * len(labels), labels, strict=True)
+            rows += zip(files(dataset), [split] * len(labels), labels, strict=True)
         self.root = common_root([path for path, _, _ in rows])
         self.prefix = os.path.join(self.root, "")  # noqa: PTH118
         self.rows = [(self.relative(path), split, label) for path, split, label in rows]
