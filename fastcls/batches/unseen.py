@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 from fastai.data.all import DataLoaders, Datasets, test_set
-from PIL import Image
 
 from fastcls.errors import DataError
 from fastcls.images import opening
@@ -21,9 +20,9 @@ class Loaders(DataLoaders):
     def test_dl(self, test_items: Any, rm_type_tfms: Any = None, with_labels: bool = False, **kwargs: Any) -> Any:
         """A loader of further images: items like those of the dataset, or files, pictures, a table, mixed or not.
 
-        A picture is a PIL image, bytes of a file, or an array or tensor of uint8, (h, w), (h, w, channels) or, a tensor,
-        (channels, h, w); its pixels are prepared as a file's. with_labels: labels are found as those of the training
-        images are; of a table they are the column `label`, where these are not read from a table themselves.
+        A picture is a PIL image, bytes of a file, or uint8: an array or tensor (h, w) or (h, w, channels), a tensor also
+        (channels, h, w). It is prepared as its file would be. with_labels: found as the training images' are; where
+        those were not read from a table, a table's are its column `label`.
         DataError where an item holds no image, or has no label.
         """
         if rm_type_tfms is not None:
@@ -78,7 +77,7 @@ def _columns(table: pd.DataFrame, with_labels: bool) -> tuple[Iterable[str], lis
     wanted = ["path", "label"] if with_labels else ["path"]
     if missing := [name for name in wanted if name not in table]:
         raise DataError(
-            f"The table has no column {' and no column '.join(map(repr, missing))}; it has {', '.join(map(str, table))}.",
+            f"The table has no column {' or '.join(map(repr, missing))}; it has {', '.join(map(str, table))}.",
             "Rename its columns: table.rename(columns={…: 'path', …: 'label'}).",
         )
     return table["path"], table["label"].tolist() if with_labels else []

@@ -16,7 +16,8 @@ from fastcls.audit import contents
 from fastcls.batches.pixels import files, targets
 from fastcls.data import common_root, fingerprint
 from fastcls.errors import DataError, OutputError
-from fastcls.files import runs
+from fastcls.exporting.export import arch_name
+from fastcls.files import recorded, runs
 from fastcls.layouts.walk import some
 from fastcls.machine import devices
 from fastcls.settings import sources
@@ -32,30 +33,48 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
     source, opts = request.source, request.options
     if request.auto_batch:
         notes.append(request.auto_batch["why"])
-    device = learn.dls.device
     return {
         "format": runs.FORMAT,
         "recipe": source.name,
         "title": source.title,
         "claim": source.claim,
         "command": request.command,
-        "folder": str(Path.cwd()),
         "knobs": {stage: request.stage(stage) for stage in sources.STAGES},
         "options": {
             **_options(opts),
-            "device": device.type,
+            "device": learn.dls.device.type,
             "precision": learn.precision,
             "workers": devices.workers(),
         },
         "extra": dict(request.extra),
         "seed": opts.seed,
+        **_begun(learn, notes),
+        **({"auto_batch": request.auto_batch} if request.auto_batch else {}),
+    }
+
+
+def of_a_learner(learn: Learner, root: Path, notes: list[str]) -> dict[str, Any]:
+    """The record of a Learner that was trained by hand on the images below `root`; nobody knows how."""
+    return {
+        "format": runs.FORMAT,
+        "recipe": recorded.BY_HAND,
+        "title": f"{arch_name(learn)} on {root.name}, trained by hand",
+        "knobs": {},
+        "options": {},
+        **_begun(learn, notes),
+    }
+
+
+def _begun(learn: Learner, notes: list[str]) -> dict[str, Any]:
+    """Where and when, whatever was asked for."""
+    return {
+        "folder": str(Path.cwd()),
         "versions": versions(),
-        "device": devices.describe(device),
+        "device": devices.describe(learn.dls.device),
         "status": "running",
         "reason": "",
         "started": runs.now(),
         "notes": notes,
-        **({"auto_batch": request.auto_batch} if request.auto_batch else {}),
     }
 
 
