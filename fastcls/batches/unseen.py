@@ -20,9 +20,9 @@ class Loaders(DataLoaders):
     def test_dl(self, test_items: Any, rm_type_tfms: Any = None, with_labels: bool = False, **kwargs: Any) -> Any:
         """A loader of further images: items like those of the dataset, or files, pictures, a table, mixed or not.
 
-        A picture is a PIL image, bytes of a file, or uint8: an array or tensor (h, w) or (h, w, channels), a tensor also
-        (channels, h, w). It is prepared as its file would be. with_labels: found as the training images' are; where
-        those were not read from a table, a table's are its column `label`.
+        A picture is a PIL image, bytes of a file, or uint8: an array or tensor (h, w) or (h, w, channels), a tensor
+        also (channels, h, w). It is prepared as its file would be. with_labels: found as the training images' were;
+        if those were not in a table, a table's are its column `label`.
         DataError where an item holds no image, or has no label.
         """
         if rm_type_tfms is not None:

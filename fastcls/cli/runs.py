@@ -80,4 +80,4 @@ def _row(run: Path) -> tuple[float, float, list[str]]:
 def _settings(record: dict[str, Any]) -> str:
     """Knobs that were given, from the command."""
     words = record.get("command", "").split(" ", 3)
-    return words[3] if len(words) > 3 else "defaults"
+    return words[3] if len(words) > 3 else "defaults" if words[0] else "–"

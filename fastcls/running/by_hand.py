@@ -42,19 +42,24 @@ def save(learn: Learner, out: Path, screen: Screen) -> Path:
     The Learner stays as it is: weights, recorder and the state of random generators. UsageError where a report on it
     could not be true, Diverged where its answers are not finite; then nothing is left behind.
     """
-    _refuse(learn)
-    runs.check_writable(out, "")
+    with no_random(reproducible=False), _recorder_kept(learn):
+        _refuse(learn)
+        runs.check_writable(out, "")
+        _save(learn, out, screen)
+    return out
+
+
+def _save(learn: Learner, out: Path, screen: Screen) -> None:
+    """The whole run folder, or nothing."""
     existed = out.exists()
     with options.using(options.current()) as notes, runs.locked(out):
         try:
-            with no_random(reproducible=False), _recorder_kept(learn):
-                _write(learn, out, screen, notes)
+            _write(learn, out, screen, notes)
         except BaseException:
             shutil.rmtree(out, ignore_errors=True)
             if existed:
                 out.mkdir(exist_ok=True)
             raise
-    return out
 
 
 def _write(learn: Learner, out: Path, screen: Screen, notes: list[str]) -> None:

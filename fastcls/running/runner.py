@@ -49,7 +49,6 @@ def resume(
     folder = folder.absolute()
     before = runs.read_json(folder / "run.json")
     with assist.joined() as stop, runs.locked(folder):
-        recorded.recipe_file(folder, before)
         _refuse_to_resume(folder, before, extend)
         again = recorded.request(folder, trust)
         if extend:  # so many, whatever the run was asked for
