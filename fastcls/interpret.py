@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 from fastai.data.all import DataLoader
 from fastai.interpret import ClassificationInterpretation
-from fastai.learner import Learner
+from fastai.learner import Learner, Recorder
 from matplotlib.axes import Axes
 from torch.nn import functional as F
 
@@ -25,6 +26,18 @@ def decoded_pixels(dl: DataLoader, batch: tuple[torch.Tensor, ...]) -> np.ndarra
     images = dl.decode(batch)[0].as_subclass(torch.Tensor).cpu()
     levels = images * 255 if images.is_floating_point() else images  # fastai's IntToFloatTensor decodes to 0 … 255
     return levels.clamp(0, 255).round().to(torch.uint8).movedim(1, 3).numpy()
+
+
+@contextlib.contextmanager
+def _recorder_kept(learn: Learner) -> Iterator[None]:
+    """The losses and metrics of the last fit, which fastai's recorder forgets with every evaluation."""
+    recorder = getattr(learn, "recorder", None)
+    before = {name: getattr(recorder, name) for name in Recorder._stateattrs if hasattr(recorder, name)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(recorder, name, value)
 
 
 class Interpretation(ClassificationInterpretation):
@@ -47,7 +60,8 @@ class Interpretation(ClassificationInterpretation):
     ) -> Interpretation:
         """Run the network over `dl`, or over split `ds_idx` of the learner's loaders, once."""
         dl = dl or learn.dls[ds_idx].new(shuffle=False, drop_last=False)
-        preds, targs = learn.get_preds(dl=dl, act=act or losses.activation(learn.loss_func))
+        with _recorder_kept(learn):
+            preds, targs = learn.get_preds(dl=dl, act=act or losses.activation(learn.loss_func))
         return cls(learn, dl, torch.as_tensor(preds).float().cpu(), torch.as_tensor(targs).long().cpu(), act)
 
     def __getitem__(self, idxs: Any) -> tuple[Any, ...]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from fastai.data.all import Categorize, Datasets, TensorCategory
-from fastai.learner import Learner, Recorder
+from fastai.learner import Learner
 from fastai.torch_core import no_random
 from fastai.vision.core import PILBase, PILMask
 
@@ -28,7 +26,6 @@ from fastcls.running.evaluation import evaluate
 from fastcls.running.telling import Telling
 from fastcls.settings import options
 
-KEPT = (*Recorder._stateattrs, "metric_names")  # of fastai's recorder, which every evaluation empties
 LOST = (
     "The Learner's recorder holds no epoch: `get_preds`, `predict`, `validate`, `show_results` and `lr_find` empty it. "
     "Save right after training to keep its curves."
@@ -42,7 +39,7 @@ def save(learn: Learner, out: Path, screen: Screen) -> Path:
     The Learner stays as it is: weights, recorder and the state of random generators. UsageError where a report on it
     could not be true, Diverged where its answers are not finite; then nothing is left behind.
     """
-    with no_random(reproducible=False), _recorder_kept(learn):
+    with no_random(reproducible=False):
         _refuse(learn)
         runs.check_writable(out, "")
         _save(learn, out, screen)
@@ -107,17 +104,6 @@ def _history(learn: Learner) -> list[dict[str, Any]]:
         }
         for epoch, (row, step) in enumerate(zip(values, recorder.iters, strict=False), 1)
     ]
-
-
-@contextlib.contextmanager
-def _recorder_kept(learn: Learner) -> Iterator[None]:
-    recorder = getattr(learn, "recorder", None)
-    before = {name: getattr(recorder, name) for name in KEPT if hasattr(recorder, name)}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(recorder, name, value)
 
 
 def _refuse(learn: Any) -> None:
