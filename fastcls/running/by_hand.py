@@ -20,6 +20,7 @@ from fastcls.errors import Diverged, UsageError
 from fastcls.exporting import export
 from fastcls.files import runs
 from fastcls.fit.train import as_number
+from fastcls.images import check
 from fastcls.machine.screen import Screen
 from fastcls.running import record
 from fastcls.running.evaluation import evaluate
@@ -110,33 +111,32 @@ def _refuse(learn: Any) -> None:
     """UsageError where files, labels, splits or probabilities are not what a run folder tells of."""
     if not isinstance(learn, Learner):
         raise UsageError(f"{type(learn).__name__} is not a fastai Learner.", "fastcls.save(learn, 'folder')")
-    loaders, needs = learn.dls.loaders, "Needed: a DataBlock's loaders, images from files, one class an image."
-    datasets = [loader.dataset for loader in loaders]
+    needs = "Needed: the loaders of a DataBlock, images from files, one class an image."
+    datasets = [loader.dataset for loader in getattr(learn.dls, "loaders", [])]
     if not all(isinstance(dataset, Datasets) and len(dataset.tls) == 2 for dataset in datasets):
         kind = type(datasets[0]).__name__ if datasets else "nothing"
         raise UsageError(f"Its DataLoaders read {kind}: which file and label an image has is not known.", needs)
-    if len(loaders) < 2 or len(datasets[1]) == 0 or len(datasets[0]) == 0:
+    if len(datasets) < 2 or len(datasets[1]) == 0 or len(datasets[0]) == 0:
         raise UsageError(
             "The Learner has no validation images (load_learner keeps none): nothing would tell how good it is.",
             "Give its DataLoaders a validation split, valid_pct=0.2 say.",
         )
+    if not Path(first := files(datasets[1])[0]).is_file():
+        raise UsageError(f"Its images are not read from files: the first is {first[:100]!r}.", needs)
+    check.refuse_broken([first], decode=True)
     image, label = datasets[1][0]
     if not isinstance(image, PILBase) or isinstance(image, PILMask):
         raise UsageError(f"Its items begin as {type(image).__name__}, not as images.", needs)
     if type(label) is not TensorCategory or type(datasets[1].tls[1].tfms.fs[-1]) is not Categorize or label.ndim:
         raise UsageError(f"Its labels are {type(label).__name__}, not one class an image.", needs)
-    if not Path(first := files(datasets[1])[0]).is_file():
-        raise UsageError(f"Its images are not read from files: the first is {first[:100]!r}.", needs)
     _refuse_answers(learn)
 
 
 def _refuse_answers(learn: Learner) -> None:
     """UsageError where the network has no probability for each class, Diverged where these are not finite."""
-    training = learn.model.training
     learn.model.eval()
     with torch.no_grad():
         answer = learn.model(export.input_example(learn))
-    learn.model.train(training)
     classes = len(learn.dls.vocab)
     shape = tuple(getattr(answer, "shape", ()))
     if shape != (1, classes):
