@@ -1,8 +1,9 @@
 """fastcls trains image classifiers with fastai and tells its user the truth about them.
 
-from fastcls import Run, compare, recipe
+from fastcls import Run, compare, recipe, save
 learn = recipe('pets-resnet50').get_learner(size=128)      # a fastai Learner
 run = recipe('pets-resnet50').run(epochs=2)                # or trained end to end: a Run, with figures and curves
+run = save(learn, 'folder')                                # or a Run from any Learner, however it was trained
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime 1.31 tells its maker of every session
 
 __version__ = "0.1.0"
-__all__ = ["Run", "compare", "recipe"]
+__all__ = ["Run", "compare", "recipe", "save"]
 
 if TYPE_CHECKING:
     from fastcls.notebook import Run as Run
     from fastcls.notebook import compare as compare
     from fastcls.notebook import recipe as recipe
+    from fastcls.notebook import save as save
 
 
 def __getattr__(name: str) -> Any:

@@ -19,10 +19,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, RandomSplitter, get_c, noop
+from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, RandomSplitter, get_c, noop, test_set
 
 from fastcls.batches.loaders import PixelDL, SeededDL
-from fastcls.batches.pixels import Plan, name_classes, targets
+from fastcls.batches.pixels import Plan, files, name_classes, targets
+from fastcls.batches.unseen import Loaders
 from fastcls.errors import DataError, UsageError
 from fastcls.images import check, opening
 from fastcls.layouts.splits import hold_out
@@ -74,8 +75,8 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
             block.splitter = by_column
     dsets = _limited(block, source)
     n_train, n_valid = len(dsets.train), len(dsets.valid)
-    classes = get_c(dsets)
-    where = common_root(item_paths(dsets.items))
+    classes, images = get_c(dsets), files(dsets)
+    where = common_root(images)
     if classes < 2:
         raise DataError(
             f"{where}: all images are of one class, {dsets.vocab[0]!r}." if classes else f"{where}: no classes.",
@@ -92,8 +93,10 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     _refuse_uneven(bs)
     plan = None if block.dls_kwargs else Plan.of(block, block.item_tfms)
     stored = plan is not None and options.current().cache_gb > 0  # then every image is read before the first step
-    check.refuse_broken(([] if stored else item_paths(dsets.items)) + ([] if test is None else item_paths(test)))
+    tested = [] if test is None else files(test_set(dsets, test, rm_tfms=0))
+    check.refuse_broken(([] if stored else images) + tested)
     kind = {"dl_type": SeededDL} if plan is None else {"dl_type": PixelDL, "plan": plan}
+    dsets._dbunch_type = Loaders
     dls = dsets.dataloaders(
         bs=bs,
         val_bs=2 * bs,
@@ -180,13 +183,6 @@ def _sample(indices: Sequence[int], labels: Sequence[Hashable], limit: int) -> l
         if count[label] <= limit:
             kept.append(int(index))
     return sorted(kept)
-
-
-def item_paths(items: Any) -> list[str]:
-    """The file of every item: of a table the `path` column, else the item itself."""
-    if isinstance(items, pd.DataFrame):
-        return [str(path) for path in items["path" if "path" in items else items.columns[0]]]
-    return [str(item) for item in items]
 
 
 def common_root(paths: Sequence[str]) -> Path:

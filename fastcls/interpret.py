@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -11,12 +12,12 @@ import pandas as pd
 import torch
 from fastai.data.all import DataLoader
 from fastai.interpret import ClassificationInterpretation
-from fastai.learner import Learner
+from fastai.learner import Learner, Recorder
 from matplotlib.axes import Axes
 from torch.nn import functional as F
 
 from fastcls import losses, plots
-from fastcls.data import item_paths
+from fastcls.batches.pixels import files
 from fastcls.results import calibration, gradcam, metrics, suspects
 
 
@@ -25,6 +26,18 @@ def decoded_pixels(dl: DataLoader, batch: tuple[torch.Tensor, ...]) -> np.ndarra
     images = dl.decode(batch)[0].as_subclass(torch.Tensor).cpu()
     levels = images * 255 if images.is_floating_point() else images  # fastai's IntToFloatTensor decodes to 0 … 255
     return levels.clamp(0, 255).round().to(torch.uint8).movedim(1, 3).numpy()
+
+
+@contextlib.contextmanager
+def _recorder_kept(learn: Learner) -> Iterator[None]:
+    """The losses and metrics of the last fit, which fastai's recorder forgets with every evaluation."""
+    recorder = getattr(learn, "recorder", None)
+    before = {name: getattr(recorder, name) for name in Recorder._stateattrs if hasattr(recorder, name)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(recorder, name, value)
 
 
 class Interpretation(ClassificationInterpretation):
@@ -47,14 +60,15 @@ class Interpretation(ClassificationInterpretation):
     ) -> Interpretation:
         """Run the network over `dl`, or over split `ds_idx` of the learner's loaders, once."""
         dl = dl or learn.dls[ds_idx].new(shuffle=False, drop_last=False)
-        preds, targs = learn.get_preds(dl=dl, act=act or losses.activation(learn.loss_func))
+        with _recorder_kept(learn):
+            preds, targs = learn.get_preds(dl=dl, act=act or losses.activation(learn.loss_func))
         return cls(learn, dl, torch.as_tensor(preds).float().cpu(), torch.as_tensor(targs).long().cpu(), act)
 
     def __getitem__(self, idxs: Any) -> tuple[Any, ...]:
         """Inputs, preds, targs, decoded and losses at `idxs`; the images are read again, the network is not run."""
         picked = torch.as_tensor(idxs).flatten().tolist()
         items = self.dl.items.iloc[picked] if hasattr(self.dl.items, "iloc") else [self.dl.items[i] for i in picked]
-        inputs = torch.cat([batch[0] for batch in self.learn.dls.test_dl(items, with_labels=True)])
+        inputs = torch.cat([batch[0] for batch in self.learn.dls.test_dl(items)])
         return inputs, self.preds[picked], self.targs[picked], self.decoded[picked], self.losses[picked]
 
     def confusion_matrix(self) -> Any:
@@ -188,4 +202,4 @@ class Interpretation(ClassificationInterpretation):
 
     def paths(self) -> list[str]:
         """The file of each image, in the order of `preds`."""
-        return item_paths(self.dl.items)
+        return files(self.dl.dataset)

@@ -4,6 +4,7 @@ from fastcls import Run, compare, recipe
 recipe('digits-cnn').run(epochs=3)                        # a Run: in a notebook its figures and curves
 compare('digits-cnn', vary={'dropout': [0, 0.3]}, seeds=3)     # a Comparison: its table and figure
 Run('last').history                                       # a DataFrame; opening a run needs no torch
+save(learn, 'mine')                                       # a Run from any fastai Learner
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from fastcls.settings.request import Request
 
 if TYPE_CHECKING:
     import pandas as pd
+    from fastai.learner import Learner
 
     from fastcls.report import comparison as compared
     from fastcls.report.runfiles import RunFiles
@@ -159,6 +161,20 @@ class Run:
         from fastcls.report import cell
 
         return cell.of_run(self._files, self.report)
+
+
+def save(learn: Learner, folder: Paths, *, quiet: bool = False) -> Run:
+    """A run folder of any fastai Learner on image files with a class each, however it was trained; gives the run.
+
+    It is evaluated on its validation images, and on `learn.dls.test_items` if there are any; metrics, predictions,
+    network, curves of the last fit and report are written. UsageError, and nothing written, where its labels are not
+    one class an image, it has no validation images, or the folder holds something. quiet: show nothing meanwhile.
+    """
+    loading.import_fastai()
+    from fastcls.machine.screen import Screen
+    from fastcls.running import by_hand
+
+    return Run(by_hand.save(learn, Path(folder).expanduser(), Screen(quiet)))
 
 
 class Comparison:

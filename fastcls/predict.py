@@ -57,9 +57,12 @@ class Predictor:
         spec = model.get("preprocessing")
         self.file = file = model_files.verify(run, model_files.NETWORK, model)
         if spec is None or not file.is_file():
+            recipe = run / "recipe.py"
             raise OutputError(
                 f"{run} has no model.onnx: its network or its transforms could not be exported.",
-                f"Predict through its recipe, which runs the code in {run / 'recipe.py'}, with --trust.",
+                f"Predict through its recipe, which runs the code in {recipe}, with --trust."
+                if recipe.is_file()
+                else "It has no recipe either: predict with the Learner that it was saved from, learn.predict(file).",
             )
         self.spec: dict[str, Any] = spec
         settings = onnxruntime.SessionOptions()

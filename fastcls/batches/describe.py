@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from fastai.data.all import DataLoaders, IntToFloatTensor, Normalize, ToTensor
+from fastai.data.all import DataLoaders, IntToFloatTensor, Normalize, TfmdLists, ToTensor
 from fastai.vision.augment import AffineCoordTfm, RandomResizedCrop, Resize, SpaceTfm
 from PIL import Image
 
@@ -42,11 +42,21 @@ def describe_preprocessing(dls: DataLoaders) -> dict[str, Any]:
     batch_tfms = [*dls.valid.before_batch.fs, *dls.valid.after_batch.fs]
     known = [tfm for tfm in batch_tfms if isinstance(tfm, (IntToFloatTensor, Normalize))]
     others = [tfm for tfm in batch_tfms if tfm not in known]
-    spec = item_specification([*dls.valid.after_item.fs, *others], image.mode)
+    opened = dls.valid_ds.tls[0]
+    further = opened.tfms.fs[opener(opened) + 1 :]
+    spec = item_specification([*further, *dls.valid.after_item.fs, *others], image.mode)
     for tfm in known:
         if isinstance(tfm, Normalize):
             spec |= {"mean": tfm.mean.flatten().tolist(), "std": tfm.std.flatten().tolist()}
     return spec
+
+
+def opener(tl: TfmdLists) -> int:
+    """Which of its transforms makes an image of a file; those before it find the file of an item."""
+    fs = tl.tfms.fs
+    given = tl.types[-len(fs) :]  # by each of them
+    images = (i for i, kind in enumerate(given) if isinstance(kind, type) and issubclass(kind, Image.Image))
+    return next(images, len(fs) - 1)
 
 
 def _only_in_training(tfm: Any) -> bool:

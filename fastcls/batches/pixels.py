@@ -13,10 +13,11 @@ import torch
 from fastai.data.all import Categorize, CategoryMap, ColReader, DataBlock, Datasets, L, Pipeline, ToTensor
 from fastai.vision.augment import RandomResizedCrop, Resize
 from fastai.vision.core import PILBase
+from PIL import Image
 
 from fastcls.batches import draws
 from fastcls.batches.cropping import RandomCrop
-from fastcls.batches.describe import item_specification
+from fastcls.batches.describe import item_specification, opener
 from fastcls.errors import DataError, OutputError
 from fastcls.images import cache
 from fastcls.images.check import reading
@@ -31,7 +32,7 @@ ON_DEVICE = 0.3  # of a GPU's free memory: stores up to that are kept there
 class Files:
     """Images decoded when they are asked for, in parallel: what a store is before it is built."""
 
-    paths: Sequence[str]
+    paths: Sequence[str | np.ndarray]  # or decoded pixels
     how: dict[str, Any]
 
     def images(self, indices: np.ndarray) -> list[np.ndarray]:
@@ -140,7 +141,7 @@ class Plan:
 
     def _unstored(self, dataset: Datasets) -> Source:
         crop = self.crop if dataset.split_idx == 0 else None
-        return Source(Files(files(dataset), crop.how(self.finished["mode"]) if crop else self.finished), crop=crop)
+        return Source(Files(_sources(dataset), crop.how(self.finished["mode"]) if crop else self.finished), crop=crop)
 
     def prepare(self, progress: cache.Progress | None = None) -> None:
         """Store the pixels of both splits, if they are not; where they cannot be, images are decoded every epoch."""
@@ -172,8 +173,18 @@ class Plan:
 
 def files(dataset: Datasets) -> list[str]:
     """The image file of every item."""
+    return [str(path) for path in _opened(dataset)]
+
+
+def _sources(dataset: Datasets) -> list[str | np.ndarray]:
+    """The image of every item: a file, or the pixels of a picture in memory."""
+    return [np.asarray(item) if isinstance(item, Image.Image) else str(item) for item in _opened(dataset)]
+
+
+def _opened(dataset: Datasets) -> Sequence[Any]:
+    """What the transform that opens images is given, of every item."""
     tl = dataset.tls[0]
-    return [str(path) for path in _column(tl.items, tl.tfms.fs[:-1])]
+    return _column(tl.items, tl.tfms.fs[: opener(tl)])
 
 
 def targets(dataset: Datasets) -> torch.Tensor:

@@ -68,8 +68,11 @@ def export(
 def _check(folder: Path, wanted: list[str], trust: bool) -> None:
     """Refuse, before anything is written, what this run or this installation cannot give."""
     from fastcls.exporting import deploy
+    from fastcls.files import recorded, runs
     from fastcls.predict import Predictor
 
+    if "torch-export" in wanted:
+        recorded.recipe_file(folder, runs.read_json(folder / "run.json"))
     if "torch-export" in wanted and not trust:
         raise UsageError(
             f"--torch-export builds the network by running the code in {folder / 'recipe.py'}.",

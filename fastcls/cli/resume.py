@@ -56,7 +56,7 @@ def go_on(
     processes: int | None = None,
 ) -> None:
     """Resume a run; `recipe`: the name that it must have."""
-    from fastcls.files import runs
+    from fastcls.files import recorded, runs
 
     asked = count(gpus, processes)
     if not ranks.first():
@@ -66,6 +66,7 @@ def go_on(
         return
     folder = runs.find(run).absolute()
     record = runs.read_json(folder / "run.json")
+    recorded.recipe_file(folder, record)
     tracking.refuse_missing(tracking.names((record.get("options") or {}).get("track") or ""))
     name = str(record.get("recipe"))
     if recipe and recipe != name:

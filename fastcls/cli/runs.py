@@ -71,7 +71,7 @@ def _row(run: Path) -> tuple[float, float, list[str]]:
         shown,
         "–" if loss == float("inf") else f"{loss:.4f}",
         f"{sum(record.get('data', {}).get('images', {}).values()):,}",
-        f"{record.get('wall_seconds', 0):.0f} s",
+        f"{record['wall_seconds']:.0f} s" if "wall_seconds" in record else "–",
         _settings(record),
     ]
     return value, loss, cells
@@ -80,4 +80,4 @@ def _row(run: Path) -> tuple[float, float, list[str]]:
 def _settings(record: dict[str, Any]) -> str:
     """Knobs that were given, from the command."""
     words = record.get("command", "").split(" ", 3)
-    return words[3] if len(words) > 3 else "defaults"
+    return words[3] if len(words) > 3 else "defaults" if words[0] else "–"

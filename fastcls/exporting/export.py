@@ -33,8 +33,8 @@ OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
 def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float = 1.0) -> None:
     """Write model.safetensors, model.json and, where the network allows it, model.onnx into a run folder.
 
-    build: how to rebuild the network (recipe name and knobs). temperature: what its logits are divided by to calibrate
-    them. A network that cannot be exported is noted.
+    build: how to rebuild the network (recipe name and knobs), empty where nobody knows. temperature: what its logits
+    are divided by to calibrate them. A network that cannot be exported is noted.
     """
     weights.save(learn.model, run / "model.safetensors")
     spec: dict[str, Any] | None
@@ -47,7 +47,7 @@ def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float
     parameters, trained = summary.count(learn.model)
     record = {
         "format": runs.FORMAT,
-        "arch": learn.arch_name,
+        "arch": arch_name(learn),
         "build": dict(build),
         "classes": [str(name) for name in learn.dls.vocab],
         "preprocessing": spec,
@@ -60,7 +60,14 @@ def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float
         reason = _export_onnx(learn.model, example, run / "model.onnx")
     runs.write_json(run / model_files.RECORD, record | {"sha256": model_files.sums(run)})
     if reason:
-        options.note(f"no model.onnx: {reason}. `fastcls predict` will need --trust to run this run's recipe.")
+        what = "will need --trust to run this run's recipe" if build else "cannot run this network"
+        options.note(f"no model.onnx: {reason}. `fastcls predict` {what}.")
+
+
+def arch_name(learn: Learner) -> str:
+    """What the network is called: by the recipe, by fastai's vision_learner, or by its class."""
+    arch = getattr(learn, "arch_name", None) or getattr(learn, "arch", None)
+    return arch if isinstance(arch, str) else getattr(arch, "__name__", type(learn.model).__name__)
 
 
 def input_example(learn: Learner) -> torch.Tensor:

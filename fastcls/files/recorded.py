@@ -15,12 +15,24 @@ from fastcls.settings import sources
 from fastcls.settings.options import Options
 from fastcls.settings.request import Request
 
+BY_HAND = "by hand"  # what run.json names as the recipe of a Learner that `fastcls.save` was given
+
+
+def recipe_file(run: Path, record: Mapping[str, Any]) -> Path:
+    """The run's recipe.py; UsageError for a run that was made without a recipe."""
+    if record.get("recipe") == BY_HAND:
+        raise UsageError(
+            f"{run} was saved from a Learner trained by hand: it has no recipe to build it with.",
+            "Train it further, or predict with it, in Python; its model.onnx needs no recipe.",
+        )
+    return run / "recipe.py"
+
 
 def request(run: Path, trust: bool) -> Request:
     """What the run was asked for. Its recipe.py is run only where `trust` says so, or where it is the installed one."""
     record = runs.read_json(run / "run.json")
     try:
-        held = (run / "recipe.py").read_text(encoding="utf-8")
+        held = recipe_file(run, record).read_text(encoding="utf-8")
     except OSError as problem:
         raise OutputError(f"{run} has no readable recipe.py: {problem.strerror}.") from None
     return Request(

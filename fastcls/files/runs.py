@@ -125,24 +125,29 @@ def new_folder(recipe: str, now: datetime | None = None) -> Path:
     return HOME / recipe / f"{time}-{letters}"
 
 
-def check_writable(folder: Path) -> None:
-    """Refuse a run folder that holds something already or could not be written, and leave no trace."""
+def check_writable(folder: Path, option: str = "--out ") -> None:
+    """Refuse a run folder that holds something already or could not be written, and leave no trace.
+
+    option: what the user named it by.
+    """
     if folder.exists():
         if not folder.is_dir():
-            raise OutputError(f"--out {folder}: this is a file, not a folder.", "Name a new folder.")
+            raise OutputError(f"{option}{folder}: this is a file, not a folder.", "Name a new folder.")
         if any(folder.iterdir()):
-            raise OutputError(f"--out {folder}: this folder is not empty.", "Name a new folder, or leave --out away.")
+            raise OutputError(f"{option}{folder}: this folder is not empty.", "Name a new folder.")
     parent = folder
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
     if not parent.is_dir():
-        raise OutputError(f"--out {folder}: {parent} is a file, so nothing can be made in it.", "Name another folder.")
+        raise OutputError(
+            f"{option}{folder}: {parent} is a file, so nothing can be made in it.", "Name another folder."
+        )
     try:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as problem:
         raise OutputError(
-            f"--out {folder}: {parent} cannot be written ({problem.strerror}).", "Name another folder with --out."
+            f"{option}{folder}: {parent} cannot be written ({problem.strerror}).", "Name another folder."
         ) from None
 
 

@@ -125,7 +125,7 @@ class History(Callback):
             "epoch": 0 if phase == runs.PROBE else self.trained + 1,
             "step": self.step,
             "lr": recorder.lrs[-1] if recorder.lrs else None,
-            **{name: _number(value) for name, value in zip(names, self.learn.final_record, strict=False)},
+            **{name: as_number(value) for name, value in zip(names, self.learn.final_record, strict=False)},
             "seconds": round(time.perf_counter() - self.started, 3),
             "images_per_second": round(self.speed, 1),
             "trained_parameters": summary.count(self.learn.model)[1],
@@ -136,7 +136,8 @@ class History(Callback):
             runs.write_csv(self.file, self.header, [[r.get(name, "") for name in self.header] for r in self.rows])
 
 
-def _number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
+    """A figure as a float; None where it is none, as an array."""
     try:
         return float(value)
     except (TypeError, ValueError):

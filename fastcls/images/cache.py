@@ -199,15 +199,15 @@ def _build(part: Path, name: str, paths: Sequence[str], how: Mapping[str, Any], 
     )
 
 
-def decoded(path: str, how: Mapping[str, Any]) -> np.ndarray:
-    """(h, w, channels) of one image, as a store under `how` keeps it."""
+def decoded(path: str | np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
+    """(h, w, channels) of one image, a file or decoded pixels, as a store under `how` keeps it."""
     image = _shrunk(path, how) if "short" in how else preprocessing.prepare(path, how)
     return np.ascontiguousarray(image if image.ndim == 3 else image[..., None])
 
 
-def _shrunk(path: str, how: Mapping[str, Any]) -> np.ndarray:
+def _shrunk(path: str | np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
     """The whole image, its short side at most how['short'] pixels."""
-    pixels = decode(path, how["mode"])
+    pixels = path if isinstance(path, np.ndarray) else decode(path, how["mode"])
     h, w = pixels.shape[:2]
     scale = how["short"] / min(h, w)
     if scale >= 1:

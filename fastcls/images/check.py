@@ -9,6 +9,7 @@ from typing import TypeVar
 from fastcls.errors import DataError
 
 T = TypeVar("T")
+P = TypeVar("P")
 # what Pillow raises for damaged files, one format or another
 UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)
 
@@ -40,7 +41,7 @@ def refuse_broken(paths: Sequence[str], decode: bool = False) -> None:
         raise broken_images(broken, len(paths))
 
 
-def reading(path: str, read: Callable[[str], T]) -> T:
+def reading(path: P, read: Callable[[P], T]) -> T:
     """`read(path)`; DataError with the path and the reason where that is no image, or a damaged one."""
     from PIL import Image
 

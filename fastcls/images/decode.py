@@ -77,7 +77,9 @@ def flattened(image: Image.Image, mode: str = "RGB") -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert(mode)
-    return image if upright is None else image.transpose(upright)
+    image = image if upright is None else image.transpose(upright)
+    image.info.clear()  # of its orientation, say: who flattens it again must not turn it again
+    return image
 
 
 def transparent(image: Image.Image) -> bool:

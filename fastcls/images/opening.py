@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
+import torch
+from fastai.torch_core import TensorImageBase
 from fastai.vision import core
 from PIL import Image
 
-from fastcls.images.decode import flattened, opened
+from fastcls.errors import DataError
+from fastcls.images.check import reading
+from fastcls.images.decode import decode, flattened, opened
+
+CHANNELS = (1, 3, 4)
 
 _of_fastai = core.load_image
 
@@ -29,3 +36,49 @@ def load_image(fn: str | Path | BinaryIO, mode: str | None = None) -> Image.Imag
         return _of_fastai(fn, mode)
     with opened(fn) if isinstance(fn, (str, Path)) else contextlib.nullcontext(fn) as file, Image.open(file) as image:
         return flattened(image, mode)
+
+
+def picture(item: Any, mode: str) -> Image.Image:
+    """A PIL image, bytes of a file, an array or a tensor as an image of `mode` ('RGB' or 'L'), as a file's would be.
+
+    Arrays and tensors are uint8 (h, w) or (h, w, channels), a TensorImage and its kind (channels, h, w), other tensors
+    either; channels are gray, RGB or RGBA. uint16 (h, w) is gray of 16 bits. DataError where an item is none of these.
+    """
+    if isinstance(item, (bytes, bytearray)):
+        return Image.fromarray(reading(shown(item), lambda _: decode(bytes(item), mode)))
+    image = item if isinstance(item, Image.Image) else Image.fromarray(_array(item))
+    return reading(shown(item), lambda _: flattened(image, mode))
+
+
+def shown(item: Any) -> str:
+    """An item in a message: a file's name, else what kind of thing it is."""
+    if isinstance(item, (str, Path)):
+        return str(item)
+    if isinstance(item, (bytes, bytearray)):
+        return f"{type(item).__name__} of length {len(item)}"
+    if isinstance(item, Image.Image):
+        return f"{type(item).__name__} of {item.width} × {item.height} pixels"
+    if isinstance(item, (np.ndarray, torch.Tensor)):
+        return f"{type(item).__name__} of shape {tuple(item.shape)} and type {str(item.dtype).removeprefix('torch.')}"
+    return f"{type(item).__name__}"
+
+
+def _array(item: Any) -> np.ndarray:
+    """Pixels as Pillow takes them: (h, w) or (h, w, channels)."""
+    pixels = item.detach().cpu().numpy() if isinstance(item, torch.Tensor) else item
+    if isinstance(pixels, np.ndarray):
+        if isinstance(item, TensorImageBase) or (
+            isinstance(item, torch.Tensor) and pixels.ndim == 3 and pixels.shape[2] not in CHANNELS
+        ):
+            pixels = pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[..., 0]
+        if pixels.size and (
+            (pixels.dtype == np.uint8 and (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in CHANNELS)))
+            or (pixels.dtype == np.uint16 and pixels.ndim == 2)
+        ):
+            return np.ascontiguousarray(pixels)
+    raise DataError(
+        f"{shown(item)} is no image.",
+        "Give a file, a PIL image, bytes of a file, or uint8 of 0 to 255: an array (h, w, 3) or a tensor (3, h, w).",
+    )

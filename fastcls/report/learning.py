@@ -46,7 +46,7 @@ def phases(history: pd.DataFrame) -> list[Phase]:
 def verdict(history: pd.DataFrame, classes: int) -> Verdict:
     """Over-fitting, under-fitting or neither, as far as the two losses can tell."""
     if history.empty:
-        return Verdict("Nothing to judge", "no epoch was finished.", "open")
+        return Verdict("Nothing to judge", "no epoch is recorded.", "open")
     valid_all = history["valid_loss"]
     blown = history[(history["train_loss"].map(math.isinf)) | valid_all.map(math.isinf)]
     if not blown.empty:

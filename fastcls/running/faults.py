@@ -12,7 +12,7 @@ from typing import Any
 
 from fastai.learner import Learner
 
-from fastcls.data import item_paths
+from fastcls.batches.pixels import files
 from fastcls.errors import DataError, OutputError, TrainingError
 from fastcls.fit.checkpoints import BEST, Store
 from fastcls.images import check
@@ -97,20 +97,20 @@ def _dead_worker(problem: Exception, go_on: str) -> TrainingError:
 def _unreadable(problem: Exception, learn: Learner, go_on: str) -> Exception | None:
     """Which of the run's images cannot be read any more; None where all can, so that it was something else."""
     try:
-        for items in _items(learn):
-            check.refuse_broken(item_paths(items))
-        for items in _items(learn):
-            check.refuse_broken(item_paths(items), decode=True)
+        for dataset in _datasets(learn):
+            check.refuse_broken(files(dataset))
+        for dataset in _datasets(learn):
+            check.refuse_broken(files(dataset), decode=True)
     except DataError as found:
         return DataError(found.message, f"Put them back as they were, then {go_on}\nOr start again without them.")
     return None
 
 
-def _items(learn: Learner) -> Iterator[Any]:
-    yield learn.dls.train_ds.items
-    yield learn.dls.valid_ds.items
+def _datasets(learn: Learner) -> Iterator[Any]:
+    yield learn.dls.train_ds
+    yield learn.dls.valid_ds
     if getattr(learn.dls, "test_items", None) is not None:
-        yield learn.dls.test_items
+        yield learn.dls.test_dl(learn.dls.test_items).dataset
 
 
 def left(out: Path, again: bool) -> Iterator[str]:

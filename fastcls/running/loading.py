@@ -111,8 +111,6 @@ def prepared(request: Request) -> Iterator[Prepared]:
         learn = loaded.get_learner(**request.stage("get_learner"))
         if not hasattr(learn, "dls"):
             raise RecipeError(f"{request.source.path}: get_learner returned {type(learn).__name__}, not a Learner.")
-        if not hasattr(learn, "arch_name"):
-            learn.arch_name = type(learn.model).__name__
         _extend(learn, extra)
         if not hasattr(learn, "precision"):  # a Learner that the recipe built by hand
             step.configure(learn)

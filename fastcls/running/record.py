@@ -14,10 +14,11 @@ from fastai.learner import Learner
 
 from fastcls import __version__
 from fastcls.audit import contents
-from fastcls.batches.pixels import targets
-from fastcls.data import common_root, fingerprint, item_paths
+from fastcls.batches.pixels import files, targets
+from fastcls.data import common_root, fingerprint
 from fastcls.errors import DataError, OutputError
-from fastcls.files import runs
+from fastcls.exporting.export import arch_name
+from fastcls.files import recorded, runs
 from fastcls.layouts.walk import some
 from fastcls.machine import devices
 from fastcls.settings import sources
@@ -33,30 +34,48 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
     source, opts = request.source, request.options
     if request.auto_batch:
         notes.append(request.auto_batch["why"])
-    device = learn.dls.device
     return {
         "format": runs.FORMAT,
         "recipe": source.name,
         "title": source.title,
         "claim": source.claim,
         "command": _pinned(request, learn.precision),
-        "folder": str(Path.cwd()),
         "knobs": {stage: request.stage(stage) for stage in sources.STAGES},
         "options": {
             **_options(opts),
-            "device": device.type,
+            "device": learn.dls.device.type,
             "precision": learn.precision,
             "workers": devices.workers(),
         },
         "extra": dict(request.extra),
         "seed": opts.seed,
+        **_begun(learn, notes),
+        **({"auto_batch": request.auto_batch} if request.auto_batch else {}),
+    }
+
+
+def of_a_learner(learn: Learner, root: Path, notes: list[str]) -> dict[str, Any]:
+    """The record of a Learner that was trained by hand on the images below `root`; nobody knows how."""
+    return {
+        "format": runs.FORMAT,
+        "recipe": recorded.BY_HAND,
+        "title": f"{arch_name(learn)} on {root.name}, trained by hand",
+        "knobs": {},
+        "options": {},
+        **_begun(learn, notes),
+    }
+
+
+def _begun(learn: Learner, notes: list[str]) -> dict[str, Any]:
+    """Where and when, whatever was asked for."""
+    return {
+        "folder": str(Path.cwd()),
         "versions": versions(),
-        "device": devices.describe(device),
+        "device": devices.describe(learn.dls.device),
         "status": "running",
         "reason": "",
         "started": runs.now(),
         "notes": notes,
-        **({"auto_batch": request.auto_batch} if request.auto_batch else {}),
     }
 
 
@@ -97,7 +116,7 @@ class Images:
         rows: list[tuple[str, str, str]] = []
         for split, dataset in datasets.items():
             labels = [self.vocab[label] for label in targets(dataset).tolist()]
-            rows += zip(item_paths(dataset.items), [split] * len(labels), labels, strict=True)
+            rows += zip(files(dataset), [split] * len(labels), labels, strict=True)
         self.root = common_root([path for path, _, _ in rows])
         self.prefix = os.path.join(self.root, "")  # noqa: PTH118
         self.rows = [(self.relative(path), split, label) for path, split, label in rows]

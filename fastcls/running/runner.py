@@ -108,7 +108,7 @@ class _Run:
             self.record["resumed"] = [*before.get("resumed", []), runs.now()]
         if self.extensions:
             self.record["extensions"] = self.extensions
-        self.telling = Telling(ready, out, screen, self.record)
+        self.telling = Telling(ready.notes, out, screen, self.record)
 
     def execute(self) -> Path:
         from fastcls.running import faults, room
@@ -117,7 +117,7 @@ class _Run:
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
         runs.write_csv(self.out / "splits.csv", ["path", "split", "label"], self.images.rows)
         self._save()
-        self.telling.opening()
+        self.telling.opening(f"{self.learn.precision} ({self.learn.precision_reason})")
         try:
             self._save(tracking=self.tracking.start(self.record))
             with faults.told(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out):

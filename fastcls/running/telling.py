@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcls.machine.screen import Screen, escape
-from fastcls.running.loading import Prepared
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
@@ -19,30 +18,32 @@ if TYPE_CHECKING:
 class Telling:
     """Says it on the screen, which keeps it for log.txt; `record` is what run.json will hold."""
 
-    def __init__(self, ready: Prepared, out: Path, screen: Screen, record: dict[str, Any]) -> None:
-        self.ready, self.out, self.screen, self.record = ready, out, screen, record
+    def __init__(self, notes: list[str], out: Path, screen: Screen, record: dict[str, Any]) -> None:
+        self.all_notes, self.out, self.screen, self.record = notes, out, screen, record
         self.noted = 0
 
     def _line(self, name: str, text: object) -> None:
         self.screen.print(f"{name:8s} {text}", soft_wrap=True)
 
-    def opening(self) -> None:
-        data, device, learn = self.record["data"], self.record["device"], self.ready.learn
+    def opening(self, precision: str) -> None:
+        """What it is, on which images, on which device; precision: and in which number format."""
+        data, device = self.record["data"], self.record["device"]
         times = f"{device['processes']} × " if device["processes"] > 1 else ""
         images = ", ".join(f"{n:,} {split}" for split, n in data["images"].items())
-        self.screen.print(f"[b]{escape(self.ready.request.source.title)}[/b]")
-        self._line("claim", escape(self.ready.request.source.claim))
+        self.screen.print(f"[b]{escape(self.record['title'])}[/b]")
+        if "claim" in self.record:
+            self._line("claim", escape(self.record["claim"]))
         self._line("images", f"{images} in {data['classes']} classes ({escape(data['root'])})")
         where = f"{times}{device['type']} ({escape(device['name'])})"
-        self._line("device", f"{where}, {learn.precision} ({learn.precision_reason})")
+        self._line("device", f"{where}, {precision}")
         self.notes()
         self.screen.print()
 
     def notes(self) -> None:
         """The notes that have not been shown yet."""
-        for text in self.ready.notes[self.noted :]:
+        for text in self.all_notes[self.noted :]:
             self._line("note", escape(text))
-        self.noted = len(self.ready.notes)
+        self.noted = len(self.all_notes)
 
     @contextlib.contextmanager
     def timed(self, what: str, title: str) -> Iterator[Callable[[int, int], object]]:
@@ -76,12 +77,12 @@ class Telling:
                 f"{accuracy['high']:.4f}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
                 soft_wrap=True,
             )
-        speed = self.record["speed"]
-        self._line(
-            "speed",
-            f"{speed['images_per_second']:,.0f} images/s in training, {speed['utilisation']:.1%} of the "
-            f"{speed['peak_flops_per_second'] / 1e12:,.2f} TFLOP/s that a matrix product reaches here",
-        )
+        if speed := self.record.get("speed"):
+            self._line(
+                "speed",
+                f"{speed['images_per_second']:,.0f} images/s in training, {speed['utilisation']:.1%} of the "
+                f"{speed['peak_flops_per_second'] / 1e12:,.2f} TFLOP/s that a matrix product reaches here",
+            )
         if confused := valid.most_confused()[:3]:
             self._line("confused", escape("; ".join(f"{a} taken for {b} ({n})" for a, b, n in confused)))
         self._line("kept", escape(self.record["weights"]))
@@ -90,6 +91,8 @@ class Telling:
     def next(self) -> None:
         """Where it lies, and what to do with it."""
         # without an ONNX file, only its recipe can predict
-        trust = [] if (self.out / "model.onnx").is_file() else ["--trust"]
+        onnx, recipe = ((self.out / file).is_file() for file in ("model.onnx", "recipe.py"))
+        trust = [] if onnx else ["--trust"]
         self._line("run", f"{escape(self.out)}   report: {escape(self.out / 'report.html')}")
-        self._line("next", escape(shell.command("predict", self.out, "PHOTOS", "-o", "predictions.csv", *trust)))
+        if onnx or recipe:
+            self._line("next", escape(shell.command("predict", self.out, "PHOTOS", "-o", "predictions.csv", *trust)))

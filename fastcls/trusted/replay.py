@@ -30,12 +30,13 @@ class RecipePredictor:
     def __init__(self, run: Path, temperature: float = 1) -> None:
         self.temperature = temperature
         record, model = runs.read_json(run / "run.json"), model_files.read(run)
+        recipe = recorded.recipe_file(run, record)
         self.classes: list[str] = list(model.get("classes", ()))
         file = model_files.verify(run, model_files.WEIGHTS, model)
         options, knobs = recorded.options(record), recorded.knobs(record)
         if "weights" in knobs:
             knobs["weights"] = "none"  # the run's own weights follow
-        request = Request(sources.read(run / "recipe.py"), knobs, options)
+        request = Request(sources.read(recipe), knobs, options)
         with prepared(request) as ready:
             self.learn = ready.learn
         if [str(name) for name in self.learn.dls.vocab] != self.classes:

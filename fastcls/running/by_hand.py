@@ -1,0 +1,152 @@
+"""A run folder of a Learner that was trained without a recipe: in a notebook, by stock fastai."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastai.data.all import Categorize, Datasets, TensorCategory
+from fastai.learner import Learner
+from fastai.torch_core import no_random
+from fastai.vision.core import PILBase, PILMask
+
+from fastcls import losses, report
+from fastcls.architectures import summary
+from fastcls.audit.precheck import precheck
+from fastcls.batches.pixels import files
+from fastcls.errors import Diverged, UsageError
+from fastcls.exporting import export
+from fastcls.files import runs
+from fastcls.fit.train import as_number
+from fastcls.images import check
+from fastcls.machine.screen import Screen
+from fastcls.running import record
+from fastcls.running.evaluation import evaluate
+from fastcls.running.telling import Telling
+from fastcls.settings import options
+
+LOST = (
+    "The Learner's recorder holds no epoch: `get_preds`, `predict`, `validate`, `show_results` and `lr_find` empty it. "
+    "Save right after training to keep its curves."
+)
+LAST = "The history holds the last call of `fit`, all that fastai's recorder keeps."
+
+
+def save(learn: Learner, out: Path, screen: Screen) -> Path:
+    """Evaluate a trained Learner and write its run folder; gives the folder.
+
+    The Learner stays as it is: weights, recorder and the state of random generators. UsageError where a report on it
+    could not be true, Diverged where its answers are not finite; then nothing is left behind.
+    """
+    with no_random(reproducible=False):
+        _refuse(learn)
+        runs.check_writable(out, "")
+        _save(learn, out, screen)
+    return out
+
+
+def _save(learn: Learner, out: Path, screen: Screen) -> None:
+    """The whole run folder, or nothing."""
+    existed = out.exists()
+    with options.using(options.current()) as notes, runs.locked(out):
+        try:
+            _write(learn, out, screen, notes)
+        except BaseException:
+            shutil.rmtree(out, ignore_errors=True)
+            if existed:
+                out.mkdir(exist_ok=True)
+            raise
+
+
+def _write(learn: Learner, out: Path, screen: Screen, notes: list[str]) -> None:
+    history = _history(learn)
+    notes.append(LAST if history else LOST)
+    images = record.Images(learn)
+    about = record.of_a_learner(learn, images.root, notes)
+    about["data"] = images.describe()
+    runs.write_csv(out / "splits.csv", ["path", "split", "label"], images.rows)
+    header = list(history[0]) if history else ["phase", "epoch", "step", "lr", "train_loss", "valid_loss"]
+    runs.write_csv(out / "history.csv", header, [list(row.values()) for row in history])
+    runs.write_json(out / "run.json", about)
+    telling = Telling(notes, out, screen, about)
+    telling.opening("evaluated in fp32")
+    notes += precheck(out)
+    found = evaluate(learn, out, {}, images.relative)
+    parameters, trainable = summary.count(learn.model)
+    about |= {
+        "status": "done",
+        "network": {"parameters": parameters, "trained_parameters": trainable},
+        "onnx_difference": found.onnx_difference,
+        "weights": "These are the weights that the Learner had when it was saved.",
+    }
+    runs.write_json(out / "run.json", about)
+    report.write(out)
+    telling.closing(found.figures, found.valid)
+    telling.next()
+    screen.write_log(out / "log.txt")
+
+
+def _history(learn: Learner) -> list[dict[str, Any]]:
+    """A row an epoch that the recorder still has."""
+    recorder: Any = getattr(learn, "recorder", None)
+    names = [name for name in getattr(recorder, "metric_names", [])[1:] if name != "time"]
+    values, rates = getattr(recorder, "values", []), getattr(recorder, "lrs", [])
+    if not rates or any(len(row) != len(names) for row in values):
+        return []
+    return [
+        {
+            "phase": "last fit",
+            "epoch": epoch,
+            "step": int(step),
+            "lr": rates[int(step) - 1],
+            **{name: as_number(value) for name, value in zip(names, row, strict=True)},
+        }
+        for epoch, (row, step) in enumerate(zip(values, recorder.iters, strict=False), 1)
+    ]
+
+
+def _refuse(learn: Any) -> None:
+    """UsageError where files, labels, splits or probabilities are not what a run folder tells of."""
+    if not isinstance(learn, Learner):
+        raise UsageError(f"{type(learn).__name__} is not a fastai Learner.", "fastcls.save(learn, 'folder')")
+    needs = "Needed: the loaders of a DataBlock, images from files, one class an image."
+    datasets = [loader.dataset for loader in getattr(learn.dls, "loaders", [])]
+    if not all(isinstance(dataset, Datasets) and len(dataset.tls) == 2 for dataset in datasets):
+        kind = type(datasets[0]).__name__ if datasets else "nothing"
+        raise UsageError(f"Its DataLoaders read {kind}: which file and label an image has is not known.", needs)
+    if len(datasets) < 2 or len(datasets[1]) == 0 or len(datasets[0]) == 0:
+        raise UsageError(
+            "The Learner has no validation images (load_learner keeps none): nothing would tell how good it is.",
+            "Give its DataLoaders a validation split, valid_pct=0.2 say.",
+        )
+    if not Path(first := files(datasets[1])[0]).is_file():
+        raise UsageError(f"Its images are not read from files: the first is {first[:100]!r}.", needs)
+    check.refuse_broken([first], decode=True)
+    image, label = datasets[1][0]
+    if not isinstance(image, PILBase) or isinstance(image, PILMask):
+        raise UsageError(f"Its items begin as {type(image).__name__}, not as images.", needs)
+    if type(label) is not TensorCategory or type(datasets[1].tls[1].tfms.fs[-1]) is not Categorize or label.ndim:
+        raise UsageError(f"Its labels are {type(label).__name__}, not one class an image.", needs)
+    _refuse_answers(learn)
+
+
+def _refuse_answers(learn: Learner) -> None:
+    """UsageError where the network has no probability for each class, Diverged where these are not finite."""
+    learn.model.eval()
+    with torch.no_grad():
+        answer = learn.model(export.input_example(learn))
+    classes = len(learn.dls.vocab)
+    shape = tuple(getattr(answer, "shape", ()))
+    if shape != (1, classes):
+        what = f"{shape or type(answer).__name__} for an image"
+        raise UsageError(f"The network answers {what}, where {(1, classes)} belongs: one logit a class.")
+    probabilities = losses.activation(learn.loss_func)(answer.float())
+    if not torch.isfinite(probabilities).all():
+        raise Diverged("The network's answers are not finite (NaN or infinity): its training diverged.")
+    if abs(float(probabilities.sum()) - 1) > 1e-3:
+        what = (
+            f"{type(learn.loss_func).__name__} makes probabilities that sum to {float(probabilities.sum()):.3g}, not 1"
+        )
+        raise UsageError(f"The loss function {what}.", "Needed: one class an image, as CrossEntropyLossFlat has it.")
