@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from typing import Literal
 
 import torch
 from fastai.data.all import Transform
-from fastai.vision.core import TensorImage
 from torchvision.transforms import v2
 
 from fastcls.batches import draws
@@ -29,15 +29,15 @@ class Policies(Batchwise):
         self.policy = policy
         self.operation = POLICIES[policy](interpolation=v2.InterpolationMode.BILINEAR)
 
-    def encodes(self, x: TensorImage) -> torch.Tensor:
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
         key, stream = draws.current(), zlib.crc32(self.policy.encode())
-        pixels = x.as_subclass(torch.Tensor)
-        changed = torch.empty_like(pixels)
-        for i, image in enumerate(pixels):
-            if key is not None:
-                draws.reseed(key.seed, key.epoch, int(key.indices[i]), stream)
-            changed[i] = self.operation(image)
-        return changed.as_subclass(type(x))
+        changed = torch.empty_like(x)
+        with draws.seeded_by(key) if key is not None else contextlib.nullcontext():
+            for i, image in enumerate(x):
+                if key is not None:
+                    draws.reseed(key.seed, key.epoch, int(key.indices[i]), stream)
+                changed[i] = self.operation(image)
+        return changed
 
 
 def policy(name: Policy) -> list[Transform]:

@@ -10,21 +10,27 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from fastai.data.all import DisplayedTransform, Normalize
 from fastai.vision.core import TensorImage
-from torch.nn import functional as F
 
-from fastcls.batches import draws
+from fastcls.batches import draws, geometry
 
 GRAY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow and torchvision weigh the colours
 NOISE = 1 << 18  # numbers in the bank that random erasing takes its noise from
 
 
 class Batchwise(DisplayedTransform):
-    """A transform of training batches."""
+    """A transform of training batches: `apply` takes and gives (n, channels, h, w), which it may change in place."""
 
     split_idx = 0
+
+    def encodes(self, x: TensorImage) -> torch.Tensor:
+        return self.apply(x.as_subclass(torch.Tensor)).as_subclass(type(x))
+
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
 
     def uniform(self, x: torch.Tensor, columns: int) -> torch.Tensor:
         """(n, columns) in [0, 1), this transform's own."""
@@ -43,13 +49,8 @@ class Flip(Batchwise):
     def __init__(self, p: float = 0.5, alternate: bool = False) -> None:
         self.p, self.alternate = p, alternate
 
-    def encodes(self, x: TensorImage) -> torch.Tensor:
-        drawn = self.drawn(x)
-        if x.device.type != "cpu":  # where nonzero would wait for the device
-            return torch.where(drawn[..., None, None], x.flip(3), x)
-        (flipped,) = drawn[:, 0].nonzero(as_tuple=True)
-        x[flipped] = x[flipped].flip(3)  # in place: the batch was gathered for this step
-        return x
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
+        return flipped(x, self.drawn(x))
 
     def drawn(self, x: torch.Tensor) -> torch.Tensor:
         """(n, 1) booleans: which images are flipped."""
@@ -58,6 +59,16 @@ class Flip(Batchwise):
             return draws.uniform(len(x), 1, "Flip", x.device) < self.p
         first = draws.table(draws.Key(key.seed, 0, key.indices), 1, "Flip")
         return torch.from_numpy((first < self.p) ^ bool(key.epoch % 2)).to(x.device, non_blocking=True)
+
+
+def flipped(x: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """`x` with the images left to right that `drawn` (n, 1) says; on a CPU in place, since the batch was made for this."""
+    if x.device.type != "cpu":  # where nonzero would wait for the device
+        return torch.where(drawn[..., None, None], x.flip(3), x)
+    rows = np.flatnonzero(drawn.numpy())
+    memory = x.permute(0, 2, 3, 1).numpy()  # NumPy moves whole images, torch a number at a time
+    memory[rows] = torch.from_numpy(memory[rows]).permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1).numpy()
+    return x
 
 
 class Crop(Batchwise):
@@ -72,19 +83,18 @@ class Crop(Batchwise):
     def __init__(self, pad: int = 4, flip: float = 0.0, alternate: bool = False, pad_mode: str = "reflection") -> None:
         self.pad, self.pad_mode, self.flip = pad, pad_mode, Flip(flip, alternate)
 
-    def encodes(self, x: TensorImage) -> torch.Tensor:
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
         h, w = x.shape[2:]
         shifts = (self.uniform(x, 2) * (2 * self.pad + 1)).long() - self.pad
         rows, columns = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
         rows = rows + shifts[:, :1]
         columns = torch.where(self.flip.drawn(x), w - 1 - columns, columns) + shifts[:, 1:]
-        pixels = x.as_subclass(torch.Tensor).permute(0, 2, 3, 1)
+        pixels = x.permute(0, 2, 3, 1)
         if self.pad_mode == "reflection":
-            cut = _gathered(pixels, _reflected(rows, h), _reflected(columns, w))
-            return cut.permute(0, 3, 1, 2).as_subclass(type(x))
+            return _gathered(pixels, _reflected(rows, h), _reflected(columns, w)).permute(0, 3, 1, 2)
         inside = ((rows >= 0) & (rows < h))[:, :, None] & ((columns >= 0) & (columns < w))[:, None, :]
         cut = _gathered(pixels, rows.clamp(0, h - 1), columns.clamp(0, w - 1)) * inside[..., None]
-        return cut.permute(0, 3, 1, 2).as_subclass(type(x))
+        return cut.permute(0, 3, 1, 2)
 
 
 def _gathered(pixels: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -124,10 +134,9 @@ class Affine(Batchwise):
         self.rotate, self.translate, self.zoom, self.shear = rotate, translate, zoom, shear
         self.p, self.pad_mode = p, pad_mode
 
-    def encodes(self, x: TensorImage) -> torch.Tensor:
-        matrices = self.matrices(self.uniform(x, 10), x.shape[3] / x.shape[2]).to(x.dtype)
-        grid = F.affine_grid(matrices, list(x.shape), align_corners=False)
-        return F.grid_sample(x, grid, mode="bilinear", padding_mode=self.pad_mode, align_corners=False)
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
+        matrices = self.matrices(self.uniform(x, 10), x.shape[3] / x.shape[2])
+        return geometry.resample(x, matrices, pad_mode=self.pad_mode)
 
     def matrices(self, u: torch.Tensor, aspect: float) -> torch.Tensor:
         """(n, 2, 3): from output to input coordinates, which span -1 … 1 across the image. u: (n, 10) in [0, 1)."""
@@ -156,7 +165,7 @@ class ColorJitter(Batchwise):
     def __init__(self, amount: float = 0.2, p: float = 0.75) -> None:
         self.amount, self.p = amount, p
 
-    def encodes(self, x: TensorImage) -> torch.Tensor:
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
         u = self.uniform(x, 6)
         factors = 1 + self.amount * (2 * u[:, :3] - 1) * (u[:, 3:] < self.p)
         b, c, s = (factor[:, None, None, None].to(x.dtype) for factor in factors.unbind(1))
@@ -184,7 +193,7 @@ class Erase(Batchwise):
         self.p, self.area = p, area
         self.bank: torch.Tensor | None = None
 
-    def encodes(self, x: TensorImage) -> torch.Tensor:
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
         _, channels, h, w = x.shape
         u = self.uniform(x, 6)
         low, high = self.area
@@ -212,7 +221,7 @@ class Cutout(Batchwise):
     def __init__(self, side: float = 0.25) -> None:
         self.side = side
 
-    def encodes(self, x: TensorImage) -> torch.Tensor:
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
         h, w = x.shape[2:]
         side = torch.full((len(x),), self.side, device=x.device)
         return x * ~_rectangles(h, w, side, side, self.uniform(x, 2))[:, None]

@@ -20,6 +20,7 @@ from fastai.data.all import TensorCategory, TfmdDL, to_device
 from fastai.data.load import _loaders, chunked
 
 from fastcls.batches import draws
+from fastcls.batches.equivalents import BatchTransforms
 from fastcls.batches.pixels import Plan, targets
 from fastcls.machine import ranks
 from fastcls.settings import options
@@ -58,10 +59,9 @@ class SeededDL(TfmdDL):
         if self.part.world > 1:
             order = portion(np.asarray(order), self.bs, self.drop_last, self.part)
         order, self.skip = _after(order, self.skip * self.share), 0
+        transform = BatchTransforms(self.after_batch)
         for indices, batch in self.batches(order):
-            with draws.of(draws.Key(self.seed, self.epoch, indices), self.device):
-                ready = self.after_batch(batch)
-            yield ready
+            yield transform(batch, draws.Key(self.seed, self.epoch, indices))
         self.after_iter()
         if hasattr(self, "it"):
             del self.it
