@@ -27,6 +27,7 @@ from fastcls import lazy
 from fastcls.batches.batchwise import NormalizeInPlace
 from fastcls.errors import DownloadError, UsageError, nearest
 from fastcls.files.weights import Stats, load_body, preprocessing_of, weights_file
+from fastcls.fit.probe import fit_head  # noqa: F401  for recipes
 from fastcls.fit.step import configure
 from fastcls.optimizers import optimizer
 from fastcls.settings import options

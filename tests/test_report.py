@@ -421,10 +421,31 @@ def test_unreadable_run(tmp_path: Path) -> None:
     ],
 )
 def test_verdict(train: list[float], valid: list[float], answer: str) -> None:
+    assert learning.verdict(history(train, valid, steps=1000), 10).answer == answer
+
+
+def history(train: list[float], valid: list[float], steps: int) -> Any:
+    """What history.csv says of epochs of so many steps each."""
     import pandas as pd
 
-    history = pd.DataFrame({"epoch": np.arange(1.0, len(train) + 1), "train_loss": train, "valid_loss": valid})
-    assert learning.verdict(history, 10).answer == answer
+    epochs = np.arange(1.0, len(train) + 1)
+    columns = {"epoch": epochs, "step": steps * epochs, "train_loss": train, "valid_loss": valid}
+    return pd.DataFrame({"phase": "whole network", **columns})
+
+
+def test_few_steps_are_not_called_free_of_over_fitting() -> None:
+    losses = [2.2, 1.8, 1.4], [2.1, 1.7, 1.2]
+    assert learning.verdict(history(*losses, steps=9), 10).answer == "Hardly trained"
+    assert learning.verdict(history(*losses, steps=900), 10).answer == "No over-fitting seen"
+
+
+def test_the_probe_is_no_epoch_of_training() -> None:
+    import pandas as pd
+
+    solved = history([0.1], [0.5], steps=0).assign(phase="linear probe", epoch=0.0)
+    trained = history([0.9, 0.5, 0.3], [0.48, 0.46, 0.45], steps=1000)
+    assert learning.verdict(solved, 10).answer == "Linear probe"
+    assert learning.verdict(pd.concat([solved, trained]), 10) == learning.verdict(trained, 10)
 
 
 def test_claims() -> None:

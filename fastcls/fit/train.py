@@ -38,7 +38,9 @@ class Phase:
 
 
 def phase_label(learn: Learner) -> str:
-    """Which part of the network is being trained."""
+    """Which part of the network is being trained, and how."""
+    if hasattr(learn, "solve_head"):
+        return runs.PROBE
     groups, frozen = len(learn.opt.param_lists), learn.opt.frozen_idx
     if frozen == 0:
         return "whole network"
@@ -55,10 +57,11 @@ def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[P
     stand_in = copy.copy(learn)
     stand_in.cbs = learn.cbs.copy()  # those that `fit` adds go with it
 
-    def counting_fit(n_epoch: int, *args: Any, **kwargs: Any) -> None:
+    def counting_fit(n_epoch: int, *args: Any, cbs: Any = None, **kwargs: Any) -> None:
         if stand_in.opt is None:
             stand_in.create_opt()
-        phases.append(Phase(n_epoch, phase_label(stand_in)))
+        with stand_in.added_cbs(cbs):
+            phases.append(Phase(n_epoch, phase_label(stand_in)))
 
     stand_in.fit = counting_fit
     trained = [p.requires_grad for p in learn.model.parameters()]
@@ -97,6 +100,11 @@ class History(Callback):
             setattr(self, name, state[name])
         self.started = time.perf_counter() - state["spent"]
 
+    @property
+    def trained(self) -> int:
+        """Epochs of training so far: the linear probe is none."""
+        return sum(row["phase"] != runs.PROBE for row in self.rows)
+
     def before_train(self) -> None:
         self.seen, self.started = 0, time.perf_counter()
 
@@ -111,9 +119,10 @@ class History(Callback):
     def after_epoch(self) -> None:
         recorder = self.learn.recorder
         names = [name for name in recorder.metric_names[1:] if name != "time"]
+        phase = phase_label(self.learn)
         row = {
-            "phase": phase_label(self.learn),
-            "epoch": len(self.rows) + 1,
+            "phase": phase,
+            "epoch": 0 if phase == runs.PROBE else self.trained + 1,
             "step": self.step,
             "lr": recorder.lrs[-1] if recorder.lrs else None,
             **{name: _number(value) for name, value in zip(names, self.learn.final_record, strict=False)},
@@ -154,7 +163,7 @@ class KeepBest(Callback):
     def __init__(self, history: History) -> None:
         self.history = history
         self.best: tuple[float, float] | None = None
-        self.epoch = 0
+        self.epoch: int | None = None
         self.weights: dict[str, torch.Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -180,7 +189,7 @@ class KeepBest(Callback):
 
     def restore(self, learn: Learner) -> None:
         """Load the best epoch's weights."""
-        if self.epoch != len(self.history.rows):
+        if self.epoch != self.history.rows[-1]["epoch"]:
             learn.model.load_state_dict(self.weights)
 
 
@@ -223,7 +232,8 @@ class Progress(Callback):
         self.bar.update(self.bar.tasks[0].id, total=total, completed=done * batches)
 
     def before_epoch(self) -> None:
-        label = f"epoch {len(self.history.rows) + 1}/{self.total_epochs} {phase_label(self.learn)}"
+        phase = phase_label(self.learn)
+        label = phase if phase == runs.PROBE else f"epoch {self.history.trained + 1}/{self.total_epochs} {phase}"
         self.bar.update(self.bar.tasks[0].id, description=label)
 
     def after_batch(self) -> None:

@@ -84,7 +84,7 @@ def fit(
     finally:
         progress.stop()
         clock.tell()
-    if opts.keep == "last" or best.epoch == 0:
+    if opts.keep == "last" or best.epoch is None:
         guard.refuse_last(learn, history.rows)
     distributed.leave()  # what comes now is the first process's alone
     return Trained(history, best, sum(phase.epochs for phase in phases))

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from fastcls.files import runs
 from fastcls.report.classes import Matrix
 from fastcls.report.learning import Phase
 
@@ -98,16 +99,18 @@ def _curves(
     def draw(ax: Axes, palette: Palette) -> None:
         frame(ax, palette)
         epochs = history["epoch"].to_numpy(float)
+        probed = (history["phase"] == runs.PROBE).to_numpy(bool)
         first, last = epochs.min(), epochs.max()
         _shade(ax, palette, phases, last - first + 1)
         lows, highs = [], []
         for label, column in series:
             values = history[column].to_numpy(float)
             fine = np.isfinite(values)
+            solved = fine & probed
             training = column == "train_loss"
             ax.plot(
-                epochs[fine],
-                values[fine],
+                epochs[fine & ~probed],
+                values[fine & ~probed],
                 color=palette.train if training else palette.valid,
                 linestyle=(0, (4, 2)) if training else "-",
                 linewidth=1.8,
@@ -116,6 +119,9 @@ def _curves(
                 label=label or title,
                 zorder=3,
             )
+            if solved.any():
+                colour = palette.train if training else palette.valid
+                ax.plot(epochs[solved], values[solved], "D", ms=5.5, color=colour, zorder=4)
             lows.append(values[fine].min())
             highs.append(values[fine].max())
             if kept is not None and not training and column != "lr" and (fine & (epochs == kept)).any():

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from fastcls.files import runs
+
 FEWEST = 3  # epochs below which the curves say nothing about fit
 RISE = 0.05  # a validation loss this far above its lowest counts as risen
+FEW_STEPS = 300  # optimiser steps; below, "no over-fitting" may only mean that hardly anything was learned
+LEARNED = 0.25  # of the loss of an even guess: a training loss above this is far from learned
 FALL = 0.02  # … and this far below the epoch before as still falling
 
 
@@ -47,7 +51,11 @@ def verdict(history: pd.DataFrame, classes: int) -> Verdict:
     blown = history[(history["train_loss"].map(math.isinf)) | valid_all.map(math.isinf)]
     if not blown.empty:
         return Verdict("Diverged", f"a loss became infinite in epoch {int(blown['epoch'].iloc[0])}.", "warn")
-    rows = history[history["train_loss"].notna() & valid_all.notna()]
+    probed = history["phase"] == runs.PROBE
+    if probed.all():
+        return Verdict("Linear probe", "only the head was fitted; no weight of the network itself was trained.", "good")
+    history = history[~probed]
+    rows = history[history["train_loss"].notna() & history["valid_loss"].notna()]
     lost = len(history) - len(rows)
     if len(rows) < FEWEST:
         had = "epoch has" if len(rows) == 1 else "epochs have"
@@ -57,10 +65,23 @@ def verdict(history: pd.DataFrame, classes: int) -> Verdict:
     train, valid = rows["train_loss"].tolist(), rows["valid_loss"].tolist()
     low = min(range(len(valid)), key=valid.__getitem__)
     result = _judge(epochs, train, valid, low, classes, _still_right(rows))
+    steps = rows["step"].max()
+    if result.mood == "good" and _hardly_trained(steps, train, classes):
+        reason = (
+            f"{steps:.0f} steps are few, and the training loss was still at {train[-1]:.3f} after the last epoch, "
+            f"from {train[-2]:.3f} the epoch before. Train for more epochs, or with smaller batches."
+        )
+        return Verdict("Hardly trained", reason, "warn")
     if lost:
         aside = f" ({lost} of {len(history)} epochs lack a loss and were left out.)"
         return Verdict(result.answer, result.reason + aside, result.mood)
     return result
+
+
+def _hardly_trained(steps: float, train: list[float], classes: int) -> bool:
+    """Few steps, after which the training images are not learned yet and the loss on them is still falling."""
+    guess = math.log(classes) if classes > 1 else math.inf
+    return steps < FEW_STEPS and (train[-1] > LEARNED * guess or train[-1] < 0.9 * train[-2])
 
 
 def _judge(

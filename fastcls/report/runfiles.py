@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fastcls.errors import OutputError
-from fastcls.files import schema
+from fastcls.files import runs, schema
 
 TEXT_COLUMNS = ("split", "path", "label", "prediction")
 NUMBER_COLUMNS = ("confidence", "calibrated", "loss")
@@ -28,6 +28,7 @@ class RunFiles:
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     predictions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*TEXT_COLUMNS, *NUMBER_COLUMNS]))
+    baseline: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*TEXT_COLUMNS]))  # the probe's
     model: dict[str, Any] = field(default_factory=dict)
     heatmaps: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
@@ -83,6 +84,8 @@ def read(folder: Path) -> RunFiles:
     run.metrics = _read(run, "metrics.json", "the final figures", _metrics, {})
     run.history = _read(run, "history.csv", "the curves of training", _history, run.history)
     run.predictions = _read(run, "predictions.csv", "confusions, classes and top losses", _predictions, run.predictions)
+    if (folder / runs.BASELINE).is_file():  # a run without a pretrained body has none
+        run.baseline = _read(run, runs.BASELINE, "the comparison with the linear probe", _predictions, run.baseline)
     run.model = _read(run, "model.json", "the layers of the network", _json_object, {})
     if (folder / "heatmaps.json").is_file():  # some networks have none
         run.heatmaps = _read(run, "heatmaps.json", "where the network looked", _json_object, {})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastcls.report.classes import Outcome
 from fastcls.report.runfiles import RunFiles, clean, number
 from fastcls.report.wording import percent
+from fastcls.results import comparison
 from fastcls.results.metrics import wilson
 
 NAMES = {
@@ -104,6 +105,27 @@ def guess_sentence(accuracy: Score | None, outcome: Outcome | None) -> str:
         luck = f"which {outcome.n} images cannot tell from luck"
         return f"{base}; the network is {ahead:.1f} points better, {luck}."
     return f"{base}; the network is no better than that."
+
+
+def probe_sentence(run: RunFiles, split: str) -> str:
+    """The accuracy of the frozen network with a linear head, and whether this run beats it on the same images."""
+    before = run.baseline[run.baseline["split"] == split]
+    after = run.predictions[run.predictions["split"] == split]
+    test = comparison.paired(before, after) if len(before) else None
+    if test is None:
+        return ""
+    right = int((before["label"] == before["prediction"]).sum())
+    low, high = wilson(right, len(before))
+    interval = "" if low is None or high is None else f" ({percent(low, unit=False)} to {percent(high)})"
+    reached = f"reaches {percent(right / len(before))}{interval} on the same {test.images:,} images"
+    if not test.only_first + test.only_second:
+        return f"{reached}: the network of this run makes the same mistakes."
+    gain, least, most = comparison.images_interval(test)
+    word = "more" if gain >= 0 else "fewer"
+    sentence = f"{reached}; this run has {abs(gain) * 100:.1f} points {word} ({least * 100:+.1f} to {most * 100:+.1f})"
+    if least <= 0 <= most:
+        return f"{sentence}, which chance may explain: training has not been shown to help."
+    return f"{sentence}: " + ("training helped." if gain > 0 else "training made it worse. Use --tune probe.")
 
 
 def claim_sentence(claim: str, accuracy: Score | None, limited: bool) -> str:

@@ -210,14 +210,19 @@ def _difference(
 
 
 def mcnemar(first: Entry, second: Entry, split: str) -> McNemar | None:
-    """The exact McNemar test of two runs on the images that both were evaluated on; None where they share none.
+    """The exact McNemar test of two runs on the images that both were evaluated on; None where they share none."""
+    a, b = (e.predictions[e.predictions["split"] == split] for e in (first, second))
+    return paired(a, b)
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame) -> McNemar | None:
+    """The exact McNemar test of two tables of path, label and prediction; None where they share no image.
 
     Source: McNemar 1947; exact, as a binomial test of the images that only one of them gets right.
     """
     from scipy import stats
 
-    a, b = (e.predictions[e.predictions["split"] == split] for e in (first, second))
-    both = a.merge(b, on="path", suffixes=("_a", "_b"))
+    both = first.merge(second, on="path", suffixes=("_a", "_b"))
     both = both[both["label_a"] == both["label_b"]]
     if both.empty:
         return None

@@ -205,6 +205,10 @@ class _Short(Callback):
     def before_fit(self) -> None:
         self.left = STEPS * options.current().accumulate
 
+    def before_train(self) -> None:
+        if hasattr(self.learn, "solve_head"):  # no step of it needs more memory than one of training
+            raise CancelTrainException
+
     def after_batch(self) -> None:
         if not self.training:
             raise CancelValidException

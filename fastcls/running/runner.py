@@ -177,7 +177,7 @@ class _Run:
         from fastcls.architectures import summary
         from fastcls.fit import training
         from fastcls.machine import devices
-        from fastcls.running import speed
+        from fastcls.running import baseline, speed
 
         self.processes = ranks.world()
         with assist.shares(self.learn):
@@ -194,28 +194,28 @@ class _Run:
             self.stop,
             self.found,
             self.extensions,
-            [*self.watchers, *self.tracking.callbacks()],
+            [baseline.KeepBaseline(self.out / runs.BASELINE, self.images.relative), *self.watchers, *self.tracking.callbacks()],
             self._extended,
         )
         history, best = trained.history, trained.best
         if not history.rows:
             raise RecipeError(f"{self.request.source.path}: `fit` returned without training an epoch.")
-        last, patience = len(history.rows), self.request.options.patience
-        if last < trained.planned:
-            self.ready.notes.append(
-                f"training stopped after {last} of {trained.planned} epochs: {patience} without a better one."
-            )
+        last, probed = history.trained, history.trained < len(history.rows)
+        if len(history.rows) < trained.planned:
+            planned, patience = trained.planned - probed, self.request.options.patience
+            self.ready.notes.append(f"early stopping after {last} of {planned} epochs: patience {patience}.")
         parameters, trainable = summary.count(self.learn.model)
         self.record["network"] = {"parameters": parameters, "trained_parameters": trainable}
         self.record["train_seconds"] = round(sum(row["seconds"] for row in history.rows), 3)
         self.record["peak_memory_bytes"] = devices.peak_memory(self.learn.dls.device)
-        chosen = self.request.options.keep == "best" and best.epoch > 0
-        if chosen:
+        chosen = self.request.options.keep == "best" and best.epoch is not None
+        if not last:
+            self.record["weights"] = "These are the weights of the linear probe; nothing else was trained."
+        elif chosen:
             best.restore(self.learn)
-            what = (
-                f"These are the weights of epoch {best.epoch} of {last}, which had the best {best.criterion} on valid."
-            )
-            self.record["weights"] = f"{what} Chosen on it, its valid figures lean optimistic."
+            which = f"epoch {best.epoch} of {last}" if best.epoch else f"the linear probe, before {last} epochs"
+            what = f"These are the weights of {which}, which had the best {best.criterion} on valid."
+            self.record["weights"] = f"{what} Chosen on it, its valid metrics are optimistic."
         else:
             self.record["weights"] = f"These are the weights of the last epoch, {last}."
         self.record["best_epoch"] = best.epoch if chosen else last

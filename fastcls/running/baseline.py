@@ -1,0 +1,55 @@
+"""What the linear probe predicts for every evaluated image, kept as the baseline that training has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastai.callback.core import Callback
+from fastai.torch_core import get_model
+
+from fastcls.batches.pixels import files, targets
+from fastcls.files import runs
+from fastcls.fit.train import History
+from fastcls.machine import ranks
+from fastcls.settings import options
+
+
+class KeepBaseline(Callback):
+    """Writes probe.csv after the epoch of the linear probe: split, path, label and prediction of an image a row.
+
+    relative: a file's name in predictions.csv, which the report pairs these rows with.
+    """
+
+    order = History.order + 1
+
+    def __init__(self, file: Path, relative: Callable[[str], str]) -> None:
+        self.file, self.relative = file, relative
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the file is written once."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def after_epoch(self) -> None:
+        if ranks.first() and self.learn.history.rows[-1]["phase"] == runs.PROBE:
+            runs.write_csv(self.file, ["split", "path", "label", "prediction"], self._rows())
+
+    def _rows(self) -> Iterator[list[str]]:
+        dls = self.dls
+        loaders = {"valid": dls.valid.new(shuffle=False, drop_last=False)}
+        if options.current().test and getattr(dls, "test_items", None) is not None:
+            loaders["test"] = dls.test_dl(dls.test_items, with_labels=True)
+        vocab = [str(name) for name in dls.vocab]
+        for split, dl in loaders.items():
+            labels, predicted = targets(dl.dataset).tolist(), self._predicted(dl)
+            for path, label, prediction in zip(files(dl.dataset), labels, predicted, strict=True):
+                yield [split, self.relative(path), vocab[label], vocab[prediction]]
+
+    @torch.no_grad()
+    def _predicted(self, dl: Any) -> list[int]:
+        network = get_model(self.learn.model).eval()
+        return torch.cat([network(batch[0].as_subclass(torch.Tensor)).argmax(1) for batch in dl]).tolist()
