@@ -7,39 +7,67 @@ from typing import Any
 
 from fastai.data.all import L, params
 from fastai.learner import Learner
-from fastai.vision.learner import TimmBody
 from torch import nn
 
 from fastcls.errors import UsageError, did_you_mean
 
-CONTAINER = 0.85  # a child with more than this share of the weights holds the stages rather than being one
+CONTAINERS = ("features", "blocks", "stages", "layers")  # what both libraries call the children that hold the stages
+HEAVY = 0.85  # so does any other child with more than this share of the weights
+LAYERS = 10  # a container of more children than this lists layers or blocks, of which several are a stage
+POOLS = nn.modules.pooling._MaxPoolNd | nn.modules.pooling._AvgPoolNd
+
+Stage = tuple[str, list[nn.Parameter]]
 
 
-def stages(body: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
-    """(name, parameters) from the image on: conv1, layer1 … layer4 of a ResNet, 0 … 3 of a ConvNeXt's `stages`.
+def stages(body: nn.Module) -> list[Stage]:
+    """(name, parameters) from the image on: conv1, layer1 … layer4 of a ResNet, blocks.0 … blocks.11 of a ViT.
 
-    A child without a layer of its own weights, such as a norm, belongs to the stage before it.
+    A part without a matrix of weights, such as a norm, belongs to the stage before it; tokens and position embeddings
+    belong to the first one. Where a network lists its layers one by one, as VGGs and MobileNets of torchvision do, a
+    stage begins wherever the image becomes smaller.
     """
-    found: list[tuple[str, list[nn.Parameter]]] = []
-    for name, child in _children(body.model if isinstance(body, TimmBody) else body):
-        own = list(child.parameters())
+    found: list[Stage] = []
+    loose: list[nn.Parameter] = []
+    for name, own, begins in _parts(body):
         if not own:
             continue
-        if found and all(p.ndim < 2 for p in own):
+        if not name:
+            loose += own
+        elif found and (not begins or all(p.ndim < 2 for p in own)):
             found[-1][1].extend(own)
         else:
             found.append((name, own))
+    if loose:
+        found[0][1].extend(loose)
     return found
 
 
-def _children(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def _parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, list[nn.Parameter], bool]]:
+    """(name, parameters, whether a stage may begin there), from the image on; a container's own have no name."""
     total = sum(p.numel() for p in module.parameters())
-    for name, child in module.named_children():
-        heavy = sum(p.numel() for p in child.parameters()) > CONTAINER * total
-        if heavy and isinstance(child, nn.Sequential | nn.ModuleList) and len(child) > 1:
-            yield from _children(child, f"{prefix}{name}.")
+    children = list(module.named_children())
+    yield "", list(module.parameters(recurse=False)), False
+    listing = len(children) > LAYERS and sum(_downsamples(child) for _, child in children) > 1
+    begins = True
+    for name, child in children:
+        begins = begins or not listing or _downsamples(child)
+        heavy = sum(p.numel() for p in child.parameters()) > HEAVY * total
+        if (heavy or name in CONTAINERS) and sum(_has_weights(m) for m in child.children()) > 1:
+            yield from _parts(child, f"{prefix}{name}.")
+            begins = True
         else:
-            yield prefix + name, child
+            own = list(child.parameters())
+            yield prefix + name, own, begins
+            begins = begins and not own  # a pool begins the stage of the layer after it
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _downsamples(module: nn.Module) -> bool:
+    strides: list[Any] = [m.stride for m in module.modules() if isinstance(m, nn.Conv2d | POOLS)]
+    return any((stride if isinstance(stride, int) else max(stride)) > 1 for stride in strides)
 
 
 def split(model: nn.Sequential) -> Any:

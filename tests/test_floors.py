@@ -13,8 +13,8 @@ FLOORS = {
     0: "errors lazy settings",
     1: "files machine layouts datasets doctor",
     2: "images audit results",
-    3: "batches data transforms mixing policies resizing averaging losses optimizers muon networks speednet stages "
-    "schedules architectures",
+    3: "batches data transforms mixing policies resizing averaging losses optimizers muon networks speednet backbones "
+    "stages schedules architectures",
     4: "fit models interpret exporting plots predict inference report serve tracking",
     5: "running lr_find trusted selfcheck",
     6: "cli notebook __main__",

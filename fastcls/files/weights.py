@@ -117,9 +117,9 @@ def load(model: nn.Module, file: Path) -> None:
 def load_body(model: nn.Sequential, file: Path) -> None:
     """Load the body (everything but the head) from `file`; OutputError where a body tensor is missing there.
 
-    Accepts the names of our own runs (`0.…`), those of fastai, which numbers the layers of a body, and a body's own
-    names without that prefix, as torchvision and timm publish them. A first convolution of colours is summed for gray
-    images, one of gray shared out over the colours.
+    Accepts the names of our own runs (`0.…`, once `0.model.…`), those of fastai, which numbers the layers of a body,
+    and a body's own names without that prefix, as torchvision and timm publish them. A first convolution of colours is
+    summed for gray images, one of gray shared out over the colours.
     """
     wanted = {name: value for name, value in model.state_dict().items() if name.startswith("0.")}
     numbers = {child: str(place) for place, (child, _) in enumerate(model[0].named_children())}
@@ -128,7 +128,8 @@ def load_body(model: nn.Sequential, file: Path) -> None:
         for name, value in wanted.items():
             _, child, rest = name.split(".", 2) if name.count(".") > 1 else ("0", name[2:], "")
             numbered = f"{numbers.get(child, child)}.{rest}"
-            for candidate in (name, name.removeprefix("0."), f"0.{numbered}", numbered):
+            own = name.removeprefix("0.")
+            for candidate in (name, own, f"0.model.{own}", f"0.{numbered}", numbered):
                 shape = tensors.shape(candidate)
                 if shape is not None and _fits(shape, value.shape):
                     found[name] = _for_channels(tensors.read(candidate, value), value)

@@ -120,17 +120,19 @@ def prepared(request: Request) -> Iterator[Prepared]:
 
 
 def resolve_extra(source: sources.RecipeSource, given: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """`-o` keywords held against the real signatures of the fastai functions that the recipe calls.
+    """`-o` keywords checked against the real signatures of the functions that the recipe calls.
 
-    A key may name its function (`fine_tune.div=10`). All wrong ones are reported in a single KnobError.
+    A key may name its function (`fine_tune.div=10`). All wrong ones are reported in a single KnobError. Those that no
+    function has go to `transfer_learner`, if the recipe calls it: the network's constructor may have them.
     """
     from fastai.learner import Learner
-    from fastai.vision.all import vision_learner
 
-    functions = {"vision_learner": vision_learner, "Learner": Learner}
+    from fastcls.models import transfer_learner
+
+    functions = {"transfer_learner": transfer_learner, "Learner": Learner}
     parameters = {
         name: set(inspect.signature(functions.get(name) or getattr(Learner, name)).parameters)
-        - {"self", "dls", "model", "arch", "kwargs"}
+        - {"self", "dls", "model", "arch", "weights", "kwargs"}
         for name in source.extensible
     }
     knobs = source.defaults()
@@ -139,6 +141,8 @@ def resolve_extra(source: sources.RecipeSource, given: Mapping[str, str]) -> dic
     for key, text in given.items():
         function, _, plain = key.rpartition(".")
         takers = [name for name, keys in parameters.items() if plain in keys and function in ("", name)]
+        if not takers and "transfer_learner" in parameters and function in ("", "transfer_learner"):
+            takers = ["transfer_learner"]
         if plain in knobs and not function:
             problems.append(f"-o {key}: this is a knob of the recipe; write --{plain.replace('_', '-')} {text}")
         elif not takers:
@@ -159,5 +163,5 @@ def resolve_extra(source: sources.RecipeSource, given: Mapping[str, str]) -> dic
 def _extend(learn: Learner, extra: Mapping[str, Mapping[str, Any]]) -> None:
     """Give the learner's own fit functions the further keywords, whoever calls them."""
     for name, keywords in extra.items():
-        if name not in ("vision_learner", "Learner"):
+        if name not in ("transfer_learner", "Learner"):
             setattr(learn, name, partial(getattr(learn, name), **keywords))

@@ -20,9 +20,9 @@ STAGES = {"get_learner": 0, "fit": 1}  # stage -> leading parameters that are no
 FIELDS = ("Claim", "Data", "Network", "Needs", "Run", "Source")
 RESERVED = {field.name for field in fields(Options)} | {"out", "dry_run", "show", "copy", "help", "resume", "time"}
 RESERVED |= {"gpus", "processes", "auto_batch"}
-EXTENSIBLE = ("vision_learner", "Learner", "fine_tune", "fit_one_cycle", "fit_flat_cos", "fit")
+EXTENSIBLE = ("transfer_learner", "Learner", "fine_tune", "fit_one_cycle", "fit_flat_cos", "fit")
 BUILDERS = {  # ours -> the fastai functions behind
-    "transfer_learner": ("vision_learner",),
+    "transfer_learner": ("transfer_learner", "Learner"),
     "learner": ("Learner",),
     "fit_schedule": ("fit_one_cycle", "fit_flat_cos", "fit"),
 }
@@ -56,7 +56,7 @@ class RecipeSource:
 
     @cached_property
     def extensible(self) -> list[str]:
-        """The fastai functions that this recipe calls and that `-o` can give further keywords."""
+        """The functions that this recipe calls and that `-o` can give further keywords."""
         called = {
             node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             for node in ast.walk(ast.parse(self.source))
