@@ -14,6 +14,7 @@ from torch import nn
 from torchvision.models import get_model, list_models
 
 from fastcls import lazy
+from fastcls.architectures import defaults
 from fastcls.errors import KnobError, UsageError, did_you_mean, nearest
 
 with lazy.imports():  # timm takes a second, and custom networks need nothing of it
@@ -23,8 +24,9 @@ with lazy.imports():  # timm takes a second, and custom networks need nothing of
 def find(name: str) -> tuple[str, str]:
     """('torchvision' or 'timm', model name); a name that both have is torchvision's, `timm/NAME` is timm's.
 
-    UsageError with the nearest names where there is none.
+    small, base and large are names too (`architectures.defaults`). UsageError with the nearest names where there is none.
     """
+    name = defaults.resolve(name)
     in_torchvision = list_models(module=torchvision.models)
     plain = name.removeprefix("timm/")
     if plain == name and name in in_torchvision:

@@ -2,8 +2,8 @@
 
 Claim:   not measured yet: it depends on your images
 Data:    yours: train/valid/test or class folders, a flat folder with --label-regex, or a CSV with --labels
-Network: ResNet-34 (any torchvision or timm classifier), ImageNet weights
-Needs:   --path, and 0.1 GB of weights to download or --weights; a GPU for speed
+Network: ConvNeXt-Nano of 2022, weights of ImageNet-12k and 1k (--arch small or large; any torchvision or timm name)
+Needs:   --path, and 62 MB of weights to download or --weights; a GPU for speed
 Run:     fastcls recipe folder --path photos
 Source:  the template of a course project: augmentation, pretrained models, losses and optimisers to choose from
 """
@@ -19,7 +19,7 @@ def get_learner(
     labels: str = '',                                 # CSV file with a path and a label column
     label_regex: str = '',                            # pattern whose first group is the label in a file name
     valid_pct: float = 0.2,                           # share of each class held out where no split is given
-    arch: str = 'resnet34',                           # torchvision or timm name
+    arch: str = 'base',                               # small, base, large; torchvision or timm name
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     size: int = 224,                                  # image side, pixels
     bs: int = 32,                                     # batch size

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +18,7 @@ import torch
 from fastcls import layouts
 from fastcls.architectures import zoo
 from fastcls.architectures.costs import Cost, cost
+from fastcls.architectures.defaults import PUBLISHED
 from fastcls.audit import contents
 from fastcls.errors import DataError, EnvironmentProblem, OutputError, did_you_mean
 from fastcls.files import runs
@@ -27,12 +28,9 @@ from fastcls.machine import devices
 
 # Accuracy after transfer goes with ImageNet accuracy: r = 0.96 where the whole network is tuned, 0.99 where only a head
 # is (Kornblith et al. 2019, Do Better ImageNet Models Transfer Better?). So the most accurate that is affordable is
-# taken from a ladder of networks, each dearer and more accurate than the one before. For a head alone they are such
-# as were trained without label smoothing and its like, which raise ImageNet accuracy and spoil features (ibid.).
-LADDERS = {
-    "full": ("mobilenet_v3_large", "efficientnet_b0", "resnet50", "convnext_tiny", "convnext_small", "convnext_base"),
-    "head": ("resnet18", "resnet34", "densenet121", "densenet161"),
-}
+# taken from a ladder of networks, each dearer and more accurate than the one before; all but the first have layer norm,
+# which small batches do not disturb, and all have seen 11,000 classes or more.
+LADDER = tuple(PUBLISHED)
 # With few images a whole network overfits, a head does not (Stanford's CS231n notes, Transfer Learning). That text
 # names no numbers; these are ours, on the careful side: where images look unlike photographs, tune all of it sooner.
 FEW, FEW_A_CLASS = 500, 20
@@ -63,6 +61,7 @@ class Images:
     long: int
     sampled: int
     command: tuple[str, ...]  # words after `fastcls recipe`
+    files: Sequence[Sequence[str]] = field(default=(), repr=False)  # path, label, split
 
     @property
     def few(self) -> bool:
@@ -129,21 +128,20 @@ def suggest(images: Images, machine: Machine, progress: Callable[[str], object])
     """
     tune = "head" if images.few else "full"
     size = side(images.short)
-    known = {architecture.name: architecture for architecture in zoo.catalogue()}
     options: list[Option] = []
     larger = None
-    for name in LADDERS[tune]:
+    for name in LADDER:
         progress(name)
-        option = _option(known[name], size, tune, images, machine)
-        affordable = option is not None and option.epoch <= EPOCH_SECONDS
-        if option is not None and (affordable or not options) and name != LADDERS[tune][-1]:
-            options.append(option)
+        found = option(zoo.named(name), size, tune, images, machine)
+        affordable = found is not None and found.epoch <= EPOCH_SECONDS
+        if found is not None and (affordable or not options) and name != LADDER[-1]:
+            options.append(found)
         else:
-            larger = option
+            larger = found
             break
     if not options:
         raise EnvironmentProblem(
-            f"{machine.usable / 1e9:.1f} GB do not hold {LADDERS[tune][0]} and {LEAST_BATCH} images of {size} pixels.",
+            f"{machine.usable / 1e9:.1f} GB do not hold {LADDER[0]} and {LEAST_BATCH} images of {size} pixels.",
             "Close other programs, or train on another machine.",
         )
     return Suggestion(tune, size, options[-1], options[-2] if len(options) > 1 else None, larger)
@@ -155,7 +153,14 @@ def side(short: int) -> int:
 
 
 def on_disk(architecture: zoo.Architecture) -> bool:
-    """Whether torchvision's weights for it lie in torch's cache already."""
+    """Whether its ImageNet weights are in the cache of torch or of Hugging Face already."""
+    if architecture.library == "timm":
+        import timm
+        from huggingface_hub import try_to_load_from_cache
+
+        cfg = timm.get_pretrained_cfg(architecture.name.removeprefix(zoo.TIMM))
+        assert cfg is not None and cfg.hf_hub_id
+        return isinstance(try_to_load_from_cache(cfg.hf_hub_id, "model.safetensors"), str)
     from torchvision.models import get_model_weights
 
     url = get_model_weights(architecture.name).DEFAULT.url
@@ -209,20 +214,20 @@ def _images(where: str, layout: str, files: Sequence[Sequence[str]], command: tu
         except DataError as broken:  # training will name them all
             problem = broken
     if not found:
-        raise DataError(f"None of the images of {where} can be read. The last one:  {problem}", "Mend or replace them.")
+        raise DataError(f"None of the images of {where} can be read. The last one: {problem}", "Fix or replace them.")
     short, long = (int(median(side)) for side in zip(*found, strict=True))
     classes = Counter(label for _, label, _ in files)
     trained = sum(split == "train" for _, _, split in files)
     a_class = int(median(classes.values()))
-    return Images(where, layout, len(files), trained, len(classes), a_class, short, long, len(found), command)
+    return Images(where, layout, len(files), trained, len(classes), a_class, short, long, len(found), command, files)
 
 
 def _usual_batch(images: Images) -> int:
     return next(batch for limit, batch in BATCHES if images.count < limit)
 
 
-def _option(architecture: zoo.Architecture, size: int, tune: str, images: Images, machine: Machine) -> Option | None:
-    """None where not even the least batch fits the memory."""
+def option(architecture: zoo.Architecture, size: int, tune: str, images: Images, machine: Machine) -> Option | None:
+    """The network with the batch size that fits; None where not even the least batch fits the memory."""
     price = cost(architecture, size, tune, machine.device)
     batch = _usual_batch(images)
     while price.memory(batch) > machine.usable and batch >= LEAST_BATCH:
@@ -236,15 +241,15 @@ def reasons(images: Images, machine: Machine, found: Suggestion) -> list[tuple[s
     counts = f"{images.count:,} images, {images.a_class:,} a class"
     if found.tune == "head":
         tune = f"{counts}: so few overfit a whole network, so only its new head is trained."
-        kind = "the networks with plainly trained features"
     else:
         tune = f"{counts}: enough to tune the whole network, after its head."
-        kind = "the networks considered"
     limit = f"{EPOCH_SECONDS / 60:.0f} minutes an epoch"
-    arch = f"the most accurate on ImageNet ({pick.architecture.top1:.1f} %) of {kind} that fit the memory and {limit} "
+    arch = f"the most accurate on ImageNet ({pick.architecture.top1} %) of the networks considered that fit the memory and {limit} "
     arch += "here; accuracy there carries over (Kornblith et al. 2019)."
     if pick.epoch > EPOCH_SECONDS:
-        arch = f"the smallest of {kind}, and even it takes more than {limit} here; a GPU shortens that."
+        arch = (
+            f"the smallest of the networks considered, and even it takes more than {limit} here; a GPU shortens that."
+        )
     if short >= LARGEST:
         size = f"what its weights were trained at; the images' short side, {short} pixels, fills it."
     elif found.size > short:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastcls import __version__
+from fastcls.architectures.defaults import PUBLISHED
 from fastcls.doctor import check_installation
 from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.files import runs
@@ -58,6 +59,34 @@ def catalogue() -> list[Architecture]:
         kept = [*_torchvision(), *_timm()]
         _keep(kept)
     return kept
+
+
+def named(name: str) -> Architecture:
+    """One architecture; a timm name may end in the tag of its weights: timm/convnext_nano.in12k_ft_in1k.
+
+    UsageError with the nearest names where there is none.
+    """
+    untagged, _, tag = name.partition(".")
+    known = {architecture.name: architecture for architecture in catalogue()}
+    found = known.get(untagged) or known.get(TIMM + untagged)
+    if found is None or (tag and found.library != "timm"):
+        guess = did_you_mean(name, known)
+        raise UsageError(
+            f"--arch {name}: neither torchvision nor timm has an image classifier of that name{guess or '.'}"
+        )
+    if not tag:
+        return found
+    import timm
+
+    plain, full = found.name.removeprefix(TIMM), f"{found.name}.{tag}"
+    tags = timm.list_pretrained(f"{plain}.*")
+    if f"{plain}.{tag}" not in tags:
+        raise UsageError(
+            f"--arch {name}: timm has no weights with that tag.", f"Use one of {', '.join(tags) or plain}."
+        )
+    cfg = timm.get_pretrained_cfg(f"{plain}.{tag}")
+    assert cfg is not None
+    return replace(found, name=full, input=cfg.input_size[1:], top1=PUBLISHED.get(full))
 
 
 def names(library: str) -> list[str]:

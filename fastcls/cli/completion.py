@@ -56,10 +56,10 @@ def recipes_or_runs(incomplete: str) -> Offered:
 
 
 def architectures(incomplete: str) -> Offered:
-    """torchvision's networks, and timm's once something is typed: it has more than a thousand."""
-    from fastcls.architectures import zoo
+    """small, base, large and torchvision's networks; timm's once something is typed: it has more than a thousand."""
+    from fastcls.architectures import defaults, zoo
 
-    own = zoo.names("torchvision")
+    own = [*defaults.WORDS, *zoo.names("torchvision")]
     if not incomplete:
         return own
     others = [name for name in zoo.names("timm") if name not in own]

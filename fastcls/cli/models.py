@@ -6,12 +6,13 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from fastcls.architectures.defaults import WORDS
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
@@ -19,6 +20,7 @@ from fastcls.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from fastcls.architectures.zoo import Architecture
+    from fastcls.running.shortlist import Measured
 
 AT_ONCE = 40  # networks whose figures are computed without being asked: some ten seconds
 ORDERS = ("name", "parameters", "gmacs", "accuracy")
@@ -51,6 +53,13 @@ def models(
     label_regex: str = typer.Option(
         "", "--label-regex", metavar="PATTERN", help="With --suggest: its first group is the label in a file name."
     ),
+    probe: str = typer.Option(
+        "",
+        "--probe",
+        metavar="suggested|NAME[=FILE],…",
+        help="With --suggest: measure these networks' frozen features on some of the images.",
+        autocompletion=completion.several("suggested", *WORDS),
+    ),
 ) -> None:
     """List the networks that --arch takes, or suggest one.
 
@@ -58,18 +67,20 @@ def models(
     fastcls models                           torchvision's
     fastcls models 'resnet*' --weights       torchvision's and timm's of that name
     fastcls models --suggest photos          network, size and batch for these images and this machine
+    fastcls models --suggest photos --probe small,base         and what their features reach on these images
 
     M params: millions, with the library's own head. GMACs: 10⁹ multiply-accumulates an image of the input size,
     pixels. Weights: whether pretrained ones exist. Top-1: on ImageNet, %, as torchvision publishes it; timm publishes
     none in its package, and its other figures are computed here, once. --suggest picks by the images and this machine.
+    --probe downloads the weights it does not find, except where NAME=FILE gives them.
     """
     if suggest:
         if pattern or out:
             raise UsageError(f"--suggest {suggest}: takes no pattern and no -o.", "fastcls models --suggest photos")
-        _suggest(suggest, labels, label_regex)
+        _suggest(suggest, labels, label_regex, probe)
         return
-    if labels or label_regex:
-        raise UsageError("--labels and --label-regex go with --suggest.", "fastcls models --suggest photos")
+    if labels or label_regex or probe:
+        raise UsageError("--labels, --label-regex and --probe go with --suggest.", "fastcls models --suggest photos")
     if sort not in ORDERS:
         raise UsageError(f"--sort {sort}: takes {', '.join(ORDERS[:-1])} or {ORDERS[-1]}.")
     target = Path(out).expanduser() if out else None
@@ -96,6 +107,7 @@ def models(
     if not pattern:
         more = sum(a.library == "timm" and (a.weights or not weights) for a in every)
         print(f"\ntimm has {more:,} more:  fastcls models 'timm/*'\nFor your images:  fastcls models --suggest photos")
+        print("\nBy a word:\n" + "\n".join(f"--arch {word:7s}{name}" for word, name in WORDS.items()))
 
 
 def _progress(done: int, total: int) -> None:
@@ -146,12 +158,13 @@ def _size(architecture: Architecture) -> str:
     return str(width) if height == width else f"{height}×{width}"
 
 
-def _suggest(target: str, labels: str, label_regex: str) -> None:
+def _suggest(target: str, labels: str, label_regex: str, probe: str) -> None:
     from fastcls.doctor import check_installation
 
     check_installation()
-    from fastcls.architectures import suggest
+    from fastcls.architectures import suggest, zoo
 
+    named = _named(probe)
     images = suggest.look(target, labels, label_regex)
     machine = suggest.machine()
     print(f"{images.where}: {images.count:,} images of {images.classes:,} classes, {images.a_class:,} a class (median)")
@@ -171,11 +184,66 @@ def _suggest(target: str, labels: str, label_regex: str) -> None:
     print()
     for knob, why in suggest.reasons(images, machine, found):
         print(textwrap.fill(f"{knob:6s}{why}", shutil.get_terminal_size((100, 24)).columns, subsequent_indent=" " * 6))
-    name = found.pick.architecture.name
-    settings = f"--arch {name} --size {found.size} --bs {found.pick.batch} --tune {found.tune}"
-    print(f"\nfastcls recipe {shlex.join(images.command)} {settings}\n")
-    if suggest.on_disk(found.pick.architecture):
-        print(f"{name}'s ImageNet weights lie on this disk.")
-    else:
-        print(f"ImageNet weights exist for {name}. They are not on this disk: the run has to download them.")
+    pick, weights = found.pick, "imagenet"
+    if probe:
+        suggested = {option.architecture.name: "imagenet" for option in options.values() if option is not None}
+        best = _probe(images.files, named or suggested, found.size)
+        other = best and suggest.option(zoo.named(best.arch), found.size, found.tune, images, machine)
+        if best and other:
+            pick, weights = other, best.weights
+    name = pick.architecture.name
+    settings = ["--arch", name, *(["--weights", weights] if weights != "imagenet" else [])]
+    settings += ["--size", str(found.size), "--bs", str(pick.batch), "--tune", found.tune]
+    print(f"\nfastcls recipe {shlex.join([*images.command, *settings])}\n")
+    if weights == "imagenet":
+        if suggest.on_disk(pick.architecture):
+            print(f"{name}'s ImageNet weights are on this disk.")
+        else:
+            print(f"ImageNet weights exist for {name}. They are not on this disk: the run has to download them.")
     print("Memory and time are for fp32, without loading images. With --dry-run the command measures its own batch.")
+
+
+def _named(probe: str) -> dict[str, str]:
+    """Full names of the networks of --probe with their weights, 'imagenet' or a file; none for 'suggested'."""
+    if probe in ("", "suggested"):
+        return {}
+    from fastcls.architectures import defaults, zoo
+    from fastcls.files.weights import weights_file
+
+    found = {}
+    for word in probe.split(","):
+        name, _, file = word.partition("=")
+        architecture = zoo.named(defaults.resolve(name.strip()))
+        if file:
+            weights_file(file)
+        found[architecture.name] = file or "imagenet"
+    return found
+
+
+def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: int) -> Measured | None:
+    """Measure the networks, print the table, and give the one that classified most images; None where none could be."""
+    from fastcls.errors import DownloadError
+    from fastcls.layouts.walk import count
+    from fastcls.running import shortlist
+    from fastcls.running.loading import import_fastai
+
+    import_fastai()
+    images = shortlist.sample(files)
+    measured, missing = [], []
+    for name, weights in networks.items():
+        print(f"probing {name} …", file=sys.stderr, flush=True)
+        try:
+            measured.append(shortlist.measure(images, name, weights, size))
+        except DownloadError as problem:
+            missing.append(f"{name} was not probed: {problem}")
+    rows = []
+    for one in sorted(measured, key=lambda one: -one.right):
+        low, high = one.interval
+        accuracy = f"{100 * one.accuracy:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        rows.append([one.arch, accuracy, f"{one.seconds:.0f} s"])
+    if rows:
+        which = f"{count(len(images), 'image')} of {images.label.nunique():,} classes"
+        print(f"\nA linear layer on the frozen features, cross-validated on {which}, none of the test split:\n")
+        print(table(["probe", "accuracy (95 % interval)", "CPU"], rows))
+    print("".join(f"\n{text}" for text in missing), end="\n" if missing else "")
+    return max(measured, key=lambda one: one.right, default=None)
