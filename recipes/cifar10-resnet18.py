@@ -43,15 +43,13 @@ def get_learner(
 def fit(
     learn: Learner,
     unfreeze: str = 'all',                            # 'all', 'head', the first stage trained ('layer4'), or how many
-    epochs: int = 4,                                  # epochs after unfreezing
-    freeze_epochs: int = 1,                           # epochs with the body frozen, before that
-    lr: float = 2e-3,                                 # learning rate of the frozen phase; then half of it for the head
+    epochs: int = 4,                                  # epochs after the head is solved on frozen features (epoch 0)
+    lr: float = 1e-3,                                 # highest learning rate of the head
     div: float = 100.,                                # the stem's rate is the head's divided by this
     wd: float = 0.05,                                 # weight decay
 ):
-    "The head on a frozen body, then a rate for every stage; random weights are trained as a whole from the start"
-    if not learn.pretrained: return learn.fit_one_cycle(freeze_epochs + epochs, lr, wd=wd)
-    learn.freeze()
-    learn.fit_one_cycle(freeze_epochs, lr, wd=wd, pct_start=0.99)
+    "The head solved on frozen features, then a rate for every stage; random weights are trained as a whole from the start"
+    if not learn.pretrained: return learn.fit_one_cycle(epochs, 2*lr, wd=wd)
+    models.fit_head(learn, views=1)
     stages.unfreeze(learn, unfreeze)
-    learn.fit_one_cycle(epochs, slice(lr/2/div, lr/2), wd=wd, div=5)
+    learn.fit_one_cycle(epochs, slice(lr/div, lr), wd=wd)

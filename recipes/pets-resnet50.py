@@ -12,7 +12,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, transforms
+from fastcls import averaging, data, datasets, models, stages, transforms
 
 breed = using_attr(RegexLabeller(r'^(.+)_\d+\.jpe?g$'), 'name')
 
@@ -35,14 +35,13 @@ def get_learner(
 
 def fit(
     learn: Learner,
-    tune: Literal['full', 'head'] = 'full',           # the whole network, or only the new head
-    epochs: int = 4,                                  # epochs after unfreezing (all of them for 'head')
-    freeze_epochs: int = 1,                           # epochs with the body frozen, before that
-    lr: float = 2e-3,                                 # learning rate of the frozen phase; then lr/200 (stem) to lr/2 (head)
+    tune: Literal['full', 'head', 'probe'] = 'full',  # the whole network, its head alone, or the solved head as it is
+    epochs: int = 6,                                  # epochs after the head is solved on frozen features (epoch 0)
+    lr: float = 5e-4,                                 # highest learning rate of the head; the stem's is a hundredth
+    wd: float = 0.01,                                 # weight decay
 ):
-    "The head on a frozen body, then discriminative learning rates over the whole network"
-    if tune == 'head':
-        learn.freeze()
-        learn.fit_one_cycle(epochs, lr)
-    elif learn.pretrained: learn.fine_tune(epochs, lr, freeze_epochs=freeze_epochs)
-    else: learn.fit_one_cycle(freeze_epochs + epochs, lr)             # random weights hold nothing worth freezing
+    "The head solved on frozen features, then the whole network trained from there, early stages most carefully"
+    if not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr, wd=wd)   # random weights hold nothing to keep
+    models.fit_head(learn)
+    if tune == 'full': learn.unfreeze()
+    if tune != 'probe': learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[stages.FreezeStatistics(), averaging.Interpolate()])
