@@ -21,9 +21,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import transfer_data
+from benchmarks.common import hardware, images_home
 from benchmarks.transfer_data import Dataset
 
 DATASETS = ("pets", "birds", "imagenette")
@@ -97,14 +99,13 @@ def measured(cell: Cell, given: argparse.Namespace) -> dict:
     with transfer_methods.quietly():
         found = transfer_methods.measure(cell.method, task)
 
-    from importlib.metadata import version
-
-    from benchmarks.common import hardware
+    import torch
 
     return {
         **vars(cell),
         "images": {"train": len(train), "valid": len(valid), "test": len(dataset.test)},
         **found,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
         "hardware": hardware(),
         "versions": {name: version(name) for name in ("torch", "torchvision", "fastai", "timm")},
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
@@ -164,7 +165,9 @@ def listed(known: tuple[str, ...] | dict[str, object]) -> object:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default="~/data", help="folder of the datasets (~/data)")
+    parser.add_argument(
+        "--data", type=Path, default=images_home(), help="folder of the datasets (FASTCLS_IMAGES, else ~/data)"
+    )
     parser.add_argument("--weights", type=Path, default="../shared/data", help="folder of the two weights files")
     parser.add_argument("--out", type=Path, default="transfer.jsonl", help="file of the rows")
     parser.add_argument(
@@ -177,6 +180,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--nice", type=int, default=15, help="how far the cells give way to other processes (15)")
     parser.add_argument("--list", action="store_true", help="only list the missing cells with their expected seconds")
     parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--save", action="store_true", help="only write benchmarks/results/transfer.json")
     parser.add_argument("--plot", type=Path, help="only draw accuracy against CPU seconds into this file")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -191,7 +195,7 @@ def main() -> None:
     if given.cell:
         *names, seed = given.cell.split()
         print(json.dumps(measured(Cell(*names, int(seed)), given)))
-    elif given.table or given.plot:
+    elif given.table or given.plot or given.save:
         from benchmarks import transfer_results
 
         found = [
@@ -199,6 +203,8 @@ def main() -> None:
         ]
         if given.table:
             print(transfer_results.table(found))
+        if given.save:
+            transfer_results.save(found)
         if given.plot:
             transfer_results.plot(found, given.plot)
     else:

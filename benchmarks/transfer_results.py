@@ -8,19 +8,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import show
+
 Row = Mapping[str, Any]
 ORDER = ("5", "10", "20", "all")
 TITLES = {"pets": "Pets", "birds": "Birds", "imagenette": "Imagenette"}
 NETWORKS = {"lite0": "EfficientNet-Lite0", "mobilenet_v2": "MobileNetV2"}
 LABELS = {
     "ours-probe": "ours, probe",
-    "ours-head": "ours, head",
     "ours-full": "ours, full",
     "fastai-4": "fastai, fine_tune(4)",
     "fastai-20": "fastai, fine_tune(20)",
     "timm": "timm, 30 epochs",
 }
-COLOURS = dict(zip(LABELS, ("tab:blue", "tab:cyan", "tab:green", "tab:orange", "tab:red", "tab:purple"), strict=True))
+COLOURS = dict(zip(LABELS, ("tab:blue", "tab:green", "tab:orange", "tab:red", "tab:purple"), strict=True))
 Setting = tuple[str, str, str]  # dataset, network, images a class
 
 
@@ -34,54 +35,59 @@ def grouped(rows: Iterable[Row]) -> dict[Setting, dict[str, list[Row]]]:
     return {setting: found[setting] for setting in order}
 
 
-def mean(rows: Iterable[Row], name: str) -> float:
-    return statistics.mean(row[name] for row in rows)
+def seconds(rows: Iterable[Row]) -> float:
+    """What training takes: processor seconds, on a GPU those of the clock."""
+    return statistics.mean(row["wall_train" if row.get("device") == "cuda" else "cpu_train"] for row in rows)
+
+
+def columns(rows: Iterable[Row]) -> tuple[list[str], list[list[str]], str]:
+    """(columns, rows, note): a row a dataset, network and number of images; a column a method."""
+    rows = list(rows)
+    found = grouped(rows)
+    methods = [method for method in LABELS if any(method in sides for sides in found.values())]
+    body = [
+        [TITLES[dataset], NETWORKS[network], shots, *(_cell(sides, method) for method in methods)]
+        for (dataset, network, shots), sides in found.items()
+    ]
+    tested = {TITLES[row["dataset"]]: row["images"]["test"] for row in rows}
+    which = ", ".join(f"{name} {tested[name]:,}" for name in TITLES.values() if name in tested)
+    versions = sorted({", ".join(f"{name} {number}" for name, number in row["versions"].items()) for row in rows})
+    dates = sorted({row["date"][:10] for row in rows})
+    note = (
+        "Test accuracy in %, mean ± standard deviation over seeds (their number); CPU seconds (user and system, one "
+        "thread; on a GPU seconds of the clock) from the loaded libraries to the trained network, evaluation and our "
+        f"report apart; × is their ratio to our probe's. Test images: {which}; Imagenette's are a fixed choice of its "
+        "3,925. A fifth of the images a class is held out of training for validation, for all methods alike. "
+        f"{'; '.join(sorted({row['hardware'] for row in rows}))}; {'; '.join(versions)}; "
+        f"{' to '.join(sorted({dates[0], dates[-1]}))}."
+    )
+    return ["images", "network", "a class", *(LABELS[method] for method in methods)], body, note
+
+
+def _cell(sides: Mapping[str, list[Row]], method: str) -> str:
+    if method not in sides:
+        return "–"
+    values = [100 * row["accuracy"] for row in sides[method]]
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    took = seconds(sides[method])
+    probe = sides.get("ours-probe")
+    ratio = f", {took / seconds(probe):.1f}×" if probe and method != "ours-probe" else ""
+    return f"{statistics.mean(values):.1f}{spread} ({len(values)}); {took:,.0f} s{ratio}"
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Markdown: a row a dataset, network and number of images; a column a method: accuracy (n), CPU seconds, ratio."""
-    found = grouped(rows)
-    methods = [method for method in LABELS if any(method in sides for sides in found.values())]
-    images = {
-        dataset: sides[0]["images"]["test"]
-        for (dataset, _, _), methods_ in found.items()
-        for sides in methods_.values()
-    }
-    lines = [
-        "| images | network | a class | " + " | ".join(LABELS[method] for method in methods) + " |",
-        "| --- | --- | ---: |" + " ---: |" * len(methods),
-    ]
-    for (dataset, network, shots), sides in found.items():
-        cells = [_cell(sides.get(method, []), sides.get("ours-probe", [])) for method in methods]
-        lines.append(f"| {TITLES[dataset]} | {NETWORKS[network]} | {shots} | " + " | ".join(cells) + " |")
-    tested = ", ".join(f"{TITLES[name]} {count:,}" for name, count in images.items())
-    note = [
-        "",
-        "Test accuracy in %, mean ± standard deviation over seeds (their number); CPU seconds (user and system, one",
-        "thread) from the loaded libraries to the trained network, the test images and our report apart; × is their",
-        f"ratio to our probe's. Test images: {tested} (of Imagenette a fixed {images.get('imagenette', 1000):,} of the",
-        "3,925). A fifth of the images a class is held out of training for validation, by all methods alike.",
-        *_machines(found),
-    ]
-    return "\n".join(lines + note)
+    """Markdown."""
+    head, body, note = columns(rows)
+    lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2), *body]
+    return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", note])
 
 
-def _cell(side: list[Row], probe: list[Row]) -> str:
-    if not side:
-        return "–"
-    values = [100 * row["accuracy"] for row in side]
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    seconds = mean(side, "cpu_train")
-    ratio = f", {seconds / mean(probe, 'cpu_train'):.1f}×" if probe and side is not probe else ""
-    return f"{statistics.mean(values):.1f}{spread} ({len(values)}); {seconds:,.0f} s{ratio}"
-
-
-def _machines(found: Mapping[Setting, Mapping[str, list[Row]]]) -> list[str]:
-    rows = [row for sides in found.values() for side in sides.values() for row in side]
-    machines = sorted({row["hardware"] for row in rows})
-    versions = sorted({", ".join(f"{name} {number}" for name, number in row["versions"].items()) for row in rows})
-    dates = sorted({row["date"][:10] for row in rows})
-    return [f"{'; '.join(machines)}; {'; '.join(versions)}; {' to '.join(sorted({*dates[:1], *dates[-1:]}))}."]
+def save(rows: Iterable[Row]) -> None:
+    """benchmarks/results/transfer.json, which scripts/performance puts into docs/performance.md."""
+    rows = list(rows)
+    head, body, note = columns(rows)
+    n = max(row["seed"] for row in rows) + 1
+    show("transfer", "Transfer learning on few photographs", head, body, n, note)
 
 
 def plot(rows: Iterable[Row], file: Path) -> None:
@@ -102,7 +108,7 @@ def plot(rows: Iterable[Row], file: Path) -> None:
         for network, dash in dashes.items():
             for method, colour in COLOURS.items():
                 points = [
-                    (mean(sides[method], "cpu_train"), 100 * mean(sides[method], "accuracy"), setting[2])
+                    (seconds(sides[method]), 100 * statistics.mean(r["accuracy"] for r in sides[method]), setting[2])
                     for setting, sides in found.items()
                     if setting[:2] == (dataset, network) and method in sides
                 ]
@@ -111,7 +117,7 @@ def plot(rows: Iterable[Row], file: Path) -> None:
                     filled = colour if network == "lite0" else "white"
                     axis.plot(x, y, shapes[shots], color=colour, markerfacecolor=filled, markersize=6)
                 used |= {method} if points else set()
-        axis.set(xscale="log", title=TITLES[dataset], xlabel="CPU seconds to train (one thread)")
+        axis.set(xscale="log", title=TITLES[dataset], xlabel="CPU seconds to train")
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("accuracy on the test images, %")
     keys = [Line2D([], [], color=COLOURS[method], label=LABELS[method]) for method in LABELS if method in used]
