@@ -180,7 +180,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--nice", type=int, default=15, help="how far the cells give way to other processes (15)")
     parser.add_argument("--list", action="store_true", help="only list the missing cells with their expected seconds")
     parser.add_argument("--table", action="store_true", help="only print the table")
-    parser.add_argument("--save", action="store_true", help="only write benchmarks/results/transfer.json")
+    parser.add_argument(
+        "--save", action="store_true", help="only write benchmarks/results/transfer.json and docs/transfer.png"
+    )
     parser.add_argument("--plot", type=Path, help="only draw accuracy against CPU seconds into this file")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     given = parser.parse_args()

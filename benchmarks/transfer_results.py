@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import show
+from benchmarks.common import RESULTS, show
 
 Row = Mapping[str, Any]
 ORDER = ("5", "10", "20", "all")
@@ -83,11 +83,12 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def save(rows: Iterable[Row]) -> None:
-    """benchmarks/results/transfer.json, which scripts/performance puts into docs/performance.md."""
+    """benchmarks/results/transfer.json, which scripts/performance puts into docs/performance.md, and its figure."""
     rows = list(rows)
     head, body, note = columns(rows)
     n = max(row["seed"] for row in rows) + 1
     show("transfer", "Transfer learning on few photographs", head, body, n, note)
+    plot(rows, RESULTS.parents[1] / "docs" / "transfer.png")
 
 
 def plot(rows: Iterable[Row], file: Path) -> None:
