@@ -100,9 +100,15 @@ def show(
         (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def images_folder(name: str) -> Path:
-    """A dataset of real images: FASTCLS_IMAGES/name, as ../shared/data's archives unpack."""
-    home = Path(os.environ.get("FASTCLS_IMAGES", "~/data")).expanduser()
-    if not (home / name).is_dir():
-        sys.exit(f"{home / name} is not there: set FASTCLS_IMAGES to the folder that holds {name}/.")
-    return home / name
+def images_home() -> Path:
+    """FASTCLS_IMAGES, else ~/data: where ../shared/data's archives are unpacked."""
+    return Path(os.environ.get("FASTCLS_IMAGES", "~/data")).expanduser()
+
+
+def images_folder(name: str, home: Path | None = None) -> Path:
+    """A dataset of real images below `home`, whether its archive was unpacked there or into a folder of its own."""
+    home = home or images_home()
+    for folder in (home / name / name, home / name, *home.glob(f"*/{name}")):
+        if folder.is_dir():
+            return folder
+    sys.exit(f"{home / name} is missing: set FASTCLS_IMAGES to the folder that holds {name}/.")

@@ -17,8 +17,9 @@ from fastcls.settings import options, sources
 from fastcls.settings.request import Request
 
 CASES = [  # recipe, folder below FASTCLS_IMAGES, knobs
-    ("pets-resnet50", "oxford-iiit-pet-sample/oxford-iiit-pet/images", {"weights": "none", "bs": 64}),
-    ("folder", "imagenette2-160/imagenette2-160", {"weights": "none", "arch": "resnet50", "size": 128, "bs": 64}),
+    ("pets-resnet50", "oxford-iiit-pet-40", {"weights": "none", "bs": 64}),
+    ("birds-resnet50", "CUB_200_2011", {"weights": "none", "bs": 64}),
+    ("folder", "imagenette2-160", {"weights": "none", "arch": "resnet50", "size": 128, "bs": 64}),
     ("cifar10-cnn5", "cifar10", {"bs": 512}),
 ]
 

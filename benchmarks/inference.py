@@ -118,7 +118,7 @@ def main() -> None:
     cases = [
         ("ResNet-18, 224 px", images_folder("oxford-iiit-pet-sample"), "resnet18", 224),
         ("ResNet-50, 224 px", images_folder("oxford-iiit-pet-sample"), "resnet50", 224),
-        ("ResNet-18, 128 px", images_folder("imagenette2-160") / "imagenette2-160" / "val", "resnet18", 128),
+        ("ResNet-18, 128 px", images_folder("imagenette2-160") / "val", "resnet18", 128),
         ("CNN, 32 px", images_folder("cifar10") / "test", "cnn", 32),
     ]
     rows = []

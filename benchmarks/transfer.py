@@ -16,13 +16,16 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import transfer_data
+from benchmarks.common import hardware, images_home
 from benchmarks.transfer_data import Dataset
 
 DATASETS = ("pets", "birds", "imagenette")
@@ -53,7 +56,7 @@ def expected(cell: Cell, dataset: Dataset) -> float:
 
 
 def cells(given: argparse.Namespace, loaded: dict[str, Dataset]) -> list[Cell]:
-    """All that were asked for, the cheap and telling ones first: a further seed, say, counts as three times the cost."""
+    """All that were asked for, the cheap and telling first: a further seed, say, counts as three times the cost."""
     chosen = [
         Cell(dataset, network, method, "all" if loaded[dataset].takes_all(shots) else shots, seed)
         for dataset in loaded
@@ -96,14 +99,13 @@ def measured(cell: Cell, given: argparse.Namespace) -> dict:
     with transfer_methods.quietly():
         found = transfer_methods.measure(cell.method, task)
 
-    from importlib.metadata import version
-
-    from benchmarks.common import hardware
+    import torch
 
     return {
         **vars(cell),
         "images": {"train": len(train), "valid": len(valid), "test": len(dataset.test)},
         **found,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
         "hardware": hardware(),
         "versions": {name: version(name) for name in ("torch", "torchvision", "fastai", "timm")},
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
@@ -130,8 +132,9 @@ def measure(given: argparse.Namespace) -> int:
             continue
         words = [sys.executable, "-W", "ignore", "-m", "benchmarks.transfer", "--cell", cell.words()]
         words += ["--data", str(given.data), "--weights", str(given.weights)]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        ended = subprocess.run(words, env=env, capture_output=True, text=True)
+        with tempfile.TemporaryDirectory() as empty:  # of ours: what another cell decoded is not there
+            env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "FASTCLS_DATA": empty}
+            ended = subprocess.run(words, env=env, capture_output=True, text=True)
         if ended.returncode:
             failed += 1
             print(f"{number}/{len(plan)} {cell.words()}: failed\n{ended.stderr[-2000:]}", flush=True)
@@ -162,7 +165,9 @@ def listed(known: tuple[str, ...] | dict[str, object]) -> object:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default="~/data", help="folder of the datasets (~/data)")
+    parser.add_argument(
+        "--data", type=Path, default=images_home(), help="folder of the datasets (FASTCLS_IMAGES, else ~/data)"
+    )
     parser.add_argument("--weights", type=Path, default="../shared/data", help="folder of the two weights files")
     parser.add_argument("--out", type=Path, default="transfer.jsonl", help="file of the rows")
     parser.add_argument(
@@ -175,6 +180,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--nice", type=int, default=15, help="how far the cells give way to other processes (15)")
     parser.add_argument("--list", action="store_true", help="only list the missing cells with their expected seconds")
     parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument(
+        "--save", action="store_true", help="only write benchmarks/results/transfer.json and docs/transfer.png"
+    )
     parser.add_argument("--plot", type=Path, help="only draw accuracy against CPU seconds into this file")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -189,7 +197,7 @@ def main() -> None:
     if given.cell:
         *names, seed = given.cell.split()
         print(json.dumps(measured(Cell(*names, int(seed)), given)))
-    elif given.table or given.plot:
+    elif given.table or given.plot or given.save:
         from benchmarks import transfer_results
 
         found = [
@@ -197,6 +205,8 @@ def main() -> None:
         ]
         if given.table:
             print(transfer_results.table(found))
+        if given.save:
+            transfer_results.save(found)
         if given.plot:
             transfer_results.plot(found, given.plot)
     else:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.common import images_folder
+
 Images = list[tuple[str, str]]  # path below the dataset's folder, class
 
 TEST_IMAGES_A_CLASS = 100  # of Imagenette: 1,000 of its 3,925, always the same
@@ -54,7 +56,7 @@ def _by_class(images: Images) -> list[Images]:
 
 
 def _pets(data: Path) -> Dataset:
-    root = data / "oxford-iiit-pet-40"
+    root = images_folder("oxford-iiit-pet-40", data)
 
     def part(name: str) -> Images:
         names = [line.split()[0] for line in (root / "annotations" / f"{name}.txt").read_text().splitlines()]
@@ -64,7 +66,7 @@ def _pets(data: Path) -> Dataset:
 
 
 def _birds(data: Path) -> Dataset:
-    root = data / "CUB_200_2011"
+    root = images_folder("CUB_200_2011", data)
     paths, in_train = (_table(root / f"{name}.txt") for name in ("images", "train_test_split"))
     parts: dict[str, Images] = {"1": [], "0": []}
     for number, path in paths.items():
@@ -73,7 +75,7 @@ def _birds(data: Path) -> Dataset:
 
 
 def _imagenette(data: Path) -> Dataset:
-    root = data / "imagenette2-160"
+    root = images_folder("imagenette2-160", data)
 
     def part(name: str) -> Images:
         return sorted((f"{name}/{file.parent.name}/{file.name}", file.parent.name) for file in root.glob(f"{name}/*/*"))

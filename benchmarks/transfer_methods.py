@@ -3,7 +3,7 @@
 ours-…     the recipe `folder` with --tune probe, head or full and otherwise its defaults
 fastai-N   vision_learner(...).fine_tune(N) with the transforms of the pet breeds in fastai's book (chapter 5)
 timm       the fine-tuning command of timm's training-script page, and train.py's defaults for everything else:
-           --pretrained --batch-size 32 --epochs 30 --opt adamw --lr 1e-4 --weight-decay 0.01
+           --pretrained --batch-size 32 --epochs 30 --opt adamw --lr 1e-4 --weight-decay 0.01, --amp on a GPU
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,45 +43,41 @@ class Task:
         return sorted({label for _, label in self.train})
 
 
-class Cpu:
-    """User and system seconds of this process and the processes that it has waited for, by what they went to."""
+class Clock:
+    """User and system seconds (of this process and those it has waited for) and wall seconds, by what they went to."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
-        self.last = 0.0  # the start of the process
+        self.last = (0.0, time.perf_counter())  # processor seconds are those since the process began
 
     def lap(self, name: str) -> None:
         """What passed since the last lap went to `name`."""
-        now = sum(os.times()[:4])
-        self.spent[name] = round(self.spent.get(name, 0.0) + now - self.last, 2)
+        now = (sum(os.times()[:4]), time.perf_counter())
+        for kind, since, until in zip(("cpu", "wall"), self.last, now, strict=True):
+            self.spent[f"{kind}_{name}"] = round(until - since, 2)
         self.last = now
 
 
 def measure(method: str, task: Task) -> dict[str, Any]:
     """Correct test images and CPU seconds: import, train (loading weights and images too), test; report of ours."""
     name, _, detail = method.partition("-")
-    side: Callable[[Task, str, Cpu], int] = {"ours": _ours, "fastai": _fastai, "timm": _timm}[name]
-    cpu, started = Cpu(), time.perf_counter()
-    correct = side(task, detail, cpu)
-    seconds = {f"cpu_{what}": spent for what, spent in cpu.spent.items()}
-    return (
-        {"correct": correct, "accuracy": correct / len(task.test)}
-        | seconds
-        | {"wall": round(time.perf_counter() - started, 1)}
-    )
+    side: Callable[[Task, str, Clock], int] = {"ours": _ours, "fastai": _fastai, "timm": _timm}[name]
+    clock = Clock()
+    correct = side(task, detail, clock)
+    return {"correct": correct, "accuracy": correct / len(task.test), **clock.spent}
 
 
-def _ours(task: Task, tune: str, cpu: Cpu) -> int:
+def _ours(task: Task, tune: str, clock: Clock) -> int:
     """A run of `folder` on a table of these images; its test images are predicted as a user would, from the run."""
     from fastcls import recipe
     from fastcls.running import evaluation
 
     folder = recipe("folder")
     evaluate = evaluation.evaluate
-    cpu.lap("import")
+    clock.lap("import")
 
     def evaluated(*args: Any, **kwargs: Any) -> Any:  # training ends where the report's own passes begin
-        cpu.lap("train")
+        clock.lap("train")
         return evaluate(*args, **kwargs)
 
     evaluation.evaluate = evaluated  # type: ignore[assignment]
@@ -93,14 +90,14 @@ def _ours(task: Task, tune: str, cpu: Cpu) -> int:
                 rows.writerows([path, label, split] for path, label in images)
         settings = {"arch": task.arch, "weights": str(task.weights), "tune": tune, "seed": task.seed}
         run = folder.run(path=str(task.root), labels=str(table), out=Path(scratch) / "run", quiet=True, **settings)
-        cpu.lap("report")
+        clock.lap("report")
         found = run.predict([task.root / path for path, _ in task.test])
-        cpu.lap("test")
+        clock.lap("test")
     truth = {str(task.root / path): label for path, label in task.test}
     return sum(truth[path] == guess for path, guess in zip(found["path"], found["prediction"], strict=True))
 
 
-def _fastai(task: Task, epochs: str, cpu: Cpu) -> int:
+def _fastai(task: Task, epochs: str, clock: Clock) -> int:
     """As the book writes it; put in by hand are the weights, which stock fastai only downloads."""
     import pandas as pd
     import torch
@@ -117,7 +114,7 @@ def _fastai(task: Task, epochs: str, cpu: Cpu) -> int:
     from safetensors.torch import load_file
     from torchvision.models import mobilenet_v2
 
-    cpu.lap("import")
+    clock.lap("import")
     set_seed(task.seed)
     lite0 = task.arch == "tf_efficientnet_lite0"
     rows = [(path, label, held_out) for held_out in (False, True) for path, label in (task.train, task.valid)[held_out]]
@@ -143,15 +140,15 @@ def _fastai(task: Task, epochs: str, cpu: Cpu) -> int:
     learn.freeze()
     with learn.no_bar(), learn.no_logging():
         learn.fine_tune(int(epochs))
-        cpu.lap("train")
+        clock.lap("train")
         probabilities, _ = learn.get_preds(dl=dls.test_dl([task.root / path for path, _ in task.test]))
     truth = torch.tensor([list(dls.vocab).index(label) for _, label in task.test])
     correct = int((probabilities.argmax(1) == truth).sum())
-    cpu.lap("test")
+    clock.lap("test")
     return correct
 
 
-def _timm(task: Task, _: str, cpu: Cpu) -> int:
+def _timm(task: Task, _: str, clock: Clock) -> int:
     """train.py's loop from timm's parts: the loaders, the loss, the optimiser, the schedule and the best checkpoint."""
     import copy
 
@@ -165,7 +162,9 @@ def _timm(task: Task, _: str, cpu: Cpu) -> int:
     from timm.utils import random_seed
     from torchvision.models import mobilenet_v2
 
-    cpu.lap("import")
+    clock.lap("import")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.type == "cuda"
     random_seed(task.seed)
     if task.arch == "tf_efficientnet_lite0":
         overlay = {"file": str(task.weights)}
@@ -178,8 +177,9 @@ def _timm(task: Task, _: str, cpu: Cpu) -> int:
         missing = model.load_state_dict(load_file(task.weights), strict=False)
         assert set(missing.missing_keys) == {"classifier.1.weight", "classifier.1.bias"} and not missing.unexpected_keys
         config = resolve_data_config({"interpolation": "bilinear"}, pretrained_cfg={})
+    model.to(device)
     common = {"input_size": config["input_size"], "mean": config["mean"], "std": config["std"]}
-    common |= {"num_workers": 0, "persistent_workers": False, "use_prefetcher": False, "device": torch.device("cpu")}
+    common |= {"num_workers": 4 * on_gpu, "persistent_workers": on_gpu, "use_prefetcher": False, "device": device}
     train = create_loader(
         _Pictures(task, task.train),
         batch_size=min(32, len(task.train)),
@@ -191,6 +191,9 @@ def _timm(task: Task, _: str, cpu: Cpu) -> int:
         **common,
     )
 
+    half = partial(torch.autocast, device.type, torch.float16, enabled=on_gpu)  # --amp, on a GPU
+    scaler = torch.amp.GradScaler(device.type, enabled=on_gpu)
+
     def evaluated(images: Images) -> int:
         loader = create_loader(
             _Pictures(task, images),
@@ -200,8 +203,8 @@ def _timm(task: Task, _: str, cpu: Cpu) -> int:
             **common,
         )
         model.eval()
-        with torch.inference_mode():
-            return sum(int((model(x).argmax(1) == y).sum()) for x, y in loader)
+        with torch.inference_mode(), half():
+            return sum(int((model(x.to(device)).argmax(1) == y.to(device)).sum()) for x, y in loader)
 
     optimizer = create_optimizer_v2(model, opt="adamw", lr=1e-4, weight_decay=0.01)
     schedule, epochs = create_scheduler_v2(
@@ -213,15 +216,18 @@ def _timm(task: Task, _: str, cpu: Cpu) -> int:
         model.train()
         for x, y in train:
             optimizer.zero_grad()
-            loss(model(x), y).backward()
-            optimizer.step()
+            with half():
+                wrong = loss(model(x.to(device)), y.to(device))
+            scaler.scale(wrong).backward()
+            scaler.step(optimizer)
+            scaler.update()
         if (right := evaluated(task.valid)) > best:
             best, weights = right, copy.deepcopy(model.state_dict())
         schedule.step(epoch + 1)
     model.load_state_dict(weights)
-    cpu.lap("train")
+    clock.lap("train")
     correct = evaluated(task.test)
-    cpu.lap("test")
+    clock.lap("test")
     return correct
 
 

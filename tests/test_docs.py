@@ -30,14 +30,18 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
 
 
 def test_every_picture_is_made_by_a_script() -> None:
-    scripts = [(ROOT / file).read_text(encoding="utf-8") for file in ("scripts/pictures", "benchmarks/growth.py")]
+    files = ("scripts/pictures", "benchmarks/growth.py", "benchmarks/transfer_results.py")
+    scripts = [(ROOT / file).read_text(encoding="utf-8") for file in files]
     pictures = sorted((ROOT / "docs").rglob("*.png"))
     made = [file for file in pictures if any(f'"{file.name}"' in text for text in scripts)]
     assert set(pictures) - {*made} == {file for file in pictures if file.with_suffix(".json").is_file()}
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert [file.name for file in made if f"{file.name})" not in pages] == [], "a picture that no page shows"
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert all(command in text for command in ("scripts/pictures", "scripts/measure", "benchmarks.growth --save"))
+    assert all(
+        command in text
+        for command in ("scripts/pictures", "scripts/measure", "benchmarks.growth --save", "benchmarks.transfer")
+    )
 
 
 def test_the_readme_shows_a_recipe_as_it_is() -> None:
