@@ -62,7 +62,7 @@ def main() -> None:
                         f"{ratio(seconds, name, 'fastcls'):.2f}",
                     ]
                 )
-            note = f"Precision by the probe: {learn.precision}, {learn.precision_reason}. A round is a seed."
+            note = f"Precision: {learn.precision} ({learn.precision_reason}). A round is a seed."
             columns = [
                 "side",
                 "seconds an epoch",

@@ -37,7 +37,6 @@ def main() -> None:
         "whole run, s",
         "of that training, s",
         "images/s",
-        "utilisation",
     ]
     show("speedrun", "cifar10-speedrun on this machine", columns, rows, len(rows), note, options.save)
 
@@ -49,7 +48,7 @@ def row(out: Path, seconds: float) -> list[str]:
     speed = record["speed"]
     figures = [f"{accuracy['value']:.4f}", f"{accuracy['low']:.4f}–{accuracy['high']:.4f}"]
     times = [f"{seconds:.0f}", f"{training:.0f}", f"{speed['images_per_second']:,.0f}"]
-    return [str(record["seed"]), *figures, *times, f"{speed['utilisation']:.0%}"]
+    return [str(record["seed"]), *figures, *times]
 
 
 if __name__ == "__main__":

@@ -163,6 +163,9 @@ def test_a_bf16_run_is_evaluated_in_full_precision(fastcls: Fastcls) -> None:
     outcome = fastcls(*words, "--precision", "bf16")
     record = json.loads(Path("r/run.json").read_text())
     assert outcome.code == 0 and record["options"]["precision"] == "bf16" and record["onnx_difference"] < 1e-4
+    (epoch,), final = rows(Path("r/history.csv")), json.loads(Path("r/metrics.json").read_text())["valid"]
+    for of_epoch, name in (("accuracy", "accuracy"), ("valid_loss", "loss")):  # the same weights, so the same figure
+        assert float(epoch[of_epoch]) == pytest.approx(final[name]["value"], abs=1e-5)
 
 
 def test_a_dry_run_trains_and_writes_nothing(fastcls: Fastcls) -> None:

@@ -24,7 +24,7 @@ from fastcls.fit import distributed
 from fastcls.machine import devices, ranks, throughput
 from fastcls.settings import options
 
-DENSE = 1e8  # operations of a forward pass an image, from which bf16 pays on a CPU (docs/performance.md)
+LARGE = 1e8  # operations of a forward pass an image, from which bf16 pays on a CPU (docs/performance.md)
 
 
 def configure(learn: Learner) -> None:
@@ -76,11 +76,14 @@ def precision(learn: Learner) -> tuple[str, str]:
         return "fp32", f"the precision of {device.type}"
     if not _native_bf16():
         return "fp32", "this processor has no bf16"
-    operations = _forward_operations(learn)
+    if any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in learn.model.modules()):
+        return "fp32", "the gradients of grouped convolutions are slow in bf16"
+    try:
+        operations = throughput.forward_flops(learn.model, _validation_image(learn))
+    except (RuntimeError, AssertionError):  # a network for other images; training will say it better
+        return "fp32", "this network cannot be tried"
     size = f"{operations / 1e6:,.0f} million operations an image"
-    if operations < DENSE:
-        return "fp32", f"a small network: {size}"
-    return "bf16", f"native here, and worth it for {size}"
+    return ("bf16", f"native here; {size}") if operations >= LARGE else ("fp32", f"a small network: {size}")
 
 
 def _native_bf16() -> bool:
@@ -90,15 +93,12 @@ def _native_bf16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
-def _forward_operations(learn: Learner) -> float:
-    """Floating-point operations of one validation image; 0 where the network cannot take it."""
+def _validation_image(learn: Learner) -> torch.Tensor:
+    """One image as the network is given it: (1, channels, height, width)."""
     first = learn.dls.valid_ds.items
     first = first.iloc[:1] if hasattr(first, "iloc") else first[:1]
     (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
-    try:
-        return throughput.forward_flops(learn.model, image.as_subclass(torch.Tensor))
-    except (RuntimeError, AssertionError):  # a network for other images; training will say it better
-        return 0.0
+    return image.as_subclass(torch.Tensor)
 
 
 class GiveBackMemory(Callback):

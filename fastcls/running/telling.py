@@ -78,11 +78,11 @@ class Telling:
                 soft_wrap=True,
             )
         if speed := self.record.get("speed"):
-            self._line(
-                "speed",
-                f"{speed['images_per_second']:,.0f} images/s in training, {speed['utilisation']:.1%} of the "
-                f"{speed['peak_flops_per_second'] / 1e12:,.2f} TFLOP/s that a matrix product reaches here",
-            )
+            used = ""
+            if "utilisation" in speed:
+                peak = f"{speed['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s"
+                used = f", {speed['utilisation']:.1%} of the {peak} that a matrix product reaches here"
+            self._line("speed", f"{speed['images_per_second']:,.0f} images/s in training{used}")
         if confused := valid.most_confused()[:3]:
             self._line("confused", escape("; ".join(f"{a} taken for {b} ({n})" for a, b, n in confused)))
         self._line("kept", escape(self.record["weights"]))
