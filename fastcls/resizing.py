@@ -4,35 +4,70 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from fastai.callback.core import Callback
+from fastai.data.all import DataLoaders, fastuple
 from fastai.vision.augment import RandomResizedCrop
 from PIL import Image
 from torch.nn import functional as F
 
 from fastcls.errors import UsageError
+from fastcls.images import preprocessing
 
 
 class ResizedCrop(RandomResizedCrop):
-    """fastai's random crop in training; validation images whole, squished to `valid_size` pixels, not a centre crop.
+    """fastai's random crop in training; validation images as `evaluation` says, as fastai has them where it is empty.
 
-    A crop shows things larger than the whole image does, so a network trained on crops of 224 pixels does better on
-    somewhat larger images (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). One trained on 64 or
-    128 does worse: its last stage has few positions, and others at another size (docs/log.md).
+    evaluation: method, resize and size of a specification of `fastcls.images.preprocessing`.
     """
 
-    def __init__(self, size: int, valid_size: int, **kwargs: Any) -> None:
+    def __init__(self, size: int, evaluation: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(size, **kwargs)
-        self.valid_size = (valid_size, valid_size)
+        self.evaluation, self.fixed = evaluation or {}, evaluation is not None
 
     def before_call(self, b: Any, split_idx: int) -> None:
         super().before_call(b, split_idx)
-        if split_idx:
-            self.final_size = self.valid_size
+        self.evaluates = bool(split_idx and self.evaluation)
 
     def encodes(self, x: Image.Image) -> Any:
-        return x.crop_pad(  # type: ignore[attr-defined]
+        if self.evaluates:
+            how = {**self.evaluation, "interpolation": Image.Resampling(self.mode).name}
+            return type(x).create(preprocessing.prepare(np.asarray(x), how))  # type: ignore[attr-defined]
+        cut = x.crop_pad(  # type: ignore[attr-defined]
             self.cp_size, self.tl, orig_sz=self.orig_sz, resize_mode=self.mode, resize_to=self.final_size
         )
+        return cut if self.final_size == self.size else cut.crop_pad(self.size)
+
+
+def adapt(
+    dls: DataLoaders,
+    size: tuple[int, int] | None = None,
+    interpolation: str = "bilinear",
+    crop_pct: float | None = None,
+    squash: bool = False,
+) -> bool:
+    """Have images resized as a network's weights were evaluated; False where no transform may be changed so.
+
+    Those may that `transforms.resize` made. size: (height, width) instead of the transform's own. crop_pct: beside
+    random crops, validation images show the centre of the image: its short side, or with `squash` both sides, is
+    resized to size / crop_pct, and `size` is cut out. Plain resizes show whole images in training, and here too.
+    """
+    found = {id(tfm): tfm for dl in (dls.train, dls.valid) for tfm in dl.after_item.fs if getattr(tfm, "adapts", False)}
+    for tfm in found.values():
+        tfm.mode = Image.Resampling[interpolation.upper()]
+        tfm.resamples = (tfm.mode, tfm.mode_mask)
+        if size is not None:
+            tfm.size = fastuple(size[1], size[0])
+        if isinstance(tfm, ResizedCrop):
+            if size is not None:
+                tfm.evaluation, tfm.fixed = {}, False
+            if crop_pct is not None and not tfm.fixed:
+                sides = [tfm.size[1], tfm.size[0]]
+                whole = [int(side / crop_pct + 1e-6) for side in sides]  # timm rounds down
+                tfm.evaluation = {"method": "squish" if squash else "crop", "resize": whole, "size": sides}
+    if found and getattr(dls, "plan", None) is not None:
+        dls.plan.update()
+    return bool(found)
 
 
 class Grow(Callback):

@@ -7,10 +7,11 @@ DataBlock(..., batch_tfms=[transforms.Crop(4, flip=0.5)])
 from __future__ import annotations
 
 from fastai.data.all import Transform
-from fastai.vision.augment import RandomResizedCrop, RandTransform, Resize
+from fastai.vision.augment import RandTransform, Resize
 
 from fastcls.batches.batchwise import Affine, ColorJitter, Crop, Cutout, Erase, Flip
 from fastcls.errors import UsageError
+from fastcls.files.model_files import LONGEST_SIDE
 from fastcls.resizing import ResizedCrop
 
 __all__ = ["Affine", "ColorJitter", "Crop", "Cutout", "Erase", "Flip", "augment", "resize"]
@@ -20,18 +21,22 @@ def resize(size: int, min_scale: float = 1.0, method: str = "crop", valid_size: 
     """Every image to size × size: a random crop of at least `min_scale` of its area, or a plain resize.
 
     `method` of the plain resize is 'crop', 'squish' or 'pad' (fastai's ResizeMethod). valid_size: beside random crops,
-    the side that validation images are squished to, whole; None shows their centre at `size`.
+    the side that validation images are squished to, whole; None shows their centre at `size`. A pretrained network
+    changes it to the interpolation, the share of the centre and, if it takes no other, the size of its weights.
     """
-    if size < 1 or (valid_size is not None and valid_size < 1):
-        raise UsageError(f"Images of {size} × {size} pixels cannot be trained on.", "Give --size 224, say.")
-    if valid_size is not None:
-        if min_scale >= 1:
-            raise UsageError(
-                "A size of its own for validation images goes with random crops in training.",
-                "Give --min-scale 0.35, say, or leave out --valid-size.",
-            )
-        return ResizedCrop(size, valid_size, min_scale=min_scale)
-    return RandomResizedCrop(size, min_scale=min_scale) if min_scale < 1 else Resize(size, method=method)
+    for side in (size, *([] if valid_size is None else [valid_size])):
+        if not 1 <= side <= LONGEST_SIDE:
+            hint = f"Give a size of 1 to {LONGEST_SIDE}: --size 224, say."
+            raise UsageError(f"Images of {side} × {side} pixels cannot be trained on.", hint)
+    if valid_size is not None and min_scale >= 1:
+        raise UsageError(
+            "A size of its own for validation images goes with random crops in training.",
+            "Give --min-scale 0.35, say, or leave out --valid-size.",
+        )
+    whole = None if valid_size is None else {"method": "squish", "resize": [valid_size] * 2, "size": [valid_size] * 2}
+    tfm = ResizedCrop(size, whole, min_scale=min_scale) if min_scale < 1 else Resize(size, method=method)
+    tfm.adapts = True
+    return tfm
 
 
 def augment(

@@ -454,7 +454,7 @@ MODELS = [
         "not a readable .safetensors file",
         raw("w.safetensors", lambda: tensors({"a": tensor(0, 4)}, 400)),
     ),
-    Hostile("other shapes", FILE, "does not fit this network", raw("w.safetensors", body(turned))),
+    Hostile("other shapes", FILE, "does not fit squeezenet1_0", raw("w.safetensors", body(turned))),
     Hostile(
         "whole numbers for weights",
         FILE,

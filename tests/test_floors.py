@@ -14,7 +14,7 @@ FLOORS = {
     1: "files machine layouts datasets doctor",
     2: "images audit results",
     3: "batches data transforms mixing policies resizing averaging losses optimizers muon networks speednet backbones "
-    "stages schedules architectures",
+    "pretrained stages schedules architectures",
     4: "fit models interpret exporting plots predict inference report serve tracking",
     5: "running lr_find trusted selfcheck",
     6: "cli notebook __main__",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.vision.augment import RandomResizedCrop, Resize, ResizeMethod
+from PIL import Image
 from torch.nn import functional as F
 
 from fastcls.batches import draws
@@ -23,21 +24,22 @@ class RandomCrop:
     """A box of each image, resized to `size` (height, width).
 
     min_scale … max_scale: its share of the image's area; ratio: its width over its height. Without a scale the box is
-    the largest with the output's aspect ratio, at a random place.
+    the largest with the output's aspect ratio, at a random place. mode: 'bilinear' or 'bicubic', with antialiasing.
     """
 
     size: tuple[int, int]
     min_scale: float | None = None
     max_scale: float = 1.0
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    mode: str = "bilinear"
 
     @classmethod
     def of(cls, tfm: Any) -> RandomCrop | None:
         """The crop that a fastai item transform makes of training images; None where it makes none at random."""
         if isinstance(tfm, RandomResizedCrop):
-            return cls((tfm.size[1], tfm.size[0]), tfm.min_scale, tfm.max_scale, tfm.ratio)
+            return cls((tfm.size[1], tfm.size[0]), tfm.min_scale, tfm.max_scale, tfm.ratio, _mode(tfm))
         if isinstance(tfm, Resize) and tfm.method == ResizeMethod.Crop:
-            return cls((tfm.size[1], tfm.size[0]))
+            return cls((tfm.size[1], tfm.size[0]), mode=_mode(tfm))
         return None
 
     def how(self, mode: str) -> dict[str, Any]:
@@ -49,7 +51,7 @@ class RandomCrop:
         if self.min_scale is not None:
             short = math.ceil(short * min(1.5, self.min_scale**-0.5))
             return {"mode": mode, "short": short, "resample": "BICUBIC"}  # resized a second time: keep it sharp
-        return {"mode": mode, "short": short, "resample": "BILINEAR"}  # as fastai resizes
+        return {"mode": mode, "short": short, "resample": self.mode.upper()}  # as fastai resizes
 
     def boxes(self, key: draws.Key, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
         """(n, 4): top, left, height, width of each image's crop."""
@@ -93,4 +95,8 @@ class RandomCrop:
             into.numpy()[:] = cut
             return
         pixels = torch.from_numpy(np.array(cut)).permute(2, 0, 1)[None]
-        into.copy_(F.interpolate(pixels, self.size, mode="bilinear", antialias=True)[0].permute(1, 2, 0))
+        into.copy_(F.interpolate(pixels, self.size, mode=self.mode, antialias=True)[0].permute(1, 2, 0))
+
+
+def _mode(tfm: Any) -> str:
+    return Image.Resampling(tfm.resamples[0]).name.lower()

@@ -12,19 +12,23 @@ from PIL import Image
 
 from fastcls.resizing import ResizedCrop
 
+INTERPOLATIONS = ("bilinear", "bicubic")
+
 
 def item_specification(tfms: Iterable[Any], mode: str) -> dict[str, Any]:
     """What these item transforms do to a validation image of `mode`; ValueError where it is more than can be said."""
     spec: dict[str, Any] = {"mode": mode, "method": "", "resize": None, "size": None, "pad_mode": ""}
-    spec |= {"mean": None, "std": None}
+    spec |= {"mean": None, "std": None, "interpolation": "bilinear"}
     for tfm in tfms:
-        if getattr(tfm, "resamples", [Image.Resampling.BILINEAR])[0] != Image.Resampling.BILINEAR:
-            raise ValueError(f"{type(tfm).__name__} does not resample bilinearly, as predict does")
+        if hasattr(tfm, "resamples"):
+            spec["interpolation"] = Image.Resampling(tfm.resamples[0]).name.lower()
+            if spec["interpolation"] not in INTERPOLATIONS:
+                raise ValueError(f"{type(tfm).__name__} resizes with {spec['interpolation']}, which predict does not")
         if isinstance(tfm, Resize):
             size = [tfm.size[1], tfm.size[0]]
             spec |= {"method": str(tfm.method), "resize": size, "size": size, "pad_mode": str(tfm.pad_mode)}
-        elif isinstance(tfm, ResizedCrop):
-            spec |= {"method": "squish", "resize": list(tfm.valid_size), "size": list(tfm.valid_size)}
+        elif isinstance(tfm, ResizedCrop) and tfm.evaluation:
+            spec |= tfm.evaluation
         elif isinstance(tfm, RandomResizedCrop):
             extra = math.ceil(max(tfm.size) * tfm.val_xtra / 8) * 8  # fastai cuts this off again after resizing
             resize = [tfm.size[1] + extra, tfm.size[0] + extra]

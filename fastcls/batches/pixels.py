@@ -88,6 +88,7 @@ class Plan:
     tensor_type: type
     finished: dict[str, Any]  # the specification that validation images are prepared by
     crop: RandomCrop | None  # what training images go through instead; None where they are prepared alike
+    sizing: list[Any] = field(default_factory=list)  # the item transforms that say so
     own: tuple[Datasets, ...] = ()  # the training and validation sets, which are worth storing
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     stored: list[Source] = field(default_factory=list)  # of `own`, once they are
@@ -113,7 +114,12 @@ class Plan:
             return None  # fastai pads training images at random places
         if any(type(tfm) not in (Resize, RandomResizedCrop, ResizedCrop) for tfm in sizing):
             return None  # one of training images alone, which only fastai can do
-        return cls(kind._tensor_cls, finished, RandomCrop.of(sizing[0]) if sizing else None)
+        return cls(kind._tensor_cls, finished, RandomCrop.of(sizing[0]) if sizing else None, sizing)
+
+    def update(self) -> None:
+        """Follow item transforms that were changed; what was stored under the old ones is no longer looked at."""
+        self.finished = item_specification(self.sizing, self.finished["mode"])
+        self.crop, self.stored = RandomCrop.of(self.sizing[0]) if self.sizing else None, []
 
     def __getstate__(self) -> dict[str, Any]:
         """Without datasets and pixels: an exported Learner reads other files."""

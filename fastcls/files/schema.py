@@ -70,6 +70,7 @@ class Preprocessing(TypedDict, total=False):
     resize: list[int] | None
     size: list[int] | None
     pad_mode: Literal["reflection", "border", "zeros", ""]
+    interpolation: Literal["bilinear", "bicubic"]
     mean: list[float] | None
     std: list[float] | None
 

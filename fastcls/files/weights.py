@@ -14,16 +14,23 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fastcls.errors import OutputError
-from fastcls.files import model_files, runs, schema
-from fastcls.settings import options, shell
+from fastcls.files import hub, model_files, runs, schema
+from fastcls.settings import shell
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
 
 
 def weights_file(name: str) -> Path:
-    """The .safetensors file that `--weights NAME` means: a file, or the weights of a run folder; its sum is checked."""
+    """The .safetensors file that `--weights NAME` means, its sum checked if it is a run's.
+
+    NAME is a file, a run, a folder as the Hugging Face Hub has them, or a repository there, `hf-hub:OWNER/NAME`.
+    """
+    if name.startswith((hub.HUB, hub.LOCAL)):
+        return hub.fetched(name, hub.WEIGHTS)
     path = Path(name).expanduser()
+    if hub.is_folder(path):
+        return hub.weights(path)
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise OutputError(f"--weights {name}: there is no such file.", "List the runs:  fastcls runs")
@@ -45,8 +52,8 @@ def weights_file(name: str) -> Path:
     return file
 
 
-def preprocessing_of(weights: Path) -> Stats | None:
-    """Mean and std that these weights were trained with: of the file's metadata, or of the model.json beside it."""
+def preprocessing_of(weights: Path) -> dict[str, Any] | None:
+    """The specification that these weights were trained with: of the file's metadata, or of the model.json beside."""
     with opened(weights) as tensors:
         text = tensors.metadata.get("preprocessing")
     if text is not None:
@@ -60,7 +67,7 @@ def preprocessing_of(weights: Path) -> Stats | None:
     else:
         beside = weights.parent / model_files.RECORD
         spec = model_files.read(beside.parent).get("preprocessing") if beside.is_file() else None
-    return (tuple(spec["mean"]), tuple(spec["std"])) if spec and spec["mean"] and spec["std"] else None
+    return spec
 
 
 class Tensors:
@@ -75,15 +82,23 @@ class Tensors:
         """Its shape; None where there is none of that name."""
         return torch.Size(self.handle.get_slice(name).get_shape()) if name in self.names else None
 
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shape of each."""
+        return {name: torch.Size(self.handle.get_slice(name).get_shape()) for name in self.names}
+
     def read(self, name: str, like: torch.Tensor) -> torch.Tensor:
         """One of them, of the kind of numbers that `like` has; OutputError where they are none."""
-        tensor = self.handle.get_tensor(name)
-        if tensor.is_floating_point() != like.is_floating_point():
-            raise OutputError(f"{self.file}: {name} holds {tensor.dtype}, where {like.dtype} belongs.")
-        tensor = tensor.to(like.dtype)
-        if not tensor.isfinite().all():
-            raise OutputError(f"{self.file}: {name} holds values that are not finite; this network is broken.")
-        return tensor
+        return of_kind(self.file, name, self.handle.get_tensor(name), like)
+
+
+def of_kind(file: Path, name: str, tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A tensor of a file with the kind of numbers that `like` has; OutputError where they are none."""
+    if tensor.is_floating_point() != like.is_floating_point():
+        raise OutputError(f"{file}: {name} holds {tensor.dtype}, where {like.dtype} belongs.")
+    tensor = tensor.to(like.dtype)
+    if not tensor.isfinite().all():
+        raise OutputError(f"{file}: {name} holds values that are not finite; this network is broken.")
+    return tensor
 
 
 @contextlib.contextmanager
@@ -114,51 +129,5 @@ def load(model: nn.Module, file: Path) -> None:
         model.load_state_dict({name: tensors.read(name, value) for name, value in own.items()})
 
 
-def load_body(model: nn.Sequential, file: Path) -> None:
-    """Load the body (everything but the head) from `file`; OutputError where a body tensor is missing there.
-
-    Accepts the names of our own runs (`0.…`, once `0.model.…`), those of fastai, which numbers the layers of a body,
-    and a body's own names without that prefix, as torchvision and timm publish them. A first convolution of colours is
-    summed for gray images, one of gray shared out over the colours.
-    """
-    wanted = {name: value for name, value in model.state_dict().items() if name.startswith("0.")}
-    numbers = {child: str(place) for place, (child, _) in enumerate(model[0].named_children())}
-    found = {}
-    with opened(file) as tensors:
-        for name, value in wanted.items():
-            _, child, rest = name.split(".", 2) if name.count(".") > 1 else ("0", name[2:], "")
-            numbered = f"{numbers.get(child, child)}.{rest}"
-            own = name.removeprefix("0.")
-            for candidate in (name, own, f"0.model.{own}", f"0.{numbered}", numbered):
-                shape = tensors.shape(candidate)
-                if shape is not None and _fits(shape, value.shape):
-                    found[name] = _for_channels(tensors.read(candidate, value), value)
-                    break
-    missing = sorted(set(wanted) - set(found))
-    if missing:
-        raise OutputError(
-            f"{file} does not fit this network: {len(missing)} of the body's {len(wanted)} tensors are missing or "
-            f"have another shape ({_some(missing)}).",
-            "Use the --arch (and the image channels) that the weights were trained with.",
-        )
-    model.load_state_dict(found, strict=False)
-    options.note(f"the body starts from {file}; the head is new.")
-
-
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
-def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
-    """Whether a tensor has a shape, or is a convolution that takes gray where colour is wanted, or colour for gray."""
-    if shape == wanted:
-        return True
-    alike = len(shape) == len(wanted) == 4 and shape[:1] + shape[2:] == wanted[:1] + wanted[2:]
-    return alike and {shape[1], wanted[1]} == {1, 3}
-
-
-def _for_channels(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """The weights of a convolution, made to take the input channels of `like`: gray or colour."""
-    if tensor.shape == like.shape:
-        return tensor
-    return tensor.sum(1, keepdim=True) if like.shape[1] == 1 else tensor.expand_as(like) / 3

@@ -4,6 +4,7 @@ A specification is the `preprocessing` object of model.json:
 
     mode       'RGB' or 'L'
     method     'crop' (centre, then resize), 'squish', 'pad', or '' for images taken as they are
+    interpolation  'bilinear' or 'bicubic', as Pillow resizes; bilinear where it is missing, as in older runs
     resize     [height, width] after resizing
     size       [height, width] that the network sees: the centre of the resized image
     pad_mode   'reflection', 'border' or 'zeros', for 'pad'
@@ -42,7 +43,8 @@ def prepare(source: str | Path | np.ndarray, spec: Mapping[str, Any]) -> np.ndar
     if spec["method"] != "squish":
         pixels = _to_aspect(pixels, width, height, spec)
     if pixels.shape[:2] != (height, width):
-        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+        filter = Image.Resampling[spec.get("interpolation", "bilinear").upper()]
+        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), filter))
     crop_height, crop_width = spec["size"]
     left, top = (width - crop_width) // 2, (height - crop_height) // 2
     return pixels[top : top + crop_height, left : left + crop_width]

@@ -34,8 +34,8 @@ class RecipePredictor:
         self.classes: list[str] = list(model.get("classes", ()))
         file = model_files.verify(run, model_files.WEIGHTS, model)
         options, knobs = recorded.options(record), recorded.knobs(record)
-        if "weights" in knobs:
-            knobs["weights"] = "none"  # the run's own weights follow
+        if knobs.get("weights", "none") != "none":
+            knobs["weights"] = str(file)  # the run's own, which say too how its images were prepared
         request = Request(sources.read(recipe), knobs, options)
         with prepared(request) as ready:
             self.learn = ready.learn
