@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, RandomSplitter, get_c, noop, test_set
 
+from fastcls.batches import equivalents
 from fastcls.batches.loaders import PixelDL, SeededDL
 from fastcls.batches.pixels import Plan, files, name_classes, targets
 from fastcls.batches.unseen import Loaders
@@ -110,6 +111,8 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     if plan is not None:
         plan.own, plan.device = (dls.train_ds, dls.valid_ds), dls.device
     dls.plan = plan
+    if slow := equivalents.unknown(dls.train.after_batch.fs):
+        options.note(f"batch transforms that fastcls has no fast equivalent of run as in fastai: {', '.join(slow)}.")
     if balanced:
         labels = targets(dls.train_ds)
         dls.train.weights = (1 / torch.bincount(labels)[labels]).numpy()

@@ -19,9 +19,12 @@ from fastai.vision.all import (
     DataLoaders,
     FlipItem,
     ImageBlock,
+    Normalize,
     PILImage,
     PILImageBW,
+    RandomErasing,
     Resize,
+    Rotate,
     Transform,
     accuracy,
     aug_transforms,
@@ -135,8 +138,12 @@ def test_training_images_that_leave_nothing_to_chance_are_those_of_fastai(square
 
 @pytest.mark.unpickles
 @pytest.mark.filterwarnings("ignore")  # of fastai's own finder and figures
-def test_everything_that_fastai_expects_of_a_loader_works(photos: Path) -> None:
-    dls = build(photos, item_tfms=transforms.resize(20, 0.5), batch_tfms=transforms.augment())
+@pytest.mark.parametrize("batch_tfms", [
+    transforms.augment,
+    lambda: [*aug_transforms(size=20), RandomErasing(), Normalize.from_stats(*models.imagenet_stats)],
+], ids=["ours", "fastai's"])  # fmt: skip
+def test_everything_that_fastai_expects_of_a_loader_works(photos: Path, batch_tfms: Callable[[], Any]) -> None:
+    dls = build(photos, item_tfms=transforms.resize(20, 0.5), batch_tfms=batch_tfms())
     learn = models.learner(dls, networks.cnn(3, 2, (8,)), stats=models.imagenet_stats, metrics=accuracy)
     files = get_image_files(photos)
     with quiet(learn):
@@ -188,7 +195,8 @@ AUGMENTED = {
         batch_tfms=[transforms.Crop(2, flip=0.5), *policies.policy("trivial"), *transforms.augment(erase=0.5)]
     ),
     "random resized crop": dict(item_tfms=transforms.resize(10, 0.3), batch_tfms=[transforms.Flip()]),
-    "fastai's own": dict(item_tfms=Resize(10, method="pad"), batch_tfms=aug_transforms()),
+    "fastai's own": dict(item_tfms=Resize(10), batch_tfms=aug_transforms(size=8)),
+    "fastai's own items": dict(item_tfms=Resize(10, method="pad"), batch_tfms=aug_transforms()),
 }
 
 
@@ -240,7 +248,8 @@ def test_a_second_training_decodes_nothing(photos: Path, tmp_path: Path, monkeyp
     assert all(torch.equal(a, b) for a, b in zip(first, both(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["our transforms", "random resized crop"])
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # fastai's
+@pytest.mark.parametrize("name", ["our transforms", "random resized crop", "fastai's own"])
 def test_the_augmentation_of_an_image_does_not_depend_on_the_batch_size(squares: Path, name: str) -> None:
     def in_order(bs: int) -> torch.Tensor:
         return pixels(build(squares, **AUGMENTED[name]).train.new(bs=bs, shuffle=False, drop_last=False))
@@ -317,6 +326,15 @@ def test_a_transform_of_training_images_alone_is_not_left_out(squares: Path) -> 
     dls = build(squares, item_tfms=FlipItem(p=1.0))
     plain = pixels(build(squares).train.new(shuffle=False))
     assert torch.equal(pixels(dls.train.new(shuffle=False)), plain.flip(3)) and not torch.equal(plain, plain.flip(3))
+
+
+def test_a_batch_transform_without_an_equivalent_is_named_once(squares: Path) -> None:
+    class Own(Rotate):
+        pass
+
+    with options.using(Options()) as notes:
+        build(squares, batch_tfms=[Own(), *aug_transforms()])
+    assert [note for note in notes if "Own" in note] == notes
 
 
 def test_images_resampled_in_fastais_other_ways_are_fastais(photos: Path) -> None:

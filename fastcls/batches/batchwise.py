@@ -62,7 +62,7 @@ class Flip(Batchwise):
 
 
 def flipped(x: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-    """`x` with the images left to right that `drawn` (n, 1) says; on a CPU in place, since the batch was made for this."""
+    """`x` with the images that `drawn` (n, 1) marks flipped left to right; on a CPU in place: a batch is used once."""
     if x.device.type != "cpu":  # where nonzero would wait for the device
         return torch.where(drawn[..., None, None], x.flip(3), x)
     rows = np.flatnonzero(drawn.numpy())
@@ -169,7 +169,7 @@ class ColorJitter(Batchwise):
         u = self.uniform(x, 6)
         factors = 1 + self.amount * (2 * u[:, :3] - 1) * (u[:, 3:] < self.p)
         b, c, s = (factor[:, None, None, None].to(x.dtype) for factor in factors.unbind(1))
-        gray = x if x.shape[1] == 1 else sum(x[:, i : i + 1] * weight for i, weight in enumerate(GRAY))
+        gray: Any = x if x.shape[1] == 1 else sum(x[:, i : i + 1] * weight for i, weight in enumerate(GRAY))
         offset = (1 - c) * b * gray.mean((1, 2, 3), keepdim=True)
         return (x * (s * c * b)).add_(gray * ((1 - s) * c * b) + offset).clamp_(0, 1)
 

@@ -1,13 +1,14 @@
-"""fastai's batch transforms, computed as fast as ours: the same parameters from the same distributions, the same pixels.
+"""Faster equivalents of fastai's batch transforms: parameters of the same distribution, for each the same pixels.
 
-A loader's `after_batch` stays what the user gave: it is shown, decoded and changed as fastai's is. `BatchTransforms` reads it
-when a pass begins and runs it in steps, without resampling where pixels only change places and without broadcasting over
-channels. A transform that has no equivalent (a subclass, a `draw` of the user's own) is called as fastai calls it, with all
-generators seeded by the batch.
+A loader's `after_batch` stays what the user gave: it is shown, decoded and changed as fastai's is. `BatchTransforms`
+reads it when a pass begins and runs it in steps, without resampling where pixels only change places and without
+broadcasting over channels. A transform without an equivalent (a subclass, a `draw` function of the user's) is called as
+fastai calls it, with all generators seeded by the batch.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from fastai.vision.core import TensorBBox, TensorPoint
 
 from fastcls.batches import draws, geometry, parameters
 from fastcls.batches.batchwise import Batchwise, NormalizeInPlace, flipped
+from fastcls.machine import devices
 
 GEOMETRY = (augment.AffineCoordTfm, augment.Flip, augment.Dihedral, augment.Rotate, augment.Zoom, augment.Warp)
 LIGHTING = (augment.LightingTfm, augment.Brightness, augment.Contrast, augment.Saturation)
@@ -116,7 +118,7 @@ class BatchTransforms:
         self.steps = steps(pipeline.fs, self.split_idx)
 
     def __call__(self, batch: Any, key: draws.Key) -> Any:
-        with draws.of(key):
+        with draws.of(key), devices.threads_for(batch[0].numel() if is_images(batch) else sys.maxsize):
             for step in self.steps:
                 if step.run is None or not is_images(batch):
                     with draws.seeded_by(key, _device(batch)):

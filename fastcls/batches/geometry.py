@@ -1,7 +1,7 @@
 """Resampling a batch by a matrix an image: where each output pixel reads, and bilinear or other reading there.
 
-Coordinates span -1 … 1 across the image, as in torch's `grid_sample`. They are kept in planes, (n, 2, h, w): made so by one
-broadcast sum, they cost a tenth of `F.affine_grid`, and `grid_sample` reads them as fast.
+Coordinates span -1 … 1 across the image, as in torch's `grid_sample`. They are kept in planes, (n, 2, h, w): one
+broadcast sum makes them in a tenth of the time of `F.affine_grid`, and `grid_sample` reads them as fast.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def resample(
     pad_mode: str = "reflection",
     align_corners: bool = False,
 ) -> torch.Tensor:
-    """`x` (n, c, h, w) read through its images' matrices, from output to input coordinates, at `size` (height, width).
+    """`x` (n, c, h, w) sampled through a matrix an image, from output to input coordinates, at `size` (height, width).
 
-    A bilinear reading to less than half the size averages areas first where fastai does: unless all images are zoomed into.
+    Bilinear sampling to less than half the size averages areas first where fastai does: unless all images are zoomed.
     """
     where = grid(matrices, size or (x.shape[2], x.shape[3]), align_corners)
     shrinks = min(x.shape[2] / where.shape[1], x.shape[3] / where.shape[2]) / 2

@@ -1,8 +1,8 @@
 """What fastai's batch transforms draw, as functions of (seed, epoch, image): the same distributions, from `draws`.
 
-Matrices are (n, 3, 3), from output to input coordinates, which span -1 … 1 across the image. `u` is (n, COLUMNS) in [0, 1).
-A `draw` that the user gives as one number stands for what is drawn. They are worked out by NumPy and sent to the device at
-once: on a GPU, dozens of operations on n numbers would take longer than the pixels.
+Matrices are (n, 3, 3), from output to input coordinates, which span -1 … 1 across the image. `u` is (n, COLUMNS) in
+[0, 1). A `draw` that the user gives as one number takes the place of what is drawn. NumPy computes parameters, which
+go to the device at once: on a GPU, dozens of operations on n numbers would take longer than the pixels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from fastcls.batches import draws
 
 COLUMNS = 4  # random numbers that one transform needs of an image, at most
 DIHEDRAL = np.array(  # (xx, xy, yx, yy) of fastai's eight, in its order
-    [(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0), (0, 1, 1, 0), (0, -1, -1, 0)]
+    [
+        (1, 0, 0, 1),
+        (-1, 0, 0, 1),
+        (1, 0, 0, -1),
+        (0, -1, 1, 0),
+        (-1, 0, 0, -1),
+        (0, 1, -1, 0),
+        (0, 1, 1, 0),
+        (0, -1, -1, 0),
+    ]
 )
 
 
@@ -126,5 +135,5 @@ def change_of(f: Any, n: int, stream: str) -> np.ndarray:
 
 
 def understood(draw: Any) -> bool:
-    """Whether parameters are drawn by fastai's rule or are one number, not given by a function or list of the user's."""
+    """Whether a parameter is drawn by fastai's rule or is one number, not given by a function or list of the user's."""
     return draw is None or isinstance(draw, (int, float))

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import platform
 import random
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import torch
 from fastcls.errors import EnvironmentProblem
 from fastcls.machine import cpus, memory, ranks
 from fastcls.settings import options
+
+NUMBERS_A_THREAD = 1 << 21  # what a thread must have to compute to be worth waking: some milliseconds
 
 
 def device() -> torch.device:
@@ -64,6 +67,20 @@ def cores() -> int:
 def threads() -> ThreadPoolExecutor:
     """A thread a core, for work that releases Python's lock: decoding and resizing."""
     return ThreadPoolExecutor(cores(), thread_name_prefix="pixels")
+
+
+@contextlib.contextmanager
+def threads_for(numbers: int) -> Iterator[None]:
+    """As many of torch's threads as `numbers` to be computed are worth: for few, waking and awaiting them costs more.
+
+    On a busy machine it costs fifty times more, since whoever waits for a thread spins. Setting them takes 0.2 µs.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, numbers // NUMBERS_A_THREAD)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def workers() -> int:
