@@ -112,7 +112,11 @@ def test_the_head_is_the_logistic_regression_of_its_features(file: Path, knobs: 
     with learn.no_bar(), learn.no_logging():
         probe.fit_head(learn, views=1)
     assert all(torch.equal(value, before[name]) for name, value in body.state_dict().items())
-    x = torch.cat([body.eval()(images) for images, in learn.dls.test_dl(learn.dls.train_ds.items)]).detach().as_subclass(torch.Tensor)
+    x = (
+        torch.cat([body.eval()(images) for (images,) in learn.dls.test_dl(learn.dls.train_ds.items)])
+        .detach()
+        .as_subclass(torch.Tensor)
+    )
     y = torch.tensor([int(label) for _, label in learn.dls.train_ds])
     weight = probe.class_weights(learn)
     solution = probe.solve(x, y, learn.dls.c, 1, weight)
@@ -132,14 +136,17 @@ def test_the_head_is_the_logistic_regression_of_its_features(file: Path, knobs: 
         return
     ours = probe._minimise((x - centre) / scale, y, learn.dls.c, solution.decay, weight, None)
     assert objective(ours[0].double(), ours[1].double()) <= objective(w, b) * (1 + 1e-3)
-    same = (x @ solution.weight.T + solution.bias).argmax(1).numpy() == theirs.classes_[theirs.decision_function(
-        ((x - centre) / scale).numpy()).argmax(1)]
+    same = (x @ solution.weight.T + solution.bias).argmax(1).numpy() == theirs.classes_[
+        theirs.decision_function(((x - centre) / scale).numpy()).argmax(1)
+    ]
     assert same.mean() > 0.995
 
 
 def test_a_network_without_a_linear_layer_at_its_end_is_refused(file: Path) -> None:
     other = file.with_name("pooled.py")
-    text = RECIPE.replace("nn.Linear(512, dls.c)", "nn.Identity()").replace("nn.Conv2d(1, 128, 5, 2, 2)", "nn.Conv2d(1, 10, 3)")
+    text = RECIPE.replace("nn.Linear(512, dls.c)", "nn.Identity()").replace(
+        "nn.Conv2d(1, 128, 5, 2, 2)", "nn.Conv2d(1, 10, 3)"
+    )
     other.write_text(text)
     outcome = command("recipe", other, "--limit", 10, "--out", file.parent / "refused")
     assert outcome.code == 2 and "does not end in a linear layer of 10 outputs" in outcome.output

@@ -184,7 +184,9 @@ def solve(x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: to
         start = _minimise(x, y, classes, stronger, weight, start)
     assert start is not None
     w, b = (tensor / temperature for tensor in start)
-    loss = sum(float(F.cross_entropy(part @ w.T + b, of, weight, reduction="sum")) for part, of in _chunks(x, y, classes))
+    loss = sum(
+        float(F.cross_entropy(part @ w.T + b, of, weight, reduction="sum")) for part, of in _chunks(x, y, classes)
+    )
     total = len(y) if weight is None else float(weight[y].sum())
     w = w / scale
     return Solution(w, b - w @ centre, decay, loss / total)
@@ -214,7 +216,9 @@ def _choose(
         logits = []
         for i, (own, (_, other)) in enumerate(zip(seen, parts, strict=True)):
             starts[i] = _minimise(x[own], y[own], classes, decay, weight, starts[i])
-            logits.append(torch.cat([part @ starts[i][0].T + starts[i][1] for part, _ in _chunks(x[other], y[other], classes)]))
+            logits.append(
+                torch.cat([part @ starts[i][0].T + starts[i][1] for part, _ in _chunks(x[other], y[other], classes)])
+            )
         p = torch.cat(logits).softmax(1).cpu().numpy()
         temperature = calibration.fit_temperature(p, labels[held])
         softened = calibration.soften(p, temperature)[np.arange(len(held)), labels[held]]
@@ -240,7 +244,12 @@ def _minimise(
     w, b = w.clone().requires_grad_(), b.clone().requires_grad_()
     total = len(y) if weight is None else float(weight[y].sum())
     optimiser = torch.optim.LBFGS(
-        [w, b], max_iter=ITERATIONS, history_size=20, tolerance_grad=1e-5, tolerance_change=1e-7, line_search_fn="strong_wolfe"
+        [w, b],
+        max_iter=ITERATIONS,
+        history_size=20,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> torch.Tensor:

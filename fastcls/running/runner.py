@@ -194,7 +194,11 @@ class _Run:
             self.stop,
             self.found,
             self.extensions,
-            [baseline.KeepBaseline(self.out / runs.BASELINE, self.images.relative), *self.watchers, *self.tracking.callbacks()],
+            [
+                baseline.KeepBaseline(self.out / runs.BASELINE, self.images.relative),
+                *self.watchers,
+                *self.tracking.callbacks(),
+            ],
             self._extended,
         )
         history, best = trained.history, trained.best
