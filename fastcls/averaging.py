@@ -1,11 +1,10 @@
-"""Averages of weights that are kept instead of the last step's: over the steps, or between start and end of a fit."""
+"""Averages of the weights, kept instead of the last step's: exponential, or the mean over all steps of a fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import LRFinder
@@ -14,6 +13,8 @@ from fastai.torch_core import get_model
 
 from fastcls.errors import UsageError
 from fastcls.machine import ranks
+from fastcls.results import calibration
+from fastcls.results.metrics import cross_entropy
 from fastcls.settings import options
 
 
@@ -41,7 +42,7 @@ class EMA(Callback):
         self.steps, self.shown = state["steps"], False
         self.other = {name: value.to(weights[name].device) for name, value in state["average"].items()}
         if "weights" in state:
-            self._copy(state["weights"], weights)
+            copy(state["weights"], weights)
 
     def before_fit(self) -> None:
         self.run = not any(isinstance(callback, LRFinder) for callback in self.learn.cbs)
@@ -69,71 +70,78 @@ class EMA(Callback):
             return
         weights = fractions(self.learn)
         held = {name: value.clone() for name, value in weights.items()}
-        self._copy(self.other, weights)
-        self._copy(held, self.other)
+        copy(self.other, weights)
+        copy(held, self.other)
         self.shown = shown
 
-    @staticmethod
-    def _copy(source: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:
-        with torch.no_grad():
-            for name, value in into.items():
-                value.copy_(source[name])
 
+class PolyakAverage(Callback):
+    """Ends a fit with the mean of its weights over all steps, the first included, where that validates better.
 
-class Interpolate(Callback):
-    """Ends a fit between the weights that it began with and those that it reached, where the validation loss is least.
-
-    WiSE-FT (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", equation 1): what fine-tuning gains is
-    mostly kept, what it distorts is undone. The last epoch is validated with the interpolated weights. With batch norm
-    that is trained too the statistics are interpolated as well: rather freeze them (fastai's BnFreeze).
+    Fine-tuning from a solved head gains little in early steps and distorts much (Kumar et al. 2022); the mean over the
+    steps (Polyak and Juditsky 1992) keeps the gain, as interpolation with the first weights does (Wortsman et al. 2022,
+    "Robust fine-tuning of zero-shot models"). Mean and last weights are compared by their loss on the validation
+    images, each at the temperature that suits it. Batch norm's statistics are averaged too: rather freeze them
+    (`stages.FreezeStatistics`).
     """
 
     order = 1000  # after the checkpoint that is taken before a validation
 
-    def __init__(self, shares: Sequence[float] = (0.25, 0.5, 0.75, 1.0)) -> None:
-        self.shares = shares
-        self.start: dict[str, torch.Tensor] = {}
+    def __init__(self) -> None:
+        self.steps = 0
+        self.mean: dict[str, torch.Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"start": self.start}
+        return {"steps": self.steps, "mean": self.mean}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         weights = fractions(self.learn)
-        self.start = {name: value.to(weights[name].device) for name, value in state["start"].items()}
+        self.steps = state["steps"]
+        self.mean = {name: value.to(weights[name].device) for name, value in state["mean"].items()}
 
     def before_fit(self) -> None:
-        self.start = {name: value.clone() for name, value in fractions(self.learn).items()}
+        self.run = not any(isinstance(callback, LRFinder) for callback in self.learn.cbs)
+        self.steps, self.weights = 0, fractions(self.learn)
+        self.mean = {name: value.clone() for name, value in self.weights.items()}
+
+    def after_step(self) -> None:
+        self.steps += 1
+        torch._foreach_lerp_(list(self.mean.values()), list(self.weights.values()), 1 / (self.steps + 1))
 
     def before_validate(self) -> None:
         if self.epoch + 1 < self.n_epoch:
             return
-        weights = fractions(self.learn)
-        end = {name: value.clone() for name, value in weights.items()}
-
-        def move(share: float) -> None:
-            for name, value in weights.items():
-                torch.lerp(self.start[name], end[name], share, out=value)
-
-        losses = []
-        for share in self.shares:
-            move(share)
-            losses.append(self._loss())
-        best = self.shares[int(np.argmin(losses))]
-        move(best)
-        self.start = {}
-        options.note(f"the last weights are {best:.0%} of the way from the first to the fine-tuned ones.")
+        last, of_last = {name: value.clone() for name, value in self.weights.items()}, self._loss()
+        copy(self.mean, self.weights)
+        of_mean = self._loss()
+        if of_mean > of_last:
+            copy(last, self.weights)
+        kind = "last weights" if of_mean > of_last else "mean of the weights over all steps"
+        options.note(
+            f"training ends with the {kind}: loss on valid {of_mean:.4f} for the mean, {of_last:.4f} for the last."
+        )
+        self.mean = {}
 
     @torch.no_grad()
     def _loss(self) -> float:
-        """Of the validation images, which several processes share."""
+        """Cross-entropy on the validation images, of which each process has a share, at the best temperature."""
         network = get_model(self.learn.model).eval()
-        total = torch.zeros(2, device=self.dls.device)
-        for *inputs, target in self.dls.valid:
-            total += torch.stack([self.loss_func(network(*inputs), target).mean(), total.new_ones(())]) * len(target)
+        seen = [(network(*inputs).float(), target) for *inputs, target in self.dls.valid]
+        logits, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*seen, strict=True))
+        p, labels = logits.softmax(1).cpu().numpy(), targets.cpu().numpy()
+        softened = calibration.soften(p, calibration.fit_temperature(p, labels))
+        loss = torch.tensor(cross_entropy(softened, labels).mean(), device=self.dls.device)
         if ranks.world() > 1:
-            torch.distributed.all_reduce(total)
-        return float(total[0] / total[1])
+            torch.distributed.all_reduce(loss)
+        return float(loss) / ranks.world()
+
+
+def copy(source: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:
+    """Numbers into the same tensors, so that the optimiser goes on with them."""
+    with torch.no_grad():
+        for name, value in into.items():
+            value.copy_(source[name])
 
 
 def fractions(learn: Learner) -> dict[str, torch.Tensor]:

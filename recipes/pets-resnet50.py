@@ -44,4 +44,4 @@ def fit(
     if not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr, wd=wd)   # random weights hold nothing to keep
     models.fit_head(learn)
     if tune == 'full': learn.unfreeze()
-    if tune != 'probe': learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[stages.FreezeStatistics(), averaging.Interpolate()])
+    if tune != 'probe': learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[stages.FreezeStatistics(), averaging.PolyakAverage()])
