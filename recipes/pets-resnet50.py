@@ -41,7 +41,8 @@ def fit(
     wd: float = 0.01,                                 # weight decay
 ):
     "The head solved on frozen features, then the whole network trained from there, early stages most carefully"
-    if not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr, wd=wd)   # random weights hold nothing to keep
+    if tune == 'full' and not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr, wd=wd)   # nothing to start from
     models.fit_head(learn)
-    if tune == 'full': learn.unfreeze()
-    if tune != 'probe': learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[stages.FreezeStatistics(), averaging.PolyakAverage()])
+    if tune == 'probe': return
+    learn.unfreeze() if tune == 'full' else learn.freeze()
+    learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[stages.FreezeStatistics(), averaging.PolyakAverage()])

@@ -53,7 +53,7 @@ def test_verbs_recipes_and_knobs_are_offered(some_runs: None) -> None:
 
 
 def test_values_are_offered(some_runs: None) -> None:
-    assert offered("fastcls recipe pets-resnet50 --tune ") == ["full", "head"]
+    assert offered("fastcls recipe pets-resnet50 --tune ") == ["full", "head", "probe"]
     assert offered("fastcls compare cifar10-cnn --epochs 5 --act ") == ["relu", "mish", "gelu", "silu"]
     assert offered("fastcls recipe digits-cnn --epochs 3 --keep ") == ["best", "last"]
     assert offered("fastcls recipe digits-cnn --track csv,w") == ["csv,wandb"]
@@ -93,9 +93,9 @@ def test_the_names_of_networks_that_need_no_import_are_the_libraries_own() -> No
 
 def test_zsh_and_fish_are_offered_the_same_with_help(some_runs: None) -> None:
     assert "tune" in offered("fastcls recipe pets-resnet50 --tu", "zsh")[0]
-    assert offered("fastcls recipe pets-resnet50 --tune ", "fish") == ["full", "head"]
+    assert offered("fastcls recipe pets-resnet50 --tune ", "fish") == ["full", "head", "probe"]
     (line,) = offered("fastcls recipe pets-resnet50 --tu", "fish")
-    assert line == "--tune\tthe whole network, or only the new head"
+    assert line == "--tune\tthe whole network, its head alone, or the solved head as it is"
 
 
 def test_nothing_slow_is_imported(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_bash_completes_with_the_script_that_is_installed(tmp_path: Path) -> Non
             "$(complete -p fastcls | sed 's/.*-F \\([^ ]*\\) .*/\\1/') fastcls; printf '%s\\n' \"${COMPREPLY[@]}\""
         ).split()
 
-    assert completed("fastcls", "recipe", "pets-resnet50", "--tune", "") == ["full", "head"]
+    assert completed("fastcls", "recipe", "pets-resnet50", "--tune", "") == ["full", "head", "probe"]
     assert completed("fastcls", "lr-f") == ["lr-find"]
-    assert "--freeze-epochs" in completed("fastcls", "recipe", "pets-resnet50", "--")
+    assert "--valid-pct" in completed("fastcls", "recipe", "pets-resnet50", "--")
     assert "resnet50" in completed("fastcls", "recipe", "pets-resnet50", "--arch", "resnet5")

@@ -95,7 +95,7 @@ def test_the_transfer_is_one_comparison(fastcls: Fastcls, cifar10: Path, imagene
         rows = {row["weights"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"none", str(imagenette_run)}
     histories = {name: Path("transfer", row["folder"], "history.csv").read_text() for name, row in rows.items()}
-    assert "head only" in histories[str(imagenette_run)] and "head only" not in histories["none"]
+    assert "linear probe" in histories[str(imagenette_run)] and "linear probe" not in histories["none"]
 
 
 @pytest.mark.parametrize(("unfreeze", "phase"), [("layer4", "last 2 of"), ("2", "last 3 of"), ("head", "head only")])
@@ -126,7 +126,7 @@ def test_other_late_architectures_take_part(fastcls: Fastcls, cifar10: Path) -> 
 
 
 def test_flowers_by_the_official_split(fastcls: Fastcls, flowers: Path) -> None:
-    small = ["--arch", "timm/test_convnext", "--weights", "none", "--size", 64, "--epochs", 1, "--freeze-epochs", 1]
+    small = ["--arch", "timm/test_convnext", "--weights", "none", "--size", 64, "--epochs", 1]
     record = trained(fastcls("recipe", "flowers-convnext", "--path", flowers, *small, "--out", "run"), "run", 5)
     assert record["data"]["images"] == {"train": 10, "valid": 5, "test": 5}
     assert "pink primrose" in json.loads(Path("run/model.json").read_text())["classes"]
