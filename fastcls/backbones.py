@@ -24,7 +24,8 @@ with lazy.imports():  # timm takes a second, and custom networks need nothing of
 def find(name: str) -> tuple[str, str]:
     """('torchvision' or 'timm', model name); a name that both have is torchvision's, `timm/NAME` is timm's.
 
-    small, base and large are names too (`architectures.defaults`). UsageError with the nearest names where there is none.
+    small, base and large are names too (`architectures.defaults`). UsageError with the nearest names where there is
+    none.
     """
     name = defaults.resolve(name)
     in_torchvision = list_models(module=torchvision.models)
