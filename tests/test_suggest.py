@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import urllib.error
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
 import torch
 from conftest import Outcome
+from PIL import Image
+from safetensors.torch import save_model
 from test_zoo import photographs
 
-from fastcls.architectures import costs, suggest, zoo
-from fastcls.errors import DataError, EnvironmentProblem
+from fastcls import models
+from fastcls.architectures import costs, defaults, suggest, zoo
+from fastcls.errors import DataError, EnvironmentProblem, UsageError
+from fastcls.running import shortlist
 
 Fastcls = Callable[..., Outcome]
 
@@ -23,7 +30,7 @@ def prices(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, int], suggest.Ma
 
     def of(seconds: float, usable: int = 10**10) -> suggest.Machine:
         def cost(architecture: zoo.Architecture, size: int, tune: str, device: torch.device) -> costs.Cost:
-            rung = suggest.LADDERS[tune].index(architecture.name)
+            rung = suggest.LADDER.index(architecture.name) if architecture.name in suggest.LADDER else 0
             return costs.Cost(10**6, 10**6, (rung + 1) * 10**6, seconds * 4**rung)
 
         monkeypatch.setattr(suggest, "cost", cost)
@@ -56,12 +63,12 @@ def test_few_images_train_a_head_and_many_the_whole_network(
 
 
 def test_the_most_accurate_that_fits_is_picked_with_its_neighbours(prices: Callable[..., suggest.Machine]) -> None:
-    ladder = suggest.LADDERS["full"]
+    ladder = suggest.LADDER
     found = of(IMAGES, prices(0.02))  # 32 s, 128 s, 512 s, 2,048 s an epoch
     names = [option and option.architecture.name for option in (found.smaller, found.pick, found.larger)]
     assert names == [ladder[1], ladder[2], ladder[3]]
     why = dict(suggest.reasons(IMAGES, prices(0.02), found))
-    assert set(why) == {"arch", "tune", "size", "bs"} and "80.9 %" in why["arch"] and "10 minutes" in why["arch"]
+    assert set(why) == {"arch", "tune", "size", "bs"} and "84.5 %" in why["arch"] and "10 minutes" in why["arch"]
     fast = of(IMAGES, prices(1e-6))
     assert fast.larger is not None and fast.larger.architecture.name == ladder[-1], "there is always a larger one"
     slow = of(IMAGES, prices(10.0))
@@ -69,24 +76,46 @@ def test_the_most_accurate_that_fits_is_picked_with_its_neighbours(prices: Calla
     assert "even it takes more than 10 minutes" in dict(suggest.reasons(IMAGES, prices(10.0), slow))["arch"]
 
 
-@pytest.mark.parametrize("tune", suggest.LADDERS)
-def test_a_ladder_rises_in_accuracy(tune: str) -> None:
-    known = {a.name: a for a in zoo.catalogue()}
-    rungs = [known[name].top1 or 0 for name in suggest.LADDERS[tune]]
-    assert rungs == sorted(rungs) and all(known[name].input == (224, 224) for name in suggest.LADDERS[tune])
+def test_the_ladder_rises_in_accuracy_and_has_the_networks_with_a_word() -> None:
+    rungs = [zoo.named(name) for name in suggest.LADDER]
+    assert [rung.name for rung in rungs] == list(suggest.LADDER)
+    accuracies = [rung.top1 or 0 for rung in rungs]
+    assert accuracies == sorted(accuracies) and all(rung.input == (224, 224) and rung.weights for rung in rungs)
+    assert [name for name in suggest.LADDER if name in defaults.WORDS.values()] == list(defaults.WORDS.values())
+
+
+@pytest.mark.parametrize("word", defaults.WORDS)
+def test_a_word_is_a_network_whose_licence_lets_it_be_used(word: str) -> None:
+    library, name = models.find_arch(word)
+    cfg = timm.get_pretrained_cfg(name)
+    assert library == "timm" and "." in name and cfg is not None and cfg.license == "apache-2.0"
+    assert models.find_arch(f"timm/{name}") == (library, name)
+
+
+def test_a_name_may_end_in_the_tag_of_its_weights() -> None:
+    assert zoo.named("timm/convnext_nano.d1h_in1k").name == "timm/convnext_nano.d1h_in1k"
+    assert zoo.named("resnet50").library == "torchvision" and zoo.named("convnext_nano").name == "timm/convnext_nano"
+    with pytest.raises(UsageError, match="no weights with that tag") as refused:
+        zoo.named("convnext_nano.in22k")
+    assert "convnext_nano.in12k_ft_in1k" in (refused.value.hint or "")
+    with pytest.raises(UsageError, match="did you mean 'convnext_tiny'"):
+        zoo.named("convnext_tinny")
 
 
 def test_memory_bounds_the_batch_and_then_the_network(prices: Callable[..., suggest.Machine]) -> None:
     fixed = 16 * 10**6 + int(costs.OVERHEAD)
     found = of(IMAGES, prices(1e-6, fixed + 33 * 10**6))
-    assert found.pick.architecture.name == suggest.LADDERS["full"][3] and found.pick.batch == 8 and not found.larger
+    assert found.pick.architecture.name == suggest.LADDER[3] and found.pick.batch == 8 and not found.larger
     assert found.smaller is not None and found.smaller.batch == 8
     assert "the most that fits" in dict(suggest.reasons(IMAGES, prices(1.0), found))["bs"]
     with pytest.raises(EnvironmentProblem, match="do not hold"):
         of(IMAGES, prices(1e-6, fixed))
 
 
-def test_a_folder_of_photographs_gets_a_command_that_its_recipe_takes(fastcls: Fastcls, tmp_path: Path) -> None:
+def test_a_folder_of_photographs_gets_a_command_that_its_recipe_takes(
+    fastcls: Fastcls, tmp_path: Path, prices: Callable[..., suggest.Machine]
+) -> None:
+    prices(1e-3)
     photographs(tmp_path / "my photos", 12)
     outcome = fastcls("models", "--suggest", "my photos")
     assert outcome.code == 0, outcome.output
@@ -134,3 +163,88 @@ def test_a_few_broken_images_do_not_matter(tmp_path: Path) -> None:
     assert images.count == 6 and images.sampled == 5
     with pytest.raises(DataError, match="no such folder"):
         suggest.look(str(tmp_path / "gone"))
+
+
+# ------------------------------------------------------------------ the probe
+
+
+def two_kinds(folder: Path, a_class: int) -> Path:
+    """Images of two classes that any features tell apart: stripes one way and the other."""
+    for name in ("across", "upright"):
+        for i in range(a_class):
+            stripes = np.zeros((48, 48), np.uint8)
+            stripes[i % 3 :: 6] = stripes[1 + i % 3 :: 6] = 200 + i % 50
+            file = folder / name / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(stripes if name == "across" else stripes.T).convert("RGB").save(file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a small network, random, under timm's own names."""
+    file = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    torch.manual_seed(0)
+    save_model(timm.create_model("test_efficientnet"), str(file))
+    return file
+
+
+def test_networks_are_probed_on_the_images_and_the_best_is_proposed(
+    fastcls: Fastcls,
+    tmp_path: Path,
+    weights: Path,
+    prices: Callable[..., suggest.Machine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prices(1e-3)
+    two_kinds(tmp_path / "photos", 15)
+
+    def offline(*args: object, **kwargs: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
+    outcome = fastcls("models", "--suggest", "photos", "--probe", f"timm/test_efficientnet={weights},small")
+    assert outcome.code == 0, outcome.output
+    (line,) = [line for line in outcome.output.splitlines() if line.startswith("timm/test_efficientnet ")]
+    assert float(line.split()[1]) > 80 and "CPU" in outcome.output and "30 images of 2 classes" in outcome.output
+    assert "mobilenetv3_large_100.miil_in21k_ft_in1k was not probed: The ImageNet weights" in outcome.output
+    (line,) = [line for line in outcome.output.splitlines() if line.startswith("fastcls recipe")]
+    assert f"--arch timm/test_efficientnet --weights {weights} --size 128" in line
+
+
+def test_the_sample_is_even_over_the_classes_and_without_test_images() -> None:
+    files = [(f"{name}{i}.png", name, "test" if i % 2 else "train") for name in "abc" for i in range(200)]
+    files += [("d.png", "d", "train"), *((f"e{i}.png", "e", "valid") for i in range(3))]
+    images = shortlist.sample(files)
+    assert images.label.value_counts().to_dict() == {"a": 30, "b": 30, "c": 30, "e": 3}
+    assert set(images.path) <= {path for path, _, split in files if split != "test"}
+    with pytest.raises(DataError, match="fewer than two classes"):
+        shortlist.sample(files[:200])
+
+
+def test_the_probe_is_held_out() -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(120) % 4
+    noise = torch.randn(120, 300, generator=generator)
+    right = (shortlist.held_out(noise, y, 4) == y.numpy()).mean()
+    assert right < 0.45, "features that know nothing of the classes do not come out as perfect"
+    known = noise + 3 * torch.nn.functional.one_hot(y, 4).float().repeat_interleave(75, 1)
+    assert (shortlist.held_out(known, y, 4) == y.numpy()).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    "probe, message",
+    [
+        ("convnext_nanno", "did you mean"),
+        ("small=nowhere.safetensors", "there is no such file"),
+        ("small=photos/cat/0.png", "only .safetensors files are read"),
+        ("", "go with --suggest"),
+    ],
+)
+def test_a_probe_that_cannot_be_is_refused_before_anything_is_timed(
+    fastcls: Fastcls, tmp_path: Path, probe: str, message: str
+) -> None:
+    photographs(tmp_path / "photos", 2)
+    words = ["--suggest", "photos", "--probe", probe] if probe else ["--probe", "suggested"]
+    outcome = fastcls("models", *words)
+    assert outcome.code in (2, 4, 5) and message in outcome.output and "timing" not in outcome.output, outcome.output

@@ -244,8 +244,8 @@ def reasons(images: Images, machine: Machine, found: Suggestion) -> list[tuple[s
     else:
         tune = f"{counts}: enough to tune the whole network, after its head."
     limit = f"{EPOCH_SECONDS / 60:.0f} minutes an epoch"
-    arch = f"the most accurate on ImageNet ({pick.architecture.top1} %) of the networks considered that fit the memory and {limit} "
-    arch += "here; accuracy there carries over (Kornblith et al. 2019)."
+    arch = f"the most accurate on ImageNet ({pick.architecture.top1} %) of the networks considered that fit the memory "
+    arch += f"and {limit} here; accuracy there carries over (Kornblith et al. 2019)."
     if pick.epoch > EPOCH_SECONDS:
         arch = (
             f"the smallest of the networks considered, and even it takes more than {limit} here; a GPU shortens that."

@@ -70,7 +70,7 @@ def named(name: str) -> Architecture:
     known = {architecture.name: architecture for architecture in catalogue()}
     found = known.get(untagged) or known.get(TIMM + untagged)
     if found is None or (tag and found.library != "timm"):
-        guess = did_you_mean(name, known)
+        guess = did_you_mean(name, [a.removeprefix(TIMM) for a in known])
         raise UsageError(
             f"--arch {name}: neither torchvision nor timm has an image classifier of that name{guess or '.'}"
         )

@@ -164,6 +164,10 @@ def _suggest(target: str, labels: str, label_regex: str, probe: str) -> None:
     check_installation()
     from fastcls.architectures import suggest, zoo
 
+    if probe:
+        from fastcls.running.loading import import_fastai
+
+        import_fastai()
     named = _named(probe)
     images = suggest.look(target, labels, label_regex)
     machine = suggest.machine()
@@ -225,9 +229,7 @@ def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: in
     from fastcls.errors import DownloadError
     from fastcls.layouts.walk import count
     from fastcls.running import shortlist
-    from fastcls.running.loading import import_fastai
 
-    import_fastai()
     images = shortlist.sample(files)
     measured, missing = [], []
     for name, weights in networks.items():

@@ -1,6 +1,6 @@
-"""The shortlist: how well the frozen features of a few pretrained networks classify some of one's own images, measured.
+"""The shortlist: how well the frozen features of a few pretrained networks classify some of the user's images.
 
-Of each network a linear probe: one pass over a sample of the images, and a linear layer cross-validated on the features.
+Of each network a linear probe: one pass over a sample of the images, a linear layer cross-validated on the features.
 """
 
 from __future__ import annotations
