@@ -21,7 +21,7 @@ from torch import nn
 from fastcls.batches.loaders import FollowEpochs
 from fastcls.errors import EnvironmentProblem
 from fastcls.fit import distributed
-from fastcls.machine import devices, ranks, throughput
+from fastcls.machine import heap, memory, ranks, throughput
 from fastcls.settings import options
 
 LARGE = 1e8  # operations of a forward pass an image, from which bf16 pays on a CPU (docs/performance.md)
@@ -42,7 +42,7 @@ def configure(learn: Learner) -> None:
         callbacks.append(GradientClip(opts.clip))
     if opts.compile != "off":
         callbacks.append(Compile(opts.compile))
-    callbacks.append(GiveBackMemory() if device.type == "cpu" else OnDevice())
+    callbacks.append(Heap() if device.type == "cpu" else OnDevice())
     learn.add_cbs(callbacks)
     validate_in_fp32(learn)
 
@@ -101,18 +101,28 @@ def _validation_image(learn: Learner) -> torch.Tensor:
     return image.as_subclass(torch.Tensor)
 
 
-class GiveBackMemory(Callback):
-    """What tensors leave free goes back to the system every so often (18 ms for 200 MB)."""
+class Heap(Callback):
+    """On a CPU: what tensors free stays for the next step; where the process has grown by it, it goes back."""
 
-    every = 100  # batches, over all epochs
+    every = 10  # batches, of training and validation
+    growth = 1.25
 
     def __init__(self) -> None:
-        self.batches = 0
+        self.batches, self.usual = 0, 0.0
+
+    def before_fit(self) -> None:
+        heap.keep_freed()
 
     def after_batch(self) -> None:
         self.batches += 1
-        if self.batches % self.every == 0:
-            devices.give_back_memory()
+        if self.batches % self.every:
+            return
+        resident = memory.resident()
+        if not self.usual:
+            self.usual = resident
+        elif resident > self.growth * self.usual:
+            heap.give_back()  # 18 ms for 200 MB
+            self.usual = 0.0  # measured again, when the next batches have taken what they need
 
 
 class Autocast(Callback):

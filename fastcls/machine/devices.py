@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import platform
 import random
@@ -101,16 +99,6 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def give_back_memory() -> None:
-    """Hand the C library's free memory to the system, where it has a function for that (glibc).
-
-    glibc keeps freed tensors of some megabytes as holes, which aligned new ones of the same size do not fit: without
-    this a training of minutes was seen to grow from 1.2 to 10 GB.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def forget_peak_memory(where: torch.device) -> None:

@@ -24,7 +24,7 @@ from fastcls.batches import pixels
 from fastcls.errors import TrainingError, UsageError
 from fastcls.fit.train import quiet
 from fastcls.layouts.walk import count
-from fastcls.machine import devices, memory
+from fastcls.machine import devices, heap, memory
 from fastcls.machine.screen import Screen, escape
 from fastcls.running.loading import prepared
 from fastcls.settings import options
@@ -90,7 +90,7 @@ class _Search:
         self.tried: list[Trial] = []
         self.images = 0  # to train on, once a learner was built
         self.device = devices.device()
-        devices.give_back_memory()
+        heap.give_back()
         self.before = memory.resident()
         self.room = self._room()
 
@@ -172,7 +172,7 @@ class _Search:
             traceback.clear_frames(raised.__traceback__)  # they hold the network
         taken = self._taken() + kept
         gc.collect()
-        devices.give_back_memory()
+        heap.give_back()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if problem:
