@@ -20,7 +20,9 @@ def test_pets_train_both_ways(fastcls: Fastcls, pets: Path, tune: str) -> None:
     outcome = fastcls("recipe", "pets-resnet50", "--path", pets, *SMALL, "--tune", tune, "--out", "run")
     assert outcome.code == 0, outcome.output
     phases = [row["phase"] for row in csv.DictReader(Path("run/history.csv").read_text().splitlines())]
-    assert phases == (["whole network"] if tune == "full" else ["linear probe", "head only"])  # random weights hold nothing to keep
+    assert phases == (
+        ["whole network"] if tune == "full" else ["linear probe", "head only"]
+    )  # random weights hold nothing to keep
     model = json.loads(Path("run/model.json").read_text())
     assert len(model["classes"]) == 37 and "Abyssinian" in model["classes"] and "yorkshire_terrier" in model["classes"]
     assert (model["trainable"] < model["parameters"] / 10) == (tune == "head")

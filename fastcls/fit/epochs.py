@@ -15,7 +15,7 @@ import torch
 from fastai.learner import Learner
 
 from fastcls.errors import UsageError
-from fastcls.fit import train
+from fastcls.fit import best, train
 from fastcls.machine.throughput import DTYPES
 from fastcls.settings import durations
 
@@ -82,7 +82,7 @@ class Pace:
         if not phases:
             raise UsageError("--epochs auto: this recipe's fit does more than call Learner.fit.", "Give a number.")
         self.planned = sum(phase.epochs for phase in phases)
-        self.criterion, self.images = train.criterion(learn), len(learn.dls.valid_ds)
+        self.criterion, self.images = best.criterion(learn), len(learn.dls.valid_ds)
 
     def further(self, rows: Sequence[Mapping[str, Any]], extensions: Sequence[int]) -> int:
         """0 where it no longer pays, or MOST times the recipe's epochs are trained. rows: those of the history."""
@@ -96,7 +96,7 @@ class Pace:
 
     def _best(self, rows: Sequence[Mapping[str, Any]]) -> float:
         values = [float(row[self.criterion]) for row in rows if row.get(self.criterion) is not None]
-        return min(values) if train.smaller_is_better(self.criterion) else max(values)
+        return min(values) if best.smaller_is_better(self.criterion) else max(values)
 
     def _noise(self, value: float) -> float:
         if "loss" in self.criterion or not 0 <= value <= 1:

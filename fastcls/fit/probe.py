@@ -42,7 +42,7 @@ ITERATIONS = 200  # of L-BFGS; some 20 to 80 are needed
 
 @dataclass(frozen=True)
 class Solution:
-    """A linear layer: weight (classes, features), bias (classes,); the decay that was chosen; the mean loss it reaches."""
+    """A linear layer: weight (classes, features), bias (classes,); the decay chosen; the mean loss it reaches."""
 
     weight: torch.Tensor
     bias: torch.Tensor

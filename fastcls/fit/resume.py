@@ -20,10 +20,11 @@ from fastai.callback.schedule import ParamScheduler, SchedCos
 from fastai.learner import Learner
 
 from fastcls.batches import draws
+from fastcls.fit.best import KeepBest
 from fastcls.fit.checkpoints import Checkpoint, Store
 from fastcls.fit.guard import Guard
 from fastcls.fit.learner_state import restore, restore_callbacks, state_of
-from fastcls.fit.train import EarlyStopping, History, KeepBest
+from fastcls.fit.train import EarlyStopping, History
 from fastcls.machine import ranks
 from fastcls.machine.stop import Stop
 from fastcls.settings import options

@@ -5,25 +5,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.tracker import EarlyStoppingCallback
 from fastai.learner import Learner, Recorder
-from fastai.torch_core import get_model
 
 from fastcls.architectures import summary
 from fastcls.files import runs
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
-from fastcls.settings import options
 
 SHOW_EVERY = 0.5  # seconds between losses on the progress bar, each of which waits for the device
 GUARD_EVERY = 20  # batches between losses that trackers are told on a GPU
@@ -142,56 +138,6 @@ def as_number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
-
-
-def criterion(learn: Learner) -> str:
-    """The figure on the validation split by which epochs are compared: as asked, or the first metric, or the loss."""
-    if options.current().best_by:
-        return options.current().best_by
-    return str(learn.metrics[0].name) if learn.metrics else "valid_loss"
-
-
-def smaller_is_better(criterion: str) -> bool:
-    """Whether a figure of that name is better the smaller it is, by the rule that fastai has."""
-    return "loss" in criterion or "error" in criterion
-
-
-class KeepBest(Callback):
-    """Keeps the weights of the best epoch, by the first metric on the validation split, ties by its loss."""
-
-    order = History.order + 1
-
-    def __init__(self, history: History) -> None:
-        self.history = history
-        self.best: tuple[float, float] | None = None
-        self.epoch: int | None = None
-        self.weights: dict[str, torch.Tensor] = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the weights."""
-        return {"best": self.best, "epoch": self.epoch}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.epoch = state["best"], state["epoch"]
-
-    def before_fit(self) -> None:
-        self.criterion = criterion(self.learn)
-
-    def after_epoch(self) -> None:
-        row = self.history.rows[-1]
-        value, loss = row.get(self.criterion), row.get("valid_loss")
-        if value is None or loss is None or not math.isfinite(loss):
-            return
-        score = (-value if smaller_is_better(self.criterion) else value, -loss)
-        if self.best is None or score > self.best:
-            self.best, self.epoch = score, row["epoch"]
-            state = get_model(self.learn.model).state_dict()
-            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-
-    def restore(self, learn: Learner) -> None:
-        """Load the best epoch's weights."""
-        if self.epoch != self.history.rows[-1]["epoch"]:
-            learn.model.load_state_dict(self.weights)
 
 
 class EarlyStopping(EarlyStoppingCallback):

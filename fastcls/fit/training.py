@@ -10,6 +10,7 @@ from typing import Any
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
+from fastcls.fit import best as best_epoch
 from fastcls.fit import checkpoints, criteria, distributed, epochs, guard, resume, train
 from fastcls.machine import devices, ranks
 from fastcls.machine.clock import Clock
@@ -23,7 +24,7 @@ class Trained:
     """What training left behind, the learner with its last weights apart."""
 
     history: train.History
-    best: train.KeepBest
+    best: best_epoch.KeepBest
     planned: int  # epochs
 
 
@@ -50,12 +51,12 @@ def fit(
     pace = epochs.Pace(learn, phases) if opts.auto_epochs else None
     phases += [train.Phase(count, "extension") for count in extensions]
     history = train.History(out / "history.csv")
-    best = train.KeepBest(history)
+    best = best_epoch.KeepBest(history)
     progress = train.Progress(screen, history, phases)
     saver = resume.Saver(checkpoints.Store(out), history, best, stop, opts.checkpoint_minutes)
     watchers = [history, best, progress, saver.guard, saver, *watchers]
     if opts.patience is not None:
-        watchers.append(train.EarlyStopping(train.criterion(learn), patience=opts.patience))
+        watchers.append(train.EarlyStopping(best_epoch.criterion(learn), patience=opts.patience))
     if ranks.world() > 1:
         from fastcls.fit import parallel
 

@@ -218,7 +218,7 @@ class _Run:
         elif chosen:
             best.restore(self.learn)
             which = f"epoch {best.epoch} of {last}" if best.epoch else f"the linear probe, before {last} epochs"
-            what = f"These are the weights of {which}, which had the best {best.criterion} on valid."
+            what = f"These are the weights of {which}, the best by {best.criterion} on valid."
             self.record["weights"] = f"{what} Chosen on it, its valid metrics are optimistic."
         else:
             self.record["weights"] = f"These are the weights of the last epoch, {last}."
