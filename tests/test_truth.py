@@ -64,13 +64,19 @@ def table(file: Path) -> list[dict[str, str]]:
 
 
 def test_planted_wrong_labels_head_the_suspects(planted: tuple[Path, dict[str, str]]) -> None:
+    """Confident learning lists those that the network is surer of than of its class on average: not every one.
+
+    22 trainings, of 11 seeds in fp32 and in bf16, listed 16 to 20 of the 20 (19.0 ± 1.0), and at most one other.
+    """
     run, truth = planted
     suspects = table(run / "suspects.csv")
     found = {row["path"]: row["looks_like"] for row in suspects}
     right = [path for path, klass in truth.items() if found.get(path) == klass]
-    assert len(right) >= 18, "of 20, with the class that they are"
-    assert sum(row["path"] in truth for row in suspects[:WRONG]) >= 17
-    assert len(suspects) <= 2 * WRONG
+    predicted = {row["path"]: row["prediction"] for row in table(run / "predictions.csv")}
+    assert sum(predicted[path] == klass for path, klass in truth.items()) >= 19, "of 20, the class that they are"
+    assert len(right) >= 15, "the mean less four standard deviations"
+    assert len(suspects) - len(right) <= 3
+    assert sum(row["path"] in truth for row in suspects[:15]) >= 14
     margins = [float(row["margin"]) for row in suspects]
     assert margins == sorted(margins, reverse=True)
     assert f"{len(suspects)} of 360 labels are in doubt" in (run / "report.html").read_text()
