@@ -53,7 +53,7 @@ PHOTOGRAPHS = r"(?:folder|pets-resnet50|birds-resnet50|imagenette-\S+|cifar10-re
 MORE = [
     More(TRAINS + r"(?!.*--time)(?!.*epochs[ =](?:auto|\d+,))", "--epochs 1", "not the minutes of a training"),
     More(r"^recipe .*--time ", "--dry-run", "how much it trains depends on the machine"),
-    More(TRAINS + r"(?!.*--precision)", "--precision fp32", "no probe of bf16"),
+    More(TRAINS + r"(?!.*--precision)", "--precision fp32", "the same on every machine"),
     More(TRAINS + PHOTOGRAPHS, "--size 32 --bs 8", "photographs as small as digits, and few"),
     More(
         TRAINS + PHOTOGRAPHS + r"(?!.*(?:arch|unfreeze)[ =])(?!.*xresnet)",
