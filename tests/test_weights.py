@@ -401,8 +401,10 @@ def test_the_published_classifier_recognises_photographs(imagenette: Path) -> No
     head = load_file(file)
     with torch.no_grad():
         found = [(learn.model[0](x) @ head["classifier.weight"].T + head["classifier.bias"], y) for x, y in dls.valid]
-    right = torch.cat([logits.argmax(1) == torch.tensor(IMAGENETTE)[y] for logits, y in found])
-    assert len(right) == 50 and right.float().mean() > 0.8, "of 1000 classes"
+    logits, y = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*found, strict=True))
+    ten = torch.tensor(IMAGENETTE)
+    assert len(y) == 50 and (logits.argmax(1) == ten[y]).float().mean() > 0.5, "of 1000 classes, at 160 pixels"
+    assert (logits[:, ten].argmax(1) == y).float().mean() > 0.9
 
 
 @pytest.mark.published
