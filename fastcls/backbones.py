@@ -21,7 +21,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from fastcls import lazy
 from fastcls import pretrained as given
-from fastcls.architectures import defaults
+from fastcls.architectures import defaults, zoo
 from fastcls.errors import KnobError, OutputError, UsageError, did_you_mean, nearest
 from fastcls.files import hub
 
@@ -37,7 +37,7 @@ REFUSALS = (
     ZeroDivisionError,
 )  # of a size, by networks
 LADDER = (8, 16, 24, 32, 48, 64, 96, 128, 192)  # sides of images, pixels, tried for a hint
-SECONDS = 5.0  # that the search for a network which a file does fit may take
+SECONDS = 1.0  # that the search for a network which a file does fit may take
 
 
 class Arch(NamedTuple):
@@ -217,13 +217,12 @@ def hint(file: Path, shapes: given.Shapes, arch: Arch) -> str:
 
 def _candidates(file: Path, shapes: given.Shapes, arch: Arch) -> Iterator[str]:
     """Likely first: what file and folder are called, torchvision's of as many weights, names like those of timm's."""
-    names = timm.list_models()
+    names, every = zoo.names("timm"), list_models(module=torchvision.models)  # without importing timm
     called = [text for text in (file.stem, file.parent.name) for text in (text, text.partition(".")[0])]
     with contextlib.suppress(OutputError):
         called.insert(0, hub.architecture(file.parent))
-    yield from (text for text in called if text in names or text in list_models(module=torchvision.models))
+    yield from (text for text in called if text in names or text in every)
     count = sum(shape.numel() for name, shape in shapes.items() if "running_" not in name and len(shape))
-    every = list_models(module=torchvision.models)
     known = {name: get_model_weights(name).DEFAULT.meta["num_params"] for name in every}
     yield from sorted(known, key=lambda name: abs(known[name] - count))[:4]
     family = [name for name in names if name[:4] == arch.name[:4]]

@@ -1,4 +1,7 @@
-"""What a pretrained network brings along: how its images were prepared, and its tensors under whatever names."""
+"""What a pretrained network brings along: how its images were prepared, and its tensors under whatever names.
+
+Not read: the names and layers that Transformers gives its networks, and weights cut into several files.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,10 @@ def stages(body: nn.Module) -> list[Stage]:
     """
     found: list[Stage] = []
     loose: list[nn.Parameter] = []
-    for name, own, begins in _parts(body):
+    seen: set[nn.Parameter] = set()  # few networks use a layer in several stages
+    for name, parameters, begins in _parts(body):
+        own = [p for p in parameters if p not in seen]
+        seen.update(own)
         if not own:
             continue
         if not name:

@@ -24,7 +24,7 @@ def get_learner(
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     valid_pct: float = 0.1,                           # share of the training images that is held out
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
-    dropout: float = 0.5,                             # before the last layer; half of it before the layer before that
+    dropout: float = 0.5,                             # before the last layer
     smoothing: float = 0.1,                           # label smoothing
 ) -> Learner:
     "The official test split kept for the end, a tenth of the training split held out to choose the epoch"

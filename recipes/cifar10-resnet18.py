@@ -21,7 +21,7 @@ def get_learner(
     arch: str = 'resnet18',                           # torchvision or timm name
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     size: int = 128,                                  # image side, pixels; 32 enlarges nothing
-    dropout: float = 0.5,                             # before the last layer; half of it before the layer before that
+    dropout: float = 0.5,                             # before the last layer
     rotate: float = 10.,                              # augmentation: up to so many degrees
     jitter: float = 0.2,                              # augmentation: brightness, contrast and saturation
     cutout: float = 0.,                               # augmentation: side of a square that is blanked, of the image's

@@ -24,7 +24,7 @@ def get_learner(
     arch: str = 'resnet18',                           # torchvision or timm name
     weights: str = 'none',                            # 'imagenet', 'none', a run folder or a .safetensors file
     size: int = 64,                                   # image side, pixels
-    dropout: float = 0.5,                             # before the last layer; half of it before the layer before that
+    dropout: float = 0.5,                             # before the last layer
     drop_path: float = 0.,                            # stochastic depth of timm's networks: share of branches left out
     valid_size: int | None = None,                    # side of validation and test images, whole; none: their centre at size
     grow_from: int | None = None,                     # image side that training begins on, growing up to size; none: size

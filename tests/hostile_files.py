@@ -421,7 +421,7 @@ MODELS = [
     Hostile(
         "20,000 tensors",
         FILE,
-        "does not fit this network",
+        "does not fit squeezenet1_0",
         raw("w.safetensors", lambda: tensors({f"{i}": tensor(0, 0, [0]) for i in range(20_000)})),
     ),
     Hostile(

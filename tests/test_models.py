@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,14 @@ FAMILIES = ["resnet18", "vgg11", "mobilenet_v3_small", "vit_b_32", "timm/convnex
 SLOW = ["alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5"]
 SLOW += ["regnet_y_400mf", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vgg11_bn", "maxvit_t"]
 SLOW += ["timm/vit_tiny_patch16_224", "timm/efficientnet_b0", "timm/resnet26d", "timm/mambaout_femto"]
+SLOW += ["timm/vit_small_patch14_dinov2", "timm/eva02_tiny_patch14_224", "timm/tiny_vit_5m_224", "timm/fastvit_t8"]
+SLOW += [
+    "timm/mobilenetv4_conv_small",
+    "timm/levit_128s",
+    "timm/regnetx_002",
+    "timm/test_nfnet",
+    "timm/edgenext_xx_small",
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +42,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def loaders(photos: Path, size: int = 32, gray: bool = False):
+def loaders(photos: Path, size: int = 32, gray: bool = False, min_scale: float = 1.0, item_tfms: Any = None):
     block = DataBlock(
         blocks=(ImageBlock(PILImageBW) if gray else ImageBlock, CategoryBlock),
         get_items=get_image_files,
         get_y=parent_label,
         splitter=data.stratified(parent_label, 0.34),
-        item_tfms=transforms.resize(size),
+        item_tfms=item_tfms or transforms.resize(size, min_scale),
         batch_tfms=transforms.augment(),
     )
     return data.loaders(block, photos, bs=4)

@@ -26,9 +26,9 @@ def weights_file(name: str) -> Path:
 
     NAME is a file, a run, a folder as the Hugging Face Hub has them, or a repository there, `hf-hub:OWNER/NAME`.
     """
-    if name.startswith((hub.HUB, hub.LOCAL)):
+    if name.startswith(hub.HUB):
         return hub.fetched(name, hub.WEIGHTS)
-    path = Path(name).expanduser()
+    path = Path(name.removeprefix(hub.LOCAL)).expanduser()
     if hub.is_folder(path):
         return hub.weights(path)
     if path.suffix == ".safetensors":
