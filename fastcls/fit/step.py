@@ -9,6 +9,7 @@ import platform
 import shutil
 import time
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def configure(learn: Learner) -> None:
     if opts.channels_last and any(isinstance(module, nn.Conv2d) for module in learn.model.modules()):
         learn.model.to(memory_format=torch.channels_last)
     learn.precision, learn.precision_reason = distributed.shared(precision(learn))
-    callbacks: list[Callback] = [FollowEpochs()]
+    callbacks: list[Callback] = [Dispatch(), FollowEpochs(), PlainLoss()]
     if learn.precision != "fp32":
         callbacks.append(MixedPrecision(AMPMode.FP16) if learn.precision == "fp16" else Autocast(device.type))
     if opts.accumulate > 1:
@@ -107,6 +108,48 @@ def _probe_batch(learn: Learner) -> torch.Tensor:
     (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
     count = max(2, min(learn.dls.train.bs, PROBED // (image.shape[-1] * image.shape[-2])))
     return image.as_subclass(torch.Tensor).expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+class Dispatch(Callback):
+    """While `fit` runs, an event calls the callbacks that define it.
+
+    fastai calls all of them, and each looks for the event in itself, in the Learner and in the model: 7 µs for each of
+    the callbacks, in each of a step's eight events.
+    """
+
+    order = -100
+
+    def __init__(self) -> None:
+        self.present: tuple[Callback, ...] = ()
+        self.defining: dict[str, list[Callback]] = {}
+
+    def before_fit(self) -> None:
+        self.learn._call_one = self.call
+
+    def after_fit(self) -> None:
+        self.learn.__dict__.pop("_call_one", None)
+
+    def call(self, event: str) -> None:
+        present = tuple(self.learn.cbs.items)
+        if present != self.present:
+            self.present, self.defining = present, {}
+        if event not in self.defining:
+            every = event == "after_fit"  # where fastai sets `run` of all of them again
+            those = [cb for cb in present if every or hasattr(type(cb), event) or event in vars(cb)]
+            self.defining[event] = sorted(those, key=attrgetter("order"))
+        for callback in self.defining[event]:
+            callback(event)
+
+
+class PlainLoss(Callback):
+    """The loss as a plain tensor: all that is done to one of fastai's goes through Python, its backward pass too."""
+
+    order = MixedPrecision.order - 1  # before any other that has to do with the loss
+
+    def after_loss(self) -> None:
+        if self.learn.yb:
+            self.learn.loss_grad = self.learn.loss_grad.as_subclass(torch.Tensor)
+            self.learn.loss = self.learn.loss.as_subclass(torch.Tensor)
 
 
 class GiveBackMemory(Callback):
