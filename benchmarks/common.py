@@ -19,23 +19,25 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
-def in_turn(sides: Mapping[str, Callable[[], object]], rounds: int, warm: bool = True) -> dict[str, list[float]]:
+def in_turn(
+    sides: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of every side, one after the other in each round, so that all see the same machine.
 
-    `warm` adds a first round that is not kept.
+    `warm` adds a first round that is not kept. clock: `time.process_time` counts the processor's seconds instead.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + warm):
         for name, side in sides.items():
-            started = time.perf_counter()
+            started = clock()
             side()
+            taken = clock() - started
             if number >= warm:
-                seconds[name].append(time.perf_counter() - started)
-            print(
-                f"  round {number + 1 - warm}: {name}: {time.perf_counter() - started:.2f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+                seconds[name].append(taken)
+            print(f"  round {number + 1 - warm}: {name}: {taken:.2f} s", file=sys.stderr, flush=True)
     return seconds
 
 

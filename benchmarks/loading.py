@@ -98,6 +98,46 @@ def sides(folder: Path, size: int, crop: str, bs: int) -> dict[str, Callable[[],
     return found
 
 
+def batch_transforms(folder: Path, bs: int) -> dict[str, dict[str, Callable[[], object]]]:
+    """An epoch of images taken as they are, with each of these batch transforms, through fastcls and through fastai."""
+    from fastai.vision.all import (
+        CategoryBlock,
+        DataBlock,
+        Flip,
+        ImageBlock,
+        Normalize,
+        RandomSplitter,
+        aug_transforms,
+        get_image_files,
+        parent_label,
+    )
+
+    from fastcls import data, transforms
+
+    def block(tfms: list[Any]) -> DataBlock:
+        return DataBlock(
+            blocks=(ImageBlock, CategoryBlock),
+            get_items=get_image_files,
+            get_y=parent_label,
+            splitter=RandomSplitter(0.01, seed=1),
+            batch_tfms=[*tfms, Normalize.from_stats(MEAN, STD)],
+        )
+
+    found: dict[str, dict[str, Callable[[], object]]] = {}
+    for title, ours, theirs in (
+        ("normalisation alone", list, list),
+        ("our Flip, fastai's Flip", lambda: [transforms.Flip()], lambda: [Flip()]),
+        ("fastai's Flip in both", lambda: [Flip()], lambda: [Flip()]),
+        ("fastai's aug_transforms in both", aug_transforms, aug_transforms),
+        ("our augment, fastai's aug_transforms", transforms.augment, aug_transforms),
+    ):
+        mine = data.loaders(block(ours()), folder, bs=bs)
+        mine.plan.prepare()
+        stock = block(theirs()).dataloaders(folder, bs=bs, num_workers=0)
+        found[title] = {"fastcls": partial(consume, mine.train), "fastai": partial(consume, stock.train)}
+    return found
+
+
 def consume(loader: Iterable[Any]) -> None:
     for batch in loader:
         assert batch[0].dtype == torch.float32
@@ -111,6 +151,31 @@ def subset(folder: Path, count: int, into: Path) -> Path:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
     return into
+
+
+def show_transforms(options: Any) -> None:
+    """Batch transforms of CIFAR-10 in the processor's seconds, on one thread and on as many as torch takes."""
+    rows = []
+    for threads in dict.fromkeys((1, torch.get_num_threads())):
+        torch.set_num_threads(threads)
+        for bs in (64, 512):
+            with tempfile.TemporaryDirectory() as scratch:
+                images = subset(images_folder("cifar10") / "train", options.cifar // 2, Path(scratch))
+                for title, sides_of in batch_transforms(images, bs).items():
+                    seconds = in_turn(sides_of, options.rounds, clock=time.process_time)
+                    each = {side: [1e6 * t / (options.cifar // 2) for t in times] for side, times in seconds.items()}
+                    gain = f"{ratio(seconds, 'fastai', 'fastcls'):.0f}"
+                    rows.append([title, str(bs), str(threads), *map(spread, each.values()), gain])
+    show(
+        "loading-transforms",
+        "Batch transforms",
+        ["transforms", "batch", "threads", "fastcls, µs an image", "fastai, µs an image", "times"],
+        rows,
+        options.rounds,
+        "CIFAR-10, images as they are; the process's user and system time, so that a busy machine does not count. "
+        "fastai decodes each image every epoch, fastcls has decoded it once.",
+        options.save,
+    )
 
 
 def main() -> None:
@@ -136,6 +201,7 @@ def main() -> None:
         for name, times in seconds.items():
             each = [1e6 * t / count for t in times]
             rows.append([title, name, spread(each), f"{ratio(seconds, name, 'fastcls'):.1f}"])
+    show_transforms(options)
     show(
         "loading",
         "Loading",

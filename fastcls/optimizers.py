@@ -41,8 +41,9 @@ class Fused(Optimizer):
 
     def zero_grad(self) -> None:
         """Drop the gradients: the backward pass writes new ones instead of adding to zeros."""
-        for p, *_ in self.all_params(with_grad=True):
-            p.grad = None
+        for group in self.param_lists:
+            for p in group:
+                p.grad = None
 
     def update(self, params: list[torch.Tensor], hyper: dict[str, Any]) -> None:
         """Step these parameters; `hyper` are their lr, mom, wd and further hyper-parameters."""

@@ -274,3 +274,41 @@ def test_a_compiled_run_notes_what_compiling_took(fastcls: Any, tmp_path: Path) 
     words = ["--epochs", "2", "--limit", "20", "--filters", "8", "--compile", "default", "--out", tmp_path / "run"]
     outcome = fastcls("recipe", "digits-cnn", *words)
     assert outcome.code == 0 and "compiling included" in outcome.output and (tmp_path / "run" / "model.onnx").is_file()
+
+
+def test_events_reach_the_callbacks_that_fastai_calls_in_its_order_and_the_learner_is_itself_afterwards() -> None:
+    class Heard(Callback):
+        def __init__(self, order: int, into: list[tuple[int, str]], **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.order, self.into = order, into
+
+        def after_loss(self) -> None:
+            self.into.append((self.order, "after_loss"))
+
+        def after_batch(self) -> None:
+            self.into.append((self.order, "after_batch"))
+            if self.order == 3 and self.training and self.iter == 2:
+                self.learn.add_cb(Heard(7, self.into))
+
+    class Quiet(Callback):
+        run = False
+
+        def after_batch(self) -> None:
+            raise AssertionError("it is not to run")
+
+    def heard(configured: bool) -> tuple[list[tuple[int, str]], dict[str, torch.Tensor], Learner]:
+        into: list[tuple[int, str]] = []
+        torch.manual_seed(0)
+        learn = learner(nn.Linear(6, 3), opt_func=SGD)
+        if configured:
+            with options.using(Options(precision="fp32")):
+                step.configure(learn)
+        learn.add_cbs([Heard(60, into), Heard(3, into), Heard(3, into), Quiet()])
+        learn.add_cb(Callback(before_step=lambda self: into.append((0, "before_step"))))
+        with quiet(learn):
+            learn.fit(2, 0.1)
+        return into, learn.model.state_dict(), learn
+
+    (ours, weights, learn), (fastais, others, _) = heard(True), heard(False)
+    assert ours == fastais and len(ours) > 60 and all(torch.equal(weights[name], others[name]) for name in others)
+    assert "_call_one" not in vars(learn) and "_contiguous" not in vars(learn.loss_func)

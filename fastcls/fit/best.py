@@ -76,9 +76,9 @@ class KeepBest(Callback):
         tie = self._tie(value)
         calibrated = self._calibrated_loss() if tie else loss
         self.top = value if self.top is None else max(self.top, value)
-        if self.best is not None and self.best[0] >= self.top - tie:  # still one of the best
-            if value < self.top - tie or calibrated >= self.best[1]:
-                return
+        least = self.top - tie
+        if self.best is not None and self.best[0] >= least and (value < least or calibrated >= self.best[1]):
+            return
         self.best, self.epoch = (value, calibrated), row["epoch"]
         state = get_model(self.learn.model).state_dict()
         self.weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
