@@ -13,7 +13,6 @@ from fastai.vision.all import *
 
 from fastcls import averaging, data, layouts, losses, mixing, models, optimizers, policies, stages, transforms
 
-
 def get_learner(
     path: str,                                        # folder with the images
     labels: str = '',                                 # CSV file with a path and a label column
@@ -52,11 +51,10 @@ def fit(
     tune: Literal['full', 'head', 'probe'] = 'full',  # the whole network, its head alone, or the solved head as it is
     epochs: int = 6,                                  # epochs after the head is solved on frozen features (epoch 0)
     lr: float = 5e-4,                                 # highest learning rate of the head; the stem's is a hundredth
-    wd: float = 0.01,                                 # weight decay
 ):
     "The head solved on frozen features, then the whole network trained from there, early stages most carefully"
-    if tune == 'full' and not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr, wd=wd)   # nothing to start from
+    if tune == 'full' and not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr)   # nothing to start from
     models.fit_head(learn)
     if tune == 'probe': return
     learn.unfreeze() if tune == 'full' else learn.freeze()
-    learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[stages.FreezeStatistics(), averaging.PolyakAverage()])
+    learn.fit_one_cycle(epochs, slice(lr/100, lr), cbs=[stages.FreezeStatistics(), averaging.PolyakAverage()])

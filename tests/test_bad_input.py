@@ -26,7 +26,14 @@ def picture(file: Path, side: int = 16, colour: int = 0) -> Path:
 def test_wrong_knobs_are_reported_together_each_with_the_nearest_right_one(fastcls: Fastcls) -> None:
     outcome = fastcls("recipe", "pets-resnet50", "--lrr", "3", "--tune", "hed", "--epochs", "many", "--sed=4", "--bs")
     assert outcome.code == 2
-    for part in ("5 wrong settings", "'--lr'", "full, head; did you mean 'head'", "--epochs many", "'--seed'", "--bs"):
+    for part in (
+        "5 wrong settings",
+        "'--lr'",
+        "full, head, probe; did you mean 'head'",
+        "--epochs many",
+        "'--seed'",
+        "--bs",
+    ):
         assert part in outcome.output
 
 
