@@ -42,7 +42,7 @@ def row(name: str, rounds: int) -> list[str]:
     net = network(name.partition(",")[0]).train()
     images = torch.randn(bs, channels, side, side).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (bs,))
-    operations = throughput.forward_flops(net, images[:1])
+    operations, depthwise = throughput.forward_flops(net, images[:1])
     optimiser = torch.optim.AdamW(net.parameters(), 1e-4, fused=True)
 
     def step(bf16: bool) -> None:
@@ -59,7 +59,7 @@ def row(name: str, rounds: int) -> list[str]:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             net(images)
 
-    cells = [name, f"{operations / 1e6:,.0f}"]
+    cells = [name, f"{operations / 1e6:,.0f}", f"{100 * depthwise / operations:.1f}"]
     for work in (step, forward):
         taken: dict[bool, list[float]] = {False: [], True: []}
         for number in range(rounds + 1):  # the first warms up
@@ -80,7 +80,14 @@ def main() -> None:
     import_fastai()
     warnings.simplefilter("ignore")
     rows = [row(name, options.rounds) for name in CASES if options.only in name]
-    columns = ["network", "million operations an image", "step, fp32, ms an image", "bf16", "gain"]
+    columns = [
+        "network",
+        "million operations an image",
+        "of them depthwise, %",
+        "step, fp32, ms an image",
+        "bf16",
+        "gain",
+    ]
     columns += ["forward pass, fp32, ms an image", "bf16", "gain"]
     show("precision", "bf16 on a CPU", columns, rows, options.rounds, "One thread; CPU time; medians.", options.save)
 

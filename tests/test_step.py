@@ -199,15 +199,16 @@ def test_the_precision_is_chosen_with_a_reason(monkeypatch: pytest.MonkeyPatch) 
     [
         (16, 1, "fp32", "a small network: 16 million operations an image"),
         (128, 1, "bf16", "native here; 127 million operations an image"),
-        (128, 2, "fp32", "the gradients of grouped convolutions are slow in bf16"),
+        (384, 384, "fp32", "depthwise convolutions, 100% of its operations, are slow in bf16"),
     ],
 )
 def test_a_cpu_with_bf16_takes_it_for_a_large_network(
     channels: int, groups: int, chosen: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    side = 144 if groups > 1 else 12
     learn = learner(nn.Conv2d(3 * 128, channels, 3, padding=1, groups=groups), shape=(1, 3, 12, 12))
     monkeypatch.setattr(step, "_native_bf16", lambda: True)
-    monkeypatch.setattr(step, "_validation_image", lambda _: torch.zeros(1, 3 * 128, 12, 12))
+    monkeypatch.setattr(step, "_validation_image", lambda _: torch.zeros(1, 3 * 128, side, side))
     assert step.precision(learn) == (chosen, why)
 
 
@@ -243,7 +244,8 @@ def test_the_operations_of_a_convolution_are_counted() -> None:
     conv.requires_grad_(False)
     assert throughput.flops_per_image(conv, image) == forward
     depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
-    assert throughput.forward_flops(depthwise, image) == forward / 8
+    assert throughput.forward_flops(depthwise, image) == (forward / 8, forward / 8)
+    assert throughput.forward_flops(nn.Sequential(depthwise, conv), image) == (forward / 8 + forward, forward / 8)
     assert throughput.flops_per_image(depthwise, image) == 2 * forward / 8
     both = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 8, 3, padding=1))
     assert throughput.flops_per_image(both, image) == 3 * forward + 2 * (2 * 4 * 4 * 10 * 10)

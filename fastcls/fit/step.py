@@ -26,7 +26,9 @@ from fastcls.fit import distributed
 from fastcls.machine import heap, memory, ranks, throughput
 from fastcls.settings import options
 
-LARGE = 1e8  # operations of a forward pass an image, from which bf16 pays on a CPU (docs/performance.md)
+# where bf16 pays on a CPU (docs/performance.md)
+LARGE = 1e8  # operations of a forward pass an image, at least
+DEPTHWISE = 0.05  # of them, at most, are depthwise convolutions', whose gradients are slow in bf16
 
 
 def configure(learn: Learner) -> None:
@@ -78,14 +80,16 @@ def precision(learn: Learner) -> tuple[str, str]:
         return "fp32", f"the precision of {device.type}"
     if not _native_bf16():
         return "fp32", "this processor has no bf16"
-    if any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in learn.model.modules()):
-        return "fp32", "the gradients of grouped convolutions are slow in bf16"
     try:
-        operations = throughput.forward_flops(learn.model, _validation_image(learn))
+        operations, depthwise = throughput.forward_flops(learn.model, _validation_image(learn))
     except (RuntimeError, AssertionError):  # a network for other images; training will say it better
         return "fp32", "this network cannot be tried"
     size = f"{operations / 1e6:,.0f} million operations an image"
-    return ("bf16", f"native here; {size}") if operations >= LARGE else ("fp32", f"a small network: {size}")
+    if operations < LARGE:
+        return "fp32", f"a small network: {size}"
+    if depthwise > DEPTHWISE * operations:
+        return "fp32", f"depthwise convolutions, {depthwise / operations:.0%} of its operations, are slow in bf16"
+    return "bf16", f"native here; {size}"
 
 
 def _native_bf16() -> bool:

@@ -66,8 +66,11 @@ def flops_per_image(model: nn.Module, example: torch.Tensor) -> float:
     return float(counter.get_total_flops())
 
 
-def forward_flops(model: nn.Module, example: torch.Tensor) -> float:
-    """Floating-point operations of a forward pass of `example`, (n, channels, height, width), in evaluation mode."""
+def forward_flops(model: nn.Module, example: torch.Tensor) -> tuple[float, float]:
+    """Floating-point operations of a forward pass in evaluation mode, and how many of them are depthwise convolutions'.
+
+    example: (n, channels, height, width).
+    """
     training = model.training
     model.eval()
     counter = flop_counter()
@@ -76,7 +79,13 @@ def forward_flops(model: nn.Module, example: torch.Tensor) -> float:
             model(example)
     finally:
         model.train(training)
-    return float(counter.get_total_flops())
+    counts, root = counter.get_flop_counts(), type(model).__name__
+    depthwise = [
+        sum(counts.get(f"{root}.{name}" if name else root, {}).values())
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+    ]
+    return float(counter.get_total_flops()), float(sum(depthwise))
 
 
 def matmul_peak(device: torch.device, precision: str, tries: int = 5) -> float:
