@@ -264,3 +264,13 @@ def test_a_dry_run_shows_the_table(fastcls: Callable[..., Any]) -> None:
     assert " ".join(conv) == "0 Conv2d 32×8×8 3×3 1×1 288 18,432 3"
     assert " ".join(linear) == "23 Linear 10 1,290 1,280 whole image"
     assert any(line.split() == ["in", "all", "288,170", "2,379,008"] for line in lines)
+
+
+def test_a_parameter_that_is_an_input_is_no_obstacle() -> None:
+    sizes = {"img_size": 32, "embed_dim": 24, "depth": 1, "num_heads": 2}
+    network = timm.create_model("vit_base_patch16_siglip_256", **sizes)  # it pools by attention of a learned query
+    network.patch_embed.requires_grad_(False)
+    rows = summarize(network, (3, 32, 32))
+    assert sum(row["parameters"] for row in rows) == count(network)[0]
+    trained = {row["layer"]: row["trainable"] for row in rows}
+    assert not trained["patch_embed.proj"] and trained["attn_pool.q"] and network.pos_embed.requires_grad

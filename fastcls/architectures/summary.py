@@ -79,7 +79,8 @@ def _calls(model: nn.Module, input_shape: Sequence[int]) -> list[dict[str, Any]]
         call["receptive_field"] = list(seen) if isinstance(seen, tuple) else seen
 
     training = {module: module.training for module in model.modules()}
-    model.eval()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    model.eval().requires_grad_(False)  # torch's counter fails where a parameter is itself a module's input
     hooks = [module.register_forward_pre_hook(before) for module in training]
     hooks += [module.register_forward_hook(after) for module in training]
     try:
@@ -92,6 +93,8 @@ def _calls(model: nn.Module, input_shape: Sequence[int]) -> list[dict[str, Any]]
             hook.remove()
         for module, mode in training.items():
             module.training = mode
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return calls
 
 
