@@ -105,6 +105,7 @@ def shell(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> She
     monkeypatch.setenv("FASTCLS_DATA", str(stocked / "data"))
     monkeypatch.setenv("TORCH_HOME", str(stocked / "hub"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", materials.random_weights)
+    monkeypatch.setattr("timm.models._builder.load_pretrained", lambda *args, **kwargs: None)  # random ones too
     monkeypatch.setattr(webbrowser, "open", lambda url: True)
     folder = tmp_path / "work"
     shutil.copytree(stocked / "work", folder)

@@ -20,7 +20,6 @@ import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.torch_core import get_model
-from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 from torch import nn
 from torch.nn import functional as F
 
@@ -196,6 +195,8 @@ def _choose(
     x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: torch.Tensor | None
 ) -> tuple[float, float]:
     """The decay and the temperature, by predictions of images that a solution has not seen in any view."""
+    from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+
     n = len(y) // views
     labels = y[:n].cpu().numpy()
     most = int(np.bincount(labels).max())

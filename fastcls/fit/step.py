@@ -146,7 +146,8 @@ class PlainLoss(Callback):
     """
 
     def before_fit(self) -> None:
-        if isinstance(self.learn.loss_func, BaseLoss):
+        single = all(p.dtype == torch.float32 for p in self.learn.model.parameters())  # fastai's smoothed loss is, too
+        if single and isinstance(self.learn.loss_func, BaseLoss):
             self.learn.loss_func._contiguous = partial(_contiguous, axis=self.learn.loss_func.axis)
 
     def after_fit(self) -> None:
