@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import html
+import os
+import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -210,6 +214,41 @@ def test_a_cpu_with_bf16_takes_it_for_a_large_network(
     monkeypatch.setattr(step, "_native_bf16", lambda: True)
     monkeypatch.setattr(step, "_validation_image", lambda _: torch.zeros(1, 3 * 128, side, side))
     assert step.precision(learn) == (chosen, why)
+
+
+FAULTS = """
+import resource
+from fastcls.machine import heap
+heap.keep_freed()
+for _ in range(20):
+    b"x" * 50_000_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc")
+def test_freed_memory_is_kept_unless_the_environment_says_otherwise() -> None:
+    def faults(**settings: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS], env={**os.environ, **settings}, capture_output=True, text=True, check=True
+        )
+        return int(done.stdout)
+
+    pages = 20 * 50_000_000 / os.sysconf("SC_PAGE_SIZE")
+    assert faults() < pages / 4
+    for settings in ({"FASTCLS_KEEP_MEMORY": "0"}, {"MALLOC_MMAP_THRESHOLD_": "131072"}):
+        assert faults(**settings) > pages / 2
+
+
+def test_memory_is_given_back_where_the_process_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = iter([1.0, 1.2, 1.3, 2.0, 2.4, 2.6])
+    asked: list[float] = []
+    monkeypatch.setattr(step.memory, "resident", lambda: asked.append(next(sizes)) or asked[-1])
+    monkeypatch.setattr(step.heap, "give_back", lambda: asked.append(0.0))
+    callback = step.Heap()
+    for _ in range(6 * step.Heap.every):
+        callback.after_batch()
+    assert asked == [1.0, 1.2, 1.3, 0.0, 2.0, 2.4, 2.6, 0.0]
 
 
 def test_losses_kept_on_the_device_are_those_that_fastai_records() -> None:
