@@ -19,6 +19,7 @@ from fastai.vision.models import xresnet as xresnets
 from torch import nn
 
 from fastcls import backbones, pretrained, resizing, stages
+from fastcls.architectures.defaults import resolve
 from fastcls.backbones import find as find_arch  # noqa: F401
 from fastcls.batches.batchwise import NormalizeInPlace
 from fastcls.errors import DownloadError, UsageError, nearest
@@ -134,7 +135,7 @@ def transfer_learner(
     model = nn.Sequential(body, nn.Sequential(nn.Dropout(ps), nn.Linear(n_features, get_c(dls))))
     learn = Learner(dls, model.to(dls.device), **for_learner)
     learn.pretrained = download or source is not None
-    learn.arch_name = arch
+    learn.arch_name = resolve(arch)
     if learn.pretrained:
         learn.freeze()
     configure(learn)

@@ -31,8 +31,8 @@ from fastcls.machine import devices
 # taken from a ladder of networks, each dearer and more accurate than the one before; all but the first have layer norm,
 # which small batches do not disturb, and all have seen 11,000 classes or more.
 LADDER = tuple(PUBLISHED)
-# With few images a whole network overfits, a head does not (Stanford's CS231n notes, Transfer Learning). That text
-# names no numbers; these are ours, on the careful side: where images look unlike photographs, tune all of it sooner.
+# With few images the head that is solved on frozen features is nearly all there is to gain (docs/transfer.md), in a
+# small share of the time. The numbers are ours: where images look unlike photographs, tune all of it sooner.
 FEW, FEW_A_CLASS = 500, 20
 # Pixels a side. Weights have seen objects at the scale of 224 pixels (Touvron et al. 2019, Fixing the Train-Test
 # Resolution Discrepancy), so smaller images are enlarged (Kornblith et al. enlarge even CIFAR's); but only to 128,
@@ -42,7 +42,7 @@ SMALLEST, LARGEST, STRIDE = 128, 224, 32
 # datasets need them for enough steps an epoch; below 8, batch norm's statistics are too noisy (Wu and He 2018).
 BATCHES = ((FEW, 16), (20_000, 32), (float("inf"), 64))
 LEAST_BATCH = 8
-EPOCH_SECONDS = 600.0  # the five epochs of `fastcls recipe folder` are then done within the hour
+EPOCH_SECONDS = 600.0  # the six epochs of `fastcls recipe folder` are then done within the hour
 GPU_SHARE, RAM_SHARE = 0.8, 0.5  # of a GPU's free memory; of the machine's whole memory, where others live too
 SAMPLED = 200  # images whose size is read, from the file's head
 
@@ -126,7 +126,7 @@ def suggest(images: Images, machine: Machine, progress: Callable[[str], object])
 
     The last of the ladder is only ever offered as the larger one. EnvironmentProblem where not even the first fits.
     """
-    tune = "head" if images.few else "full"
+    tune = "probe" if images.few else "full"
     size = side(images.short)
     options: list[Option] = []
     larger = None
@@ -239,8 +239,8 @@ def reasons(images: Images, machine: Machine, found: Suggestion) -> list[tuple[s
     """(knob, one sentence that says why) for what was picked."""
     pick, short = found.pick, images.short
     counts = f"{images.count:,} images, {images.a_class:,} a class"
-    if found.tune == "head":
-        tune = f"{counts}: so few overfit a whole network, so only its new head is trained."
+    if found.tune == "probe":
+        tune = f"{counts}: of so few, a head solved on frozen features learns nearly all; full may add a little."
     else:
         tune = f"{counts}: enough to tune the whole network, after its head."
     limit = f"{EPOCH_SECONDS / 60:.0f} minutes an epoch"

@@ -6,7 +6,6 @@ Of each network a linear probe: one pass over a sample of the images, a linear l
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,6 @@ import pandas as pd
 import torch
 from fastai.data.all import CategoryBlock, ColReader, DataBlock, get_c
 from fastai.vision.data import ImageBlock
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from fastcls import data, models, transforms
 from fastcls.errors import DataError
@@ -25,7 +22,7 @@ from fastcls.results.metrics import wilson
 from fastcls.settings import options
 
 A_CLASS, MOST = 30, 1500  # images of the sample: some 20 CPU seconds with ResNet-34 at 224 pixels for every 300
-BATCH, FOLDS = 32, 5
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -85,18 +82,5 @@ def measure(images: pd.DataFrame, arch: str, weights: str, size: int) -> Measure
         batches = dls.test_dl(images)
         x = torch.cat([body(batch[0].as_subclass(torch.Tensor)).float() for batch in batches])
     y = torch.as_tensor(pd.Categorical(images.label, categories=list(dls.vocab)).codes.copy(), dtype=torch.long)
-    right = int((held_out(x, y.to(x.device), get_c(dls)) == y.numpy()).sum())
-    return Measured(arch, weights, right, len(y), time.process_time() - started)
-
-
-def held_out(x: torch.Tensor, y: torch.Tensor, classes: int) -> np.ndarray:
-    """(n,): the class of each image by a probe that was fitted without it; its decay is the one of `probe.solve`."""
-    decay = probe.solve(x, y, classes, views=1).decay
-    x = x - x.mean(0)
-    x = x / x.square().mean().sqrt().clamp_min(1e-12)
-    n = len(y)
-    folds = StratifiedKFold(min(FOLDS, int(torch.bincount(y).max())), shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
-        regression = LogisticRegression(C=FOLDS / (FOLDS - 1) / (decay * n), max_iter=probe.ITERATIONS)
-        return np.asarray(cross_val_predict(regression, x.cpu().numpy(), y.cpu().numpy(), cv=folds))
+    found = probe.solve(x, y.to(x.device), get_c(dls), views=1)
+    return Measured(arch, weights, found.right, found.held_out, time.process_time() - started)
