@@ -26,7 +26,7 @@ def ours(folder: Path, seed: int, words: list[str]) -> tuple[float, float]:
     from typer.testing import CliRunner
 
     from fastcls.cli import app
-    from fastcls.files import runs
+    from fastcls.runfolder import runs
 
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"

@@ -18,7 +18,7 @@ BS, LR, WD = 512, 4e-3, 0.02
 
 def network(pool_first: bool) -> nn.Module:
     """conv 64-64-128-128-256, linear 512, dropout 0.5."""
-    from fastcls import networks
+    from fastcls.models import networks
 
     return networks.cnn(
         3, 10, (64, 64, 128, 128, 256), pools=(2, 4, 5), side=32, hidden=(512,), dropout=0.5, pool_first=pool_first
@@ -115,6 +115,6 @@ def bare(learner: Any, epochs: int, bf16: bool) -> Any:
 
 
 def learner_targets(dataset: Any) -> torch.Tensor:
-    from fastcls.batches.pixels import targets
+    from fastcls.data.pixels import targets
 
     return targets(dataset)

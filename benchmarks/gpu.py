@@ -71,7 +71,7 @@ def main() -> None:
     chosen = arguments(__doc__ or "", epochs=3)
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA GPU: not measured.")
-    from fastcls.exporting.export import input_example
+    from fastcls.inference.export import input_example
     from fastcls.machine import throughput
     from fastcls.running.loading import prepared
 

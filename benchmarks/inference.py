@@ -50,7 +50,7 @@ def stock(files: list[Path], arch: str, size: int) -> Any:
     items = fv.Resize(size) if size != 32 else None
     dls = fv.ImageDataLoaders.from_name_func(files[0].parent, files, label, item_tfms=items, batch_tfms=batch)
     if arch == "cnn":
-        from fastcls.networks import cnn
+        from fastcls.models.networks import cnn
 
         learn = fv.Learner(dls, cnn(3, dls.c), loss_func=fv.CrossEntropyLossFlat())
     else:
@@ -65,8 +65,8 @@ def stock(files: list[Path], arch: str, size: int) -> Any:
 
 def case(files: list[Path], arch: str, size: int, rounds: int) -> dict[str, Any]:
     """Images a second of both sides, `rounds` times in turn, and the largest difference of a probability."""
-    from fastcls.exporting import export
-    from fastcls.predict import Predictor
+    from fastcls.inference import export
+    from fastcls.inference.predictor import Predictor
 
     learn = stock(files, arch, size)
     with tempfile.TemporaryDirectory() as folder:
@@ -96,8 +96,8 @@ def case(files: list[Path], arch: str, size: int, rounds: int) -> dict[str, Any]
 
 def memory(files: list[Path], arch: str, size: int) -> dict[str, float]:
     """Peak MiB of a process that labels 10,000 and 100,000 files."""
-    from fastcls.exporting import export
-    from fastcls.files import runs
+    from fastcls.inference import export
+    from fastcls.runfolder import runs
 
     with tempfile.TemporaryDirectory() as folder:
         export.save(stock(files, arch, size), Path(folder), {})

@@ -29,7 +29,7 @@ BAR = 20.0  # seconds that a report of 10,000 images may take beyond one forward
 GROWTH = [(10_000, 10), (10_000, 100), (50_000, 100), (25_000, 1000), (50_000, 1000), (100_000, 1000), (50_000, 2000)]
 RECIPE = '''"""A short training and a long evaluation."""
 from fastai.vision.all import *
-from fastcls import data, models, networks
+from fastcls import data, models
 
 def images(path): return get_image_files(Path(path)/'test') + get_image_files(Path(path)/'train')[::25]
 
@@ -37,7 +37,7 @@ def get_learner(path: str) -> Learner:
     block = DataBlock((ImageBlock, CategoryBlock), get_items=images, get_y=parent_label,
                       splitter=GrandparentSplitter('train', 'test'))
     dls = data.loaders(block, path, bs=64)
-    return models.learner(dls, networks.cnn(3, dls.c), metrics=accuracy)
+    return models.learner(dls, models.cnn(3, dls.c), metrics=accuracy)
 
 def fit(learn: Learner): learn.fit_one_cycle(1, 1e-2)
 '''
@@ -47,8 +47,8 @@ def questions(folder: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds of all questions, each side in turn, and of one forward pass."""
     import fastai.vision.all as fv
 
-    from fastcls.interpret import Interpretation
-    from fastcls.networks import cnn
+    from fastcls.evaluation.interpret import Interpretation
+    from fastcls.models.networks import cnn
 
     dls = fv.ImageDataLoaders.from_folder(folder, train="train", valid="test")
     learn = fv.Learner(dls, cnn(3, dls.c), loss_func=fv.CrossEntropyLossFlat())
@@ -74,10 +74,10 @@ def questions(folder: Path, rounds: int) -> dict[str, list[float]]:
 
 def report(folder: Path) -> dict[str, float]:
     """Seconds of one run's forward pass, of each step after it, and of all of them."""
-    from fastcls import report as reporting
+    from fastcls import reports as reporting
     from fastcls.cli import app
-    from fastcls.exporting import export
-    from fastcls.interpret import Interpretation
+    from fastcls.evaluation.interpret import Interpretation
+    from fastcls.inference import export
     from fastcls.running.runner import _Run
 
     spent: dict[str, float] = {}
@@ -121,9 +121,9 @@ def growth(images: int, classes: int) -> dict[str, float]:
     """Seconds of the steps after a pass that gave these many made-up probabilities."""
     import torch
 
-    from fastcls import report as reporting
-    from fastcls.files import runs
-    from fastcls.interpret import Interpretation
+    from fastcls import reports as reporting
+    from fastcls.evaluation.interpret import Interpretation
+    from fastcls.runfolder import runs
     from fastcls.running.predictions import write_predictions
 
     rng = np.random.default_rng(0)

@@ -26,7 +26,7 @@ def doubted(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Callable[[],
     """Our suspects and cleanlab's, as sets of rows."""
     from cleanlab.filter import find_label_issues
 
-    from fastcls.results.suspects import suspects
+    from fastcls.evaluation.suspects import suspects
 
     n, k = probabilities.shape
     rows, classes = np.repeat(np.arange(n), k), np.tile(np.arange(k), n)
@@ -67,9 +67,9 @@ def main() -> None:
     from scipy.stats import binomtest
     from torchinfo import summary
 
-    from fastcls.architectures.summary import summarize
-    from fastcls.results.gradcam import heatmaps
-    from fastcls.results.metrics import wilson
+    from fastcls.evaluation.gradcam import heatmaps
+    from fastcls.evaluation.metrics import wilson
+    from fastcls.models.summary import summarize
 
     rows = []
 
@@ -124,7 +124,7 @@ def main() -> None:
     held(
         "a value held against its type, from a cold start",
         "pydantic",
-        cold("from fastcls.files import schema; schema.check({'a': 1}, dict[str, int], 'x')"),
+        cold("from fastcls.runfolder import schema; schema.check({'a': 1}, dict[str, int], 'x')"),
         cold("import pydantic; pydantic.TypeAdapter(dict[str, int]).validate_python({'a': 1})"),
         "both take it",
     )

@@ -43,9 +43,9 @@ def measure(name: str, steps: int) -> None:
 
     from benchmarks.networks import network
     from benchmarks.step import Ready
-    from fastcls.fit import step
     from fastcls.machine import memory
-    from fastcls.optimizers import optimizer
+    from fastcls.training import step
+    from fastcls.training.optimizers import optimizer
 
     class Start(Callback):
         def before_batch(self) -> None:

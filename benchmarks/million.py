@@ -71,7 +71,8 @@ def stock(folder: str) -> dict[str, float]:
 
 def ours(folder: str) -> dict[str, float]:
     """The recipe itself, stopped where its loaders are there; then what a run adds before it decodes."""
-    from fastcls import data, layouts, models  # noqa: F401  models: imports, which do not count
+    from fastcls import data, models  # noqa: F401  models: imports, which do not count
+    from fastcls.datasets import layouts
     from fastcls.running import record
     from fastcls.running.loading import recipe
 

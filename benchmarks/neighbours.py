@@ -15,9 +15,9 @@ from threading import Event
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from fastcls.files import known, runs
 from fastcls.inference.explain import Explainer
 from fastcls.inference.neighbours import Neighbours
+from fastcls.runfolder import known, runs
 
 MOST = 2000  # images dropped
 BATCH = 32

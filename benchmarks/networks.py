@@ -11,7 +11,7 @@ def network(name: str) -> nn.Module:
     import timm
     import torchvision
 
-    from fastcls import networks
+    from fastcls.models import networks
 
     match name:
         case "digits-cnn":

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.common import arguments, images_folder, show
-from fastcls.files import runs
+from fastcls.runfolder import runs
 
 
 def main() -> None:

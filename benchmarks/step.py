@@ -44,10 +44,10 @@ def sides(
     from fastai.learner import Learner
     from fastai.losses import CrossEntropyLossFlat
 
-    from fastcls.fit import step
-    from fastcls.fit.train import quiet
     from fastcls.machine import devices
-    from fastcls.optimizers import optimizer
+    from fastcls.training import step
+    from fastcls.training.history import quiet
+    from fastcls.training.optimizers import optimizer
 
     device = devices.device()
     batch = torch.randn(shape, device=device), torch.randint(0, 10, shape[:1], device=device)
@@ -85,11 +85,12 @@ def sides(
 
 def watch(learn: Any) -> None:
     """Give a learner what `fastcls recipe` gives it; only the checkpoint at the end of the epoch is not written."""
-    from fastcls.fit import checkpoints, resume, step, train
     from fastcls.machine.screen import Screen
     from fastcls.machine.stop import Stop
     from fastcls.settings import options
     from fastcls.settings.options import Options
+    from fastcls.training import checkpoints, resume, step
+    from fastcls.training import history as train
 
     folder = Path(tempfile.mkdtemp())
     with options.using(Options(precision="fp32")):
@@ -104,7 +105,7 @@ def watch(learn: Any) -> None:
 def optimizer_steps(rounds: int) -> dict[str, list[float]]:
     from torchvision.models import resnet50
 
-    from fastcls.optimizers import OPTIMIZERS
+    from fastcls.training.optimizers import OPTIMIZERS
 
     net = resnet50()
     for p in net.parameters():

@@ -11,22 +11,23 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from fastcls.version import __version__
+
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime 1.31 tells its maker of every session
 
-__version__ = "0.1.0"
-__all__ = ["Run", "compare", "recipe", "save"]
+__all__ = ["Run", "__version__", "compare", "recipe", "save"]
 
 if TYPE_CHECKING:
-    from fastcls.notebook import Run as Run
-    from fastcls.notebook import compare as compare
-    from fastcls.notebook import recipe as recipe
-    from fastcls.notebook import save as save
+    from fastcls.api import Run as Run
+    from fastcls.api import compare as compare
+    from fastcls.api import recipe as recipe
+    from fastcls.api import save as save
 
 
 def __getattr__(name: str) -> Any:
     # pandas and, for recipes, fastai take seconds to import, and `fastcls --help` must not wait for them
     if name in __all__:
-        from fastcls import notebook
+        from fastcls import api
 
-        return getattr(notebook, name)
+        return getattr(api, name)
     raise AttributeError(f"module 'fastcls' has no attribute {name!r}")

@@ -13,7 +13,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import averaging, data, datasets, models, stages, transforms
+from fastcls import data, datasets, models, training, transforms
 
 
 def get_learner(
@@ -48,4 +48,4 @@ def fit(
     models.fit_head(learn)
     if tune == 'probe': return
     learn.unfreeze() if tune == 'full' else learn.freeze()
-    learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[stages.FreezeStatistics(), averaging.PolyakAverage()])
+    learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[models.FreezeStatistics(), training.PolyakAverage()])

@@ -14,7 +14,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import averaging, data, datasets, mixing, models, networks, optimizers, policies, schedules, transforms
+from fastcls import data, datasets, models, training, transforms
 
 
 def get_learner(
@@ -33,13 +33,13 @@ def get_learner(
 ) -> Learner:
     "A tenth of train/ held out for validation; crop, flip and colour jitter"
     root = datasets.cifar10(path)
-    augment = [transforms.Crop(pad, flip=0.5), *policies.policy(policy),
+    augment = [transforms.Crop(pad, flip=0.5), *transforms.policy(policy),
                *transforms.augment(flip=False, rotate=rotate, zoom=1, jitter=jitter, erase=erase), *([transforms.Cutout(cutout)] if cutout else [])]
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
                       splitter=data.stratified(parent_label, valid_pct), batch_tfms=augment)
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'test'))
-    net = networks.cnn(3, dls.c, (64, 64, 128, 128, 256), pools=(2, 4, 5), side=32, hidden=(512,), dropout=dropout)
-    return models.learner(dls, net, stats=cifar_stats, opt_func=optimizers.optimizer(opt), metrics=accuracy,
+    net = models.cnn(3, dls.c, (64, 64, 128, 128, 256), pools=(2, 4, 5), side=32, hidden=(512,), dropout=dropout)
+    return models.learner(dls, net, stats=cifar_stats, opt_func=training.optimizer(opt), metrics=accuracy,
                           loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing))
 
 def fit(
@@ -54,5 +54,5 @@ def fit(
     cutmix: float = 0.,                               # paste a part of another image: alpha of its share, 1 say
 ):
     "One cycle, or another schedule"
-    schedules.fit_schedule(learn, schedule, epochs, lr, wd=wd, warmup=warmup,
-                           cbs=[*mixing.mix(mixup, cutmix), *averaging.ema(ema)])
+    training.fit_schedule(learn, schedule, epochs, lr, wd=wd, warmup=warmup,
+                           cbs=[*transforms.mix(mixup, cutmix), *training.ema(ema)])

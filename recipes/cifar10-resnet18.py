@@ -13,7 +13,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, optimizers, stages, transforms
+from fastcls import data, datasets, models, training, transforms
 
 
 def get_learner(
@@ -37,8 +37,8 @@ def get_learner(
                       splitter=data.stratified(parent_label, valid_pct), item_tfms=transforms.resize(size),
                       batch_tfms=augment)
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'test'))
-    return models.transfer_learner(dls, arch, weights=weights, ps=dropout, opt_func=optimizers.optimizer(opt),
-                                   splitter=stages.split, metrics=accuracy)
+    return models.transfer_learner(dls, arch, weights=weights, ps=dropout, opt_func=training.optimizer(opt),
+                                   splitter=models.split, metrics=accuracy)
 
 def fit(
     learn: Learner,
@@ -51,5 +51,5 @@ def fit(
     "The head solved on frozen features, then a rate for every stage; random weights are trained as a whole from the start"
     if not learn.pretrained: return learn.fit_one_cycle(epochs, 2*lr, wd=wd)
     models.fit_head(learn, views=1)
-    stages.unfreeze(learn, unfreeze)
+    models.unfreeze(learn, unfreeze)
     learn.fit_one_cycle(epochs, slice(lr/div, lr), wd=wd)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, muon, speednet, transforms
+from fastcls import data, datasets, models, training, transforms
 
 
 def get_learner(
@@ -31,10 +31,10 @@ def get_learner(
                       splitter=data.stratified(parent_label, valid_pct=valid_pct),
                       batch_tfms=transforms.Crop(pad, flip=0.5, alternate=True))
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'test'))
-    net = speednet.speednet(3, dls.c, widths, views)
-    learn = models.learner(dls, net, stats=cifar_stats, opt_func=muon.Muon, moms=(0.6,)*3, metrics=accuracy,
+    net = models.speednet(3, dls.c, widths, views)
+    learn = models.learner(dls, net, stats=cifar_stats, opt_func=training.Muon, moms=(0.6,)*3, metrics=accuracy,
                            loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing))
-    speednet.whiten(net, dls.one_batch()[0])
+    models.whiten(net, dls.one_batch()[0])
     return learn
 
 def fit(

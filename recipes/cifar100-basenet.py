@@ -13,7 +13,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, networks, optimizers, schedules, transforms
+from fastcls import data, datasets, models, training, transforms
 
 
 def get_learner(
@@ -39,8 +39,8 @@ def get_learner(
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
                       splitter=data.stratified(parent_label, valid_pct), batch_tfms=transforms.Crop(pad, flip=flip))
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'test'))
-    net = networks.cnn(3, dls.c, filters, convs, kernel, padding, act, norm, side=32, hidden=hidden, dropout=dropout)
-    return models.learner(dls, net, stats=cifar_stats if normalize else None, opt_func=optimizers.optimizer(opt),
+    net = models.cnn(3, dls.c, filters, convs, kernel, padding, act, norm, side=32, hidden=hidden, dropout=dropout)
+    return models.learner(dls, net, stats=cifar_stats if normalize else None, opt_func=training.optimizer(opt),
                           loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing), metrics=[accuracy, top_k_accuracy])
 
 def fit(
@@ -51,4 +51,4 @@ def fit(
     wd: float = 0.01,                                 # weight decay
 ):
     "The whole network from random weights, by any schedule"
-    schedules.fit_schedule(learn, schedule, epochs, lr, wd=wd)
+    training.fit_schedule(learn, schedule, epochs, lr, wd=wd)

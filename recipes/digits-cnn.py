@@ -11,7 +11,7 @@ Source:  the embedded default. A support vector machine (RBF kernel, gamma 0.001
 """
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, networks, transforms
+from fastcls import data, datasets, models, transforms
 
 
 def get_learner(
@@ -28,7 +28,7 @@ def get_learner(
                       splitter=data.stratified(parent_label, valid_pct=0.2),
                       batch_tfms=transforms.augment(flip=False, rotate=rotate, translate=translate, jitter=0, pad_mode='zeros'))
     dls = data.loaders(block, datasets.digits(path), bs=bs)
-    net = networks.cnn(1, dls.c, filters, convs=2, dropout=dropout)
+    net = models.cnn(1, dls.c, filters, convs=2, dropout=dropout)
     return models.learner(dls, net, stats=((0.305,), (0.377,)), loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing),
                           metrics=accuracy)
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import averaging, data, layouts, losses, mixing, models, optimizers, policies, stages, transforms
+from fastcls import data, datasets, models, training, transforms
 
 def get_learner(
     path: str,                                        # folder with the images
@@ -37,14 +37,14 @@ def get_learner(
     opt: Literal['adam', 'adamw', 'sgd', 'radam', 'ranger'] = 'adamw',              # optimiser
 ) -> Learner:
     "Finds the layout by looking, then puts a new head on a pretrained body"
-    table = layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct)
+    table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column, item_tfms=transforms.resize(size, min_scale),
-                      batch_tfms=[*policies.policy(policy), *transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase)])
+                      batch_tfms=[*transforms.policy(policy), *transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase)])
     dls = data.loaders(block, table, bs=bs, balanced=balanced)
-    return models.transfer_learner(dls, arch, weights=weights, loss_func=losses.loss(loss, dls, class_weights),
-                                   opt_func=optimizers.optimizer(opt), metrics=[accuracy, error_rate],
-                                   cbs=[*mixing.mix(mixup), *averaging.ema(ema)])
+    return models.transfer_learner(dls, arch, weights=weights, loss_func=training.loss(loss, dls, class_weights),
+                                   opt_func=training.optimizer(opt), metrics=[accuracy, error_rate],
+                                   cbs=[*transforms.mix(mixup), *training.ema(ema)])
 
 def fit(
     learn: Learner,
@@ -57,4 +57,4 @@ def fit(
     models.fit_head(learn)
     if tune == 'probe': return
     learn.unfreeze() if tune == 'full' else learn.freeze()
-    learn.fit_one_cycle(epochs, slice(lr/100, lr), cbs=[stages.FreezeStatistics(), averaging.PolyakAverage()])
+    learn.fit_one_cycle(epochs, slice(lr/100, lr), cbs=[models.FreezeStatistics(), training.PolyakAverage()])

@@ -11,7 +11,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, networks, schedules, transforms
+from fastcls import data, datasets, models, training, transforms
 
 
 def name(file): return datasets.WNID_NAMES[parent_label(file)]
@@ -37,7 +37,7 @@ def get_learner(
                       batch_tfms=[transforms.Flip(0.5 if flip else 0)])
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'val'))
     n_in = models.channels(dls)
-    net = networks.cnn(n_in, dls.c, filters, act=act, norm=norm, side=size, hidden=(hidden,), dropout=dropout)
+    net = models.cnn(n_in, dls.c, filters, act=act, norm=norm, side=size, hidden=(hidden,), dropout=dropout)
     return models.learner(dls, net, stats=imagenet_stats, metrics=accuracy)
 
 def fit(
@@ -48,4 +48,4 @@ def fit(
     wd: float = 0.05,                                 # weight decay
 ):
     "The whole network from random weights; --patience N stops early"
-    schedules.fit_schedule(learn, schedule, epochs, lr, wd=wd)
+    training.fit_schedule(learn, schedule, epochs, lr, wd=wd)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, resizing, schedules, transforms
+from fastcls import data, datasets, models, training, transforms
 
 
 def name(file): return datasets.WNID_NAMES[parent_label(file)]
@@ -41,7 +41,7 @@ def get_learner(
                       batch_tfms=transforms.augment(rotate=rotate, zoom=1, jitter=jitter))
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'val'))
     return models.transfer_learner(dls, arch, weights=weights, ps=dropout, drop_path=drop_path, metrics=accuracy,
-                                   cbs=resizing.grow(grow_from))
+                                   cbs=transforms.grow(grow_from))
 
 def fit(
     learn: Learner,
@@ -52,4 +52,4 @@ def fit(
 ):
     "The whole network at one learning rate; --patience N stops early"
     learn.unfreeze()
-    schedules.fit_schedule(learn, schedule, epochs, lr, wd=wd)
+    training.fit_schedule(learn, schedule, epochs, lr, wd=wd)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import data, datasets, models, networks, optimizers, resizing, schedules, transforms
+from fastcls import data, datasets, models, training, transforms
 
 
 def name(file): return datasets.WNID_NAMES[parent_label(file)]
@@ -42,9 +42,9 @@ def get_learner(
                       batch_tfms=transforms.Flip())
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'val'))
     net = models.xresnet(arch, dls.c, act_cls=networks.ACTIVATIONS[act], sa=attention)
-    return models.learner(dls, net, stats=imagenet_stats, opt_func=partial(optimizers.optimizer(opt), mom=0.95, eps=1e-6),
+    return models.learner(dls, net, stats=imagenet_stats, opt_func=partial(training.optimizer(opt), mom=0.95, eps=1e-6),
                           loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing), metrics=accuracy,
-                          cbs=resizing.grow(grow_from))
+                          cbs=transforms.grow(grow_from))
 
 def fit(
     learn: Learner,
@@ -54,4 +54,4 @@ def fit(
     wd: float = 0.01,                                 # weight decay
 ):
     "A flat rate, then a cosine down to nothing"
-    schedules.fit_schedule(learn, schedule, epochs, lr, wd=wd)
+    training.fit_schedule(learn, schedule, epochs, lr, wd=wd)

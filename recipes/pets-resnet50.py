@@ -12,7 +12,7 @@ from typing import Literal
 
 from fastai.vision.all import *
 
-from fastcls import averaging, data, datasets, models, stages, transforms
+from fastcls import data, datasets, models, training, transforms
 
 breed = using_attr(RegexLabeller(r'^(.+)_\d+\.jpe?g$'), 'name')
 
@@ -45,4 +45,4 @@ def fit(
     models.fit_head(learn)
     if tune == 'probe': return
     learn.unfreeze() if tune == 'full' else learn.freeze()
-    learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[stages.FreezeStatistics(), averaging.PolyakAverage()])
+    learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[models.FreezeStatistics(), training.PolyakAverage()])

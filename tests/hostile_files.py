@@ -77,7 +77,7 @@ def sound(place: Path, run: Path) -> None:
 
 
 def sign(run: Path) -> None:
-    from fastcls.files import model_files
+    from fastcls.runfolder import model_files
 
     change(run / "model.json", sha256=model_files.sums(run))
 

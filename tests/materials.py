@@ -16,8 +16,8 @@ from conftest import command
 from PIL import Image
 
 from fastcls.datasets import WNID_NAMES
-from fastcls.files import runs
-from fastcls.fit.checkpoints import Store
+from fastcls.runfolder import runs
+from fastcls.training.checkpoints import Store
 
 EARLIER = "20261121-101500-abcd"  # the run that the pages name
 SMALL = ("--arch", "squeezenet1_1", "--weights", "none", "--size", 32, "--bs", 8, "--epochs", 1)

@@ -14,9 +14,9 @@ from fastai.vision.core import PILImage, TensorImage
 from torch import nn
 from torchvision.transforms.v2 import functional as tv
 
-from fastcls import resizing, transforms
-from fastcls.batches import draws
-from fastcls.batches.cropping import RandomCrop
+from fastcls import transforms
+from fastcls.data.cropping import RandomCrop
+from fastcls.transforms import draws, resizing
 
 
 def key(n: int, epoch: int = 0, seed: int = 1) -> draws.Key:

@@ -26,17 +26,17 @@ REACHED = 6  # the exit code of a recipe that ends at its first step
 RECIPE = '''
 """Everything before the first step, which says so."""
 from fastai.vision.all import *
-from fastcls import data, layouts, losses, models, networks, transforms
-from fastcls.batches import draws
+from fastcls import data, datasets, models, training, transforms
+from fastcls.transforms import draws
 from fastcls.errors import TrainingError
 
 def get_learner(path: str, labels: str = '', label_regex: str = '', valid_pct: float = 0.2, size: int = 8, bs: int = 8,
                 filters: tuple[int, ...] = (4,), dropout: float = 0.):
-    table = layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct)
+    table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct)
     block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column, item_tfms=transforms.resize(size, method='squish'))
     dls = data.loaders(block, table, bs=bs)
-    return models.learner(dls, networks.cnn(3, dls.c, filters, dropout=dropout), metrics=accuracy)
+    return models.learner(dls, models.cnn(3, dls.c, filters, dropout=dropout), metrics=accuracy)
 
 def fit(learn, epochs: int = 1, lr: float = 0.1):
     seen = {}

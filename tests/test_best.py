@@ -11,8 +11,8 @@ import torch
 from fastai.losses import CrossEntropyLossFlat
 from torch import nn
 
-from fastcls.fit.best import KeepBest
-from fastcls.fit.train import History
+from fastcls.training.best import KeepBest
+from fastcls.training.history import History
 
 
 def outputs(right: int, images: int, logit: float, doubt: float) -> tuple[torch.Tensor, torch.Tensor]:

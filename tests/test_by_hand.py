@@ -19,10 +19,10 @@ from torch import nn
 
 import fastcls
 from fastcls import Run, recipe
-from fastcls.batches.describe import describe_preprocessing
+from fastcls.data.describe import describe_preprocessing
 from fastcls.errors import DataError, Diverged, FastclsError, OutputError, UsageError
-from fastcls.exporting import export
-from fastcls.predict import Predictor
+from fastcls.inference import export
+from fastcls.inference.predictor import Predictor
 from fastcls.running.loading import import_fastai
 
 import_fastai()

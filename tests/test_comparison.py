@@ -11,9 +11,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from fastcls.report.comparison import Comparison, write
-from fastcls.results import comparison
-from fastcls.results.comparison import Entry, McNemar
+from fastcls.comparison import comparison
+from fastcls.comparison.comparison import Entry, McNemar
+from fastcls.reports.comparison import Comparison, write
 
 HOSTILE = [
     "<script>window.owned=1</script>",

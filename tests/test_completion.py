@@ -14,8 +14,8 @@ from conftest import ROOT, Outcome
 from test_light import HEAVY
 from typer.testing import CliRunner
 
-from fastcls.architectures import zoo
 from fastcls.cli import app
+from fastcls.models import zoo
 from fastcls.settings import sources
 
 Fastcls = Callable[..., Outcome]

@@ -16,8 +16,8 @@ from PIL import Image
 
 from fastcls import datasets
 from fastcls.datasets import cifar
+from fastcls.datasets import download as downloads
 from fastcls.errors import DataError, DownloadError, UsageError
-from fastcls.files import download as downloads
 
 GRAY = Image.new("L", (8, 8))
 

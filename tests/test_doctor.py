@@ -13,9 +13,8 @@ import pytest
 import torch
 from conftest import Outcome
 
-from fastcls import doctor
 from fastcls.machine import extras
-from fastcls.running import loading
+from fastcls.running import doctor, loading
 
 Fastcls = Callable[..., Outcome]
 BOUNDS = {"torch": "?", "simplejpeg": "?", **extras.declared()}

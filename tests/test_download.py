@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from fastcls.datasets import download as module
+from fastcls.datasets.download import cache_dir, download, unpack
 from fastcls.errors import DataError, DownloadError, EnvironmentProblem, OutputError
-from fastcls.files import download as module
-from fastcls.files.download import cache_dir, download, unpack
 
 BODY = bytes(range(256)) * 2000
 MD5 = hashlib.md5(BODY).hexdigest()

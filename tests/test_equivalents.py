@@ -29,8 +29,8 @@ from fastai.vision.augment import (
 )
 from scipy import stats
 
-from fastcls.batches import draws, parameters
-from fastcls.batches.equivalents import BatchTransforms, steps, unknown
+from fastcls.transforms import draws, parameters
+from fastcls.transforms.equivalents import BatchTransforms, steps, unknown
 
 N = 40
 KEY = draws.Key(1, 2, np.arange(N))

@@ -19,16 +19,18 @@ from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, Learner, get
 from fastai.vision.all import parent_label as label
 from PIL import Image
 
-from fastcls import data, models, networks, predict, speednet, transforms
+from fastcls import data, models, transforms
 from fastcls.errors import DataError, OutputError, UsageError
-from fastcls.exporting import export
-from fastcls.files import known
-from fastcls.files.known import Known
+from fastcls.evaluation import gradcam
 from fastcls.images import decode, uploads
-from fastcls.inference import neighbours
+from fastcls.inference import export, neighbours
+from fastcls.inference import predictor as predict
 from fastcls.inference.explain import Explainer
-from fastcls.results import gradcam
-from fastcls.trusted.explain_recipe import RecipeExplainer
+from fastcls.models import networks
+from fastcls.models import speednets as speednet
+from fastcls.runfolder import known
+from fastcls.runfolder.known import Known
+from fastcls.running.explain_recipe import RecipeExplainer
 
 
 def digits(run: Path) -> Path:

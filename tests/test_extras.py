@@ -37,7 +37,7 @@ def test_what_is_not_installed_is_answered_with_the_command_that_installs_it(
     digits_run: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("fastcls.serve")]:
+    for name in [name for name in sys.modules if name.startswith("fastcls.plugins.serve")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     outcome = fastcls(*(word.replace("RUN", str(digits_run)) for word in words))

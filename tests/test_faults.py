@@ -23,14 +23,14 @@ import torch
 from test_resume import RECIPE, VARIANTS, Trials, digest, until, words
 
 from fastcls.errors import Diverged, OutputError, TrainingError
-from fastcls.files import runs
-from fastcls.fit import guard
-from fastcls.fit.checkpoints import Store
 from fastcls.machine import clock, memory
 from fastcls.machine.screen import Screen
+from fastcls.runfolder import runs
 from fastcls.running import auto_batch, faults
 from fastcls.settings import options, sources
 from fastcls.settings.request import Request
+from fastcls.training import guard
+from fastcls.training.checkpoints import Store
 
 Fastcls = Callable[..., Any]
 trials = test_resume.trials  # the fixture, of this file's own
@@ -220,7 +220,7 @@ def test_a_clock_set_forward_or_a_machine_that_slept_is_no_matter(monkeypatch: A
 @pytest.mark.faults
 def test_a_loss_that_is_no_number_stops_within_a_step_where_losses_arrive_late(trials: Trials) -> None:
     """As on a GPU, whose losses are looked at one step later: no checkpoint of every step may hold the bad one."""
-    recipe = edited("late", ("def fit(", """from fastcls.fit.guard import Guard
+    recipe = edited("late", ("def fit(", """from fastcls.training.guard import Guard
 Guard.at_once = staticmethod(lambda loss: False)
 class Poison(Callback):
     def before_batch(self):

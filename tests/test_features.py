@@ -14,15 +14,16 @@ from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, accuracy, ge
 from fastai.vision.core import TensorImage
 from PIL import Image
 
-from fastcls import averaging, data, models, networks, policies
-from fastcls.batches import draws
-from fastcls.batches.loaders import PixelDL
+from fastcls import data, models
+from fastcls.data.dataloaders import PixelDL
 from fastcls.errors import KnobError, UsageError
-from fastcls.fit import criteria
-from fastcls.fit.epochs import Pace, seconds_of_epoch
-from fastcls.fit.train import Phase, quiet
+from fastcls.models import networks
 from fastcls.settings import options
 from fastcls.settings.options import Options
+from fastcls.training import averaging, criteria
+from fastcls.training.epochs import Pace, seconds_of_epoch
+from fastcls.training.history import Phase, quiet
+from fastcls.transforms import draws, policies
 
 
 @pytest.fixture(scope="module")

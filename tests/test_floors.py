@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import ast
-import functools
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fastcls"
-FLOORS = {
-    0: "errors lazy settings",
-    1: "files machine layouts datasets doctor",
-    2: "images audit results",
-    3: "batches data transforms mixing policies resizing averaging losses optimizers muon networks speednet backbones "
-    "pretrained stages schedules architectures",
-    4: "fit models interpret exporting plots predict inference report serve tracking",
-    5: "running lr_find trusted selfcheck",
-    6: "cli notebook __main__",
-}
-FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+# fmt: off
+ORDER = [
+    "version", "errors", "lazy", "settings", "runfolder", "machine", "datasets", "images", "transforms", "data",
+    "audit",
+    "evaluation", "training", "models", "inference", "comparison", "reports", "plugins", "running", "api", "cli",
+    "__main__",
+]
 # they import torch where they need it, if at all: help, lists, checks, predictions and reports answer at once
-LIGHT = f"{FLOORS[0]} {FLOORS[1]} {FLOORS[2]} plots predict inference exporting report serve cli notebook".split()
-BUT = {"files/weights", "files/foreign", "machine/devices", "machine/throughput", "images/opening", "results/gradcam"}
-BUT |= {"exporting/export"}
+LIGHT = [
+    "version", "errors", "lazy", "settings", "runfolder", "machine", "datasets", "images", "audit", "comparison",
+    "reports", "api", "cli",
+]
+# fmt: on
+BUT = {"machine/devices", "machine/throughput", "images/opening"}
 HEAVY = {"torch", "torchvision", "fastai", "timm"}
 
 
@@ -56,7 +54,7 @@ def imports(file: Path, at_import_only: bool = False) -> set[str]:
 
 
 def test_every_module_has_a_floor() -> None:
-    assert {top(file) for file in modules()} - {"__init__"} == set(FLOOR_OF)
+    assert {top(file) for file in modules()} - {"__init__"} == set(ORDER)
 
 
 @pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -65,30 +63,8 @@ def test_a_module_imports_only_from_floors_below(file: Path) -> None:
         return
     for name in imports(file):
         parts = name.split(".")
-        if parts[0] == "fastcls" and len(parts) > 1 and parts[1] in FLOOR_OF and parts[1] != top(file):
-            own, other = FLOOR_OF[top(file)], FLOOR_OF[parts[1]]
-            assert other < own or (other == own and not _cyclic(parts[1], top(file))), f"{file.name} imports {name}"
-
-
-@functools.cache
-def neighbours(name: str) -> frozenset[str]:
-    """The modules that a module or a package of ours imports."""
-    names = {inner for file in modules() if top(file) == name for inner in imports(file)}
-    return frozenset({inner.split(".")[1] for inner in names if inner.startswith("fastcls.")} & set(FLOOR_OF))
-
-
-def _cyclic(start: str, target: str) -> bool:
-    """Whether module `start` comes to import `target`."""
-    seen: set[str] = set()
-    waiting = [start]
-    while waiting:
-        name = waiting.pop()
-        if name == target:
-            return True
-        if name not in seen:
-            seen.add(name)
-            waiting += neighbours(name)
-    return False
+        if parts[0] == "fastcls" and len(parts) > 1 and parts[1] in ORDER and parts[1] != top(file):
+            assert ORDER.index(parts[1]) < ORDER.index(top(file)), f"{file.name} imports {name}"
 
 
 def test_the_light_modules_never_import_torch_when_they_are_imported() -> None:
@@ -98,13 +74,3 @@ def test_the_light_modules_never_import_torch_when_they_are_imported() -> None:
         if top(file) in LIGHT and HEAVY & {name.split(".")[0] for name in imports(file, at_import_only=True)}
     }
     assert heavy == BUT
-
-
-def test_a_folder_holds_what_one_can_overlook() -> None:
-    crowded = {folder.name: n for folder in PACKAGE.iterdir() if (n := len(list(folder.glob("*.py")))) > 30}
-    assert not crowded
-
-
-def test_modules_hold_one_idea() -> None:
-    long = {file.name: n for file in modules() if (n := len(file.read_text().splitlines())) > 310}
-    assert not long

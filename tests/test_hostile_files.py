@@ -17,8 +17,8 @@ from conftest import ROOT, command, without_sums
 from hostile_files import ARCHIVES, MARK, MODELS, PREDICT, TRAIN, Hostile, change, sound
 from PIL import Image
 
+from fastcls.datasets import archives
 from fastcls.errors import FastclsError
-from fastcls.files import archives
 from fastcls.images import preprocessing
 
 SECONDS, MEGABYTES = 2.0, 500.0

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from fastcls.models import transfer_learner
+from fastcls.models.learners import transfer_learner
 from fastcls.settings import options
 
 Fastcls = Callable[..., Outcome]

@@ -12,10 +12,10 @@ import torch
 from fastai.learner import Learner
 from sklearn import metrics as sk
 
-from fastcls import plots, recipe
-from fastcls.fit.train import quiet
-from fastcls.interpret import Interpretation
-from fastcls.results import metrics
+from fastcls import recipe
+from fastcls.evaluation import metrics, plots
+from fastcls.evaluation.interpret import Interpretation
+from fastcls.training.history import quiet
 
 
 def random_split(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fastcls import layouts
+from fastcls.datasets import layouts
 from fastcls.errors import DataError, UsageError
 
 

@@ -34,14 +34,16 @@ from fastai.vision.all import (
 )
 from PIL import Image
 
-from fastcls import data, models, networks, policies, transforms
-from fastcls.batches.loaders import PixelDL, SeededDL
+from fastcls import data, models, transforms
+from fastcls.data.dataloaders import PixelDL, SeededDL
 from fastcls.errors import DataError
-from fastcls.fit.train import quiet
 from fastcls.images import cache
 from fastcls.machine import memory
+from fastcls.models import networks
 from fastcls.settings import options
 from fastcls.settings.options import Options
+from fastcls.training.history import quiet
+from fastcls.transforms import policies
 
 
 @pytest.fixture(scope="module")

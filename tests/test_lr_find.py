@@ -16,7 +16,7 @@ from fastai.callback.core import Callback
 from PIL import Image
 
 from fastcls import recipe
-from fastcls.lr_find import lr_find
+from fastcls.running.lr_find import lr_find
 
 Fastcls = Callable[..., Outcome]
 

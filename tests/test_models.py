@@ -12,10 +12,11 @@ from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, get_image_fi
 from fastai.vision.core import PILImageBW
 from PIL import Image
 
-from fastcls import data, losses, models, optimizers, transforms
+from fastcls import data, models, transforms
 from fastcls.errors import KnobError, UsageError
-from fastcls.fit.train import quiet
 from fastcls.settings import options
+from fastcls.training import losses, optimizers
+from fastcls.training.history import quiet
 
 FAMILIES = ["resnet18", "vgg11", "mobilenet_v3_small", "vit_b_32", "timm/convnext_atto", "timm/swin_s3_tiny_224"]
 SLOW = ["alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5"]
@@ -104,7 +105,7 @@ def test_resnets_have_a_group_a_stage_and_each_phase_trains_what_it_says(photos:
 
 
 def test_weights_of_a_run_fill_the_body_and_leave_the_head_new(photos: Path, tmp_path: Path) -> None:
-    from fastcls.files import weights
+    from fastcls.models import weights
 
     first = models.transfer_learner(loaders(photos), "resnet18", weights="none")
     weights.save(first.model, tmp_path / "model.safetensors")

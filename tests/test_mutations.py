@@ -21,14 +21,14 @@ from conftest import Outcome, command, without_sums
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from fastcls import networks
 from fastcls.errors import FastclsError
-from fastcls.files import recorded, runs, weights
-from fastcls.fit import checkpoints
 from fastcls.images import uploads
 from fastcls.inference.explain import Explainer
-from fastcls.report import build, comparison, drawing
-from fastcls.serve.site import Site
+from fastcls.models import networks, weights
+from fastcls.plugins.serve.site import Site
+from fastcls.reports import build, comparison, drawing
+from fastcls.runfolder import recorded, runs
+from fastcls.training import checkpoints
 
 LONGEST = 10  # seconds
 OURS = (0, 2, 3, 4, 5, 6)  # exit codes

@@ -15,8 +15,10 @@ from fastai.vision.all import Learner
 from test_models import loaders, photos  # noqa: F401  a fixture
 from torch import nn
 
-from fastcls import models, networks, schedules, stages
+from fastcls import models
 from fastcls.errors import UsageError
+from fastcls.models import networks, stages
+from fastcls.training import schedules
 
 Fastcls = Callable[..., Outcome]
 

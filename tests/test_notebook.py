@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT, command
 
-from fastcls import Run, compare, notebook, recipe
+from fastcls import Run, compare, recipe
+from fastcls import api as notebook
 from fastcls.errors import KnobError, OutputError, UsageError
 from fastcls.running import grid, runner
 from fastcls.settings.request import Request

@@ -28,15 +28,17 @@ from fastai.vision.all import parent_label as label
 from fastai.vision.core import PILImageBW
 from PIL import Image
 
-from fastcls import data, models, networks, predict, transforms
-from fastcls.batches.describe import describe_preprocessing
+from fastcls import data, models, transforms
+from fastcls.data.describe import describe_preprocessing
+from fastcls.datasets import inputs
 from fastcls.errors import DataError
-from fastcls.exporting import export
-from fastcls.files import runs
-from fastcls.fit.train import quiet
 from fastcls.images import preprocessing
-from fastcls.layouts import inputs
+from fastcls.inference import export
+from fastcls.inference import predictor as predict
+from fastcls.models import networks
+from fastcls.runfolder import runs
 from fastcls.settings import options
+from fastcls.training.history import quiet
 
 Fastcls = Callable[..., Outcome]
 

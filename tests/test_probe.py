@@ -16,11 +16,11 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from fastcls import recipe
-from fastcls.fit import probe
+from fastcls.training import probe
 
 RECIPE = '''"""Digits: a network of random features, a linear head."""
 from fastai.vision.all import *
-from fastcls import data, datasets, models, networks, transforms
+from fastcls import data, datasets, models, transforms
 
 def get_learner(path: str = '', classes: int = 10, weighted: bool = False, flip: bool = False):
     files = [file for file in get_image_files(datasets.digits(path)) if int(parent_label(file)) < classes]

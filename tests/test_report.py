@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from fastcls.errors import OutputError
-from fastcls.report import learning, page, thumbnails, write
-from fastcls.report import scores as scored
-from fastcls.report.figures import shorten
-from fastcls.report.runfiles import clean, read
+from fastcls.reports import learning, page, thumbnails, write
+from fastcls.reports import scores as scored
+from fastcls.reports.figures import shorten
+from fastcls.reports.runfiles import clean, read
 
 HOSTILE = [
     "</script><script>window.owned=1</script>",

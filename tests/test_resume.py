@@ -25,12 +25,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fastcls.errors import OutputError
-from fastcls.fit.checkpoints import Store
 from fastcls.machine.stop import Stopped, listening
+from fastcls.training.checkpoints import Store
 
 RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, both phases of fine_tune."""
 from fastai.vision.all import *
-from fastcls import data, models, networks, transforms
+from fastcls import data, models, transforms
 from fastcls.averaging import ema
 from fastcls.mixing import mix
 
@@ -41,7 +41,7 @@ def get_learner(path: str, opt: str = 'adamw', bs: int = 16, pixels: bool = True
                       item_tfms=transforms.resize(16) if pixels else Resize(16, method='squish'),
                       batch_tfms=transforms.augment(flip=True, rotate=10., translate=0.1, jitter=0.2))
     dls = data.loaders(block, path, bs=bs)
-    net = networks.cnn(3, dls.c, (8, 16), dropout=0.3)
+    net = models.cnn(3, dls.c, (8, 16), dropout=0.3)
     return models.learner(dls, net, metrics=accuracy, opt_func=optimizer(opt), cbs=[*mix(mixup=0.4), *ema(average)],
                           splitter=lambda m: L(m[:3], m[3:]).map(params))
 

@@ -194,8 +194,8 @@ def test_a_recipe_of_ones_own_is_the_same_code(fastcls: Fastcls) -> None:
 
 def test_a_network_that_cannot_be_exported_is_said_so_and_predicted_only_with_trust(fastcls: Fastcls) -> None:
     source = find("digits-cnn").source.replace(
-        "    net = networks.cnn(1, dls.c, filters, convs=2, dropout=dropout)",
-        "    net = nn.Sequential(networks.cnn(1, dls.c, filters, convs=2, dropout=dropout), Odd())",
+        "    net = models.cnn(1, dls.c, filters, convs=2, dropout=dropout)",
+        "    net = nn.Sequential(models.cnn(1, dls.c, filters, convs=2, dropout=dropout), Odd())",
     )
     odd = """class Odd(nn.Module):
     def forward(self, x): return -x if float(x.detach().sum()) > 1e6 else x

@@ -31,7 +31,7 @@ from fastcls.machine import launch, ranks
 
 RECIPE = '''"""Augmentation, batch norm, a frozen phase and a whole one, in 64 bits."""
 from fastai.vision.all import *
-from fastcls import data, models, networks, transforms
+from fastcls import data, models, transforms
 
 class Exact(nn.Module):
     def __init__(self, net, unused):
@@ -48,7 +48,7 @@ def get_learner(path: str, bs: int = 16, pixels: bool = True, unused: bool = Fal
                       item_tfms=transforms.resize(16) if pixels else Resize(16, method='squish'),
                       batch_tfms=transforms.augment(flip=True, rotate=10., translate=0.1, jitter=0.2))
     dls = data.loaders(block, path, bs=bs)
-    net = Exact(networks.cnn(3, dls.c, (8, 16)), unused)
+    net = Exact(models.cnn(3, dls.c, (8, 16)), unused)
     return models.learner(dls, net, metrics=[accuracy, AccumMetric(counted, dim_argmax=-1, name='images')],
                           splitter=lambda m: L(m.net[:3], nn.ModuleList([m.net[3:], m.unused])).map(params))
 
@@ -93,7 +93,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
     folder = tmp_path_factory.mktemp("several")
     draw(folder / "images")
     (folder / "mine.py").write_text(RECIPE)
-    found = Several(folder, "fastcls.fit.parallel")
+    found = Several(folder, "fastcls.training.parallel")
     with found.server:
         yield found
         found.server.kill()
@@ -162,7 +162,7 @@ def saves(run: Path) -> int:
 
 
 def test_the_processes_batches_are_the_whole_batch() -> None:
-    from fastcls.batches.loaders import portion
+    from fastcls.data.dataloaders import portion
 
     order = np.random.default_rng(0).permutation(103)
     for world, drop_last in ((2, True), (2, False), (4, True), (4, False), (8, False)):

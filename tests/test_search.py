@@ -18,9 +18,9 @@ from urllib.parse import unquote
 import pytest
 from conftest import ROOT, command
 
+from fastcls.comparison.study import shown
 from fastcls.errors import KnobError
 from fastcls.machine.stop import Stopped
-from fastcls.results.study import shown
 from fastcls.running import series
 from fastcls.settings import sources, space
 from fastcls.settings.durations import seconds
@@ -131,7 +131,7 @@ def test_a_storage_that_cannot_be_used_is_said(fastcls: Fastcls, storage: str, c
 RECIPE = '''"""Digits, every fifth one for the test split; killed after its second epoch where a file says so."""
 import os, signal
 from fastai.vision.all import *
-from fastcls import data, datasets, models, networks
+from fastcls import data, datasets, models
 
 class Kill(Callback):
     order = 1000
@@ -144,7 +144,7 @@ def get_learner(filters: tuple[int, ...] = (16,), dropout: float = 0.1):
     block = DataBlock(blocks=(ImageBlock(PILImageBW), CategoryBlock), get_y=parent_label,
                       splitter=data.stratified(parent_label, valid_pct=0.3))
     dls = data.loaders(block, [f for i, f in enumerate(files) if i % 5], bs=32, test=files[::5])
-    return models.learner(dls, networks.cnn(1, dls.c, filters, convs=2, dropout=dropout), metrics=accuracy)
+    return models.learner(dls, models.cnn(1, dls.c, filters, convs=2, dropout=dropout), metrics=accuracy)
 
 def fit(learn, epochs: int = 3, lr: float = 0.001):
     learn.fit_one_cycle(epochs, lr, cbs=Kill())

@@ -27,9 +27,9 @@ pytest.importorskip("starlette", reason="needs pip install 'fastcls[serve]'")
 pytest.importorskip("uvicorn", reason="needs pip install 'fastcls[serve]'")
 
 from fastcls.cli import serve as cli
-from fastcls.serve.app import BYTES, application, is_ours
-from fastcls.serve.server import listen, server, url
-from fastcls.serve.site import Site
+from fastcls.plugins.serve.app import BYTES, application, is_ours
+from fastcls.plugins.serve.server import listen, server, url
+from fastcls.plugins.serve.site import Site
 
 Fastcls = Callable[..., Outcome]
 MARKUP = "<img src=x onerror=document.title='owned'>.png"

@@ -14,10 +14,10 @@ from fastai.vision.all import Learner, accuracy
 from torch.nn import functional as F
 
 from fastcls.errors import UsageError
-from fastcls.exporting.export import OLD
-from fastcls.fit.train import quiet
-from fastcls.muon import Muon, orthogonalize
-from fastcls.speednet import SpeedNet, speednet, whiten
+from fastcls.inference.export import OLD
+from fastcls.models.speednets import SpeedNet, speednet, whiten
+from fastcls.training.history import quiet
+from fastcls.training.muon import Muon, orthogonalize
 
 WIDTHS = (8, 16, 16)
 

@@ -23,15 +23,15 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import SGD
 from torch import nn
 
-from fastcls import mixing
 from fastcls.errors import EnvironmentProblem
-from fastcls.files import runs
-from fastcls.fit import step
-from fastcls.fit.train import quiet
 from fastcls.machine import throughput
-from fastcls.optimizers import OPTIMIZERS, FusedSGD, optimizer
+from fastcls.runfolder import runs
 from fastcls.settings import options
 from fastcls.settings.options import Options
+from fastcls.training import step
+from fastcls.training.history import quiet
+from fastcls.training.optimizers import OPTIMIZERS, FusedSGD, optimizer
+from fastcls.transforms import mixing
 
 
 @pytest.fixture(autouse=True)

@@ -17,10 +17,9 @@ from safetensors.torch import save_model
 from test_zoo import photographs
 
 from fastcls import models
-from fastcls.architectures import costs, defaults, suggest, zoo
 from fastcls.errors import DataError, EnvironmentProblem, UsageError
-from fastcls.fit import probe
-from fastcls.running import shortlist
+from fastcls.models import costs, defaults, shortlist, suggest, zoo
+from fastcls.training import probe
 
 Fastcls = Callable[..., Outcome]
 

@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models import get_model, get_model_weights
 
-from fastcls import networks
-from fastcls.architectures.receptive import WHOLE, ReceptiveFields
-from fastcls.architectures.summary import count, summarize
+from fastcls.models import networks
+from fastcls.models.receptive import WHOLE, ReceptiveFields
+from fastcls.models.summary import count, summarize
 
 Seen = tuple[int, int] | str | None
 

@@ -26,13 +26,13 @@ pytestmark = pytest.mark.filterwarnings("default")
 THERE = [name for name in TRACKERS if not extras.MODULES.get(name) or not extras.missing(name)]
 RECIPE = '''"""Digits in two phases, as fine_tune has them, in batches of 8."""
 from fastai.vision.all import *
-from fastcls import data, datasets, models, networks
+from fastcls import data, datasets, models
 
 def get_learner(bs: int = 8, filters: tuple[int, ...] = (8, 16)):
     block = DataBlock(blocks=(ImageBlock(PILImageBW), CategoryBlock), get_items=get_image_files, get_y=parent_label,
                       splitter=data.stratified(parent_label, 0.2))
     dls = data.loaders(block, datasets.digits(""), bs=bs)
-    return models.learner(dls, networks.cnn(1, dls.c, filters), metrics=accuracy,
+    return models.learner(dls, models.cnn(1, dls.c, filters), metrics=accuracy,
                           splitter=lambda m: L(m[:2], m[2:]).map(params))
 
 def fit(learn, epochs: int = 2):
@@ -75,8 +75,8 @@ def tracked(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> Itera
     run = folder / "run"
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from fastcls.fit.train import History
-    from fastcls.tracking.tracker import Watching
+    from fastcls.plugins.tracking.tracker import Watching
+    from fastcls.training.history import History
 
     looks: list[tuple[bool, int]] = []
     after_batch, called = History.after_batch, Watching.__call__
@@ -291,7 +291,7 @@ def test_a_tracker_that_fails_ends_alone(
         pytest.skip("needs pip install 'fastcls[mlflow]'")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    from fastcls.tracking.csv import Csv
+    from fastcls.plugins.tracking.csv import Csv
 
     def broken(self: Csv, step: int, values: object) -> None:
         raise OSError("no room\nfor steps")
@@ -307,6 +307,6 @@ def test_a_tracker_that_fails_ends_alone(
 
 @pytest.mark.published
 def test_a_run_folder_cannot_name_other_modules(tmp_path: Path) -> None:
-    from fastcls.tracking.trackers import Tracking
+    from fastcls.plugins.tracking.trackers import Tracking
 
     assert list(Tracking("trackers,.tracker,csv,../csv", tmp_path, {}).trackers) == ["csv"]

@@ -18,17 +18,17 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from fastcls.results import calibration, gradcam
+from fastcls.evaluation import calibration, gradcam
 
 RECIPE = '''"""Digits in train/ and valid/."""
 from fastai.vision.all import *
-from fastcls import data, models, networks
+from fastcls import data, models
 
 def get_learner(path: str = ''):
     block = DataBlock(blocks=(ImageBlock(PILImageBW), CategoryBlock), get_items=get_image_files,
                       get_y=parent_label, splitter=GrandparentSplitter())
     dls = data.loaders(block, path, bs=64)
-    return models.learner(dls, networks.cnn(1, dls.c, (32, 64), convs=2), stats=((0.305,), (0.377,)),
+    return models.learner(dls, models.cnn(1, dls.c, (32, 64), convs=2), stats=((0.305,), (0.377,)),
                           metrics=accuracy)
 
 def fit(learn, epochs: int = 8):
@@ -251,7 +251,7 @@ def test_ten_thousand_classes_fit_into_a_page(tmp_path: Path) -> None:
     from test_report import large_run
 
     run = large_run(tmp_path / "run", 10_000, 100_000)
-    code = "import resource, sys; from pathlib import Path; from fastcls import report; report.write(Path(sys.argv[1]))"
+    code = "import resource, sys; from pathlib import Path; from fastcls import reports; reports.write(Path(sys.argv[1]))"
     code += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2_000_000, "kilobytes"

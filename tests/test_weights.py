@@ -20,9 +20,10 @@ from test_models import loaders, photos  # noqa: F401  a fixture
 from torch import nn
 from torchvision.models import get_model, get_model_builder, list_models
 
-from fastcls import backbones, data, models, pretrained, stages, transforms
+from fastcls import data, models, transforms
 from fastcls.errors import DownloadError, FastclsError, OutputError, UsageError
-from fastcls.files import model_files
+from fastcls.models import backbones, pretrained, stages
+from fastcls.runfolder import model_files
 from fastcls.settings import options
 
 Fastcls = Callable[..., Outcome]
@@ -137,7 +138,7 @@ def test_predict_sees_the_bicubic_pixels_of_validation(
     min_scale: float,
     squash: bool,
 ) -> None:
-    from fastcls.batches.describe import describe_preprocessing
+    from fastcls.data.describe import describe_preprocessing
     from fastcls.images import preprocessing
 
     write("timm/test_resnet", tmp_path / "net" / "model.safetensors")

@@ -14,9 +14,9 @@ import torch
 from conftest import ROOT, Outcome
 from PIL import Image
 
-from fastcls.architectures import costs, zoo
+from fastcls.datasets import download
 from fastcls.errors import UsageError
-from fastcls.files import download
+from fastcls.models import costs, zoo
 
 Fastcls = Callable[..., Outcome]
 PUBLISHED = ["resnet50", "vgg16_bn", "mobilenet_v3_large", "densenet121", "convnext_tiny", "vit_b_16", "swin_v2_t"]
@@ -170,10 +170,10 @@ def test_any_family_is_frozen_tuned_and_exported(tmp_path: Path, arch: str, grou
     from test_models import loaders
 
     from fastcls import models
-    from fastcls.exporting import export
-    from fastcls.fit.train import quiet
-    from fastcls.predict import Predictor
+    from fastcls.inference import export
+    from fastcls.inference.predictor import Predictor
     from fastcls.settings import options
+    from fastcls.training.history import quiet
 
     dls = loaders(photographs(tmp_path / "photos", 6), gray=gray)
     with options.using(options.Options(precision="fp32")):

@@ -19,9 +19,9 @@ def main() -> None:
     torch.set_num_threads(1)
     from fastcls import cli
     from fastcls.cli import recipe, resume  # noqa: F401
-    from fastcls.fit import training  # noqa: F401  what a run needs, before the fork
     from fastcls.running import runner
     from fastcls.running.loading import import_fastai
+    from fastcls.training import callbacks as training  # noqa: F401  what a run needs, before the fork
 
     import_fastai()
     for module in sys.argv[1:]:

@@ -25,8 +25,8 @@ def resident() -> int:
 def run(words: list[str]) -> int:
     """The exit code of fastcls, or of the function behind every archive that it unpacks."""
     from fastcls import cli
+    from fastcls.datasets import archives
     from fastcls.errors import FastclsError
-    from fastcls.files import archives
 
     if words[0] == "unpack":
         try:
@@ -67,14 +67,19 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from fastcls import report  # noqa: F401  before the fork
+    from fastcls import reports  # noqa: F401  before the fork
     from fastcls.cli import check, export, import_, predict, recipe, resume, runs  # noqa: F401
-    from fastcls.exporting import deploy  # noqa: F401  before the fork
-    from fastcls.files import archives  # noqa: F401  before the fork
-    from fastcls.inference import explain  # noqa: F401  before the fork
-    from fastcls.running import dryrun, runner  # noqa: F401  before the fork
+    from fastcls.datasets import archives  # noqa: F401  before the fork
+    from fastcls.inference import (
+        deploy,  # noqa: F401  before the fork
+        explain,  # noqa: F401  before the fork
+    )
+    from fastcls.running import (  # noqa: F401  before the fork
+        dryrun,
+        replay,
+        runner,
+    )
     from fastcls.running.loading import import_fastai
-    from fastcls.trusted import replay  # noqa: F401  before the fork
 
     import_fastai()
     print("ready", flush=True)

@@ -1,1 +1,1 @@
-"""What is wrong with a dataset: measured file by file, judged, told."""
+"""What is wrong with a dataset: `audit` turns what `measure` finds of each file into findings."""

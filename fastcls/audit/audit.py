@@ -14,7 +14,7 @@ from fastcls.audit.finding import Finding, Item, Severity, by_severity
 from fastcls.audit.measure import Measured
 from fastcls.audit.measurements import measure_all
 from fastcls.audit.troubles import TROUBLES, unlike_the_rest
-from fastcls.layouts.walk import count
+from fastcls.datasets.walk import count
 
 SECONDS, FILES = 10.0, 100_000  # of a quick look, at most
 OF_SIZES = ("few-images", "imbalance")

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcls import __version__
 from fastcls.audit.audit import Audit
 from fastcls.audit.contents import UNDRAWN
 from fastcls.audit.finding import SEVERITIES, Finding, Item
 from fastcls.errors import OutputError
-from fastcls.files import runs
+from fastcls.runfolder import runs
+from fastcls.version import __version__
 
 RECORD = "check.json"
 KIND = "fastcls check"

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from fastcls.audit.finding import Finding, Severity
-from fastcls.layouts.walk import count, some
+from fastcls.datasets.walk import count, some
 
 FEW = 10  # training images of a class: below, hardly anything is learned
 UNEVEN, LOPSIDED = 3, 10  # largest class over smallest: worth knowing, worth doing something about

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 
-from fastcls import datasets, layouts
+from fastcls import datasets
+from fastcls.datasets import layouts
+from fastcls.datasets.walk import count
 from fastcls.errors import DataError, OutputError, UsageError
-from fastcls.files import runs
-from fastcls.layouts.walk import count
+from fastcls.runfolder import runs
 
 PETS = r"^(.+)_\d+\.jpg$"
 UNDRAWN = "train or valid"  # the name of a split that is still to be drawn

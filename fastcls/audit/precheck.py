@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from fastcls.audit import audit, check_record, contents
-from fastcls.files import runs
 from fastcls.images.check import broken_images
+from fastcls.runfolder import runs
 from fastcls.settings import shell
 
 

@@ -6,7 +6,6 @@ import sys
 
 import typer
 
-from fastcls import __version__
 from fastcls.cli import (  # noqa: F401  they register verbs
     cache,
     check,
@@ -27,6 +26,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
 )
 from fastcls.cli.app import app
 from fastcls.machine import ranks
+from fastcls.version import __version__
 
 
 def main() -> None:

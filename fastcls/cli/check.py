@@ -52,8 +52,8 @@ def check(
 
     from fastcls.audit import contents
     from fastcls.audit.audit import audit
-    from fastcls.files import runs
-    from fastcls.report import check as pages
+    from fastcls.reports import check as pages
+    from fastcls.runfolder import runs
 
     began = time.perf_counter()
     started = runs.now()
@@ -77,8 +77,8 @@ def _progress(done: int, total: int) -> None:
 
 def _show(found: Audit) -> None:
     from fastcls.audit.check_record import relative, summary
-    from fastcls.layouts.walk import count
-    from fastcls.report.runfiles import clean
+    from fastcls.datasets.walk import count
+    from fastcls.reports.runfiles import clean
 
     facts, root = summary(found), found.contents.root
     print(f"{clean(root)}: {count(facts['images'], 'image')} in {count(facts['classes'], 'class')}")

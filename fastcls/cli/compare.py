@@ -14,7 +14,7 @@ from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import UsageError
 
 if TYPE_CHECKING:
-    from fastcls.report.comparison import Comparison
+    from fastcls.reports.comparison import Comparison
     from fastcls.running.grid import Plan
 
 FAILED = 6  # the exit code when some run broke down
@@ -68,7 +68,7 @@ def compare(
 
 
 def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -> None:
-    from fastcls.layouts.walk import count
+    from fastcls.datasets.walk import count
     from fastcls.running import grid
     from fastcls.settings import sources
 
@@ -91,7 +91,7 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -
 def _make(plan: Plan) -> None:
     from fastcls.machine.screen import Screen
     from fastcls.machine.stop import Stopped
-    from fastcls.report.comparison import Comparison, write
+    from fastcls.reports.comparison import Comparison, write
     from fastcls.running import grid
 
     command = command_line("compare")
@@ -115,8 +115,8 @@ def _make(plan: Plan) -> None:
 
 def _existing(names: list[str], out: str) -> None:
     """Runs that are there, or a comparison's; the first is the baseline, and two are tested against each other."""
-    from fastcls.report.comparison import write
-    from fastcls.results.comparison import folder_of
+    from fastcls.comparison.comparison import folder_of
+    from fastcls.reports.comparison import write
     from fastcls.running import grid
 
     comparison = grid.existing(names, command_line("compare"))
@@ -126,7 +126,7 @@ def _existing(names: list[str], out: str) -> None:
 
 def _show(comparison: Comparison, page: Path) -> None:
     from fastcls.cli.tables import table
-    from fastcls.report import comparison_table as words
+    from fastcls.reports import comparison_table as words
 
     rows = comparison.rows
     if comparison.done:

@@ -43,7 +43,7 @@ def recipes(incomplete: str) -> Offered:
 
 def runs(incomplete: str) -> Offered:
     """`last`, the recipes that have runs, and, once a slash is typed, the runs themselves."""
-    from fastcls.files import runs as folders
+    from fastcls.runfolder import runs as folders
 
     found = folders.listing()
     if "/" in incomplete:
@@ -57,7 +57,7 @@ def recipes_or_runs(incomplete: str) -> Offered:
 
 def architectures(incomplete: str) -> Offered:
     """small, base, large and torchvision's networks; timm's once something is typed: it has more than a thousand."""
-    from fastcls.architectures import defaults, zoo
+    from fastcls.models import defaults, zoo
 
     own = [*defaults.WORDS, *zoo.names("torchvision")]
     if not incomplete:

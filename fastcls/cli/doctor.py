@@ -22,7 +22,7 @@ def doctor(
     installation, with the command that mends it, from a broken fastcls, which is to be reported. Exit code 0 if
     fastcls works here, 5 if the installation has to be mended, 1 if fastcls itself is broken.
     """
-    from fastcls.doctor import examine
+    from fastcls.running.doctor import examine
 
     found = examine()
     for name, value in found.facts:
@@ -46,7 +46,7 @@ def _self_check() -> None:
     began = time.perf_counter()
     try:
         import_fastai()
-        from fastcls import selfcheck
+        from fastcls.running import selfcheck
 
         selfcheck.run()
     except EnvironmentProblem:

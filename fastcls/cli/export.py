@@ -36,8 +36,8 @@ def export(
     one that differs from the Learner's probabilities by more than 0.001 is not kept. Files that are there already
     are never written over.
     """
-    from fastcls.exporting import deploy
-    from fastcls.files import runs
+    from fastcls.inference import deploy
+    from fastcls.runfolder import runs
 
     folder = runs.find(run)
     asked = {"onnx": onnx, "safetensors": safetensors, "torch-export": torch_export, "openvino": openvino}
@@ -57,7 +57,7 @@ def export(
             from fastcls.running.loading import import_fastai
 
             import_fastai()
-            from fastcls.trusted import torch_export as programs
+            from fastcls.running import torch_export as programs
 
             difference = programs.write(folder, target, reference)
         else:
@@ -67,9 +67,9 @@ def export(
 
 def _check(folder: Path, wanted: list[str], trust: bool) -> None:
     """Refuse, before anything is written, what this run or this installation cannot give."""
-    from fastcls.exporting import deploy
-    from fastcls.files import recorded, runs
-    from fastcls.predict import Predictor
+    from fastcls.inference import deploy
+    from fastcls.inference.predictor import Predictor
+    from fastcls.runfolder import recorded, runs
 
     if "torch-export" in wanted:
         recorded.recipe_file(folder, runs.read_json(folder / "run.json"))

@@ -50,7 +50,7 @@ def import_(
     from fastcls.running.loading import import_fastai
 
     import_fastai()
-    from fastcls.files import foreign
+    from fastcls.models import foreign
 
     found = foreign.read(source)
     foreign.write(found, target)
@@ -65,7 +65,7 @@ def import_(
 
 def _asks(source: Path) -> str:
     """What the pickle would call, without its being called."""
-    from fastcls.files.pickles import asks_for
+    from fastcls.models.pickles import asks_for
 
     names = asks_for(source)
     if not names:

@@ -49,7 +49,7 @@ def lr_find(
     from fastcls.running.loading import import_fastai
 
     import_fastai()
-    from fastcls.lr_find import find_rates
     from fastcls.machine.screen import Screen
+    from fastcls.running.lr_find import find_rates
 
     find_rates(request, figure, steps, Screen())

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fastcls.architectures.defaults import WORDS
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
 from fastcls.errors import OutputError, UsageError
+from fastcls.models.defaults import WORDS
 
 if TYPE_CHECKING:
-    from fastcls.architectures.zoo import Architecture
-    from fastcls.running.shortlist import Measured
+    from fastcls.models.shortlist import Measured
+    from fastcls.models.zoo import Architecture
 
 AT_ONCE = 40  # networks whose figures are computed without being asked: some ten seconds
 ORDERS = ("name", "parameters", "gmacs", "accuracy")
@@ -86,7 +86,7 @@ def models(
     target = Path(out).expanduser() if out else None
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
         raise OutputError(f"-o {out}: this file cannot be written there.", "Name a file in an existing folder.")
-    from fastcls.architectures import zoo
+    from fastcls.models import zoo
 
     if not zoo.is_kept():
         print("listing the networks of torchvision and timm, once …", file=sys.stderr, flush=True)
@@ -112,7 +112,7 @@ def models(
 
 def _progress(done: int, total: int) -> None:
     """One line that counts on a terminal, one that stays elsewhere."""
-    from fastcls.layouts.walk import count
+    from fastcls.datasets.walk import count
 
     if sys.stderr.isatty():
         print(f"\rcomputing figures, {done} of {total} …", end="\n" * (done == total), file=sys.stderr, flush=True)
@@ -144,8 +144,8 @@ def _show(rows: Sequence[Architecture]) -> None:
 
 
 def _write(target: Path, rows: Sequence[Architecture]) -> None:
-    from fastcls.files import runs
-    from fastcls.layouts.walk import count
+    from fastcls.datasets.walk import count
+    from fastcls.runfolder import runs
 
     header = ["name", "library", "parameters", "gmacs", "input", "weights", "top1"]
     lines = [[a.name, a.library, a.parameters, a.gmacs, _size(a), "yes" if a.weights else "no", a.top1] for a in rows]
@@ -159,10 +159,10 @@ def _size(architecture: Architecture) -> str:
 
 
 def _suggest(target: str, labels: str, label_regex: str, probe: str) -> None:
-    from fastcls.doctor import check_installation
+    from fastcls.machine.installation import check_installation
 
     check_installation()
-    from fastcls.architectures import suggest, zoo
+    from fastcls.models import suggest, zoo
 
     if probe:
         from fastcls.running.loading import import_fastai
@@ -211,8 +211,8 @@ def _named(probe: str) -> dict[str, str]:
     """Full names of the networks of --probe with their weights, 'imagenet' or a file; none for 'suggested'."""
     if probe in ("", "suggested"):
         return {}
-    from fastcls.architectures import defaults, zoo
-    from fastcls.files.weights import weights_file
+    from fastcls.models import defaults, zoo
+    from fastcls.models.weights import weights_file
 
     found = {}
     for word in probe.split(","):
@@ -226,9 +226,9 @@ def _named(probe: str) -> dict[str, str]:
 
 def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: int) -> Measured | None:
     """Measure the networks, print the table, and give the one that classified most images; None where none could be."""
+    from fastcls.datasets.walk import count
     from fastcls.errors import DownloadError
-    from fastcls.layouts.walk import count
-    from fastcls.running import shortlist
+    from fastcls.models import shortlist
 
     images = shortlist.sample(files)
     measured, missing = [], []

@@ -16,8 +16,8 @@ from fastcls.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from fastcls.inference.answers import Table, Writer
-    from fastcls.predict import Predictor
-    from fastcls.trusted.replay import RecipePredictor
+    from fastcls.inference.predictor import Predictor
+    from fastcls.running.replay import RecipePredictor
 
 UNREADABLE = 3  # the exit code when some image got no answer
 
@@ -94,12 +94,12 @@ def predict(
     With any option marked Submission, -o is a file for Kaggle: an id and a label a row, with --probability-of an id and
     a probability, or with --probabilities an id and a column a class. It is written only if every row has an answer.
     """
-    from fastcls.files import runs
+    from fastcls.datasets.inputs import collect
     from fastcls.inference.answers import Table, writer_for
     from fastcls.inference.layout import Images, lay_out
+    from fastcls.inference.predictor import temperature_of
     from fastcls.inference.submission import Format
-    from fastcls.layouts.inputs import collect
-    from fastcls.predict import temperature_of
+    from fastcls.runfolder import runs
 
     wanted = Format(id_column, label_column, id_form, label_value, sample, fill, probabilities, probability_of)
     submits = wanted != Format(probabilities=probabilities)
@@ -145,7 +145,7 @@ def check_target(target: Path, run: Path, inputs: list[str], sample: str | None 
 
 
 def _predictor(folder: Path, temperature: float, tta: bool, trust: bool) -> Predictor | RecipePredictor:
-    from fastcls.predict import Predictor
+    from fastcls.inference.predictor import Predictor
 
     if trust and not (folder / "model.onnx").is_file():
         if tta:
@@ -153,7 +153,7 @@ def _predictor(folder: Path, temperature: float, tta: bool, trust: bool) -> Pred
         from fastcls.running.loading import import_fastai
 
         import_fastai()
-        from fastcls.trusted.replay import RecipePredictor
+        from fastcls.running.replay import RecipePredictor
 
         return RecipePredictor(folder, temperature)
     return Predictor(folder, temperature, mirror=tta)

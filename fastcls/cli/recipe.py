@@ -123,7 +123,7 @@ def recipe(
 
 
 def _train(request: Any, asked: int, auto_batch: bool) -> None:
-    from fastcls.files import runs
+    from fastcls.runfolder import runs
 
     if not ranks.first():
         from fastcls.running.assist import take_part
@@ -157,7 +157,7 @@ def _announce(source: RecipeSource) -> None:
 
 
 def _copy(source: RecipeSource, target: Path) -> None:
-    from fastcls.files.runs import atomic_write
+    from fastcls.runfolder.runs import atomic_write
 
     if target.suffix != ".py":
         target = target.with_name(target.name + ".py")

@@ -27,8 +27,8 @@ def report(
     fastcls report last --open               the newest run's page, in the browser
     fastcls report last --split test         of the test images
     """
-    from fastcls.files import runs
-    from fastcls.report import write
+    from fastcls.reports import write
+    from fastcls.runfolder import runs
 
     page = write(runs.find(run), split)
     print(page)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from fastcls import tracking
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.processes import Several, count, start
 from fastcls.errors import KnobError, UsageError
 from fastcls.machine import ranks
+from fastcls.plugins import tracking
 from fastcls.settings import shell
 
 
@@ -56,7 +56,7 @@ def go_on(
     processes: int | None = None,
 ) -> None:
     """Resume a run; `recipe`: the name that it must have."""
-    from fastcls.files import recorded, runs
+    from fastcls.runfolder import recorded, runs
 
     asked = count(gpus, processes)
     if not ranks.first():

@@ -33,7 +33,7 @@ def runs(
     fastcls runs pets-resnet50 --sort accuracy
     """
     from fastcls.errors import UsageError
-    from fastcls.files import runs as folders
+    from fastcls.runfolder import runs as folders
 
     if sort not in ORDERS:
         raise UsageError(f"--sort {sort}: takes time, accuracy or loss.")
@@ -54,7 +54,7 @@ def runs(
 
 
 def _row(run: Path) -> tuple[float, float, list[str]]:
-    from fastcls.files import runs as folders
+    from fastcls.runfolder import runs as folders
 
     record: dict[str, Any] = folders.read_json(run / "run.json")
     try:

@@ -15,7 +15,7 @@ from fastcls.errors import KnobError, did_you_mean
 from fastcls.settings.knobs import REQUIRED
 
 if TYPE_CHECKING:
-    from fastcls.results.study import Results
+    from fastcls.comparison.study import Results
     from fastcls.running.search import Search
 
 TRIALS = 20
@@ -137,7 +137,7 @@ def _check(given: dict[str, Any]) -> float | None:
 
 
 def _opening(plan: Search) -> list[str]:
-    from fastcls.results.study import shown
+    from fastcls.comparison.study import shown
     from fastcls.settings.space import hints
 
     budget = [f"{plan.trials} trials"] if plan.trials else []
@@ -154,12 +154,12 @@ def _opening(plan: Search) -> list[str]:
 
 
 def _make(plan: Search) -> None:
-    from fastcls.results import study
+    from fastcls.comparison import study
 
     study.require()
     from fastcls.machine.screen import Screen
     from fastcls.machine.stop import Stopped
-    from fastcls.report.search import Page, write
+    from fastcls.reports.search import Page, write
     from fastcls.running import search as searching
 
     command = command_line("search")

@@ -14,7 +14,7 @@ from fastcls.machine import stop
 
 if TYPE_CHECKING:
     from fastcls.inference.explain import Explainer
-    from fastcls.trusted.explain_recipe import RecipeExplainer
+    from fastcls.running.explain_recipe import RecipeExplainer
 
 PORT = 8642
 
@@ -50,18 +50,18 @@ def serve(
     'fastcls[serve]' (else exit code 5). Pictures are not kept, and nothing leaves this machine. Ctrl-C ends it,
     with exit code 130.
     """
-    from fastcls.files import runs
+    from fastcls.runfolder import runs
 
     if not 0 <= threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}: takes a probability from 0 to 1.")
     if not 0 < max_mb <= 1000:
         raise UsageError(f"--max-mb {max_mb:g}: takes a number above 0, up to 1000.")
     folder = runs.find(run)
-    from fastcls.serve.server import listen, server, url  # says how to install what it needs
+    from fastcls.plugins.serve.server import listen, server, url  # says how to install what it needs
 
     with listen(host, port) as listening:
-        from fastcls.serve.app import LOCAL, application
-        from fastcls.serve.site import Site
+        from fastcls.plugins.serve.app import LOCAL, application
+        from fastcls.plugins.serve.site import Site
 
         calibrated, explainer = _explainer(folder, trust)
         site = Site(folder, explainer, split, calibrated, threshold, int(max_mb * 1e6))
@@ -79,9 +79,9 @@ def serve(
 
 def _explainer(folder: Path, trust: bool) -> tuple[bool, Explainer | RecipeExplainer]:
     """Whether the run was calibrated, and its network."""
-    from fastcls.files import runs
     from fastcls.inference.explain import Explainer
-    from fastcls.predict import temperature_of
+    from fastcls.inference.predictor import temperature_of
+    from fastcls.runfolder import runs
 
     calibrated = runs.read_json(folder / "model.json").get("temperature") is not None
     temperature = temperature_of(folder) if calibrated else 1
@@ -89,7 +89,7 @@ def _explainer(folder: Path, trust: bool) -> tuple[bool, Explainer | RecipeExpla
         from fastcls.running.loading import import_fastai
 
         import_fastai()
-        from fastcls.trusted.explain_recipe import RecipeExplainer
+        from fastcls.running.explain_recipe import RecipeExplainer
 
         return calibrated, RecipeExplainer(folder, temperature)
     return calibrated, Explainer(folder, temperature)

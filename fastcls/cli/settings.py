@@ -10,10 +10,10 @@ from typing import Any
 
 import typer
 
-from fastcls import tracking
 from fastcls.cli import completion
 from fastcls.cli.app import with_parameters
 from fastcls.errors import KnobError, did_you_mean
+from fastcls.plugins import tracking
 from fastcls.settings import durations
 from fastcls.settings.options import DECLARED, TRACKERS, TYPES, Options, allows, choices, taken
 

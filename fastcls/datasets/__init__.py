@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fastcls.datasets.archives import building, locked, unpack
 from fastcls.datasets.catalogue import CATALOGUE, Dataset
+from fastcls.datasets.download import cache_dir, download
 from fastcls.datasets.flowers import flowers_table, is_flowers
 from fastcls.datasets.oxford_pets import pets_parts, pets_split
 from fastcls.errors import DataError, DownloadError, UsageError, did_you_mean
-from fastcls.files.archives import building, locked, unpack
-from fastcls.files.download import cache_dir, download
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -35,6 +35,7 @@ __all__ = [
     "find",
     "flowers",
     "flowers_table",
+    "folder",
     "imagenette",
     "imagewoof",
     "pets",
@@ -292,3 +293,12 @@ def _folders(folder: Path) -> list[Path]:
 
 def _has_entries(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
+
+
+def folder(
+    path: str | Path, *, labels: str = "", label_regex: str = "", valid_pct: float = 0.2, seed: int | None = None
+) -> DataFrame:
+    """Images of your own, whatever their layout: a table with the columns path, label and split (`layouts.find`)."""
+    from fastcls.datasets import layouts
+
+    return layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed)

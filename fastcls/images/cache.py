@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fastcls.datasets.archives import building, locked
+from fastcls.datasets.download import cache_dir
 from fastcls.errors import DataError, OutputError
-from fastcls.files import runs
-from fastcls.files.archives import building, locked
-from fastcls.files.download import cache_dir
 from fastcls.images import preprocessing
 from fastcls.images.check import broken_images, reading
 from fastcls.images.decode import decode
 from fastcls.machine import cpus, memory, ranks
+from fastcls.runfolder import runs
 from fastcls.settings import options
 
 FORMAT = 1

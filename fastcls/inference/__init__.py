@@ -1,1 +1,1 @@
-"""Answers for new images, by ONNX alone."""
+"""New images: export a network, predict with ONNX Runtime, explain a prediction."""

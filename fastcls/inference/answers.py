@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from fastcls.errors import UsageError
-from fastcls.files import runs
+from fastcls.inference.predictor import Prediction
 from fastcls.machine import extras
-from fastcls.predict import Prediction
+from fastcls.runfolder import runs
 
 UNSURE = "unsure"
 ROWS = 10_000  # of a Parquet file, written at once

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, UsageError, did_you_mean
 from fastcls.inference.submission import ID_FORMS, Format, Submission
-from fastcls.layouts.walk import count, some
 
 
 class Images:

@@ -15,8 +15,8 @@ from threading import Event
 
 import numpy as np
 
-from fastcls.files.known import Known
-from fastcls.predict import DECODING_ERRORS
+from fastcls.inference.predictor import DECODING_ERRORS
+from fastcls.runfolder.known import Known
 
 MOST = 500  # mistakes that are looked at, by chance, and as many right answers
 BATCH = 8  # images looked at together, while a visitor waits

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, UsageError, did_you_mean
-from fastcls.files import runs
-from fastcls.layouts.walk import count, some
-from fastcls.predict import Prediction
+from fastcls.inference.predictor import Prediction
+from fastcls.runfolder import runs
 
 ID_FORMS = ("stem", "name", "path")
 UNIFORM = "uniform"  # for --fill: log loss punishes a wrong certainty without bound, equal shares never

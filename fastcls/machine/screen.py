@@ -50,7 +50,7 @@ class Screen:
 
     def write_log(self, path: Path) -> None:
         """Write the transcript so far, without colour."""
-        from fastcls.files.runs import atomic_write
+        from fastcls.runfolder.runs import atomic_write
 
         atomic_write(path, self._log.file.getvalue())  # type: ignore[attr-defined]
 

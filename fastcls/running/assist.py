@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import DataError
-from fastcls.files import recorded, runs
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Stop, listening
+from fastcls.runfolder import recorded, runs
 from fastcls.running.loading import import_fastai, prepared
 from fastcls.settings.request import Request
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
 
-    from fastcls.fit.checkpoints import Checkpoint
+    from fastcls.training.checkpoints import Checkpoint
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def joined() -> Iterator[Stop]:
     with listening() as stop, contextlib.ExitStack() as group:
         if ranks.world() > 1:
             import_fastai()
-            from fastcls.fit import distributed
+            from fastcls.training import distributed
 
             group.enter_context(distributed.joined())
         yield stop
@@ -45,8 +45,8 @@ def take_part(request: Request | None, trust: bool = False) -> None:
 
 
 def _run(request: Request, stop: Stop) -> None:
-    from fastcls.fit import training
     from fastcls.running import faults, record
+    from fastcls.training import callbacks as training
 
     with prepared(request) as ready:
         plan = getattr(ready.learn.dls, "plan", None)
@@ -60,7 +60,7 @@ def _run(request: Request, stop: Stop) -> None:
 
 def _resume(stop: Stop, trust: bool) -> None:
     """The run's folder need not be on this machine."""
-    from fastcls.fit import distributed
+    from fastcls.training import distributed
 
     with tempfile.TemporaryDirectory() as folder:
         texts, auto_epochs = distributed.shared(None)
@@ -75,7 +75,7 @@ def _resume(stop: Stop, trust: bool) -> None:
 def tell(folder: Path, request: Request) -> None:
     """The first process's part of `_resume`: what the others need to know of the run."""
     if ranks.world() > 1:
-        from fastcls.fit import distributed
+        from fastcls.training import distributed
 
         distributed.shared([recorded.texts(folder), request.options.auto_epochs])
 
@@ -101,7 +101,7 @@ def begin(
 
     knobs: those of `fit`. DataError, by every process, where one has other images, labels or splits.
     """
-    from fastcls.fit import checkpoints, distributed
+    from fastcls.training import checkpoints, distributed
 
     if ranks.world() == 1:
         return knobs, found, list(extensions)

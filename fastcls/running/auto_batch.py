@@ -19,16 +19,16 @@ import torch
 from fastai.callback.core import Callback, CancelFitException, CancelTrainException, CancelValidException
 from fastai.learner import Learner
 
-from fastcls import resizing
-from fastcls.batches import pixels
+from fastcls.data import pixels
+from fastcls.datasets.walk import count
 from fastcls.errors import TrainingError, UsageError
-from fastcls.fit.train import quiet
-from fastcls.layouts.walk import count
 from fastcls.machine import devices, heap, memory
 from fastcls.machine.screen import Screen, escape
 from fastcls.running.loading import prepared
 from fastcls.settings import options
 from fastcls.settings.request import Request
+from fastcls.training.history import quiet
+from fastcls.transforms import resizing
 
 STEPS = 3  # updates of a trial: from the second on the optimiser's state is there
 LEAST = 2  # images: batch norm learns nothing from one

@@ -10,11 +10,11 @@ import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import get_model
 
-from fastcls.batches.pixels import files, targets
-from fastcls.files import runs
-from fastcls.fit.train import History
+from fastcls.data.pixels import files, targets
 from fastcls.machine import ranks
+from fastcls.runfolder import runs
 from fastcls.settings import options
+from fastcls.training.history import History
 
 
 class KeepBaseline(Callback):

@@ -12,20 +12,21 @@ from fastai.learner import Learner
 from fastai.torch_core import no_random
 from fastai.vision.core import PILBase, PILMask
 
-from fastcls import losses, report
-from fastcls.architectures import summary
+from fastcls import reports as report
 from fastcls.audit.precheck import precheck
-from fastcls.batches.pixels import files
+from fastcls.data.pixels import files
 from fastcls.errors import Diverged, UsageError
-from fastcls.exporting import export
-from fastcls.files import runs
-from fastcls.fit.train import as_number
+from fastcls.evaluation.interpret import activation
 from fastcls.images import check
+from fastcls.inference import export
 from fastcls.machine.screen import Screen
+from fastcls.models import summary
+from fastcls.runfolder import runs
 from fastcls.running import record
 from fastcls.running.evaluation import evaluate
 from fastcls.running.telling import Telling
 from fastcls.settings import options
+from fastcls.training.history import as_number
 
 LOST = (
     "The Learner's recorder holds no epoch: `get_preds`, `predict`, `validate`, `show_results` and `lr_find` empty it. "
@@ -142,7 +143,7 @@ def _refuse_answers(learn: Learner) -> None:
     if shape != (1, classes):
         what = f"{shape or type(answer).__name__} for an image"
         raise UsageError(f"The network answers {what}, where {(1, classes)} belongs: one logit a class.")
-    probabilities = losses.activation(learn.loss_func)(answer.float())
+    probabilities = activation(learn.loss_func)(answer.float())
     if not torch.isfinite(probabilities).all():
         raise Diverged("The network's answers are not finite (NaN or infinity): its training diverged.")
     if abs(float(probabilities.sum()) - 1) > 1e-3:

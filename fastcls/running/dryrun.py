@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastcls.architectures import summary
-from fastcls.exporting import export
-from fastcls.fit import train
+from fastcls.inference import export
 from fastcls.machine.screen import Screen, escape
 from fastcls.machine.throughput import DTYPES
-from fastcls.report.wording import receptive_field, times
+from fastcls.models import summary
+from fastcls.reports.wording import receptive_field, times
 from fastcls.running.loading import prepared
 from fastcls.settings import durations, options
 from fastcls.settings.request import Request
+from fastcls.training import history as train
 
 if TYPE_CHECKING:
     from fastai.learner import Learner

@@ -14,14 +14,14 @@ import torch
 from fastai.learner import Learner
 from PIL import Image
 
-from fastcls.exporting import export
-from fastcls.files import runs
-from fastcls.fit.train import quiet
-from fastcls.interpret import Interpretation, decoded_pixels
-from fastcls.report import gallery
-from fastcls.results import gradcam
+from fastcls.evaluation import gradcam
+from fastcls.evaluation.interpret import Interpretation, decoded_pixels
+from fastcls.inference import export
+from fastcls.reports import gallery
+from fastcls.runfolder import runs
 from fastcls.running.predictions import write_predictions
 from fastcls.settings import options
+from fastcls.training.history import quiet
 
 SHOWN, COLUMNS = 24, 8  # images of a batch in its picture
 GAP, LARGE, WIDEST = 2, 96, 1200  # pixels

@@ -12,12 +12,12 @@ from typing import Any
 
 from fastai.learner import Learner
 
-from fastcls.batches.pixels import files
+from fastcls.data.pixels import files
 from fastcls.errors import DataError, OutputError, TrainingError
-from fastcls.fit.checkpoints import BEST, Store
 from fastcls.images import check
 from fastcls.machine import memory
 from fastcls.settings import options, shell
+from fastcls.training.checkpoints import BEST, Store
 
 WAIT = 0.5  # seconds
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fastcls.comparison import comparison
+from fastcls.comparison.comparison import HOME, Entry, read
 from fastcls.errors import UsageError
-from fastcls.files import runs
 from fastcls.machine.screen import Screen, escape
-from fastcls.report.comparison import Comparison
-from fastcls.results import comparison
-from fastcls.results.comparison import HOME, Entry, read
+from fastcls.reports.comparison import Comparison
+from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.running.series import fixed, is_done, slug
 from fastcls.settings import varied

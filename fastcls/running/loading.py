@@ -19,8 +19,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fastcls import lazy
-from fastcls.doctor import check_installation
 from fastcls.errors import KnobError, RecipeError, did_you_mean
+from fastcls.machine.installation import check_installation
 from fastcls.settings import options, sources
 from fastcls.settings.request import Request
 
@@ -102,8 +102,8 @@ class Prepared:
 def prepared(request: Request) -> Iterator[Prepared]:
     """Load the recipe and build its learner under the request's options; everything later happens inside."""
     loaded = load(request.source)
-    from fastcls.fit import step
     from fastcls.machine import devices
+    from fastcls.training import step
 
     extra = resolve_extra(request.source, request.extra)
     with options.using(replace(request.options, extra=extra)) as notes:
@@ -126,7 +126,7 @@ def resolve_extra(source: sources.RecipeSource, given: Mapping[str, str]) -> dic
     """
     from fastai.learner import Learner
 
-    from fastcls.models import transfer_learner
+    from fastcls.models.learners import transfer_learner
 
     functions = {"transfer_learner": transfer_learner, "Learner": Learner}
     parameters = {

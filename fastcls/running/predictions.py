@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcls.files import runs
-from fastcls.interpret import Interpretation
-from fastcls.results import calibration
+from fastcls.evaluation import calibration
+from fastcls.evaluation.interpret import Interpretation
+from fastcls.runfolder import runs
 
 ALL_COLUMNS = 100  # up to so many classes, a probability column a class; above, the five likeliest
 

@@ -12,18 +12,18 @@ from typing import Any
 
 from fastai.learner import Learner
 
-from fastcls import __version__
 from fastcls.audit import contents
-from fastcls.batches.pixels import files, targets
-from fastcls.data import common_root, fingerprint
+from fastcls.data.blocks import common_root, fingerprint
+from fastcls.data.pixels import files, targets
+from fastcls.datasets.walk import some
 from fastcls.errors import DataError, OutputError
-from fastcls.exporting.export import arch_name
-from fastcls.files import recorded, runs
-from fastcls.layouts.walk import some
+from fastcls.inference.export import arch_name
 from fastcls.machine import devices
+from fastcls.runfolder import recorded, runs
 from fastcls.settings import sources
 from fastcls.settings.options import Options
 from fastcls.settings.request import Request
+from fastcls.version import __version__
 
 SPLITS = ("train", "valid", "test")
 PACKAGES = ("fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "onnxruntime")

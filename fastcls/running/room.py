@@ -8,8 +8,8 @@ from pathlib import Path
 from fastai.learner import Learner
 
 from fastcls.errors import OutputError
-from fastcls.fit import checkpoints
 from fastcls.settings import options
+from fastcls.training import checkpoints
 
 GB = 1e9
 PAGE = 15e6  # bytes of the report, its figures and the rest, at most (docs/reliability.md has the report's)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import Diverged, FastclsError, OutputError, RecipeError, UsageError
-from fastcls.files import recorded, runs
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended, Stop, Stopped
+from fastcls.runfolder import recorded, runs
 from fastcls.running import assist
 from fastcls.running.loading import Prepared, prepared
 from fastcls.running.telling import Telling
@@ -23,7 +23,7 @@ from fastcls.settings.request import Request
 if TYPE_CHECKING:
     from fastai.callback.core import Callback
 
-    from fastcls.fit.checkpoints import Checkpoint
+    from fastcls.training.checkpoints import Checkpoint
 
 
 def run(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> Path:
@@ -44,7 +44,7 @@ def resume(
 
     trust: run the recipe.py of the folder, where the recipe of that name is no longer the same.
     """
-    from fastcls.fit.checkpoints import Store
+    from fastcls.training.checkpoints import Store
 
     folder = folder.absolute()
     before = runs.read_json(folder / "run.json")
@@ -87,8 +87,8 @@ class _Run:
         extend: int = 0,
         watchers: Sequence[Callback] = (),
     ) -> None:
+        from fastcls.plugins.tracking.trackers import Tracking
         from fastcls.running import record
-        from fastcls.tracking.trackers import Tracking
 
         self.ready, self.out, self.screen, self.stop = ready, out, screen, stop
         self.learn, self.request = ready.learn, ready.request
@@ -174,10 +174,10 @@ class _Run:
         self.telling.notes()
 
     def _train(self) -> None:
-        from fastcls.architectures import summary
-        from fastcls.fit import training
         from fastcls.machine import devices
+        from fastcls.models import summary
         from fastcls.running import baseline, speed
+        from fastcls.training import callbacks as training
 
         self.processes = ranks.world()
         with assist.shares(self.learn):
@@ -227,7 +227,7 @@ class _Run:
 
     def _knobs(self) -> dict[str, Any]:
         """Those of `fit`; with a time to keep to, as many epochs as fit into it, which a resumed run takes over."""
-        from fastcls.fit import epochs
+        from fastcls.training import epochs
 
         knobs, seconds = self.request.stage("fit"), self.request.options.seconds
         if seconds is not None:
@@ -247,9 +247,9 @@ class _Run:
 
     def _finish(self) -> None:
         """One pass a split, and every file made from it."""
-        from fastcls import report
-        from fastcls.fit.checkpoints import Store
+        from fastcls import reports as report
         from fastcls.running.evaluation import evaluate
+        from fastcls.training.checkpoints import Store
 
         build = {"recipe": self.request.source.name, "knobs": self.record["knobs"]["get_learner"]}
         found = evaluate(self.learn, self.out, build, self.images.relative)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastcls.comparison.study import Results, Study, Trial, opened, shown
 from fastcls.errors import DataError, EnvironmentProblem, OutputError, RecipeError, TrainingError
-from fastcls.files import runs
 from fastcls.machine.screen import Screen, escape
 from fastcls.machine.stop import Ended, Stopped
-from fastcls.results.study import Results, Study, Trial, opened, shown
+from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.running.loading import import_fastai
 from fastcls.settings.knobs import as_text
@@ -161,7 +161,7 @@ class _Made:
         self.folder = search.folder(trial.number)
 
     def execute(self) -> None:
-        from fastcls.fit.pruning import Judge
+        from fastcls.training.pruning import Judge
 
         words = "  ".join(f"{name}={as_text(value)}" for name, value in self.values.items())
         of = f" ({self.trial.number + 1} of {self.search.trials})" if self.search.trials else ""
@@ -200,7 +200,7 @@ class _Made:
             line = f"{number}: {self.search.metric} {figure['value']:.4f} on valid; the best so far: "
             self.screen.print(f"{line}{best.value:.4f}, trial {best.number}", markup=False)
         elif isinstance(problem, Ended):
-            from fastcls import report
+            from fastcls import reports as report
 
             report.write(self.folder)
             self.study.tell(self.trial, **run)

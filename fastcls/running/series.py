@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import FastclsError, OutputError
-from fastcls.files import runs
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended
+from fastcls.runfolder import runs
 from fastcls.settings import shell
 from fastcls.settings.knobs import as_text
 from fastcls.settings.options import SILENT, Options
@@ -38,8 +38,8 @@ def make(request: Request, watchers: Sequence[Callback] = (), quiet: bool = Fals
     A signal is passed on, and leaves the run to be gone on with. Checkpoints of a run that ended are removed: they are
     three times the weights. watchers: further callbacks of training. quiet: the run says nothing.
     """
-    from fastcls.fit.checkpoints import Store
     from fastcls.running.runner import run
+    from fastcls.training.checkpoints import Store
 
     folder = request.out
     assert folder is not None
@@ -60,8 +60,8 @@ def make(request: Request, watchers: Sequence[Callback] = (), quiet: bool = Fals
 
 def _gone_on(folder: Path, watchers: Sequence[Callback], quiet: bool) -> bool:
     """Whether a run that was cut off could be brought to its end."""
-    from fastcls.fit.checkpoints import Store
     from fastcls.running.runner import resume
+    from fastcls.training.checkpoints import Store
 
     if not (folder / "run.json").is_file() or not Store(folder).folders():
         return False

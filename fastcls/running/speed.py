@@ -6,10 +6,10 @@ import statistics
 
 from fastai.learner import Learner
 
-from fastcls import resizing
-from fastcls.exporting import export
-from fastcls.fit.train import History
+from fastcls.inference import export
 from fastcls.machine import throughput
+from fastcls.training.history import History
+from fastcls.transforms import resizing
 
 
 def of(learn: Learner, history: History, processes: int = 1) -> dict[str, float]:

@@ -12,7 +12,7 @@ from fastcls.machine.screen import Screen, escape
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
-    from fastcls.interpret import Interpretation
+    from fastcls.evaluation.interpret import Interpretation
 
 
 class Telling:

@@ -1,1 +1,1 @@
-"""Settings: a recipe's knobs and every run's options, from words to a request."""
+"""From the words of a command, or keywords in Python, to the settings of a run."""

@@ -1,1 +1,0 @@
-"""Networks looked at: which there are, what each costs, how large, what a unit sees."""

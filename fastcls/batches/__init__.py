@@ -1,1 +1,0 @@
-"""From kept images to augmented batches, seeded by epoch and image."""

@@ -1,0 +1,1 @@
+"""Many runs: `comparison` tests settings against each other, `study` is the memory of a search."""

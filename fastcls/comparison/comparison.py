@@ -1,0 +1,258 @@
+"""Runs side by side: what differs between them, a row a setting with its spread over seeds, a test of two on one split.
+
+Everything is read from the run folders, so runs made anywhere and any time can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pandas as pd
+
+from fastcls.errors import OutputError
+from fastcls.runfolder import runs
+from fastcls.settings.knobs import as_text
+from fastcls.settings.options import SILENT
+
+HOME = Path("comparisons")
+LEVEL = 0.95  # of every interval
+FIGURES = ("accuracy", "top5", "macro_f1", "loss")
+COSTS = ("train_seconds", "images_per_second", "parameters", "trained_parameters", "peak_memory_bytes")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in a comparison; `failed` says why it has no figures."""
+
+    folder: Path
+    setting: dict[str, str]
+    seed: int
+    record: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    failed: str = ""
+
+    def figure(self, name: str, split: str) -> float:
+        """accuracy, top5, macro_f1 or loss on a split; NaN where there is none."""
+        entry = self.metrics.get(split, {}).get(name)
+        return _number(entry.get("value") if isinstance(entry, dict) else entry)
+
+    def cost(self, name: str) -> float:
+        """One of COSTS, as the run recorded it; NaN where it did not."""
+        record = self.record
+        places = {**record.get("network", {}), **record.get("speed", {}), **record}
+        return _number(places.get(name))
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row an epoch: epoch, accuracy and losses."""
+        try:
+            table = pd.read_csv(self.folder / "history.csv", encoding_errors="replace")
+        except (OSError, ValueError):
+            table = pd.DataFrame()
+        numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in table if name != "phase"}
+        return pd.DataFrame(numbers) if "epoch" in numbers else pd.DataFrame({"epoch": []})
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """split, path, label and prediction of every evaluated image, as text."""
+        columns = ["split", "path", "label", "prediction"]
+        try:
+            return pd.read_csv(self.folder / "predictions.csv", dtype=str, keep_default_na=False, usecols=columns)
+        except (OSError, ValueError) as problem:
+            raise OutputError(f"{self.folder / 'predictions.csv'} cannot be read: {problem}.") from None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting: its runs' figures and costs as means, and how its accuracy stands to the baseline's.
+
+    difference, low, high: mean difference in accuracy and its 95 % interval (None where there is none); `pairing` is
+    'seeds' for an interval over paired seeds, 'images' for one over the images that two single runs share.
+    """
+
+    setting: dict[str, str]
+    changed: dict[str, str]  # what of it is not as in the baseline
+    entries: list[Entry]
+    failed: int
+    means: dict[str, float]
+    deviation: float
+    baseline: bool
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    pairing: str = ""
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two networks on the same images: how many each alone gets right, and how likely that is if they were equal."""
+
+    images: int
+    only_first: int
+    only_second: int
+    p: float
+
+
+def read(folder: Path, setting: Mapping[str, str], seed: int) -> Entry:
+    """A finished run as an entry of a comparison."""
+    record, metrics = runs.read_json(folder / "run.json"), runs.read_json(folder / "metrics.json")
+    return Entry(folder, dict(setting), seed, record, metrics)
+
+
+def existing(folders: Sequence[Path]) -> list[Entry]:
+    """Runs that are there, each with the recipe, knobs and options that are not the same in all of them.
+
+    OutputError for a run that did not end, and where the runs do not tell the same classes apart.
+    """
+    entries = []
+    for folder in dict.fromkeys(folders):
+        entry = read(folder, {}, 0)
+        if entry.record.get("status") != "done":
+            raise OutputError(f"{folder} is {entry.record.get('status')}, so it has no final figures to compare.")
+        entries.append(entry)
+    classes = [tuple(runs.read_json(entry.folder / "model.json").get("classes", ())) for entry in entries]
+    for entry, own in zip(entries, classes, strict=True):
+        if set(own) != set(classes[0]):
+            raise OutputError(
+                f"{entry.folder} tells other classes apart than {entries[0].folder} ({len(own)} and "
+                f"{len(classes[0])} of them): their figures do not compare."
+            )
+    told = [_told(entry.record) for entry in entries]
+    names = list(dict.fromkeys(name for one in told for name in one))
+    differing = [name for name in names if len({one.get(name) for one in told}) > 1]
+    return [
+        Entry(e.folder, {name: one.get(name, "–") for name in differing}, e.record.get("seed", 0), e.record, e.metrics)
+        for e, one in zip(entries, told, strict=True)
+    ]
+
+
+def _told(record: Mapping[str, Any]) -> dict[str, str]:
+    """Everything about a run that could be another's difference, as text."""
+    knobs = {name: value for values in record.get("knobs", {}).values() for name, value in values.items()}
+    options = {name: value for name, value in record.get("options", {}).items() if name not in SILENT}
+    everything = {"recipe": record.get("recipe"), **knobs, **options, **record.get("extra", {})}
+    return {name: as_text(value) for name, value in everything.items()}
+
+
+def folder_of(entries: Sequence[Entry]) -> Path:
+    """Where the files of a comparison of existing runs go: comparisons/, under a name that these runs always have."""
+    names = sorted(str(entry.folder.resolve()) for entry in entries)
+    checksum = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return HOME / f"{entries[0].record.get('recipe')}-{len(names)}-runs-{checksum}"
+
+
+def split_of(entries: Sequence[Entry]) -> str:
+    """'test' where every run was evaluated on it, else 'valid'."""
+    done = [entry for entry in entries if not entry.failed]
+    return "test" if done and all("test" in entry.metrics for entry in done) else "valid"
+
+
+def tabulate(entries: Sequence[Entry], baseline: Mapping[str, str]) -> list[Row]:
+    """A row a setting, the best first and those without a figure last; differences are to `baseline`'s setting."""
+    split = split_of(entries)
+    groups: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(tuple(entry.setting.items()), []).append(entry)
+    held = [entry for entry in groups.get(tuple(baseline.items()), []) if not entry.failed]
+    rows = [_row(group, held, split, baseline) for group in groups.values()]
+    return sorted(rows, key=lambda row: (math.isnan(row.means["accuracy"]), -row.means["accuracy"]))
+
+
+def _row(group: Sequence[Entry], held: Sequence[Entry], split: str, baseline: Mapping[str, str]) -> Row:
+    setting = group[0].setting
+    changed = {key: value for key, value in setting.items() if value != baseline.get(key)}
+    done = [entry for entry in group if not entry.failed]
+    values = [entry.figure("accuracy", split) for entry in done]
+    means = {name: _mean([entry.figure(name, split) for entry in done]) for name in FIGURES}
+    means |= {name: _mean([entry.cost(name) for entry in done]) for name in COSTS}
+    deviation = stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
+    fixed = (setting, changed, done, len(group) - len(done), means, deviation, not changed)
+    if not changed or not done or not held:
+        return Row(*fixed)
+    return Row(*fixed, *_difference(done, held, split))
+
+
+def _difference(
+    done: Sequence[Entry], baseline: Sequence[Entry], split: str
+) -> tuple[float, float | None, float | None, str]:
+    """Mean difference in accuracy, its interval, and what the interval is over.
+
+    Runs of one seed share their split and first weights, so they are pairs: Student's t over their differences. A
+    single pair says nothing about other seeds; its interval is over the images (`images_interval`). Runs whose seeds
+    are all different: Welch's t.
+    """
+    from scipy import stats
+
+    theirs = {entry.seed: entry for entry in baseline}
+    pairs = [(entry, theirs[entry.seed]) for entry in done if entry.seed in theirs]
+    if len(pairs) == 1 or len(done) == len(baseline) == 1:
+        ours, other = pairs[0] if pairs else (done[0], baseline[0])
+        test = mcnemar(other, ours, split)
+        return (*images_interval(test), "images") if test else (_gap([ours], [other], split), None, None, "")
+    paired = len(pairs) > 1
+    a, b = ([one for one, _ in pairs], [one for _, one in pairs]) if paired else (done, baseline)
+    first, second = ([entry.figure("accuracy", split) for entry in side] for side in (a, b))
+    spread = [x - y for x, y in zip(first, second, strict=True)] if paired else [*first, *second]
+    if (
+        not all(map(math.isfinite, spread)) or min(len(first), len(second)) < 2 or stdev(spread) == 0
+    ):  # no spread is no evidence of certainty
+        return _gap(a, b, split), None, None, ""
+    result = stats.ttest_rel(first, second) if paired else stats.ttest_ind(first, second, equal_var=False)
+    interval = result.confidence_interval(LEVEL)
+    return _gap(a, b, split), float(interval.low), float(interval.high), "seeds"
+
+
+def mcnemar(first: Entry, second: Entry, split: str) -> McNemar | None:
+    """The exact McNemar test of two runs on the images that both were evaluated on; None where they share none."""
+    a, b = (e.predictions[e.predictions["split"] == split] for e in (first, second))
+    return paired(a, b)
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame) -> McNemar | None:
+    """The exact McNemar test of two tables of path, label and prediction; None where they share no image.
+
+    Source: McNemar 1947; exact, as a binomial test of the images that only one of them gets right.
+    """
+    from scipy import stats
+
+    both = first.merge(second, on="path", suffixes=("_a", "_b"))
+    both = both[both["label_a"] == both["label_b"]]
+    if both.empty:
+        return None
+    right_a, right_b = both["prediction_a"] == both["label_a"], both["prediction_b"] == both["label_b"]
+    only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+    p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return McNemar(len(both), only_a, only_b, p)
+
+
+def images_interval(test: McNemar) -> tuple[float, float, float]:
+    """Difference in accuracy, second less first, and its 95 % interval over the images.
+
+    Source: Agresti and Min 2005, for paired proportions: half a picture is added to each cell of the 2 × 2 table.
+    """
+    from scipy import stats
+
+    first, second, n = test.only_first + 0.5, test.only_second + 0.5, test.images + 2
+    middle = (second - first) / n
+    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(first + second - (second - first) ** 2 / n) / n
+    return (test.only_second - test.only_first) / test.images, middle - half, middle + half
+
+
+def _gap(first: Sequence[Entry], second: Sequence[Entry], split: str) -> float:
+    return mean(e.figure("accuracy", split) for e in first) - mean(e.figure("accuracy", split) for e in second)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return mean(known) if known else math.nan
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan

@@ -1,0 +1,207 @@
+"""A DataBlock and its source become fastai DataLoaders that refuse what would train on nothing.
+
+block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
+                  splitter=data.stratified(parent_label),
+                  item_tfms=transforms.resize(224), batch_tfms=transforms.augment())
+dls = data.loaders(block, path, bs=64)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, RandomSplitter, get_c, noop, test_set
+
+from fastcls.data.dataloaders import PixelDL, SeededDL
+from fastcls.data.pixels import Plan, files, name_classes, targets
+from fastcls.data.unseen import Loaders
+from fastcls.datasets.splits import hold_out
+from fastcls.errors import DataError, UsageError
+from fastcls.images import check, opening
+from fastcls.machine import devices, ranks
+from fastcls.settings import options
+from fastcls.transforms import equivalents
+
+
+def stratified(label: Callable[[Any], Hashable] | str, valid_pct: float = 0.2) -> Callable[[Any], Any]:
+    """A splitter that holds out `valid_pct` of the items, stratified by their label, seeded by the run's seed.
+
+    label: a function of an item, or the column of a table.
+    """
+    if not 0 < valid_pct < 1:
+        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, say.")
+
+    def split(items: Any) -> tuple[list[int], list[int]]:
+        labels = items[label] if isinstance(label, str) else map(label, items)
+        valid = hold_out([str(name) for name in labels], valid_pct, options.current().seed)
+        held = set(valid)
+        return [i for i in range(len(items)) if i not in held], valid
+
+    return split
+
+
+def by_column(table: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """A splitter for tables with a `split` column of 'train' and 'valid'."""
+    splits = table["split"].to_numpy()
+    return [i for i, s in enumerate(splits) if s == "train"], [i for i, s in enumerate(splits) if s == "valid"]
+
+
+def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balanced: bool = False) -> DataLoaders:
+    """DataLoaders of `block` over `source`, checked; `dls.test_items` holds the labelled test items or None.
+
+    A table with a `split` column is split by it, its 'test' rows becoming the test items. `bs` shrinks to the
+    training images there are (fastai would train no batch at all, in silence). balanced: as many images an epoch, drawn
+    with replacement, every class as often as any other. DataError where there is nothing to train on, one class, no
+    validation image, or a file that is no image.
+    """
+    opening.install()
+    if bs < 1:
+        raise UsageError(f"A batch of {bs} images cannot be trained.", "Give --bs a number of 2 or more.")
+    if isinstance(source, pd.DataFrame) and "split" in source:
+        for text in source.attrs.get("notes", []):
+            options.note(text)
+        if test is None and (source["split"] == "test").any():
+            test = source[source["split"] == "test"].reset_index(drop=True)
+        source = source[source["split"] != "test"].reset_index(drop=True)
+        if block.splitter is None:
+            block.splitter = by_column
+    dsets = _limited(block, source)
+    n_train, n_valid = len(dsets.train), len(dsets.valid)
+    classes, images = get_c(dsets), files(dsets)
+    where = common_root(images)
+    if classes < 2:
+        raise DataError(
+            f"{where}: all images are of one class, {dsets.vocab[0]!r}." if classes else f"{where}: no classes.",
+            "A classifier needs at least two classes, each in a folder of its own or named in a CSV.",
+        )
+    if n_train < 2 or n_valid < 1:
+        raise DataError(
+            f"{where}: {n_train} images to train on and {n_valid} to validate with are too few.",
+            "Add images: at least two of every class.",
+        )
+    if bs > n_train:
+        options.note(f"the batch was shrunk from {bs} to {n_train}: there are no more training images.")
+        bs = n_train - n_train % ranks.world() or n_train
+    _refuse_uneven(bs)
+    plan = None if block.dls_kwargs else Plan.of(block, block.item_tfms)
+    stored = plan is not None and options.current().cache_gb > 0  # then every image is read before the first step
+    tested = [] if test is None else files(test_set(dsets, test, rm_tfms=0))
+    check.refuse_broken(([] if stored else images) + tested)
+    kind = {"dl_type": SeededDL} if plan is None else {"dl_type": PixelDL, "plan": plan}
+    dsets._dbunch_type = Loaders
+    dls = dsets.dataloaders(
+        bs=bs,
+        val_bs=2 * bs,
+        after_item=block.item_tfms,
+        after_batch=block.batch_tfms,
+        device=devices.device(),
+        num_workers=devices.workers(),
+        **kind,
+        **block.dls_kwargs,
+    )
+    if plan is not None:
+        plan.own, plan.device = (dls.train_ds, dls.valid_ds), dls.device
+    dls.plan = plan
+    if slow := equivalents.unknown(dls.train.after_batch.fs):
+        options.note(f"batch transforms that fastcls has no fast equivalent of run as in fastai: {', '.join(slow)}.")
+    if balanced:
+        labels = targets(dls.train_ds)
+        dls.train.weights = (1 / torch.bincount(labels)[labels]).numpy()
+    dls.test_items = _limited_test(block, test)
+    return dls
+
+
+def _refuse_uneven(bs: int) -> None:
+    """UsageError where the processes cannot share a batch."""
+    world = ranks.world()
+    if bs % world:
+        raise UsageError(
+            f"{world} processes cannot share a batch of {bs} images evenly.",
+            f"Give --bs {' or '.join(str(n) for n in (bs - bs % world, bs - bs % world + world) if n)}: "
+            "it is the batch of all processes together.",
+        )
+
+
+def _limited(block: DataBlock, source: Any) -> Datasets:
+    """The block's datasets, cut to `--limit` images a class in each split."""
+    if isinstance(source, (str, Path)) and not Path(source).exists():
+        raise DataError(f"{source}: there is no such folder.", "Give the folder that holds the images with --path.")
+    try:
+        dsets = _datasets(block, source)
+    except (IndexError, ValueError, TypeError) as problem:
+        if len((block.get_items or list)(source)) == 0:
+            raise DataError(
+                f"{source}: no images were found.", "Give the folder that holds them with --path."
+            ) from None
+        raise problem
+    if len(dsets.items) == 0:
+        raise DataError(f"{source}: no images were found.", "Give the folder that holds them with --path.")
+    limit = options.current().limit
+    if limit is None:
+        return dsets
+    labels = targets(dsets).tolist()
+    keep = [_sample(split, [labels[i] for i in split], limit) for split in dsets.splits]
+    chosen = sorted(keep[0] + keep[1])
+    place = {old: new for new, old in enumerate(chosen)}
+    items = dsets.items.iloc[chosen] if hasattr(dsets.items, "iloc") else [dsets.items[i] for i in chosen]
+    splits = IndexSplitter([place[i] for i in keep[1]])(items)
+    return Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
+
+
+def _datasets(block: DataBlock, source: Any) -> Datasets:
+    """What `block.datasets(source)` gives, its classes found without going through the table row by row."""
+    items = (block.get_items or noop)(source)
+    splits = (block.splitter or RandomSplitter())(items)
+    name_classes(block, items, splits[0])
+    return Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
+
+
+def _limited_test(block: DataBlock, test: Any) -> Any:
+    limit = options.current().limit
+    if test is None or limit is None:
+        return test
+    getter = block.getters[-1]
+    rows = [row for _, row in test.iterrows()] if hasattr(test, "iterrows") else list(test)
+    keep = _sample(range(len(rows)), [getter(row) for row in rows], limit)
+    return test.iloc[keep].reset_index(drop=True) if hasattr(test, "iloc") else [test[i] for i in keep]
+
+
+def _sample(indices: Sequence[int], labels: Sequence[Hashable], limit: int) -> list[int]:
+    """At most `limit` of `indices` a label, chosen by the run's seed."""
+    order = list(zip(indices, labels, strict=True))
+    random.Random(options.current().seed).shuffle(order)
+    count: dict[Hashable, int] = defaultdict(int)
+    kept = []
+    for index, label in order:
+        count[label] += 1
+        if count[label] <= limit:
+            kept.append(int(index))
+    return sorted(kept)
+
+
+def common_root(paths: Sequence[str]) -> Path:
+    """The deepest folder that holds all `paths`."""
+    folders = {os.path.dirname(path) for path in paths}  # noqa: PTH120  a Path a file would take seconds for a million
+    return Path(os.path.commonpath(map(os.path.abspath, folders))) if folders else Path.cwd()
+
+
+def fingerprint(rows: Sequence[tuple[str, str, str]], root: Path) -> str:
+    """sha256 over (path, split, label) and the size of every file: the same data give the same text."""
+    digest = hashlib.sha256()
+    for path, split, label in sorted(rows):
+        try:
+            found = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118  a Path a file would take four times as long
+            size = str(found.st_size) if stat.S_ISREG(found.st_mode) else ""
+        except (OSError, ValueError):
+            size = ""
+        digest.update(f"{path}\0{split}\0{label}\0{size}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,231 @@
+"""Read a table of labels: a CSV file with a column of file names, one of labels and perhaps one of splits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from fastcls.datasets.splits import SPLIT_NAMES
+from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, some
+from fastcls.errors import DataError
+
+FILE_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_id", "id", "name")
+LABEL_COLUMNS = ("label", "class", "target", "category", "species", "breed")
+SPLIT_COLUMNS = ("split", "set", "is_valid", "subset")
+_YES_NO = dict.fromkeys(("1", "true", "yes"), "valid") | dict.fromkeys(("0", "false", "no"), "train")
+
+
+def read(labels: str, root: Path, found: Found) -> None:
+    """Add to `found` a row for each image that the table `labels` names, below `root`."""
+    file = _locate(labels, root)
+    rows = _rows(file, found)
+    files = _Files(root, file.parent)
+    columns, body = _columns(file, rows, files)
+    seen: dict[str, tuple[str, str]] = {}
+    again: list[tuple[str, str, str]] = []  # rows that name a file once more, otherwise
+    problems: dict[str, list[str]] = defaultdict(list)
+    good = 0
+    for number, cells in body:
+        if len(cells) <= columns.last:
+            problems["too few columns"].append(f"row {number}")
+            continue
+        name, label, split = cells[columns.file], cells[columns.label], ""
+        if columns.split is not None:
+            split = columns.splits.get(cells[columns.split].lower(), "")
+            if not split:
+                problems["a split that is none of train, valid, test"].append(
+                    f"{cells[columns.split]!r} in row {number}"
+                )
+        places = files.find(name)
+        if not label:
+            problems["no label"].append(f"row {number}")
+        elif files.leaves(name):
+            problems["a file name that leads out of the folder of images"].append(name)
+        elif len(places) > 1:
+            problems["a file name that several files have"].append(name)
+        elif not places:
+            problems["a file that is not there"].append(name or f"row {number}")
+        elif seen.setdefault(places[0], (label, split)) != (label, split):
+            problems["a file named before with another label or split"].append(name)
+            again.append((places[0], label, split))
+        else:
+            good += 1
+    if not seen and not problems:
+        raise DataError(f"The table {file} has no rows.", "Give one row an image: file name, label.")
+    found.faults |= problems
+    if problems and not found.lenient:
+        listed = "; ".join(f"{what} ({len(rows):,} of {len(body):,}): {some(rows)}" for what, rows in problems.items())
+        raise DataError(
+            f"The table {file} has rows with {listed}.",
+            f"Correct or remove them. File names are looked up in {root}, with or without their suffix.",
+        )
+    if repeated := good - len(seen):
+        found.notes.append(f"{count(repeated, 'repeated row')} of {file.name} dropped.")
+    unlisted = [image for image in files.images if image not in seen]
+    if unlisted:
+        found.notes.append(
+            f"{count(len(unlisted), 'image')} not listed in {file.name} left out: "
+            f"{some([os.path.relpath(image, root) for image in unlisted])}."
+        )
+    named = [(Path(path).as_posix(), label, split) for path, (label, split) in seen.items()]
+    found.rows = named + [(Path(path).as_posix(), label, split) for path, label, split in again]
+    if columns.split is not None and not any(split == "valid" for _, _, split in found.rows):
+        found.rows = [(path, label, "" if split == "train" else split) for path, label, split in found.rows]
+    found.layout = f"the table {file.name}: {columns.description}"
+
+
+def _locate(labels: str, root: Path) -> Path:
+    given = Path(labels).expanduser()
+    for file in (root / given, given.absolute()):
+        if file.is_file():
+            if file.suffix.lower() in (".xlsx", ".xls", ".ods"):
+                raise DataError(f"{file} is a spreadsheet, not a CSV file.", "Save it as CSV.")
+            return file
+    near = [file.name for file in root.iterdir() if file.suffix.lower() in (".csv", ".tsv")]
+    raise DataError(
+        f"There is no table of labels {labels} in {root}, nor from here.",
+        f"{root} holds {some(sorted(near))}." if near else "Give a CSV file of file names and labels.",
+    )
+
+
+def _rows(file: Path, found: Found) -> list[tuple[int, list[str]]]:
+    """The table's rows, numbered from 1, cells stripped, whatever its encoding and delimiter."""
+    data = file.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.decode("cp1252", errors="replace")
+            found.notes.append(f"{file.name} is not UTF-8: read as Windows-1252.")
+
+    if "\0" in text:
+        raise DataError(f"The table {file} is no CSV file: it has bytes that are no text.", "Save it as CSV.")
+
+    def parsed(delimiter: str) -> Iterator[list[str]]:
+        return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+
+    def fits(delimiter: str) -> tuple[bool, int]:
+        """How well: every row as long as the first, then how many columns."""
+        widths = [len(row) for row in islice(parsed(delimiter), 100) if row]
+        return (len(set(widths)) == 1 and widths[0] > 1, max(widths, default=0))
+
+    try:
+        delimiter = max(",;\t", key=fits)
+        every = enumerate(parsed(delimiter), start=1)
+        rows = [(number, [cell.strip() for cell in row]) for number, row in every if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise DataError(f"The table {file} is no CSV file: {error}.", "Save it as CSV.") from error
+    if rows and len(rows[0][1]) < 2:
+        raise DataError(
+            f"The table {file} has one column only, beginning {rows[0][1][0][:60]!r}.",
+            "Give a CSV file with a column of file names and a column of labels, separated by commas.",
+        )
+    return rows
+
+
+class _Files:
+    """The files below the folder of images, found by path, by name, or by either without its suffix."""
+
+    def __init__(self, root: Path, table_folder: Path) -> None:
+        self.bases = [str(root), str(table_folder)]
+        self.root = str(root)
+        self.by_path: dict[str, list[str]] = defaultdict(list)
+        self.by_name: dict[str, list[str]] = defaultdict(list)
+        files = files_below(root)
+        self.images = [file for file in files if is_image(file) and is_text(file)]
+        for file in files:
+            self.by_path[file].append(file)
+            self.by_name[os.path.basename(file)].append(file)  # noqa: PTH119, a Path each is ten times slower
+        for image in self.images:
+            stem, name = os.path.splitext(image)[0], os.path.basename(image)  # noqa: PTH119, PTH122
+            if stem not in self.by_path or self.by_path[stem][0] != stem:
+                self.by_path[stem].append(image)
+            self.by_name[os.path.splitext(name)[0]].append(image)  # noqa: PTH122
+
+    def find(self, name: str) -> list[str]:
+        """The files that `name` may mean: none, one, or several when it is ambiguous."""
+        if not name or self.leaves(name):
+            return []
+        name = _posix(name)
+        for base in self.bases:
+            if places := self.by_path.get(os.path.normpath(os.path.join(base, name))):  # noqa: PTH118
+                return places
+        return self.by_name.get(name, []) if "/" not in name else []
+
+    def leaves(self, name: str) -> bool:
+        """Whether `name` leads out of the folder of images."""
+        place = os.path.normpath(os.path.join(self.root, _posix(name)))  # noqa: PTH118
+        return not (place + os.sep).startswith(self.root.rstrip(os.sep) + os.sep)
+
+
+def _posix(name: str) -> str:
+    return name.replace("\\", "/") if "/" not in name else name
+
+
+@dataclass
+class _Columns:
+    """Which column holds what."""
+
+    file: int
+    label: int
+    split: int | None
+    splits: dict[str, str]
+    description: str
+
+    @property
+    def last(self) -> int:
+        return max(self.file, self.label, self.split or 0)
+
+
+def _columns(
+    file: Path, rows: list[tuple[int, list[str]]], files: _Files
+) -> tuple[_Columns, list[tuple[int, list[str]]]]:
+    """Find the columns by their names, else by what they hold; returns them and the rows below the header."""
+    if not rows:
+        raise DataError(f"The table {file} is empty.", "Give one row an image: file name, label.")
+    head = rows[0][1]
+    if any(is_image(cell) or files.find(cell) for cell in head):
+        if len(head) != 2:
+            raise DataError(
+                f"The table {file} has {len(head)} columns and no header.",
+                "Write the columns' names in its first row: file, label and, if there is one, split.",
+            )
+        at = 0 if is_image(head[0]) or files.find(head[0]) else 1
+        text = f"no header, files in column {at + 1}, labels in column {2 - at}"
+        return _Columns(at, 1 - at, None, {}, text), rows
+    body = rows[1:]
+    titles = [title.lower() for title in head]
+
+    def named(wanted: tuple[str, ...], taken: set[int]) -> list[int]:
+        return [titles.index(name) for name in wanted if name in titles and titles.index(name) not in taken]
+
+    def holds_files(column: int) -> bool:
+        cells = [row[column] for _, row in body[:50] if column < len(row)]
+        return any(is_image(cell) or files.find(cell) for cell in cells)
+
+    likely = named(FILE_COLUMNS, set())
+    by_content = [column for column in range(len(titles)) if column not in likely and holds_files(column)]
+    at = next((column for column in likely if holds_files(column)), (by_content + likely + [-1])[0])
+    split = next(iter(named(SPLIT_COLUMNS, {at})), None)
+    others = [column for column in range(len(titles)) if column not in (at, split)]
+    label = next(iter(named(LABEL_COLUMNS, {at})), others[0] if len(others) == 1 else -1)
+    if at < 0 or label < 0:
+        lacking = "file names" if at < 0 else "labels"
+        raise DataError(
+            f"No column of {file} is known to hold the {lacking}; its columns are {', '.join(head)}.",
+            f"Call the columns {', '.join(FILE_COLUMNS[:3])} … and {', '.join(LABEL_COLUMNS[:3])} …, say.",
+        )
+    text = f"files in column {head[at]!r}, labels in {head[label]!r}"
+    text += f", split in {head[split]!r}" if split is not None else ""
+    splits = SPLIT_NAMES | {"dev": "valid"}
+    if split is not None and titles[split] == "is_valid":
+        splits |= _YES_NO
+    return _Columns(at, label, split, splits, text), body

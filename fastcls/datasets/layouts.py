@@ -1,0 +1,265 @@
+"""One's own images: recognise how they are laid out, and list path, label and split.
+
+class folders        <class>/…                          a validation split is drawn from them
+split folders        train/<class>/… valid/<class>/…    optionally test/<class>/…
+one folder           labels from the file names, by a regular expression
+a table              a CSV file of file names and labels, read by `label_table`
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastcls.datasets.splits import SPLIT_NAMES, check_splits, draw_validation
+from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some
+from fastcls.errors import DataError, UsageError, did_you_mean
+from fastcls.settings import options
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar")
+_HOW = (
+    "Sort the images into one folder a class, name a table of file names and labels with --labels, or take "
+    "the labels from the file names with --label-regex."
+)
+
+
+def find(
+    path: str | Path,
+    *,
+    labels: str = "",
+    label_regex: str = "",
+    valid_pct: float = 0.2,
+    seed: int | None = None,
+) -> DataFrame:
+    """List the images under `path` with text columns `path` (absolute), `label` and `split`.
+
+    `split` is train, valid or test. Where the layout has no validation split, `valid_pct` of each class is
+    drawn with `seed` (the run's own by default). `attrs['layout']` says what was recognised, `attrs['notes']`
+    lists what the user should see.
+    """
+    import pandas as pd
+
+    if not 0 < valid_pct < 1:
+        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, say.")
+    root, found = folder(path), listed(path, labels, label_regex)
+    if len(classes := {label for _, label, _ in found.rows}) == 1:
+        raise DataError(f"All {len(found.rows):,} images in {root} are of one class, {classes.pop()!r}.", _HOW)
+    df = pd.DataFrame(found.rows, columns=["path", "label", "split"])
+    found.rows = []  # a million rows take 160 MB
+    found.notes += draw_validation(df, valid_pct, options.current().seed if seed is None else seed)
+    check_splits(df, root)
+    df.attrs.update(layout=found.layout, notes=found.notes + found.left_out())
+    return df
+
+
+def listed(path: str | Path, labels: str = "", label_regex: str = "", lenient: bool = False) -> Found:
+    """The images under `path` as they lie there: nothing is drawn, and nothing of classes and splits is refused.
+
+    lenient: wrong rows of a table of labels are collected in `faults` and not refused.
+    """
+    if labels and label_regex:
+        raise UsageError("Labels come from a table or from the file names, not both.", "Give one of the two.")
+    root, found = folder(path), Found(lenient=lenient)
+    if labels:
+        from fastcls.datasets import label_table
+
+        label_table.read(labels, root, found)
+    elif label_regex:
+        _from_file_names(root, label_regex, found)
+    else:
+        _from_folders(root, found)
+    return found
+
+
+# ---------------------------------------------------------------------------- where the images are
+
+
+def _images(folder: str | Path, found: Found) -> list[str]:
+    """The image files anywhere below `folder`; what else lies there is counted."""
+    files = files_below(folder, pipes=found.pipes)
+    images = list(filter(is_image, files))
+    if len(images) < len(files):
+        found.skipped.update(Path(file).suffix.lower() for file in files if not is_image(file))
+    named = list(filter(is_text, images))
+    if len(named) < len(images):
+        found.unnamed += [file for file in images if not is_text(file)]
+    return named
+
+
+def folder(path: str | Path) -> Path:
+    """The folder called `path`, absolute; DataError where it is none."""
+    if not str(path):
+        raise DataError("No folder of images was named.", "Give it with --path.")
+    root = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100, a link stays the name the user gave
+    if root.is_dir():
+        return root
+    if not root.exists():
+        beside = [entry.name for entry in root.parent.iterdir()] if root.parent.is_dir() else []
+        guess = did_you_mean(root.name, beside) or "."
+        raise DataError(f"The folder {root} does not exist{guess}", "Give the folder of images with --path.")
+    hint = "Give the folder that holds the images."
+    if root.name.lower().endswith(ARCHIVE_SUFFIXES):
+        hint = "It looks like an archive: unpack it and give the folder."
+    elif root.suffix.lower() in (".csv", ".tsv", ".txt"):
+        hint = f"For a table of labels give the folder of images with --path, and --labels {root.name}."
+    raise DataError(f"{root} is a file, not a folder of images.", hint)
+
+
+# ---------------------------------------------------------------------------- labels from folders
+
+
+def _from_folders(root: Path, found: Found) -> None:
+    top, root = root, _unwrapped(root)
+    if root != top:
+        found.notes.append(f"Took {root.relative_to(top).as_posix()}/, the only folder in {top}.")
+    parts, folders = _split_folders(root), listing(root)[1]
+    if "train" in parts:
+        _from_splits(root, parts, found)
+        return
+    if parts and len(parts) == len(folders):
+        raise DataError(
+            f"{root} has {names(parts.values())} but no train/ folder.", "Give the folder that holds train/."
+        )
+    for split, folder in parts.items():
+        found.notes.append(
+            f"{folder.name}/ lies beside class folders without a train/ folder, and was left out: move the "
+            f"class folders into train/ to use it as the {split} split, or rename it if it is a class."
+        )
+    found.rows = _class_rows(root, "", found, leave=parts.values())
+    if not found.rows:
+        raise _unlabelled(root)
+    found.layout = count(len({label for _, label, _ in found.rows}), "class folder")
+
+
+def _unwrapped(root: Path) -> Path:
+    """Where the data begins, below folders that hold one folder and nothing else, as unpacked archives do."""
+    inner = root
+    while not _split_folders(inner):
+        files, folders = listing(inner)
+        if len(folders) > 1:
+            break
+        if not folders or any(map(is_image, files)):
+            return root
+        inner = Path(folders[0])
+    return inner
+
+
+def _from_splits(root: Path, parts: dict[str, Path], found: Found) -> None:
+    for split in ("train", "valid"):
+        if split not in parts:
+            continue
+        rows = _class_rows(parts[split], split if "valid" in parts else "", found)
+        if not rows:
+            loose = _images(parts[split], Found())
+            what = "images but no class folders" if loose else "no images"
+            name = "training" if split == "train" else "validation"
+            raise DataError(f"The {name} folder {parts[split]} holds {what}.", _HOW)
+        found.rows += rows
+    classes = {label for _, label, _ in found.rows}
+    if "test" in parts:
+        unseen = Found()
+        rows = _class_rows(parts["test"], "test", unseen)
+        if classes.isdisjoint(label for _, label, _ in rows):  # images, or test/images/ and the like
+            left = count(len(_images(parts["test"], Found())), "image")
+            found.notes.append(f"{parts['test'].name}/ holds no class folders: its {left} left out, unlabelled.")
+            parts = {split: folder for split, folder in parts.items() if split != "test"}
+        else:
+            found.rows += rows
+            found.notes += unseen.notes
+            found.skipped += unseen.skipped
+    if others := [name for name in map(Path, listing(root)[1]) if name.name.lower() not in SPLIT_NAMES]:
+        found.notes.append(f"Left out {names(others)} beside {parts['train'].name}/.")
+    found.layout = f"{names(parts.values())} with {count(len(classes), 'class folder')}"
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders named train, valid and test or the like, in that order."""
+    parts: dict[str, Path] = {}
+    for folder in map(Path, listing(root)[1]):
+        if split := SPLIT_NAMES.get(folder.name.lower()):
+            if split in parts:
+                both = names([parts[split], folder])
+                raise DataError(f"{root} has two folders for one split: {both}.", "Keep or rename one.")
+            parts[split] = folder
+    return {split: parts[split] for split in ("train", "valid", "test") if split in parts}
+
+
+def _class_rows(root: Path, split: str, found: Found, leave: Iterable[Path] = ()) -> list[tuple[str, str, str]]:
+    """The images in the class folders of `root`; what is odd there becomes a note."""
+    rows: list[tuple[str, str, str]] = []
+    empty, nested = [], 0
+    files, folders = listing(root)
+    for folder in map(Path, folders):
+        if folder in leave:
+            continue
+        images = _images(folder, found)
+        if not images:
+            empty.append(folder)
+        nested += bool(images) and Path(images[-1]).parent != folder  # files come before folders
+        name = folder.name  # one text for all rows
+        rows += [(slashes(image), name, split) for image in images]
+    if rows and empty:
+        found.notes.append(f"{names(empty)} in {root} without images: ignored.")
+    if nested:
+        found.notes.append(f"{count(nested, 'class folder')} in {root} with folders inside: read as one class each.")
+    if rows and (loose := sum(map(is_image, files))):
+        found.notes.append(f"{count(loose, 'image')} beside the class folders in {root} left out.")
+    return rows
+
+
+def _unlabelled(root: Path) -> DataError:
+    """What to say of a folder without class folders: images with no labels, or no images at all."""
+    files = files_below(root)
+    images = list(filter(is_image, files))
+    tables = [file.name for file in map(Path, listing(root)[0]) if file.suffix.lower() in (".csv", ".tsv")]
+    if images:
+        hint = f"{tables[0]} lies there: does it hold the labels? --labels {tables[0]}" if tables else _HOW
+        return DataError(f"{count(len(images), 'image')} lie in {root} without labels.", hint)
+    if not files:
+        return DataError(f"{root} holds no files.", "Give the folder that holds the images.")
+    held = some([Path(file).relative_to(root).as_posix() for file in files])
+    packed = [file for file in files if file.lower().endswith(ARCHIVE_SUFFIXES)]
+    hint = f"Unpack {Path(packed[0]).name} and give its folder." if packed else "Give the folder of the images."
+    return DataError(f"{root} holds no images. It holds {held}.", hint)
+
+
+# ---------------------------------------------------------------------------- labels from file names
+
+
+def _from_file_names(root: Path, pattern: str, found: Found) -> None:
+    try:
+        regex = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"The label pattern {pattern!r} is no regular expression: {error}.") from error
+    if not regex.groups:
+        raise UsageError(
+            f"The label pattern {pattern!r} has no group to take the label from.",
+            r"Put the part that is the label in parentheses: '^(.+)_\d+\.jpg$'",
+        )
+    parts = _split_folders(root)
+    areas = parts if "train" in parts else {"": root}
+    strays: list[str] = []
+    for split, folder in areas.items():
+        split = "" if split == "train" and "valid" not in parts else split
+        for image in map(Path, _images(folder, found)):
+            match = regex.search(image.name)
+            if match and match.group(1):
+                found.rows.append((image.as_posix(), match.group(1), split))
+            else:
+                strays.append(image.name)
+    if not found.rows and not strays:
+        raise _unlabelled(root)
+    if not found.rows:
+        raise DataError(
+            f"No file name in {root} matches the label pattern {pattern!r}; there are {some(strays)}.",
+            "The first group of the pattern is the label; it is searched for in the file name alone.",
+        )
+    if strays:
+        found.notes.append(f"{count(len(strays), 'image')} left out that the pattern does not match: {some(strays)}.")
+    found.layout = f"labels from the file names by '{pattern}'"

@@ -1,0 +1,76 @@
+"""The validation split: drawn by class where there is none, and held against the training classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from fastcls.datasets.walk import count, some
+from fastcls.errors import DataError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("valid", "val", "validation"), "valid"
+)
+
+
+def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
+    """Give every row whose split is empty to train or valid, by class; returns notes for the user.
+
+    A class with a single image stays in train. The share is raised where it would leave fewer validation
+    images than there are classes, so that small sets with many classes can be split too.
+    """
+    import numpy as np
+    import pandas as pd
+
+    drawn = df.index[df["split"] == ""]
+    if not len(drawn):
+        return []
+    codes, names = pd.factorize(df.loc[drawn, "label"])
+    labels = np.asarray(names, object)[codes].tolist()  # a text a class, not a text a row
+    valid = hold_out(labels, valid_pct, seed)
+    df.loc[drawn, "split"] = "train"
+    df.loc[drawn[valid], "split"] = "valid"
+    single = [label for label, size in Counter(labels).items() if size == 1]
+    if not single:
+        return []
+    return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."]
+
+
+def hold_out(labels: Sequence[Hashable], share: float, seed: int) -> list[int]:
+    """Positions of a stratified sample: `share` of the labels, at least one a class on average, never a single."""
+    import numpy as np
+    from sklearn.model_selection import train_test_split
+
+    number = {label: n for n, label in enumerate(sorted(set(labels), key=str))}
+    strata = np.fromiter(map(number.__getitem__, labels), np.int32, len(labels))
+    sizes = np.bincount(strata)
+    many = np.flatnonzero(sizes[strata] > 1)
+    if not len(many):
+        raise DataError(
+            "Every class has a single image, so none can be held out for validation.",
+            "Add images to the classes.",
+        )
+    classes = int((sizes > 1).sum())
+    held_out = min(max(round(len(many) * share), classes), len(many) - classes)
+    _, valid = train_test_split(many, test_size=held_out, random_state=seed, stratify=strata[many])
+    found: list[int] = np.sort(valid).tolist()
+    return found
+
+
+def check_splits(df: DataFrame, where: object) -> None:
+    """Refuse a split that training or evaluation could not use; what is merely odd is for `classes` to say."""
+    by_split = {split: set(rows["label"].unique()) for split, rows in df.groupby("split", sort=False)}
+    trained = by_split.get("train", set())
+    if not trained:
+        raise DataError(f"There are no training images in {where}.", "Give some rows or a folder to train.")
+    for split in ("valid", "test"):
+        if strangers := sorted(by_split.get(split, set()) - trained):
+            raise DataError(
+                f"{count(len(strangers), 'class')} of the {split} split in {where} that train lacks: "
+                f"{some(strangers)}.",
+                "The network could never name them: add training images, or correct the spelling.",
+            )

@@ -1,0 +1,1 @@
+"""What a network has learned: one inference pass, and everything that follows from it."""

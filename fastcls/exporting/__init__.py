@@ -1,1 +1,0 @@
-"""A network in other programs' formats."""

@@ -1,1 +1,0 @@
-"""What happens while a recipe's `fit` runs."""

@@ -1,0 +1,174 @@
+"""A run's network as files for other programs, each held against the Learner's answers first. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls.errors import OutputError
+from fastcls.images import preprocessing
+from fastcls.inference.predictor import DECODING_ERRORS, softmax
+from fastcls.machine import extras
+from fastcls.runfolder import model_files, runs
+from fastcls.version import __version__
+
+TOLERANCE = 1e-3  # of a probability, as where a run checks its own model.onnx
+CHECKED = 32  # real images that a file is checked on
+
+Network = Callable[[np.ndarray], np.ndarray]  # prepared images (n, channels, height, width) to logits (n, classes)
+
+
+def metadata(run: Path) -> dict[str, str]:
+    """What a program must know to use the network: classes, preprocessing and where it comes from, as text."""
+    model, record = model_files.read(run), runs.read_json(run / "run.json")
+    known = {
+        "classes": json.dumps(model.get("classes"), ensure_ascii=False),
+        "preprocessing": json.dumps(model.get("preprocessing")),
+        "input": "float32 (batch, channels, height, width): pixels / 255, minus mean, over std",
+        "output": "logits",
+        "arch": str(model.get("arch", "")),
+        "recipe": str(record.get("recipe", "")),
+        "written_by": f"fastcls {__version__}",
+    }
+    return known | ({"temperature": repr(model["temperature"])} if model.get("temperature") is not None else {})
+
+
+@dataclass
+class Reference:
+    """Real images of a run, and what its Learner said of them in torch: the rows of predictions.csv."""
+
+    images: np.ndarray  # (n, channels, height, width), as the network takes them
+    classes: np.ndarray  # (n, k) indices of the classes that the row names
+    probabilities: np.ndarray  # (n, k) of these
+
+    def check(self, network: Network, file: Path) -> float:
+        """The largest difference of a probability; OutputError above TOLERANCE."""
+        found = np.take_along_axis(softmax(network(self.images)), self.classes, 1)
+        difference = float(np.abs(found - self.probabilities).max())
+        if not difference <= TOLERANCE:
+            raise OutputError(
+                f"{file.name} was not written: its probabilities differ from the Learner's by {difference:.2g}.",
+                "This is a fault of the converter. Another format may do.",
+            )
+        return difference
+
+
+def reference(run: Path) -> Reference | None:
+    """Some images of predictions.csv that can still be read; None where there are none, or no preprocessing."""
+    model, record = model_files.read(run), runs.read_json(run / "run.json")
+    root, spec = Path(record.get("data", {}).get("root", "")), model.get("preprocessing")
+    table = run / "predictions.csv"
+    if spec is None or not table.is_file():
+        return None
+    index = {name: i for i, name in enumerate(model["classes"])}
+    images, classes, probabilities = [], [], []
+    try:
+        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows[:: max(1, len(rows) // CHECKED)][:CHECKED]:
+            named = _named(row)
+            known = [index[name] for name in named], list(map(float, named.values()))
+            with contextlib.suppress(*DECODING_ERRORS):
+                images.append(preprocessing.load(root / row["path"], spec))
+                classes.append(known[0])
+                probabilities.append(known[1])
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as problem:  # a row too short, or too long
+        raise OutputError(f"{table} does not belong to {run / 'model.json'}: {problem}.") from None
+    return Reference(np.stack(images), np.array(classes), np.array(probabilities)) if images else None
+
+
+def _named(row: dict[str, str]) -> dict[str, str]:
+    """The classes that a row of predictions.csv names, each with its probability."""
+    if "top1" in row:
+        return {row[f"top{k}"]: row[f"p{k}"] for k in range(1, 6)}
+    return {title.removeprefix("p:"): cell for title, cell in row.items() if title.startswith("p:")}
+
+
+def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:
+    """The run's ONNX network with classes and preprocessing in its metadata; gives the difference to the Learner."""
+    import onnx as library
+
+    model = library.load(run / "model.onnx")
+    library.helper.set_model_props(model, metadata(run))
+
+    def write(temporary: Path) -> float | None:
+        library.save(model, temporary)
+        return reference.check(_onnxruntime(temporary), target) if reference else None
+
+    return _checked(target, write)
+
+
+def safetensors(run: Path, target: Path) -> None:
+    """The weights as they are, with classes and preprocessing in the file's metadata."""
+    from safetensors.numpy import save_file
+
+    with opened_weights(run) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+    runs.atomic_path(target, lambda temporary: save_file(tensors, temporary, metadata(run)))
+
+
+@contextlib.contextmanager
+def opened_weights(run: Path) -> Iterator[Any]:
+    """The run's model.safetensors, open; OutputError where it is not its own, or none."""
+    from safetensors import SafetensorError, safe_open
+
+    source = model_files.verify(run, model_files.WEIGHTS)
+    try:
+        model_files.refuse_long_header(source)
+        with safe_open(source, framework="np") as file:
+            yield file
+    except (SafetensorError, OSError, TypeError, ValueError) as problem:
+        raise OutputError(f"{source} is not a readable .safetensors file: {problem}.") from None
+
+
+def openvino(run: Path, target: Path, reference: Reference | None) -> float | None:
+    """The network as OpenVINO's .xml and, beside it, .bin; gives the difference to the Learner."""
+    library = import_openvino()
+    # convert_model would do the same for an ONNX file, and send a note of it to OpenVINO's makers
+    model = library.Core().read_model(run / "model.onnx")
+    for key, value in metadata(run).items():
+        model.set_rt_info(value, ["fastcls", key])
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        written = Path(folder, target.name)
+        library.save_model(model, written, compress_to_fp16=False)
+        difference = reference.check(_network(library, written), target) if reference else None
+        for part in (written.with_suffix(".bin"), written):  # who finds the .xml finds its weights
+            shutil.move(part, target.with_suffix(part.suffix))
+    return difference
+
+
+def import_openvino() -> Any:
+    """OpenVINO; EnvironmentProblem where it is not installed."""
+    extras.require("--openvino", "openvino")
+    import openvino
+
+    return openvino
+
+
+def _onnxruntime(file: Path) -> Network:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def _network(library: Any, file: Path) -> Network:
+    network = library.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: network(images)[0]
+
+
+def _checked(target: Path, write: Callable[[Path], float | None]) -> float | None:
+    """Write a file that stays only if its check passes; gives what the check gave."""
+    differences: list[float | None] = []
+    runs.atomic_path(target, lambda temporary: differences.append(write(temporary)))
+    return differences[0]

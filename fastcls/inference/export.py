@@ -1,0 +1,168 @@
+"""A trained Learner becomes files that need neither fastai nor a pickle: model.safetensors, model.json, model.onnx."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from fastai.learner import Learner
+from torch import nn
+
+from fastcls.data.describe import describe_preprocessing
+from fastcls.inference.predictor import Predictor
+from fastcls.models import summary, weights
+from fastcls.runfolder import model_files, onnx_safety, runs
+from fastcls.settings import options
+
+TOLERANCE = 1e-3  # of the probabilities of a few validation images, ONNX and preprocessing against the Learner
+CHECKED = 8  # images that the comparison looks at
+NAMES: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "verbose": False}
+# whose newer exporter gives other answers with 2.6 and today's onnxscript, and knows no adaptive max pool up to 2.8
+OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
+
+
+def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float = 1.0) -> None:
+    """Write model.safetensors, model.json and, where the network allows it, model.onnx into a run folder.
+
+    build: how to rebuild the network (recipe name and knobs), empty where nobody knows. temperature: what its logits
+    are divided by to calibrate them. A network that cannot be exported is noted.
+    """
+    weights.save(learn.model, run / "model.safetensors")
+    spec: dict[str, Any] | None
+    try:
+        spec = describe_preprocessing(learn.dls)
+        reason = ""
+    except ValueError as problem:
+        spec, reason = None, str(problem)
+    example = input_example(learn)
+    parameters, trained = summary.count(learn.model)
+    record = {
+        "format": runs.FORMAT,
+        "arch": arch_name(learn),
+        "build": dict(build),
+        "classes": [str(name) for name in learn.dls.vocab],
+        "preprocessing": spec,
+        "temperature": temperature,
+        "parameters": parameters,
+        "trainable": trained,
+        "summary": _summary(learn.model, example.shape[1:]),
+    }
+    if spec is not None:
+        reason = _export_onnx(learn.model, example, run / "model.onnx")
+    runs.write_json(run / model_files.RECORD, record | {"sha256": model_files.sums(run)})
+    if reason:
+        what = "will need --trust to run this run's recipe" if build else "cannot run this network"
+        options.note(f"no model.onnx: {reason}. `fastcls predict` {what}.")
+
+
+def arch_name(learn: Learner) -> str:
+    """What the network is called: by the recipe, by fastai's vision_learner, or by its class."""
+    arch = getattr(learn, "arch_name", None) or getattr(learn, "arch", None)
+    return arch if isinstance(arch, str) else getattr(arch, "__name__", type(learn.model).__name__)
+
+
+def input_example(learn: Learner) -> torch.Tensor:
+    """One batch of a single validation image as the network sees it."""
+    items = learn.dls.valid_ds.items
+    first = items.iloc[:1] if hasattr(items, "iloc") else items[:1]
+    (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
+    return image.as_subclass(torch.Tensor)
+
+
+def training_example(learn: Learner) -> torch.Tensor:
+    """Zeros of the shape of one training image, which validation images may be larger than."""
+    images = learn.dls.train.one_batch()[0]
+    return torch.zeros(1, *images.shape[1:], device=images.device)
+
+
+def _summary(model: nn.Module, shape: torch.Size) -> list[dict[str, Any]]:
+    try:
+        return summary.summarize(model, shape)
+    except RuntimeError as problem:  # the run is worth keeping all the same
+        options.note(f"no network summary: {problem}")
+        return []
+
+
+def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
+    """Write the network (images → logits, any batch size) as ONNX; gives the reason where that fails."""
+    training = model.training
+    model.eval()
+    device, layout = example.device, _memory_format(model)
+    # torch 2.7 exports the pooling of channels-last features as a loop
+    network: Any = model
+    network.to("cpu", memory_format=torch.contiguous_format)
+    pair = example.cpu().contiguous().repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
+    reason = ""
+    try:
+        with _silent_logger("torch.onnx"), _silent_logger("onnxscript"):
+            for way in (_trace, _program) if OLD else (_program,):
+                try:
+                    runs.atomic_path(file, partial(way, network, pair))
+                    return ""
+                except Exception as problem:  # the exporter raises whatever the network's own code met
+                    reason = f"the network cannot be exported ({type(problem).__name__})"
+    finally:
+        network.to(device, memory_format=layout).train(training)
+    return reason
+
+
+def _program(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        shapes = ({0: torch.export.Dim("batch", min=1)},)
+        program = torch.onnx.export(network, (pair,), dynamo=True, dynamic_shapes=shapes, **NAMES)
+        assert program is not None
+        program.save(str(file), external_data=False)
+    onnx_safety.look_through(file)
+
+
+def _trace(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", torch.jit.TracerWarning)  # what depends on the image would be fixed
+        axes = {name: {0: "batch"} for name in ("images", "logits")}
+        torch.onnx.export(network, (pair,), str(file), dynamo=False, dynamic_axes=axes, opset_version=18, **NAMES)
+    onnx.save(onnx.shape_inference.infer_shapes(onnx.load(file)), file)  # `anatomy` looks for the shapes
+    onnx_safety.look_through(file)
+
+
+def _memory_format(model: nn.Module) -> torch.memory_format:
+    images = [parameter for parameter in model.parameters() if parameter.dim() == 4 and not parameter.is_contiguous()]
+    last = any(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in images)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+@contextlib.contextmanager
+def _silent_logger(name: str) -> Any:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def verify(run: Path, paths: list[str], probabilities: np.ndarray) -> float | None:
+    """The largest difference between the exported model's probabilities and the Learner's, on a few images.
+
+    None where there is no model.onnx. One that differs by more than TOLERANCE is removed, and noted.
+    """
+    if not (run / "model.onnx").is_file():
+        return None
+    pick = np.linspace(0, len(paths) - 1, min(CHECKED, len(paths))).astype(int)
+    exported = Predictor(run).probabilities([paths[i] for i in pick])
+    difference = float(np.abs(exported - probabilities[pick]).max())
+    if not difference <= TOLERANCE:
+        (run / "model.onnx").unlink()
+        options.note(f"model.onnx was removed: its probabilities differ from the Learner's by {difference:.2g}.")
+    return difference

@@ -1,0 +1,189 @@
+"""Labels for new images from a run folder: ONNX, Pillow and NumPy, no torch, no pickle, no code of the run's."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fastcls.errors import OutputError
+from fastcls.images import preprocessing
+from fastcls.images.check import UNREADABLE, reason
+from fastcls.machine import cpus
+from fastcls.runfolder import model_files, onnx_safety
+
+BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
+# what decoding an image raises where it cannot be read
+DECODING_ERRORS = *UNREADABLE, Image.DecompressionBombError
+OF_ONE_RUN = "Take model.json and model.onnx from one run, as it wrote them."
+EXTREME = 1000  # a temperature, or its reciprocal, that no fit finds
+AHEAD = 2  # batches a thread that may be under way or waiting to be taken
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's answer; `error` says why there is none."""
+
+    path: str
+    probabilities: np.ndarray | None
+    error: str = ""
+
+
+class Predictor:
+    """The network of a run folder, ready for image files.
+
+    A thread a core takes a batch from its files to its probabilities, alone: the network on one core and the next
+    one decoding beside it waste nothing on each other, where a network on all cores waits for its slowest part.
+
+    temperature: the logits are divided by it.  mirror: the answer is the mean over the image and its mirror image.
+    """
+
+    threads = 1  # that the network uses for a batch
+
+    def __init__(self, run: Path, temperature: float = 1, mirror: bool = False) -> None:
+        import onnxruntime
+
+        self.temperature, self.mirror = temperature, mirror
+
+        model = model_files.read(run)
+        self.classes: list[str] = list(model.get("classes", ()))
+        spec = model.get("preprocessing")
+        self.file = file = model_files.verify(run, model_files.NETWORK, model)
+        if spec is None or not file.is_file():
+            recipe = run / "recipe.py"
+            raise OutputError(
+                f"{run} has no model.onnx: its network or its transforms could not be exported.",
+                f"Predict through its recipe, which runs the code in {recipe}, with --trust."
+                if recipe.is_file()
+                else "It has no recipe either: predict with the Learner that it was saved from, learn.predict(file).",
+            )
+        self.spec: dict[str, Any] = spec
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 4  # what is wrong comes as an exception
+        settings.intra_op_num_threads = self.threads
+        try:
+            onnx_safety.look_through(file)
+            self.session = onnxruntime.InferenceSession(self._model(file), settings, providers=["CPUExecutionProvider"])
+        except onnx_safety.Unsafe as problem:
+            raise OutputError(f"{file} is refused: {problem}.", "No network that fastcls exports does.") from None
+        except Exception as problem:  # onnxruntime's own exception types are not public
+            raise OutputError(f"{file} is not a readable ONNX model: {str(problem).splitlines()[0]}") from None
+        self.input, self.size = self._shape_of_an_image()
+
+    def _shape_of_an_image(self) -> tuple[str, tuple[int, ...]]:
+        """The input's name, and the height and width that it takes; OutputError where it fits model.json not."""
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        images, answers = (inputs[0].shape, outputs[0].shape) if inputs and outputs else ([], [])
+        channels, count = model_files.CHANNELS[self.spec["mode"]], len(self.classes)
+        size = tuple(self.spec["size"]) if self.spec["method"] else tuple(images[2:])
+        if (
+            len(inputs) != 1
+            or inputs[0].type != "tensor(float)"
+            or len(images) != 4
+            or images[1] != channels
+            or any(isinstance(side, int) and side != own for side, own in zip(images[2:], size, strict=True))
+        ):
+            raise OutputError(f"{self.file} takes {images}, where model.json prepares {[channels, *size]}.", OF_ONE_RUN)
+        if len(answers) != 2 or not count or (isinstance(answers[1], int) and answers[1] != count):
+            raise OutputError(f"{self.file} answers {answers}, where model.json names {count} classes.", OF_ONE_RUN)
+        return inputs[0].name, tuple(images[2:])
+
+    def _model(self, file: Path) -> str | bytes:
+        """The network to run: an ONNX file, or the bytes of one."""
+        return str(file)
+
+    def probabilities(self, paths: Sequence[str]) -> np.ndarray:
+        """(n, classes); raises where an image cannot be read."""
+        return self._run([self._prepare(path) for path in paths])
+
+    def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
+        """An answer a path, in order; an image that cannot be read gets an error.
+
+        Holds the images of a few batches a core, however many paths there are.
+        """
+        threads = cpus.cores()
+        paths = iter(paths)
+        first = list(islice(paths, threads * BATCH))
+        size = max(1, -(-len(first) // threads))  # few images are shared out evenly
+        paths = chain(first, paths)
+        pool = ThreadPoolExecutor(threads)
+        waiting: deque[Future[list[Prediction]]] = deque()
+        try:
+            while batch := list(islice(paths, size)):
+                waiting.append(pool.submit(self._batch, batch))
+                if len(waiting) > AHEAD * threads:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _batch(self, paths: list[str]) -> list[Prediction]:
+        images: dict[int, np.ndarray] = {}
+        errors: dict[int, str] = {}
+        for index, path in enumerate(paths):
+            try:
+                images[index] = self._prepare(path)
+            except DECODING_ERRORS as problem:
+                errors[index] = reason(problem)
+        rows = dict(zip(images, self._run(list(images.values())), strict=True)) if images else {}
+        return [Prediction(path, rows.get(i), errors.get(i, "")) for i, path in enumerate(paths)]
+
+    def _prepare(self, source: str | np.ndarray) -> np.ndarray:
+        image = preprocessing.prepare(source, self.spec)
+        if image.shape[:2] != self.size:
+            height, width = image.shape[:2]
+            raise ValueError(f"{width} × {height} pixels, where the network takes {self.size[1]} × {self.size[0]}")
+        return image
+
+    def _run(self, images: list[np.ndarray]) -> np.ndarray:
+        """Probabilities (n, classes) of prepared images."""
+        batch = preprocessing.normalise(np.stack(images), self.spec)
+        answer = self._network(batch)
+        if self.mirror:
+            answer = (answer + self._network(np.ascontiguousarray(batch[..., ::-1]))) / 2
+        return answer
+
+    def _network(self, batch: np.ndarray) -> np.ndarray:
+        return softmax(self._outputs(batch)[0], self.temperature)
+
+    def _outputs(self, batch: np.ndarray) -> list[np.ndarray]:
+        """What the network gives, the logits (n, classes) first; OutputError where these are none."""
+        try:
+            outputs = self.session.run(None, {self.input: batch})
+        except Exception as problem:  # as above
+            raise OutputError(f"{self.file} cannot be run: {str(problem).splitlines()[0]}") from None
+        shape = len(batch), len(self.classes)
+        if outputs[0].shape != shape or not np.isfinite(outputs[0]).all():
+            what = "not numbers" if outputs[0].shape == shape else f"of the shape {outputs[0].shape}, not {shape}"
+            raise OutputError(f"{self.file}: its answers are {what}.", OF_ONE_RUN)
+        return outputs
+
+
+def softmax(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
+    """Probabilities (n, classes) of logits, or of the logarithms of other probabilities, divided by a temperature."""
+    scaled = logits.astype(np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def temperature_of(run: Path) -> float:
+    """The temperature that was fitted on the run's validation split; OutputError where there is none."""
+    value = model_files.read(run).get("temperature")
+    if value is None:
+        raise OutputError(
+            f"--calibrated: {run / 'model.json'} has no temperature.",
+            "It is fitted on the validation split at the end of training: train again with this fastcls, "
+            "or leave --calibrated away.",
+        )
+    if not 1 / EXTREME <= value <= EXTREME:
+        least = f"{1 / EXTREME:g} to {EXTREME:,}"
+        raise OutputError(f"{run / 'model.json'}: temperature is {value!r}, where a number from {least} belongs.")
+    return float(value)

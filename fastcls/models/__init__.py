@@ -1,0 +1,13 @@
+"""Networks and their Learners: pretrained ones of torchvision and timm, and networks of our own."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "learners": ["channels", "fit_head", "learner", "transfer_learner", "xresnet"],
+        "networks": ["ACTIVATIONS", "cnn"],
+        "speednets": ["speednet", "whiten"],
+        "stages": ["FreezeStatistics", "split", "unfreeze"],
+    },
+)

@@ -1,0 +1,180 @@
+"""Networks become Learners: custom CNNs, and pretrained torchvision and timm classifiers with a new head.
+
+learn = models.transfer_learner(dls, 'resnet50', metrics=accuracy)     # body, new head, parameter groups
+learn = models.learner(dls, my_cnn, metrics=accuracy)                  # any nn.Module
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import partial
+from typing import Any
+
+from fastai.callback.schedule import fine_tune  # noqa: F401  this import gives Learner its fit_one_cycle & co.
+from fastai.data.all import DataLoaders, Normalize, get_c
+from fastai.learner import Learner
+from fastai.vision.core import imagenet_stats  # noqa: F401  for those who write recipes
+from fastai.vision.models import xresnet as xresnets
+from torch import nn
+
+from fastcls.errors import DownloadError, UsageError, nearest
+from fastcls.models import backbones, hub, pretrained, stages
+from fastcls.models.backbones import find as find_arch  # noqa: F401
+from fastcls.models.defaults import resolve
+from fastcls.models.weights import Stats, weights_file
+from fastcls.settings import options
+from fastcls.training.optimizers import optimizer
+from fastcls.training.probe import fit_head  # noqa: F401  for recipes
+from fastcls.training.step import configure
+from fastcls.transforms import resizing
+from fastcls.transforms.batchwise import NormalizeInPlace
+
+LEARNER = set(inspect.signature(Learner.__init__).parameters) - {"self", "dls", "model"}
+
+
+def learner(dls: DataLoaders, model: nn.Module, stats: Stats | None = None, **kwargs: Any) -> Learner:
+    """A Learner around any network; images are normalised with `stats` (mean, std), one value a channel."""
+    if stats is not None:
+        normalize(dls, stats)
+    kwargs = {"opt_func": optimizer(), **kwargs, **options.current().extra.get("Learner", {})}
+    learn = Learner(dls, model.to(dls.device), **kwargs)
+    learn.arch_name = type(model).__name__
+    configure(learn)
+    return learn
+
+
+def normalize(dls: DataLoaders, stats: Stats) -> None:
+    """Add normalisation to the loaders, unless they have one; a gray image takes the colours' mean."""
+    if any(isinstance(tfm, Normalize) for tfm in dls.train.after_batch.fs):
+        return
+    mean, std = stats
+    if channels(dls) == 1 and len(mean) == 3:
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    dls.add_tfms([NormalizeInPlace.from_stats(mean, std, cuda=False)], "after_batch")
+    for dl in (dls.train, dls.valid):
+        dl.to(dls.device)
+
+
+def channels(dls: DataLoaders) -> int:
+    """Colour channels of the images that these loaders give: 1 or 3."""
+    return len(dls.valid_ds[0][0].getbands())
+
+
+def xresnet(arch: str, n_out: int, **kwargs: Any) -> nn.Module:
+    """fastai's XResNet of that name (He et al. 2019, bag of tricks), with random weights.
+
+    Keywords are those of XResNet. UsageError with the nearest names where there is none.
+    """
+    known = [name for name in xresnets.__all__ if re.fullmatch(r"x(se_)?resne(t|xt)\d+(_deep|_deeper)?", name)]
+    if arch not in known:
+        close = nearest(arch, known, 3)
+        raise UsageError(f"--arch {arch}: fastai has no XResNet of that name.", f"Take {', '.join(close or known)}.")
+    return getattr(xresnets, arch)(n_out=n_out, **kwargs)
+
+
+def transfer_learner(
+    dls: DataLoaders,
+    arch: str,
+    weights: str = "imagenet",
+    ps: float = 0.0,
+    drop_path: float = 0.0,
+    **kwargs: Any,
+) -> Learner:
+    """A new linear head on the body of a torchvision or timm classifier, frozen up to the head if it is pretrained.
+
+    `learn.model` is Sequential(body, head): body(images) gives one feature vector an image, pooled as the network
+    itself pools; head is Sequential(Dropout(ps), Linear). There is a parameter group for each stage of the body
+    (`stages.stages`) and one for the head, so that a slice of rates is spread over the stages.
+
+    weights: 'imagenet', 'none', a run, or a .safetensors file, folder or Hub repository (`hf-hub:OWNER/NAME`) as
+    torchvision, timm or Hugging Face publish them. Images are resized, cropped and normalised as those of the
+    pretrained network were, and have its size if it takes no other. `learn.pretrained` says whether there was one.
+    drop_path: stochastic depth of timm's networks (Huang et al. 2016): the share of residual branches that the last
+    block leaves out, the others fewer. Further keywords go to fastai's Learner or, where it does not have them, to the
+    network's constructor.
+    """
+    extra = options.current().extra
+    kwargs = {"opt_func": optimizer(), "splitter": stages.split, **kwargs}
+    kwargs |= {**extra.get("transfer_learner", {}), **extra.get("Learner", {})}
+    ps, drop_path = kwargs.pop("ps", ps), kwargs.pop("drop_path", drop_path)
+    for_learner = {key: kwargs.pop(key) for key in LEARNER & set(kwargs)}
+    found = backbones.find(arch)
+    if drop_path and found.library != "timm":
+        raise UsageError(
+            f"--drop-path: torchvision's {found.name} leaves out no branches.",
+            f"Take timm's: --arch timm/{found.name}, say.",
+        )
+    kwargs |= {"drop_path_rate": drop_path} if drop_path else {}
+    if weights == "imagenet" and found.folder:
+        weights = arch
+    source = None if weights in ("imagenet", "none") else weights_file(weights)
+    download = weights == "imagenet"
+    config = pretrained.config(found.library, found.name)
+    if download and not config.has_weights:
+        raise UsageError(f"--arch {arch}: timm has no pretrained weights for it.", "Use --weights none.")
+    if found.folder:
+        config = pretrained.config_of_file(found.folder / hub.WEIGHTS, config)
+    if source is not None:
+        config = pretrained.config_of_file(source, config)
+    try:
+        body, n_features, size = backbones.build(found, download, channels(dls), _sizes(dls), config.size, **kwargs)
+    except Exception as problem:
+        if not (download and _is_network(problem)):
+            raise
+        raise DownloadError(
+            f"The ImageNet weights of {arch} could not be downloaded ({type(problem).__name__}).",
+            "Connect to the internet, or give --weights a run folder, a .safetensors file or none.",
+        ) from problem
+    if source is not None:
+        filter_fn = pretrained.timm_filter(found.name) if found.library == "timm" else None
+        loaded = pretrained.load(body, source, arch, filter_fn, partial(backbones.hint, source, arch=found))
+        new = f"{len(loaded.new)} are new ({', '.join(loaded.new)})" if loaded.new else "none is new"
+        options.note(f"the body starts from {weights}: {loaded.count} tensors, {new}; the head is new.")
+    _prepare(dls, arch, config, size, pretrained=download or source is not None)
+    model = nn.Sequential(body, nn.Sequential(nn.Dropout(ps), nn.Linear(n_features, get_c(dls))))
+    learn = Learner(dls, model.to(dls.device), **for_learner)
+    learn.pretrained = download or source is not None
+    learn.arch_name = resolve(arch)
+    if learn.pretrained:
+        learn.freeze()
+    configure(learn)
+    return learn
+
+
+def _sizes(dls: DataLoaders) -> set[tuple[int, int]]:
+    """(height, width) of the images that a network is given in validation, and in training where that is another."""
+    batch = dls.valid.new(bs=1, num_workers=0).one_batch()
+    sizing = [tfm for tfm in dls.train.after_item.fs if getattr(tfm, "fixed", False)]
+    return {tuple(batch[0].shape[2:]), *((tfm.size[1], tfm.size[0]) for tfm in sizing)}
+
+
+def _prepare(
+    dls: DataLoaders, arch: str, config: pretrained.Config, size: tuple[int, int] | None, pretrained: bool
+) -> None:
+    """Have images normalised and, of a pretrained network, resized as its own were; of `size`, if it takes no other."""
+    normalize(dls, config.stats)
+    changed = False
+    if pretrained:
+        changed = resizing.adapt(dls, size, config.interpolation, config.crop_pct, config.squash)
+    elif size:
+        changed = resizing.adapt(dls, size)
+    if size and not changed:
+        raise UsageError(
+            f"--arch {arch}: it takes images of {size[0]} × {size[1]} pixels only.",
+            f"Give the DataBlock item_tfms=transforms.resize({size[0]}).",
+        )
+    if size:
+        options.note(f"{arch} takes images of {size[0]} × {size[1]} pixels only; they are resized to that.")
+    if pretrained:
+        resized = f", {config.interpolation} resizing and crop share {config.crop_pct:.3g}" if changed else ""
+        options.note(f"normalisation{resized} are those of {config.origin}.")
+
+
+def _is_network(problem: BaseException | None) -> bool:
+    while problem is not None:
+        modules = {cls.__module__.split(".")[0] for cls in type(problem).__mro__}
+        if modules & {"urllib", "requests", "httpx", "httpcore", "huggingface_hub", "socket", "urllib3"}:
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False

@@ -1,0 +1,88 @@
+"""The shortlist: how well the frozen features of a few pretrained networks classify some of the user's images.
+
+Of each network a linear probe: one pass over a sample of the images, a linear layer cross-validated on the features.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from fastai.data.all import CategoryBlock, ColReader, DataBlock, get_c
+from fastai.vision.data import ImageBlock
+
+from fastcls.data import blocks as data
+from fastcls.errors import DataError
+from fastcls.evaluation.metrics import wilson
+from fastcls.models import learners as models
+from fastcls.settings import options
+from fastcls.training import probe
+from fastcls.transforms import standard as transforms
+
+A_CLASS, MOST = 30, 1500  # images of the sample: some 20 CPU seconds with ResNet-34 at 224 pixels for every 300
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The cross-validated probe of one network."""
+
+    arch: str
+    weights: str  # 'imagenet', a file or a run, as --weights takes them
+    right: int
+    n: int
+    seconds: float  # of the CPU: loading the images, features, cross-validation
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %, Wilson's; the networks see the same images, so their difference is known better than this."""
+        low, high = wilson(self.right, self.n)
+        assert low is not None and high is not None
+        return low, high
+
+
+def sample(files: Sequence[Sequence[str]]) -> pd.DataFrame:
+    """Some of the images that are not test images, evenly over the classes; from rows of path, label and split.
+
+    DataError where fewer than two classes have two images each.
+    """
+    table = pd.DataFrame(list(files), columns=["path", "label", "split"])
+    table = table[table.split != "test"].sample(frac=1, random_state=options.current().seed)
+    turn = table.groupby("label").cumcount()
+    table = table.assign(turn=turn)[turn < A_CLASS].sort_values("turn", kind="stable").head(MOST)
+    table = table[table.groupby("label").path.transform("size") > 1].sort_values(["label", "path"])
+    if table.label.nunique() < 2:
+        raise DataError(
+            "--probe: fewer than two classes have two images each, so nothing can be cross-validated.",
+            "Leave out --probe, or add images.",
+        )
+    first = table.groupby("label").cumcount() == 0  # fastai wants a validation split; every image is cross-validated
+    return table.assign(split=np.where(first, "valid", "train")).drop(columns="turn").reset_index(drop=True)
+
+
+def measure(images: pd.DataFrame, arch: str, weights: str, size: int) -> Measured:
+    """Probe one network on a `sample`, at `size` pixels; DownloadError where its weights cannot be had."""
+    started = time.process_time()
+    block = DataBlock(
+        (ImageBlock, CategoryBlock),
+        get_x=ColReader("path"),
+        get_y=ColReader("label"),
+        splitter=data.by_column,
+        item_tfms=transforms.resize(size),
+    )
+    dls = data.loaders(block, images, bs=BATCH)
+    body = models.transfer_learner(dls, arch, weights=weights).model[0].eval()
+    with torch.no_grad():
+        batches = dls.test_dl(images)
+        x = torch.cat([body(batch[0].as_subclass(torch.Tensor)).float() for batch in batches])
+    y = torch.as_tensor(pd.Categorical(images.label, categories=list(dls.vocab)).codes.copy(), dtype=torch.long)
+    found = probe.solve(x, y.to(x.device), get_c(dls), views=1)
+    return Measured(arch, weights, found.right, found.held_out, time.process_time() - started)

@@ -1,0 +1,1 @@
+"""What runs work without: trackers, and the page that predicts."""

@@ -1,0 +1,18 @@
+"""Pages: the report of a run, of a comparison (`comparison`), of a check (`check`).
+
+write(run)                     -> run/report.html and run/figures/*.png for the validation split
+write(run, split="test")       the same for another evaluated split
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["write"]
+
+
+def write(run: Path, split: str | None = None) -> Path:
+    """Write `report.html` and `figures/*.png` into a run folder and return the page's path."""
+    from fastcls.reports import build  # pandas, matplotlib and scikit-learn, which other pages do without
+
+    return build.write(run, split)

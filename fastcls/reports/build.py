@@ -1,0 +1,152 @@
+"""A run folder's report: one self-contained page and its figures, made from the run's files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastcls.errors import OutputError, did_you_mean
+from fastcls.reports import page, probabilities, shell, wording
+from fastcls.reports import scores as scored
+from fastcls.reports.classes import WHOLE_MATRIX, outcome, with_average_precision
+from fastcls.reports.copies import copies
+from fastcls.reports.curves import Curves, curve_figures
+from fastcls.reports.curves import curves as ranking_curves
+from fastcls.reports.doubts import COLUMNS, doubtful, pictured
+from fastcls.reports.drawing import png, svg
+from fastcls.reports.figures import learning_figures, matrix_figure, own_metrics
+from fastcls.reports.gallery import KINDS
+from fastcls.reports.images import images
+from fastcls.reports.runfiles import RunFiles, clean, number, read
+from fastcls.reports.thumbnails import Thumbnails
+from fastcls.reports.trust import effects, trust
+from fastcls.runfolder import model_files, runs
+
+SUSPECTS = "suspects.csv"
+
+
+def write(run: Path, split: str | None = None) -> Path:
+    """Write `report.html` and `figures/*.png` into a run folder and return the page's path."""
+    files = read(Path(run))
+    for name in (model_files.WEIGHTS, model_files.NETWORK):  # else these would be another network's figures
+        model_files.verify(files.folder, name, files.model)
+    chosen = _choose(files, split)
+    html, pictures = _render(files, chosen)
+    try:
+        for name, data in pictures.items():
+            runs.atomic_write(files.folder / "figures" / f"{name}.png", data)
+        return runs.atomic_write(files.folder / "report.html", html)
+    except OSError as problem:
+        raise OutputError(f"The report cannot be written into {files.folder}: {problem.strerror}.") from problem
+
+
+def _choose(files: RunFiles, split: str | None) -> str:
+    known = files.splits()
+    if split is None:
+        return known[0] if known else "valid"
+    if known and split not in known:
+        message = f"The {split!r} split of {files.folder} was not evaluated{did_you_mean(split, known)}."
+        raise OutputError(message, f"Evaluated: {', '.join(known)}.")
+    return split
+
+
+def _render(files: RunFiles, split: str) -> tuple[str, dict[str, bytes]]:
+    classes = files.model.get("classes")
+    names = [clean(name) for name in classes] if isinstance(classes, list) else []
+    heatmaps = files.heatmaps.get(split)
+    spec = files.model.get("preprocessing")
+    thumbnails = Thumbnails(
+        files.get("data", "root"),
+        heatmaps if isinstance(heatmaps, dict) else None,
+        spec if isinstance(spec, dict) else None,
+    )
+    predictions = files.predictions
+    result = outcome(predictions[predictions["split"] == split], names, thumbnails)
+    count = len(names) or (result.classes if result else 0)
+    ranks, doubts = _from_probabilities(files, split, names)
+    if result and ranks:
+        precisions = dict(zip(names, ranks.average_precision.tolist(), strict=True))
+        result = with_average_precision(result, {k: v for k, v in precisions.items() if v == v})
+    own = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
+    belief = trust(own, number(files.model.get("temperature")), split)
+    found = scored.scores(files, split)
+    top = scored.tiles(found, result, count)
+    accuracy = next((score for score in top if score.key == "accuracy"), None)
+    phases, verdict, epochs, kept = page.learning(files, count)
+    curves = learning_figures(files.history, own_metrics(files.metric_columns), phases, kept)
+    matrix = [matrix_figure(result.matrix, split)] if result else []
+    ranking = curve_figures(ranks)
+    layers, layers_left = page.layers(files)
+    claim = clean(files.get("claim") or "")
+    drawn = [*curves, *matrix, *ranking, *(belief.figures if belief else [])]
+    html = shell.render(
+        "template.html.j2",
+        run=files,
+        split=split,
+        splits=files.splits(),
+        name=files.folder.resolve().name,
+        recipe=clean(files.get("recipe") or "unnamed recipe"),
+        title=clean(files.get("title") or ""),
+        claim=claim,
+        status=clean(files.get("status") or "unknown"),
+        moods=page.STATUS,
+        started=wording.moment(files.get("started")),
+        device=clean(files.get("device", "name") or files.get("device", "type") or "unknown"),
+        images=files.get("data", "images"),
+        command=clean(files.get("command") or ""),
+        callouts=page.callouts(files, split, found, result),
+        tiles=top,
+        accuracy=accuracy,
+        outcome=result,
+        count=count,
+        guess=scored.guess_sentence(accuracy, result),
+        probe=scored.probe_sentence(files, split),
+        claimed=scored.claim_sentence(claim, accuracy, bool(files.get("options", "limit"))),
+        all_scores={name: scored.scores(files, name) for name in files.splits()},
+        phases=phases,
+        verdict=verdict,
+        probed=(files.history["phase"] == runs.PROBE).any() if len(files.history) else False,
+        epochs=epochs,
+        kept=kept,
+        long_table=page.LONG_TABLE,
+        objective=page.objective_sentence(files, kept),
+        metric_columns=files.metric_columns,
+        curves=[(figure, svg(figure)) for figure in curves],
+        matrices=[(figure, svg(figure)) for figure in matrix],
+        ranking=[(figure, svg(figure)) for figure in ranking],
+        ranks=ranks,
+        whole_matrix=WHOLE_MATRIX,
+        kinds=KINDS,
+        trust=belief,
+        effects=effects(files.metrics, files.splits()),
+        trust_figures=[(figure, svg(figure)) for figure in (belief.figures if belief else [])],
+        trained_phases=page.trained_phases(files),
+        doubts=doubts,
+        doubt_pictures=pictured(doubts, thumbnails),
+        data=images(files),
+        copies=copies(files.folder, thumbnails),
+        layers=layers,
+        layers_left=layers_left,
+        model=files.model,
+        settings=page.settings(files),
+        lost_pictures=thumbnails.lost,
+    )
+    runs.write_csv(files.folder / SUSPECTS, COLUMNS, doubts)
+    return html, {figure.name: png(figure) for figure in drawn}
+
+
+def _from_probabilities(
+    files: RunFiles, split: str, names: list[str]
+) -> tuple[Curves | None, list[tuple[object, ...]]]:
+    """What needs more than the likeliest class: curves over thresholds, and labels in doubt."""
+    predictions = files.predictions
+    known = set(names)
+    kept = ((predictions["split"] == split) & predictions["label"].isin(known)).to_numpy(bool)
+    if not kept.any():
+        return None, []
+    entries = probabilities.read(files.folder / "predictions.csv", kept, names)
+    if entries is None:
+        return None, []
+    table = predictions[kept]
+    place = {name: i for i, name in enumerate(names)}
+    labels = table["label"].map(place).to_numpy(int)
+    return ranking_curves(labels, entries, len(names)), doubtful(table, entries, names)

@@ -1,0 +1,102 @@
+"""What a notebook shows of a run, a comparison or a recipe: HTML that stands alone in a cell, every name escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastcls.datasets.walk import count
+from fastcls.reports import comparison_table, page, shell
+from fastcls.reports import scores as scored
+from fastcls.reports.comparison import Comparison, figures_of
+from fastcls.reports.drawing import png
+from fastcls.reports.figures import Figure, learning_figures, own_metrics
+from fastcls.reports.learning import phases
+from fastcls.reports.runfiles import RunFiles, clean, number
+from fastcls.reports.wording import duration, grouped
+from fastcls.settings.knobs import REQUIRED, Knob, as_text
+
+SHOWN = ("accuracy", "top5", "macro_f1", "loss", "ece")
+
+
+def of_run(run: RunFiles, report: Path) -> str:
+    """A run's figures on each split, its curves, and what to know before believing them."""
+    splits = [split for split in run.splits() if split in run.metrics]
+    scores = {split: scored.scores(run, split) for split in splits}
+    many = len(run.model.get("classes", ())) > 5
+    keys = [key for key in SHOWN if (key != "top5" or many) and any(key in found for found in scores.values())]
+    rows = [[scored.NAMES[key], *(_score(scores[split].get(key)) for split in splits)] for key in keys]
+    kept = number(run.get("best_epoch"))
+    curves = learning_figures(
+        run.history,
+        own_metrics(run.metric_columns),
+        phases(run.history) if len(run.history) else [],
+        None if kept is None else int(kept),
+    )
+    facts = [clean(run.get("status") or "unknown")]
+    if not run.history.empty:
+        facts.append(count(len(run.history), "epoch"))
+    if seconds := number(run.get("train_seconds")):
+        facts.append(f"{duration(seconds)} of training")
+    if parameters := number(run.get("network", "parameters")):
+        facts.append(f"{grouped(parameters)} parameters")
+    if device := clean(run.get("device", "name") or ""):
+        facts.append(f"on {device}")
+    first = splits[0] if splits else "valid"
+    lines = [text for _, text in page.callouts(run, first, scores.get(first, {}), None)]
+    header = ["", *(f"{split}, n = {grouped(run.metrics[split].get('n'))}" for split in splits)]
+    return _render(
+        "run", f"{clean(run.get('recipe') or 'run')}", facts, header if rows else [], rows, curves, lines, report
+    )
+
+
+def _score(score: scored.Score | None) -> str:
+    if score is None:
+        return "–"
+    return f"{score.text} ({score.interval})" if score.interval else score.text
+
+
+def of_comparison(found: Comparison, file: Path) -> str:
+    """A comparison's table, how to read it, and its figures."""
+    rows, columns = found.rows, comparison_table.columns(found.rows, found.split)
+    table = [[clean(comparison_table.name(row)), *(column.text(row) for column in columns)] for row in rows]
+    lines = comparison_table.cautions(found.entries, found.split) + comparison_table.notes(rows, found.test)
+    lines += [f"{clean(entry.folder)} failed: {clean(entry.failed)}" for entry in found.failed]
+    facts = [count(len(rows), "setting"), count(len(found.done), "run")]
+    header = ["setting", *(column.heading for column in columns)]
+    return _render("comparison", clean(found.title), facts, header, table, figures_of(found), lines, file)
+
+
+def of_recipe(title: str, fields: dict[str, str], knobs: Sequence[Knob]) -> str:
+    """A recipe's claim and its knobs."""
+    rows = [[knob.name, "" if knob.default is REQUIRED else as_text(knob.default) or "''", knob.help] for knob in knobs]
+    return _render("recipe", title, list(fields.items()), ["knob", "default", ""], rows, [], [], Path())
+
+
+def _render(
+    kind: str,
+    title: str,
+    facts: Sequence[Any],
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    figures: Sequence[Figure],
+    remarked: Sequence[str],
+    file: Path,
+) -> str:
+    drawn = [(figure.alt, base64.b64encode(png(figure)).decode("ascii")) for figure in figures]
+    return (
+        shell.environment()
+        .get_template("cell.html.j2")
+        .render(
+            kind=kind,
+            title=title,
+            facts=facts,
+            header=header,
+            rows=rows,
+            figures=drawn,
+            remarked=remarked,
+            page=clean(file),
+        )
+    )

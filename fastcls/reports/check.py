@@ -1,0 +1,146 @@
+"""A check's files: check.html with thumbnails of the findings, check.json, findings.csv with a row an image."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastcls.audit import check_record
+from fastcls.audit.audit import Audit
+from fastcls.audit.check_record import KIND, RECORD, relative, summary
+from fastcls.audit.contents import UNDRAWN
+from fastcls.audit.finding import SEVERITIES, Finding, Item
+from fastcls.errors import OutputError
+from fastcls.reports import shell
+from fastcls.reports.runfiles import clean
+from fastcls.reports.thumbnails import Thumbnails, Tile
+from fastcls.reports.wording import moment
+from fastcls.runfolder import runs
+
+PAGE, TABLE = "check.html", "findings.csv"
+GROUPS, COPIES, LISTED = 24, 4, 200  # shown of a finding: groups, pictures of a group, further file names
+SAID = 3  # names of a finding that its sentence says already
+CLASSES = 1000  # rows of the table of classes
+PICTURES = 7_500_000  # bytes of all pictures of the page
+MOODS = {"error": "error", "warning": "warn", "note": ""}
+
+
+class Shown(NamedTuple):
+    """An image of the page."""
+
+    tile: Tile
+    file: str  # relative to the dataset's root
+    label: str
+    split: str
+    remark: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A finding as the page shows it."""
+
+    finding: Finding
+    groups: list[tuple[list[Shown], int]]  # pictures, and how many copies are not shown
+    further: list[str]  # file names that come without a picture
+    left: int  # images that are not even named
+
+    @property
+    def pictured(self) -> bool:
+        """Whether there is anything to see."""
+        return any(image.tile.src for images, _ in self.groups for image in images)
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder; OutputError where it cannot be, or holds files of these names that are not a check's."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise OutputError(f"-o {out}: this folder cannot be made ({problem.strerror}).", "Name another.") from None
+    if not os.access(out, os.W_OK):
+        raise OutputError(f"-o {out}: this folder cannot be written.", "Name another.")
+    if not any((out / name).exists() for name in (PAGE, RECORD, TABLE)):
+        return
+    try:
+        own = runs.read_json(out / RECORD).get("kind") == KIND
+    except OutputError:
+        own = False
+    if not own:
+        raise OutputError(f"-o {out}: it holds files called {PAGE}, {RECORD} or {TABLE} of someone else's.")
+
+
+def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -> Path:
+    """Write the three files into `out`; gives the page's path."""
+    contents = audit.contents
+    facts = summary(audit)
+    check_record.write(out, audit, command, seconds, started)
+    header = ["severity", "finding", "group", "path", "label", "split", "remark"]
+    runs.write_csv(out / TABLE, header, _rows(audit))
+    pictures = _Pictures(contents.root)
+    classes = _classes(audit)
+    html = shell.render(
+        "check.html.j2",
+        name=clean(contents.root.name),
+        root=clean(contents.root),
+        layout=clean(contents.layout),
+        command=command,
+        started=moment(started),
+        seconds=seconds,
+        facts=facts,
+        counts={severity: sum(f.severity == severity for f in audit.findings) for severity in SEVERITIES},
+        sections=[_section(finding, pictures) for finding in audit.findings],
+        classes=classes[:CLASSES],
+        classes_left=max(len(classes) - CLASSES, 0),
+        lost=pictures.spent > PICTURES,
+        moods=MOODS,
+        clean=clean,
+        table_of_all=TABLE,
+    )
+    return runs.atomic_write(out / PAGE, html)
+
+
+def _rows(audit: Audit) -> Iterator[list[Any]]:
+    for finding in audit.findings:
+        head = [finding.severity, finding.kind]
+        for number, group in enumerate(finding.groups, 1):
+            for path, label, split, remark in group:
+                yield [*head, number, relative(path, audit.contents.root), label, split, remark]
+        for name in finding.names:
+            yield [*head, "", "", "", "", name]
+
+
+def _classes(audit: Audit) -> list[tuple[str, dict[str, int], int]]:
+    """Name, images a split and images in all of every class, the smallest first."""
+    counts: dict[str, Counter[str]] = {}
+    for _, label, split in audit.contents.rows:
+        counts.setdefault(label, Counter())[split or UNDRAWN] += 1
+    rows = [(clean(label), dict(splits), splits.total()) for label, splits in counts.items()]
+    return sorted(rows, key=lambda row: (row[2], row[0]))
+
+
+class _Pictures:
+    """Thumbnails, until their bytes are spent."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.thumbnails, self.spent = root, Thumbnails(None), 0
+
+    def show(self, item: Item) -> Shown:
+        tile = self.thumbnails.tile(item.path) if self.spent <= PICTURES else Tile(why="left out: the page is full")
+        self.spent += len(tile.src)
+        file = clean(relative(item.path, self.root))
+        return Shown(tile, file, clean(item.label), clean(item.split or UNDRAWN), clean(item.remark))
+
+
+def _section(finding: Finding, pictures: _Pictures) -> Section:
+    shown = [
+        ([pictures.show(item) for item in group[:COPIES]], max(len(group) - COPIES, 0))
+        for group in finding.groups[:GROUPS]
+    ]
+    rest = [item for group in finding.groups[:GROUPS] for item in group[COPIES:]]
+    rest += [item for group in finding.groups[GROUPS:] for item in group]
+    names = [clean(relative(item.path, pictures.root)) for item in rest]
+    names += [clean(name) for name in finding.names if len(finding.names) > SAID]
+    return Section(finding, shown, names[:LISTED], max(len(names) - LISTED, 0))

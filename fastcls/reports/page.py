@@ -1,0 +1,184 @@
+"""What the page says: the files of a run, turned into the words and numbers of each section."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from fastcls.reports.classes import Outcome
+from fastcls.reports.learning import Phase, Verdict, phases, verdict
+from fastcls.reports.runfiles import TRAINED, RunFiles, clean, number
+from fastcls.reports.scores import Score
+from fastcls.reports.wording import percent, receptive_field, times
+
+STATUS = {"done": "good", "running": "open", "pruned": "open", "interrupted": "warn", "failed": "warn"}
+MOST_LAYERS = 1000
+LONG_TABLE = 12  # epochs beyond which their table starts collapsed
+
+
+@dataclass(frozen=True)
+class Layer:
+    name: str
+    type: str
+    shape: str
+    kernel: str
+    stride: str
+    parameters: int
+    multiply_adds: float | None
+    receptive_field: str
+    trainable: bool
+    share: float
+
+
+def callouts(run: RunFiles, split: str, found: dict[str, Score], outcome: Outcome | None) -> list[tuple[str, str]]:
+    """(mood, sentence) of everything the reader should know before believing a figure."""
+    items: list[tuple[str, str]] = []
+    status, reason = clean(run.get("status") or "unknown"), clean(run.get("reason") or "")
+    if status != "done":
+        what = {"running": "had not finished when this page was made", "failed": "failed"}
+        what |= {"interrupted": "was interrupted", "unknown": "does not say how it ended"}
+        what |= {"pruned": "was ended early by a search"}
+        because = f": {reason.rstrip('.')}" if reason else ""
+        state = what.get(status, f"has the status “{status}”")
+        items.append(("warn", f"This run {state}{because}. What follows is what it left behind."))
+    items += [("warn", f"{sentence}.") for sentence in run.missing]
+    known = run.splits()
+    if known and split not in known:
+        items.append(("warn", f"The {split} split has not been evaluated."))
+    accuracy = found.get("accuracy")
+    if accuracy and outcome and abs(accuracy.value - outcome.accuracy) > 1.5 / max(outcome.n, 1):
+        items.append(
+            ("warn", f"The files disagree: metrics.json has an accuracy of {percent(accuracy.value)}, "
+             f"the predictions give {percent(outcome.accuracy)}.")
+        )  # fmt: skip
+    if limit := run.get("options", "limit"):
+        items.append(
+            (
+                "warn",
+                f"At most {clean(limit)} images a class were used (--limit); figures from so few are not the recipe's.",
+            )
+        )
+    notes = run.get("notes")
+    items += [("note", clean(note)) for note in (notes if isinstance(notes, list) else []) if clean(note)]
+    if weights := clean(run.get("weights") or ""):
+        items.append(("note", weights))
+    return items
+
+
+def layers(run: RunFiles) -> tuple[list[Layer], int]:
+    """The rows of the summary table and how many of them are left off."""
+    summary = run.model.get("summary")
+    rows = [row for row in summary if isinstance(row, dict)] if isinstance(summary, list) else []
+    total = number(run.model.get("parameters")) or sum(number(row.get("parameters")) or 0 for row in rows)
+    found = []
+    for row in rows[:MOST_LAYERS]:
+        count = int(number(row.get("parameters")) or 0)
+        share = min(1.0, count / total) if total else 0.0
+        name, kind = clean(row.get("layer", "")), clean(row.get("type", ""))
+        shape, kernel, stride = (times(row.get(key)) for key in ("output_shape", "kernel", "stride"))
+        shape = shape.removeprefix("1 × ")  # of one image
+        macs, seen = number(row.get("multiply_adds")), receptive_field(row.get("receptive_field"))
+        found.append(Layer(name, kind, shape, kernel, stride, count, macs, seen, bool(row.get("trainable")), share))
+    return found, max(0, len(rows) - MOST_LAYERS)
+
+
+@dataclass(frozen=True)
+class TrainedPhase:
+    """Consecutive epochs that trained the same parameters."""
+
+    first: int
+    last: int
+    name: str
+    trained: int
+    frozen: int
+
+    @property
+    def share(self) -> float:
+        return self.trained / max(1, self.trained + self.frozen)
+
+
+def trained_phases(run: RunFiles) -> list[TrainedPhase]:
+    """What was frozen when; empty for a run that did not record it."""
+    total = number(run.model.get("parameters"))
+    if total is None or run.history.empty or run.history[TRAINED].isna().any():
+        return []
+    trained = dict(zip(run.history["epoch"].astype(int), run.history[TRAINED].astype(int), strict=True))
+    return [
+        TrainedPhase(one.first, one.last, one.name, trained[one.last], max(0, int(total) - trained[one.last]))
+        for one in phases(run.history)
+    ]
+
+
+def settings(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Tables of (name, value): knobs by stage, options, data, preprocessing, device, versions."""
+    knobs = run.get("knobs")
+    groups = [(f"{clean(stage)}()", values) for stage, values in (knobs if isinstance(knobs, dict) else {}).items()]
+    groups += [
+        ("Options", run.get("options")),
+        ("Further settings", run.get("extra")),
+        ("Data", run.get("data")),
+    ]
+    network = {key: run.model.get(key) for key in ("arch", "preprocessing") if run.model.get(key)}
+    groups += [("Network", network), ("Device", run.get("device")), ("Versions", run.get("versions"))]
+    return [(title, _flat(values)) for title, values in groups if isinstance(values, dict) and values]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found = []
+    for key, value in values.items():
+        name = prefix + clean(key)
+        if isinstance(value, dict) and value:
+            found += _flat(value, f"{name}.")
+        else:
+            shown = ", ".join(_plain(item) for item in value) if isinstance(value, list) else _plain(value)
+            found.append((name, shown))
+    return found
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else str(value)
+    return clean(value) if value != "" else "(empty)"
+
+
+def objective_sentence(run: RunFiles, kept: int | None) -> str:
+    """Why the loss at the top is not that of the curves, where the two differ."""
+    entry = run.metrics.get("valid", {}).get("loss")
+    measured = number(entry.get("value")) if isinstance(entry, dict) else None
+    if measured is None or run.history.empty or kept is None:
+        return ""
+    curve = number(run.history.loc[run.history["epoch"] == kept, "valid_loss"].mean())
+    if curve is None or abs(curve - measured) <= 0.05 * max(abs(curve), abs(measured)):
+        return ""
+    return (
+        f"The validation loss of epoch {kept} is {curve:.3g} here and {measured:.3g} at the top: the curves "
+        "show the loss that training minimises, which may include label smoothing or class weights; the figure "
+        "at the top is plain cross-entropy."
+    )
+
+
+def learning(run: RunFiles, classes: int) -> tuple[list[Phase], Verdict, list[dict[str, Any]], int | None]:
+    """Phases, verdict, a row an epoch for the table, and the epoch whose weights were kept."""
+    best = number(run.get("best_epoch"))
+    recorded = set() if run.history.empty else set(run.history["epoch"])
+    kept = int(best) if best in recorded and best is not None else None
+    columns = run.metric_columns
+    rows = [
+        {
+            "epoch": int(row["epoch"]),
+            "phase": row["phase"],
+            "kept": kept == int(row["epoch"]),
+            "cells": [number(row[name]) for name in ("train_loss", "valid_loss")],
+            "metrics": [number(row[name]) for name in columns],
+            "lr": number(row["lr"]),
+            "seconds": number(row["seconds"]),
+            "rate": number(row["images_per_second"]),
+        }
+        for row in run.history.to_dict("records")
+    ]
+    return phases(run.history) if rows else [], verdict(run.history, classes), rows, kept

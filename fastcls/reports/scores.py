@@ -1,0 +1,151 @@
+"""The figures of a run as the page says them: each with its interval, held against guessing and against the claim."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fastcls.comparison import comparison
+from fastcls.evaluation.metrics import wilson
+from fastcls.reports.classes import Outcome
+from fastcls.reports.runfiles import RunFiles, clean, number
+from fastcls.reports.wording import percent
+
+NAMES = {
+    **{"accuracy": "Accuracy", "top5": "Top-5 accuracy", "macro_f1": "Macro F1", "loss": "Loss"},
+    **{
+        "macro_precision": "Macro precision",
+        "macro_recall": "Macro recall",
+        "brier": "Brier score",
+        "ece": "Calibration error (ECE)",
+        "loss_calibrated": "Loss after temperature scaling",
+        "brier_calibrated": "Brier score after temperature scaling",
+        "ece_calibrated": "Calibration error after temperature scaling",
+    },
+}
+WHOLE_NUMBERS = ("loss", "brier", "loss_calibrated", "brier_calibrated")  # metrics that are not shares of one
+CLAIM = re.compile(
+    r"(?<!top-5 )(?<!top5 )\b(accuracy|error(?:[ _]rate)?)\W{0,4}(?:of |is |= ?)?(\d+(?:\.\d+)?)\s*%",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of a split with its 95 % interval."""
+
+    key: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int | None
+
+    @property
+    def name(self) -> str:
+        return NAMES.get(self.key, self.key.replace("_", " ").capitalize())
+
+    @property
+    def share(self) -> bool:
+        return self.key not in WHOLE_NUMBERS and -1 <= self.value <= 1
+
+    @property
+    def text(self) -> str:
+        return percent(self.value) if self.share else f"{self.value:.3g}"
+
+    @property
+    def interval(self) -> str:
+        if self.low is None or self.high is None or self.low == self.high:
+            return ""  # a bootstrap without a single mistake has no width, which would claim certainty
+        if self.share:
+            return f"{percent(self.low, unit=False)} to {percent(self.high)}"
+        return f"{self.low:.3g} to {self.high:.3g}"
+
+
+def scores(run: RunFiles, split: str) -> dict[str, Score]:
+    """Each metric of a split that has a value, in the order of NAMES, strangers last."""
+    found = {}
+    held = run.metrics.get(split, {})
+    for key in [
+        *(key for key in NAMES if key in held),
+        *(key for key in held if key not in NAMES and key != "n"),
+    ]:
+        entry = held[key] if isinstance(held[key], dict) else {"value": held[key]}
+        value = number(entry.get("value"))
+        if value is not None:
+            n = number(entry.get("n", held.get("n")))
+            size = None if n is None else int(n)
+            found[key] = Score(clean(key), value, number(entry.get("low")), number(entry.get("high")), size)
+    return found
+
+
+def tiles(found: dict[str, Score], outcome: Outcome | None, classes: int) -> list[Score]:
+    """The figures at the top; worked out from the predictions where metrics.json has none."""
+    if outcome and "accuracy" not in found:
+        low, high = wilson(outcome.n - outcome.mistakes, outcome.n)
+        found = {**found, "accuracy": Score("accuracy", outcome.accuracy, low, high, outcome.n)}
+    if outcome and "macro_f1" not in found:
+        found = {**found, "macro_f1": Score("macro_f1", outcome.macro_f1, None, None, outcome.n)}
+    if outcome and "loss" not in found and outcome.mean_loss is not None:
+        found = {**found, "loss": Score("loss", outcome.mean_loss, None, None, outcome.n)}
+    keys = ("accuracy", "top5", "macro_f1", "loss") if classes > 5 else ("accuracy", "macro_f1", "loss")
+    return [found[key] for key in keys if key in found]
+
+
+def guess_sentence(accuracy: Score | None, outcome: Outcome | None) -> str:
+    """The accuracy beside that of always naming the commonest class."""
+    if not outcome:
+        return ""
+    base = f"would be right for {percent(outcome.majority_share)}"
+    if accuracy is None:
+        return f"{base}."
+    ahead = (accuracy.value - outcome.majority_share) * 100
+    if accuracy.low is not None and accuracy.low > outcome.majority_share:
+        return f"{base}; the network is {ahead:.1f} points better, more than chance explains."
+    if ahead > 0:
+        luck = f"which {outcome.n} images cannot tell from luck"
+        return f"{base}; the network is {ahead:.1f} points better, {luck}."
+    return f"{base}; the network is no better than that."
+
+
+def probe_sentence(run: RunFiles, split: str) -> str:
+    """The accuracy of the frozen network with a linear head, and whether this run beats it on the same images."""
+    before = run.baseline[run.baseline["split"] == split]
+    after = run.predictions[run.predictions["split"] == split]
+    test = comparison.paired(before, after) if len(before) else None
+    if test is None:
+        return ""
+    right = int((before["label"] == before["prediction"]).sum())
+    low, high = wilson(right, len(before))
+    interval = "" if low is None or high is None else f" ({percent(low, unit=False)} to {percent(high)})"
+    reached = f"reaches {percent(right / len(before))}{interval} on the same {test.images:,} images"
+    if not test.only_first + test.only_second:
+        return f"{reached}: the network of this run makes the same mistakes."
+    gain, least, most = comparison.images_interval(test)
+    word = "more" if gain >= 0 else "fewer"
+    sentence = f"{reached}; this run has {abs(gain) * 100:.1f} points {word} ({least * 100:+.1f} to {most * 100:+.1f})"
+    if least <= 0 <= most:
+        return f"{sentence}, which chance may explain: training has not been shown to help."
+    return f"{sentence}: " + ("training helped." if gain > 0 else "training made it worse. Use --tune probe.")
+
+
+def claim_sentence(claim: str, accuracy: Score | None, limited: bool) -> str:
+    """Whether the recipe's claim and this run agree, as far as its words can be read."""
+    if not claim or "not measured" in claim.lower():
+        return "The recipe makes no measured claim yet, so there is nothing to hold this run against."
+    match = CLAIM.search(claim)
+    if not match or accuracy is None:
+        return "Compare it with the figures above."
+    error = match[1].lower().startswith("error")
+    claimed = float(match[2]) / 100
+    value, low, high = accuracy.value, accuracy.low, accuracy.high
+    if error:
+        value, low, high = 1 - value, None if high is None else 1 - high, None if low is None else 1 - low
+    here = f"Here the {'error rate' if error else 'accuracy'} is {percent(value)}"
+    if low is None or high is None:
+        sentence = f"{here}; without an interval nobody can say whether they differ."
+    elif low <= claimed <= high:
+        sentence = f"{here} ({percent(low, unit=False)} to {percent(high)}), which agrees with it."
+    else:
+        verdict_word = "better" if (value < claimed) == error else "worse"
+        sentence = f"{here} ({percent(low, unit=False)} to {percent(high)}), which is {verdict_word}."
+    return sentence + (" This run saw only part of the data, so expect a difference." if limited else "")

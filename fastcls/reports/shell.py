@@ -1,0 +1,52 @@
+"""What every page has in common: the templates' environment, a style, a script, a policy that admits no more."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from fastcls.reports import wording
+from fastcls.version import __version__
+
+HERE = Path(__file__).parent
+
+
+def render(template: str, home: Path = HERE, **values: Any) -> str:
+    """A template as one self-contained page; every value is escaped.
+
+    home: the folder of the template; a script.js there follows the one that all pages have.
+    """
+    script = "".join(
+        file.read_text(encoding="utf-8")
+        for folder in dict.fromkeys((HERE, home))
+        if (file := folder / "script.js").is_file()
+    )
+    return (
+        environment(home)
+        .get_template(template)
+        .render(
+            version=__version__,
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+            **values,
+        )
+    )
+
+
+def environment(home: Path = HERE) -> jinja2.Environment:
+    """The templates of a folder and those that all pages share; whatever they are given is escaped."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([home, HERE]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    found.filters["soft"] = wording.soft
+    found.globals.update(percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len)
+    return found

@@ -1,0 +1,95 @@
+"""Pictures as small data URIs: as the network sees them, bounded in bytes, and never a reason to fail."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, features
+
+from fastcls.images.decode import UnknownRange, flattened, opened
+from fastcls.reports.heat import Overlay, overlay
+
+SIDE = 208  # pixels of the longer side; pictures are shown at about half to three quarters of this
+TINY = 64  # below this side a picture is enlarged with its pixels kept square
+MOST_BYTES = 40_000  # a picture's share of the page
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture for the page, or the reason why there is none."""
+
+    src: str = ""
+    why: str = ""
+    pixelated: bool = False
+    overlay: Overlay | None = None  # where the network looked
+
+
+class Thumbnails:
+    """Tiles of the images below `root`, each file opened once.
+
+    heatmaps: path -> Grad-CAM's record, whose overlays the tiles get; spec: model.json's `preprocessing`.
+    """
+
+    def __init__(
+        self, root: str | Path | None, heatmaps: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None
+    ) -> None:
+        self.root = Path(root) if root else None
+        self.heatmaps, self.spec = heatmaps or {}, spec
+        self.lost = 0
+        self._tiles: dict[str, Tile] = {}
+
+    def tile(self, path: str) -> Tile:
+        if path not in self._tiles:
+            tile, ratio = _tile(self.root / path if self.root else Path(path))
+            if tile.src and path in self.heatmaps:
+                tile = replace(tile, overlay=overlay(self.heatmaps[path], self.spec, ratio))
+            self._tiles[path] = tile
+            self.lost += not self._tiles[path].src
+        return self._tiles[path]
+
+
+def _tile(path: Path) -> tuple[Tile, float]:
+    """The picture, and its width by its height."""
+    try:
+        with warnings.catch_warnings():  # damaged EXIF, huge pictures, odd palettes: not this page's business
+            warnings.simplefilter("ignore")
+            with opened(path) as file, Image.open(file) as image:
+                image.draft("RGB", (SIDE, SIDE))
+                upright = flattened(image)
+            return _encode(upright), upright.width / upright.height
+    except FileNotFoundError:
+        return Tile(why="image not found"), 1.0
+    except UnknownRange:
+        return Tile(why="no image of 8 or 16 bits"), 1.0
+    except Exception:  # decoders raise what they like: SyntaxError, struct.error, DecompressionBombError …
+        return Tile(why="image not readable"), 1.0
+
+
+def _encode(image: Image.Image) -> Tile:
+    tiny = max(image.size) < TINY
+    if tiny:
+        factor = max(1, SIDE // max(image.size))
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    else:
+        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        image = image.resize((max(image.width, 8), max(image.height, 8))) if min(image.size) < 8 else image
+    if tiny:
+        return Tile(_uri(image, "PNG", optimize=True), pixelated=True)
+    kind = "WEBP" if features.check("webp") else "JPEG"
+    for quality in (82, 60, 30):
+        uri = _uri(image, kind, quality=quality)
+        if len(uri) <= MOST_BYTES:
+            break
+    return Tile(uri)
+
+
+def _uri(image: Image.Image, kind: str, **options: int | bool) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,152 @@
+"""Whether this network's confidence can be believed: reliability, temperature, coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from fastcls.evaluation import calibration, plots
+from fastcls.reports.figures import Figure, Palette, frame
+from fastcls.reports.runfiles import number
+from fastcls.reports.wording import points
+
+GOALS = (0.9, 0.95, 0.99, 0.999)
+EFFECTS = {"ece": "Calibration error", "brier": "Brier score", "loss": "Loss"}
+NEAR = 0.05  # a temperature within this of 1 changes nothing that matters
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The confidence from which answers have an accuracy, and the share of images that reach it; None if none does."""
+
+    accuracy: float
+    threshold: float | None
+    answered: float | None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What temperature scaling does to the figures of a split: (as trained, scaled) for each of EFFECTS."""
+
+    split: str
+    pairs: list[tuple[str, str]]
+    names: tuple[str, ...] = tuple(EFFECTS.values())
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What there is to say of a split's confidence, before and after temperature scaling."""
+
+    temperature: float | None
+    before: float  # expected calibration error
+    after: float | None
+    goals: list[Goal]
+    figures: list[Figure]
+    calibrated: bool  # whether the goals hold for the scaled confidence
+
+    @property
+    def sentence(self) -> str:
+        gap = f"On average its confidence and its accuracy lie {points(self.before)} apart"
+        if self.temperature is None or self.after is None:
+            return f"{gap}."
+        way = "too sure of itself" if self.temperature > 1 else "not sure enough of itself"
+        if abs(self.temperature - 1) < NEAR:
+            return f"{gap}; temperature scaling (T = {self.temperature:.2f}) finds nothing to mend."
+        return (
+            f"{gap}: it is {way}. With its logits divided by T = {self.temperature:.2f}, the temperature that fits the "
+            f"validation split best, they lie {points(self.after)} apart."
+        )
+
+
+def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust | None:
+    """table: label, prediction, confidence, calibrated of one split's labelled images."""
+    known = table[table["confidence"].notna()]
+    if known.empty:
+        return None
+    right = (known["label"] == known["prediction"]).to_numpy()
+    before = known["confidence"].to_numpy()
+    after = known["calibrated"].to_numpy()
+    scaled = temperature is not None and bool(np.isfinite(after).all())
+    used = after if scaled else before
+    goals = []
+    for accuracy in GOALS:
+        found = calibration.threshold_for(accuracy, used, right)
+        goals.append(Goal(accuracy, *(found or (None, None))))
+    lines = {"as trained": before, **({"after scaling": after} if scaled else {})}
+    figures = [
+        Figure(
+            "reliability",
+            "Reliability",
+            f"Accuracy over confidence on the {split} split, against the diagonal of an honest network",
+            *(5.4, 3.9),
+            _reliability(lines, right),
+            {},
+        ),
+        Figure(
+            "coverage",
+            "Accuracy over coverage",
+            "Accuracy of the surest answers over how many of them are given",
+            *(5.4, 3.9),
+            _coverage(used, right),
+            {},
+        ),
+    ]
+    error = calibration.calibration_error
+    return Trust(
+        temperature if scaled else None,
+        error(before, right),
+        error(after, right) if scaled else None,
+        goals,
+        figures,
+        scaled,
+    )
+
+
+def effects(metrics: Mapping[str, Mapping[str, Any]], splits: Sequence[str]) -> list[Effect]:
+    """A row a split that was evaluated with a temperature."""
+    rows = []
+    for split in splits:
+        held = metrics.get(split, {})
+        pairs = [(_value(held, key), _value(held, f"{key}_calibrated")) for key in EFFECTS]
+        if all(before is not None and after is not None for before, after in pairs):
+            rows.append(Effect(split, [(f"{before:.4f}", f"{after:.4f}") for before, after in pairs]))
+    return rows
+
+
+def _value(held: Mapping[str, Any], key: str) -> float | None:
+    entry = held.get(key)
+    return number(entry.get("value") if isinstance(entry, dict) else entry)
+
+
+def _reliability(lines: Mapping[str, np.ndarray], right: np.ndarray) -> Callable[[Axes, Palette], None]:
+    def draw(ax: Axes, palette: Palette) -> None:
+        frame(ax, palette)
+        plots.reliability(ax, lines, right, (palette.train, palette.valid), palette.muted)
+        ax.set_xlabel("confidence", color=palette.muted)
+        ax.set_title("Accuracy over confidence", loc="left", color=palette.ink, fontsize=11, fontweight="bold")
+        ax.legend(loc="upper left", frameon=False, labelcolor=palette.ink, fontsize=9)
+
+    return draw
+
+
+def _coverage(confidence: np.ndarray, right: np.ndarray) -> Callable[[Axes, Palette], None]:
+    def draw(ax: Axes, palette: Palette) -> None:
+        frame(ax, palette)
+        _, answered, rightly = calibration.coverage(confidence, right)
+        step = max(1, len(answered) // 1000)
+        ax.plot(answered[::-step][::-1], rightly[::-step][::-1], color=palette.valid, linewidth=1.9, zorder=3)
+        low = float(rightly[answered >= min(0.02, answered[-1])].min())
+        ax.set_ylim(max(0.0, low - 0.1 * (1 - low) - 0.005), 1.005)
+        ax.set_xlim(0, 1)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(PercentFormatter(1))
+        ax.set_xlabel("share of images answered, the surest first", color=palette.muted)
+        ax.set_title("Accuracy over coverage", loc="left", color=palette.ink, fontsize=11, fontweight="bold")
+
+    return draw

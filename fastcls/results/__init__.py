@@ -1,1 +1,0 @@
-"""What was learned, in figures with intervals; runs side by side."""

@@ -1,0 +1,109 @@
+"""A run's network as it lies in its folder: model.json, model.safetensors and model.onnx, checked before use.
+
+model.json keeps the sha256 of the other two, so that a damaged file, or one of another run with other classes in
+another order, is refused. What a network may ask of this machine is bounded too: the folder may be a stranger's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastcls.errors import OutputError
+from fastcls.runfolder import runs
+
+RECORD, WEIGHTS, NETWORK = "model.json", "model.safetensors", "model.onnx"
+CHANNELS = {"RGB": 3, "L": 1}
+LONGEST_SIDE = 4096  # pixels of a prepared image; ImageNet classifiers take 224, the largest of timm 1,024
+LONGEST_HEADER = 2_000_000  # bytes of a .safetensors file; a network of 10,000 tensors needs one million
+
+
+def read(run: Path) -> dict[str, Any]:
+    """model.json; OutputError where its classes or its preprocessing cannot be what a network was trained with."""
+    record = runs.read_json(run / RECORD)
+    faults = (
+        _sums(record.get("sha256", {})),
+        _classes(record.get("classes", [])),
+        fault_of(record.get("preprocessing")),
+    )
+    if reason := next(filter(None, faults), ""):
+        raise OutputError(f"{run / RECORD} cannot be right: {reason}.", "Take the file that the run wrote.")
+    return record
+
+
+def _sums(known: Mapping[str, str]) -> str:
+    elsewhere = next((name for name in known if Path(name).name != name), None)
+    return "" if elsewhere is None else f"it names {elsewhere!r}, a file that is not beside it"
+
+
+def _classes(names: list[str]) -> str:
+    known = set(names)
+    if len(known) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        return f"it has the class {twice!r} twice"
+    return ""
+
+
+def fault_of(spec: Mapping[str, Any] | None) -> str:
+    """What cannot be about a specification of `fastcls.images.preprocessing`, or ''."""
+    if spec is None:
+        return ""
+    lacking = [key for key in ("mode", "method", "resize", "size", "mean", "std") if key not in spec]
+    if lacking:
+        return f"its preprocessing lacks {', '.join(lacking)}"
+    if spec["method"]:
+        resize, size = spec["resize"], spec["size"]
+        for key, sides in (("resize", resize), ("size", size)):
+            if sides is None or len(sides) != 2 or not all(1 <= side <= LONGEST_SIDE for side in sides):
+                return f"its preprocessing has {key} {sides}, where a height and a width of 1 to {LONGEST_SIDE} belong"
+        if any(own > whole for own, whole in zip(size, resize, strict=True)):
+            return f"its preprocessing cuts {size} out of {resize}"
+        if spec["method"] == "pad" and not spec.get("pad_mode"):
+            return "its preprocessing pads and does not say with what"
+    for key in ("mean", "std"):
+        values = spec[key]
+        if values is None:
+            continue
+        if len(values) not in (1, CHANNELS[spec["mode"]]) or not all(map(math.isfinite, values)):
+            return f"its preprocessing has {key} {values}, where a number a channel belongs"
+        if key == "std" and min(values) <= 0:
+            return f"its preprocessing divides by std {values}"
+    return ""
+
+
+def verify(run: Path, name: str, record: Mapping[str, Any] | None = None) -> Path:
+    """The file `name` of a run; OutputError where its sha256 is not the one in model.json.
+
+    record: model.json, where it has been read. Runs of before checksums were kept have none, and pass; so does a
+    file that is not there.
+    """
+    file = run / name
+    expected = (runs.read_json(run / RECORD) if record is None else record).get("sha256", {}).get(name)
+    if expected is None or not file.is_file():
+        return file
+    try:
+        found = runs.digest(file)
+    except OSError as problem:
+        raise OutputError(f"{file} cannot be read: {problem.strerror or problem}.") from None
+    if found != expected:
+        raise OutputError(
+            f"{file} is not the file that its run wrote: its sha256 is {found[:12]}…, {RECORD} has {expected[:12]}….",
+            "It is damaged, or of another run, whose classes may come in another order. Put the run's own file back. "
+            f'If you changed it yourself: remove its line under "sha256" in {run / RECORD}.',
+        )
+    return file
+
+
+def refuse_long_header(file: Path) -> None:
+    """OutputError for a .safetensors file whose header would take long to read; safetensors itself allows 100 MB."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+    if length > LONGEST_HEADER:
+        raise OutputError(f"{file} is not a readable .safetensors file: its header would have {length:,} bytes.")
+
+
+def sums(run: Path) -> dict[str, str]:
+    """The sha256 of each of the network's files that is there, as model.json keeps them."""
+    return {name: runs.digest(run / name) for name in (WEIGHTS, NETWORK) if (run / name).is_file()}

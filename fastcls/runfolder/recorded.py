@@ -1,0 +1,90 @@
+"""A run's request, read back from its folder: the same recipe, knobs and options once more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from fastcls.errors import FastclsError, OutputError, UsageError
+from fastcls.runfolder import runs
+from fastcls.settings import sources
+from fastcls.settings.options import Options
+from fastcls.settings.request import Request
+
+BY_HAND = "by hand"  # what run.json names as the recipe of a Learner that `fastcls.save` was given
+
+
+def recipe_file(run: Path, record: Mapping[str, Any]) -> Path:
+    """The run's recipe.py; UsageError for a run that was made without a recipe."""
+    if record.get("recipe") == BY_HAND:
+        raise UsageError(
+            f"{run} was saved from a Learner trained by hand: it has no recipe to build it with.",
+            "Train it further, or predict with it, in Python; its model.onnx needs no recipe.",
+        )
+    return run / "recipe.py"
+
+
+def request(run: Path, trust: bool) -> Request:
+    """What the run was asked for. Its recipe.py is run only where `trust` says so, or where it is the installed one."""
+    record = runs.read_json(run / "run.json")
+    try:
+        held = recipe_file(run, record).read_text(encoding="utf-8")
+    except OSError as problem:
+        raise OutputError(f"{run} has no readable recipe.py: {problem.strerror}.") from None
+    return Request(
+        source=_source(run, str(record.get("recipe", "")), held, trust),
+        knobs=knobs(record),
+        options=options(record),
+        extra=record.get("extra") or {},
+        out=run,
+        command=str(record.get("command", "")),
+    )
+
+
+def texts(run: Path) -> dict[str, str]:
+    """The files that `request` reads, by name."""
+    return {name: (run / name).read_text(encoding="utf-8") for name in ("run.json", "recipe.py")}
+
+
+def knobs(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs of all stages."""
+    given = {name: value for stage in record["knobs"].values() for name, value in stage.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def options(record: Mapping[str, Any]) -> Options:
+    """The options that the run had, those that it chose itself as it chose them."""
+    known = {f.name for f in fields(Options)} & set(record["options"])
+    return Options(**{name: record["options"][name] for name in known})
+
+
+def _source(run: Path, name: str, held: str, trust: bool) -> sources.RecipeSource:
+    try:
+        installed = sources.find(name)
+    except FastclsError:
+        installed = None
+    if installed is not None and installed.source == held:
+        return installed
+    if not trust:
+        what = "another one now" if installed is not None else "not one of the installed ones"
+        raise UsageError(
+            f"{run}: the recipe {name!r} it was trained with is {what}, and the copy in the run folder is code.",
+            f"Read {run / 'recipe.py'}; if you trust it, give --trust.",
+        )
+    return replace(sources.read(run / "recipe.py"), name=name)
+
+
+@contextlib.contextmanager
+def entered(record: Mapping[str, Any]) -> Iterator[None]:
+    """Meanwhile be in the folder that the run was started in, which relative paths among its knobs start from."""
+    here, folder = Path.cwd(), record.get("folder")
+    if folder and Path(folder).is_dir():
+        os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(here)

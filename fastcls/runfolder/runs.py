@@ -1,0 +1,211 @@
+"""The run folder: where a run's files go, how they are written, how they are read and listed.
+
+A file is written under a temporary name, synced and renamed, so a reader finds the old file or the new
+one, never half of one. Nothing in a run folder is a pickle and nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import random
+import string
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from fastcls.errors import OutputError, did_you_mean
+from fastcls.runfolder import schema
+
+FORMAT = 1  # of run.json and model.json; a reader refuses a newer one
+HOME = Path("runs")
+PROBE = "linear probe"  # a phase in history.csv: epoch 0, before anything is trained
+BASELINE = "probe.csv"  # what the linear probe predicts for every evaluated image
+STAMP = "%Y%m%d-%H%M%S"  # of a run folder's name, in UTC
+
+
+def atomic_path(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a temporary file beside `path`, sync it and rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner reads
+        temporary.replace(path)
+    except OSError as problem:
+        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}.") from problem
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def atomic_write(path: Path, data: str | bytes) -> Path:
+    """Write text (UTF-8) or bytes to `path`, all or nothing."""
+    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    return atomic_path(path, lambda temporary: temporary.write_bytes(raw))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> Path:
+    """Write JSON with a fixed key order; values json cannot hold are written as text."""
+    return atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """Write a CSV file with a header row."""
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            writer.writerow(header)
+            for row in rows:  # a carriage return, which may be part of a file's name, csv leaves as it is
+                (quoting if any(isinstance(cell, str) and "\r" in cell for cell in row) else writer).writerow(row)
+
+    return atomic_path(path, fill)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of ours, as `schema` has it; OutputError where it is missing, broken or from a newer fastcls."""
+    try:
+        value = schema.load(path)
+    except FileNotFoundError:
+        raise OutputError(f"{path.parent} has no {path.name}: it is not a complete run folder.") from None
+    except (OSError, ValueError) as problem:
+        raise OutputError(f"{path} cannot be read: {problem}.") from None
+    version = value.get("format", FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
+        raise OutputError(f"{path} was written by a newer fastcls.", "Upgrade:  pip install -U fastcls")
+    return value
+
+
+def digest(file: Path, algorithm: str = "sha256") -> str:
+    """The checksum of a file of any size, in hexadecimal."""
+    import hashlib
+
+    found = hashlib.new(algorithm, usedforsecurity=False)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def now() -> str:
+    """The time in UTC, to the second, as run.json and check.json write it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def new_folder(recipe: str, now: datetime | None = None) -> Path:
+    """A name that no run has yet: runs/<recipe>/<UTC time>-<4 letters>.
+
+    Where the clock was set back by less than a day, it takes the second after the newest run: names are in order.
+    """
+    when = now or datetime.now(timezone.utc)
+    for run in reversed(listing()):
+        with contextlib.suppress(ValueError):
+            latest = datetime.strptime(run.name[:15], STAMP).replace(tzinfo=timezone.utc)
+            if timedelta(0) <= latest - when < timedelta(days=1):
+                when = latest + timedelta(seconds=1)
+            break  # the newest that is named so
+    time = when.strftime(STAMP)
+    letters = "".join(random.SystemRandom().choices(string.ascii_lowercase, k=4))
+    return HOME / recipe / f"{time}-{letters}"
+
+
+def check_writable(folder: Path, option: str = "--out ") -> None:
+    """Refuse a run folder that holds something already or could not be written, and leave no trace.
+
+    option: what the user named it by.
+    """
+    if folder.exists():
+        if not folder.is_dir():
+            raise OutputError(f"{option}{folder}: this is a file, not a folder.", "Name a new folder.")
+        if any(folder.iterdir()):
+            raise OutputError(f"{option}{folder}: this folder is not empty.", "Name a new folder.")
+    parent = folder
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        raise OutputError(
+            f"{option}{folder}: {parent} is a file, so nothing can be made in it.", "Name another folder."
+        )
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as problem:
+        raise OutputError(
+            f"{option}{folder}: {parent} cannot be written ({problem.strerror}).", "Name another folder."
+        ) from None
+
+
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """In a forked child, a loader's worker say: it must not keep a run locked that was killed."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from training into a run folder meanwhile; OutputError where one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    _held.add(handle)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(f"Another process is training into {folder}.", "Wait for it, or stop it.") from None
+        yield
+    finally:
+        _held.discard(handle)
+        os.close(handle)
+
+
+def find(name: str) -> Path:
+    """The run folder called `name`: a path, a folder name under runs/, a recipe's newest, or 'last'."""
+    path = Path(name).expanduser()
+    if (path / "run.json").is_file():
+        return path
+    known = listing()
+    if name == "last" and known:
+        return known[-1]
+    same = [run for run in known if name in (run.name, run.parent.name, f"{run.parent.name}/{run.name}")]
+    if same:
+        return same[-1]
+    if path.exists():
+        raise OutputError(f"{name} is not a run folder: it has no run.json.", "List the runs:  fastcls runs")
+    raise OutputError(
+        f"There is no run {name!r}{did_you_mean(name, [r.name for r in known])}.", "List the runs:  fastcls runs"
+    )
+
+
+def listing(home: Path | None = None) -> list[Path]:
+    """All run folders below `home` (runs/ by default), oldest first."""
+    found = (home or HOME).glob("*/*/run.json")
+    return sorted((file.parent for file in found), key=lambda run: (run.name, run.parent.name))

@@ -1,0 +1,135 @@
+"""fastai's learning-rate finder on a learner that is afterwards as it was, weights to random state."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastai.callback.schedule import LRFinder, ParamScheduler, minimum, slide, steep, valley
+from fastai.learner import Learner
+
+from fastcls.errors import TrainingError
+from fastcls.machine.screen import Screen, escape
+from fastcls.runfolder import runs
+from fastcls.running.loading import prepared
+from fastcls.settings import shell
+from fastcls.settings.request import Request
+from fastcls.training.history import quiet
+
+METHODS = (valley, steep, minimum, slide)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The finder's curve and fastai's suggestions by name."""
+
+    rates: list[float]
+    losses: list[float]
+    suggestions: dict[str, float]
+
+
+class _InMemoryFinder(LRFinder):
+    """fastai's finder without its temporary pickle on disk: `restored` gives the weights back."""
+
+    def before_fit(self) -> None:
+        ParamScheduler.before_fit(self)
+        self.best_loss = float("inf")
+
+    def after_fit(self) -> None:
+        self.learn.opt.zero_grad()
+
+
+@contextmanager
+def restored(learn: Learner) -> Iterator[None]:
+    """Weights, optimiser and random states as they were, however the block ends (Ctrl-C included)."""
+    weights = {name: tensor.detach().clone() for name, tensor in learn.model.state_dict().items()}
+    optimizer = None if learn.opt is None else copy.deepcopy(learn.opt.state_dict())
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    loaders = [(dl, copy.deepcopy(dl.rng.getstate())) for dl in learn.dls if hasattr(dl, "rng")]
+    try:
+        yield
+    finally:
+        learn.model.load_state_dict(weights)
+        if optimizer is None:
+            learn.opt = None
+        else:
+            learn.opt.load_state_dict(optimizer)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        for dl, state in loaders:
+            dl.rng.setstate(state)
+
+
+def lr_find(learn: Learner, steps: int = 100, start_lr: float = 1e-7, end_lr: float = 10.0) -> Rates:
+    """Train `steps` mini-batches at growing rates and suggest one; `learn` is left as it was found.
+
+    Suggestions are fastai's: valley, steep, minimum (a tenth of the rate of the least loss), slide.
+    """
+    epochs = steps // len(learn.dls.train) + 1
+    with restored(learn), quiet(learn):
+        learn.fit(epochs, cbs=_InMemoryFinder(start_lr, end_lr, steps))
+        rates, losses = list(learn.recorder.lrs), [float(loss) for loss in learn.recorder.losses]
+    pairs = [(rate, loss) for rate, loss in zip(rates, losses, strict=True) if np.isfinite(loss)]
+    head, tail = steps // 10, 5  # as fastai does: the first steps are noise, the last have diverged
+    usable = pairs[head : len(pairs) - tail]
+    if len(usable) < 8:
+        raise TrainingError(
+            f"The finder got {len(usable)} usable losses, too few for a suggestion.",
+            "Raise --steps, or look at the data: the loss diverges from the start.",
+        )
+    lrs, values = (torch.tensor(column) for column in zip(*usable, strict=True))
+    suggestions = {}
+    for method in METHODS:
+        try:
+            suggestions[method.__name__] = float(method(lrs, values, steps)[0])
+        except (IndexError, ValueError):  # fastai's slide runs off a curve that never turns
+            continue
+    return Rates([r for r, _ in pairs], [loss for _, loss in pairs], suggestions)
+
+
+def draw(found: Rates, file: Path, title: str) -> None:
+    """The curve with the suggestions marked, as .png, .svg or .pdf."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(found.rates, found.losses, color="0.35", linewidth=1.5)
+    for (name, rate), colour in zip(found.suggestions.items(), ("C0", "C1", "C2", "C3"), strict=False):
+        loss = np.interp(np.log(rate), np.log(found.rates), found.losses)
+        axes.plot(rate, loss, "o", color=colour, markersize=8, label=f"{name}  {rate:.1e}")
+    finite = np.array(found.losses)
+    axes.set_ylim(finite.min() - 0.05 * np.ptp(finite), min(finite.max(), 2 * finite[: len(finite) // 2].max()))
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss (smoothed)")
+    axes.set_title(title, fontsize="medium", parse_math=False)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    runs.atomic_path(file, lambda temporary: figure.savefig(temporary, dpi=160))
+
+
+def find_rates(request: Request, file: Path, steps: int, screen: Screen) -> None:
+    """The `lr-find` verb: run the finder on a recipe, draw, and print suggestions and the next command."""
+    with prepared(request) as ready:
+        screen.print(f"{escape(request.source.name)}: {steps} mini-batches at rates from 1e-7 to 10 …")
+        found = lr_find(ready.learn, steps)
+        for note in ready.notes:
+            screen.print(f"note     {escape(note)}", soft_wrap=True)
+    draw(found, file, f"{request.source.name}: loss against learning rate")
+    for name, rate in found.suggestions.items():
+        screen.print(f"{name:8s} {rate:.2e}")
+    knob = next((k.flag for k in request.source.stage("fit") if k.name == "lr"), None)
+    screen.print(f"figure   {escape(file)}")
+    if knob and "valley" in found.suggestions:
+        # the same command, less what belongs to the finder alone and the rate itself
+        given = request.words_without("--out", "--steps", "--lr")[2:]
+        following = shell.command("recipe", *given, knob, f"{found.suggestions['valley']:.2g}")
+        screen.print(f"next     {escape(following)}", soft_wrap=True)

@@ -1,0 +1,157 @@
+"""Averages of the weights, kept instead of the last step's: exponential, or the mean over all steps of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.schedule import LRFinder
+from fastai.learner import Learner
+from fastai.torch_core import get_model
+
+from fastcls.errors import UsageError
+from fastcls.evaluation import calibration
+from fastcls.evaluation.metrics import cross_entropy
+from fastcls.machine import ranks
+from fastcls.settings import options
+
+
+class EMA(Callback):
+    """After every step the average moves towards the weights by 1 - decay (Polyak and Juditsky 1992).
+
+    Early on by more, 1 - (1 + n) / (10 + n) after n steps, so that the initial weights are forgotten. From the
+    validation of an epoch to the training of the next, and after the fit, the network holds the average; batch norm's
+    statistics are averaged too. The next fit of the learner starts from it.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        self.decay, self.steps = decay, 0
+        self.other: dict[str, torch.Tensor] = {}  # the average, or the weights while the network holds that
+        self.shown = False  # whether the network holds the average
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps; with the weights themselves while the network holds the average."""
+        if not self.shown:
+            return {"steps": self.steps, "average": self.other}
+        return {"steps": self.steps, "average": fractions(self.learn), "weights": self.other}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        weights = fractions(self.learn)
+        self.steps, self.shown = state["steps"], False
+        self.other = {name: value.to(weights[name].device) for name, value in state["average"].items()}
+        if "weights" in state:
+            copy(state["weights"], weights)
+
+    def before_fit(self) -> None:
+        self.run = not any(isinstance(callback, LRFinder) for callback in self.learn.cbs)
+        self.steps, self.shown = 0, False
+        self.live = list(fractions(self.learn).values())  # a look at every module, which a step need not take
+        self.other = {name: value.clone() for name, value in fractions(self.learn).items()}
+
+    def after_step(self) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(list(self.other.values()), self.live, 1 - decay)
+
+    def before_validate(self) -> None:
+        self._show(True)
+
+    def before_train(self) -> None:
+        self._show(False)
+
+    def after_fit(self) -> None:
+        self._show(True)
+
+    def _show(self, shown: bool) -> None:
+        """Change places, number by number: the optimiser goes on with the same tensors."""
+        if shown == self.shown or not self.other:
+            return
+        weights = fractions(self.learn)
+        held = {name: value.clone() for name, value in weights.items()}
+        copy(self.other, weights)
+        copy(held, self.other)
+        self.shown = shown
+
+
+class PolyakAverage(Callback):
+    """Ends a fit with the mean of its weights over all steps, the first included, where that validates better.
+
+    Fine-tuning from a solved head gains little in early steps and distorts much (Kumar et al. 2022); the mean over the
+    steps (Polyak and Juditsky 1992) keeps the gain, as interpolation with the first weights does (Wortsman et al. 2022,
+    "Robust fine-tuning of zero-shot models"). Mean and last weights are compared by their loss on the validation
+    images, each at the temperature that suits it. Batch norm's statistics are averaged too: rather freeze them
+    (`stages.FreezeStatistics`).
+    """
+
+    order = 1000  # after the checkpoint that is taken before a validation
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.mean: dict[str, torch.Tensor] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"steps": self.steps, "mean": self.mean}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        weights = fractions(self.learn)
+        self.steps = state["steps"]
+        self.mean = {name: value.to(weights[name].device) for name, value in state["mean"].items()}
+
+    def before_fit(self) -> None:
+        self.run = not any(isinstance(callback, LRFinder) for callback in self.learn.cbs)
+        self.steps, self.weights = 0, fractions(self.learn)
+        self.mean = {name: value.clone() for name, value in self.weights.items()}
+
+    def after_step(self) -> None:
+        self.steps += 1
+        torch._foreach_lerp_(list(self.mean.values()), list(self.weights.values()), 1 / (self.steps + 1))
+
+    def before_validate(self) -> None:
+        if self.epoch + 1 < self.n_epoch:
+            return
+        last, of_last = {name: value.clone() for name, value in self.weights.items()}, self._loss()
+        copy(self.mean, self.weights)
+        of_mean = self._loss()
+        if of_mean > of_last:
+            copy(last, self.weights)
+        kind = "last weights" if of_mean > of_last else "mean of the weights over all steps"
+        options.note(
+            f"training ends with the {kind}: loss on valid {of_mean:.4f} for the mean, {of_last:.4f} for the last."
+        )
+        self.mean = {}
+
+    @torch.no_grad()
+    def _loss(self) -> float:
+        """Cross-entropy on the validation images, of which each process has a share, at the best temperature."""
+        network = get_model(self.learn.model).eval()
+        seen = [(network(*inputs).float(), target) for *inputs, target in self.dls.valid]
+        logits, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*seen, strict=True))
+        p, labels = logits.softmax(1).cpu().numpy(), targets.cpu().numpy()
+        softened = calibration.soften(p, calibration.fit_temperature(p, labels))
+        loss = torch.tensor(cross_entropy(softened, labels).mean(), device=self.dls.device)
+        if ranks.world() > 1:
+            torch.distributed.all_reduce(loss)
+        return float(loss) / ranks.world()
+
+
+def copy(source: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:
+    """Numbers into the same tensors, so that the optimiser goes on with them."""
+    with torch.no_grad():
+        for name, value in into.items():
+            value.copy_(source[name])
+
+
+def fractions(learn: Learner) -> dict[str, torch.Tensor]:
+    """All of the network that is a number with a fraction; counters need no average."""
+    state = get_model(learn.model).state_dict()
+    return {name: value.detach() for name, value in state.items() if value.is_floating_point()}
+
+
+def ema(decay: float) -> list[Callback]:
+    """The callbacks that average the weights with this decay, 0.99 to 0.9999; 0 is without."""
+    if not 0 <= decay < 1:
+        raise UsageError(f"A decay of {decay:g} averages nothing.", "Give --ema 0.999, say, or 0 for none.")
+    return [EMA(decay)] if decay else []

@@ -1,0 +1,107 @@
+"""Which epoch's weights a run ends with: the best by a metric on the validation split, beyond what chance decides."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+from fastai.torch_core import get_model
+
+from fastcls.evaluation import calibration, metrics
+from fastcls.evaluation.interpret import activation
+from fastcls.settings import options
+from fastcls.training.history import History
+
+TIE = 0.5  # standard errors of a share; two epochs that differ by less are told apart by their loss
+MOST = 50_000_000  # probabilities that are calibrated for it; with more of them images, chance decides little
+
+
+def criterion(learn: Learner) -> str:
+    """The figure on the validation split by which epochs are compared: as asked, or the first metric, or the loss."""
+    if options.current().best_by:
+        return options.current().best_by
+    return str(learn.metrics[0].name) if learn.metrics else "valid_loss"
+
+
+def smaller_is_better(criterion: str) -> bool:
+    """Whether a figure of that name is better the smaller it is, by the rule that fastai has."""
+    return "loss" in criterion or "error" in criterion
+
+
+class KeepBest(Callback):
+    """Keeps the weights of the best epoch, by the first metric on the validation split.
+
+    Of epochs within half a standard error of the best, which the validation images cannot tell apart, the one with the
+    least loss at the temperature that suits it is taken: among many epochs and few images the highest accuracy is
+    mostly luck.
+    """
+
+    order = History.order + 1
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.top: float | None = None  # the metric's best value so far, larger is better
+        self.best: tuple[float, float] | None = None  # metric and loss of the epoch that is kept
+        self.epoch: int | None = None
+        self.weights: dict[str, torch.Tensor] = {}
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # outputs and targets of the validation images
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the weights."""
+        return {"top": self.top, "best": self.best, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.top, self.best, self.epoch = state.get("top"), state["best"], state["epoch"]
+
+    def before_fit(self) -> None:
+        self.criterion = criterion(self.learn)
+
+    def before_validate(self) -> None:
+        self.seen = []
+
+    def after_batch(self) -> None:
+        if not self.training:
+            self.seen.append((self.pred.detach().cpu(), self.yb[0].detach().cpu()))
+
+    def after_epoch(self) -> None:
+        row = self.history.rows[-1]
+        value, loss = row.get(self.criterion), row.get("valid_loss")
+        if value is None or loss is None or not math.isfinite(loss):
+            return
+        value = -value if smaller_is_better(self.criterion) else value
+        tie = self._tie(value)
+        calibrated = self._calibrated_loss() if tie else loss
+        self.top = value if self.top is None else max(self.top, value)
+        least = self.top - tie
+        if self.best is not None and self.best[0] >= least and (value < least or calibrated >= self.best[1]):
+            return
+        self.best, self.epoch = (value, calibrated), row["epoch"]
+        state = get_model(self.learn.model).state_dict()
+        self.weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+    def _tie(self, value: float) -> float:
+        """Differences in the metric that mean nothing; 0 for what is no share of the images."""
+        images = sum(len(targets) for _, targets in self.seen)
+        share = abs(value)
+        if "loss" in self.criterion or share > 1 or not images:
+            return 0.0
+        return TIE * math.sqrt(max(share * (1 - share), 1 / images) / images)
+
+    def _calibrated_loss(self) -> float:
+        """Cross-entropy of the validation images at the temperature that suits this epoch."""
+        outputs, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*self.seen, strict=True))
+        if outputs.ndim != 2 or targets.ndim != 1 or outputs.numel() > MOST:
+            return float(self.history.rows[-1]["valid_loss"])
+        p = activation(self.loss_func)(outputs.float()).numpy()
+        labels = targets.long().numpy()
+        softened = calibration.soften(p, calibration.fit_temperature(p, labels))
+        return float(np.mean(metrics.cross_entropy(softened, labels)))
+
+    def restore(self, learn: Learner) -> None:
+        """Load the best epoch's weights."""
+        if self.epoch != self.history.rows[-1]["epoch"]:
+            learn.model.load_state_dict(self.weights)

@@ -1,0 +1,162 @@
+"""Checkpoints on disk that are whole or not there: safetensors and JSON, a manifest of sha256 sums last, two kept.
+
+RUN/checkpoints/00000007/ holds state.json (numbers), state.safetensors (tensors), best.safetensors (the best weights
+so far) and MANIFEST, which `sha256sum -c` reads. A folder is written under a temporary name, synced and renamed. One
+whose files are not exactly those of its manifest is refused, and the one before it is taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fastcls.errors import OutputError
+from fastcls.runfolder import runs
+from fastcls.settings import shell
+from fastcls.training import trees
+
+FOLDER = "checkpoints"
+STATE, TENSORS, BEST, MANIFEST = "state.json", "state.safetensors", "best.safetensors", "MANIFEST"
+KEPT = 2
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that was read and found whole: where it lies, what it holds, the best weights so far (empty: none yet)."""
+
+    folder: Path
+    state: dict[str, Any]
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Damaged(Exception):
+    """A checkpoint folder is not what its manifest says."""
+
+
+class Store:
+    """The checkpoints of a run."""
+
+    def __init__(self, run: Path) -> None:
+        self.home = run / FOLDER
+        self.best_of: tuple[Any, Path] | None = None  # the best weights last written: which, and where they are
+
+    def sweep(self) -> None:
+        """Remove what an interrupted save left behind."""
+        for leftover in self.home.glob(".*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def folders(self) -> list[Path]:
+        """Oldest first, whole or not."""
+        return sorted(folder for folder in self.home.glob("[0-9]*") if folder.name.isdigit())
+
+    def save(self, state: Mapping[str, Any], best: Mapping[str, torch.Tensor], best_epoch: Any) -> Path:
+        """Write a checkpoint and drop all but the newest KEPT. OutputError where the disk refuses; the others stay.
+
+        best_epoch: which epoch's weights `best` are; while it stays the same, they are linked, not written again.
+        """
+        existing = self.folders()
+        number = int(existing[-1].name) + 1 if existing else 1
+        temporary, final = self.home / f".{number:08d}", self.home / f"{number:08d}"
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            tensors: dict[str, torch.Tensor] = {}
+            text = json.dumps({"format": FORMAT, "state": trees.pack(state, tensors)})
+            (temporary / STATE).write_text(text + "\n", encoding="utf-8")
+            save_file(tensors, temporary / TENSORS)
+            self._write_best(temporary / BEST, best, best_epoch)
+            files = [temporary / name for name in (STATE, TENSORS, BEST)]
+            for file in files:
+                _sync(file)
+            (temporary / MANIFEST).write_text(_manifest(files), encoding="ascii")
+            _sync(temporary / MANIFEST)
+            _sync(temporary)
+            temporary.rename(final)
+            _sync(self.home)
+        except (OSError, SafetensorError) as problem:
+            shutil.rmtree(temporary, ignore_errors=True)
+            go_on = shell.command("resume", self.home.parent)
+            hint = f"The checkpoints before it are whole. Make room, then go on with  {go_on}"
+            raise OutputError(f"No checkpoint can be written into {self.home}: {_why(problem)}.", hint) from problem
+        self.best_of = best_epoch, final / BEST
+        for old in existing[: 1 - KEPT]:
+            _remove(old)
+        return final
+
+    def _write_best(self, file: Path, best: Mapping[str, torch.Tensor], which: Any) -> None:
+        if self.best_of is not None and self.best_of[0] == which and self.best_of[1].is_file():
+            with contextlib.suppress(OSError):  # a file system without hard links
+                os.link(self.best_of[1], file)
+                return
+        save_file({name: tensor.contiguous() for name, tensor in best.items()}, file)
+
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that is whole, and what was wrong with those that are newer."""
+        refused: list[str] = []
+        for folder in reversed(self.folders()):
+            try:
+                return read(folder), refused
+            except Damaged as problem:
+                refused.append(f"{folder.name} was refused: {problem}")
+        return None, refused
+
+    def keep_newest(self) -> None:
+        """Drop all but the newest, at the end of a run."""
+        for old in self.folders()[:-1]:
+            _remove(old)
+
+
+def read(folder: Path) -> Checkpoint:
+    """A checkpoint, every byte held against its manifest first; Damaged if any differs."""
+    files = [folder / name for name in (STATE, TENSORS, BEST)]
+    try:
+        written = (folder / MANIFEST).read_bytes()
+        if written != _manifest(files).encode("ascii"):
+            raise Damaged("its files are not those of its manifest")
+        record = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if record["format"] > FORMAT:
+            raise OutputError(f"{folder} was written by a newer fastcls.", "Upgrade:  pip install -U fastcls")
+        tensors = load_file(folder / TENSORS)
+        return Checkpoint(folder, trees.unpack(record["state"], tensors), load_file(folder / BEST))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as problem:
+        raise Damaged(f"{type(problem).__name__}: {problem}") from None
+
+
+def _manifest(files: list[Path]) -> str:
+    """A line a file, as `sha256sum` writes them."""
+    return "".join(f"{runs.digest(file)}  {file.name}\n" for file in files)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Under a name that `newest` never reads first: half a folder must not look like a checkpoint."""
+    hidden = folder.with_name(f".{folder.name}-old")
+    with contextlib.suppress(OSError):
+        folder.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _why(problem: Exception) -> str:
+    full = "No space left" in str(problem) or getattr(problem, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return "the disk is full" if full else getattr(problem, "strerror", None) or str(problem)

@@ -1,0 +1,145 @@
+"""The processes of a run find each other, wait for each other, and tell each other what the first one knows.
+
+torch.distributed's collectives over gloo, and NCCL for what lies on GPUs. Nothing is pickled: values travel as JSON
+and safetensors. A process that is gone is noticed at the next collective: ProcessLost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+
+from fastcls.errors import EnvironmentProblem, ProcessLost, TrainingError, UsageError
+from fastcls.machine import devices, launch, ranks
+from fastcls.training import trees
+
+STEP = timedelta(minutes=10)  # for the slowest step, the first process's checkpoint included
+PREPARATION = timedelta(days=2)  # for downloading and decoding all images, on the slowest machine
+
+_patient: dist.ProcessGroup | None = None  # the processes once more, for waits as long as PREPARATION
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """The processes that were started together are one group while this lasts, or until `leave`.
+
+    EnvironmentProblem where accelerate is missing, or where they do not find each other.
+    """
+    launch.require_accelerate()
+    _join()
+    with contact():  # after an error the group is left to the end of the process: NCCL would wait for the others
+        yield
+    leave()
+
+
+def _join() -> None:
+    global _patient
+    where = devices.device()
+    place = ranks.here()
+    meeting = os.environ.get(ranks.RENDEZVOUS) or "env://"
+    if meeting == "env://" and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        raise UsageError(
+            "RANK and WORLD_SIZE are set, but not MASTER_ADDR and MASTER_PORT.",
+            "Start the processes with torchrun, accelerate launch or --gpus N; for a single one unset WORLD_SIZE.",
+        )
+    os.environ.setdefault("LOCAL_RANK", str(place.local_rank))
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # or accelerate chooses, with a warning
+    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
+    try:
+        dist.init_process_group(
+            backend, meeting, STEP, place.world, place.rank, device_id=where if where.type == "cuda" else None
+        )
+        _patient = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PREPARATION))
+    except RuntimeError as problem:
+        address = "" if meeting != "env://" else f" at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise EnvironmentProblem(
+            f"The {place.world} processes did not find each other{address}: {_brief(problem)}",
+            "Start the same command for every rank; that address and port must be reachable from all machines.",
+        ) from None
+    from accelerate import PartialState
+
+    PartialState(cpu=where.type == "cpu")  # while the environment still says what it looks for
+    ranks.join()
+
+
+def leave() -> None:
+    """The group ends for everyone: each process goes on alone."""
+    global _patient
+    if _patient is not None:
+        meet()
+        dist.destroy_process_group()
+        _patient = None
+        ranks.leave()
+
+
+def meet() -> None:
+    """Wait for all processes, however long they prepare."""
+    if _patient is not None:
+        with contact():
+            dist.barrier(group=_patient)
+
+
+def shared(value: Any) -> Any:
+    """The first process's value, on every process: what `trees.pack` takes, as JSON and safetensors."""
+    if _patient is None:
+        return value
+    tensors: dict[str, torch.Tensor] = {}
+    text = json.dumps(trees.pack(value, tensors)) if ranks.first() else ""
+    with contact():
+        text = _broadcast(text.encode()).decode()
+        tensors = load(_broadcast(save(tensors) if ranks.first() else b""))
+    return trees.unpack(json.loads(text), tensors)
+
+
+def _broadcast(data: bytes) -> bytes:
+    size = torch.tensor([len(data)])
+    dist.broadcast(size, 0, group=_patient)
+    held = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(int(size), dtype=torch.uint8)
+    if len(held):
+        dist.broadcast(held, 0, group=_patient)
+    return held.numpy().tobytes()
+
+
+def everyones(digest: str) -> list[str]:
+    """A text of one length of every process, by rank."""
+    if _patient is None:
+        return [digest]
+    own = torch.frombuffer(bytearray(digest.encode()), dtype=torch.uint8)
+    parts = [torch.empty_like(own) for _ in range(ranks.world())]
+    with contact():
+        dist.all_gather(parts, own, group=_patient)
+    return [part.numpy().tobytes().decode() for part in parts]
+
+
+@contextlib.contextmanager
+def contact() -> Iterator[None]:
+    """ProcessLost where a collective fails because another process is gone; what DDP refuses, in our words."""
+    try:
+        yield
+    except RuntimeError as problem:
+        if ranks.world() > 1 and (isinstance(problem, dist.DistError) or "gloo" in str(problem)):
+            raise ProcessLost(
+                f"Another process of this run ended or cannot be reached any more ({_brief(problem)}).",
+                "Its own message, if it could write one, says why.",
+            ) from problem
+        if "Expected to have finished reduction" in str(problem):
+            raise TrainingError(
+                "Some parameters of this network get no gradient, so that the processes cannot average it.",
+                "Freeze or remove the layers that the loss does not depend on, or train with one process.",
+            ) from problem
+        raise
+
+
+def _brief(problem: Exception) -> str:
+    """The first sentence of a message, without the place in torch's source."""
+    text = str(problem).rpartition("\n\t")[2]  # fastai has written before it in which callback it came up
+    return re.sub(r"^\[\S+:\d+\] ", "", text.splitlines()[0]).split(". ")[0].rstrip(".")[:200]

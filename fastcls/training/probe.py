@@ -1,0 +1,284 @@
+"""The linear probe: a head that is solved on the features of the frozen body, before anything is trained.
+
+models.fit_head(learn)       # an epoch of its own, phase "linear probe"; then fine-tune from there
+
+Fine-tuning from a random head distorts what the body knows (Kumar et al. 2022, "Fine-tuning can distort pretrained
+features and underperform out-of-distribution"); from the probe's head it starts where frozen features end.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+from fastai.torch_core import get_model
+from torch import nn
+from torch.nn import functional as F
+
+from fastcls.data.pixels import targets
+from fastcls.errors import RecipeError
+from fastcls.evaluation import calibration
+from fastcls.machine import ranks
+from fastcls.settings import options
+
+# Weight decays tried, strongest first, each starting from the solution before it; of the mean loss, for features that
+# are centred and have a mean square of 1.
+DECAYS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+PATIENCE = 2  # weaker decays that do not improve before the search ends
+FOLDS, FOLDS_UP_TO = 5, 20_000  # images; above, a fifth is held out once
+NUMBERS = 2**28  # features that are kept at most: 1 GB. More images than that are sampled, evenly over the classes
+CHUNK = 2**24  # logits computed at once
+ITERATIONS = 200  # of L-BFGS; some 20 to 80 are needed
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A linear layer: weight (classes, features), bias (classes,); the decay chosen; the mean loss it reaches.
+
+    right of held_out: the images, in their first view, that a solution for the others classifies rightly.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    decay: float
+    loss: float
+    right: int
+    held_out: int
+
+
+def fit_head(learn: Learner, views: int = 2) -> None:
+    """Solve the last linear layer of a Learner on the features before it, as an epoch of its own.
+
+    The network is run once over the training images as validation shows them, and `views` - 1 times as training
+    augments them. The layer is a logistic regression on these features (L-BFGS), its weight decay chosen by
+    cross-validation on the training images, its logits scaled to the temperature that calibrates them. The validation
+    metrics follow as after any epoch. All other weights stay, batch norm's statistics too. The loss's class weights
+    count; label smoothing is left to training. RecipeError where the network does not end in a linear layer.
+    """
+    learn.fit(1, cbs=SolveHead(views))
+
+
+class SolveHead(Callback):
+    """Solves the head in place of training for the length of a fit."""
+
+    def __init__(self, views: int = 2) -> None:
+        self.views = views
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the solution is the network's."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def before_epoch(self) -> None:
+        self.learn.all_batches = self._solve
+
+    def _solve(self) -> None:
+        del self.learn.all_batches  # validation is an ordinary one
+        network = get_model(self.learn.model)
+        layer = last_layer(network, self.dls.c)
+        x, y = self._features(network, layer)
+        solution = solve(x, y, self.dls.c, self.views, class_weights(self.learn))
+        with torch.no_grad():
+            layer.weight.copy_(solution.weight)
+            if layer.bias is not None:
+                layer.bias.copy_(solution.bias)
+        if hasattr(self.learn, "history"):
+            self.learn.history.seen = len(y) * ranks.world()
+        self.learn.loss = torch.tensor(solution.loss)
+        self.learn.recorder.smooth_loss.accumulate(self.learn)
+
+    def _features(self, network: nn.Module, layer: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+        """(views × n, features) and their classes, view by view in the order of the images."""
+        dls = self.dls
+        labels = targets(dls.train_ds)
+        rows = sample(labels.numpy(), max(1, NUMBERS // self.views // layer.in_features))
+        if len(rows) < len(labels):
+            options.note(f"the linear probe is solved on {len(rows):,} of {len(labels):,} training images.")
+        own = rows[ranks.here().rank :: ranks.world()] if ranks.world() > 1 else rows
+        if short := -(-len(rows) // ranks.world()) - len(own):
+            own = np.append(own, rows[:short])  # every process has as many
+        seen = [torch.cat(list(self._outputs(network, layer, dl))) for dl in self._views(own)]
+        if ranks.world() > 1:
+            from fastcls.training.parallel import gathered
+
+            seen = [gathered(x, len(rows)) for x in seen]
+        return torch.cat(seen), labels[rows].repeat(self.views).to(seen[0].device)
+
+    def _views(self, rows: np.ndarray) -> Iterator[Any]:
+        """Loaders of these training images: as validation shows them, then as training augments them."""
+        items = self.dls.train_ds.items
+        yield self.dls.test_dl(items.iloc[rows] if hasattr(items, "iloc") else [items[row] for row in rows])
+        for view in range(1, self.views):
+            dl = self.dls.train.new(shuffle=False, drop_last=False)
+            dl.epoch, dl.get_idxs = view - 1, rows.tolist
+            yield dl
+
+    @torch.no_grad()
+    def _outputs(self, network: nn.Module, layer: nn.Linear, dl: Any) -> Iterator[torch.Tensor]:
+        """What the layer is given, batch by batch; a stop that was asked for happens between two of them."""
+        given: list[torch.Tensor] = []
+        hook = layer.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].flatten(0, -2)))
+        training = network.training
+        network.eval()
+        try:
+            for batch in dl:
+                given.clear()
+                network(batch[0].as_subclass(torch.Tensor))
+                yield given[0].float()
+                if hasattr(self.learn, "saver"):
+                    self.learn.saver.stop.raise_if_asked()
+        finally:
+            hook.remove()
+            network.train(training)
+
+
+def last_layer(network: nn.Module, classes: int) -> nn.Linear:
+    """The linear layer that gives the logits; RecipeError where the network does not end in one."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not layers or layers[-1].out_features != classes:
+        raise RecipeError(
+            f"{type(network).__name__} does not end in a linear layer of {classes} outputs, so no head can be solved.",
+            "Remove models.fit_head from the recipe's fit, or end the network in nn.Linear.",
+        )
+    return layers[-1]
+
+
+def class_weights(learn: Learner) -> torch.Tensor | None:
+    """(classes,): what each counts for, by the loss function and by a sampler that balances; None if all alike."""
+    loss = getattr(learn.loss_func, "func", learn.loss_func)
+    weight = getattr(loss, "weight", None)
+    if getattr(learn.dls.train, "weights", None) is not None:
+        counts = torch.bincount(targets(learn.dls.train_ds), minlength=learn.dls.c)
+        balancing = (1 / counts.clamp(min=1)).to(learn.dls.device)
+        weight = balancing if weight is None else weight * balancing
+    return None if weight is None else weight.detach().float()
+
+
+def sample(labels: np.ndarray, most: int) -> np.ndarray:
+    """At most so many rows, in order, as even over the classes as they are there."""
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    order = np.random.default_rng(options.current().seed).permutation(len(labels))
+    turn = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()  # first of each class, second …
+    return np.sort(order[np.argsort(turn, kind="stable")[:most]])
+
+
+def solve(x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: torch.Tensor | None = None) -> Solution:
+    """The linear layer that classifies features best.
+
+    x: (views × n, features), view by view; y: (views × n,) classes; weight: (classes,). The decay is the one whose
+    held-out predictions, at the temperature that suits them, have the least loss: strong decays classify best but
+    leave the logits small. That temperature is the layer's.
+    """
+    centre = x.mean(0)
+    scale = (x - centre).square().mean().sqrt().clamp_min(1e-12)
+    x = (x - centre) / scale
+    decay, temperature, right, held_out = _choose(x, y, classes, views, weight)
+    start = None
+    for stronger in [d for d in DECAYS if d >= decay]:  # the path that the choice took
+        start = _minimise(x, y, classes, stronger, weight, start)
+    assert start is not None
+    w, b = (tensor / temperature for tensor in start)
+    loss = sum(
+        float(F.cross_entropy(part @ w.T + b, of, weight, reduction="sum")) for part, of in _chunks(x, y, classes)
+    )
+    total = len(y) if weight is None else float(weight[y].sum())
+    w = w / scale
+    return Solution(w, b - w @ centre, decay, loss / total, right, held_out)
+
+
+def _choose(
+    x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: torch.Tensor | None
+) -> tuple[float, float, int, int]:
+    """The decay and the temperature, by predictions of images that a solution has not seen in any view.
+
+    And how many of these predictions are right, of how many.
+    """
+    from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+
+    n = len(y) // views
+    labels = y[:n].cpu().numpy()
+    most = int(np.bincount(labels).max())
+    if most < 2:
+        return 1.0, 1.0, 0, 0
+    folds: Any = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=0)
+    if n > FOLDS_UP_TO:
+        folds = StratifiedShuffleSplit(1, test_size=1 / FOLDS, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
+        parts = [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in folds.split(np.zeros(n), labels)]
+    seen = [torch.cat([part + view * n for view in range(views)]) for part, _ in parts]
+    held = torch.cat([part for _, part in parts])
+    starts: list[Any] = [None] * len(parts)
+    best, chosen = math.inf, (DECAYS[0], 1.0, 0, len(held))
+    since = 0
+    for decay in DECAYS:
+        logits = []
+        for i, (own, (_, other)) in enumerate(zip(seen, parts, strict=True)):
+            starts[i] = _minimise(x[own], y[own], classes, decay, weight, starts[i])
+            logits.append(
+                torch.cat([part @ starts[i][0].T + starts[i][1] for part, _ in _chunks(x[other], y[other], classes)])
+            )
+        p = torch.cat(logits).softmax(1).cpu().numpy()
+        temperature = calibration.fit_temperature(p, labels[held])
+        softened = calibration.soften(p, temperature)[np.arange(len(held)), labels[held]]
+        loss = -float(np.log(np.maximum(softened, 1e-12)).mean())
+        since += 1
+        if loss < best:
+            right = int((p.argmax(1) == labels[held]).sum())
+            best, chosen, since = loss, (decay, temperature, right, len(held)), 0
+        if since >= PATIENCE:
+            break
+    return chosen
+
+
+def _minimise(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    classes: int,
+    decay: float,
+    weight: torch.Tensor | None,
+    start: tuple[torch.Tensor, torch.Tensor] | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of the least cross-entropy plus decay / 2 times the weights' squares, by L-BFGS."""
+    w, b = start or (x.new_zeros(classes, x.shape[1]), x.new_zeros(classes))
+    w, b = w.clone().requires_grad_(), b.clone().requires_grad_()
+    total = len(y) if weight is None else float(weight[y].sum())
+    optimiser = torch.optim.LBFGS(
+        [w, b],
+        max_iter=ITERATIONS,
+        history_size=20,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        penalty = decay / 2 * w.square().sum()
+        penalty.backward()
+        loss = penalty.detach()
+        for part, of in _chunks(x, y, classes):
+            share = F.cross_entropy(part @ w.T + b, of, weight, reduction="sum") / total
+            share.backward()
+            loss = loss + share.detach()
+        return loss
+
+    with torch.enable_grad():
+        optimiser.step(closure)
+    return w.detach(), b.detach()
+
+
+def _chunks(x: torch.Tensor, y: torch.Tensor, classes: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+    """Rows so few at a time that their logits stay small."""
+    rows = max(1, CHUNK // classes)
+    return zip(x.split(rows), y.split(rows), strict=True)

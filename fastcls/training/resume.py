@@ -1,0 +1,228 @@
+"""Training that goes on where it was cut off, bit by bit as if it had not been: what is saved, and how it is replayed.
+
+A recipe's `fit` is plain fastai code, so it is not continued in its middle but run again: `Replay` stands in for
+`Learner.fit`, passes over the phases that are done, restores the saved state in the one that was cut off, and goes on
+from its next batch. All that is random depends on (seed, epoch, step) alone, so no generator's state is saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from fastai.callback.core import Callback, CancelEpochException
+from fastai.callback.schedule import ParamScheduler, SchedCos
+from fastai.learner import Learner
+
+from fastcls.machine import ranks
+from fastcls.machine.stop import Stop
+from fastcls.settings import options
+from fastcls.training.best import KeepBest
+from fastcls.training.checkpoints import Checkpoint, Store
+from fastcls.training.guard import Guard
+from fastcls.training.history import EarlyStopping, History
+from fastcls.training.learner_state import restore, restore_callbacks, state_of
+from fastcls.transforms import draws
+
+BETWEEN = 2**31  # where the random numbers between two phases come from
+LONG = 30.0  # seconds of training that a validation is not begun without having saved
+EXTENSION = 0.1  # of the last phase's highest rates: where an extension begins
+
+
+@dataclass(frozen=True)
+class Position:
+    """The next batch to be trained: in which call of `fit`, which of its epochs, after how many batches.
+
+    batch None: the epoch has not begun. done: that call of `fit` was ended, by early stopping, say.
+    """
+
+    phase: int
+    epoch: int
+    batch: int | None = None
+    done: bool = False
+
+
+class Saver(Callback):
+    """Saves a checkpoint at the end of every epoch, every so many minutes inside one, and when asked to stop."""
+
+    order = EarlyStopping.order + 90  # when all else has seen the epoch
+
+    def __init__(self, store: Store, history: History, best: KeepBest, stop: Stop, minutes: float = 5.0) -> None:
+        self.store, self.history, self.best, self.stop, self.minutes = store, history, best, stop, minutes
+        self.guard = Guard()
+        self.phase = -1  # the call of `fit` that goes on; before the first, none
+        self.resumed: Checkpoint | None = None  # what the phase now beginning goes on from
+        self.saved = time.monotonic()
+        self.position = Position(0, 0)
+        self.highest: dict[int, list[float]] = {}  # rates of each parameter group, by phase
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"highest": self.highest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.highest = dict(state["highest"])
+
+    def before_fit(self) -> None:
+        self.highest[self.phase] = [0.0] * len(self.opt.hypers)
+        if self.resumed is not None:
+            restore(self.learn, self.resumed.state)
+            self.position = position_of(self.resumed)
+        else:
+            self.position = Position(self.phase, 0)
+
+    def after_batch(self) -> None:
+        if self.training:
+            self.position = Position(self.phase, self.epoch, self.iter + 1)
+            rates = zip(self.highest[self.phase], self.opt.hypers, strict=True)
+            self.highest[self.phase] = [max(highest, float(hyper["lr"])) for highest, hyper in rates]
+            if self.iter + 1 < self.n_iter:  # after the last one `before_validate` does it
+                self._save_if_due(60 * self.minutes)
+        else:
+            self._save_if_due(math.inf)
+
+    def before_validate(self) -> None:
+        self.position = Position(self.phase, self.epoch, len(self.dls.train))
+        self._save_if_due(min(60 * self.minutes, LONG))
+
+    def _save_if_due(self, seconds: float) -> None:
+        if self.stop.asked is not None or time.monotonic() - self.saved > seconds:
+            self.save()
+        self.stop.raise_if_asked()
+
+    def after_epoch(self) -> None:
+        self.position = Position(self.phase, self.epoch + 1)
+        self.save()
+        self.stop.raise_if_asked()
+
+    def after_cancel_fit(self) -> None:
+        self.position = Position(self.phase, self.epoch + 1, done=True)
+        self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment; of several processes the first one does. Diverged where it is none."""
+        self.guard.check(self.learn)
+        if ranks.first():
+            state = {"position": asdict(self.position), **state_of(self.learn)}
+            self.store.save(state, self.best.weights, self.best.epoch)
+        self.saved = time.monotonic()
+
+
+class Replay:
+    """Stands in for `Learner.fit`: passes over what is done, restores, and goes on."""
+
+    def __init__(self, learn: Learner, saver: Saver, found: Checkpoint | None) -> None:
+        self.learn, self.saver, self.found = learn, saver, found
+        self.inner = learn.fit
+
+    def __call__(
+        self,
+        n_epoch: int,
+        lr: Any = None,
+        wd: float | None = None,
+        cbs: Any = None,
+        reset_opt: bool = False,
+        start_epoch: int = 0,
+    ) -> None:
+        self.saver.phase += 1
+        here = None if self.found is None else position_of(self.found)
+        if here and self.saver.phase < here.phase:
+            self._pass_over(lr, wd, reset_opt)
+        else:
+            going_on = here if here and here.phase == self.saver.phase else None
+            self.saver.resumed = self.found if going_on else None
+            with _from(self.learn, going_on, self.found):
+                self.inner(n_epoch, lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
+            self.saver.resumed = None
+        draws.reseed(options.current().seed, BETWEEN, self.saver.phase, device=self.learn.dls.device)
+
+    def _pass_over(self, lr: Any, wd: float | None, reset_opt: bool) -> None:
+        """What `Learner.fit` leaves behind besides trained weights: an optimiser with these hyper-parameters."""
+        learn = self.learn
+        if reset_opt or not learn.opt:
+            learn.create_opt()
+        wd = learn.wd if wd is None else wd
+        if wd is not None:
+            learn.opt.set_hypers(wd=wd)
+        learn.opt.set_hypers(lr=learn.lr if lr is None else lr)
+
+
+@contextlib.contextmanager
+def replaying(learn: Learner, saver: Saver, found: Checkpoint | None) -> Iterator[None]:
+    """While this lasts, `learn.fit` goes on from `found`, if there is one; History and KeepBest do at once."""
+    own = learn.__dict__.get("fit")
+    learn.fit = Replay(learn, saver, found)
+    if found is not None:
+        saver.best.weights = found.best
+        held = dict(found.state["callbacks"])
+        for callback in (saver, saver.history, saver.best):
+            callback.load_state_dict(held[f"{type(callback).__name__}#0"])
+    saver.stop.patient = True
+    inner = learn._do_epoch_validate
+
+    def do_epoch_validate(*args: Any, **kwargs: Any) -> None:
+        try:
+            inner(*args, **kwargs)
+        except Exception:  # of a metric, say: the epoch is trained
+            saver.save()
+            raise
+
+    learn._do_epoch_validate = do_epoch_validate
+    try:
+        yield
+    finally:
+        saver.stop.patient = False
+        del learn.fit, learn._do_epoch_validate
+        if own is not None:
+            learn.fit = own
+
+
+@contextlib.contextmanager
+def _from(learn: Learner, position: Position | None, found: Checkpoint | None) -> Iterator[None]:
+    """Let the next `fit` of the learner begin at `position`."""
+    if position is None or found is None:
+        yield
+        return
+
+    def do_fit() -> None:  # fastai's own, from an epoch on
+        for epoch in range(learn.n_epoch if position.done else position.epoch, learn.n_epoch):
+            learn.epoch = epoch
+            learn._with_events(learn._do_epoch, "epoch", CancelEpochException)
+
+    def all_batches() -> None:  # fastai's own, from a batch on
+        del learn.all_batches
+        restore_callbacks(learn, found.state)  # what before_epoch and before_train have reset
+        learn.n_iter = len(learn.dl)
+        learn.dl.skip = begun
+        for i, batch in enumerate(learn.dl, begun):
+            learn.one_batch(i, batch)
+
+    def do_epoch_train() -> None:  # of an epoch that is trained, but was not validated: only what comes after
+        del learn._do_epoch_train
+        restore_callbacks(learn, found.state)
+
+    learn._do_fit = do_fit
+    begun = position.batch or 0
+    if begun == len(learn.dls.train):
+        learn._do_epoch_train = do_epoch_train
+    elif position.batch is not None:
+        learn.all_batches = all_batches
+    try:
+        yield
+    finally:
+        for name in ("_do_fit", "_do_epoch_train", "all_batches"):
+            learn.__dict__.pop(name, None)
+
+
+def extend(learn: Learner, epochs: int, highest: Sequence[float]) -> None:
+    """Train further epochs: a cosine from a tenth of the last phase's highest rates to nothing."""
+    rates = np.array(highest) * EXTENSION
+    learn.fit(epochs, lr=rates, cbs=ParamScheduler({"lr": SchedCos(rates, rates * 1e-5)}))
+
+
+def position_of(checkpoint: Checkpoint) -> Position:
+    return Position(**checkpoint.state["position"])

@@ -1,0 +1,44 @@
+"""Mixup and CutMix: fastai's callbacks, their draws a function of (seed, epoch, batch)."""
+
+from __future__ import annotations
+
+import zlib
+
+from fastai.callback import mixup
+from fastai.callback.core import Callback
+
+from fastcls.errors import UsageError
+from fastcls.machine import ranks
+from fastcls.settings import options
+from fastcls.transforms import draws
+
+
+class _Seeded(Callback):
+    """Draws what the fastai callback beside it draws from generators seeded by the step."""
+
+    def before_batch(self) -> None:
+        stream = zlib.crc32(type(self).__name__.encode())
+        epoch = int(getattr(self.learn.dls.train, "epoch", self.epoch) or 0)
+        with draws.seeded(options.current().seed, epoch, int(self.iter or 0), stream, *ranks.stream()):
+            super().before_batch()
+
+
+class MixUp(_Seeded, mixup.MixUp):
+    """Every image blended with another of its batch, and their losses too (Zhang et al. 2018)."""
+
+
+class CutMix(_Seeded, mixup.CutMix):
+    """A rectangle of every image from another of its batch, their losses in proportion (Yun et al. 2019)."""
+
+
+def mix(mixup: float = 0.0, cutmix: float = 0.0) -> list[Callback]:
+    """The callbacks of these alphas of the Beta distribution that the shares are drawn from; 0 is without.
+
+    0.2 to 0.4 is usual for mixup, 1 for CutMix. One of the two at a time: an image blended twice is neither's method.
+    """
+    if mixup < 0 or cutmix < 0 or (mixup and cutmix):
+        raise UsageError(
+            f"mixup {mixup:g} and cutmix {cutmix:g} do not go together." if mixup and cutmix else "A negative alpha.",
+            "Give one of them an alpha above 0, say 0.4 for mixup or 1 for cutmix.",
+        )
+    return [MixUp(mixup)] if mixup else [CutMix(cutmix)] if cutmix else []
