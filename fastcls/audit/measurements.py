@@ -23,7 +23,7 @@ import numpy as np
 import PIL
 
 from fastcls.audit.measure import SIDE, Measured, measure
-from fastcls.datasets.download import cache_dir
+from fastcls.datasets.downloads import cache_dir
 from fastcls.machine import cpus
 
 FORMAT = 2  # of what is kept: another number where `Measured` or how it is measured changes

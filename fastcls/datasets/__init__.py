@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fastcls.datasets.archives import building, locked, unpack
 from fastcls.datasets.catalogue import CATALOGUE, Dataset
-from fastcls.datasets.download import cache_dir, download
+from fastcls.datasets.downloads import cache_dir, download
 from fastcls.datasets.flowers import flowers_table, is_flowers
 from fastcls.datasets.oxford_pets import pets_parts, pets_split
 from fastcls.errors import DataError, DownloadError, UsageError, did_you_mean

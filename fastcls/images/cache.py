@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from fastcls.datasets.archives import building, locked
-from fastcls.datasets.download import cache_dir
+from fastcls.datasets.downloads import cache_dir
 from fastcls.errors import DataError, OutputError
 from fastcls.images import preprocessing
 from fastcls.images.check import broken_images, reading

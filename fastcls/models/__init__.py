@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "learners": ["channels", "fit_head", "learner", "transfer_learner", "xresnet"],
+        "learners": ["channels", "fit_head", "imagenet_stats", "learner", "normalize", "transfer_learner", "xresnet"],
         "networks": ["ACTIVATIONS", "cnn"],
         "speednets": ["speednet", "whiten"],
         "stages": ["FreezeStatistics", "split", "unfreeze"],

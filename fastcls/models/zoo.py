@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastcls.datasets.download import cache_dir
+from fastcls.datasets.downloads import cache_dir
 from fastcls.datasets.walk import natural
 from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.machine.installation import check_installation

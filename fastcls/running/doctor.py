@@ -213,7 +213,7 @@ def _idle_gpu(found: Findings) -> None:
 
 def _folders(found: Findings) -> None:
     """Where datasets and runs go: whether they can be written, and how much room there is."""
-    from fastcls.datasets.download import cache_dir
+    from fastcls.datasets.downloads import cache_dir
     from fastcls.runfolder.runs import HOME
 
     for name, folder, move in (

@@ -19,7 +19,7 @@ from fastcls.settings import sources
 
 # What no page's command does here, by how it begins. What follows `-m fastcls` in it is tried with --dry-run.
 NOT_RUN = {
-    "python3 -m venv": "tests/test_package.py installs the wheel",
+    "python3 -m venv": "tests/project/test_package.py installs the wheel",
     ". .venv/bin/activate": "the same",
     "pip install": "the same; nothing is installed while tests run",
     "pytest": "this is pytest",

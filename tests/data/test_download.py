@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fastcls.datasets import download as module
-from fastcls.datasets.download import cache_dir, download, unpack
+from fastcls.datasets import downloads
+from fastcls.datasets.downloads import cache_dir, download, unpack
 from fastcls.errors import DataError, DownloadError, EnvironmentProblem, OutputError
 
 BODY = bytes(range(256)) * 2000
@@ -84,7 +84,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(module, "WAITS", (0, 0, 0))
+    monkeypatch.setattr(downloads, "WAITS", (0, 0, 0))
     running = Server()
     yield running
     running.close()
@@ -471,6 +471,6 @@ def test_nothing_heavy_is_imported():
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(module.__file__).parents[1],
+        cwd=Path(downloads.__file__).parents[1],
     )
     assert not {"torch", "fastai", "pandas", "numpy", "requests", "sklearn", "PIL", "rich"} & set(loaded.stdout.split())

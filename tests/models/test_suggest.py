@@ -16,9 +16,8 @@ from PIL import Image
 from safetensors.torch import save_model
 from test_zoo import photographs
 
-from fastcls import models
 from fastcls.errors import DataError, EnvironmentProblem, UsageError
-from fastcls.models import costs, defaults, shortlist, suggest, zoo
+from fastcls.models import backbones, costs, defaults, shortlist, suggest, zoo
 from fastcls.training import probe
 
 Fastcls = Callable[..., Outcome]
@@ -86,10 +85,10 @@ def test_the_ladder_rises_in_accuracy_and_has_the_networks_with_a_word() -> None
 
 @pytest.mark.parametrize("word", defaults.WORDS)
 def test_a_word_is_a_network_whose_licence_lets_it_be_used(word: str) -> None:
-    library, name, _ = models.find_arch(word)
+    library, name, _ = backbones.find(word)
     cfg = timm.get_pretrained_cfg(name)
     assert library == "timm" and "." in name and cfg is not None and cfg.license == "apache-2.0"
-    assert models.find_arch(f"timm/{name}") == (library, name, None)
+    assert backbones.find(f"timm/{name}") == (library, name, None)
 
 
 def test_a_name_may_end_in_the_tag_of_its_weights() -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from fastcls import models
 from fastcls.errors import UsageError
 from fastcls.models import networks, stages
-from fastcls.training import schedules
+from fastcls.training import optimizers, schedules
 
 Fastcls = Callable[..., Outcome]
 
@@ -79,7 +79,7 @@ def test_networks_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
 )
 def test_a_schedule_moves_the_rate_as_its_name_says(photos: Path, schedule: str, shape: Callable) -> None:  # noqa: F811
     dls = loaders(photos)
-    learn = Learner(dls, networks.cnn(3, 3, (4,)), opt_func=models.optimizer(), loss_func=nn.CrossEntropyLoss())
+    learn = Learner(dls, networks.cnn(3, 3, (4,)), opt_func=optimizers.optimizer(), loss_func=nn.CrossEntropyLoss())
     with learn.no_bar(), learn.no_logging():
         name, _, warm = schedule.partition(" ")
         schedules.fit_schedule(learn, name, 6, 0.01, warmup=0.3 if warm else None)

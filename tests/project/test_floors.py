@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "fastcls"
+PACKAGE = Path(__file__).parents[2] / "fastcls"
 # fmt: off
 ORDER = [
     "version", "errors", "lazy", "settings", "runfolder", "machine", "datasets", "images", "transforms", "data",

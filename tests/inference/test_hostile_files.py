@@ -85,13 +85,13 @@ def test_a_line_of_pixels_is_not_padded_to_gigabytes() -> None:
 
 
 class Watched:
-    """The process of tests/watched.py."""
+    """The process of tests/support/watched.py."""
 
     def __init__(self, folder: Path) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self.log = folder / "log.txt"
         self.server = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "watched.py"],
+            [sys.executable, ROOT / "tests" / "support" / "watched.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,
         )  # fmt: skip
         assert self.server.stdout and self.server.stdout.readline() == "ready\n"

@@ -133,7 +133,7 @@ class Shell:
         if words[0] != "fastcls":
             if (why := declared(words)) is None:
                 self.failed = True
-                return 127, "", f"{shlex.join(words)}: neither run nor in NOT_RUN of tests/documented.py\n"
+                return 127, "", f"{shlex.join(words)}: neither run nor in NOT_RUN of tests/support/documented.py\n"
             print(f"not run: {shlex.join(words)}  ({why})")
             if "fastcls" not in words:
                 problem = wrong(shlex.join(words))

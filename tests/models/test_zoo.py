@@ -14,9 +14,9 @@ import torch
 from conftest import ROOT, Outcome
 from PIL import Image
 
-from fastcls.datasets import download
+from fastcls.datasets import downloads
 from fastcls.errors import UsageError
-from fastcls.models import costs, zoo
+from fastcls.models import backbones, costs, zoo
 
 Fastcls = Callable[..., Outcome]
 PUBLISHED = ["resnet50", "vgg16_bn", "mobilenet_v3_large", "densenet121", "convnext_tiny", "vit_b_16", "swin_v2_t"]
@@ -44,11 +44,10 @@ def test_what_is_computed_agrees_with_what_torchvision_publishes(name: str) -> N
 
 
 def test_every_name_is_one_that_recipes_take() -> None:
-    from fastcls import models
 
     every = zoo.catalogue()
     assert len(every) > 1000 and len({a.name for a in every}) == len(every)
-    assert all(models.find_arch(a.name)[0] == a.library for a in every)
+    assert all(backbones.find(a.name)[0] == a.library for a in every)
 
 
 def test_networks_of_both_libraries_have_the_same_figures() -> None:
@@ -124,7 +123,7 @@ def test_a_list_that_is_kept_needs_no_torch(tmp_path: Path) -> None:
 
 def test_a_list_that_is_damaged_or_of_other_versions_is_made_again() -> None:
     before = zoo.catalogue()
-    file = download.cache_dir() / "architectures.json"
+    file = downloads.cache_dir() / "architectures.json"
     for text in ("{", '{"versions": {}}', file.read_text().replace('"timm": "', '"timm": "0')):
         file.write_text(text)
         assert not zoo.is_kept()
@@ -143,11 +142,11 @@ def test_the_bytes_that_training_keeps_are_counted() -> None:
     assert costs._kept(network.requires_grad_(False), batch) == 0
 
 
-def test_training_a_head_takes_less_than_training_all() -> None:
+def test_a_probe_takes_less_than_training_all() -> None:
     resnet = next(a for a in zoo.catalogue() if a.name == "resnet18")
-    full, head = (costs.cost(resnet, 64, tune, torch.device("cpu")) for tune in ("full", "head"))
-    assert full.parameters == full.trained == head.parameters == resnet.parameters
-    assert head.trained < 0.05 * full.trained and head.memory(8) < full.memory(8) < full.memory(16)
+    full, probe = (costs.cost(resnet, 64, tune, torch.device("cpu")) for tune in ("full", "probe"))
+    assert full.parameters == full.trained == probe.parameters == resnet.parameters
+    assert probe.trained == 0 and probe.memory(8) < full.memory(8) < full.memory(16)
     large = costs.cost(resnet, 128, "full", torch.device("cpu"))
     assert large.kept == pytest.approx(4 * full.kept, rel=0.02)
     assert large.seconds > 0 and full.seconds > 0

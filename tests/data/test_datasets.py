@@ -16,7 +16,6 @@ from PIL import Image
 
 from fastcls import datasets
 from fastcls.datasets import cifar
-from fastcls.datasets import download as downloads
 from fastcls.errors import DataError, DownloadError, UsageError
 
 GRAY = Image.new("L", (8, 8))

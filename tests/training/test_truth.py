@@ -251,7 +251,9 @@ def test_ten_thousand_classes_fit_into_a_page(tmp_path: Path) -> None:
     from test_report import large_run
 
     run = large_run(tmp_path / "run", 10_000, 100_000)
-    code = "import resource, sys; from pathlib import Path; from fastcls import reports; reports.write(Path(sys.argv[1]))"
+    code = (
+        "import resource, sys; from pathlib import Path; from fastcls import reports; reports.write(Path(sys.argv[1]))"
+    )
     code += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2_000_000, "kilobytes"

@@ -31,11 +31,11 @@ from fastcls.training.checkpoints import Store
 RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, both phases of fine_tune."""
 from fastai.vision.all import *
 from fastcls import data, models, transforms
-from fastcls.averaging import ema
-from fastcls.mixing import mix
+from fastcls.training.averaging import ema
+from fastcls.transforms.mixing import mix
 
 def get_learner(path: str, opt: str = 'adamw', bs: int = 16, pixels: bool = True, average: float = 0.):
-    from fastcls.optimizers import optimizer
+    from fastcls.training.optimizers import optimizer
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
                       splitter=data.stratified(parent_label, 0.25),
                       item_tfms=transforms.resize(16) if pixels else Resize(16, method='squish'),
@@ -57,7 +57,7 @@ class Trials:
         self.folder = folder
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "FASTCLS_DATA": str(folder / "data")}
         self.server = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "trials.py", *modules],
+            [sys.executable, ROOT / "tests" / "support" / "trials.py", *modules],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,
         )  # fmt: skip
         assert self.server.stdout and self.server.stdout.readline() == "ready\n"

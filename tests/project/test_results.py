@@ -14,7 +14,7 @@ import pytest
 
 from fastcls.settings import sources
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fastcls import data, models, transforms
 from fastcls.errors import KnobError, UsageError
+from fastcls.models import backbones
 from fastcls.settings import options
 from fastcls.training import losses, optimizers
 from fastcls.training.history import quiet
@@ -130,7 +131,7 @@ def test_a_gray_image_takes_the_mean_of_the_colours_statistics(photos: Path) -> 
 )
 def test_an_unknown_architecture_is_refused(name: str, near: str) -> None:
     with pytest.raises(UsageError, match=near):
-        models.find_arch(name)
+        backbones.find(name)
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "label-smoothing", "focal"])
