@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fastcls import datasets
-from fastcls.datasets import cifar
+from fastcls.datasets import cifar, downloads
 from fastcls.errors import DataError, DownloadError, UsageError
 
 GRAY = Image.new("L", (8, 8))
