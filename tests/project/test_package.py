@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_recipes_and_page_and_no_global_package_of_recipes(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {f"fastcls/recipes/{name}.py" for name in sources.available()} <= set(names)
-    assert {"fastcls/py.typed", "fastcls/report/template.html.j2", "fastcls/report/script.js"} <= set(names)
+    assert {"fastcls/py.typed", "fastcls/reports/template.html.j2", "fastcls/reports/script.js"} <= set(names)
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"fastcls"}
     assert wheel.stat().st_size < 1_000_000
 
