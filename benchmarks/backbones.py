@@ -52,7 +52,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def build(name: str, side: int) -> nn.Module:
-    """timm's network with 37 classes, as many as the pets; told the side where it has one of its own."""
+    """timm's network with 37 classes, as many as the pets; given the side where it has one of its own."""
     import timm
 
     fixed = (cfg := timm.get_pretrained_cfg(name)) is not None and cfg.fixed_input_size

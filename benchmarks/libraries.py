@@ -1,4 +1,4 @@
-"""Pieces of ours held against the libraries that have them: python -m benchmarks.libraries
+"""Pieces of ours compared with the libraries that have them: python -m benchmarks.libraries
 
 The same input for both, in turn: what they answer, how long they take. The libraries are not needed otherwise:
     pip install cleanlab torchinfo grad-cam
@@ -109,7 +109,7 @@ def main() -> None:
         "grad-cam",
         lambda: heatmaps(network, images, [0] * 16),
         theirs_cam,
-        f"maps correlate by {alike:.3f}; theirs has to be told the layer",
+        f"maps correlate by {alike:.3f}; theirs needs the layer's name",
     )
 
     bounds = [(wilson(k, 100), binomtest(k, 100).proportion_ci(method="wilson")) for k in range(101)]
@@ -122,7 +122,7 @@ def main() -> None:
         f"within {worst:.0e}",
     )
     held(
-        "a value held against its type, from a cold start",
+        "a value checked against its type, from a cold start",
         "pydantic",
         cold("from fastcls.runfolder import schema; schema.check({'a': 1}, dict[str, int], 'x')"),
         cold("import pydantic; pydantic.TypeAdapter(dict[str, int]).validate_python({'a': 1})"),

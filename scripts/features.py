@@ -18,7 +18,7 @@ HEADING = "## What they did\n"
 LENGTH = ("epochs", "time")  # knobs that choose how long is trained
 HEAD = """
 Each alone, against the recipe without it: the difference in percentage points, with its interval, which for one seed
-is over the images alone. Most of these keep a network from learning its images by heart, which takes longer than
+is over the images alone. Most of these keep a network from memorising its images, which takes longer than
 these short trainings: what costs accuracy here may pay in thirty epochs. `scripts/measure` writes this from run
 folders; tables and commands are in [results.md](results.md).
 """
@@ -44,7 +44,7 @@ def sentences(title: str, record: dict) -> list[str]:
 
 
 def mirrored(runs: Sequence[Path]) -> str:
-    """What test-time augmentation does to finished runs, a row of their table: `fastcls predict --tta` held against
+    """What test-time augmentation does to finished runs, a row of their table: `fastcls predict --tta` compared with
     what each run predicted of the same test images."""
     tests = [_mirrored(run) for run in runs]
     accuracy = mean(share for _, share in tests)

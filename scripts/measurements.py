@@ -1,4 +1,4 @@
-"""What is measured for docs/results.md: the comparison that measures each recipe, the figures it is held against, why
+"""What is measured for docs/results.md: the comparison that measures each recipe, the figures it is compared with, why
 some are not measured. The figures that are ours are nowhere in here: scripts/measure reads them from run folders."""
 
 from __future__ import annotations

@@ -84,10 +84,10 @@ def _report(recipe: str) -> list[str]:
     file = PICTURES / f"{recipe}.json"
     if not file.is_file():
         return ["No picture yet: no finished run of this recipe is kept where the pictures are made."]
-    told = json.loads(file.read_text(encoding="utf-8"))
-    images = ", ".join(f"{count:,} {split}" for split, count in told["images"].items())
-    parts = [f"`{told['command']}`", f"{images} images in {told['classes']} classes", f"seed {told['seed']}"]
-    caption = f"The top of the report of {'; '.join([*parts, told['hardware'], told['date']])}. {told['remark']}"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    images = ", ".join(f"{count:,} {split}" for split, count in record["images"].items())
+    parts = [f"`{record['command']}`", f"{images} images in {record['classes']} classes", f"seed {record['seed']}"]
+    caption = f"The top of the report of {'; '.join([*parts, record['hardware'], record['date']])}. {record['remark']}"
     return [caption.strip(), f"![The top of the report]({recipe}.png)"]
 
 
