@@ -1,37 +1,41 @@
-"""fastcls in Python, as the shell has it: train a recipe, open a run, compare; what comes back shows itself.
+"""fastcls in Python: every verb takes and gives values; the shell parses words into them and prints.
 
-from fastcls import Run, compare, recipe
-recipe('digits-cnn').run(epochs=3)                        # a Run: in a notebook its figures and curves
+from fastcls import Run, compare, recipe, save, train
+train('digits-cnn', epochs=3)                             # a Run: in a notebook its metrics and curves
 compare('digits-cnn', vary={'dropout': [0, 0.3]}, seeds=3)     # a Comparison: its table and figure
 Run('last').history                                       # a DataFrame; opening a run needs no torch
+recipe('pets-resnet50').get_learner(size=128)             # a fastai Learner
 save(learn, 'mine')                                       # a Run from any fastai Learner
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.cli import settings as typed
-from fastcls.cli.request import request_of
-from fastcls.errors import KnobError, OutputError, UsageError
-from fastcls.runfolder import runs, schema
-from fastcls.running import loading
+from fastcls.errors import OutputError, UsageError
+from fastcls.plugins import tracking
+from fastcls.runfolder import runs
+from fastcls.running import loading, series
 from fastcls.settings import shell, sources
 from fastcls.settings.knobs import as_text
-from fastcls.settings.options import DECLARED, TYPES
-from fastcls.settings.request import Request
+from fastcls.settings.options import DECLARED, checked
+from fastcls.settings.request import Request, requested
 
 if TYPE_CHECKING:
     import pandas as pd
     from fastai.learner import Learner
 
+    from fastcls.audit.audit import Audit
     from fastcls.reports import comparison as compared
     from fastcls.reports.runfiles import RunFiles
+    from fastcls.reports.search import Page
+    from fastcls.running.exporting import Exported
+    from fastcls.running.lr_find import Rates
 
 Paths = str | PathLike[str]
 TEXT = {name: str for name in ("split", "path", "label", "prediction")}  # a class may be called 007 or NA
@@ -52,7 +56,7 @@ class Recipe(loading.Recipe):
         from fastcls.running.series import command
 
         request = _request(self.source, settings)
-        request.out = None if out is None else Path(out).expanduser()
+        request.out = _path(out)
         request.command = command(request)
         return Run(run(request, Screen(quiet)))
 
@@ -177,6 +181,127 @@ def save(learn: Learner, folder: Paths, *, quiet: bool = False) -> Run:
     return Run(by_hand.save(learn, Path(folder).expanduser(), Screen(quiet)))
 
 
+def train(name: Paths, *, out: Paths | None = None, quiet: bool = False, **settings: Any) -> Run:
+    """Train the recipe of that name or file from the data to the report, as `fastcls recipe` does; gives the run.
+
+    settings: the recipe's knobs and the options of every run, by the names that `fastcls recipe NAME --help` lists;
+    `time` ('20m', or seconds) and `extra` (further keywords of fastai's functions) too. out: the run folder. quiet:
+    show nothing meanwhile. KnobError names every wrong setting.
+    """
+    return recipe(fspath(name)).run(out=out, quiet=quiet, **settings)
+
+
+def resume(run: Paths = "last", *, extend_epochs: int = 0, trust: bool = False, quiet: bool = False) -> Run:
+    """Continue a run that was interrupted, or train a finished one `extend_epochs` epochs further; gives the run.
+
+    trust: run the recipe.py in the run folder where it is not the installed recipe.
+    """
+    loading.import_fastai()
+    from fastcls.machine.screen import Screen
+    from fastcls.running import runner
+
+    if extend_epochs < 0:
+        raise UsageError(f"extend_epochs={extend_epochs}: takes an integer from 0.")
+    folder = runs.find(fspath(run)).absolute()
+    runner.resume(folder, Screen(quiet), extend_epochs, trust)
+    return Run(folder)
+
+
+def lr_find(name: Paths, *, steps: int = 100, **settings: Any) -> Rates:
+    """Learning rates for a recipe, by fastai's finder: `rates` and `losses` of its curve, `suggestions` by name.
+
+    settings: as of `train`. steps: mini-batches, 20 or more.
+    """
+    loading.import_fastai()
+    from fastcls.running import lr_find as finder
+
+    if steps < 20:
+        raise UsageError(f"steps={steps}: the finder needs at least 20.")
+    with loading.prepared(_request(fspath(name), settings | {"keep": "last"})) as ready:
+        return finder.lr_find(ready.learn, steps)
+
+
+class Check:
+    """A dataset that was looked at: `findings` as a table, `errors` how many are errors, `page` if it was written."""
+
+    def __init__(self, audit: Audit, page: Path | None) -> None:
+        self.audit, self.page = audit, page
+
+    @property
+    def errors(self) -> int:
+        return len(self.audit.errors)
+
+    @cached_property
+    def findings(self) -> pd.DataFrame:
+        """A row a finding, the worst first: severity, title, count, what was found, how to fix it, an example."""
+        import pandas as pd
+
+        rows = [(f.severity, f.title, f.count, f.what, f.mend, f.example) for f in self.audit.findings]
+        return pd.DataFrame(rows, columns=["severity", "title", "count", "what", "fix", "example"])
+
+    def __repr__(self) -> str:
+        return f"Check({str(self.audit.contents.root)!r}): {len(self.audit.findings)} findings, {self.errors} errors"
+
+
+def check(
+    path: Paths,
+    *,
+    labels: Paths = "",
+    label_regex: str = "",
+    out: Paths | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Check:
+    """What is wrong with a folder of images, or with those of a run: files, copies, leaks, labels, classes.
+
+    labels: a CSV file of files and labels. label_regex: a pattern whose first group is the label in a file name. out:
+    a folder for check.html, check.json and findings.csv; None writes nothing. progress: called with the files looked
+    at and all files. DataError where there are no images, or nothing labels them.
+    """
+    import time
+
+    from fastcls.audit import contents
+    from fastcls.audit.audit import audit
+    from fastcls.reports import check as pages
+
+    began, started, folder = time.perf_counter(), runs.now(), _path(out)
+    held = contents.read(fspath(path), fspath(labels), label_regex)
+    if folder is not None:
+        pages.make_folder(folder)
+    found = audit(held, progress)
+    if folder is None:
+        return Check(found, None)
+    given = {"--labels": fspath(labels), "--label-regex": label_regex}
+    words = [word for flag, value in given.items() if value for word in (flag, value)]
+    command = shell.command("check", fspath(path), *words)
+    return Check(found, pages.write(folder, found, command, time.perf_counter() - began, started))
+
+
+def predict(
+    run: Paths, paths: Paths | Iterable[Paths], *, top_k: int = 0, calibrated: bool = False, tta: bool = False
+) -> pd.DataFrame:
+    """Labels of images, folders or patterns by a run's network; see `Run.predict`."""
+    return Run(run).predict(paths, top_k, calibrated, tta)
+
+
+def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = False) -> dict[str, Exported]:
+    """The network of a run as files for other programs; gives kind -> file, and how far it is from the Learner.
+
+    kinds: 'onnx' (the default), 'safetensors', 'torch-export' (needs `trust`, for it runs the run's recipe.py),
+    'openvino'. out: the folder [RUN/export]. OutputError where a file exists, or differs from the Learner by more than
+    0.001 in a probability on images of the run; then it is not kept.
+    """
+    from fastcls.running import exporting
+
+    return exporting.export(runs.find(fspath(run)), kinds or ("onnx",), _path(out), trust)
+
+
+def report(run: Paths = "last", split: str | None = None) -> Path:
+    """Write the page and figures of a run anew, of the validation images or of another evaluated split."""
+    from fastcls.reports import write
+
+    return write(runs.find(fspath(run)), split)
+
+
 class Comparison:
     """Runs side by side: tables, figures and a page; in a notebook the table and the figures."""
 
@@ -238,20 +363,94 @@ def compare(
     from fastcls.running import grid
 
     names = [fspath(target) for target in targets]
-    folder = None if out is None else Path(out).expanduser()
+    folder = _path(out)
     if not names:
         raise UsageError("Name a recipe, or runs.", "compare('digits-cnn', vary={'dropout': [0, 0.3]}, seeds=3)")
     if len(names) == 1 and not any((Path(names[0]) / file).is_file() for file in (grid.PLAN, "run.json")):
-        words = [f"{name}={as_text(value)}" for name, values in (vary or {}).items() for value in _several(values)]
+        several = {name: _several(values) for name, values in (vary or {}).items()}
+        plan = grid.plan(_request(names[0], fixed), several, settings, seeds, one_at_a_time, folder)
+        words = [f"{name}={as_text(value)}" for name, values in several.items() for value in values]
         whole = [shlex.join(f"{name}={as_text(value)}" for name, value in one.items()) for one in settings]
-        if seeds < 1:
-            raise UsageError(f"seeds={seeds}: takes a whole number from 1.")
-        plan = grid.plan(_request(sources.find(names[0]), fixed), words, whole, seeds, one_at_a_time, folder)
         return _made(plan, words, whole, seeds, one_at_a_time)
     if vary or settings or fixed:
         raise UsageError("vary, settings and knobs go with a recipe, not with runs.", f"Here: {', '.join(names)}")
     found = grid.existing(names, shell.command("compare", *names))
     return Comparison(found, write(folder or folder_of(found.entries), found))
+
+
+class Search:
+    """A search of settings: its trials, the best of them, and the page that says what mattered."""
+
+    def __init__(self, page: Page, file: Path) -> None:
+        self.found, self.page, self.path = page, file, file.parent
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row a trial: number, state, the metric, the searched knobs."""
+        import pandas as pd
+
+        return pd.read_csv(self.path / "search.csv")
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The searched knobs of the best trial; empty where none ended."""
+        best = self.found.results.best
+        return {} if best is None else dict(best.values)
+
+    def __repr__(self) -> str:
+        return f"Search({str(self.path)!r}): {self.found.counts}; best {self.best}"
+
+
+def search(
+    name: Paths,
+    space: Mapping[str, Any],
+    *,
+    trials: int | None = None,
+    time: str | float = "",
+    metric: str = "accuracy",
+    out: Paths | None = None,
+    quiet: bool = False,
+    pruner: str = "",
+    prune_after_trials: int = 5,
+    prune_after_epochs: int = 1,
+    storage: str = "",
+    study: str = "",
+    **fixed: Any,
+) -> Search:
+    """The best settings of a recipe on its validation images, searched by Optuna, as `fastcls search` does.
+
+    space: knob -> a list of values or a `fastcls.settings.space.Range(low, high, log=False, step=None)`. trials: of
+    the whole study (20, without `time`). time: begin no trial after so long, '2h' or seconds. metric: 'accuracy',
+    'macro_f1' or 'loss'. fixed: knobs and options of all trials. The same call again continues the study in `out`.
+    """
+    from fastcls.comparison import study as studies
+
+    studies.require()
+    from fastcls.machine.screen import Screen
+    from fastcls.reports.search import write
+    from fastcls.running import search as searching
+    from fastcls.settings.space import dimensions
+
+    request = _request(fspath(name), fixed)
+    dims = dimensions(list(space.items()), request.source.knobs, request.knobs)
+    plan = searching.plan(
+        request,
+        dims,
+        trials=trials,
+        time=time,
+        metric=metric,
+        pruner=pruner,
+        prune_after_trials=prune_after_trials,
+        prune_after_epochs=prune_after_epochs,
+        storage=storage,
+        study=study,
+        out=_path(out),
+    )
+    words = [word for dim in dims for word in ("--space", str(dim))]
+    command = shell.command("search", *shlex.split(series.command(request))[2:], *words, "--out", str(plan.out))
+    results = searching.run_all(plan, Screen(quiet), lambda so_far: write(searching.page(plan, so_far, command)))
+    page = searching.page(plan, results, command)
+    return Search(page, write(page))
 
 
 def _made(plan: Any, vary: Sequence[str], whole: Sequence[str], seeds: int, one_at_a_time: bool) -> Comparison:
@@ -278,20 +477,16 @@ def _several(values: Any) -> Sequence[Any]:
     return [values] if isinstance(values, str) or not isinstance(values, Iterable) else list(values)
 
 
-def _request(source: sources.RecipeSource, settings: Mapping[str, Any]) -> Request:
-    """Settings by keyword, checked as those of the command line are."""
-    problems = []
-    chosen = {name: value for name, value in settings.items() if name in {*DECLARED, "time"}}
-    for name, value in chosen.items():
-        try:
-            schema.check(value, TYPES.get(name, str), name)
-        except ValueError as problem:
-            problems.append(str(problem))
-    if problems:
-        raise KnobError("wrong settings:\n  " + "\n  ".join(problems))
-    extra = [f"{name}={value}" for name, value in (settings.get("extra") or {}).items()]
-    knobs = {name: value for name, value in settings.items() if name not in {*chosen, "extra"}}
-    words = [f"--{name.replace('_', '-')}={as_text(value)}" for name, value in knobs.items()]
+def _request(recipe: str | sources.RecipeSource, settings: Mapping[str, Any]) -> Request:
+    """Settings by keyword: the recipe's knobs, the options of every run, `time` and `extra`."""
+    source = sources.find(recipe) if isinstance(recipe, str) else recipe
+    own = {name: value for name, value in settings.items() if name in DECLARED}
+    knobs = {name: value for name, value in settings.items() if name not in {*own, "time", "extra"}}
+    options = checked({**own, "track": own.get("track", "")}, settings.get("time", ""))
+    tracking.refuse_missing(tracking.names(options.track))
     flags = [f"--{name.replace('_', '-')}" for name in DECLARED]
-    time = chosen.pop("time", "")
-    return request_of(source, words, typed.checked(chosen, time), extra, flags)
+    return requested(source, knobs, options, settings.get("extra") or {}, flags)
+
+
+def _path(name: Paths | None) -> Path | None:
+    return None if name is None else Path(name).expanduser()

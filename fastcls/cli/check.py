@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.cli.app import app, verb
-from fastcls.cli.request import command_line
 from fastcls.cli.tables import table
 
 if TYPE_CHECKING:
@@ -48,23 +47,14 @@ def check(
     Exit code 3 if there are errors: images that cannot be used, one image in two splits or under two labels, classes
     that training lacks. Warnings and notes leave it at 0.
     """
-    import time
-
+    from fastcls import api
     from fastcls.audit import contents
-    from fastcls.audit.audit import audit
-    from fastcls.reports import check as pages
-    from fastcls.runfolder import runs
 
-    began = time.perf_counter()
-    started = runs.now()
-    held = contents.read(path, labels, label_regex)
-    own = Path(path).expanduser() if contents.is_run(path) else Path("checks") / (held.root.name or "root")
-    folder = Path(out).expanduser() if out else own
-    pages.make_folder(folder)
-    found = audit(held, _progress)
-    page = pages.write(folder, found, command_line("check"), time.perf_counter() - began, started)
-    _show(found)
-    print(f"page     {page}")
+    place = Path(path).expanduser()
+    own = place if contents.is_run(path) else Path("checks") / (place.resolve().name or "root")
+    found = api.check(path, labels=labels, label_regex=label_regex, out=out or own, progress=_progress)
+    _show(found.audit)
+    print(f"page     {found.page}")
     if found.errors:
         raise typer.Exit(SERIOUS)
 

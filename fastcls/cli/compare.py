@@ -70,15 +70,17 @@ def compare(
 def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -> None:
     from fastcls.datasets.walk import count
     from fastcls.running import grid
-    from fastcls.settings import sources
+    from fastcls.settings import assignments, sources, varied
 
     given = ctx.params
-    if given["seeds"] < 1:
-        raise UsageError(f"--seeds {given['seeds']}: takes a whole number from 1.")
     source = sources.find(name)
     request = build(ctx, source, words, settings.options(), settings.extra)
     folder = Path(given["out"]).expanduser() if given["out"] else None
-    plan = grid.plan(request, given["vary"], given["setting"], given["seeds"], given["one_at_a_time"], folder)
+    knobs, problems = varied.settings(request), list[str]()
+    vary = assignments.varied_values(given["vary"], knobs, problems)
+    whole = [assignments.setting(text, knobs, problems) for text in given["setting"]]
+    assignments.refuse(problems, knobs.values())
+    plan = grid.plan(request, vary, whole, given["seeds"], given["one_at_a_time"], folder)
     done = sum(grid.is_done(cell.folder) for cell in plan.cells)
     print(f"{source.name}: {count(len(plan.cells), 'run')}, {done} done, in {plan.out}")
     if given["dry_run"]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
-from fastcls.errors import OutputError, UsageError
 
 
 @app.command()
@@ -36,81 +33,17 @@ def export(
     one that differs from the Learner's probabilities by more than 0.001 is not kept. Files that are there already
     are never written over.
     """
-    from fastcls.inference import deploy
-    from fastcls.runfolder import runs
+    from fastcls import api
 
-    folder = runs.find(run)
     asked = {"onnx": onnx, "safetensors": safetensors, "torch-export": torch_export, "openvino": openvino}
-    wanted = [kind for kind, is_asked in asked.items() if is_asked] or ["onnx"]
-    files = {"onnx": "model.onnx", "safetensors": "model.safetensors", "torch-export": "model.pt2"}
-    home = Path(out).expanduser() if out else folder / "export"
-    targets = {kind: home / files.get(kind, "model.xml") for kind in wanted}
-    _check(folder, wanted, trust)
-    _check_free([*targets.values(), *(home / "model.bin" for kind in wanted if kind == "openvino")])
-    reference = None if wanted == ["safetensors"] else deploy.reference(folder)
-    for kind, target in targets.items():
-        if kind == "safetensors":
-            deploy.safetensors(folder, target)
-            print(f"{target}: the weights, as they are")
-            continue
-        if kind == "torch-export":
-            from fastcls.running.loading import import_fastai
-
-            import_fastai()
-            from fastcls.running import torch_export as programs
-
-            difference = programs.write(folder, target, reference)
-        else:
-            difference = (deploy.onnx if kind == "onnx" else deploy.openvino)(folder, target, reference)
-        print(f"{target}: {_verdict(difference, reference)}")
+    kinds = [kind for kind, is_asked in asked.items() if is_asked]
+    for kind, (file, difference, images) in api.export(run, *kinds, out=out or None, trust=trust).items():
+        print(f"{file}: {_verdict(kind, difference, images)}")
 
 
-def _check(folder: Path, wanted: list[str], trust: bool) -> None:
-    """Refuse, before anything is written, what this run or this installation cannot give."""
-    from fastcls.inference import deploy
-    from fastcls.inference.predictor import Predictor
-    from fastcls.runfolder import recorded, runs
-
-    if "torch-export" in wanted:
-        recorded.recipe_file(folder, runs.read_json(folder / "run.json"))
-    if "torch-export" in wanted and not trust:
-        raise UsageError(
-            f"--torch-export builds the network by running the code in {folder / 'recipe.py'}.",
-            "Add --trust if you trust it; ONNX needs none of it.",
-        )
-    if "openvino" in wanted:
-        deploy.import_openvino()
-    for kind in ("onnx", "openvino"):
-        if kind in wanted:
-            if not (folder / "model.onnx").is_file():
-                raise OutputError(
-                    f"--{kind}: {folder} has no model.onnx; its network could not be exported when it was trained.",
-                    "Its weights can be:  --safetensors",
-                )
-            Predictor(folder)  # which refuses a damaged one
-    if "safetensors" in wanted:
-        if not (folder / "model.safetensors").is_file():
-            raise OutputError(f"--safetensors: {folder} has no model.safetensors; it did not finish.")
-        with deploy.opened_weights(folder):  # which does too
-            pass
-
-
-def _check_free(targets: list[Path]) -> None:
-    """Refuse files that are there, and make their folder."""
-    for target in targets:
-        if target.exists():
-            raise OutputError(f"{target} is there already.", "Remove it, or name another folder with -o.")
-    home = targets[0].parent
-    try:
-        home.mkdir(exist_ok=True)
-    except OSError as problem:
-        raise OutputError(
-            f"-o {home}: this folder cannot be made ({problem.strerror}).", "Name a folder in an existing one."
-        ) from None
-
-
-def _verdict(difference: float | None, reference: object) -> str:
+def _verdict(kind: str, difference: float | None, images: int) -> str:
+    if kind == "safetensors":
+        return "the weights, as they are"
     if difference is None:
         return "not checked, for no image of predictions.csv can be read any more"
-    count = len(reference.images)  # type: ignore[attr-defined]
-    return f"probabilities of {count} real images within {difference:.1g} of the Learner's"
+    return f"probabilities of {images} real images within {difference:.1g} of the Learner's"

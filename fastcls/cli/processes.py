@@ -32,7 +32,7 @@ def count(gpus: int | None, processes: int | None) -> int:
     """How many processes this machine is asked for; UsageError where that is not what was started."""
     for flag, number in (("--gpus", gpus), ("--processes", processes)):
         if number is not None and number < 1:
-            raise KnobError(f"{flag} {number}: takes a whole number from 1")
+            raise KnobError(f"{flag} {number}: takes an integer from 1")
         if number is not None and number > (most := A_CORE * cpus.cores()):
             raise KnobError(f"{flag} {number}: takes at most {most}, {A_CORE} for each core that may be used here")
     if gpus and processes:

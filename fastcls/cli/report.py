@@ -27,10 +27,9 @@ def report(
     fastcls report last --open               the newest run's page, in the browser
     fastcls report last --split test         of the test images
     """
-    from fastcls.reports import write
-    from fastcls.runfolder import runs
+    from fastcls import api
 
-    page = write(runs.find(run), split)
+    page = api.report(run, split)
     print(page)
     if open_:
         import webbrowser

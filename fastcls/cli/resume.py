@@ -43,7 +43,7 @@ def resume(
     nothing.
     """
     if extend_epochs < 0:
-        raise KnobError(f"--extend-epochs {extend_epochs}: takes a whole number from 1")
+        raise KnobError(f"--extend-epochs {extend_epochs}: takes an integer from 1")
     go_on(run, extend_epochs, trust, gpus=gpus, processes=processes)
 
 

@@ -54,6 +54,7 @@ def runs(
 
 
 def _row(run: Path) -> tuple[float, float, list[str]]:
+    from fastcls.runfolder import recorded
     from fastcls.runfolder import runs as folders
 
     record: dict[str, Any] = folders.read_json(run / "run.json")
@@ -72,12 +73,6 @@ def _row(run: Path) -> tuple[float, float, list[str]]:
         "–" if loss == float("inf") else f"{loss:.4f}",
         f"{sum(record.get('data', {}).get('images', {}).values()):,}",
         f"{record['wall_seconds']:.0f} s" if "wall_seconds" in record else "–",
-        _settings(record),
+        " ".join(recorded.given(run, record)) or "defaults",
     ]
     return value, loss, cells
-
-
-def _settings(record: dict[str, Any]) -> str:
-    """Knobs that were given, from the command."""
-    words = record.get("command", "").split(" ", 3)
-    return words[3] if len(words) > 3 else "defaults" if words[0] else "–"

@@ -10,19 +10,15 @@ import typer
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
-from fastcls.cli.settings import Settings, seconds, takes_settings
-from fastcls.errors import KnobError, did_you_mean
-from fastcls.settings.knobs import REQUIRED
+from fastcls.cli.settings import Settings, takes_settings
 
 if TYPE_CHECKING:
     from fastcls.comparison.study import Results
     from fastcls.running.search import Search
 
-TRIALS = 20
 SHOWN = 10  # trials in the terminal's table
 NOTHING = 6  # the exit code when no trial came to its end
-BEST_BY = {"accuracy": "", "macro_f1": "f1", "loss": "valid_loss"}  # which epoch of a trial is best for each metric
-METRICS, PRUNERS = tuple(BEST_BY), ("median", "none")
+TRIALS, METRICS, PRUNERS = 20, ("accuracy", "macro_f1", "loss"), ("median", "none")  # running.search's, which is heavy
 
 
 @app.command(context_settings=TAKES_KNOBS, cls=completion.TakesKnobs)
@@ -88,52 +84,31 @@ def search(
 
 
 def _plan(ctx: typer.Context, settings: Settings) -> Search:
-    from fastcls.running.search import HOME, Pruning, Search, default_name
+    from fastcls.running import search as searching
     from fastcls.settings import sources
     from fastcls.settings import space as spaces
 
     given = ctx.params
     source = sources.find(given["name"])
-    options = settings.options(best_by=given["best_by"] or BEST_BY.get(given["metric"], ""))
-    request = build(ctx, source, ctx.args, options, settings.extra)
-    dimensions = spaces.parse(given["space"], source.knobs, request.knobs)
-    budget = _check(given)
-    called = given["study"] or default_name(request)
-    trials = given["trials"] or (None if given["time"] else TRIALS)
-    epochs = any(dim.name in ("epochs", "freeze_epochs") for dim in dimensions)
-    return Search(
+    request = build(ctx, source, ctx.args, settings.options(), settings.extra)
+    return searching.plan(
         request,
-        dimensions,
-        Path(given["out"]).expanduser() if given["out"] else HOME / called.replace("/", "-"),
-        given["metric"],
-        trials,
-        budget,
-        Pruning(
-            given["pruner"] or ("none" if epochs else "median"),
-            given["prune_after_trials"],
-            given["prune_after_epochs"],
-        ),
-        given["storage"],
-        called,
+        spaces.parse(given["space"], source.knobs, request.knobs),
+        out=Path(given["out"]).expanduser() if given["out"] else None,
+        **{
+            name: given[name]
+            for name in (
+                "trials",
+                "time",
+                "metric",
+                "pruner",
+                "prune_after_trials",
+                "prune_after_epochs",
+                "storage",
+                "study",
+            )
+        },
     )
-
-
-def _check(given: dict[str, Any]) -> float | None:
-    """The seconds of --time; one KnobError of all the search's own options that are wrong."""
-    problems = [
-        f"--{option} {given[option]}: takes {', '.join(known)}{did_you_mean(given[option], known)}"
-        for option, known in (("metric", METRICS), ("pruner", PRUNERS))
-        if given[option] and given[option] not in known
-    ]
-    problems += [
-        f"--{option.replace('_', '-')} {given[option]}: takes a whole number from {least}"
-        for option, least in (("trials", 1), ("prune_after_trials", 0), ("prune_after_epochs", 0))
-        if given[option] is not None and given[option] < least
-    ]
-    budget = seconds(given["time"], problems)
-    if problems:
-        raise KnobError("wrong settings:\n  " + "\n  ".join(problems))
-    return budget
 
 
 def _opening(plan: Search) -> list[str]:
@@ -163,14 +138,9 @@ def _make(plan: Search) -> None:
     from fastcls.running import search as searching
 
     command = command_line("search")
-    if plan.storage:  # whose password belongs on no page
-        command = command.replace(plan.storage, study.shown(plan.storage))
-    own = {name: value for name, value in plan.request.source.defaults().items() if value is not REQUIRED}
-    title = f"{plan.request.source.name}: {', '.join(dim.name for dim in plan.dimensions)}"
 
     def page(results: Results) -> Page:
-        best = results.best
-        return Page(plan.out, title, command, plan.command(best) if best else "", own, results)
+        return searching.page(plan, results, command)
 
     try:
         results = searching.run_all(plan, Screen(), lambda so_far: write(page(so_far)))

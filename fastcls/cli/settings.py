@@ -12,10 +12,8 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import with_parameters
-from fastcls.errors import KnobError, did_you_mean
 from fastcls.plugins import tracking
-from fastcls.settings import durations
-from fastcls.settings.options import DECLARED, TRACKERS, TYPES, Options, allows, choices, taken
+from fastcls.settings.options import DECLARED, TRACKERS, TYPES, Options, checked, choices
 
 EXTRA: Any = typer.Option(
     [], "-o", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."
@@ -31,7 +29,9 @@ class Settings:
 
     def options(self, time: str = "", **chosen: Any) -> Options:
         """The options, `chosen` ones in place of what was typed; one KnobError names all that are wrong."""
-        return checked({**self.given, **chosen}, time)
+        found = checked({**self.given, **chosen}, time)
+        tracking.refuse_missing(tracking.names(found.track))
+        return found
 
 
 def takes_settings(only: Collection[str] = (), without: Collection[str] = ()) -> Callable[[Callable], Callable]:
@@ -75,33 +75,3 @@ def _option(name: str) -> Any:
         help=declared.metadata["help"],
         autocompletion=offered if choices(name) or name == "track" else None,
     )
-
-
-def checked(given: dict[str, Any], time: str = "") -> Options:
-    """Options with every value checked, `time` as `--time` takes it; one KnobError names all that are wrong."""
-    problems = [problem for name, value in given.items() if (problem := _problem(name, value))]
-    budget = seconds(time, problems)
-    track = tracking.names(given.get("track", ""))
-    for name in track:
-        if name not in TRACKERS:
-            problems.append(f"--track {name}: takes {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}")
-    if problems:
-        raise KnobError("wrong settings:\n  " + "\n  ".join(sorted(problems)))
-    tracking.refuse_missing(track)
-    return Options(**{**given, "track": ",".join(track)}, seconds=budget)
-
-
-def _problem(name: str, value: Any) -> str:
-    """What is wrong with an option's value, if anything."""
-    if allows(name, value):
-        return ""
-    known = choices(name)
-    wanted = f"{', '.join(known)}{did_you_mean(str(value), known)}" if known else taken(name)
-    return f"--{name.replace('_', '-')} {value}: takes {wanted}"
-
-
-def seconds(text: str, problems: list[str]) -> float | None:
-    """What `--time` asks for, None where it is not given; what is no time is added to the problems."""
-    if text and not durations.seconds(text):
-        problems.append(f"--time {text}: takes {durations.TAKEN}")
-    return durations.seconds(text) if text else None

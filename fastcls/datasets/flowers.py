@@ -58,7 +58,7 @@ def flowers_table(root: Path) -> DataFrame:
 
 
 def _numbers(file: Path, name: str) -> list[int]:
-    """A row of whole numbers in a MATLAB file."""
+    """A row of integers in a MATLAB file."""
     from scipy.io import loadmat
 
     try:

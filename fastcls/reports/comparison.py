@@ -117,7 +117,7 @@ def _link(out: Path, entry: Entry) -> str:
 
 
 def _known(value: float | None) -> float | str:
-    """What a cell holds; parameters and bytes as whole numbers."""
+    """What a cell holds; parameters and bytes as integers."""
     if value is None or math.isnan(value):
         return ""
     return int(value) if value > 1 and value.is_integer() else value

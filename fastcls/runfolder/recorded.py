@@ -12,10 +12,13 @@ from typing import Any
 from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.runfolder import runs
 from fastcls.settings import sources
-from fastcls.settings.options import Options
+from fastcls.settings.knobs import as_text
+from fastcls.settings.options import DECLARED, Options
 from fastcls.settings.request import Request
 
 BY_HAND = "by hand"  # what run.json names as the recipe of a Learner that `fastcls.save` was given
+
+RESOLVED = ("device", "precision", "workers")  # recorded as the machine decided them
 
 
 def recipe_file(run: Path, record: Mapping[str, Any]) -> Path:
@@ -48,6 +51,22 @@ def request(run: Path, trust: bool) -> Request:
 def texts(run: Path) -> dict[str, str]:
     """The files that `request` reads, by name."""
     return {name: (run / name).read_text(encoding="utf-8") for name in ("run.json", "recipe.py")}
+
+
+def given(run: Path, record: Mapping[str, Any]) -> list[str]:
+    """The settings that are not the defaults of the recipe and of every run, as one would type them."""
+    try:
+        defaults = sources.read(run / "recipe.py").defaults()
+    except FastclsError:
+        return []
+    found = {name: value for name, value in knobs(record).items() if defaults.get(name, value) != value}
+    chosen, plain = record.get("options") or {}, Options()
+    found |= {
+        name: chosen[name]
+        for name in DECLARED
+        if name in chosen and name not in RESOLVED and chosen[name] != getattr(plain, name)
+    }
+    return [f"--{name.replace('_', '-')} {as_text(value)}" for name, value in found.items()]
 
 
 def knobs(record: Mapping[str, Any]) -> dict[str, Any]:

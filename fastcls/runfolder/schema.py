@@ -18,7 +18,7 @@ from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_typ
 from fastcls.settings.options import Options
 
 LARGEST = 16_000_000  # bytes; 10,000 classes take 0.3 million, and Python 20 times as many for the worst of lists
-LONGEST = 18  # digits of a whole number, which 64 bits hold
+LONGEST = 18  # digits of an integer, which 64 bits hold
 
 
 class Data(TypedDict, total=False):
@@ -162,7 +162,7 @@ def check(value: Any, kind: Any, where: str = "") -> None:
     elif kind is float:
         _require(isinstance(value, int | float) and not isinstance(value, bool), value, "a number", where)
     elif kind is int:
-        _require(isinstance(value, int) and not isinstance(value, bool), value, "a whole number", where)
+        _require(isinstance(value, int) and not isinstance(value, bool), value, "an integer", where)
     else:
         _require(isinstance(value, kind), value, NAMES.get(kind, kind.__name__), where)
 

@@ -77,7 +77,7 @@ class RecipeExplainer(RecipePredictor):
 
 
 def _pixels(image: torch.Tensor) -> np.ndarray:
-    """A decoded image (channels, h, w), of 0 to 1 or of whole numbers up to 255, as uint8 (h, w[, 3])."""
+    """A decoded image (channels, h, w), of 0 to 1 or of integers up to 255, as uint8 (h, w[, 3])."""
     levels = image.float().cpu() * (255 if image.is_floating_point() else 1)
     pixels = levels.clamp(0, 255).round().to(torch.uint8).movedim(0, 2).numpy()
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels

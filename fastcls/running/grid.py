@@ -6,7 +6,6 @@ Every run is an ordinary run folder, OUT/<what differs from the baseline>/seed-<
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +20,8 @@ from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.running.series import fixed, is_done, slug
 from fastcls.settings import varied
-from fastcls.settings.assignments import knob_of, refuse, separate, value_of
-from fastcls.settings.knobs import Knob, as_text
+from fastcls.settings.assignments import knob_of, refuse, value_of
+from fastcls.settings.knobs import as_text
 from fastcls.settings.request import Request
 
 PLAN = "compare.json"
@@ -57,17 +56,30 @@ class Plan:
 
 
 def plan(
-    request: Request, vary: Sequence[str], settings: Sequence[str], seeds: int, one_at_a_time: bool, out: Path | None
+    request: Request,
+    vary: Mapping[str, Sequence[Any]],
+    settings: Sequence[Mapping[str, Any]],
+    seeds: int,
+    one_at_a_time: bool,
+    out: Path | None,
 ) -> Plan:
-    """The runs of `--vary knob=a,b` over its grid, or `one_at_a_time` from the request's settings, for `seeds` seeds.
+    """The runs of `vary` (name -> values) over its grid, or `one_at_a_time` from the request's settings.
 
-    settings: further ones, each several knobs at once, 'norm=batch kernel=3'. The request's own settings are the
-    baseline, and are among the runs. Every wrong name or value is told in a single KnobError.
+    settings: further ones, each several knobs at once. The request's own settings are the baseline, and are among the
+    runs; each setting has `seeds` seeds. Every wrong name or value is reported in a single KnobError.
     """
+    if seeds < 1:
+        raise UsageError(f"--seeds {seeds}: takes an integer from 1.")
     knobs = varied.settings(request)
     problems: list[str] = []
-    values = _values(vary, knobs, problems)
-    whole = [_setting(text, knobs, problems) for text in settings]
+
+    def value(option: str, name: str, given: Any) -> Any:
+        where = f"--{option} {name}={as_text(given)}"
+        knob = knob_of(where, name, "=", knobs, problems)
+        return None if knob is None else value_of(where, knob, given, problems)
+
+    values = {name: list(dict.fromkeys(value("vary", name, one) for one in several)) for name, several in vary.items()}
+    whole = [{name: value("setting", name, one) for name, one in setting.items()} for setting in settings]
     refuse(problems, knobs.values())
     base = {name: knob.default for name, knob in knobs.items()}
     names = list(dict.fromkeys([*values, *itertools.chain.from_iterable(whole)]))
@@ -143,42 +155,6 @@ def _runs_of(folder: Path) -> list[Path]:
         return []
     found = [file.parent for file in folder.glob("*/seed-*/run.json") if is_done(file.parent)]
     return sorted(found, key=lambda run: (run.parent.name != BASELINE, str(run)))
-
-
-def _values(vary: Sequence[str], knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, list[Any]]:
-    """--vary norm=none,batch: the parsed values of each knob. Lists, which hold commas, are parted by "/"."""
-    found: dict[str, list[Any]] = {}
-    for text in vary:
-        name, equals, rest = text.partition("=")
-        knob = knob_of(f"--vary {text}", name, equals, knobs, problems)
-        if knob is None:
-            continue
-        for value in separate(knob, rest):
-            parsed = value_of(f"--vary {text}", knob, value, problems)
-            if parsed not in found.setdefault(knob.name, []):
-                found[knob.name].append(parsed)
-    return found
-
-
-def _setting(text: str, knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, Any]:
-    """--setting 'norm=batch kernel=3': several knobs that change together."""
-    found: dict[str, Any] = {}
-    try:
-        words = shlex.split(text)
-    except ValueError as problem:  # a quotation that does not end
-        problems.append(f"--setting {text}: {str(problem).lower()}")
-        return {}
-    if not words:
-        problems.append("--setting '': this names no knob")
-    for word in words:
-        name, equals, value = word.partition("=")
-        knob = knob_of(f"--setting {word}", name, equals, knobs, problems)
-        if knob is None:
-            continue
-        if knob.name in found:
-            problems.append(f"--setting {text}: {knob.name} is in it twice")
-        found[knob.name] = value_of(f"--setting {word}", knob, value, problems)
-    return found
 
 
 def _same(base: Mapping[str, Any], change: Mapping[str, Any]) -> bool:

@@ -118,7 +118,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
         yield Prepared(loaded, learn, request, notes)
 
 
-def resolve_extra(source: sources.RecipeSource, given: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def resolve_extra(source: sources.RecipeSource, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """`-o` keywords checked against the real signatures of the functions that the recipe calls.
 
     A key may name its function (`fine_tune.div=10`). All wrong ones are reported in a single KnobError. Those that no
@@ -148,10 +148,10 @@ def resolve_extra(source: sources.RecipeSource, given: Mapping[str, str]) -> dic
             known = sorted(set().union(*parameters.values()) if parameters else set())
             where = " or ".join(parameters) or "any function that this recipe calls"
             problems.append(f"-o {key}: no keyword of {where}{did_you_mean(plain, known)}")
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
+        value = text
+        if isinstance(text, str):
+            with contextlib.suppress(ValueError, SyntaxError):
+                value = ast.literal_eval(text)
         for name in takers:
             extra.setdefault(name, {})[plain] = value
     if problems:

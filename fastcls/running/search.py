@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcls.comparison.study import Results, Study, Trial, opened, shown
-from fastcls.errors import DataError, EnvironmentProblem, OutputError, RecipeError, TrainingError
+from fastcls.errors import (
+    DataError,
+    EnvironmentProblem,
+    KnobError,
+    OutputError,
+    RecipeError,
+    TrainingError,
+    did_you_mean,
+)
 from fastcls.machine.screen import Screen, escape
 from fastcls.machine.stop import Ended, Stopped
+from fastcls.reports.search import Page
 from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.running.loading import import_fastai
-from fastcls.settings.knobs import as_text
+from fastcls.settings.knobs import REQUIRED, as_text
+from fastcls.settings.options import budget
 from fastcls.settings.request import Request
 from fastcls.settings.space import Dimension
 
@@ -29,6 +39,9 @@ if TYPE_CHECKING:
     import optuna
 
 HOME = Path("searches")
+TRIALS = 20
+BEST_BY = {"accuracy": "", "macro_f1": "f1", "loss": "valid_loss"}  # which epoch of a trial is best for each metric
+METRICS, PRUNERS = tuple(BEST_BY), ("median", "none")
 PLAN, STUDY = "search.json", "study.db"
 REFRESH = 20.0  # seconds between two looks at all trials, which take some themselves
 WORDS = {
@@ -38,7 +51,7 @@ WORDS = {
     "seed": "another seed, and so other validation images",
 }
 HERE = {"storage": "another storage", "study": "another study"}
-GENERAL = (DataError, EnvironmentProblem, OutputError, RecipeError)  # no other settings would mend these
+GENERAL = (DataError, EnvironmentProblem, OutputError, RecipeError)  # no other settings would fix these
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,60 @@ class Search:
         return series.command(replace(self.request, knobs={**self.request.knobs, **trial.values}, options=options))
 
 
+def plan(
+    request: Request,
+    dimensions: Sequence[Dimension],
+    *,
+    trials: int | None = None,
+    time: str | float = "",
+    metric: str = METRICS[0],
+    pruner: str = "",
+    prune_after_trials: int = 5,
+    prune_after_epochs: int = 1,
+    storage: str = "",
+    study: str = "",
+    out: Path | None = None,
+) -> Search:
+    """A search as asked for; one KnobError names all of its own settings that are wrong.
+
+    trials: of the whole study; TRIALS where neither they nor `time` are given. pruner: 'median' or 'none'; by
+    default the first, unless epochs are searched.
+    """
+    problems = [
+        f"--{option} {value}: takes {', '.join(known)}{did_you_mean(value, known)}"
+        for option, value, known in (("metric", metric, METRICS), ("pruner", pruner, PRUNERS))
+        if value and value not in known
+    ]
+    problems += [
+        f"--{option} {value}: takes an integer from {least}"
+        for option, value, least in (
+            ("trials", trials, 1),
+            ("prune-after-trials", prune_after_trials, 0),
+            ("prune-after-epochs", prune_after_epochs, 0),
+        )
+        if value is not None and value < least
+    ]
+    seconds = budget(time, problems)
+    if problems:
+        raise KnobError("wrong settings:\n  " + "\n  ".join(problems))
+    request = replace(
+        request, options=replace(request.options, best_by=request.options.best_by or BEST_BY.get(metric, ""))
+    )
+    called = study or default_name(request)
+    chosen = pruner or ("none" if any(dim.name in ("epochs", "freeze_epochs") for dim in dimensions) else "median")
+    return Search(
+        request,
+        dimensions,
+        out or HOME / called.replace("/", "-"),
+        metric,
+        trials or (None if seconds else TRIALS),
+        seconds,
+        Pruning(chosen, prune_after_trials, prune_after_epochs),
+        storage,
+        called,
+    )
+
+
 def default_name(request: Request) -> str:
     """What every trial has that a plain `fastcls recipe` would not: it names the folder and the study."""
     return series.slug([request.source.name, *series.fixed(request)])
@@ -100,6 +167,17 @@ def _about(search: Search) -> dict[str, Any]:
     space = [str(dim) for dim in search.dimensions]
     seed = search.request.options.seed
     return {**series.common(search.request), "metric": search.metric, "space": space, "seed": seed}
+
+
+def page(search: Search, results: Results, command: str) -> Page:
+    """What the files of a search say; `command` made it."""
+    source = search.request.source
+    own = {name: value for name, value in source.defaults().items() if value is not REQUIRED}
+    title = f"{source.name}: {', '.join(dim.name for dim in search.dimensions)}"
+    if search.storage:  # whose password belongs on no page
+        command = command.replace(search.storage, shown(search.storage))
+    best = results.best
+    return Page(search.out, title, command, search.command(best) if best else "", own, results)
 
 
 def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], object]) -> Results:

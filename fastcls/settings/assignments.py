@@ -1,10 +1,11 @@
 """KNOB=VALUE as typed after an option: the knob that it names, its value, or what is wrong with it.
 
-Problems are collected, so that all of them are told together.
+Problems are collected, so that all of them are reported together.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,19 +25,53 @@ def knob_of(where: str, name: str, equals: str, knobs: Mapping[str, Knob], probl
     return None
 
 
-def value_of(where: str, knob: Knob, text: str, problems: list[str]) -> Any:
-    """The value that a text stands for, or None and a problem."""
+def value_of(where: str, knob: Knob, given: Any, problems: list[str]) -> Any:
+    """The value that a text or a Python value stands for, or None and a problem."""
     try:
-        return knob.parse(text)
+        return knob.take(given)
     except ValueError:
-        close = did_you_mean(text, map(str, knob.choices)) if knob.kind == "choice" else ""
-        problems.append(f"{where}: {knob.name} takes {knob.allowed}, not {text!r}{close}")
+        close = did_you_mean(str(given), map(str, knob.choices)) if knob.kind == "choice" else ""
+        problems.append(f"{where}: {knob.name} takes {knob.allowed}, not {given!r}{close}")
         return None
 
 
 def separate(knob: Knob, text: str) -> list[str]:
     """The values of a,b,c; those of lists, which hold commas, are parted by "/"."""
     return text.split("/" if knob.kind == "list" else ",")
+
+
+def varied_values(texts: Sequence[str], knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, list[Any]]:
+    """--vary norm=none,batch: the values of each knob. Lists, which hold commas, are separated by "/"."""
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, rest = text.partition("=")
+        knob = knob_of(f"--vary {text}", name, equals, knobs, problems)
+        if knob is not None:
+            found.setdefault(knob.name, []).extend(
+                value_of(f"--vary {text}", knob, value, problems) for value in separate(knob, rest)
+            )
+    return found
+
+
+def setting(text: str, knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, Any]:
+    """--setting 'norm=batch kernel=3': several knobs that change together."""
+    found: dict[str, Any] = {}
+    try:
+        words = shlex.split(text)
+    except ValueError as problem:  # a quotation that does not end
+        problems.append(f"--setting {text}: {str(problem).lower()}")
+        return {}
+    if not words:
+        problems.append("--setting '': this names no knob")
+    for word in words:
+        name, equals, value = word.partition("=")
+        knob = knob_of(f"--setting {word}", name, equals, knobs, problems)
+        if knob is None:
+            continue
+        if knob.name in found:
+            problems.append(f"--setting {text}: {knob.name} is in it twice")
+        found[knob.name] = value_of(f"--setting {word}", knob, value, problems)
+    return found
 
 
 def refuse(problems: Sequence[str], knobs: Iterable[Knob]) -> None:

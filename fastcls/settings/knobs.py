@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import io
 import math
+import numbers
+import os
 import tokenize
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +56,7 @@ class Knob:
         """What the knob takes, for a person."""
         words = {
             "str": "a text",
-            "int": "a whole number",
+            "int": "an integer",
             "float": "a number",
             "bool": "true or false",
             "choice": ", ".join(map(str, self.choices)),
@@ -64,17 +66,37 @@ class Knob:
             words += f", {RANGES[self.name][1]}"
         return words + (" or none" if self.optional else "")
 
+    def take(self, given: Any) -> Any:
+        """The knob's value for a Python value, or for text as one would type it; ValueError where it takes neither."""
+        if isinstance(given, str):
+            return self.parse(given)
+        return self._checked(self._converted(given))
+
     def parse(self, text: str) -> Any:
         """The value that `text` stands for; ValueError where it stands for none, or for one out of range."""
-        value = self._value(text)
-        numbers = value if isinstance(value, tuple) else (value,)
+        return self._checked(self._value(text))
+
+    def _checked(self, value: Any) -> Any:
+        parts = value if isinstance(value, tuple) else (value,)
         within = RANGES.get(self.name, (lambda _: True, ""))[0]
-        for number in numbers:
+        for number in parts:
             if isinstance(number, (int, float)) and not (math.isfinite(number) and within(number)):
-                raise ValueError(text)
-        if not numbers and self.name in RANGES and self.name != MAY_BE_EMPTY:
-            raise ValueError(text)
+                raise ValueError(value)
+        if not parts and self.name in RANGES and self.name != MAY_BE_EMPTY:
+            raise ValueError(value)
         return value
+
+    def _converted(self, given: Any) -> Any:
+        """A Python value in the knob's type."""
+        if given is None and self.optional:
+            return None
+        if self.kind == "list" and isinstance(given, (list, tuple)):
+            return tuple(_scalar(self.item, item) for item in given)
+        if self.kind == "choice" and given in self.choices:
+            return given
+        if self.kind == "bool" and isinstance(given, bool):
+            return given
+        return _scalar(self.kind, given)
 
     def _value(self, text: str) -> Any:
         if self.optional and text.lower() == "none":
@@ -92,6 +114,16 @@ class Knob:
                     return choice
             raise ValueError(text)
         return SCALARS[self.kind](text)
+
+
+def _scalar(kind: str, given: Any) -> Any:
+    """A text (or a path), an integer or a number of its kind; ValueError for anything else."""
+    if kind == "str" and isinstance(given, (str, os.PathLike)):
+        return os.fspath(given)
+    wanted = {"int": numbers.Integral, "float": numbers.Real}.get(kind)
+    if wanted is None or isinstance(given, bool) or not isinstance(given, wanted):
+        raise ValueError(given)
+    return SCALARS[kind](given)
 
 
 def as_text(value: Any) -> str:
@@ -162,14 +194,13 @@ def read_knobs(function: ast.FunctionDef, source: str, skip: int = 0) -> list[Kn
     return knobs
 
 
-def parse_words(words: Sequence[str], knobs: Iterable[Knob], other_flags: Iterable[str] = ()) -> dict[str, Any]:
-    """Values of knobs from command-line words; every wrong one is reported in a single KnobError.
+def words_to_values(words: Sequence[str], knobs: Iterable[Knob]) -> tuple[dict[str, Any], list[str]]:
+    """What command-line words give to which name, as text (switches: bool), and what is wrong with the words.
 
-    `other_flags` are flags that exist beside the knobs: offered as the nearest right name.
+    Names that are no knob's are among them: `checked` reports those.
     """
     by_flag = {knob.flag: knob for knob in knobs}
     negations = {"--no-" + flag[2:]: knob for flag, knob in by_flag.items() if knob.kind == "bool"}
-    flags = [*by_flag, *other_flags]
     values: dict[str, Any] = {}
     problems: list[str] = []
     rest = list(words)
@@ -182,9 +213,7 @@ def parse_words(words: Sequence[str], knobs: Iterable[Knob], other_flags: Iterab
         knob = by_flag.get(flag)
         if knob is None:
             if word.startswith("--"):
-                problems.append(f"{word}: no such knob{did_you_mean(flag, flags)}")
-                if not equals and rest and not rest[0].startswith("--"):
-                    rest.pop(0)  # its value, which would otherwise be reported as well
+                values[word[2:]] = value if equals else rest.pop(0) if rest and not rest[0].startswith("--") else ""
             else:
                 problems.append(f"{word}: a value without a knob before it")
             continue
@@ -195,13 +224,37 @@ def parse_words(words: Sequence[str], knobs: Iterable[Knob], other_flags: Iterab
                 value = rest.pop(0)
             else:
                 problems.append(f"{flag}: needs a value ({knob.allowed})")
+                values[knob.name] = None
                 continue
+        values[knob.name] = value
+    return values, problems
+
+
+def checked(
+    given: Mapping[str, Any], knobs: Iterable[Knob], other_flags: Iterable[str] = (), problems: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The values of knobs, given as Python values or as text; every wrong one is reported in a single KnobError.
+
+    other_flags: flags that exist beside the knobs, offered as the nearest right name. problems: what is known to be
+    wrong already; a value of None that its knob does not take is part of that.
+    """
+    by_name = {knob.name: knob for knob in knobs}
+    by_flag = {knob.flag: knob for knob in by_name.values()}
+    values: dict[str, Any] = {}
+    problems = list(problems)
+    missing_values = bool(problems)
+    for name, value in given.items():
+        knob, flag = by_name.get(name), "--" + name.replace("_", "-")
+        if knob is None:
+            problems.append(f"{flag}: no such knob{did_you_mean(flag, [*by_flag, *other_flags])}")
+            continue
+        if value is None and missing_values and not knob.optional:
+            continue
         try:
-            values[knob.name] = knob.parse(value)
+            values[name] = knob.take(value)
         except ValueError:
-            close = did_you_mean(value, map(str, knob.choices)) if knob.kind == "choice" else ""
-            problems.append(f"{flag} {value}: takes {knob.allowed}{close}")
-    given = set(values) | {w.partition("=")[0][2:].replace("-", "_") for w in words}
+            close = did_you_mean(str(value), map(str, knob.choices)) if knob.kind == "choice" else ""
+            problems.append(f"{flag} {as_text(value)}: takes {knob.allowed}{close}")
     problems += [
         f"{knob.flag}: is required ({knob.help or knob.allowed})"
         for knob in by_flag.values()

@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from fastcls.errors import KnobError, did_you_mean
+from fastcls.settings import durations
+from fastcls.settings.knobs import Knob, as_text
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -74,11 +78,11 @@ def choices(option: str) -> tuple[str, ...]:
 
 
 def taken(option: str) -> str:
-    """The range of a number in words, 'a whole number from 1'; empty where any will do."""
+    """The range of a number in words, 'an integer from 1'; empty where any will do."""
     least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
     if least is None and above is None:
         return ""
-    kind = "a number" if TYPES[option] in (float, float | None) else "a whole number"
+    kind = "a number" if TYPES[option] in (float, float | None) else "an integer"
     low = f"{kind} above {above}" if above is not None else f"{kind} from {least}"
     return low if most is None else f"{low} to {most}"
 
@@ -91,6 +95,63 @@ def allows(option: str, value: Any) -> bool:
     if value is None:
         return True
     return (above is None or value > above) and (least is None or value >= least) and (most is None or value <= most)
+
+
+class Option(Knob):
+    """An option of every run, which takes its values as a recipe's knob does."""
+
+    @property
+    def allowed(self) -> str:
+        text = taken(self.name)
+        return text + " or none" if text and self.optional else text or super().allowed
+
+    def _checked(self, value: Any) -> Any:
+        if not allows(self.name, super()._checked(value)):
+            raise ValueError(value)
+        return value
+
+
+def as_knob(name: str, default: Any = None) -> Option:
+    """The option of that name, with a default."""
+    types = get_args(TYPES[name]) or (TYPES[name],)
+    known = choices(name)
+    kind = "choice" if known else types[0].__name__
+    help = DECLARED[name].metadata["help"]
+    return Option(name, "options", kind, default, help, known, optional=type(None) in types)
+
+
+def checked(given: Mapping[str, Any], time: str | float = "") -> Options:
+    """Options from values or text by name; `time` as --time takes it, or in seconds.
+
+    One KnobError names all that are wrong.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in given.items():
+        knob = as_knob(name)
+        try:
+            values[name] = knob.take(value)
+        except ValueError:
+            close = did_you_mean(str(value), knob.choices)
+            problems.append(f"{knob.flag} {as_text(value)}: takes {knob.allowed.removesuffix(' or none')}{close}")
+    seconds = budget(time, problems)
+    names = [name for name in map(str.strip, str(values.get("track", "")).split(",")) if name]
+    for name in names:
+        if name not in TRACKERS:
+            problems.append(f"--track {name}: takes {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}")
+    if problems:
+        raise KnobError("wrong settings:\n  " + "\n  ".join(sorted(problems)))
+    return Options(**{**values, "track": ",".join(dict.fromkeys(names))}, seconds=seconds)
+
+
+def budget(time: str | float, problems: list[str]) -> float | None:
+    """The seconds of --time, None where it is not given; what is not a time is added to the problems."""
+    if time == "" or time is None:
+        return None
+    found = durations.seconds(time) if isinstance(time, str) else float(time)
+    if not 0 < found < float("inf"):
+        problems.append(f"--time {time}: takes {durations.TAKEN}")
+    return found or None
 
 
 _options: contextvars.ContextVar[Options | None] = contextvars.ContextVar("options", default=None)

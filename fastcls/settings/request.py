@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fastcls.errors import KnobError
+from fastcls.settings.knobs import checked
 from fastcls.settings.options import Options
 from fastcls.settings.sources import RecipeSource
+
+AUTO = "auto"  # of the epochs: more than the recipe's own for as long as they pay
+
+
+def requested(
+    source: RecipeSource,
+    given: Mapping[str, Any],
+    options: Options,
+    extra: Mapping[str, Any],
+    other_flags: Iterable[str] = (),
+    problems: Iterable[str] = (),
+) -> Request:
+    """A request of these knobs, options and further keywords, checked without importing anything heavy.
+
+    given: Python values, or text as one would type it; `epochs` may be 'auto'. KnobError names every wrong one.
+    """
+    given = dict(given)
+    if auto := given.get("epochs") == AUTO:
+        del given["epochs"]
+    if auto or options.seconds is not None:
+        asked = f"--epochs {AUTO}" if auto else "--time"
+        if not any(knob.name == "epochs" for knob in source.stage("fit")):
+            raise KnobError(f"{asked}: the fit of {source.name} has no knob `epochs`.")
+        if options.seconds is not None and (auto or "epochs" in given):
+            raise KnobError("--time chooses the epochs, and --epochs is given too.", "Give one of them.")
+        options = replace(options, auto_epochs=auto)
+    return Request(source, checked(given, source.knobs, other_flags, problems), options, dict(extra))
 
 
 @dataclass
@@ -19,7 +48,7 @@ class Request:
     source: RecipeSource
     knobs: Mapping[str, Any] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
     out: Path | None = None
     command: str = ""
     auto_batch: Mapping[str, Any] = field(default_factory=dict)  # how `bs` was found, for the record

@@ -1,6 +1,6 @@
-"""The space of a search as typed: NAME=LOW..HIGH[:log|:int|:step=N] or NAME=a,b,c, held against the recipe's knobs.
+"""The space of a search, checked against the recipe's knobs: values, or ranges of numbers.
 
-Ranges are for numbers; whatever is wrong with any of them is told at once.
+As typed: NAME=LOW..HIGH[:log|:int|:step=N] or NAME=a,b,c. Whatever is wrong with any of them is reported at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,16 @@ from fastcls.settings.knobs import Knob, as_text
 
 SUFFIXES = ("log", "int", "step=")
 WIDE = 100  # times its low end: a range of rates that is usually meant to be logarithmic
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`: their logarithm where `log`, in steps of `step` where that is given."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class Dimension:
 
     @property
     def whole(self) -> bool:
-        """Whether it is a range of whole numbers."""
+        """Whether it is a range of integers."""
         return not self.choices and self.knob.kind == "int"
 
     def __str__(self) -> str:
@@ -62,18 +72,25 @@ class Dimension:
 
 
 def parse(texts: Sequence[str], knobs: Sequence[Knob], fixed: Mapping[str, Any]) -> tuple[Dimension, ...]:
-    """The dimensions of `--space` options. KnobError names all that is wrong, with all.
+    """The dimensions of `--space` options; see `dimensions`."""
+    return dimensions([(text.partition("=")[0], text) for text in texts], knobs, fixed)
 
-    fixed: the knobs that the command line gives a value of their own, which are not searched.
+
+def dimensions(
+    space: Sequence[tuple[str, Any]], knobs: Sequence[Knob], fixed: Mapping[str, Any]
+) -> tuple[Dimension, ...]:
+    """The dimensions of names with what is searched of each: a Range, a list of values, or text as one types it.
+
+    fixed: the knobs that have a value of their own and are not searched. KnobError names all that is wrong, with all.
     """
-    if not texts:
+    if not space:
         raise KnobError("--space: no knob is searched.", "Name at least one, as in  --space lr=1e-4..1e-2:log")
     by_name = {knob.name: knob for knob in knobs}
     problems: list[str] = []
     found: dict[str, Dimension] = {}
-    for text in texts:
-        where = f"--space {text}"
-        name, equals, rest = text.partition("=")
+    for name, given in space:
+        where = f"--space {given if isinstance(given, str) else f'{name}={given}'}"
+        _, equals, rest = given.partition("=") if isinstance(given, str) else ("", "=", "")
         knob = knob_of(where, name, equals, by_name, problems)
         if knob is None:
             continue
@@ -82,24 +99,30 @@ def parse(texts: Sequence[str], knobs: Sequence[Knob], fixed: Mapping[str, Any])
         elif knob.name in found:
             problems.append(f"{where}: {knob.name} is there twice")
         elif knob.name in fixed:
-            problems.append(f"{where}: {knob.flag} {as_text(fixed[knob.name])} fixes it; leave one of both away")
-        found[knob.name] = _dimension(where, knob, rest, problems)
+            problems.append(f"{where}: {knob.flag} {as_text(fixed[knob.name])} fixes it; remove one of the two")
+        if isinstance(given, Range):
+            found[knob.name] = _of_range(where, knob, given, problems)
+        else:
+            found[knob.name] = _dimension(where, knob, rest if isinstance(given, str) else list(given), problems)
     refuse(problems, knobs)
     return tuple(found.values())
 
 
-def _dimension(where: str, knob: Knob, text: str, problems: list[str]) -> Dimension:
+def _dimension(where: str, knob: Knob, given: str | list[Any], problems: list[str]) -> Dimension:
     numeric = knob.kind in ("int", "float")
-    if numeric and ".." in text:
-        return _range(where, knob, text, problems)
-    if ".." in text and knob.kind in ("bool", "choice", "list"):
-        problems.append(f"{where}: {knob.name} takes {knob.allowed}, which no range can be of; list the values")
-        return Dimension(knob)
+    if isinstance(given, str):
+        if numeric and ".." in given:
+            return _range(where, knob, given, problems)
+        if ".." in given and knob.kind in ("bool", "choice", "list"):
+            problems.append(f"{where}: {knob.name} takes {knob.allowed}, which no range can be of; list the values")
+            return Dimension(knob)
+        given = [text.strip() for text in separate(knob, given)]
     before = len(problems)
-    values = [value_of(where, knob, value.strip(), problems) for value in separate(knob, text)]
+    values = [value_of(where, knob, value, problems) for value in given]
     if len(problems) == before and len(dict.fromkeys(values)) < 2:
         range_too = f" or a range, {knob.name}=LOW..HIGH" if numeric else ""
-        problems.append(f"{where}: a search needs two values{range_too}; a single one is  {knob.flag} {text}")
+        single = f"; a single one is  {knob.flag} {as_text(given[0])}" if given else ""
+        problems.append(f"{where}: a search needs two values{range_too}{single}")
     return Dimension(knob, tuple(dict.fromkeys(values)))
 
 
@@ -110,7 +133,7 @@ def _range(where: str, knob: Knob, text: str, problems: list[str]) -> Dimension:
     log = False
     step: float | None = None
     if "int" in suffixes and any(isinstance(end, float) and end % 1 for end in (low, high)):
-        problems.append(f"{where}: whole numbers begin and end at whole numbers")
+        problems.append(f"{where}: a range of integers begins and ends at integers")
     for suffix in suffixes:
         if suffix == "log":
             log = True
@@ -123,6 +146,24 @@ def _range(where: str, knob: Knob, text: str, problems: list[str]) -> Dimension:
             problems.append(f"{where}: after the range come :log, :int or :step=N, not :{suffix}{close}")
     if len(problems) > before:
         return Dimension(knob)
+    return _bounded(where, knob, low, high, log, step, problems)
+
+
+def _of_range(where: str, knob: Knob, given: Range, problems: list[str]) -> Dimension:
+    before = len(problems)
+    if knob.kind not in ("int", "float"):
+        problems.append(f"{where}: {knob.name} takes {knob.allowed}, which no range can be of; list the values")
+    low, high = (value_of(where, knob, end, problems) for end in (given.low, given.high))
+    step = None if given.step is None else _step(where, knob, str(given.step), problems)
+    if len(problems) > before:
+        return Dimension(knob)
+    return _bounded(where, knob, low, high, given.log, step, problems)
+
+
+def _bounded(
+    where: str, knob: Knob, low: Any, high: Any, log: bool, step: float | None, problems: list[str]
+) -> Dimension:
+    """A range, checked."""
     if low is None or high is None:
         problems.append(f"{where}: a range has no end called none; list values instead, as in  {knob.name}=none,0.1")
     elif low >= high:
@@ -131,12 +172,12 @@ def _range(where: str, knob: Knob, text: str, problems: list[str]) -> Dimension:
     elif log and low <= 0:
         problems.append(f"{where}: a logarithmic range begins above 0")
     elif log and step is not None and not (knob.kind == "int" and step == 1):
-        problems.append(f"{where}: a logarithmic range has no steps; leave :log or the step away")
+        problems.append(f"{where}: a logarithmic range has no steps; remove :log or the step")
     elif step is not None and (rest := (_exact(high) - _exact(low)) % _exact(step)):
         end = as_text(type(high)(_exact(high) - rest))
         problems.append(f"{where}: steps of {as_text(step)} do not reach {as_text(high)}; end it at {end}")
     if step == 1 and knob.kind == "int":
-        step = None  # whole numbers have it anyway
+        step = None  # integers have it anyway
     return Dimension(knob, (), low, high, log, step)
 
 
@@ -146,7 +187,7 @@ def _step(where: str, knob: Knob, text: str, problems: list[str]) -> float | Non
     except ValueError:
         step = 0
     if not 0 < step < float("inf"):
-        kind = "a whole number" if knob.kind == "int" else "a number"
+        kind = "an integer" if knob.kind == "int" else "a number"
         problems.append(f"{where}: a step is {kind} above 0, not {text!r}")
         return None
     return step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from fastcls.errors import KnobError
 from fastcls.settings import durations, options
@@ -25,21 +25,6 @@ OPTIONS = (
     "best_by",
 )
 AUTO = "auto"  # of the epochs: as many as pay
-
-
-class _Option(Knob):
-    """An option of every run."""
-
-    @property
-    def allowed(self) -> str:
-        taken = options.taken(self.name)
-        return taken + " or none" if taken and self.optional else taken or super().allowed
-
-    def parse(self, text: str) -> Any:
-        value = super().parse(text)
-        if not options.allows(self.name, value):
-            raise ValueError(text)
-        return value
 
 
 class _Epochs(Knob):
@@ -69,7 +54,7 @@ class _Time(Knob):
 def settings(request: Request) -> dict[str, Knob]:
     """Everything that can be varied, by its name; its default is the request's. A recipe's knob hides an option."""
     own = {knob.name: _knob(request, knob) for knob in request.source.knobs}
-    others = [_option(name, getattr(request.options, name)) for name in OPTIONS]
+    others: list[Knob] = [options.as_knob(name, getattr(request.options, name)) for name in OPTIONS]
     if isinstance(own.get("epochs"), _Epochs):
         seconds = request.options.seconds
         others.append(_Time("time", "options", "str", seconds and f"{seconds:g}s", optional=True))
@@ -102,11 +87,3 @@ def _knob(request: Request, knob: Knob) -> Knob:
         return replace(knob, default=default)
     default = AUTO if request.options.auto_epochs else default
     return _Epochs(knob.name, knob.stage, knob.kind, default, knob.help, optional=knob.optional)
-
-
-def _option(name: str, default: Any) -> Knob:
-    types = get_args(options.TYPES[name]) or (options.TYPES[name],)
-    choices = options.choices(name)
-    kind = "choice" if choices else types[0].__name__
-    help = options.DECLARED[name].metadata["help"]
-    return _Option(name, "options", kind, default, help, choices, optional=type(None) in types)

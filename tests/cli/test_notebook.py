@@ -122,8 +122,9 @@ def test_a_recipe_run_by_keyword_is_the_run_of_its_command(asked: list[Any], tmp
     words = "--epochs 3 --filters 8,16 --lr 0.002 --limit 20 --keep last --seed 1 -o div=5"
     assert command("recipe", "digits-cnn", *words.split(), "--out", tmp_path / "run").code == 0
     by_command: Request = asked[1]
-    same = ("knobs", "options", "extra", "out")
+    same = ("knobs", "options", "out")
     assert [getattr(one, name) for name in same] == [getattr(by_command, name) for name in same]
+    assert one.extra == {"div": 5} and by_command.extra == {"div": "5"}, "text is read as Python when it is used"
     assert one.command.startswith("fastcls recipe digits-cnn --filters 8,16 --epochs 3")
     html = recipe("digits-cnn")._repr_html_()
     assert "smoothing" in html and "label smoothing" in html and "99.61" in html
@@ -133,7 +134,7 @@ def test_a_recipe_run_by_keyword_is_the_run_of_its_command(asked: list[Any], tmp
     ("given", "parts"),
     [
         ({"epochss": 3, "lr": "fast"}, ["--epochss", "--epochs", "--lr fast"]),
-        ({"limit": "many", "fused": 1}, ["limit is 'many'", "fused is 1, where true or false"]),
+        ({"limit": "many", "fused": 1}, ["--limit many: takes an integer from 1", "--fused 1: takes true or false"]),
         ({"keep": "first"}, ["last"]),
         ({"limit": 0}, ["--limit 0"]),
     ],
@@ -163,7 +164,7 @@ def test_a_comparison_by_keyword_plans_what_the_command_does(asked: list[Any], t
     assert [line.split()[-1] for line in outcome.output.splitlines() if "to do" in line] == folders
     with pytest.raises(KnobError, match="dropuot"):
         compare("digits-cnn", vary={"dropuot": [0, 1]})
-    with pytest.raises(UsageError, match="seeds=0"):
+    with pytest.raises(UsageError, match="--seeds 0"):
         compare("digits-cnn", seeds=0)
 
 

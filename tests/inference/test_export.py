@@ -93,11 +93,11 @@ def test_what_is_there_is_never_written_over(fastcls: Fastcls, digits_run: Path)
     shutil.copytree(digits_run, "run")
     before = Path("run/model.onnx").read_bytes()
     outcome = fastcls("export", "run", "-o", "run")
-    assert outcome.code == 4 and "run/model.onnx is there already" in outcome.output
+    assert outcome.code == 4 and "run/model.onnx exists already" in outcome.output
     assert Path("run/model.onnx").read_bytes() == before
     assert fastcls("export", "run").code == 0 and Path("run/export/model.onnx").is_file()
     again = fastcls("export", "run", "--safetensors", "--onnx")
-    assert again.code == 4 and "run/export/model.onnx is there already" in again.output
+    assert again.code == 4 and "run/export/model.onnx exists already" in again.output
     assert not Path("run/export/model.safetensors").exists(), "nothing is begun that cannot be finished"
     Path("file").write_text("mine")
     outcome = fastcls("export", "run", "-o", "file")

@@ -456,7 +456,7 @@ MODELS = [
     ),
     Hostile("other shapes", FILE, "does not fit squeezenet1_0", raw("w.safetensors", body(turned))),
     Hostile(
-        "whole numbers for weights",
+        "integers for weights",
         FILE,
         "holds torch.int32, where torch.float32 belongs",
         raw("w.safetensors", body(every(dtype="I32"))),

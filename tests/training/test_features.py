@@ -157,7 +157,7 @@ def test_the_best_epoch_is_so_by_any_metric(uneven: Path) -> None:
         ("--time 1x", "takes hours, minutes, seconds"),
         ("--time 20m --epochs 3", "Give one of them"),
         ("--time 20m --epochs auto", "Give one of them"),
-        ("--epochs automatic", "takes a whole number"),
+        ("--epochs automatic", "takes an integer"),
     ],
 )
 def test_how_long_to_train_is_said_in_one_way(fastcls: Callable, words: str, said: str) -> None:

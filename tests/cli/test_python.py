@@ -1,0 +1,83 @@
+"""fastcls in Python: every verb takes values, gives values, and refuses wrong ones as its command does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import fastcls
+from fastcls.errors import DataError, KnobError, OutputError, UsageError
+from fastcls.settings.space import Range
+
+
+def test_train_resume_and_report(tmp_path: Path) -> None:
+    run = fastcls.train("digits-cnn", epochs=1, limit=8, filters=(4, 8), out=tmp_path / "run", quiet=True)
+    assert run.record["knobs"]["get_learner"]["filters"] == [4, 8] and run.record["status"] == "done"
+    longer = fastcls.resume(run, extend_epochs=1, quiet=True)
+    assert longer.history["epoch"].tolist() == [1, 2]
+    longer.report.unlink()
+    assert fastcls.report(longer) == longer.report and longer.report.is_file()
+    with pytest.raises(KnobError, match="--epochs 0"):
+        fastcls.train("digits-cnn", epochs=0)
+    with pytest.raises(UsageError, match="extend_epochs"):
+        fastcls.resume(run, extend_epochs=-1)
+
+
+def test_predict_and_export(digits_run: Path, tmp_path: Path) -> None:
+    run = fastcls.Run(digits_run)
+    files = [Path(run.record["data"]["root"]) / path for path in run.predictions["path"][:3]]
+    found = fastcls.predict(digits_run, files, top_k=2)
+    pd.testing.assert_frame_equal(found, run.predict(files, top_k=2))
+    exported = fastcls.export(digits_run, "onnx", "safetensors", out=tmp_path / "files")
+    assert exported["onnx"].file.is_file() and exported["onnx"].images > 0 and exported["onnx"].difference < 1e-3
+    assert exported["safetensors"].file.is_file() and exported["safetensors"].difference is None
+    with pytest.raises(OutputError, match="exists already"):
+        fastcls.export(digits_run, out=tmp_path / "files")
+    with pytest.raises(UsageError, match="did you mean 'onnx'"):
+        fastcls.export(digits_run, "onxn", out=tmp_path / "other")
+
+
+def test_check(tmp_path: Path) -> None:
+    for name in "ab":
+        for i in range(3):
+            file = tmp_path / "photos" / name / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((32, 32), 30 + i).save(file)
+    (tmp_path / "photos" / "a" / "broken.png").write_text("no image")
+    seen: list[tuple[int, int]] = []
+    found = fastcls.check(tmp_path / "photos", progress=lambda done, total: seen.append((done, total)))
+    assert found.errors >= 1 and found.page is None and seen[-1] == (7, 7)
+    assert found.findings.loc[found.findings["severity"] == "error", "example"].str.contains("broken.png").any()
+    assert not list(Path().glob("checks*")), "nothing is written without `out`"
+    assert fastcls.check(tmp_path / "photos", out=tmp_path / "page").page == tmp_path / "page" / "check.html"
+    with pytest.raises(DataError):
+        fastcls.check(tmp_path / "nowhere")
+
+
+def test_search(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    space = {"lr": Range(1e-3, 1e-1, log=True), "filters": [(4,), (4, 8)]}
+    settings = {"epochs": 1, "limit": 6, "out": tmp_path / "study", "quiet": True}
+    found = fastcls.search("digits-cnn", space, trials=2, **settings)
+    assert len(found.trials) == 2 and set(found.best) == set(space) and found.page.is_file()
+    assert found.best["filters"] in space["filters"] and 1e-3 <= found.best["lr"] <= 1e-1
+    with pytest.raises(KnobError, match="a range ends above where it begins"):
+        fastcls.search("digits-cnn", {"lr": Range(1e-1, 1e-3)}, **settings)
+    with pytest.raises(KnobError, match="no such knob"):
+        fastcls.search("digits-cnn", {"larning": [1, 2]}, **settings)
+
+
+def test_a_rate_is_found_and_the_learner_is_not_needed() -> None:
+    found = fastcls.lr_find("digits-cnn", steps=40, limit=20, bs=8)
+    assert set(found.suggestions) >= {"valley"} and len(found.rates) == len(found.losses)
+    with pytest.raises(UsageError, match="at least 20"):
+        fastcls.lr_find("digits-cnn", steps=5)
+
+
+def test_python_does_not_stand_on_the_shell() -> None:
+    code = [*(ROOT / "fastcls" / "running").glob("*.py"), ROOT / "fastcls" / "api.py"]
+    assert not [file.name for file in code if "fastcls.cli" in file.read_text()]
