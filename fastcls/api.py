@@ -32,13 +32,12 @@ if TYPE_CHECKING:
 
     from fastcls.audit.audit import Audit
     from fastcls.reports import comparison as compared
-    from fastcls.reports.runfiles import RunFiles
     from fastcls.reports.search import Page
+    from fastcls.runfolder.run import Run as Files
     from fastcls.running.exporting import Exported
     from fastcls.running.lr_find import Rates
 
 Paths = str | PathLike[str]
-TEXT = {name: str for name in ("split", "path", "label", "prediction")}  # a class may be called 007 or NA
 
 
 class Recipe(loading.Recipe):
@@ -108,12 +107,20 @@ class Run:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """A row an evaluated image: split, path, label, prediction, confidence, loss, probabilities."""
-        return self._table("predictions.csv")
+        from fastcls.runfolder import predictions
+
+        return predictions.of_run(self.path, probabilities=True)
 
     @cached_property
     def suspects(self) -> pd.DataFrame:
         """Labels that the network contradicts, the clearest first."""
-        return self._table("suspects.csv")
+        import pandas as pd
+
+        text = dict.fromkeys(("path", "label", "prediction"), str)  # a class may be called 007 or NA
+        try:
+            return pd.read_csv(self.path / "suspects.csv", dtype=text, keep_default_na=False)
+        except (OSError, ValueError) as problem:
+            raise OutputError(f"{self.path / 'suspects.csv'} cannot be read: {problem}.") from None
 
     @property
     def report(self) -> Path:
@@ -140,18 +147,11 @@ class Run:
         return pd.DataFrame(table.rows(predictor.predict(collect(names))), columns=list(table.columns))
 
     @cached_property
-    def _files(self) -> RunFiles:
-        from fastcls.reports.runfiles import read
+    def _files(self) -> Files:
 
-        return read(self.path)
+        from fastcls.runfolder.run import open_run
 
-    def _table(self, name: str) -> pd.DataFrame:
-        import pandas as pd
-
-        try:
-            return pd.read_csv(self.path / name, dtype=TEXT, keep_default_na=False, na_values={"confidence": [""]})
-        except (OSError, ValueError) as problem:
-            raise OutputError(f"{self.path / name} cannot be read: {problem}.") from None
+        return open_run(self.path)
 
     def __fspath__(self) -> str:
         return str(self.path)

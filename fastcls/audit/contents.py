@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 
 from fastcls import datasets
 from fastcls.datasets import layouts
 from fastcls.datasets.walk import count
-from fastcls.errors import DataError, OutputError, UsageError
-from fastcls.runfolder import runs
+from fastcls.errors import DataError, UsageError
+from fastcls.runfolder import runs, splits
 
 PETS = r"^(.+)_\d+\.jpg$"
 UNDRAWN = "train or valid"  # the name of a split that is still to be drawn
@@ -52,22 +50,6 @@ def is_run(path: str) -> bool:
     return (Path(path).expanduser() / "run.json").is_file()
 
 
-def splits_of(run: Path) -> list[tuple[str, str, str]]:
-    """The rows of a run's splits.csv: path below its images, label, split. OutputError where it is not that."""
-    table = run / "splits.csv"
-    try:
-        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            pick = itemgetter(*(header.index(name) for name in ("path", "label", "split")))
-            rows = [pick(cells) for cells in reader if cells]
-    except (OSError, ValueError, IndexError, csv.Error) as problem:
-        raise OutputError(f"{table} cannot be read: {problem}.", "Take the file that the run wrote.") from None
-    if any("\0" in path for path, _, _ in rows):
-        raise OutputError(f"{table} cannot be right: a path in it holds a NUL.", "Take the file that the run wrote.")
-    return rows
-
-
 def _pets(root: Path) -> Contents:
     """Oxford-IIIT Pet with its official split."""
     found = layouts.listed(root / "images", label_regex=PETS)
@@ -78,11 +60,11 @@ def _pets(root: Path) -> Contents:
 
 def _of_run(folder: Path) -> Contents:
     data = runs.read_json(folder / "run.json").get("data") or {}
-    table = folder / "splits.csv"
+    table = folder / splits.FILE
     if not table.is_file() or "root" not in data:
         raise DataError(f"{folder} does not say which images it used: it has no splits.csv.", "Give their folder.")
     root = Path(data["root"])
     if not root.is_dir():
         raise DataError(f"The images of {folder} are no longer in {root}.", "Give the folder where they are now.")
-    rows = [((root / path).as_posix(), label, split) for path, label, split in splits_of(folder)]
+    rows = [((root / path).as_posix(), label, split) for path, label, split in splits.read(folder)]
     return Contents(root, f"the {count(len(rows), 'image')} of the run {folder.name}", rows)

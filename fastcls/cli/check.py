@@ -68,7 +68,7 @@ def _progress(done: int, total: int) -> None:
 def _show(found: Audit) -> None:
     from fastcls.audit.check_record import relative, summary
     from fastcls.datasets.walk import count
-    from fastcls.reports.runfiles import clean
+    from fastcls.runfolder.text import clean
 
     facts, root = summary(found), found.contents.root
     print(f"{clean(root)}: {count(facts['images'], 'image')} in {count(facts['classes'], 'class')}")

@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 
 from fastcls.errors import OutputError
-from fastcls.runfolder import runs
+from fastcls.runfolder import predictions, runs
+from fastcls.runfolder.run import read_history
 from fastcls.settings.knobs import as_text
 from fastcls.settings.options import SILENT
 
@@ -53,20 +54,15 @@ class Entry:
     def history(self) -> pd.DataFrame:
         """A row an epoch: epoch, accuracy and losses."""
         try:
-            table = pd.read_csv(self.folder / "history.csv", encoding_errors="replace")
+            table = read_history(self.folder)
         except (OSError, ValueError):
-            table = pd.DataFrame()
-        numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in table if name != "phase"}
-        return pd.DataFrame(numbers) if "epoch" in numbers else pd.DataFrame({"epoch": []})
+            return pd.DataFrame({"epoch": []})
+        return table.drop(columns="phase")
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """split, path, label and prediction of every evaluated image, as text."""
-        columns = ["split", "path", "label", "prediction"]
-        try:
-            return pd.read_csv(self.folder / "predictions.csv", dtype=str, keep_default_na=False, usecols=columns)
-        except (OSError, ValueError) as problem:
-            raise OutputError(f"{self.folder / 'predictions.csv'} cannot be read: {problem}.") from None
+        return predictions.of_run(self.folder)[list(predictions.NAMES)]
 
 
 @dataclass(frozen=True)

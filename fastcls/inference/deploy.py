@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ from fastcls.errors import OutputError
 from fastcls.images import preprocessing
 from fastcls.inference.predictor import DECODING_ERRORS, softmax
 from fastcls.machine import extras
-from fastcls.runfolder import model_files, runs
+from fastcls.runfolder import model_files, predictions, runs
 from fastcls.version import __version__
 
 TOLERANCE = 1e-3  # of a probability, as where a run checks its own model.onnx
@@ -66,31 +65,22 @@ def reference(run: Path) -> Reference | None:
     """Some images of predictions.csv that can still be read; None where there are none, or no preprocessing."""
     model, record = model_files.read(run), runs.read_json(run / "run.json")
     root, spec = Path(record.get("data", {}).get("root", "")), model.get("preprocessing")
-    table = run / "predictions.csv"
-    if spec is None or not table.is_file():
+    if spec is None or not (run / predictions.FILE).is_file():
         return None
     index = {name: i for i, name in enumerate(model["classes"])}
     images, classes, probabilities = [], [], []
+    table = predictions.of_run(run, probabilities=True)
     try:
-        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = list(csv.DictReader(file))
-        for row in rows[:: max(1, len(rows) // CHECKED)][:CHECKED]:
-            named = _named(row)
+        for row in table[:: max(1, len(table) // CHECKED)][:CHECKED].to_dict("records"):
+            named = predictions.named(row)
             known = [index[name] for name in named], list(map(float, named.values()))
             with contextlib.suppress(*DECODING_ERRORS):
                 images.append(preprocessing.load(root / row["path"], spec))
                 classes.append(known[0])
                 probabilities.append(known[1])
-    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as problem:  # a row too short, or too long
-        raise OutputError(f"{table} does not belong to {run / 'model.json'}: {problem}.") from None
+    except (KeyError, ValueError, TypeError) as problem:
+        raise OutputError(f"{run / predictions.FILE} does not belong to {run / 'model.json'}: {problem}.") from None
     return Reference(np.stack(images), np.array(classes), np.array(probabilities)) if images else None
-
-
-def _named(row: dict[str, str]) -> dict[str, str]:
-    """The classes that a row of predictions.csv names, each with its probability."""
-    if "top1" in row:
-        return {row[f"top{k}"]: row[f"p{k}"] for k in range(1, 6)}
-    return {title.removeprefix("p:"): cell for title, cell in row.items() if title.startswith("p:")}
 
 
 def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:

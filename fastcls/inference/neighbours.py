@@ -16,7 +16,7 @@ from threading import Event
 import numpy as np
 
 from fastcls.inference.predictor import DECODING_ERRORS
-from fastcls.runfolder.known import Known
+from fastcls.runfolder.predictions import Predicted
 
 MOST = 500  # mistakes that are looked at, by chance, and as many right answers
 BATCH = 8  # images looked at together, while a visitor waits
@@ -32,7 +32,7 @@ Features = Callable[[Sequence[str]], np.ndarray | None]
 class Near:
     """The neighbours of one image."""
 
-    mistakes: list[tuple[Known, float]]  # the nearest mistakes, each with its cosine similarity
+    mistakes: list[tuple[Predicted, float]]  # the nearest mistakes, each with its cosine similarity
     wrong: int | None  # mistakes among the NEAREST images; None where too few are known
     error: float | None  # share of the run's own answers that are wrong where so many neighbours are
 
@@ -48,7 +48,7 @@ class Near:
 class Neighbours:
     """Some images of a run and their features, which are looked at once, in `look`."""
 
-    def __init__(self, images: Sequence[Known], root: Path) -> None:
+    def __init__(self, images: Sequence[Predicted], root: Path) -> None:
         self.root = root
         order = np.random.default_rng(0).permutation(len(images)).tolist()  # the first few stand for all
         wrong = [images[i] for i in order if images[i].wrong][:MOST]
@@ -59,13 +59,13 @@ class Neighbours:
         self.lost = len(chosen) - len(self.known)
         self.mistakes = sum(image.wrong for image in self.known)
         self.looked = 0  # so many of `known` are done
-        self._seen: tuple[list[Known], np.ndarray] = [], np.empty((0, 0))
+        self._seen: tuple[list[Predicted], np.ndarray] = [], np.empty((0, 0))
         self._telling_error: float | None = None
 
     def look(self, features: Features, stop: Event) -> None:
         """Find the features of every image, unless `stop` is set meanwhile."""
         rows: list[np.ndarray] = []
-        images: list[Known] = []
+        images: list[Predicted] = []
         for start in range(0, len(self.known), BATCH):
             if stop.is_set():
                 return
@@ -89,7 +89,7 @@ class Neighbours:
         wrong = sum(images[i].wrong for i in nearest[:NEAREST].tolist()) if enough else None
         return Near(mistakes, wrong, self._telling_error)
 
-    def _batch(self, images: Sequence[Known], features: Features) -> Iterable[tuple[Known, np.ndarray]]:
+    def _batch(self, images: Sequence[Predicted], features: Features) -> Iterable[tuple[Predicted, np.ndarray]]:
         try:
             rows = features([str(self.root / image.path) for image in images])
         except DECODING_ERRORS:  # one of them is damaged by now

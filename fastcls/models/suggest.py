@@ -15,7 +15,6 @@ from statistics import median
 import numpy as np
 import torch
 
-from fastcls.audit import contents
 from fastcls.datasets import layouts
 from fastcls.datasets.walk import count
 from fastcls.errors import DataError, EnvironmentProblem, OutputError, did_you_mean
@@ -24,7 +23,7 @@ from fastcls.machine import devices
 from fastcls.models import zoo
 from fastcls.models.costs import Cost, cost
 from fastcls.models.defaults import PUBLISHED
-from fastcls.runfolder import runs
+from fastcls.runfolder import runs, splits
 
 # Accuracy after transfer goes with ImageNet accuracy: r = 0.96 where the whole network is tuned, 0.99 where only a head
 # is (Kornblith et al. 2019, Do Better ImageNet Models Transfer Better?). So the most accurate that is affordable is
@@ -182,7 +181,7 @@ def _run(target: str) -> Path:
 def _of_run(run: Path) -> Images:
     record = runs.read_json(run / "run.json")
     try:
-        rows = contents.splits_of(run)
+        rows = splits.read(run)
         root, knobs = Path(record["data"]["root"]), record["knobs"]["get_learner"]
     except KeyError as problem:
         raise OutputError(f"{run} is not a complete run folder: it says nothing of its images ({problem}).") from None

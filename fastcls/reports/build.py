@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastcls.errors import OutputError, did_you_mean
-from fastcls.reports import page, probabilities, shell, wording
+from fastcls.reports import page, shell, wording
 from fastcls.reports import scores as scored
 from fastcls.reports.classes import WHOLE_MATRIX, outcome, with_average_precision
 from fastcls.reports.copies import copies
@@ -16,17 +16,19 @@ from fastcls.reports.drawing import png, svg
 from fastcls.reports.figures import learning_figures, matrix_figure, own_metrics
 from fastcls.reports.gallery import KINDS
 from fastcls.reports.images import images
-from fastcls.reports.runfiles import RunFiles, clean, number, read
 from fastcls.reports.thumbnails import Thumbnails
 from fastcls.reports.trust import effects, trust
 from fastcls.runfolder import model_files, runs
+from fastcls.runfolder import predictions as from_file
+from fastcls.runfolder.run import Run, open_run
+from fastcls.runfolder.text import clean, number
 
 SUSPECTS = "suspects.csv"
 
 
 def write(run: Path, split: str | None = None) -> Path:
     """Write `report.html` and `figures/*.png` into a run folder and return the page's path."""
-    files = read(Path(run))
+    files = open_run(Path(run))
     for name in (model_files.WEIGHTS, model_files.NETWORK):  # else these would be another network's figures
         model_files.verify(files.folder, name, files.model)
     chosen = _choose(files, split)
@@ -39,7 +41,7 @@ def write(run: Path, split: str | None = None) -> Path:
         raise OutputError(f"The report cannot be written into {files.folder}: {problem.strerror}.") from problem
 
 
-def _choose(files: RunFiles, split: str | None) -> str:
+def _choose(files: Run, split: str | None) -> str:
     known = files.splits()
     if split is None:
         return known[0] if known else "valid"
@@ -49,7 +51,7 @@ def _choose(files: RunFiles, split: str | None) -> str:
     return split
 
 
-def _render(files: RunFiles, split: str) -> tuple[str, dict[str, bytes]]:
+def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
     classes = files.model.get("classes")
     names = [clean(name) for name in classes] if isinstance(classes, list) else []
     heatmaps = files.heatmaps.get(split)
@@ -134,16 +136,14 @@ def _render(files: RunFiles, split: str) -> tuple[str, dict[str, bytes]]:
     return html, {figure.name: png(figure) for figure in drawn}
 
 
-def _from_probabilities(
-    files: RunFiles, split: str, names: list[str]
-) -> tuple[Curves | None, list[tuple[object, ...]]]:
+def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, list[tuple[object, ...]]]:
     """What needs more than the likeliest class: curves over thresholds, and labels in doubt."""
     predictions = files.predictions
     known = set(names)
     kept = ((predictions["split"] == split) & predictions["label"].isin(known)).to_numpy(bool)
     if not kept.any():
         return None, []
-    entries = probabilities.read(files.folder / "predictions.csv", kept, names)
+    entries = from_file.probabilities(files.folder / from_file.FILE, kept, names)
     if entries is None:
         return None, []
     table = predictions[kept]

@@ -14,14 +14,15 @@ from fastcls.reports.comparison import Comparison, figures_of
 from fastcls.reports.drawing import png
 from fastcls.reports.figures import Figure, learning_figures, own_metrics
 from fastcls.reports.learning import phases
-from fastcls.reports.runfiles import RunFiles, clean, number
 from fastcls.reports.wording import duration, grouped
+from fastcls.runfolder.run import Run
+from fastcls.runfolder.text import clean, number
 from fastcls.settings.knobs import REQUIRED, Knob, as_text
 
 SHOWN = ("accuracy", "top5", "macro_f1", "loss", "ece")
 
 
-def of_run(run: RunFiles, report: Path) -> str:
+def of_run(run: Run, report: Path) -> str:
     """A run's figures on each split, its curves, and what to know before believing them."""
     splits = [split for split in run.splits() if split in run.metrics]
     scores = {split: scored.scores(run, split) for split in splits}

@@ -16,10 +16,10 @@ from fastcls.audit.contents import UNDRAWN
 from fastcls.audit.finding import SEVERITIES, Finding, Item
 from fastcls.errors import OutputError
 from fastcls.reports import shell
-from fastcls.reports.runfiles import clean
 from fastcls.reports.thumbnails import Thumbnails, Tile
 from fastcls.reports.wording import moment
 from fastcls.runfolder import runs
+from fastcls.runfolder.text import clean
 
 PAGE, TABLE = "check.html", "findings.csv"
 GROUPS, COPIES, LISTED = 24, 4, 200  # shown of a finding: groups, pictures of a group, further file names

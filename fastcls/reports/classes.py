@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from fastcls.evaluation.metrics import wilson
-from fastcls.reports.gallery import PAIRS, Shown, gallery
-from fastcls.reports.runfiles import number
+from fastcls.evaluation.selection import PAIRS
+from fastcls.reports.gallery import Shown, gallery
 from fastcls.reports.thumbnails import Thumbnails, Tile
+from fastcls.runfolder.text import number
 
 WHOLE_MATRIX = 40  # up to this many classes the matrix is drawn in full
 BLOCK = 20  # above, this many classes: those confused most

@@ -16,9 +16,9 @@ from fastcls.reports import shell
 from fastcls.reports.comparison_figures import accuracy_figure, curves_figure
 from fastcls.reports.drawing import png, svg
 from fastcls.reports.figures import Figure
-from fastcls.reports.runfiles import clean
 from fastcls.reports.wording import moment
 from fastcls.runfolder import runs
+from fastcls.runfolder.text import clean
 
 PAGE = "compare.html"
 

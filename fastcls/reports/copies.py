@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fastcls.audit import check_record
 from fastcls.audit.finding import Item
-from fastcls.reports.runfiles import clean
 from fastcls.reports.thumbnails import Thumbnails, Tile
 from fastcls.reports.wording import grouped
+from fastcls.runfolder.text import clean
 
 GROUPS, EACH = 6, 3  # groups of copies that are pictured of a kind, and images of each
 

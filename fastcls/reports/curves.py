@@ -12,7 +12,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from fastcls.reports.figures import Figure, Palette, frame
-from fastcls.reports.probabilities import Probabilities
+from fastcls.runfolder.predictions import Probabilities
 
 GRID = np.linspace(0, 1, 501)
 DRAWN = 40  # classes whose own curves are drawn, thin; above, only micro and macro

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from fastcls.evaluation.suspects import suspects
-from fastcls.reports.probabilities import Probabilities
-from fastcls.reports.runfiles import clean
 from fastcls.reports.thumbnails import Thumbnails, Tile
+from fastcls.runfolder.predictions import Probabilities
+from fastcls.runfolder.text import clean
 
 PICTURED = 24
 COLUMNS = ("path", "label", "looks_like", "probability_of_label", "probability_of_other", "margin")

@@ -1,4 +1,4 @@
-"""Which images of a split a report shows, and why: the hardest, the boldest mistakes, the luckiest answers."""
+"""The images that a report shows, each with its picture, prediction and why it is shown."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from fastcls.reports.runfiles import clean, number
+from fastcls.evaluation.selection import select
 from fastcls.reports.thumbnails import Thumbnails, Tile
-
-TOP_LOSSES, SUREST, UNSURE = 24, 12, 12
-PAIRS = 12  # of classes, with an example mistake each
-EACH = 3  # further mistakes of one pair of classes, so that a cell of the matrix has something to show
-MISTAKES = 96  # of these in all, of the commonest pairs first
+from fastcls.runfolder.text import clean, number
 
 KINDS = {
     "losses": "Top losses",
@@ -40,27 +36,6 @@ class Shown:
         return self.label != self.prediction
 
 
-def select(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each kind; table: path, label, prediction, confidence and loss of one split's images."""
-    table = table[table["loss"].notna()]
-    wrong = table[table["label"] != table["prediction"]]
-    right = table[table["label"] == table["prediction"]]
-    return {
-        "losses": table.nlargest(TOP_LOSSES, "loss"),
-        "surest": wrong.nlargest(SUREST, "confidence"),
-        "unsure": right.nsmallest(UNSURE, "confidence"),
-        "mistakes": _of_pairs(wrong).head(MISTAKES),
-    }
-
-
-def explained(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that get a heat map: all kinds', but of the further mistakes only one of each commonest pair."""
-    kinds = select(table)
-    pairs = kinds["mistakes"].drop_duplicates(["label", "prediction"]).head(PAIRS)
-    chosen = pd.concat([kinds["losses"], kinds["surest"], kinds["unsure"], pairs])
-    return chosen[~chosen.index.duplicated()]
-
-
 def gallery(table: pd.DataFrame, thumbnails: Thumbnails) -> list[Shown]:
     """Every image of every kind once, the highest loss first."""
     kinds = select(table)
@@ -84,13 +59,3 @@ def gallery(table: pd.DataFrame, thumbnails: Thumbnails) -> list[Shown]:
         )
         for row in rows.itertuples()
     ]
-
-
-def _of_pairs(wrong: pd.DataFrame) -> pd.DataFrame:
-    """At most EACH mistakes of a pair of classes, costliest first; the commonest pairs first, every pair's first before
-    any second."""
-    wrong = wrong.sort_values("loss", ascending=False, kind="stable")
-    pair = wrong.groupby(["label", "prediction"], sort=False)
-    ranked = wrong.assign(_nth=pair.cumcount(), _size=pair["loss"].transform("size"))
-    ranked = ranked[ranked["_nth"] < EACH].sort_values(["_nth", "_size"], ascending=[True, False], kind="stable")
-    return ranked.drop(columns=["_nth", "_size"])

@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fastcls.reports.runfiles import RunFiles, clean
+from fastcls.errors import OutputError
 from fastcls.reports.wording import grouped
+from fastcls.runfolder import splits
+from fastcls.runfolder.run import Run
+from fastcls.runfolder.text import clean
 
 MOST_CLASSES = 200  # rows of the table: the largest and the smallest
 MEASURED = 500  # files whose sizes are looked at, evenly over the splits
@@ -31,17 +34,11 @@ class Images:
     batch: str
 
 
-def images(run: RunFiles) -> Images | None:
+def images(run: Run) -> Images | None:
     """None where the run folder has no readable splits.csv."""
     try:
-        table = pd.read_csv(
-            run.folder / "splits.csv",
-            dtype=str,
-            keep_default_na=False,
-            encoding_errors="surrogateescape",
-            usecols=["path", "split", "label"],
-        )
-    except (OSError, ValueError):
+        table = pd.DataFrame(splits.read(run.folder), columns=["path", "label", "split"])
+    except OutputError:
         return None
     if table.empty:
         return None

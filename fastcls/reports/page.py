@@ -8,9 +8,10 @@ from typing import Any
 
 from fastcls.reports.classes import Outcome
 from fastcls.reports.learning import Phase, Verdict, phases, verdict
-from fastcls.reports.runfiles import TRAINED, RunFiles, clean, number
 from fastcls.reports.scores import Score
 from fastcls.reports.wording import percent, receptive_field, times
+from fastcls.runfolder.run import TRAINED, Run
+from fastcls.runfolder.text import clean, number
 
 STATUS = {"done": "good", "running": "open", "pruned": "open", "interrupted": "warn", "failed": "warn"}
 MOST_LAYERS = 1000
@@ -31,7 +32,7 @@ class Layer:
     share: float
 
 
-def callouts(run: RunFiles, split: str, found: dict[str, Score], outcome: Outcome | None) -> list[tuple[str, str]]:
+def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | None) -> list[tuple[str, str]]:
     """(mood, sentence) of everything the reader should know before believing a figure."""
     items: list[tuple[str, str]] = []
     status, reason = clean(run.get("status") or "unknown"), clean(run.get("reason") or "")
@@ -66,7 +67,7 @@ def callouts(run: RunFiles, split: str, found: dict[str, Score], outcome: Outcom
     return items
 
 
-def layers(run: RunFiles) -> tuple[list[Layer], int]:
+def layers(run: Run) -> tuple[list[Layer], int]:
     """The rows of the summary table and how many of them are left off."""
     summary = run.model.get("summary")
     rows = [row for row in summary if isinstance(row, dict)] if isinstance(summary, list) else []
@@ -98,7 +99,7 @@ class TrainedPhase:
         return self.trained / max(1, self.trained + self.frozen)
 
 
-def trained_phases(run: RunFiles) -> list[TrainedPhase]:
+def trained_phases(run: Run) -> list[TrainedPhase]:
     """What was frozen when; empty for a run that did not record it."""
     total = number(run.model.get("parameters"))
     if total is None or run.history.empty or run.history[TRAINED].isna().any():
@@ -110,7 +111,7 @@ def trained_phases(run: RunFiles) -> list[TrainedPhase]:
     ]
 
 
-def settings(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
+def settings(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     """Tables of (name, value): knobs by stage, options, data, preprocessing, device, versions."""
     knobs = run.get("knobs")
     groups = [(f"{clean(stage)}()", values) for stage, values in (knobs if isinstance(knobs, dict) else {}).items()]
@@ -146,7 +147,7 @@ def _plain(value: Any) -> str:
     return clean(value) if value != "" else "(empty)"
 
 
-def objective_sentence(run: RunFiles, kept: int | None) -> str:
+def objective_sentence(run: Run, kept: int | None) -> str:
     """Why the loss at the top is not that of the curves, where the two differ."""
     entry = run.metrics.get("valid", {}).get("loss")
     measured = number(entry.get("value")) if isinstance(entry, dict) else None
@@ -162,7 +163,7 @@ def objective_sentence(run: RunFiles, kept: int | None) -> str:
     )
 
 
-def learning(run: RunFiles, classes: int) -> tuple[list[Phase], Verdict, list[dict[str, Any]], int | None]:
+def learning(run: Run, classes: int) -> tuple[list[Phase], Verdict, list[dict[str, Any]], int | None]:
     """Phases, verdict, a row an epoch for the table, and the epoch whose weights were kept."""
     best = number(run.get("best_epoch"))
     recorded = set() if run.history.empty else set(run.history["epoch"])

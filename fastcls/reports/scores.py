@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from fastcls.comparison import comparison
 from fastcls.evaluation.metrics import wilson
 from fastcls.reports.classes import Outcome
-from fastcls.reports.runfiles import RunFiles, clean, number
 from fastcls.reports.wording import percent
+from fastcls.runfolder.run import Run
+from fastcls.runfolder.text import clean, number
 
 NAMES = {
     **{"accuracy": "Accuracy", "top5": "Top-5 accuracy", "macro_f1": "Macro F1", "loss": "Loss"},
@@ -61,7 +62,7 @@ class Score:
         return f"{self.low:.3g} to {self.high:.3g}"
 
 
-def scores(run: RunFiles, split: str) -> dict[str, Score]:
+def scores(run: Run, split: str) -> dict[str, Score]:
     """Each metric of a split that has a value, in the order of NAMES, strangers last."""
     found = {}
     held = run.metrics.get(split, {})
@@ -107,7 +108,7 @@ def guess_sentence(accuracy: Score | None, outcome: Outcome | None) -> str:
     return f"{base}; the network is no better than that."
 
 
-def probe_sentence(run: RunFiles, split: str) -> str:
+def probe_sentence(run: Run, split: str) -> str:
     """The accuracy of the frozen network with a linear head, and whether this run beats it on the same images."""
     before = run.baseline[run.baseline["split"] == split]
     after = run.predictions[run.predictions["split"] == split]

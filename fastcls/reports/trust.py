@@ -13,8 +13,8 @@ from matplotlib.ticker import PercentFormatter
 
 from fastcls.evaluation import calibration, plots
 from fastcls.reports.figures import Figure, Palette, frame
-from fastcls.reports.runfiles import number
 from fastcls.reports.wording import points
+from fastcls.runfolder.text import number
 
 GOALS = (0.9, 0.95, 0.99, 0.999)
 EFFECTS = {"ece": "Calibration error", "brier": "Brier score", "loss": "Loss"}

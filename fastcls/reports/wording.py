@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from fastcls.reports.runfiles import clean, number
+from fastcls.runfolder.text import clean, number
 
 SPACE = "\u202f"  # narrow, unbroken: between a number and its unit
 

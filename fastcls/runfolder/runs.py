@@ -24,7 +24,6 @@ from fastcls.runfolder import schema
 FORMAT = 1  # of run.json and model.json; a reader refuses a newer one
 HOME = Path("runs")
 PROBE = "linear probe"  # a phase in history.csv: epoch 0, before anything is trained
-BASELINE = "probe.csv"  # what the linear probe predicts for every evaluated image
 STAMP = "%Y%m%d-%H%M%S"  # of a run folder's name, in UTC
 
 

@@ -12,7 +12,7 @@ from fastai.torch_core import get_model
 
 from fastcls.data.pixels import files, targets
 from fastcls.machine import ranks
-from fastcls.runfolder import runs
+from fastcls.runfolder import predictions, runs
 from fastcls.settings import options
 from fastcls.training.history import History
 
@@ -36,7 +36,7 @@ class KeepBaseline(Callback):
 
     def after_epoch(self) -> None:
         if ranks.first() and self.learn.history.rows[-1]["phase"] == runs.PROBE:
-            runs.write_csv(self.file, ["split", "path", "label", "prediction"], self._rows())
+            predictions.write_baseline(self.file, self._rows())
 
     def _rows(self) -> Iterator[list[str]]:
         dls = self.dls

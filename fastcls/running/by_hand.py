@@ -21,10 +21,10 @@ from fastcls.images import check
 from fastcls.inference import export
 from fastcls.machine.screen import Screen
 from fastcls.models import summary
-from fastcls.runfolder import runs
+from fastcls.runfolder import runs, splits
 from fastcls.running import record
 from fastcls.running.evaluation import evaluate
-from fastcls.running.telling import Telling
+from fastcls.running.messages import Messages
 from fastcls.settings import options
 from fastcls.training.history import as_number
 
@@ -67,12 +67,12 @@ def _write(learn: Learner, out: Path, screen: Screen, notes: list[str]) -> None:
     images = record.Images(learn)
     about = record.of_a_learner(learn, images.root, notes)
     about["data"] = images.describe()
-    runs.write_csv(out / "splits.csv", ["path", "split", "label"], images.rows)
+    splits.write(out, images.rows)
     header = list(history[0]) if history else ["phase", "epoch", "step", "lr", "train_loss", "valid_loss"]
     runs.write_csv(out / "history.csv", header, [list(row.values()) for row in history])
     runs.write_json(out / "run.json", about)
-    telling = Telling(notes, out, screen, about)
-    telling.opening("evaluated in fp32")
+    messages = Messages(notes, out, screen, about)
+    messages.opening("evaluated in fp32")
     notes += precheck(out)
     found = evaluate(learn, out, {}, images.relative)
     parameters, trainable = summary.count(learn.model)
@@ -84,8 +84,8 @@ def _write(learn: Learner, out: Path, screen: Screen, notes: list[str]) -> None:
     }
     runs.write_json(out / "run.json", about)
     report.write(out)
-    telling.closing(found.figures, found.valid)
-    telling.next()
+    messages.closing(found.figures, found.valid)
+    messages.next()
     screen.write_log(out / "log.txt")
 
 

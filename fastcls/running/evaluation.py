@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from fastai.learner import Learner
 from PIL import Image
 
-from fastcls.evaluation import gradcam
+from fastcls.evaluation import calibration, gradcam, selection
 from fastcls.evaluation.interpret import Interpretation, decoded_pixels
 from fastcls.inference import export
-from fastcls.reports import gallery
-from fastcls.runfolder import runs
-from fastcls.running.predictions import write_predictions
+from fastcls.runfolder import predictions, runs
 from fastcls.settings import options
 from fastcls.training.history import quiet
 
@@ -53,10 +52,27 @@ def evaluate(learn: Learner, out: Path, build: Mapping[str, Any], relative: Call
     figures = {split: answers.figures(temperature) for split, answers in passes.items()}
     runs.write_json(out / "metrics.json", figures)
     runs.write_json(out / "heatmaps.json", heatmaps)
-    write_predictions(out / "predictions.csv", passes, relative, temperature)
+    classes = [str(name) for name in next(iter(passes.values())).vocab]
+    predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature))
     export.save(learn, out, build, temperature)
     valid = passes["valid"]
     return Evaluated(figures, valid, export.verify(out, valid.paths(), valid.preds.numpy()))
+
+
+def _predicted(
+    passes: Mapping[str, Interpretation], relative: Callable[[str], str], temperature: float
+) -> Iterator[tuple[list[str], list[float], np.ndarray]]:
+    """The rows of predictions.csv: names, confidence (also calibrated) and loss, probabilities."""
+    for split, found in passes.items():
+        vocab = [str(name) for name in found.vocab]
+        probabilities, losses = found.preds.numpy(), found.losses.tolist()
+        targets, predicted = found.targs.tolist(), found.decoded.tolist()
+        calibrated = np.empty(len(probabilities))
+        for block, softened in calibration.blocks(probabilities, temperature):
+            calibrated[block] = softened.max(1)
+        for i, path in enumerate(found.paths()):
+            names = [split, relative(path), vocab[targets[i]], vocab[predicted[i]]]
+            yield names, [probabilities[i][predicted[i]], calibrated[i], losses[i]], probabilities[i]
 
 
 def _save_batch(learn: Learner, file: Path) -> None:
@@ -88,7 +104,7 @@ def _heatmaps(learn: Learner, answers: Interpretation, relative: Callable[[str],
             "loss": answers.losses.numpy(),
         }
     )
-    rows = gallery.explained(table).index.tolist()
+    rows = selection.explained(table).index.tolist()
     if not rows:
         return {}
     inputs, _, _, predicted, _ = answers[rows]

@@ -12,14 +12,13 @@ from typing import Any
 
 from fastai.learner import Learner
 
-from fastcls.audit import contents
 from fastcls.data.blocks import common_root, fingerprint
 from fastcls.data.pixels import files, targets
 from fastcls.datasets.walk import some
 from fastcls.errors import DataError, OutputError
 from fastcls.inference.export import arch_name
 from fastcls.machine import devices
-from fastcls.runfolder import recorded, runs
+from fastcls.runfolder import recorded, runs, splits
 from fastcls.settings import sources
 from fastcls.settings.options import Options
 from fastcls.settings.request import Request
@@ -154,7 +153,7 @@ def refuse_other_images(
 def _difference(run: Path, rows: Sequence[tuple[str, str, str]]) -> str:
     """What became of the images that a run listed, in words."""
     try:
-        was = {path: (split, label) for path, label, split in contents.splits_of(run)}
+        was = {path: (split, label) for path, label, split in splits.read(run)}
     except OutputError:
         return "files, labels or splits differ"
     now = {path: (split, label) for path, split, label in rows}

@@ -13,10 +13,10 @@ from fastcls.errors import Diverged, FastclsError, OutputError, RecipeError, Usa
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended, Stop, Stopped
-from fastcls.runfolder import recorded, runs
+from fastcls.runfolder import predictions, recorded, runs, splits
 from fastcls.running import assist
 from fastcls.running.loading import Prepared, prepared
-from fastcls.running.telling import Telling
+from fastcls.running.messages import Messages
 from fastcls.settings import durations, shell
 from fastcls.settings.request import Request
 
@@ -108,16 +108,16 @@ class _Run:
             self.record["resumed"] = [*before.get("resumed", []), runs.now()]
         if self.extensions:
             self.record["extensions"] = self.extensions
-        self.telling = Telling(ready.notes, out, screen, self.record)
+        self.messages = Messages(ready.notes, out, screen, self.record)
 
     def execute(self) -> Path:
         from fastcls.running import faults, room
 
         room.require(self.learn, self.out)
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
-        runs.write_csv(self.out / "splits.csv", ["path", "split", "label"], self.images.rows)
+        splits.write(self.out, self.images.rows)
         self._save()
-        self.telling.opening(f"{self.learn.precision} ({self.learn.precision_reason})")
+        self.messages.opening(f"{self.learn.precision} ({self.learn.precision_reason})")
         try:
             self._save(tracking=self.tracking.start(self.record))
             with faults.told(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out):
@@ -152,26 +152,26 @@ class _Run:
         """
         with contextlib.suppress(OutputError):
             self._save(status=status, reason=reason)
-        self.telling.stopped(status, reason, again)
+        self.messages.stopped(status, reason, again)
         with contextlib.suppress(OutputError):
             self.tracking.stop(status)
-            self.telling.notes()
+            self.messages.notes()
             self.screen.write_log(self.out / "log.txt")
 
     def _decode(self) -> None:
         """Decode all images once, or find them decoded."""
         plan = getattr(self.learn.dls, "plan", None)
         if plan is not None:
-            with self.telling.timed("decode_seconds", "decoding the images, once") as progress:
+            with self.messages.timed("decode_seconds", "decoding the images, once") as progress:
                 plan.prepare(progress)
 
     def _check(self) -> None:
         """A quick look at what is wrong with the images; under --limit the sizes of classes say nothing."""
         from fastcls.audit.precheck import precheck
 
-        with self.telling.timed("check_seconds", "looking at the images") as progress:
+        with self.messages.timed("check_seconds", "looking at the images") as progress:
             self.ready.notes += precheck(self.out, self.request.options.limit is None, progress)
-        self.telling.notes()
+        self.messages.notes()
 
     def _train(self) -> None:
         from fastcls.machine import devices
@@ -184,7 +184,7 @@ class _Run:
             knobs = self._knobs()
         assist.begin(self.record["data"]["fingerprint"], knobs, self.found, self.extensions)
         if self.found is not None:
-            self.telling.resumed(int(self.found.state["callbacks"]["History#0"]["step"]), self.found.folder)
+            self.messages.resumed(int(self.found.state["callbacks"]["History#0"]["step"]), self.found.folder)
         trained = training.fit(
             self.learn,
             self.ready.recipe.fit,
@@ -195,7 +195,7 @@ class _Run:
             self.found,
             self.extensions,
             [
-                baseline.KeepBaseline(self.out / runs.BASELINE, self.images.relative),
+                baseline.KeepBaseline(self.out / predictions.BASELINE, self.images.relative),
                 *self.watchers,
                 *self.tracking.callbacks(),
             ],
@@ -237,7 +237,7 @@ class _Run:
             self._save(epochs_chosen={"training_seconds": seconds, "epoch_seconds": round(each, 6)})
             what = f"--epochs {knobs['epochs']}: an epoch takes about {durations.shown(each)} here"
             self.ready.notes.append(f"{what}, and {durations.shown(seconds)} were given.")
-            self.telling.notes()
+            self.messages.notes()
         return knobs
 
     def _extended(self, count: int) -> None:
@@ -258,8 +258,8 @@ class _Run:
         Store(self.out).keep_newest()
         report.write(self.out)
         self.tracking.finish(found.valid)
-        self.telling.closing(found.figures, found.valid)
+        self.messages.closing(found.figures, found.valid)
         self.tracking.show(self.screen)
-        self.telling.next()
+        self.messages.next()
         self._save()
         self.screen.write_log(self.out / "log.txt")

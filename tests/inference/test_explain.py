@@ -28,8 +28,8 @@ from fastcls.inference import predictor as predict
 from fastcls.inference.explain import Explainer
 from fastcls.models import networks
 from fastcls.models import speednets as speednet
-from fastcls.runfolder import known
-from fastcls.runfolder.known import Known
+from fastcls.runfolder import predictions
+from fastcls.runfolder.predictions import Predicted
 from fastcls.running.explain_recipe import RecipeExplainer
 
 
@@ -146,13 +146,13 @@ def test_a_run_without_onnx_needs_trust(digits_run: Path, tmp_path: Path) -> Non
         Explainer(tmp_path / "run")
 
 
-def made_up(tmp_path: Path, wrong: int, right: int) -> tuple[neighbours.Neighbours, np.ndarray, list[Known]]:
+def made_up(tmp_path: Path, wrong: int, right: int) -> tuple[neighbours.Neighbours, np.ndarray, list[Predicted]]:
     """Images of some features: mistakes lie around 45° between the first two, right answers along either."""
     rng = np.random.default_rng(1)
     images, angles = [], []
     for i in range(wrong + right):
         bad = i < wrong
-        images.append(Known(f"{i}.png", "cat" if bad else "dog", "dog", 0.9))
+        images.append(Predicted(f"{i}.png", "cat" if bad else "dog", "dog", 0.9))
         angles.append(rng.normal(45, 12) if bad else rng.normal(rng.choice([0, 90]), 20))
         (tmp_path / f"{i}.png").touch()
     turned = np.radians(angles)[:, None]
@@ -187,7 +187,7 @@ def test_few_mistakes_say_nothing_of_their_ground(tmp_path: Path) -> None:
 
 
 def test_neighbours_that_are_gone_or_damaged_are_left_out(tmp_path: Path) -> None:
-    images = [Known(f"{i}.png", "a", "b" if i % 2 else "a", None) for i in range(40)]
+    images = [Predicted(f"{i}.png", "a", "b" if i % 2 else "a", None) for i in range(40)]
     for i in range(30):
         (tmp_path / f"{i}.png").touch()
 
@@ -210,19 +210,19 @@ def test_neighbours_that_are_gone_or_damaged_are_left_out(tmp_path: Path) -> Non
 
 def test_what_a_run_said_is_read_and_counted(digits_run: Path, tmp_path: Path) -> None:
     rows = list(csv.DictReader((digits_run / "predictions.csv").open()))
-    images = known.read(digits_run, "valid")
+    images = predictions.images(digits_run, "valid")
     assert [image.wrong for image in images] == [row["label"] != row["prediction"] for row in rows]
-    table = known.coverage(images)
+    table = predictions.coverage(images)
     for percent in (0, 37, 80, 100):
         answered = [row for row in rows if float(row["calibrated"]) >= percent / 100]
         assert table[percent] == (len(answered), sum(row["label"] == row["prediction"] for row in answered))
     with pytest.raises(UsageError, match="not evaluated on it"):
-        known.read(digits_run, "test")
+        predictions.images(digits_run, "test")
     shutil.copy(digits_run / "model.json", tmp_path)
-    assert known.read(tmp_path, "valid") == [] and known.coverage([]) == []
+    assert predictions.images(tmp_path, "valid") == [] and predictions.coverage([]) == []
     (tmp_path / "predictions.csv").write_text("split,path\nvalid,a.png\n")
-    with pytest.raises(OutputError, match="KeyError: 'label'"):
-        known.read(tmp_path, "valid")
+    with pytest.raises(OutputError, match="it has no column label, prediction"):
+        predictions.images(tmp_path, "valid")
 
 
 def picture(kind: str, size: tuple[int, int] = (30, 20), **options: object) -> bytes:

@@ -147,5 +147,5 @@ def test_a_run_that_cannot_be_exported_says_why(
     assert outcome.code == 4 and "is not a readable .safetensors file" in outcome.output
     Path("run/predictions.csv").write_text("path,p:cat\nx.png,0.5\n")
     outcome = fastcls("export", "run", "--torch-export", "--trust", "-o", "out")
-    assert outcome.code == 4 and "predictions.csv does not belong to" in outcome.output
+    assert outcome.code == 4 and "predictions.csv cannot be read" in outcome.output
     assert not Path("out").exists() or list(Path("out").iterdir()) == []

@@ -74,3 +74,9 @@ def test_the_light_modules_never_import_torch_when_they_are_imported() -> None:
         if top(file) in LIGHT and HEAVY & {name.split(".")[0] for name in imports(file, at_import_only=True)}
     }
     assert heavy == BUT
+
+
+def test_one_module_reads_predictions() -> None:
+    """A tracker lists the file among those it uploads, a message shows it as an example of a command."""
+    named = sorted(file.name for file in modules() if '"predictions.csv"' in file.read_text())
+    assert named == ["ending.py", "messages.py", "predictions.py"]

@@ -19,7 +19,8 @@ from fastcls.errors import OutputError
 from fastcls.reports import learning, page, thumbnails, write
 from fastcls.reports import scores as scored
 from fastcls.reports.figures import shorten
-from fastcls.reports.runfiles import clean, read
+from fastcls.runfolder.run import open_run
+from fastcls.runfolder.text import clean
 
 HOSTILE = [
     "</script><script>window.owned=1</script>",
@@ -388,7 +389,7 @@ def test_failed_run(tmp_path: Path) -> None:
 def test_damaged_files_are_named(tmp_path: Path, name: str, content: str) -> None:
     run = make_run(tmp_path / "run", ["cat", "dog"], images=4, pictures=False)
     (run / name).write_text(content)
-    files = read(run)
+    files = open_run(run)
     assert any(sentence.startswith(name) for sentence in files.missing) or name in (
         "metrics.json",
         "model.json",

@@ -19,10 +19,10 @@ from fastcls.images import uploads
 from fastcls.inference.explain import Explanation
 from fastcls.inference.neighbours import NEAREST, TELLING, Neighbours
 from fastcls.reports import heat, shell
-from fastcls.reports.runfiles import clean, number
 from fastcls.reports.thumbnails import TINY, Thumbnails
 from fastcls.reports.wording import grouped, percent
-from fastcls.runfolder import known, runs
+from fastcls.runfolder import predictions, runs
+from fastcls.runfolder.text import clean, number
 
 HERE = Path(__file__).parent
 TOP = 5  # classes shown
@@ -63,7 +63,7 @@ class Site:
         self.record = runs.read_json(self.run / "run.json")
         data = self.record.get("data")
         self.root = Path(data.get("root") or "") if isinstance(data, dict) else Path()
-        self.images = known.read(self.run, self.split)
+        self.images = predictions.images(self.run, self.split)
         self.neighbours = Neighbours(self.images, self.root)
         self.thumbnails = Thumbnails(self.root)
         self.templates = shell.environment(HERE)
@@ -95,7 +95,7 @@ class Site:
             folder=self.run.resolve().name,
             facts=self._facts(),
             calibrated=self.calibrated,
-            coverage=json.dumps(known.coverage(self.images)),
+            coverage=json.dumps(predictions.coverage(self.images)),
             threshold=round(100 * self.threshold),
             split=self.split,
             formats=uploads.NAMES,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from fastcls.reports import gallery, page
-from fastcls.reports.runfiles import RunFiles, read
+from fastcls.evaluation import selection
+from fastcls.reports import page
+from fastcls.runfolder.run import Run, open_run
 
 CURVES = ("loss", "learning-rate", "metric-")  # figures that trackers draw themselves
 MODEL = ("model.safetensors", "model.onnx", "model.json")
@@ -25,8 +26,8 @@ class Ending:
     pictures: list[Path]
 
     @cached_property
-    def files(self) -> RunFiles:
-        return read(self.run)
+    def files(self) -> Run:
+        return open_run(self.run)
 
     @property
     def step(self) -> int:
@@ -68,7 +69,7 @@ class Ending:
 
     @property
     def top_losses(self) -> pd.DataFrame:
-        return gallery.select(self.answers)["losses"]
+        return selection.select(self.answers)["losses"]
 
     @property
     def classes(self) -> list[str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastcls.evaluation.interpret import Interpretation
 
 
-class Telling:
+class Messages:
     """Says it on the screen, which keeps it for log.txt; `record` is what run.json will hold."""
 
     def __init__(self, notes: list[str], out: Path, screen: Screen, record: dict[str, Any]) -> None:

@@ -1,0 +1,190 @@
+"""predictions.csv, and probe.csv: a row an evaluated image. Nothing else writes or reads their columns.
+
+Names stay text, so that a class called 'NA' or '007' keeps its name; bytes that are not UTF-8 are kept too.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls.errors import OutputError, UsageError, did_you_mean
+from fastcls.runfolder import runs
+from fastcls.runfolder.text import clean
+
+FILE = "predictions.csv"
+BASELINE = "probe.csv"  # what the linear probe predicts: NAMES alone
+NAMES = ("split", "path", "label", "prediction")
+NUMBERS = ("confidence", "calibrated", "loss")
+TOP = tuple((f"top{k}", f"p{k}") for k in range(1, 6))
+DENSE = 100  # up to so many classes, a column 'p:CLASS' each; above, the five most likely in TOP
+
+
+def write(
+    file: Path, classes: Sequence[str], rows: Iterable[tuple[Sequence[str], Sequence[float], np.ndarray]]
+) -> Path:
+    """Write rows of NAMES, NUMBERS and the probabilities (classes,) of an image."""
+    dense = len(classes) <= DENSE
+    columns = [f"p:{name}" for name in classes] if dense else [column for pair in TOP for column in pair]
+
+    def cells() -> Iterator[list[str]]:
+        for names, numbers, p in rows:
+            if dense:
+                probabilities = [f"{value:.6g}" for value in p.tolist()]
+            else:
+                top = np.argpartition(p, -5)[-5:]
+                probabilities = [cell for i in top[np.argsort(-p[top])] for cell in (classes[i], f"{p[i]:.6g}")]
+            yield [*names, *(f"{number:.6g}" for number in numbers), *probabilities]
+
+    return runs.write_csv(file, [*NAMES, *NUMBERS, *columns], cells())
+
+
+def write_baseline(file: Path, rows: Iterable[Sequence[str]]) -> Path:
+    """Write rows of NAMES."""
+    return runs.write_csv(file, NAMES, rows)
+
+
+def read(file: Path, probabilities: bool = False) -> Any:
+    """A DataFrame of NAMES as text and NUMBERS as floats (NaN where there is none), with `probabilities` their columns.
+
+    OSError or ValueError where the file is not that.
+    """
+    import pandas as pd
+
+    text = {*NAMES, *NUMBERS, *(name for name, _ in TOP)}
+    table = pd.read_csv(
+        file,
+        dtype=defaultdict(lambda: np.float32, dict.fromkeys(text, str)),  # type: ignore[arg-type, return-value]
+        keep_default_na=False,
+        encoding="utf-8",
+        encoding_errors="surrogateescape",
+        usecols=None if probabilities else lambda name: name in text,
+    )
+    if missing := [name for name in NAMES if name not in table]:
+        raise ValueError(f"it has no column {', '.join(missing)}")
+    if (short := table[list(NAMES)].isna().any(axis=1)).any():
+        raise ValueError(f"line {int(short.argmax()) + 2} is too short")
+    for name in NUMBERS:
+        values = table[name] if name in table else pd.Series(np.nan, index=table.index)
+        table[name] = pd.to_numeric(values, errors="coerce").astype(float)
+    return table
+
+
+def of_run(run: Path, name: str = FILE, probabilities: bool = False) -> Any:
+    """`read` of a run's file; OutputError where it cannot be read."""
+    try:
+        return read(run / name, probabilities)
+    except (OSError, ValueError) as problem:
+        raise OutputError(f"{run / name} cannot be read: {type(problem).__name__}: {problem}.") from None
+
+
+# ------------------------------------------------------------------ probabilities
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """Entries (image, class, probability) sorted by class; `whole`: none is missing, else an image has its top five."""
+
+    rows: np.ndarray
+    classes: np.ndarray
+    values: np.ndarray
+    whole: bool
+
+
+def probabilities(file: Path, kept: np.ndarray, names: Sequence[str]) -> Probabilities | None:
+    """The probabilities of the rows `kept` (a mask over the file's rows), numbered anew; None if they cannot be read.
+
+    names: the classes in order; what is not among them is left out.
+    """
+    try:
+        found = _entries(read(file, probabilities=True)[kept], names)
+    except (OSError, ValueError):
+        return None
+    return found if found is not None and ((found.values >= 0) & (found.values <= 1)).all() else None
+
+
+def _entries(table: Any, names: Sequence[str]) -> Probabilities | None:
+    place = {name: i for i, name in enumerate(names)}
+    dense = {name: place[clean(name[2:])] for name in table if name.startswith("p:") and clean(name[2:]) in place}
+    if dense:
+        values = table[list(dense)].to_numpy(np.float32)
+        order = np.argsort(list(dense.values()))
+        classes = np.repeat(np.array(list(dense.values()))[order], len(values))
+        rows = np.tile(np.arange(len(values)), len(dense))
+        return Probabilities(rows, classes, values[:, order].T.ravel(), len(dense) == len(names))
+    if not all(column in table for pair in TOP for column in pair):
+        return None
+    entries = [
+        (
+            np.arange(len(table)),
+            table[name].map(lambda text: place.get(clean(text), -1)).to_numpy(),
+            table[p].to_numpy(),
+        )
+        for name, p in TOP
+    ]
+    rows, classes, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+    rows, classes, values = (part[classes >= 0] for part in (rows, classes, values))
+    order = np.argsort(classes, kind="stable")
+    return Probabilities(rows[order], classes[order], values[order], False)
+
+
+def named(row: Any) -> dict[str, float]:
+    """The classes that a row of a table with probabilities names, each with its probability."""
+    if TOP[0][0] in row:
+        return {row[name]: row[p] for name, p in TOP}
+    return {name.removeprefix("p:"): value for name, value in row.items() if name.startswith("p:")}
+
+
+# ------------------------------------------------------------------ image by image
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """An image of a run, its label, and what the network predicts."""
+
+    path: str  # below the run's data folder
+    label: str
+    prediction: str
+    confidence: float | None  # calibrated, where the run is
+
+    @property
+    def wrong(self) -> bool:
+        return self.label != self.prediction
+
+
+def images(run: Path, split: str) -> list[Predicted]:
+    """The images of a split, in the order of predictions.csv; none where there is no such file.
+
+    UsageError for a split that was not evaluated, OutputError for a file that is no predictions.csv.
+    """
+    if not (run / FILE).is_file():
+        return []
+    calibrated = runs.read_json(run / "model.json").get("temperature") is not None
+    table = of_run(run)
+    splits = list(dict.fromkeys(table["split"]))
+    if split not in splits:
+        raise UsageError(
+            f"--split {split}: this run was not evaluated on it{did_you_mean(split, splits)}",
+            f"It was on: {', '.join(splits) or 'none'}.",
+        )
+    own = table[table["split"] == split]
+    confidences = [None if value != value else value for value in own["calibrated" if calibrated else "confidence"]]
+    return [Predicted(*row) for row in zip(own["path"], own["label"], own["prediction"], confidences, strict=True)]
+
+
+def coverage(images: Sequence[Predicted], steps: int = 100) -> list[tuple[int, int]]:
+    """For each threshold 0, 1/steps, … 1: the images predicted with at least that confidence, and the correct ones.
+
+    Empty where the run did not record its confidence.
+    """
+    if not images or any(image.confidence is None for image in images):
+        return []
+    confidence = np.array([image.confidence for image in images], dtype=float)
+    right = np.array([not image.wrong for image in images])
+    kept = confidence[None] >= np.arange(steps + 1)[:, None] / steps
+    return list(zip(kept.sum(1).tolist(), (kept & right).sum(1).tolist(), strict=True))
