@@ -1,6 +1,6 @@
 """One image file measured: whether it can be read, what kind it is, how it looks, and fingerprints to find copies by.
 
-Nothing here judges: `troubles` does. Files are read once and every pixel is decoded, which finds truncated ones.
+Nothing here judges: `rules` does. Files are read once and every pixel is decoded, which finds truncated ones.
 """
 
 from __future__ import annotations
@@ -76,7 +76,16 @@ def measure(path: str) -> Measured:
     known: dict[str, Any] = {}
     try:
         with Image.open(io.BytesIO(data)) as image:
-            known = _kind(image, data)
+            deep = image.mode.startswith("I;16") or (image.format == "PNG" and data[24:25] == b"\x10")
+            known = {
+                "format": image.format or "",
+                "mode": image.mode,
+                "width": image.width,
+                "height": image.height,
+                "frames": getattr(image, "n_frames", 1) if image.format in MOVING else 1,
+                "bits": 32 if image.mode in ("I", "F") else 16 if deep else 8,
+                "orientation": decode.orientation(image),
+            }
             pixels, known["damage"] = _pixels(image, data, known["orientation"])
             known["transparent"] = _transparent(image)
             if decode.sixteen_bits(image):
@@ -95,19 +104,6 @@ def measure(path: str) -> Measured:
     except DAMAGED as problem:
         return Measured(path, digest, "truncated", str(problem) or type(problem).__name__, **known)
     return Measured(path, digest, **known, **_look(pixels))
-
-
-def _kind(image: Image.Image, data: bytes) -> dict[str, Any]:
-    bits = 16 if image.mode.startswith("I;16") or (image.format == "PNG" and data[24:25] == b"\x10") else 8
-    return {
-        "format": image.format or "",
-        "mode": image.mode,
-        "width": image.width,
-        "height": image.height,
-        "frames": getattr(image, "n_frames", 1) if image.format in MOVING else 1,
-        "bits": 32 if image.mode in ("I", "F") else bits,
-        "orientation": decode.orientation(image),
-    }
 
 
 def _pixels(image: Image.Image, data: bytes, orientation: int) -> tuple[Image.Image, str]:
@@ -153,7 +149,7 @@ def _look(image: Image.Image) -> dict[str, Any]:
 
 
 def _what(data: bytes) -> str:
-    """What a file that is no image seems to be."""
+    """What a file that is not an image seems to be."""
     for start, name in _OTHER_FILES.items():
         if data.startswith(start):
             return name

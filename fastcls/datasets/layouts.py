@@ -1,4 +1,4 @@
-"""One's own images: recognise how they are laid out, and list path, label and split.
+"""Images of your own: recognise how they are laid out, and list path, label and split.
 
 class folders        <class>/…                          a validation split is drawn from them
 split folders        train/<class>/… valid/<class>/…    optionally test/<class>/…
@@ -59,7 +59,7 @@ def find(
 
 
 def listed(path: str | Path, labels: str = "", label_regex: str = "", lenient: bool = False) -> Found:
-    """The images under `path` as they lie there: nothing is drawn, and nothing of classes and splits is refused.
+    """The images under `path` as they are: nothing is drawn, and nothing of classes and splits is refused.
 
     lenient: wrong rows of a table of labels are collected in `faults` and not refused.
     """
@@ -81,15 +81,12 @@ def listed(path: str | Path, labels: str = "", label_regex: str = "", lenient: b
 
 
 def _images(folder: str | Path, found: Found) -> list[str]:
-    """The image files anywhere below `folder`; what else lies there is counted."""
+    """The image files anywhere below `folder`; other files are counted."""
     files = files_below(folder, pipes=found.pipes)
+    found.skipped.update(Path(file).suffix.lower() for file in files if not is_image(file))
     images = list(filter(is_image, files))
-    if len(images) < len(files):
-        found.skipped.update(Path(file).suffix.lower() for file in files if not is_image(file))
-    named = list(filter(is_text, images))
-    if len(named) < len(images):
-        found.unnamed += [file for file in images if not is_text(file)]
-    return named
+    found.unnamed += [file for file in images if not is_text(file)]
+    return list(filter(is_text, images))
 
 
 def folder(path: str | Path) -> Path:
@@ -128,7 +125,7 @@ def _from_folders(root: Path, found: Found) -> None:
         )
     for split, folder in parts.items():
         found.notes.append(
-            f"{folder.name}/ lies beside class folders without a train/ folder, and was left out: move the "
+            f"{folder.name}/ is beside class folders without a train/ folder, and was left out: move the "
             f"class folders into train/ to use it as the {split} split, or rename it if it is a class."
         )
     found.rows = _class_rows(root, "", found, leave=parts.values())
@@ -214,13 +211,13 @@ def _class_rows(root: Path, split: str, found: Found, leave: Iterable[Path] = ()
 
 
 def _unlabelled(root: Path) -> DataError:
-    """What to say of a folder without class folders: images with no labels, or no images at all."""
+    """The error for a folder without class folders: images without labels, or no images at all."""
     files = files_below(root)
     images = list(filter(is_image, files))
     tables = [file.name for file in map(Path, listing(root)[0]) if file.suffix.lower() in (".csv", ".tsv")]
     if images:
-        hint = f"{tables[0]} lies there: does it hold the labels? --labels {tables[0]}" if tables else _HOW
-        return DataError(f"{count(len(images), 'image')} lie in {root} without labels.", hint)
+        hint = f"Does {tables[0]} hold them? --labels {tables[0]}" if tables else _HOW
+        return DataError(f"{root} holds {count(len(images), 'image')} without labels.", hint)
     if not files:
         return DataError(f"{root} holds no files.", "Give the folder that holds the images.")
     held = some([Path(file).relative_to(root).as_posix() for file in files])

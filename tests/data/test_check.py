@@ -20,6 +20,7 @@ from PIL import Image, ImageFilter
 from fastcls.audit import audit, check_record, contents, measurements
 from fastcls.audit.measure import measure
 from fastcls.audit.precheck import precheck
+from fastcls.audit.rules import label_findings
 
 HOSTILE = '<img src=x onerror="window.owned=1">'
 SCRIPT = "</script><script>window.owned=1</script>"
@@ -287,11 +288,9 @@ def test_classes_are_held_against_each_other(tmp_path: Path, fastcls: Any) -> No
 
 
 def test_a_single_class_and_a_dataset_without_training_images_are_errors() -> None:
-    from fastcls.audit import classes
-
-    assert [f.kind for f in classes.findings(["a", "a"], ["train", "valid"])] == ["one-class"]
-    assert [f.kind for f in classes.findings(["a", "b"], ["test", "valid"])] == ["no-training-images"]
-    assert [f.kind for f in classes.findings(["a", "b"] * 10, [""] * 20)] == []
+    assert [f.kind for f in label_findings(["a", "a"], ["train", "valid"])] == ["one-class"]
+    assert [f.kind for f in label_findings(["a", "b"], ["test", "valid"])] == ["no-training-images"]
+    assert [f.kind for f in label_findings(["a", "b"] * 10, [""] * 20)] == []
 
 
 def test_a_table_is_checked_row_by_row(tmp_path: Path, fastcls: Any) -> None:

@@ -169,7 +169,7 @@ def test_unlabelled_test_images_are_noted_and_left_out(tmp_path, inside):
 def test_a_split_folder_beside_class_folders_is_no_class(tmp_path):
     plant(tmp_path, *many("a", 5), *many("b", 5), *many("test", 5))
     df = layouts.find(tmp_path)
-    assert set(df.label) == {"a", "b"} and "test/ lies beside class folders" in notes(df)
+    assert set(df.label) == {"a", "b"} and "test/ is beside class folders" in notes(df)
 
 
 # ---------------------------------------------------------------------------- labels from file names
@@ -347,7 +347,7 @@ BAD_TABLES = {
     ),
     "some missing": (
         rows("file,label\n") + "gone.jpg,cat\n",
-        r"a file that is not there \(1 of 13\): gone\.jpg",
+        r"a file that is missing \(1 of 13\): gone\.jpg",
     ),
     "leaves": (
         rows("file,label\n") + "../secret.jpg,cat\n",
@@ -376,7 +376,7 @@ BAD_TABLES = {
     "no train": (rows("file,label,split\n", extra=[["valid"] * 12]), "no training images"),
     "stranger": (
         rows("file,label,split\n", extra=[["train", "train", "valid"] * 4]),
-        "the valid split .* lacks: 007",
+        "the valid split .* without training images: 007",
     ),
 }
 
@@ -412,7 +412,7 @@ BAD_FOLDERS = {
     "empty": ([], "holds no files"),
     "no images": (["a.txt", "b/c.txt"], r"holds no images\. It holds a\.txt, b/c\.txt"),
     "packed": (["images.zip"], r"Unpack images\.zip"),
-    "flat": (many(".", 3), r"3 images lie in .* without labels"),
+    "flat": (many(".", 3), r"holds 3 images without labels"),
     "flat with a table": ([*many(".", 3), "my.csv"], r"--labels my\.csv"),
     "one class": (many("cat", 5), "of one class, 'cat'"),
     "one class in train": (many("train/cat", 5), "of one class, 'cat'"),
@@ -432,11 +432,11 @@ BAD_FOLDERS = {
     ),
     "stranger in valid": (
         [*many("train/a", 3), *many("train/b", 3), "valid/B/1.jpg"],
-        "valid split .* train lacks: B",
+        "valid split .* without training images: B",
     ),
     "stranger in test": (
         [*many("train/a", 3), *many("train/b", 3), "valid/a/1.jpg", "test/a/1.jpg", "test/c/1.jpg"],
-        "test split .* train lacks: c",
+        "test split .* without training images: c",
     ),
     "single images": (["a/1.jpg", "b/1.jpg"], "Every class has a single image"),
 }

@@ -187,7 +187,7 @@ def _(photos: Path) -> Rows:
     return splits(photos, "train", "valid")
 
 
-@folder("test beside class folders", "is it a class or a split?", "skipped", "test/ lies beside class folders")
+@folder("test beside class folders", "is it a class or a split?", "skipped", "test/ is beside class folders")
 def _(photos: Path) -> Rows:
     plant(photos, "test")
     return two(photos)
@@ -394,20 +394,20 @@ table("a label missing", "an empty cell", "refused", "no label (1 of 12): row 4"
 table("conflicting rows", "one file, two labels", "refused", "named before with another label", GOOD + "a0.png,dog\n")
 table("a cell missing", "a row of one cell", "refused", "too few columns (1 of 13): row 14", GOOD + "a0.png\n")
 table(
-    "unknown files", "not in the folder", "refused", "a file that is not there (1 of 13): c0.png", GOOD + "c0.png,cat\n"
+    "unknown files", "not in the folder", "refused", "a file that is missing (1 of 13): c0.png", GOOD + "c0.png,cat\n"
 )
-table("capitals", "A0.PNG for a0.png", "refused", "a file that is not there", GOOD.replace("a0.png", "A0.PNG"))
+table("capitals", "A0.PNG for a0.png", "refused", "a file that is missing", GOOD.replace("a0.png", "A0.PNG"))
 table(
     "a web address",
     "in the column of files",
     "refused",
-    "a file that is not there",
+    "a file that is missing",
     GOOD + "https://x.test/a.png,cat\n",
 )
 table("a path out of the folder", "../secret.png", "refused", "leads out of the folder", GOOD + "../secret.png,cat\n")
 table("a path from the root", "/etc/passwd", "refused", "leads out of the folder", GOOD + "/etc/passwd,cat\n")
 table("a way out and back", "through the folder above", "right", "", GOOD.replace("a0.png", "../photos/a0.png"))
-table("a folder for a file", "the folder itself", "refused", "a file that is not there", GOOD + ".,cat\n")
+table("a folder for a file", "the folder itself", "refused", "a file that is missing", GOOD + ".,cat\n")
 table("empty", "no bytes at all", "refused", "is empty", "")
 table("header alone", "no row below it", "refused", "has no rows", "file,label\n")
 table("one column", "files without labels", "refused", "one column only", "file\na0.png\n")
