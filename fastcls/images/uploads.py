@@ -1,4 +1,4 @@
-"""Bytes that somebody sends as a picture: what is refused before it costs anything, and why."""
+"""Uploaded bytes of a picture: refused, with the reason, before they cost anything."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Upload:
 
 
 def read(data: bytes, mode: str = "RGB") -> Upload:
-    """Check and decode the bytes of one picture, as `decode` would a file; DataError says what is wrong with them."""
+    """Check and decode the bytes of one picture, as `decode` would a file; DataError where they cannot be used."""
     if not data:
         raise DataError("The file is empty: 0 bytes.")
-    with warnings.catch_warnings():  # odd metadata and palettes are nobody's business here
+    with warnings.catch_warnings():  # odd metadata and palettes do not matter here
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:

@@ -22,7 +22,7 @@ NUMBERS_A_THREAD = 1 << 21  # what a thread must have to compute to be worth wak
 
 
 def device() -> torch.device:
-    """The device that the options in force ask for; EnvironmentProblem where it is not there."""
+    """The device that the options in force ask for; EnvironmentProblem where it is missing."""
     wanted = options.current().device
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
@@ -31,7 +31,7 @@ def device() -> torch.device:
     if not there[wanted] and ranks.world() == 1:
         raise EnvironmentProblem(
             f"--device {wanted}: this machine (or its torch {torch.__version__}) has none.",
-            f"Use --device {' or '.join(kind for kind, found in there.items() if found)}, or leave it away.",
+            f"Use --device {' or '.join(kind for kind, found in there.items() if found)}, or omit it.",
         )
     return _own(wanted, ranks.here())
 

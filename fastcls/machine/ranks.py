@@ -1,11 +1,11 @@
-"""Which of a run's processes this is: as torchrun, `accelerate launch` or `--gpus` say it in the environment."""
+"""The rank of this process, as torchrun, `accelerate launch` or `--gpus` put it into the environment."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
 
-FOLDER = "FASTCLS_RUN_FOLDER"  # where the launcher has the first process write
+FOLDER = "FASTCLS_RUN_FOLDER"  # where rank 0 writes, as the launcher decided
 RENDEZVOUS = "FASTCLS_RENDEZVOUS"  # a file through which the launcher's processes find each other, instead of a port
 
 
@@ -48,7 +48,7 @@ def first() -> bool:
 
 
 def name() -> str:
-    """What this process's messages begin with, lest they be taken for the first one's, which has the terminal."""
+    """What this process's messages begin with, to distinguish them from those of rank 0, which has the terminal."""
     if first():
         return ""
     import socket

@@ -232,7 +232,8 @@ def test_of_many_pictures_no_two_are_taken_for_copies(tmp_path: Path, side: int)
     for i, file in enumerate(files):
         photograph(i, side, side).save(file)
     names = [str(file) for file in files]
-    assert duplicates.among(names, ["train"] * 300, ["a"] * 300) == []
+    rows = [(name, "train", "a") for name in names]
+    assert duplicates.groups(measurements.measure_all(names), rows) == []
 
 
 def test_near_pairs_are_those_of_a_comparison_of_all_with_all() -> None:
