@@ -1,6 +1,6 @@
 """One image file measured: whether it can be read, what kind it is, how it looks, and fingerprints to find copies by.
 
-Nothing here judges: `rules` does. Files are read once and every pixel is decoded, which finds truncated ones.
+Whether that is a problem, `rules` decides. Files are read once and every pixel is decoded, which finds truncated ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastcls.images import decode
 from fastcls.images.check import UNREADABLE
 from fastcls.images.decode import JPEG, PLAIN
 
-WORKING = 256  # pixels of the longer side of what is looked at; darkness and blur are judged at about this size
+WORKING = 256  # pixels of the longer side of what is looked at; darkness and blur are measured at about this size
 SIDE = 8  # pixels of the small image that copies are compared by
 DAMAGED = (*UNREADABLE, KeyError, IndexError, TypeError, OverflowError)
 MOVING = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # formats whose further frames are animations or pages
@@ -41,7 +41,7 @@ _IMAGE_STARTS = (JPEG, b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is known of one file; where it cannot be read, `fault` says how and `reason` why."""
+    """What is known of one file; where it cannot be read, `fault` is its kind and `reason` why."""
 
     path: str
     digest: bytes = b""  # of the file's bytes

@@ -20,7 +20,7 @@ LARGE = 40e6  # pixels: decoding takes seconds and hundreds of megabytes
 DARK, BRIGHT = 20, 240  # mean luminance, where the dataset itself is in between
 BLANK = 2.0  # contrast of a plain surface
 BLURRED = 0.15  # sharpness: sharp photographs have 0.25 and more, blurred by two pixels of 256 most have 0.13 and less
-LOOKED_AT = 64  # pixels of the short side below which blur is not judged
+LOOKED_AT = 64  # pixels of the short side below which blur does not count
 SMALL, LONG = 4, 3  # times smaller than the median image; sides' ratio
 FEW = 10  # training images of a class: below, hardly anything is learned
 UNEVEN, LOPSIDED = 3, 10  # largest class over smallest: worth knowing, worth doing something about
@@ -58,7 +58,7 @@ def _ratio(image: Measured) -> float:
 
 
 def _suffix(image: Measured) -> str:
-    """What the file is, where its name says otherwise."""
+    """What the file is, where its name is another format's."""
     alike = {"MPO": "JPEG", "DIB": "BMP", "JPEG2000": "JPEG 2000"}
     named = Image.registered_extensions().get(Path(image.path).suffix.lower(), "")
     differs = named and alike.get(named, named) != alike.get(image.format, image.format)
@@ -67,7 +67,7 @@ def _suffix(image: Measured) -> str:
 
 _REMOVE = "Get these files again from where they came, or remove them: training stops at them."
 _SMALLER = "Make them smaller: networks see some 224 pixels a side."
-_CONVERT = "onvert them to 8-bit RGB in the range that you mean, with ImageMagick or Pillow, say"
+_CONVERT = "onvert them to 8-bit RGB in the range that you mean, with ImageMagick or Pillow, for example"
 # fmt: off
 RULES = [
     Rule("unreadable", "error", "Unreadable files", "that cannot be opened", _REMOVE, _unreadable("unreadable")),
@@ -78,7 +78,7 @@ RULES = [
     Rule("too-large", "error", "Images too large to be opened",
          "with more pixels than Pillow opens, for fear of decompression bombs", _SMALLER, _unreadable("huge")),
     Rule("unscaled", "error", "Images of 32-bit numbers",
-         "of floats or 32-bit integers, of which nothing says which value is white",
+         "of floats or 32-bit integers, of which it is unknown which value is white",
          f"C{_CONVERT}: training stops at them.", _unreadable("unscaled")),
     Rule("deep", "warning", "16-bit gray images",
          "with 16 bits, of which 8 are kept: 65,535 becomes 255, so that values of 10 or 12 bits turn almost black",
@@ -112,8 +112,8 @@ RULES = [
     Rule("sixteen-bit-colour", "note", "16-bit PNG files", "with 16 bits a channel, of which the upper 8 are used",
          "Nothing needs to be done; 8-bit files are half as large.",
          _readable(lambda image: image.bits == 16 and not image.levels)),
-    Rule("misnamed", "note", "Another format than the name says",
-         "of another format than the name says, read all the same",
+    Rule("misnamed", "note", "Another format than the name's",
+         "of another format than the name's, read all the same",
          "Nothing needs to be done here; other programs may stumble.", _readable(_suffix, _suffix)),
 ]
 # fmt: on

@@ -38,7 +38,7 @@ def stratified(label: Callable[[Any], Hashable] | str, valid_pct: float = 0.2) -
     label: a function of an item, or the column of a table.
     """
     if not 0 < valid_pct < 1:
-        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, say.")
+        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
 
     def split(items: Any) -> tuple[list[int], list[int]]:
         labels = items[label] if isinstance(label, str) else map(label, items)

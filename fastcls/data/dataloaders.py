@@ -158,7 +158,7 @@ def prefetched(function: Any, arguments: Iterator[Any], threads: int) -> Iterato
 class FollowEpochs(Callback):
     """All that is random in training depends on (seed, epochs trained, step) alone, whatever ran in between.
 
-    Sets the training loader's epoch to those that the Learner has trained, and seeds every step: for dropout, say.
+    Sets the training loader's epoch to those that the Learner has trained, and seeds every step, dropout among it.
     """
 
     order = -10

@@ -156,7 +156,7 @@ def _extract(archive: Path, into: Path, members: _Members) -> None:
             f"The archive {archive} is damaged or of an unknown kind: {reason}.",
             "Delete it and download it again. Tar (gz, xz, bz2) and zip archives can be unpacked.",
         ) from error
-    except RuntimeError as error:  # how zipfile says that a password is wanted
+    except RuntimeError as error:  # zipfile's, where a password is required
         raise DataError(f"The archive {archive} cannot be read: {error}.", "Unpack it by hand.") from error
 
 

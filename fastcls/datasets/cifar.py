@@ -45,7 +45,7 @@ def convert(source: Path, into: Path, name: str) -> None:
 
     files = published(name)
     if missing := [file for file in files.train | files.test | files.meta if not (source / file).is_file()]:
-        raise DataError(f"{source} lacks {', '.join(missing)}.", "Unpack the published archive again.")
+        raise DataError(f"Missing in {source}: {', '.join(missing)}.", "Unpack the published archive again.")
     ((file, md5),) = files.meta.items()
     classes = _load(source / file, md5)[files.names]
     for split in ("train", "test"):

@@ -211,7 +211,7 @@ def _columns(
         missing = "file names" if at < 0 else "labels"
         raise DataError(
             f"No column of {file} is known to hold the {missing}; its columns are {', '.join(head)}.",
-            f"Call the columns {', '.join(FILE_COLUMNS[:3])} … and {', '.join(LABEL_COLUMNS[:3])} …, say.",
+            f"Call the columns {', '.join(FILE_COLUMNS[:3])} … and {', '.join(LABEL_COLUMNS[:3])} ….",
         )
     text = f"files in column {head[at]!r}, labels in {head[label]!r}"
     text += f", split in {head[split]!r}" if split is not None else ""

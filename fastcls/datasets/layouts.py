@@ -40,13 +40,13 @@ def find(
     """List the images under `path` with text columns `path` (absolute), `label` and `split`.
 
     `split` is train, valid or test. Where the layout has no validation split, `valid_pct` of each class is
-    drawn with `seed` (the run's own by default). `attrs['layout']` says what was recognised, `attrs['notes']`
+    drawn with `seed` (the run's own by default). `attrs['layout']` is what was recognised, `attrs['notes']`
     lists what the user should see.
     """
     import pandas as pd
 
     if not 0 < valid_pct < 1:
-        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, say.")
+        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
     root, found = folder(path), listed(path, labels, label_regex)
     if len(classes := {label for _, label, _ in found.rows}) == 1:
         raise DataError(f"All {len(found.rows):,} images in {root} are of one class, {classes.pop()!r}.", _HOW)

@@ -2,7 +2,7 @@
 
 A store is a folder of the data cache, named by a hash of its files' paths, sizes and times and of what was done
 to them. It is written once, under a lock, to a temporary name; checked against its sha256 by every run that opens it,
-and decoded anew if it is not what was written; shared by every run that asks for the same. The least recently used ones
+and decoded anew if it is not what was written; shared by every run that needs the same. The least recently used ones
 make room for new ones.
 """
 
@@ -67,7 +67,7 @@ class Store:
 
 
 def folder_of_stores() -> Path:
-    """Where the stores lie."""
+    """The folder of all stores."""
     return cache_dir() / "decoded"
 
 
@@ -85,7 +85,7 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
             for _ in range(2):  # a store that was damaged on disk is built again, once
                 if not _complete(folder):
                     if folder.exists():
-                        _tell_damaged(folder)
+                        _note_damaged(folder)
                     for remains in (folder, *root.glob(f".{name}-*")):  # the latter of builds that were killed
                         shutil.rmtree(remains, ignore_errors=True)
                     _make_room(root, _estimate(paths, how), budget)
@@ -94,15 +94,15 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
                 os.utime(folder / "store.json")  # when it was last used
                 if (store := _open(folder)) is not None:
                     return store
-                _tell_damaged(folder)
+                _note_damaged(folder)
                 shutil.rmtree(folder)
             raise OutputError(f"the decoded images in {folder} are damaged as soon as they are written")
     except OSError as problem:
         raise OutputError(f"the decoded images cannot be kept in {root} ({problem.strerror or problem})") from None
 
 
-def _tell_damaged(folder: Path) -> None:
-    """What is decoded again costs time, and a disk that changes files is worth knowing of."""
+def _note_damaged(folder: Path) -> None:
+    """Decoding again costs time, and a disk that changes files is worth knowing of."""
     options.note(f"the decoded images in {folder} were damaged; they were decoded again from the image files.")
 
 

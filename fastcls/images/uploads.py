@@ -20,7 +20,7 @@ MOST_PIXELS = 80_000_000  # a photograph's are below 60 million; Pillow warns ab
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture's pixels, uint8 (h, w, 3) or (h, w), and whether they were turned upright as its camera says."""
+    """A picture's pixels, uint8 (h, w, 3) or (h, w), and whether they were turned upright by its EXIF."""
 
     pixels: np.ndarray
     turned: bool
@@ -44,7 +44,7 @@ def read(data: bytes, mode: str = "RGB") -> Upload:
         try:
             return Upload(decode(data, mode), turned)
         except UnknownRange as problem:
-            raise DataError(f"The picture cannot be judged: {problem}.") from None
+            raise DataError(f"The picture cannot be used: {problem}.") from None
         except Exception as problem:
             raise DataError(f"The picture is damaged: {_words(problem)}.") from problem
 

@@ -1,4 +1,4 @@
-"""The system's clock, which may be set while a run goes on: durations come from one that cannot be."""
+"""The system's clock, which may be set during a run: durations come from one that cannot be."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def _verdict(cause: Child, children: Sequence[Child], folder: Path) -> int:
 
 
 def follow() -> None:
-    """Stop training, as SIGTERM does, when the launcher is gone: nobody would be left to end this process."""
+    """Stop training, as SIGTERM does, when the launcher is gone: nothing would be left to end this process."""
     if FOLLOWS not in os.environ:
         return
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-GUESS = 4e9  # bytes, where the system does not say
+GUESS = 4e9  # bytes, where the system does not report it
 GROUPS = Path("/sys/fs/cgroup")
 # what torch raises besides its OutOfMemoryError: on CPUs, from cuBLAS and cuDNN, on Apple's GPUs
 PHRASES = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
@@ -20,7 +20,7 @@ def available() -> float:
 
 
 def ran_out(problem: BaseException) -> bool:
-    """Whether an error is torch's, CUDA's or Python's way to say that there is no memory left."""
+    """Whether an error is torch's, CUDA's or Python's for too little memory."""
     if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
         return True
     return isinstance(problem, RuntimeError) and any(phrase in str(problem) for phrase in PHRASES)
@@ -65,7 +65,7 @@ def _limits() -> Iterator[float]:
 
 
 def resident(what: str = "VmRSS") -> float:
-    """Bytes of this process in memory now, or with 'VmHWM' at most since `forget_peak`; 0 where nothing says so."""
+    """Bytes of this process in memory now, or with 'VmHWM' at most since `forget_peak`; 0 where that is unknown."""
     return _table(Path("/proc/self/status")).get(what, 0.0)
 
 

@@ -23,7 +23,7 @@ _joined: Place | None = None
 
 
 def here() -> Place:
-    """This process's place; alone where nobody started several."""
+    """This process's place; alone where only one was started."""
     if _joined is not None:
         return _joined
     env = os.environ
@@ -77,6 +77,6 @@ def leave() -> None:
 
 
 def only_one_started() -> bool:
-    """Whether `accelerate launch` was asked for several processes and started one: without GPUs it does so silently."""
+    """Whether `accelerate launch` started one process in place of several: without GPUs it does so silently."""
     env = os.environ
     return "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env and "WORLD_SIZE" not in env

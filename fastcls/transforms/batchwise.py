@@ -195,7 +195,7 @@ class NormalizeInPlace(Normalize):
 class Erase(Batchwise):
     """A random rectangle becomes noise with probability `p` (Zhong et al. 2020); order: after normalisation.
 
-    area: least and largest share of the image. The rectangle's aspect ratio lies between 0.3 and 3.3.
+    area: least and largest share of the image. The rectangle's aspect ratio is between 0.3 and 3.3.
     """
 
     order = 100

@@ -25,12 +25,12 @@ def resize(size: int, min_scale: float = 1.0, method: str = "crop", valid_size: 
     """
     for side in (size, *([] if valid_size is None else [valid_size])):
         if not 1 <= side <= LONGEST_SIDE:
-            hint = f"Give a size of 1 to {LONGEST_SIDE}: --size 224, say."
+            hint = f"Give a size of 1 to {LONGEST_SIDE}: --size 224, for example."
             raise UsageError(f"Images of {side} × {side} pixels cannot be trained on.", hint)
     if valid_size is not None and min_scale >= 1:
         raise UsageError(
             "A size of its own for validation images goes with random crops in training.",
-            "Give --min-scale 0.35, say, or leave out --valid-size.",
+            "Give --min-scale 0.35, for example, or omit --valid-size.",
         )
     whole = None if valid_size is None else {"method": "squish", "resize": [valid_size] * 2, "size": [valid_size] * 2}
     tfm = ResizedCrop(size, whole, min_scale=min_scale) if min_scale < 1 else Resize(size, method=method)
@@ -105,7 +105,7 @@ class Grow(Callback):
 
     def __init__(self, first: int, until: float = 2 / 3, step: int = 32) -> None:
         if first < 1:
-            raise UsageError(f"Training cannot begin on images of {first} pixels.", "Give --grow-from 96, say.")
+            raise UsageError(f"Training cannot begin on images of {first} pixels.", "Give --grow-from 96, for example.")
         self.first, self.until, self.step = first, until, step
 
     def side(self, full: int) -> int:

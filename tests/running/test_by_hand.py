@@ -340,7 +340,7 @@ def test_test_dl_takes_files_pictures_and_tables(learn: Learner, photos: Path) -
         (torch.zeros(3, 40, 40), "type float32"),
         (np.zeros((0, 0), np.uint8), "no image"),
         (b"GIF89a", "not an image"),
-        (None, "NoneType is no image"),
+        (None, "NoneType is not an image"),
     ],
     ids=["float array", "float tensor", "empty", "cut", "nothing"],
 )

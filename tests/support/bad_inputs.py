@@ -265,7 +265,7 @@ image("16-bit colours", "a PNG of three channels of 16 bits", "right", "", "cat/
 image("16-bit colours and transparency", "four channels of 16 bits", "right", "", "cat/odd.png",
       lambda: png(SIDE, SIDE, 16, 6, png_rows(np.dstack([ODD, ALPHA]).astype(np.uint16) * 257)),
       lambda: on_white(ODD, ALPHA))  # fmt: skip
-image("floats from 0 to 1", "a TIFF of floating-point numbers: nothing says which is white", "refused",
+image("floats from 0 to 1", "a TIFF of floating-point numbers whose white is unknown", "refused",
       "floating-point numbers", "cat/odd.tif", lambda: encoded((DEEP / 65535).astype(np.float32), "TIFF"))  # fmt: skip
 image("32-bit integers", "a TIFF whose white nobody knows", "refused", "32-bit integers", "cat/odd.tif",
       lambda: encoded(DEEP.astype(np.int32) * 9, "TIFF"))  # fmt: skip
