@@ -74,33 +74,30 @@ def building(folder: Path) -> Iterator[Path]:
         ) from error
 
 
-def unpack(
-    archive: Path | Sequence[Path], dest: Path, *, max_bytes: int = MAX_BYTES, max_members: int = MAX_MEMBERS
-) -> Path:
+def unpack(archive: Path | Sequence[Path], dest: Path) -> Path:
     """Unpack one archive (or several, side by side) into the new folder `dest`; returns `dest`.
 
     Reads tar (plain, gz, xz, bz2) and zip; a MATLAB file (.mat) is copied. DataError for a damaged archive, and for
     members that are absolute, climb out with `..`, are links out of the folder, symbolic links, devices or pipes, or
-    unpack to more than `max_bytes` or are more than `max_members`.
+    unpack to more than MAX_BYTES or are more than MAX_MEMBERS.
     """
     with building(Path(dest)) as part:
         for one in [archive] if isinstance(archive, (str, Path)) else archive:
             if Path(one).suffix == ".mat":
                 shutil.copyfile(one, part / Path(one).name)
             else:
-                _extract(Path(one), part, _Members(Path(one), max_bytes, max_members))
+                _extract(Path(one), part, _Members(Path(one)))
     return Path(dest)
 
 
 class _Members:
     """Checks the members of an archive one after the other, and what they come to together."""
 
-    def __init__(self, archive: Path, max_bytes: int, max_members: int) -> None:
+    def __init__(self, archive: Path) -> None:
         if not archive.is_file():
             raise DataError(f"The archive {archive} does not exist.")
-        self.archive, self.max_bytes, self.max_members = archive, max_bytes, max_members
+        self.archive, self.packed = archive, archive.stat().st_size
         self.bytes = self.members = 0
-        self.packed = archive.stat().st_size
 
     def check(self, name: str, size: int, kind: str = "", link: str = "") -> None:
         """DataError where a member may not be written; kind: what it is, unless a file or a folder."""
@@ -108,10 +105,10 @@ class _Members:
         self.bytes += max(size, 0)
         if reason := _unsafe(name):
             raise self.refused(name, reason)
-        if self.members > self.max_members:
-            raise self.refused(name, f"it holds more than {self.max_members:,} members")
-        if self.bytes > self.max_bytes:
-            raise self.refused(name, f"it unpacks to more than {self.max_bytes:,} bytes")
+        if self.members > MAX_MEMBERS:
+            raise self.refused(name, f"it holds more than {MAX_MEMBERS:,} members")
+        if self.bytes > MAX_BYTES:
+            raise self.refused(name, f"it unpacks to more than {MAX_BYTES:,} bytes")
         if self.bytes > FREE and self.bytes > MAX_RATIO * self.packed:
             raise self.refused(name, f"it unpacks to more than {MAX_RATIO} times its own size")
         if kind:
