@@ -34,7 +34,7 @@ def item_specification(tfms: Iterable[Any], mode: str) -> dict[str, Any]:
             resize = [tfm.size[1] + extra, tfm.size[0] + extra]
             spec |= {"method": "squish", "resize": resize, "size": [tfm.size[1], tfm.size[0]]}
         elif not (isinstance(tfm, ToTensor) or _only_in_training(tfm)):
-            raise ValueError(f"validation images go through {type(tfm).__name__}, which predict cannot do")
+            raise ValueError(f"validation images go through {type(tfm).__name__}, which predict does not know")
     return spec
 
 

@@ -7,13 +7,13 @@ published labels and split; `folder` reads images of your own.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fastcls.datasets import layouts
 from fastcls.datasets.archives import building, locked, unpack
 from fastcls.datasets.catalogue import CATALOGUE, FLOWERS, Dataset
 from fastcls.datasets.downloads import cache_dir, download
@@ -57,8 +57,6 @@ def folder(
     path: str | Path, *, labels: str = "", label_regex: str = "", valid_pct: float = 0.2, seed: int | None = None
 ) -> DataFrame:
     """Images of your own, whatever their layout: a table with the columns path, label and split (`layouts.find`)."""
-    from fastcls.datasets import layouts
-
     return layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed)
 
 
@@ -276,14 +274,11 @@ def _table(root: Path, rows: Sequence[tuple[str, str, str]], listed_in: Path) ->
 
 def _locate(path: str, accepts: Callable[[Path], bool], inside: Sequence[str], wanted: str) -> Path:
     """`path`, or the first of the folders `inside` it, that `accepts`."""
-    root = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100, a link stays the name the user gave
-    hint = "Give the folder that holds it with --path, or leave --path empty to download the dataset."
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{root} {what}; looked there for {wanted}.", hint)
+    root = layouts.folder(path)
     for folder in (root, *(root / name for name in inside)):
         if folder.is_dir() and accepts(folder):
             return folder
+    hint = "Give the folder that holds it with --path, or leave --path empty to download the dataset."
     names = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
     raise DataError(f"{root} does not hold {wanted}. It holds {some(names, 5) or 'nothing'}.", hint)
 

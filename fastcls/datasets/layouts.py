@@ -83,10 +83,13 @@ def listed(path: str | Path, labels: str = "", label_regex: str = "", lenient: b
 def _images(folder: str | Path, found: Found) -> list[str]:
     """The image files anywhere below `folder`; other files are counted."""
     files = files_below(folder, pipes=found.pipes)
-    found.skipped.update(Path(file).suffix.lower() for file in files if not is_image(file))
     images = list(filter(is_image, files))
-    found.unnamed += [file for file in images if not is_text(file)]
-    return list(filter(is_text, images))
+    if len(images) < len(files):
+        found.skipped.update(Path(file).suffix.lower() for file in files if not is_image(file))
+    named = list(filter(is_text, images))
+    if len(named) < len(images):
+        found.unnamed += [file for file in images if not is_text(file)]
+    return named
 
 
 def folder(path: str | Path) -> Path:
@@ -100,9 +103,9 @@ def folder(path: str | Path) -> Path:
         beside = [entry.name for entry in root.parent.iterdir()] if root.parent.is_dir() else []
         guess = did_you_mean(root.name, beside) or "."
         raise DataError(f"The folder {root} does not exist{guess}", "Give the folder of images with --path.")
-    hint = "Give the folder that holds the images."
+    hint = "Give the folder that holds the images with --path."
     if root.name.lower().endswith(ARCHIVE_SUFFIXES):
-        hint = "It looks like an archive: unpack it and give the folder."
+        hint = "It looks like an archive: unpack it and give its folder with --path."
     elif root.suffix.lower() in (".csv", ".tsv", ".txt"):
         hint = f"For a table of labels give the folder of images with --path, and --labels {root.name}."
     raise DataError(f"{root} is a file, not a folder of images.", hint)
