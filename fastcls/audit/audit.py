@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fastcls.audit import classes, duplicates
+from fastcls.audit import duplicates
 from fastcls.audit.contents import Contents
 from fastcls.audit.duplicates import Group
 from fastcls.audit.finding import Finding, Item, Severity, by_severity
 from fastcls.audit.measure import Measured
 from fastcls.audit.measurements import measure_all
-from fastcls.audit.troubles import TROUBLES, unlike_the_rest
+from fastcls.audit.rules import RULES, label_findings, relative_rules
 from fastcls.datasets.walk import count
 
 SECONDS, FILES = 10.0, 100_000  # of a quick look, at most
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], object]  # files looked at, files in all
 
 @dataclass(frozen=True)
 class Audit:
-    """A dataset that was looked at: what it holds, the files measured, the findings, the gravest first."""
+    """What a dataset holds, the files measured, the findings, the gravest first."""
 
     contents: Contents
     measured: dict[str, Measured]
@@ -47,7 +47,7 @@ class Audit:
 
 def audit(contents: Contents, progress: Progress | None = None) -> Audit:
     """Look at every image of `contents`."""
-    return _judged(contents, measure_all(_files_of(contents), progress))
+    return _findings(contents, measure_all(_files_of(contents), progress))
 
 
 def quick(contents: Contents, progress: Progress | None = None, sizes: bool = True) -> Audit:
@@ -58,61 +58,48 @@ def quick(contents: Contents, progress: Progress | None = None, sizes: bool = Tr
     files = _files_of(contents)
     if len(files) > FILES:
         files = random.Random(0).sample(files, FILES)
-    found = _judged(contents, measure_all(files, progress, SECONDS))
-    return Audit(contents, found.measured, [f for f in found.findings if sizes or f.kind not in OF_SIZES])
+    found = _findings(contents, measure_all(files, progress, SECONDS))
+    return replace(found, findings=[one for one in found.findings if sizes or one.kind not in OF_SIZES])
 
 
 def _files_of(contents: Contents) -> list[str]:
     return list(dict.fromkeys(path for path, _, _ in contents.rows))
 
 
-def _judged(contents: Contents, images: Sequence[Measured]) -> Audit:
+def _findings(contents: Contents, images: Sequence[Measured]) -> Audit:
     measured = {image.path: image for image in images}
     groups = duplicates.groups(images, [(path, split, label) for path, label, split in contents.rows])
     found = [
-        *_table(contents),
-        *_files(contents, measured),
-        *_copies(groups, measured),
-        *classes.findings([label for _, label, _ in contents.rows], [split for _, _, split in contents.rows]),
+        *_of_table(contents),
+        *_of_files(contents, measured),
+        *_of_copies(groups, measured),
+        *label_findings([label for _, label, _ in contents.rows], [split for _, _, split in contents.rows]),
     ]
     if contents.notes:
-        found.append(
-            Finding(
-                "layout",
-                "note",
-                "Left out or taken otherwise",
-                " ".join(contents.notes),
-                "See that this is what you mean.",
-                names=tuple(contents.notes),
-            )
-        )
+        title, hint = "Left out or read otherwise", "See that this is what you mean."
+        found.append(Finding("layout", "note", title, " ".join(contents.notes), hint, names=tuple(contents.notes)))
     return Audit(contents, measured, by_severity(found))
 
 
-def _table(contents: Contents) -> Iterator[Finding]:
+def _of_table(contents: Contents) -> Iterator[Finding]:
     for what, rows in contents.faults.items():
-        yield Finding(
-            "table",
-            "error",
-            f"Rows of the table: {what}",
-            f"{count(len(rows), 'row')} of the table of labels {'has' if len(rows) == 1 else 'have'} {what}; "
-            "training refuses the table.",
-            "Correct or remove these rows.",
-            names=tuple(rows),
-        )
+        have = "has" if len(rows) == 1 else "have"
+        text = f"{count(len(rows), 'row')} of the table of labels {have} {what}; training refuses the table."
+        title = f"Rows of the table: {what}"
+        yield Finding("table", "error", title, text, "Correct or remove these rows.", names=tuple(rows))
 
 
-def _files(contents: Contents, measured: dict[str, Measured]) -> Iterator[Finding]:
-    for trouble in (*TROUBLES, *unlike_the_rest([image for image in measured.values() if not image.fault])):
-        remarks = {path: remark for path, image in measured.items() if (remark := trouble.remark(image))}
+def _of_files(contents: Contents, measured: dict[str, Measured]) -> Iterator[Finding]:
+    for rule in (*RULES, *relative_rules([image for image in measured.values() if not image.fault])):
+        remarks = {path: remark for path, image in measured.items() if (remark := rule.remark(image))}
         rows = {path: (label, split) for path, label, split in contents.rows if path in remarks}
         if rows:
             groups = tuple((Item(path, *row, remarks[path]),) for path, row in rows.items())
-            what = f"{count(len(rows), 'image')} {trouble.what}."
-            yield Finding(trouble.kind, trouble.severity, trouble.title, what, trouble.mend, groups)
+            what = f"{count(len(rows), 'image')} {rule.what}."
+            yield Finding(rule.kind, rule.severity, rule.title, what, rule.mend, groups)
 
 
-def _copies(groups: Sequence[Group], measured: dict[str, Measured]) -> Iterator[Finding]:
+def _of_copies(groups: Sequence[Group], measured: dict[str, Measured]) -> Iterator[Finding]:
     kinds: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         if group.two_labels:
@@ -124,50 +111,36 @@ def _copies(groups: Sequence[Group], measured: dict[str, Measured]) -> Iterator[
     drawn = any("" in group.splits for group in groups)
     random_split = " A validation split drawn at random will have copies on both sides." if drawn else ""
     once = "Keep one of each, or keep all copies in one split by naming the splits in a table or folders."
-    texts: dict[str, tuple[Severity, str, str, str]] = {
-        "two-labels": (
-            "error",
-            "One image under two labels",
-            "at least one of the labels is wrong, and no network can get both right.",
-            "Decide which label is right and remove the other copies.",
-        ),
-        "leaks": (
-            "error",
-            "Leaks: one image in two splits",
-            "figures measured on images that were trained on are untrue.",
-            "Remove the copies from train, or from where accuracy is measured.",
-        ),
-        "near-two-labels": (
-            "warning",
-            "Near copies under two labels",
-            "either a label is wrong, or the small difference is what there is to learn.",
-            "Look at them; where a label is wrong, correct it or remove the image.",
-        ),
-        "duplicates": ("warning", "Duplicates", f"the same files, twice or more.{random_split}", once),
-        "near-duplicates": (
-            "warning" if drawn else "note",
-            "Near duplicates",
-            f"the same picture re-encoded, resized or hardly changed.{random_split}",
-            once,
-        ),
-    }
-    for kind, (severity, title, what, mend) in texts.items():
+    near: Severity = "warning" if drawn else "note"
+    texts: list[tuple[str, Severity, str, str, str]] = [
+        ("two-labels", "error", "One image under two labels",
+         "at least one of the labels is wrong, and no network can get both right.",
+         "Decide which label is right and remove the other copies."),
+        ("leaks", "error", "Leaks: one image in two splits",
+         "metrics measured on images that were trained on are untrue.",
+         "Remove the copies from train, or from where accuracy is measured."),
+        ("near-two-labels", "warning", "Near copies under two labels",
+         "either a label is wrong, or the small difference is what there is to learn.",
+         "Look at them; where a label is wrong, correct it or remove the image."),
+        ("duplicates", "warning", "Duplicates", f"the same files, twice or more.{random_split}", once),
+        ("near-duplicates", near, "Near duplicates",
+         f"the same picture re-encoded, resized or hardly changed.{random_split}", once),
+    ]  # fmt: skip
+    for kind, severity, title, what, hint in texts:
         if chosen := kinds[kind]:
-            images = sum(len(group.paths) for group in chosen)
-            text = f"{count(len(chosen), 'group')}, {count(images, 'image')}"
+            text = f"{count(len(chosen), 'group')}, {count(sum(len(group.paths) for group in chosen), 'image')}"
             if kind == "leaks":
                 same = sum(group.identical for group in chosen)
                 text += f" ({same:,} of identical files, {len(chosen) - same:,} of near copies)"
             items = tuple(_items(group, measured) for group in chosen)
-            yield Finding(kind, severity, title, f"{text}: {what}", mend, items)
+            yield Finding(kind, severity, title, f"{text}: {what}", hint, items)
 
 
 def _items(group: Group, measured: dict[str, Measured]) -> tuple[Item, ...]:
-    """The copies, each with what tells it from the others."""
-
-    def remark(path: str) -> str:
+    """The copies, each with what distinguishes it from the others."""
+    items = []
+    for path, label, split in zip(group.paths, group.labels, group.splits, strict=True):
         image = measured[path]
-        return "identical file" if group.identical else f"{image.format}, {image.width} × {image.height}"
-
-    rows = zip(group.paths, group.labels, group.splits, strict=True)
-    return tuple(Item(path, label, split, remark(path)) for path, label, split in rows)
+        remark = "identical file" if group.identical else f"{image.format}, {image.width} × {image.height}"
+        items.append(Item(path, label, split, remark))
+    return tuple(items)

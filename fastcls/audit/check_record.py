@@ -35,7 +35,7 @@ class Found:
 
 
 def read(folder: Path) -> Found | None:
-    """What the check.json of a run or a check says; None where there is none that can be read."""
+    """The check.json of a run or a check; None where there is none that can be read."""
     try:
         record = runs.read_json(folder / RECORD)
         findings = [_read(finding) for finding in record["findings"]]
@@ -83,7 +83,7 @@ def summary(audit: Audit) -> dict[str, Any]:
 
 
 def relative(path: str, root: Path) -> str:
-    """The path below `root`, or as it is where it lies elsewhere."""
+    """The path below `root`, or as it is where it is elsewhere."""
     inside = os.path.relpath(path, root)
     return path if inside.startswith("..") else Path(inside).as_posix()
 

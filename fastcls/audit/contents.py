@@ -30,7 +30,7 @@ def read(path: str, labels: str = "", label_regex: str = "") -> Contents:
     """The images below `path`; DataError where there are none or nothing labels them."""
     if is_run(path):
         if labels or label_regex:
-            raise UsageError(f"{path} is a run: its images have labels.", "Leave --labels and --label-regex away.")
+            raise UsageError(f"{path} is a run: its images have labels.", "Omit --labels and --label-regex.")
         return _of_run(Path(path).expanduser())
     root = layouts.folder(path)
     plain = not (labels or label_regex)
@@ -62,7 +62,7 @@ def _of_run(folder: Path) -> Contents:
     data = runs.read_json(folder / "run.json").get("data") or {}
     table = folder / splits.FILE
     if not table.is_file() or "root" not in data:
-        raise DataError(f"{folder} does not say which images it used: it has no splits.csv.", "Give their folder.")
+        raise DataError(f"{folder} has no splits.csv, the list of the images that it used.", "Give their folder.")
     root = Path(data["root"])
     if not root.is_dir():
         raise DataError(f"The images of {folder} are no longer in {root}.", "Give the folder where they are now.")

@@ -5,26 +5,25 @@ the better they have to agree. The pairs are found without comparing all with al
 bits, one of four bands of 16 bits differs in a bit at most, so every band is looked up as it is and with each bit
 flipped. Most pairs of up to FARTHER bits are found that way too.
 
-    groups = duplicates.among(paths, splits, labels)
+    groups = duplicates.groups(measure_all(paths), rows)
     [group for group in groups if group.leak]
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fastcls.audit.measure import Measured
-from fastcls.audit.measurements import measure_all
 
 BAND = 16
 FAR, SAME = 7, 0.95  # bits, correlation of the small versions
 FARTHER, MORE_SAME = 10, 0.98
 SAME_TINY, TINY = 0.99, 32  # ... of images below so many pixels a side, such as digits, which are alike anyway
-FLAT = 4.0  # contrast below which a picture is a plain surface, whose hash says nothing
+FLAT = 4.0  # contrast below which a picture is a plain surface, whose hash means nothing
 WINDOW = 256  # neighbours looked at in a list of equal bands: bounds the work where thousands look alike
 AT_ONCE = 200_000  # pairs verified at a time
 _ONES = np.array([bin(word).count("1") for word in range(2**BAND)], np.uint8)  # bits that are set
@@ -46,7 +45,7 @@ class Group:
 
     @property
     def leak(self) -> bool:
-        """Whether copies lie in different splits."""
+        """Whether copies are in different splits."""
         return len(set(self.splits)) > 1
 
     @property
@@ -58,17 +57,6 @@ class Group:
     def contradiction(self) -> bool:
         """Whether the very same bytes have different labels."""
         return len(set(zip(self.contents, self.labels, strict=True))) > len(set(self.contents))
-
-
-def among(
-    paths: Sequence[str],
-    splits: Sequence[str],
-    labels: Sequence[str],
-    progress: Callable[[int, int], object] | None = None,
-) -> list[Group]:
-    """The groups of copies among image files; files that cannot be read are in none."""
-    unique = list(dict.fromkeys(paths))
-    return groups(measure_all(unique, progress), list(zip(paths, splits, labels, strict=True)))
 
 
 def groups(measured: Sequence[Measured], rows: Sequence[tuple[str, str, str]]) -> list[Group]:
@@ -138,7 +126,7 @@ def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         rank = np.empty_like(order)
         rank[order] = every
         for mask in (0, *(1 << bit for bit in range(BAND))):
-            own = every if mask == 0 else np.flatnonzero(bands & mask)  # a pair is met from one side alone
+            own = every if mask == 0 else np.flatnonzero(bands & mask)  # a pair is found from one side alone
             wanted = bands[own] ^ mask
             first = rank[own] + 1 if mask == 0 else starts[wanted]
             counts = np.minimum(ends[wanted] - first, WINDOW)

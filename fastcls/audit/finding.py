@@ -1,4 +1,4 @@
-"""A finding: one kind of trouble in a dataset, where it is, and how to mend it."""
+"""A finding: one kind of problem in a dataset, where it is, and how to fix it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Finding:
     severity: Severity
     title: str
     what: str
-    mend: str
+    mend: str  # how to fix it; its name in check.json
     groups: tuple[tuple[Item, ...], ...] = ()
     names: tuple[str, ...] = field(default=())
 

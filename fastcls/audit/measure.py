@@ -1,12 +1,13 @@
 """One image file measured: whether it can be read, what kind it is, how it looks, and fingerprints to find copies by.
 
-Nothing here judges: `troubles` does. Files are read once and every pixel is decoded, which finds truncated ones.
+Whether that is a problem, `rules` decides. Files are read once and every pixel is decoded, which finds truncated ones.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,29 +20,32 @@ from fastcls.images import decode
 from fastcls.images.check import UNREADABLE
 from fastcls.images.decode import JPEG, PLAIN
 
-WORKING = 256  # pixels of the longer side of what is looked at; darkness and blur are judged at about this size
+WORKING = 256  # pixels of the longer side of what is looked at; darkness and blur are measured at about this size
 SIDE = 8  # pixels of the small image that copies are compared by
 DAMAGED = (*UNREADABLE, KeyError, IndexError, TypeError, OverflowError)
 MOVING = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # formats whose further frames are animations or pages
-_OTHER_FILES = {
-    b"%PDF": "a PDF document",
-    b"%!PS": "a PostScript document",
-    b"PK\x03\x04": "a ZIP archive or office document",
-    b"\x1f\x8b": "a gzip archive",
-    b"Rar!": "a RAR archive",
-    b"7z\xbc\xaf": "a 7z archive",
-    b"\x80\x04": "a pickle",
-    b"\x93NUMPY": "a NumPy array",
-    b"SQLite": "a database",
-}
-# of the ISO media files: images that Pillow reads (nothing), others
-_BRANDS = {b"avif": "", b"avis": ""} | dict.fromkeys((b"heic", b"heix", b"mif1", b"msf1"), "a HEIC photograph")
 _IMAGE_STARTS = (JPEG, b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")
+_AVIF = re.compile(rb"....ftypavi[fs]", re.S)
+_OTHER_FILES = {  # how files begin -> what they are
+    rb"%PDF": "a PDF document",
+    rb"%!PS": "a PostScript document",
+    rb"PK\x03\x04": "a ZIP archive or office document",
+    rb"\x1f\x8b": "a gzip archive",
+    rb"Rar!": "a RAR archive",
+    rb"7z\xbc\xaf": "a 7z archive",
+    rb"\x80\x04": "a pickle",
+    rb"\x93NUMPY": "a NumPy array",
+    rb"SQLite": "a database",
+    rb"....ftyp(hei[cx]|mif1|msf1)": "a HEIC photograph",
+    rb"....ftyp": "a video",
+    rb"\s*(<!doctype html|<html)": "an HTML page",
+    rb"\s*(<svg|<\?xml)": "SVG or XML text",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is known of one file; where it cannot be read, `fault` says how and `reason` why."""
+    """What is known of one file; where it cannot be read, `fault` is its kind and `reason` why."""
 
     path: str
     digest: bytes = b""  # of the file's bytes
@@ -76,7 +80,16 @@ def measure(path: str) -> Measured:
     known: dict[str, Any] = {}
     try:
         with Image.open(io.BytesIO(data)) as image:
-            known = _kind(image, data)
+            deep = image.mode.startswith("I;16") or (image.format == "PNG" and data[24:25] == b"\x10")
+            known = {
+                "format": image.format or "",
+                "mode": image.mode,
+                "width": image.width,
+                "height": image.height,
+                "frames": getattr(image, "n_frames", 1) if image.format in MOVING else 1,
+                "bits": 32 if image.mode in ("I", "F") else 16 if deep else 8,
+                "orientation": decode.orientation(image),
+            }
             pixels, known["damage"] = _pixels(image, data, known["orientation"])
             known["transparent"] = _transparent(image)
             if decode.sixteen_bits(image):
@@ -89,25 +102,12 @@ def measure(path: str) -> Measured:
     except decode.UnknownRange as problem:
         return Measured(path, digest, "unscaled", str(problem), **known)
     except UnidentifiedImageError:
-        if data.startswith(_IMAGE_STARTS) or (data[4:8] == b"ftyp" and _BRANDS.get(data[8:12]) == ""):
+        if data.startswith(_IMAGE_STARTS) or _AVIF.match(data):
             return Measured(path, digest, "truncated", "begins like an image, but its header is damaged")
         return Measured(path, digest, "fake", _what(data))
     except DAMAGED as problem:
         return Measured(path, digest, "truncated", str(problem) or type(problem).__name__, **known)
     return Measured(path, digest, **known, **_look(pixels))
-
-
-def _kind(image: Image.Image, data: bytes) -> dict[str, Any]:
-    bits = 16 if image.mode.startswith("I;16") or (image.format == "PNG" and data[24:25] == b"\x10") else 8
-    return {
-        "format": image.format or "",
-        "mode": image.mode,
-        "width": image.width,
-        "height": image.height,
-        "frames": getattr(image, "n_frames", 1) if image.format in MOVING else 1,
-        "bits": 32 if image.mode in ("I", "F") else bits,
-        "orientation": decode.orientation(image),
-    }
 
 
 def _pixels(image: Image.Image, data: bytes, orientation: int) -> tuple[Image.Image, str]:
@@ -153,17 +153,10 @@ def _look(image: Image.Image) -> dict[str, Any]:
 
 
 def _what(data: bytes) -> str:
-    """What a file that is no image seems to be."""
+    """What a file that is not an image seems to be."""
     for start, name in _OTHER_FILES.items():
-        if data.startswith(start):
+        if re.match(start, data[:512], re.IGNORECASE | re.DOTALL):
             return name
-    if data[4:8] == b"ftyp":
-        return _BRANDS.get(data[8:12]) or "a video"
-    head = data[:512].lstrip().lower()
-    if head.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    if head.startswith((b"<svg", b"<?xml")):
-        return "SVG or XML text"
     try:
         text = data[:400].decode("utf-8")
     except UnicodeDecodeError as problem:

@@ -1,4 +1,4 @@
-"""Many files measured, a thread a core; what was measured is kept, so that a file is decoded once for all checks.
+"""Many files measured, a thread a core; what was measured is kept, so that all checks decode a file once.
 
 Kept in one SQLite file of the data cache by path, size and time of the file, and by the Pillow that read it. It is a
 convenience: where it cannot be read or written, files are measured again.
@@ -7,6 +7,7 @@ convenience: where it cannot be read or written, files are measured again.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import random
@@ -15,9 +16,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL
@@ -26,12 +26,11 @@ from fastcls.audit.measure import SIDE, Measured, measure
 from fastcls.datasets.downloads import cache_dir
 from fastcls.machine import cpus
 
-FORMAT = 2  # of what is kept: another number where `Measured` or how it is measured changes
-MOST = 2_000_000  # files that are kept, some 400 bytes each; those measured longest ago make room
+FORMAT = 3  # of what is kept: another number where `Measured` or how it is measured changes
+MOST = 2_000_000  # files that are kept, some 800 bytes each; those measured longest ago make room
 CHUNK = 64  # files a thread takes at a time
-BATCH = 10_000  # files measured before they are kept, so that a check that is stopped goes on from there
-ASKED = 500  # files asked for at a time
-COLUMNS = [field.name for field in fields(Measured) if field.name != "path"]
+BATCH = 10_000  # files measured before they are kept, so that a check that is stopped continues from there
+QUERY = 500  # files looked up at a time
 
 
 def measure_all(
@@ -39,7 +38,7 @@ def measure_all(
 ) -> list[Measured]:
     """Every file measured, in order; of those not yet known, as many as `seconds` allow, drawn at random.
 
-    progress is told (files known, files in all).
+    progress is called with (files known, files in all).
     """
     end = time.monotonic() + seconds
     stamps = _stamps(paths)
@@ -69,7 +68,7 @@ def measure_all(
 
 
 def file() -> Path:
-    """Where the measurements are kept."""
+    """The file of the measurements."""
     return cache_dir() / f"measured-{FORMAT}.sqlite"
 
 
@@ -79,7 +78,7 @@ def size() -> int:
 
 
 def clear() -> int:
-    """Forget all measurements; gives the bytes that were freed."""
+    """Remove all measurements; gives the bytes that were freed."""
     before = size()
     with contextlib.suppress(OSError):
         file().unlink(missing_ok=True)
@@ -87,7 +86,7 @@ def clear() -> int:
 
 
 def _stamps(paths: Sequence[str]) -> dict[str, str]:
-    """What tells a file from its other versions; files that are not there have none."""
+    """What distinguishes a file from its other versions; missing files have none."""
     known = {}
     for path in paths:
         with contextlib.suppress(OSError, ValueError):
@@ -101,7 +100,7 @@ def _table() -> Iterator[sqlite3.Connection]:
     """The table of measurements, to be read or written in one go."""
     file().parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(file(), timeout=5)) as connection, connection:
-        connection.execute(f"CREATE TABLE IF NOT EXISTS measured (path PRIMARY KEY, stamp, {', '.join(COLUMNS)})")
+        connection.execute("CREATE TABLE IF NOT EXISTS measured (path PRIMARY KEY, stamp, record)")
         yield connection
 
 
@@ -114,30 +113,27 @@ def _recall(stamps: Mapping[str, str]) -> dict[str, Measured]:
         if not file().exists():
             return {}
         with _table() as table:
-            for start in range(0, len(keys), ASKED):
-                asked = keys[start : start + ASKED]
-                marks = ", ".join("?" * len(asked))
-                for key, stamp, *values in table.execute(f"SELECT * FROM measured WHERE path IN ({marks})", asked):
+            for start in range(0, len(keys), QUERY):
+                some = keys[start : start + QUERY]
+                marks = ", ".join("?" * len(some))
+                for key, stamp, record in table.execute(f"SELECT * FROM measured WHERE path IN ({marks})", some):
                     path = names[key]
                     if stamp == stamps[path]:
-                        found[path] = _decoded(path, values)
-    except (sqlite3.Error, OSError, ValueError):
+                        found[path] = _decoded(path, record)
+    except (sqlite3.Error, OSError, ValueError, TypeError, KeyError):
         return found
     return found
 
 
 def _keep(images: Sequence[Measured], stamps: Mapping[str, str]) -> None:
     """Keep what was measured; not of files that could not be opened, which may be opened the next time."""
-    rows = [
-        (_key(image.path), stamps[image.path], *_encoded(image))
-        for image in images
-        if image.digest and image.path in stamps
-    ]
+    known = [image for image in images if image.digest and image.path in stamps]
+    rows = [(_key(image.path), stamps[image.path], _encoded(image)) for image in known]
     if not rows:
         return
     try:
         with _table() as table:
-            table.executemany(f"INSERT OR REPLACE INTO measured VALUES ({', '.join('?' * len(rows[0]))})", rows)
+            table.executemany("INSERT OR REPLACE INTO measured VALUES (?, ?, ?)", rows)
             table.execute("DELETE FROM measured WHERE rowid <= (SELECT max(rowid) FROM measured) - ?", (MOST,))
     except sqlite3.OperationalError:  # no room, no permission, or another process is writing
         return
@@ -150,17 +146,14 @@ def _key(path: str) -> bytes:
     return os.fsencode(os.path.abspath(path))  # noqa: PTH100  a Path a file would take four times as long
 
 
-def _encoded(image: Measured) -> list[Any]:
-    values = {name: getattr(image, name) for name in COLUMNS}
-    values["hash"] = image.hash.to_bytes(8, "big")  # SQLite's integers are signed
-    values["small"] = None if image.small is None else image.small.tobytes()
-    return list(values.values())
+def _encoded(image: Measured) -> str:
+    """A record as JSON, without its path, which may be no text."""
+    bytes_of = {"digest": image.digest.hex(), "small": None if image.small is None else image.small.tobytes().hex()}
+    return json.dumps({**asdict(image), **bytes_of, "path": ""})
 
 
-def _decoded(path: str, values: Sequence[Any]) -> Measured:
-    known = dict(zip(COLUMNS, values, strict=True))
-    known["hash"] = int.from_bytes(known["hash"], "big")
-    known["transparent"] = bool(known["transparent"])
-    if known["small"] is not None:
-        known["small"] = np.frombuffer(known["small"], np.uint8).reshape(SIDE, SIDE, 3)
-    return Measured(path, **known)
+def _decoded(path: str, record: str) -> Measured:
+    known = json.loads(record)
+    if small := known["small"]:
+        small = np.frombuffer(bytes.fromhex(small), np.uint8).reshape(SIDE, SIDE, 3)
+    return Measured(**{**known, "path": path, "digest": bytes.fromhex(known["digest"]), "small": small})

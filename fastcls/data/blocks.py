@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from fastai.data.all import DataBlock, DataLoaders, Datasets, IndexSplitter, RandomSplitter, get_c, noop, test_set
+from fastai.data.all import DataBlock, DataLoaders, Datasets, RandomSplitter, get_c, noop, test_set
 
 from fastcls.data.dataloaders import PixelDL, SeededDL
 from fastcls.data.pixels import Plan, files, name_classes, targets
@@ -38,7 +38,7 @@ def stratified(label: Callable[[Any], Hashable] | str, valid_pct: float = 0.2) -
     label: a function of an item, or the column of a table.
     """
     if not 0 < valid_pct < 1:
-        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, say.")
+        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
 
     def split(items: Any) -> tuple[list[int], list[int]]:
         labels = items[label] if isinstance(label, str) else map(label, items)
@@ -61,7 +61,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     A table with a `split` column is split by it, its 'test' rows becoming the test items. `bs` shrinks to the
     training images there are (fastai would train no batch at all, in silence). balanced: as many images an epoch, drawn
     with replacement, every class as often as any other. DataError where there is nothing to train on, one class, no
-    validation image, or a file that is no image.
+    validation image, or a file that is not an image.
     """
     opening.install()
     if bs < 1:
@@ -74,7 +74,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
         source = source[source["split"] != "test"].reset_index(drop=True)
         if block.splitter is None:
             block.splitter = by_column
-    dsets = _limited(block, source)
+    dsets = _datasets(block, source)
     n_train, n_valid = len(dsets.train), len(dsets.valid)
     classes, images = get_c(dsets), files(dsets)
     where = common_root(images)
@@ -91,7 +91,12 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     if bs > n_train:
         options.note(f"the batch was shrunk from {bs} to {n_train}: there are no more training images.")
         bs = n_train - n_train % ranks.world() or n_train
-    _refuse_uneven(bs)
+    if bs % (world := ranks.world()):
+        sizes = " or ".join(str(size) for size in (bs - bs % world, bs - bs % world + world) if size)
+        raise UsageError(
+            f"{world} processes cannot share a batch of {bs} images evenly.",
+            f"Give --bs {sizes}: it is the batch of all processes together.",
+        )
     plan = None if block.dls_kwargs else Plan.of(block, block.item_tfms)
     stored = plan is not None and options.current().cache_gb > 0  # then every image is read before the first step
     tested = [] if test is None else files(test_set(dsets, test, rm_tfms=0))
@@ -120,32 +125,23 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     return dls
 
 
-def _refuse_uneven(bs: int) -> None:
-    """UsageError where the processes cannot share a batch."""
-    world = ranks.world()
-    if bs % world:
-        raise UsageError(
-            f"{world} processes cannot share a batch of {bs} images evenly.",
-            f"Give --bs {' or '.join(str(n) for n in (bs - bs % world, bs - bs % world + world) if n)}: "
-            "it is the batch of all processes together.",
-        )
+def _datasets(block: DataBlock, source: Any) -> Datasets:
+    """The block's datasets, cut to `--limit` images a class in each split.
 
-
-def _limited(block: DataBlock, source: Any) -> Datasets:
-    """The block's datasets, cut to `--limit` images a class in each split."""
+    They are what `block.datasets(source)` gives, its classes found without going through the table row by row.
+    """
     if isinstance(source, (str, Path)) and not Path(source).exists():
-        raise DataError(f"{source}: there is no such folder.", "Give the folder that holds the images with --path.")
-    try:
-        dsets = _datasets(block, source)
-    except (IndexError, ValueError, TypeError) as problem:
-        if len((block.get_items or list)(source)) == 0:
-            raise DataError(
-                f"{source}: no images were found.", "Give the folder that holds them with --path."
-            ) from None
-        raise problem
-    if len(dsets.items) == 0:
+        raise DataError(f"{source}: no such folder.", "Give the folder that holds the images with --path.")
+    items = (block.get_items or noop)(source)
+    if len(items) == 0:
         raise DataError(f"{source}: no images were found.", "Give the folder that holds them with --path.")
-    limit = options.current().limit
+
+    def make(items: Any, splits: Sequence[Sequence[int]]) -> Datasets:
+        return Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
+
+    splits = (block.splitter or RandomSplitter())(items)
+    name_classes(block, items, splits[0])
+    dsets, limit = make(items, splits), options.current().limit
     if limit is None:
         return dsets
     labels = targets(dsets).tolist()
@@ -153,16 +149,7 @@ def _limited(block: DataBlock, source: Any) -> Datasets:
     chosen = sorted(keep[0] + keep[1])
     place = {old: new for new, old in enumerate(chosen)}
     items = dsets.items.iloc[chosen] if hasattr(dsets.items, "iloc") else [dsets.items[i] for i in chosen]
-    splits = IndexSplitter([place[i] for i in keep[1]])(items)
-    return Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
-
-
-def _datasets(block: DataBlock, source: Any) -> Datasets:
-    """What `block.datasets(source)` gives, its classes found without going through the table row by row."""
-    items = (block.get_items or noop)(source)
-    splits = (block.splitter or RandomSplitter())(items)
-    name_classes(block, items, splits[0])
-    return Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
+    return make(items, [[place[i] for i in split] for split in keep])
 
 
 def _limited_test(block: DataBlock, test: Any) -> Any:

@@ -25,7 +25,7 @@ from fastcls.settings import options
 from fastcls.transforms import draws
 from fastcls.transforms.equivalents import BatchTransforms
 
-AHEAD = 4  # threads that gather batches ahead of the device, at most
+PREFETCHING = 4  # threads that gather batches before the device needs them, at most
 
 
 class SeededDL(TfmdDL):
@@ -57,8 +57,9 @@ class SeededDL(TfmdDL):
         self.before_iter()
         order = self.get_idxs()
         if self.part.world > 1:
-            order = portion(np.asarray(order), self.bs, self.drop_last, self.part)
-        order, self.skip = _after(order, self.skip * self.share), 0
+            order = shard(np.asarray(order), self.bs, self.drop_last, self.part)
+        skipped, self.skip = self.skip * self.share, 0
+        order = order[skipped:] if hasattr(order, "__len__") else islice(order, skipped, None)
         transform = BatchTransforms(self.after_batch)
         for indices, batch in self.batches(order):
             yield transform(batch, draws.Key(self.seed, self.epoch, indices))
@@ -91,12 +92,7 @@ class SeededDL(TfmdDL):
         return b if self.prebatched else chunked(b, self.share, self.drop_last)
 
 
-def _after(order: Any, skipped: int) -> Any:
-    """`order` without its first elements."""
-    return order[skipped:] if hasattr(order, "__len__") else islice(order, skipped, None)
-
-
-def portion(order: np.ndarray, bs: int, drop_last: bool, part: ranks.Place) -> np.ndarray:
+def shard(order: np.ndarray, bs: int, drop_last: bool, part: ranks.Place) -> np.ndarray:
     """Every world-th image of each batch of `bs`, from the rank-th on: together the processes have the whole batch.
 
     A last batch that cannot be shared evenly is filled up with its own first images, `drop_last` leaves it out.
@@ -109,10 +105,10 @@ def portion(order: np.ndarray, bs: int, drop_last: bool, part: ranks.Place) -> n
 
 
 class PixelDL(SeededDL):
-    """A SeededDL that gathers whole batches from decoded pixels; threads do it ahead where there are `threads`."""
+    """A SeededDL that gathers whole batches from decoded pixels; `threads` of them prefetch."""
 
     def __init__(self, dataset: Any, plan: Plan, threads: int = 0, **kwargs: Any) -> None:
-        self.plan, self.threads = plan, min(threads, AHEAD)  # each of them has all cores decode and crop
+        self.plan, self.threads = plan, min(threads, PREFETCHING)  # each of them has all cores decode and crop
         super().__init__(dataset, **{**kwargs, "num_workers": 0})
 
     def new(self, dataset: Any = None, cls: Any = None, **kwargs: Any) -> Any:
@@ -134,20 +130,16 @@ class PixelDL(SeededDL):
             batch: tuple[torch.Tensor, ...] = (pixels.as_subclass(self.plan.tensor_type),)
             if labels is not None:
                 batch += (TensorCategory(labels[indices]),)
-            return indices, self._pinned(batch)
+            if self.device is not None and self.device.type == "cuda":  # which copies from pinned memory in parallel
+                batch = tuple(b if b.is_cuda else b.pin_memory() for b in batch)
+            return indices, batch
 
-        for indices, batch in ahead(gather, self.chunks(order), self.threads):
+        for indices, batch in prefetched(gather, self.chunks(order), self.threads):
             yield indices, to_device(batch, self.device)
 
-    def _pinned(self, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """In memory that a GPU copies from while the host goes on."""
-        if self.device is None or self.device.type != "cuda":
-            return batch
-        return tuple(b if b.is_cuda else b.pin_memory() for b in batch)
 
-
-def ahead(function: Any, arguments: Iterator[Any], threads: int) -> Iterator[Any]:
-    """`map`, computed ahead by so many threads, in order, a few results in hand; by none, as it is asked for."""
+def prefetched(function: Any, arguments: Iterator[Any], threads: int) -> Iterator[Any]:
+    """`map` with so many threads that compute a few results before they are needed, in order; without, as needed."""
     if not threads:
         yield from map(function, arguments)
         return
@@ -166,7 +158,7 @@ def ahead(function: Any, arguments: Iterator[Any], threads: int) -> Iterator[Any
 class FollowEpochs(Callback):
     """All that is random in training depends on (seed, epochs trained, step) alone, whatever ran in between.
 
-    Tells the training loader how many epochs the Learner has trained, and seeds every step: for dropout, say.
+    Sets the training loader's epoch to those that the Learner has trained, and seeds every step, dropout among it.
     """
 
     order = -10

@@ -16,7 +16,7 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 def item_specification(tfms: Iterable[Any], mode: str) -> dict[str, Any]:
-    """What these item transforms do to a validation image of `mode`; ValueError where it is more than can be said."""
+    """What these item transforms do to a validation image of `mode`; ValueError where that cannot express it."""
     spec: dict[str, Any] = {"mode": mode, "method": "", "resize": None, "size": None, "pad_mode": ""}
     spec |= {"mean": None, "std": None, "interpolation": "bilinear"}
     for tfm in tfms:
@@ -39,7 +39,7 @@ def item_specification(tfms: Iterable[Any], mode: str) -> dict[str, Any]:
 
 
 def describe_preprocessing(dls: DataLoaders) -> dict[str, Any]:
-    """The `preprocessing` object of model.json; ValueError where images go through more than it can say."""
+    """The `preprocessing` object of model.json; ValueError where it cannot express what images go through."""
     image = dls.valid_ds[0][0]
     if not isinstance(image, Image.Image):
         raise ValueError(f"the network takes {type(image).__name__}, not an image file")

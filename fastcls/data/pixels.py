@@ -30,7 +30,7 @@ ON_DEVICE = 0.3  # of a GPU's free memory: stores up to that are kept there
 
 @dataclass
 class Files:
-    """Images decoded when they are asked for, in parallel: what a store is before it is built."""
+    """Images decoded when they are needed, in parallel: what a store is before it is built."""
 
     paths: Sequence[str | np.ndarray]  # or decoded pixels
     how: dict[str, Any]
@@ -88,7 +88,7 @@ class Plan:
     tensor_type: type
     finished: dict[str, Any]  # the specification that validation images are prepared by
     crop: RandomCrop | None  # what training images go through instead; None where they are prepared alike
-    sizing: list[Any] = field(default_factory=list)  # the item transforms that say so
+    sizing: list[Any] = field(default_factory=list)  # the item transforms of `finished` and `crop`
     own: tuple[Datasets, ...] = ()  # the training and validation sets, which are worth storing
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     stored: list[Source] = field(default_factory=list)  # of `own`, once they are
@@ -96,7 +96,7 @@ class Plan:
 
     @classmethod
     def of(cls, block: DataBlock, tfms: Sequence[Any]) -> Plan | None:
-        """The plan of a block with these item transforms; None where it does more than a plan can say."""
+        """The plan of a block with these item transforms; None where it does more than a plan can express."""
         image_types = block.type_tfms[0]
         create = image_types[0] if len(image_types) == 1 else None
         if getattr(create, "__func__", None) is not PILBase.create.__func__ or len(block.type_tfms) != 2:
@@ -173,7 +173,7 @@ class Plan:
         place = {path: row for row, path in enumerate(every)}
         rows = np.array([place[path] for path in own], np.int64)
         if crop is not None and crop.min_scale is None and store.uniform and store.pixels.shape[1:3] == crop.size:
-            crop = None  # every image has the shape that is asked for: there is nothing to choose
+            crop = None  # every image has the crop's shape: there is nothing to choose
         return Source(store, rows, crop).on(self.device)
 
 

@@ -1,76 +1,45 @@
 """The datasets that recipes use, a function for each.
 
 Every function takes `path`: empty means the cache folder, downloading what is missing; otherwise a folder
-in any of the layouts that the dataset is published in. Each returns a `Path`.
+in any of the layouts that the dataset is published in. Each returns a `Path`. Some have a second function for the
+published labels and split; `folder` reads images of your own.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from fastcls.datasets import layouts
 from fastcls.datasets.archives import building, locked, unpack
-from fastcls.datasets.catalogue import CATALOGUE, Dataset
+from fastcls.datasets.catalogue import CATALOGUE, FLOWERS, Dataset
 from fastcls.datasets.downloads import cache_dir, download
-from fastcls.datasets.flowers import flowers_table, is_flowers
-from fastcls.datasets.oxford_pets import pets_parts, pets_split
+from fastcls.datasets.walk import some
 from fastcls.errors import DataError, DownloadError, UsageError, did_you_mean
+from fastcls.settings import options
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = [
-    "CATALOGUE",
-    "WNID_NAMES",
-    "Dataset",
-    "birds",
-    "birds_table",
-    "cifar10",
-    "cifar100",
-    "digits",
-    "find",
-    "flowers",
-    "flowers_table",
-    "folder",
-    "imagenette",
-    "imagewoof",
-    "pets",
-    "pets_parts",
-    "pets_split",
-]
-
 Size = Literal["160", "320", "full"]
 
 _IMAGENETTE = {
-    "n01440764": "tench",
-    "n02102040": "English springer",
-    "n02979186": "cassette player",
-    "n03000684": "chain saw",
-    "n03028079": "church",
-    "n03394916": "French horn",
-    "n03417042": "garbage truck",
-    "n03425413": "gas pump",
-    "n03445777": "golf ball",
-    "n03888257": "parachute",
-}
+    "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player", "n03000684": "chain saw",
+    "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck", "n03425413": "gas pump",
+    "n03445777": "golf ball", "n03888257": "parachute",
+}  # fmt: skip
 _IMAGEWOOF = {
-    "n02086240": "Shih-Tzu",
-    "n02087394": "Rhodesian ridgeback",
-    "n02088364": "beagle",
-    "n02089973": "English foxhound",
-    "n02093754": "Border terrier",
-    "n02096294": "Australian terrier",
-    "n02099601": "golden retriever",
-    "n02105641": "Old English sheepdog",
-    "n02111889": "Samoyed",
-    "n02115641": "dingo",
-}
+    "n02086240": "Shih-Tzu", "n02087394": "Rhodesian ridgeback", "n02088364": "beagle",
+    "n02089973": "English foxhound", "n02093754": "Border terrier", "n02096294": "Australian terrier",
+    "n02099601": "golden retriever", "n02105641": "Old English sheepdog", "n02111889": "Samoyed", "n02115641": "dingo",
+}  # fmt: skip
 WNID_NAMES = _IMAGENETTE | _IMAGEWOOF
 _CUB_FILES = ("images.txt", "train_test_split.txt", "image_class_labels.txt", "classes.txt")
+_FLOWER_FILES = ("imagelabels.mat", "setid.mat")
+_AGAIN = "Unpack the published archive again."
 
 
 def find(name: str) -> Dataset:
@@ -84,21 +53,22 @@ def find(name: str) -> Dataset:
         ) from None
 
 
+def folder(
+    path: str | Path, *, labels: str = "", label_regex: str = "", valid_pct: float = 0.2, seed: int | None = None
+) -> DataFrame:
+    """Images of your own, whatever their layout: a table with the columns path, label and split (`layouts.find`)."""
+    return layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed)
+
+
 def digits(path: str = "") -> Path:
     """The folder of 1,797 handwritten digits: 8×8 gray PNGs in class folders 0 … 9."""
-    names = [str(digit) for digit in range(10)]
 
     def accepts(folder: Path) -> bool:
-        return all(_has_entries(folder / name) for name in names)
+        return all(_has_entries(folder / str(digit)) for digit in range(10))
 
     if path:
         return _locate(path, accepts, ["digits"], "class folders 0 … 9 with images")
-    folder = cache_dir() / "digits"
-    with locked(folder):
-        if not folder.is_dir():
-            with building(folder) as part:
-                _write_digits(part)
-    return folder
+    return _built("digits", _write_digits)
 
 
 def _write_digits(into: Path) -> None:
@@ -126,50 +96,79 @@ def pets(path: str = "") -> Path:
     return _locate(path, accepts, inside, "images named <Breed>_<N>.jpg")
 
 
+def pets_split(images_folder: Path) -> dict[str, str]:
+    """The official split of `pets()`, file name -> 'train' or 'test'; empty where annotations/ is missing."""
+    lists = {"train": "trainval.txt", "test": "test.txt"}
+    files = {split: Path(images_folder).parent / "annotations" / name for split, name in lists.items()}
+    if not all(file.is_file() for file in files.values()):
+        return {}
+    lines = [(split, line.split()) for split, file in files.items() for line in file.read_text().splitlines()]
+    return {f"{fields[0]}.jpg": split for split, fields in lines if fields and not fields[0].startswith("#")}
+
+
+def pets_parts(files: Sequence[Path], split: str) -> tuple[list[Path], list[Path] | None]:
+    """Of the images of `pets()` those to train on, and the published test images; split 'random': all, and None.
+
+    Images that neither published list names are left out, with a note. DataError where the lists are missing.
+    """
+    if split == "random":
+        return list(files), None
+    listed = pets_split(files[0].parent)
+    if not listed:
+        raise DataError(
+            f"{files[0].parent.parent / 'annotations'} holds no trainval.txt and test.txt, the official split.",
+            "Unpack annotations.tar.gz beside images/, or give --split random.",
+        )
+    parts = {part: [file for file in files if listed.get(file.name) == part] for part in ("train", "test")}
+    if missing := len(listed) - sum(map(len, parts.values())):
+        options.note(f"Images of the official split that are missing: {missing:,} of {len(listed):,}.")
+    if others := sum(file.name not in listed for file in files):
+        options.note(f"Images in neither list of the official split, left out: {others:,}.")
+    return parts["train"], parts["test"]
+
+
 def cifar10(path: str = "") -> Path:
     """A root of CIFAR-10 with `train/<class>/` and `test/<class>/`."""
-    return _cifar(path, find("cifar10"))
+    return _cifar(path, "cifar10")
 
 
 def cifar100(path: str = "") -> Path:
     """A root of CIFAR-100 with `train/<class>/` and `test/<class>/`, the 100 fine classes."""
-    return _cifar(path, find("cifar100"))
+    return _cifar(path, "cifar100")
 
 
-def _cifar(path: str, data: Dataset) -> Path:
+def _cifar(path: str, name: str) -> Path:
     """Class folders as they are; the published pickles as PNG files, converted once, in the cache."""
     from fastcls.datasets import cifar
 
-    published = cifar.PUBLISHED[data.name]
+    inside = cifar.FOLDERS[name]
+
+    def is_published(folder: Path) -> bool:
+        """Whether these are the pickles; those that are missing `convert` names."""
+        return any((folder / file).is_file() for file in ("batches.meta", "meta", "data_batch_1"))
 
     def accepts(folder: Path) -> bool:
-        return all(_folders(folder / split) for split in ("train", "test")) or published.begun(folder)
+        return all(_folders(folder / split) for split in ("train", "test")) or is_published(folder)
 
     source: Path | None = None
     if path:
-        wanted = f"train/ and test/ with class folders, or {published.folder}/ with the published files"
-        source = _locate(path, accepts, [published.folder, data.name], wanted)
-        if not published.begun(source):
-            _refuse_two_levels(source)
+        wanted = f"train/ and test/ with class folders, or {inside}/ with the published files"
+        source = _locate(path, accepts, [inside, name], wanted)
+        if not is_published(source):
+            first = _folders(source / "train")[0]
+            if _folders(first) and not any(entry.is_file() for entry in first.iterdir()):  # as fast.ai's archive has it
+                raise DataError(
+                    f"{first} holds folders, not images: a layout of two levels, superclass and class.",
+                    "Leave --path empty for the published files, or move the inner class folders up one level.",
+                )
             return source
-    folder = cache_dir() / f"{data.name}-png"
-    with locked(folder):
-        if not folder.is_dir():
-            source = source or _fetch(data) / published.folder
-            _say(f"Writing the {data.images:,} images of {source} to {folder}, once")
-            with building(folder) as part:
-                cifar.convert(source, part, published)
-    return folder
 
+    def write(into: Path) -> None:
+        published = source or _fetch(find(name)) / inside
+        _print(f"Writing the {find(name).images:,} images of {published} to {into.parent / f'{name}-png'}, once")
+        cifar.convert(published, into, name)
 
-def _refuse_two_levels(root: Path) -> None:
-    """fast.ai's CIFAR-100 archive has train/<superclass>/<class>/: the labels are one level too deep."""
-    first = _folders(root / "train")[0]
-    if _folders(first) and not any(entry.is_file() for entry in first.iterdir()):
-        raise DataError(
-            f"{first} holds folders, not images: a layout of two levels, superclass and class.",
-            "Leave --path empty for the published files, or move the inner class folders up one level.",
-        )
+    return _built(f"{name}-png", write)
 
 
 def imagenette(path: str = "", size: Size = "160") -> Path:
@@ -208,80 +207,113 @@ def birds(path: str = "") -> Path:
 
 def birds_table(root: Path) -> DataFrame:
     """One row an image of `birds()`: path, label (the class as published) and the official split."""
-    import pandas as pd
 
     def column(name: str) -> dict[str, str]:
         lines = (Path(root) / name).read_text(encoding="utf-8").splitlines()
         return {key: value for key, _, value in (line.strip().partition(" ") for line in lines) if key}
 
-    images, trained, labels, classes = (column(name) for name in _CUB_FILES)
+    images, trained, labels, classes = map(column, _CUB_FILES)
     if not images.keys() == trained.keys() == labels.keys():
         raise DataError(
-            f"images.txt, train_test_split.txt and image_class_labels.txt in {root} list different images.",
-            "Unpack the published archive again.",
+            f"images.txt, train_test_split.txt and image_class_labels.txt in {root} list different images.", _AGAIN
         )
-    files = {key: Path(root).absolute() / "images" / name for key, name in images.items()}
-    if missing := [images[key] for key, file in files.items() if not file.is_file()]:
-        raise DataError(
-            f"{len(missing):,} of the {len(files):,} images listed in {root}/images.txt are not there, "
-            f"such as {', '.join(missing[:3])}.",
-            "Unpack the published archive again.",
-        )
-    rows = [
-        (file.as_posix(), classes[labels[key]], "train" if trained[key] == "1" else "test")
-        for key, file in files.items()
-    ]
-    return pd.DataFrame(rows, columns=["path", "label", "split"])
+    splits = {"1": "train", "0": "test"}
+    rows = [(f"images/{name}", classes[labels[key]], splits[trained[key]]) for key, name in images.items()]
+    return _table(Path(root), rows, Path(root) / "images.txt")
 
 
 def flowers(path: str = "") -> Path:
     """The root of Oxford 102 Flower: jpg/, imagelabels.mat and setid.mat."""
+
+    def accepts(folder: Path) -> bool:
+        return (folder / "jpg").is_dir() and all((folder / name).is_file() for name in _FLOWER_FILES)
+
     if not path:
         return _fetch(find("oxford-flowers-102"))
-    return _locate(path, is_flowers, ["flowers-102"], "jpg/, imagelabels.mat and setid.mat")
+    return _locate(path, accepts, ["flowers-102"], "jpg/, imagelabels.mat and setid.mat")
 
 
-# ---------------------------------------------------------------------------- finding and fetching
+def flowers_table(root: Path) -> DataFrame:
+    """One row an image of `flowers()`: path, label and the official split, train, valid or test."""
+    labels = _matlab(root / _FLOWER_FILES[0], "labels")
+    rows = []
+    for key, split in (("trnid", "train"), ("valid", "valid"), ("tstid", "test")):
+        for number in _matlab(root / _FLOWER_FILES[1], key):
+            if not (1 <= number <= len(labels) and 1 <= labels[number - 1] <= len(FLOWERS)):
+                raise DataError(f"{root}: image {number} of setid.mat has no label in imagelabels.mat.", _AGAIN)
+            rows.append((f"jpg/image_{number:05d}.jpg", FLOWERS[labels[number - 1] - 1], split))
+    return _table(Path(root), rows, root / _FLOWER_FILES[1])
+
+
+def _matlab(file: Path, name: str) -> list[int]:
+    """A row of integers in a MATLAB file."""
+    from scipy.io import loadmat
+
+    try:
+        found: Any = loadmat(file, variable_names=[name])[name]
+        return [int(number) for number in found.ravel()]
+    except Exception as problem:  # SciPy's reader raises whatever a damaged file leads it to
+        why = type(problem).__name__
+        raise DataError(f"{file} is no MATLAB file with the numbers {name!r} ({why}).", _AGAIN) from None
+
+
+# ---------------------------------------------------------------------------- what they share
+
+
+def _table(root: Path, rows: Sequence[tuple[str, str, str]], listed_in: Path) -> DataFrame:
+    """Rows (path below root, label, split) as a table of absolute paths; DataError where files are missing."""
+    import pandas as pd
+
+    found = [(root.absolute() / path, label, split) for path, label, split in rows]
+    if missing := [path.name for path, _, _ in found if not path.is_file()]:
+        count = f"{len(missing):,} of the {len(rows):,} images"
+        raise DataError(f"{count} listed in {listed_in} are missing: {some(missing)}.", _AGAIN)
+    named = [(path.as_posix(), label, split) for path, label, split in found]
+    return pd.DataFrame(named, columns=["path", "label", "split"])
 
 
 def _locate(path: str, accepts: Callable[[Path], bool], inside: Sequence[str], wanted: str) -> Path:
     """`path`, or the first of the folders `inside` it, that `accepts`."""
-    root = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100, a link stays the name the user gave
-    hint = "Give the folder that holds it with --path, or leave --path empty to download the dataset."
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{root} {what}; looked there for {wanted}.", hint)
+    root = layouts.folder(path)
     for folder in (root, *(root / name for name in inside)):
         if folder.is_dir() and accepts(folder):
             return folder
+    hint = "Give the folder that holds it with --path, or leave --path empty to download the dataset."
     names = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
-    found = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
-    raise DataError(f"{root} does not hold {wanted}. It holds {found or 'nothing'}.", hint)
+    raise DataError(f"{root} does not hold {wanted}. It holds {some(names, 5) or 'nothing'}.", hint)
+
+
+def _built(name: str, write: Callable[[Path], None]) -> Path:
+    """A folder of the cache, filled by `write` if it is missing."""
+    folder = cache_dir() / name
+    with locked(folder):
+        if not folder.is_dir():
+            with building(folder) as part:
+                write(part)
+    return folder
 
 
 def _fetch(data: Dataset) -> Path:
-    """The dataset's folder in the cache, downloaded and unpacked if it is not there; no archive is kept."""
+    """The dataset's folder in the cache, downloaded and unpacked if it is missing; no archive is kept."""
     folder = cache_dir() / data.name
     with locked(folder):
         if not folder.is_dir():
-            files = [(data.url, data.archive, data.size, data.md5, data.sha256)]
-            files += [(url, name, 0, md5, "") for url, name, md5 in data.more]
             archives = []
-            for url, name, size, md5, sha256 in files:
-                dest = cache_dir() / "archives" / data.name / name
+            for url, name, md5 in ((data.url, data.archive, data.md5), *data.more):
+                size = data.size if url == data.url else 0
                 try:
-                    archives.append(download(url, dest, size=size or None, md5=md5, sha256=sha256))
+                    archives.append(download(url, cache_dir() / "archives" / data.name / name, size=size, md5=md5))
                 except DownloadError as error:
                     by_hand = f"Or fetch {url} by hand, unpack it and name its folder with --path."
                     raise DownloadError(error.message, f"{error.hint}\n{by_hand}".strip()) from error
-            _say(f"Unpacking {', '.join(archive.name for archive in archives)} to {folder}")
+            _print(f"Unpacking {', '.join(archive.name for archive in archives)} to {folder}")
             unpack(archives, folder)
             for archive in archives:
                 archive.unlink()
     return folder
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -293,12 +325,3 @@ def _folders(folder: Path) -> list[Path]:
 
 def _has_entries(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
-
-
-def folder(
-    path: str | Path, *, labels: str = "", label_regex: str = "", valid_pct: float = 0.2, seed: int | None = None
-) -> DataFrame:
-    """Images of your own, whatever their layout: a table with the columns path, label and split (`layouts.find`)."""
-    from fastcls.datasets import layouts
-
-    return layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed)

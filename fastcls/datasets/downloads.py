@@ -1,4 +1,4 @@
-"""Fetch a file once, whole and checked: cut connections are resumed, its checksum is held against it."""
+"""Fetch a file once, whole and checked: interrupted connections are resumed, the checksum of the whole is verified."""
 
 from __future__ import annotations
 
@@ -13,20 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastcls.datasets.archives import locked, unpack
+from fastcls.datasets.archives import locked
 from fastcls.errors import DownloadError, OutputError
 from fastcls.runfolder import runs
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["cache_dir", "download", "unpack"]
-
 WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt; bytes gained start the row again
 TIMEOUT = (10, 60)  # seconds to connect, and to wait for the next bytes
 CHUNK = 1 << 16
-
-Progress = Callable[[int, "int | None"], object]
 
 
 def cache_dir() -> Path:
@@ -38,61 +34,47 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("fastcls")) / "data"
 
 
-def download(
-    url: str,
-    dest: Path,
-    *,
-    size: int | None = None,
-    md5: str = "",
-    sha256: str = "",
-    progress: Progress | bool | None = None,
-) -> Path:
+def download(url: str, dest: Path, *, size: int = 0, md5: str = "") -> Path:
     """Fetch `url` into the file `dest`, resuming what an earlier try left, and check it; returns `dest`.
 
-    `size` is the expected length, shown where the server states none. Where no checksum is published, the
-    first download's SHA-256 is recorded in `<cache>/checksums.json` and later ones must match it.
-    `progress`: None draws a bar on a terminal and prints one line elsewhere, False is silent, a function
-    is called with (bytes so far, bytes in all or None).
+    size: the expected bytes, shown where the server states none. Without an md5, the first download's SHA-256 is
+    recorded in `<cache>/checksums.json` and later ones must match it. DownloadError where it cannot be fetched.
     """
     if not re.match(r"https?://", url):
         raise DownloadError(f"{url!r} is not an address that starts with http:// or https://.")
     dest = Path(dest)
     with locked(dest):
-        algorithm, expected = ("md5", md5) if md5 and not sha256 else ("sha256", sha256 or _recorded().get(url, ""))
-        expected = expected.lower()
+        algorithm, expected = ("md5", md5.lower()) if md5 else ("sha256", _recorded().get(url, ""))
         if dest.is_file() and (not expected or runs.digest(dest, algorithm) == expected):
             return dest
-        part = dest.with_suffix(dest.suffix + ".part")
-        with _shown(url, dest, progress) as show:
-            transfer = _Transfer(url, part, size, show)
-            transfer.run(dest)
-            found = runs.digest(part, algorithm)
+        with _progress(url, dest, size) as show:
+            transfer = _Transfer(url, dest.with_suffix(dest.suffix + ".part"), show)
+            found = transfer.run(dest, algorithm)
             if transfer.resumed and expected and found != expected:
                 # The first bytes may be an older file's, from before the publisher changed it: start anew.
                 transfer.discard()
-                transfer.run(dest)
-                found = runs.digest(part, algorithm)
+                found = transfer.run(dest, algorithm)
         if expected and found != expected:
             transfer.discard()
-            raise DownloadError(
-                f"{url} has the {algorithm} {found}, expected {expected}.",
-                _after_mismatch(bool(md5 or sha256)),
-            )
+            hint = "Try again; if it persists, the publisher has changed the file."
+            if not md5:
+                record = f"delete this address's entry in {cache_dir() / 'checksums.json'} and try again."
+                hint = f"It is not the file first downloaded from there. If you trust the new one, {record}"
+            raise DownloadError(f"{url} has the {algorithm} {found}, expected {expected}; it was removed.", hint)
         if not expected:
             _record(url, found)
-        part.replace(dest)
+        transfer.part.replace(dest)
         transfer.discard()
     return dest
 
 
 @dataclass
 class _Transfer:
-    """One file's way from `url` into `part`, over as many connections as it takes."""
+    """The transfer of one file from `url` into `part`, over as many connections as it takes."""
 
     url: str
     part: Path
-    size: int | None
-    show: Progress
+    show: Callable[[int, int | None], object]  # bytes so far, bytes in all
     resumed: bool = False  # whether bytes of more than one connection were joined
 
     @property
@@ -100,29 +82,30 @@ class _Transfer:
         """The server's name for the version that `part` is the beginning of."""
         return self.part.with_name(self.part.name + ".etag")
 
+    @property
+    def received(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
     def discard(self) -> None:
         """Forget what has arrived."""
         self.part.unlink(missing_ok=True)
         self.etag.unlink(missing_ok=True)
         self.resumed = False
 
-    def reached(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    def run(self, dest: Path) -> None:
-        """Connect until nothing is missing; give up when several connections in a row bring nothing new."""
+    def run(self, dest: Path, algorithm: str) -> str:
+        """Connect until nothing is missing, and give the checksum; up to len(WAITS) connections may bring nothing."""
         import requests
 
         hopeless = (requests.exceptions.InvalidURL, requests.TooManyRedirects, requests.exceptions.SSLError)
-        failures, best = 0, self.reached()
+        failures, best = 0, self.received
         with requests.Session() as session:
             while True:
                 try:
                     if self.connect(session):
-                        return
-                    reason = "the connection was cut"
+                        return runs.digest(self.part, algorithm)
+                    reason = "the connection was interrupted"
                 except requests.RequestException as error:
-                    reason = _plain(error)
+                    reason = _reason(error)
                     if isinstance(error, hopeless):
                         failures = len(WAITS)
                 except OSError as error:
@@ -130,8 +113,8 @@ class _Transfer:
                         f"{self.part} cannot be written: {error.strerror or error}",
                         f"Free some space in {self.part.parent}; what has arrived is kept.",
                     ) from error
-                failures = 0 if self.reached() > best else failures + 1
-                best = max(best, self.reached())
+                failures = 0 if self.received > best else failures + 1
+                best = max(best, self.received)
                 if failures > len(WAITS):
                     raise DownloadError(
                         f"{self.url} could not be downloaded: {reason}.",
@@ -140,8 +123,8 @@ class _Transfer:
                 time.sleep(WAITS[max(failures - 1, 0)])
 
     def connect(self, session: requests.Session) -> bool:
-        """Ask once for what is missing; True when nothing is missing any more."""
-        offset = self.reached()
+        """Request once what is missing; True when nothing is missing any more."""
+        offset = self.received
         headers = {"Accept-Encoding": "identity"}  # a byte range counts the file's own bytes
         if offset:
             headers["Range"] = f"bytes={offset}-"
@@ -158,7 +141,7 @@ class _Transfer:
                 reply.raise_for_status()
             if reply.status_code not in (200, 206):
                 raise DownloadError(
-                    f"{self.url} answers {reply.status_code} {reply.reason or ''}".rstrip() + ".",
+                    f"{self.url} replies {reply.status_code} {reply.reason or ''}".rstrip() + ".",
                     "Check the address in a browser: the file may have moved.",
                 )
             if reply.status_code == 206 and start != offset:
@@ -166,51 +149,38 @@ class _Transfer:
                 return False
             if reply.status_code == 200:  # no Range here, or the file has changed: this is all of it
                 self.discard()
-                offset = 0
-                length = reply.headers.get("Content-Length", "")
+                offset, length = 0, reply.headers.get("Content-Length", "")
                 whole = int(length) if length.isdigit() else None
                 etag = reply.headers.get("ETag", "")
                 if etag and not etag.startswith("W/"):  # a weak one does not promise equal bytes
                     self.etag.write_text(etag)
             self.resumed = self.resumed or offset > 0
             with self.part.open("ab") as file:
-                self.show(offset, whole or self.size)
                 for chunk in reply.iter_content(CHUNK):
                     file.write(chunk)
                     offset += len(chunk)
-                    self.show(offset, whole or self.size)
+                    self.show(offset, whole)
                 file.flush()
                 os.fsync(file.fileno())
             return whole is None or offset >= whole
 
 
 def _content_range(reply: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and full length that a 206 or 416 answer states."""
+    """First byte and full length that a reply of status 206 or 416 states."""
     match = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)$", reply.headers.get("Content-Range", "").strip())
-    if not match:
-        return None, None
-    start, whole = match.groups()
-    return int(start) if start else None, int(whole) if whole != "*" else None
+    start, whole = match.groups() if match else (None, None)
+    return int(start) if start else None, int(whole) if whole and whole != "*" else None
 
 
-def _plain(error: requests.RequestException) -> str:
+def _reason(error: requests.RequestException) -> str:
     """The innermost cause in words, without the libraries' wrapping."""
     if error.response is not None:
-        return f"it answers {error.response.status_code} {error.response.reason or ''}".rstrip()
+        return f"it replies {error.response.status_code} {error.response.reason or ''}".rstrip()
     inner: BaseException = error
     while cause := inner.__cause__ or inner.__context__:
         inner = cause
     text = str(getattr(inner, "strerror", None) or inner or type(inner).__name__)
     return " ".join(text.split())[:200].rstrip(".")
-
-
-def _after_mismatch(published: bool) -> str:
-    if published:
-        return "The file was removed. Try again; if it persists, the publisher has changed the file."
-    return (
-        "The file was removed: it is not the one first downloaded from there. If you trust the new one, "
-        f"delete this address's entry in {cache_dir() / 'checksums.json'} and try again."
-    )
 
 
 def _recorded() -> dict[str, str]:
@@ -220,39 +190,27 @@ def _recorded() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
-        raise OutputError(f"{file} cannot be read: {error}", "Mend or delete it.") from error
+        raise OutputError(f"{file} cannot be read: {error}", "Fix or delete it.") from error
 
 
 def _record(url: str, sha256: str) -> None:
     file = cache_dir() / "checksums.json"
     with locked(file):
-        part = file.with_name(file.name + ".part")
-        text = json.dumps({**_recorded(), url: sha256}, indent=1, sort_keys=True)
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(file)
+        runs.write_json(file, {**_recorded(), url: sha256})
 
 
 @contextmanager
-def _shown(url: str, dest: Path, progress: Progress | bool | None) -> Iterator[Progress]:
-    """Something to call with the bytes so far: a bar, the caller's function, or nothing."""
-    if callable(progress):
-        yield progress
-    elif progress is False:
-        yield lambda done, whole: None
-    elif progress or sys.stderr.isatty():
-        from rich import progress as bars
-        from rich.console import Console
-
-        columns = (
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
-            bars.DownloadColumn(),
-            bars.TransferSpeedColumn(),
-            bars.TimeRemainingColumn(),
-        )
-        with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(dest.name, total=None)
-            yield lambda done, whole: bar.update(task, completed=done, total=whole)
-    else:
+def _progress(url: str, dest: Path, size: int) -> Iterator[Callable[[int, int | None], object]]:
+    """A function of the bytes so far and in all that draws a bar on a terminal; elsewhere one line is printed."""
+    if not sys.stderr.isatty():
         print(f"Downloading {url} to {dest}", file=sys.stderr, flush=True)
         yield lambda done, whole: None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn())
+    further = (progress.TransferSpeedColumn(), progress.TimeRemainingColumn())
+    with progress.Progress(*columns, *further, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(dest.name, total=size or None)
+        yield lambda done, whole: bar.update(task, completed=done, total=whole or size or None)

@@ -34,7 +34,7 @@ def collect(arguments: Sequence[str]) -> Iterator[str]:
             if next(_matching(argument), None) is None:
                 raise DataError(f"{argument}: no image matches this pattern.", "** stands for any number of folders.")
         elif not path.exists():
-            raise DataError(f"{argument}: there is no such file or folder.", "Name image files or folders.")
+            raise DataError(f"{argument}: no such file or folder.", "Name image files or folders.")
         elif path.is_dir():
             if next(_below(path), None) is None:
                 raise DataError(f"{argument}: there are no images in this folder.", "Name a folder that holds some.")
@@ -46,7 +46,7 @@ def collect(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def is_pattern(argument: str) -> bool:
-    """Whether an argument is a pattern of file names, and not the name of a file that is there."""
+    """Whether an argument is a pattern of file names, and not the name of an existing file."""
     return argument != "-" and glob.has_magic(argument) and not Path(argument).expanduser().exists()
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from fastcls.datasets.splits import SPLIT_NAMES
-from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, some
+from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, slashes, some
 from fastcls.errors import DataError
 
 FILE_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_id", "id", "name")
@@ -32,16 +32,15 @@ def read(labels: str, root: Path, found: Found) -> None:
     problems: dict[str, list[str]] = defaultdict(list)
     good = 0
     for number, cells in body:
-        if len(cells) <= columns.last:
+        if len(cells) <= max(columns.file, columns.label, columns.split or 0):
             problems["too few columns"].append(f"row {number}")
             continue
         name, label, split = cells[columns.file], cells[columns.label], ""
         if columns.split is not None:
             split = columns.splits.get(cells[columns.split].lower(), "")
             if not split:
-                problems["a split that is none of train, valid, test"].append(
-                    f"{cells[columns.split]!r} in row {number}"
-                )
+                text = f"{cells[columns.split]!r} in row {number}"
+                problems["a split that is none of train, valid, test"].append(text)
         places = files.find(name)
         if not label:
             problems["no label"].append(f"row {number}")
@@ -50,7 +49,7 @@ def read(labels: str, root: Path, found: Found) -> None:
         elif len(places) > 1:
             problems["a file name that several files have"].append(name)
         elif not places:
-            problems["a file that is not there"].append(name or f"row {number}")
+            problems["a file that is missing"].append(name or f"row {number}")
         elif seen.setdefault(places[0], (label, split)) != (label, split):
             problems["a file named before with another label or split"].append(name)
             again.append((places[0], label, split))
@@ -67,16 +66,12 @@ def read(labels: str, root: Path, found: Found) -> None:
         )
     if repeated := good - len(seen):
         found.notes.append(f"{count(repeated, 'repeated row')} of {file.name} dropped.")
-    unlisted = [image for image in files.images if image not in seen]
-    if unlisted:
-        found.notes.append(
-            f"{count(len(unlisted), 'image')} not listed in {file.name} left out: "
-            f"{some([os.path.relpath(image, root) for image in unlisted])}."
-        )
-    named = [(Path(path).as_posix(), label, split) for path, (label, split) in seen.items()]
-    found.rows = named + [(Path(path).as_posix(), label, split) for path, label, split in again]
-    if columns.split is not None and not any(split == "valid" for _, _, split in found.rows):
-        found.rows = [(path, label, "" if split == "train" else split) for path, label, split in found.rows]
+    if unlisted := [os.path.relpath(image, root) for image in files.images if image not in seen]:
+        left_out = f"{count(len(unlisted), 'image')} not listed in {file.name} left out: {some(unlisted)}."
+        found.notes.append(left_out)
+    named = [(path, label, split) for path, (label, split) in seen.items()] + again
+    draws = columns.split is not None and not any(split == "valid" for _, _, split in named)
+    found.rows = [(slashes(path), label, "" if draws and split == "train" else split) for path, label, split in named]
     found.layout = f"the table {file.name}: {columns.description}"
 
 
@@ -105,9 +100,8 @@ def _rows(file: Path, found: Found) -> list[tuple[int, list[str]]]:
         except UnicodeDecodeError:
             text = data.decode("cp1252", errors="replace")
             found.notes.append(f"{file.name} is not UTF-8: read as Windows-1252.")
-
     if "\0" in text:
-        raise DataError(f"The table {file} is no CSV file: it has bytes that are no text.", "Save it as CSV.")
+        raise DataError(f"The table {file} is no CSV file: it has bytes that are not text.", "Save it as CSV.")
 
     def parsed(delimiter: str) -> Iterator[list[str]]:
         return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
@@ -180,10 +174,6 @@ class _Columns:
     splits: dict[str, str]
     description: str
 
-    @property
-    def last(self) -> int:
-        return max(self.file, self.label, self.split or 0)
-
 
 def _columns(
     file: Path, rows: list[tuple[int, list[str]]], files: _Files
@@ -204,24 +194,24 @@ def _columns(
     body = rows[1:]
     titles = [title.lower() for title in head]
 
-    def named(wanted: tuple[str, ...], taken: set[int]) -> list[int]:
+    def named(wanted: tuple[str, ...], *taken: int) -> list[int]:
         return [titles.index(name) for name in wanted if name in titles and titles.index(name) not in taken]
 
     def holds_files(column: int) -> bool:
         cells = [row[column] for _, row in body[:50] if column < len(row)]
         return any(is_image(cell) or files.find(cell) for cell in cells)
 
-    likely = named(FILE_COLUMNS, set())
+    likely = named(FILE_COLUMNS)
     by_content = [column for column in range(len(titles)) if column not in likely and holds_files(column)]
     at = next((column for column in likely if holds_files(column)), (by_content + likely + [-1])[0])
-    split = next(iter(named(SPLIT_COLUMNS, {at})), None)
+    split = next(iter(named(SPLIT_COLUMNS, at)), None)
     others = [column for column in range(len(titles)) if column not in (at, split)]
-    label = next(iter(named(LABEL_COLUMNS, {at})), others[0] if len(others) == 1 else -1)
+    label = next(iter(named(LABEL_COLUMNS, at)), others[0] if len(others) == 1 else -1)
     if at < 0 or label < 0:
-        lacking = "file names" if at < 0 else "labels"
+        missing = "file names" if at < 0 else "labels"
         raise DataError(
-            f"No column of {file} is known to hold the {lacking}; its columns are {', '.join(head)}.",
-            f"Call the columns {', '.join(FILE_COLUMNS[:3])} … and {', '.join(LABEL_COLUMNS[:3])} …, say.",
+            f"No column of {file} is known to hold the {missing}; its columns are {', '.join(head)}.",
+            f"Call the columns {', '.join(FILE_COLUMNS[:3])} … and {', '.join(LABEL_COLUMNS[:3])} ….",
         )
     text = f"files in column {head[at]!r}, labels in {head[label]!r}"
     text += f", split in {head[split]!r}" if split is not None else ""

@@ -1,4 +1,4 @@
-"""One's own images: recognise how they are laid out, and list path, label and split.
+"""Images of your own: recognise how they are laid out, and list path, label and split.
 
 class folders        <class>/…                          a validation split is drawn from them
 split folders        train/<class>/… valid/<class>/…    optionally test/<class>/…
@@ -40,13 +40,13 @@ def find(
     """List the images under `path` with text columns `path` (absolute), `label` and `split`.
 
     `split` is train, valid or test. Where the layout has no validation split, `valid_pct` of each class is
-    drawn with `seed` (the run's own by default). `attrs['layout']` says what was recognised, `attrs['notes']`
+    drawn with `seed` (the run's own by default). `attrs['layout']` is what was recognised, `attrs['notes']`
     lists what the user should see.
     """
     import pandas as pd
 
     if not 0 < valid_pct < 1:
-        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, say.")
+        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
     root, found = folder(path), listed(path, labels, label_regex)
     if len(classes := {label for _, label, _ in found.rows}) == 1:
         raise DataError(f"All {len(found.rows):,} images in {root} are of one class, {classes.pop()!r}.", _HOW)
@@ -59,7 +59,7 @@ def find(
 
 
 def listed(path: str | Path, labels: str = "", label_regex: str = "", lenient: bool = False) -> Found:
-    """The images under `path` as they lie there: nothing is drawn, and nothing of classes and splits is refused.
+    """The images under `path` as they are: nothing is drawn, and nothing of classes and splits is refused.
 
     lenient: wrong rows of a table of labels are collected in `faults` and not refused.
     """
@@ -81,7 +81,7 @@ def listed(path: str | Path, labels: str = "", label_regex: str = "", lenient: b
 
 
 def _images(folder: str | Path, found: Found) -> list[str]:
-    """The image files anywhere below `folder`; what else lies there is counted."""
+    """The image files anywhere below `folder`; other files are counted."""
     files = files_below(folder, pipes=found.pipes)
     images = list(filter(is_image, files))
     if len(images) < len(files):
@@ -103,9 +103,9 @@ def folder(path: str | Path) -> Path:
         beside = [entry.name for entry in root.parent.iterdir()] if root.parent.is_dir() else []
         guess = did_you_mean(root.name, beside) or "."
         raise DataError(f"The folder {root} does not exist{guess}", "Give the folder of images with --path.")
-    hint = "Give the folder that holds the images."
+    hint = "Give the folder that holds the images with --path."
     if root.name.lower().endswith(ARCHIVE_SUFFIXES):
-        hint = "It looks like an archive: unpack it and give the folder."
+        hint = "It looks like an archive: unpack it and give its folder with --path."
     elif root.suffix.lower() in (".csv", ".tsv", ".txt"):
         hint = f"For a table of labels give the folder of images with --path, and --labels {root.name}."
     raise DataError(f"{root} is a file, not a folder of images.", hint)
@@ -128,7 +128,7 @@ def _from_folders(root: Path, found: Found) -> None:
         )
     for split, folder in parts.items():
         found.notes.append(
-            f"{folder.name}/ lies beside class folders without a train/ folder, and was left out: move the "
+            f"{folder.name}/ is beside class folders without a train/ folder, and was left out: move the "
             f"class folders into train/ to use it as the {split} split, or rename it if it is a class."
         )
     found.rows = _class_rows(root, "", found, leave=parts.values())
@@ -214,13 +214,13 @@ def _class_rows(root: Path, split: str, found: Found, leave: Iterable[Path] = ()
 
 
 def _unlabelled(root: Path) -> DataError:
-    """What to say of a folder without class folders: images with no labels, or no images at all."""
+    """The error for a folder without class folders: images without labels, or no images at all."""
     files = files_below(root)
     images = list(filter(is_image, files))
     tables = [file.name for file in map(Path, listing(root)[0]) if file.suffix.lower() in (".csv", ".tsv")]
     if images:
-        hint = f"{tables[0]} lies there: does it hold the labels? --labels {tables[0]}" if tables else _HOW
-        return DataError(f"{count(len(images), 'image')} lie in {root} without labels.", hint)
+        hint = f"Does {tables[0]} hold them? --labels {tables[0]}" if tables else _HOW
+        return DataError(f"{root} holds {count(len(images), 'image')} without labels.", hint)
     if not files:
         return DataError(f"{root} holds no files.", "Give the folder that holds the images.")
     held = some([Path(file).relative_to(root).as_posix() for file in files])

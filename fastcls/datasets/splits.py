@@ -1,4 +1,4 @@
-"""The validation split: drawn by class where there is none, and held against the training classes."""
+"""The validation split: drawn by class where there is none, and compared with the training classes."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
     df.loc[drawn, "split"] = "train"
     df.loc[drawn[valid], "split"] = "valid"
     single = [label for label, size in Counter(labels).items() if size == 1]
-    if not single:
-        return []
-    return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."]
+    return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."] if single else []
 
 
 def hold_out(labels: Sequence[Hashable], share: float, seed: int) -> list[int]:
@@ -62,15 +60,15 @@ def hold_out(labels: Sequence[Hashable], share: float, seed: int) -> list[int]:
 
 
 def check_splits(df: DataFrame, where: object) -> None:
-    """Refuse a split that training or evaluation could not use; what is merely odd is for `classes` to say."""
+    """DataError for a split that training or evaluation could not use; what is merely odd the audit finds."""
     by_split = {split: set(rows["label"].unique()) for split, rows in df.groupby("split", sort=False)}
     trained = by_split.get("train", set())
     if not trained:
-        raise DataError(f"There are no training images in {where}.", "Give some rows or a folder to train.")
+        raise DataError(f"{where} has no training images.", "Give some rows or a folder to train.")
     for split in ("valid", "test"):
-        if strangers := sorted(by_split.get(split, set()) - trained):
+        if unknown := sorted(by_split.get(split, set()) - trained):
             raise DataError(
-                f"{count(len(strangers), 'class')} of the {split} split in {where} that train lacks: "
-                f"{some(strangers)}.",
-                "The network could never name them: add training images, or correct the spelling.",
+                f"{count(len(unknown), 'class')} of the {split} split in {where} without training images: "
+                f"{some(unknown)}.",
+                "The network could never predict them: add training images, or correct the spelling.",
             )

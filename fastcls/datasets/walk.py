@@ -29,14 +29,14 @@ class Found:
     layout: str = ""
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)  # files that are no images, by suffix
-    unnamed: list[str] = field(default_factory=list)  # images whose names are no text
+    skipped: Counter[str] = field(default_factory=Counter)  # files that are not images, by suffix
+    unnamed: list[str] = field(default_factory=list)  # images whose names are not text
     pipes: list[str] = field(default_factory=list)  # what is neither a file nor a folder
     lenient: bool = False  # whether wrong rows of a table of labels are collected in `faults` instead of refused
     faults: dict[str, list[str]] = field(default_factory=dict)  # what is wrong -> which rows or files
 
     def left_out(self) -> list[str]:
-        """Notes on what lies there and is no image that can be used."""
+        """Notes on what was found and is not an image that can be used."""
         notes = []
         if self.skipped:
             kinds = ", ".join(f"{suffix or 'no suffix'} {n:,}" for suffix, n in self.skipped.most_common(4))
@@ -78,7 +78,7 @@ def slashes(path: str) -> str:
 def listing(folder: str | Path, pipes: list[str] | None = None) -> tuple[list[str], list[str]]:
     """The visible files and folders right inside `folder`, as paths, each in natural order.
 
-    A link that leads nowhere is a file: of an image that is missing the user should hear. What could not be read to
+    A link that leads nowhere is a file, since the user should see that an image is missing. What could not be read to
     an end, a pipe or a device, goes into `pipes`.
     """
     kinds: dict[str, list[tuple[tuple[list[str | int], str], str]]] = {"file": [], "folder": [], "pipe": []}

@@ -2,7 +2,7 @@
 
 A store is a folder of the data cache, named by a hash of its files' paths, sizes and times and of what was done
 to them. It is written once, under a lock, to a temporary name; checked against its sha256 by every run that opens it,
-and decoded anew if it is not what was written; shared by every run that asks for the same. The least recently used ones
+and decoded anew if it is not what was written; shared by every run that needs the same. The least recently used ones
 make room for new ones.
 """
 
@@ -67,7 +67,7 @@ class Store:
 
 
 def folder_of_stores() -> Path:
-    """Where the stores lie."""
+    """The folder of all stores."""
     return cache_dir() / "decoded"
 
 
@@ -82,28 +82,22 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
     folder = root / name
     try:
         with locked(folder):
-            for _ in range(2):  # a store that was damaged on disk is built again, once
-                if not _complete(folder):
-                    if folder.exists():
-                        _tell_damaged(folder)
-                    for remains in (folder, *root.glob(f".{name}-*")):  # the latter of builds that were killed
-                        shutil.rmtree(remains, ignore_errors=True)
-                    _make_room(root, _estimate(paths, how), budget)
-                    with building(folder) as part:
-                        _build(part, name, paths, how, progress)
-                os.utime(folder / "store.json")  # when it was last used
-                if (store := _open(folder)) is not None:
-                    return store
-                _tell_damaged(folder)
-                shutil.rmtree(folder)
-            raise OutputError(f"the decoded images in {folder} are damaged as soon as they are written")
+            if (store := _open(folder)) is None:
+                if folder.exists():  # which costs time, and a disk that changes files is worth knowing of
+                    damage = "were damaged; they were decoded again from the image files"
+                    options.note(f"the decoded images in {folder} {damage}.")
+                for remains in (folder, *root.glob(f".{name}-*")):  # the latter of builds that were killed
+                    shutil.rmtree(remains, ignore_errors=True)
+                _make_room(root, _estimate(paths, how), budget)
+                with building(folder) as part:
+                    _build(part, name, paths, how, progress)
+                store = _open(folder)
+            if store is None:
+                raise OutputError(f"the decoded images in {folder} are damaged as soon as they are written")
+            os.utime(folder / "store.json")  # when it was last used
+            return store
     except OSError as problem:
         raise OutputError(f"the decoded images cannot be kept in {root} ({problem.strerror or problem})") from None
-
-
-def _tell_damaged(folder: Path) -> None:
-    """What is decoded again costs time, and a disk that changes files is worth knowing of."""
-    options.note(f"the decoded images in {folder} were damaged; they were decoded again from the image files.")
 
 
 def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:
@@ -118,14 +112,6 @@ def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:
     if missing:
         raise broken_images(missing, len(paths))
     return digest.hexdigest()[:20]
-
-
-def _complete(folder: Path) -> bool:
-    try:
-        record = runs.read_json(folder / "store.json")
-        return (folder / "pixels.u8").stat().st_size == record["bytes"] and (folder / "shapes.npy").is_file()
-    except (OutputError, OSError, KeyError):
-        return False
 
 
 def _estimate(paths: Sequence[str], how: Mapping[str, Any]) -> float:
@@ -218,23 +204,25 @@ def _shrunk(path: str | np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
 
 
 def _open(folder: Path) -> Store | None:
-    """The store, read into memory and checked, or mapped; None where it is damaged, or one of other files."""
+    """The store, read into memory and checked, or mapped; None where it is missing, damaged, or one of other files."""
+    file = folder / "pixels.u8"
     try:
         record = runs.read_json(folder / "store.json")
         shapes = np.load(folder / "shapes.npy", allow_pickle=False)
-        found = {"name": folder.name, "shapes": hashlib.sha256(shapes.tobytes()).hexdigest()}
-        sound = shapes.shape == (record["images"], 3) and int(shapes.astype(np.int64).prod(1).sum()) == record["bytes"]
-    except (OutputError, EOFError, ValueError, KeyError, TypeError):
+        sizes = shapes.astype(np.int64).prod(1)
+        known: dict[str, Any] = {"name": folder.name, "shapes": hashlib.sha256(shapes.tobytes()).hexdigest()}
+        known |= {"images": len(shapes), "bytes": int(sizes.sum())}
+        if shapes.shape[1:] != (3,) or any(record.get(key, value) != value for key, value in known.items()):
+            return None
+        if file.stat().st_size != record["bytes"]:
+            return None
+        in_memory = record["bytes"] <= IN_MEMORY * memory.available() / ranks.here().local_world
+        flat = np.fromfile(file, np.uint8) if in_memory else np.memmap(file, np.uint8, mode="r")
+        digest = hashlib.sha256(flat).hexdigest() if in_memory else runs.digest(file)  # type: ignore[arg-type]
+        if digest != record["sha256"]:
+            return None
+    except (OutputError, OSError, EOFError, ValueError, KeyError, TypeError):
         return None
-    if not sound or any(record.get(key, value) != value for key, value in found.items()):
-        return None
-    file, size = folder / "pixels.u8", record["bytes"]
-    in_memory = size <= IN_MEMORY * memory.available() / ranks.here().local_world
-    flat = np.fromfile(file, np.uint8) if in_memory else np.memmap(file, np.uint8, mode="r")
-    digest = hashlib.sha256(flat).hexdigest() if in_memory else runs.digest(file)  # type: ignore[arg-type]
-    if digest != record["sha256"]:
-        return None
-    sizes = shapes.astype(np.int64).prod(1)
     starts = np.cumsum(sizes) - sizes
     if len(shapes) and (shapes == shapes[0]).all():
         return Store(flat.reshape(len(shapes), *shapes[0]), shapes, starts)

@@ -1,4 +1,4 @@
-"""Images looked at before the first training step: which of them are none, and which are damaged."""
+"""Images looked at before the first training step: which files are not images, and which are damaged."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ T = TypeVar("T")
 P = TypeVar("P")
 # what Pillow raises for damaged files, one format or another
 UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)
+NAMED = 5  # broken files that an error lists
 
 
 def refuse_broken(paths: Sequence[str], decode: bool = False) -> None:
-    """Refuse files that are no images; DataError names the first few.
+    """DataError that names the first few files that are not images.
 
     Looks at the head of every file (some 50 µs each); with `decode`, at every pixel, which also finds
     truncated files.
@@ -42,7 +43,7 @@ def refuse_broken(paths: Sequence[str], decode: bool = False) -> None:
 
 
 def reading(path: P, read: Callable[[P], T]) -> T:
-    """`read(path)`; DataError with the path and the reason where that is no image, or a damaged one."""
+    """`read(path)`; DataError with the path and the reason where that is not an image, or a damaged one."""
     from PIL import Image
 
     try:
@@ -53,15 +54,11 @@ def reading(path: P, read: Callable[[P], T]) -> T:
 
 def broken_images(lines: list[str], total: int) -> DataError:
     """One error for all images that could not be read, a line each."""
+    more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+    listed = "\n  ".join(lines[:NAMED] + more)
     return DataError(
-        f"{len(lines)} of {total} images cannot be read:\n  {_first(lines)}",
-        "Mend or remove these files, then start again.",
+        f"{len(lines)} of {total} images cannot be read:\n  {listed}", "Fix or remove these files, then start again."
     )
-
-
-def _first(lines: list[str], count: int = 5) -> str:
-    more = [f"and {len(lines) - count} more"] if len(lines) > count else []
-    return "\n  ".join(lines[:count] + more)
 
 
 def reason(problem: Exception) -> str:

@@ -2,7 +2,7 @@
 
 Everything that reads pixels reads them here, so that training, prediction and the page of `serve` see the same:
 turned as EXIF says, the first frame, transparent parts on white, 16 bits scaled to 8 (65,535 to 255). What has no
-agreed range of values, 32-bit numbers, is refused, and so is what is no regular file: a named pipe would wait for ever.
+agreed range of values, 32-bit numbers, is refused, and so is what is not a regular file: a named pipe would block.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ UPRIGHT = {  # what undoes each orientation
 
 
 class UnknownRange(ValueError):
-    """Pixels are numbers of which nothing says what is black and what is white."""
+    """Pixels are numbers of which it is unknown what is black and what is white."""
 
 
 def decode(source: str | Path | bytes, mode: str = "RGB") -> np.ndarray:
@@ -59,7 +59,7 @@ def file_bytes(path: str | Path) -> bytes:
 
 
 def opened(path: str | Path) -> io.FileIO:
-    """A regular file, unbuffered; OSError at once for a named pipe or a device, which might never answer."""
+    """A regular file, unbuffered; OSError at once for a named pipe or a device, which might block."""
     file = io.FileIO(os.open(path, WITHOUT_WAITING))
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -78,7 +78,7 @@ def flattened(image: Image.Image, mode: str = "RGB") -> Image.Image:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert(mode)
     image = image if upright is None else image.transpose(upright)
-    image.info.clear()  # of its orientation, say: who flattens it again must not turn it again
+    image.info.clear()  # of its orientation, for example: who flattens it again must not turn it again
     return image
 
 
@@ -88,7 +88,7 @@ def transparent(image: Image.Image) -> bool:
 
 
 def orientation(image: Image.Image) -> int:
-    """How the camera was held, by EXIF or XMP; 1, upright, where nothing says so or what says so is damaged."""
+    """How the camera was held, by EXIF or XMP; 1, upright, where that is missing or damaged."""
     if image.format == "PNG":
         image.load()  # its EXIF may come behind the pixels; of what is wrong with those the caller should hear
     with contextlib.suppress(Exception):  # the parsers raise what they like
@@ -103,7 +103,7 @@ def sixteen_bits(image: Image.Image) -> bool:
 
 
 def refuse_unusable(image: Image.Image) -> None:
-    """Raise UnidentifiedImageError for programs, UnknownRange where no one can say which value is white.
+    """Raise UnidentifiedImageError for programs, UnknownRange where it is unknown which value is white.
 
     Looks at the header alone: Pillow has Ghostscript run a PostScript file, whatever its name, to load its pixels.
     """
@@ -111,7 +111,7 @@ def refuse_unusable(image: Image.Image) -> None:
         raise UnidentifiedImageError("a program that draws, not an image")
     if image.mode in ("I", "F") and not sixteen_bits(image):
         kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
-        raise UnknownRange(f"its pixels are {kind}, and nothing says which is white; save it with 8 or 16 bits")
+        raise UnknownRange(f"its pixels are {kind}, and it is unknown which is white; save it with 8 or 16 bits")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

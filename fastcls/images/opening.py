@@ -26,7 +26,7 @@ _of_fastai = core.load_image
 
 
 def install() -> None:
-    """From now on `PILImage.create` and `PILImageBW.create` open files by `load_image`, for everyone."""
+    """From now on `PILImage.create` and `PILImageBW.create` open files by `load_image`, in the whole process."""
     core.load_image = load_image
 
 
@@ -79,6 +79,6 @@ def _array(item: Any) -> np.ndarray:
         ):
             return np.ascontiguousarray(pixels)
     raise DataError(
-        f"{shown(item)} is no image.",
+        f"{shown(item)} is not an image.",
         "Give a file, a PIL image, bytes of a file, or uint8 of 0 to 255: an array (h, w, 3) or a tensor (3, h, w).",
     )

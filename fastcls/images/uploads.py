@@ -1,4 +1,4 @@
-"""Bytes that somebody sends as a picture: what is refused before it costs anything, and why."""
+"""Uploaded bytes of a picture: refused, with the reason, before they cost anything."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ MOST_PIXELS = 80_000_000  # a photograph's are below 60 million; Pillow warns ab
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture's pixels, uint8 (h, w, 3) or (h, w), and whether they were turned upright as its camera says."""
+    """A picture's pixels, uint8 (h, w, 3) or (h, w), and whether they were turned upright by its EXIF."""
 
     pixels: np.ndarray
     turned: bool
 
 
 def read(data: bytes, mode: str = "RGB") -> Upload:
-    """Check and decode the bytes of one picture, as `decode` would a file; DataError says what is wrong with them."""
+    """Check and decode the bytes of one picture, as `decode` would a file; DataError where they cannot be used."""
     if not data:
         raise DataError("The file is empty: 0 bytes.")
-    with warnings.catch_warnings():  # odd metadata and palettes are nobody's business here
+    with warnings.catch_warnings():  # odd metadata and palettes do not matter here
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -44,7 +44,7 @@ def read(data: bytes, mode: str = "RGB") -> Upload:
         try:
             return Upload(decode(data, mode), turned)
         except UnknownRange as problem:
-            raise DataError(f"The picture cannot be judged: {problem}.") from None
+            raise DataError(f"The picture cannot be used: {problem}.") from None
         except Exception as problem:
             raise DataError(f"The picture is damaged: {_words(problem)}.") from problem
 

@@ -1,4 +1,4 @@
-"""The system's clock, which may be set while a run goes on: durations come from one that cannot be."""
+"""The system's clock, which may be set during a run: durations come from one that cannot be."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Clock:
     def __init__(self) -> None:
         self.offset = time.time() - time.monotonic()
 
-    def tell(self) -> None:
-        """A note where the time of day was set back since; a machine that slept looks as if it was set forward."""
+    def check(self) -> None:
+        """Add a note where the time of day was set back since; a machine that slept looks as if it was set forward."""
         back = self.offset - (time.time() - time.monotonic())
         if back > WORTH:
             options.note(

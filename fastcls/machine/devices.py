@@ -22,7 +22,7 @@ NUMBERS_A_THREAD = 1 << 21  # what a thread must have to compute to be worth wak
 
 
 def device() -> torch.device:
-    """The device that the options in force ask for; EnvironmentProblem where it is not there."""
+    """The device of the options in force; EnvironmentProblem where it is missing."""
     wanted = options.current().device
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
@@ -31,7 +31,7 @@ def device() -> torch.device:
     if not there[wanted] and ranks.world() == 1:
         raise EnvironmentProblem(
             f"--device {wanted}: this machine (or its torch {torch.__version__}) has none.",
-            f"Use --device {' or '.join(kind for kind, found in there.items() if found)}, or leave it away.",
+            f"Use --device {' or '.join(kind for kind, found in there.items() if found)}, or omit it.",
         )
     return _own(wanted, ranks.here())
 
@@ -83,9 +83,9 @@ def threads_for(numbers: int) -> Iterator[None]:
 
 
 def workers() -> int:
-    """Loader processes: as asked, else by the cores; none on two cores, where they only get in the way."""
-    asked = options.current().workers
-    return asked if asked is not None else (0 if cores() <= 2 else min(16, cores()))
+    """Loader processes: as requested, else by the cores; none on two cores, where they only get in the way."""
+    wanted = options.current().workers
+    return wanted if wanted is not None else (0 if cores() <= 2 else min(16, cores()))
 
 
 def describe(where: torch.device) -> dict[str, Any]:

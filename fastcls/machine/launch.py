@@ -1,7 +1,7 @@
-"""Starts the processes of one machine, hands signals on to them, and ends all when one is gone.
+"""Starts the processes of one machine, passes signals on to them, and ends all when one is gone.
 
-torchrun could do it, but would import torch first (seconds), open a port, and answer a killed process with a table of
-its own. Here the first process has the terminal, the others are silent; what one of them died of is told at the end.
+torchrun's agent could do it, but imports torch first (seconds) and opens a port. Here rank 0 has the terminal, the
+others are silent; the standard error of one that failed is printed at the end.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from fastcls.machine.stop import CODES
 from fastcls.settings import shell
 
 GRACE = 15.0  # seconds that the others have to end by themselves once one is gone
-LINES = 20  # of what a silent process said, told when it failed
+LINES = 20  # of a silent process's standard error, printed when it failed
 FOLLOWS = "FASTCLS_FOLLOWS"  # set where a process's standard input closes when its launcher is gone
 
 
 @dataclass
 class Child:
-    """A process of the run, and what it writes to standard error; None where that is the terminal."""
+    """A process of the run, and its standard error; None where that is the terminal."""
 
     rank: int
     process: subprocess.Popen[bytes]
-    said: IO[bytes] | None
-    put_down: bool = False
+    errors: IO[bytes] | None
+    killed: bool = False  # by the launcher, because it did not end by itself
 
     @property
     def code(self) -> int | None:
@@ -48,11 +48,11 @@ def launch(count: int, folder: Path) -> int:
 
     folder: where the run is to be written.
     """
-    with tempfile.TemporaryDirectory(prefix="fastcls-") as meeting:
+    with tempfile.TemporaryDirectory(prefix="fastcls-") as rendezvous:
         children: list[Child] = []
         with _passing_on_signals(children):
             for rank in range(count):
-                children.append(_start(rank, count, folder, Path(meeting)))
+                children.append(_start(rank, count, folder, Path(rendezvous)))
             first = _wait(children)
         return 0 if first is None else _verdict(first, children, folder)
 
@@ -62,23 +62,23 @@ def require_accelerate() -> None:
     extras.require("Training with several processes", "distributed")
 
 
-def _start(rank: int, count: int, folder: Path, meeting: Path) -> Child:
+def _start(rank: int, count: int, folder: Path, rendezvous: Path) -> Child:
     env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
     env |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), FOLLOWS: "1"}
-    env |= {ranks.RENDEZVOUS: (meeting / "store").as_uri(), ranks.FOLDER: str(folder)}
+    env |= {ranks.RENDEZVOUS: (rendezvous / "store").as_uri(), ranks.FOLDER: str(folder)}
     env.setdefault("OMP_NUM_THREADS", str(max(1, cpus.cores() // count)))
     if sys.platform == "linux":
         env.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: nothing is heard outside of it
-    said = None if rank == 0 else tempfile.TemporaryFile()  # noqa: SIM115  read when all have ended
+    errors = None if rank == 0 else tempfile.TemporaryFile()  # noqa: SIM115  read when all have ended
     process = subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
         env=env,
         stdin=subprocess.PIPE,
         stdout=None if rank == 0 else subprocess.DEVNULL,
-        stderr=said,
+        stderr=errors,
         start_new_session=True,  # a Ctrl-C reaches this process alone, which passes it on once
     )
-    return Child(rank, process, said)
+    return Child(rank, process, errors)
 
 
 @contextlib.contextmanager
@@ -109,17 +109,17 @@ def _wait(children: Sequence[Child]) -> Child | None:
                 first, patience = child, time.monotonic() + GRACE
         if time.monotonic() > patience:
             for child in children:
-                child.put_down |= child.code is None
+                child.killed |= child.code is None
                 child.process.kill()
         time.sleep(0.1)
-    ended = [child for child in children if child.code != 0 and not child.put_down]
-    killed = [child for child in ended if (child.code or 0) < 0]
-    return next(iter([*killed, *([first] if first else []), *ended]), None)
+    ended = [child for child in children if child.code != 0 and not child.killed]
+    signalled = [child for child in ended if (child.code or 0) < 0]
+    return next(iter([*signalled, *([first] if first else []), *ended]), None)
 
 
 def _verdict(cause: Child, children: Sequence[Child], folder: Path) -> int:
     code = cause.code or 0
-    if stuck := [str(child.rank) for child in children if child.put_down]:
+    if stuck := [str(child.rank) for child in children if child.killed]:
         print(f"Rank {', '.join(stuck)} did not end by itself within {GRACE:g} s.", file=sys.stderr)
     whose = f"Rank {cause.rank} of {len(children)} processes"
     if code < 0:
@@ -127,17 +127,17 @@ def _verdict(cause: Child, children: Sequence[Child], folder: Path) -> int:
         why = "; the system does that when memory runs out" if -code == signal.SIGKILL else ""
         hint = f"What there is: {folder}"
         if any(folder.glob("checkpoints/[0-9]*")):
-            hint = f"Go on with  {shell.command('resume', folder, '--processes', len(children))}"
+            hint = f"Continue with  {shell.command('resume', folder, '--processes', len(children))}"
         raise TrainingError(f"{whose} was killed by {name}{why}. The others were ended.", hint)
-    if cause.said is not None and code not in CODES.values() and children[0].code != code:
-        cause.said.seek(0)
-        lines = cause.said.read().decode(errors="replace").strip().splitlines()[-LINES:]
+    if cause.errors is not None and code not in CODES.values() and children[0].code != code:
+        cause.errors.seek(0)
+        lines = cause.errors.read().decode(errors="replace").strip().splitlines()[-LINES:]
         print("\n".join([f"{whose} ended with exit code {code}:", *lines]), file=sys.stderr)
     return code
 
 
 def follow() -> None:
-    """Stop training, as SIGTERM does, when the launcher is gone: nobody would be left to end this process."""
+    """Stop training, as SIGTERM does, when the launcher is gone: nothing would be left to end this process."""
     if FOLLOWS not in os.environ:
         return
 
@@ -151,6 +151,6 @@ def follow() -> None:
 
 
 def hush() -> None:
-    """The processes that only help show nothing; what goes wrong is still told on standard error."""
+    """Ranks other than 0 print nothing; errors still go to standard error."""
     if not ranks.first():
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  until the process ends

@@ -1,11 +1,14 @@
-"""How much memory there is for this process, and whether an error says that it was too little."""
+"""The memory that this process can have, and whether an error means that it was too little.
+
+psutil knows neither control groups nor a peak that can be reset.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-GUESS = 4e9  # bytes, where the system does not say
+GUESS = 4e9  # bytes, where the system does not report it
 GROUPS = Path("/sys/fs/cgroup")
 # what torch raises besides its OutOfMemoryError: on CPUs, from cuBLAS and cuDNN, on Apple's GPUs
 PHRASES = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
@@ -17,19 +20,18 @@ def available() -> float:
 
 
 def ran_out(problem: BaseException) -> bool:
-    """Whether an error is torch's, CUDA's or Python's way to say that there is no memory left."""
+    """Whether an error is torch's, CUDA's or Python's for too little memory."""
     if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
         return True
     return isinstance(problem, RuntimeError) and any(phrase in str(problem) for phrase in PHRASES)
 
 
 def _machine() -> float:
-    found = _table(Path("/proc/meminfo")).get("MemAvailable")
-    return GUESS if found is None else found
+    return _table(Path("/proc/meminfo")).get("MemAvailable", GUESS)
 
 
 def _groups() -> Iterator[float]:
-    """What the control groups of this process have left, version 2 and then 1; containers are such groups."""
+    """What the control groups of this process have left, version 2 and 1; containers are such groups."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -38,17 +40,13 @@ def _groups() -> Iterator[float]:
         _, controllers, inside = line.split(":", 2)
         if controllers not in ("", "memory"):
             continue
-        home, most, used = (
-            (GROUPS, "memory.max", "memory.current")
-            if not controllers
-            else (GROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
-        )
+        home = GROUPS / controllers
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
         group = home / inside.lstrip("/")
         for folder in (group, *group.parents):  # a group has no more than those above it
-            limit, usage = _number(folder / most), _number(folder / used)
-            if limit is not None and usage is not None:
-                reclaimable = _fields(folder / "memory.stat").get("inactive_file", 0)
-                yield limit - usage + reclaimable
+            limit, used = (_number(folder / name) for name in names)
+            if limit is not None and used is not None:
+                yield limit - used + _table(folder / "memory.stat").get("inactive_file", 0)  # which can be reclaimed
             if folder == home:
                 break
 
@@ -67,7 +65,7 @@ def _limits() -> Iterator[float]:
 
 
 def resident(what: str = "VmRSS") -> float:
-    """Bytes of this process in memory now, or with 'VmHWM' at most since `forget_peak`; 0 where nothing says so."""
+    """Bytes of this process in memory now, or with 'VmHWM' at most since `forget_peak`; 0 where that is unknown."""
     return _table(Path("/proc/self/status")).get(what, 0.0)
 
 
@@ -80,24 +78,18 @@ def forget_peak() -> None:
 
 
 def _table(file: Path) -> dict[str, float]:
-    """Bytes by name of a file of lines such as 'VmRSS:  1234 kB'."""
+    """Bytes by name of a file of lines such as 'VmRSS:  1234 kB' or 'inactive_file 1234'; empty where it is missing."""
     try:
         rows = [line.split() for line in file.read_text().splitlines()]
     except OSError:
         return {}
-    return {row[0].rstrip(":"): 1024.0 * int(row[1]) for row in rows if len(row) == 3 and row[2] == "kB"}
-
-
-def _fields(file: Path) -> dict[str, int]:
-    try:
-        rows = [line.split() for line in file.read_text().splitlines()]
-    except OSError:
-        return {}
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2}
+    scales = {2: 1.0, 3: 1024.0}
+    numbers = [row for row in rows if len(row) in scales and row[1].isdigit() and row[2:] in ([], ["kB"])]
+    return {row[0].rstrip(":"): scales[len(row)] * int(row[1]) for row in numbers}
 
 
 def _number(file: Path) -> float | None:
-    """A number that a file holds; None where it holds 'max', or is not there."""
+    """A number that a file holds; None where it holds 'max', or is missing."""
     try:
         return float(int(file.read_text()))
     except (OSError, ValueError):

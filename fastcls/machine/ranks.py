@@ -1,11 +1,11 @@
-"""Which of a run's processes this is: as torchrun, `accelerate launch` or `--gpus` say it in the environment."""
+"""The rank of this process, as torchrun, `accelerate launch` or `--gpus` put it into the environment."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
 
-FOLDER = "FASTCLS_RUN_FOLDER"  # where the launcher has the first process write
+FOLDER = "FASTCLS_RUN_FOLDER"  # where rank 0 writes, as the launcher decided
 RENDEZVOUS = "FASTCLS_RENDEZVOUS"  # a file through which the launcher's processes find each other, instead of a port
 
 
@@ -23,7 +23,7 @@ _joined: Place | None = None
 
 
 def here() -> Place:
-    """This process's place; alone where nobody started several."""
+    """This process's place; alone where only one was started."""
     if _joined is not None:
         return _joined
     env = os.environ
@@ -48,7 +48,7 @@ def first() -> bool:
 
 
 def name() -> str:
-    """What this process's messages begin with, lest they be taken for the first one's, which has the terminal."""
+    """What this process's messages begin with, to distinguish them from those of rank 0, which has the terminal."""
     if first():
         return ""
     import socket
@@ -77,6 +77,6 @@ def leave() -> None:
 
 
 def only_one_started() -> bool:
-    """Whether `accelerate launch` was asked for several processes and started one: without GPUs it does so silently."""
+    """Whether `accelerate launch` started one process in place of several: without GPUs it does so silently."""
     env = os.environ
     return "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env and "WORLD_SIZE" not in env

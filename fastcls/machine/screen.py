@@ -25,7 +25,7 @@ class Screen:
     def __init__(self, quiet: bool = False) -> None:
         from rich.console import Console
 
-        # In a notebook rich would show both, the log too, as HTML; and its kernel asks for colours, as a terminal does.
+        # In a notebook rich would show both, the log too, as HTML; and its kernel reports colours, as a terminal does.
         plain: dict[str, Any] = {"highlight": False, "force_jupyter": False}
         terminal = False if "ipykernel" in sys.modules else None
         self.console = Console(quiet=quiet, soft_wrap=False, force_terminal=terminal, **plain)
@@ -43,7 +43,7 @@ class Screen:
         self._log.print(*parts, **kwargs)
 
     def problem(self, error: FastclsError) -> None:
-        """Show an error and how to mend it."""
+        """Show an error and how to fix it."""
         self.print(f"error: {error.message}", style="red", markup=False)
         if error.hint:
             self.print(error.hint, markup=False)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks training to stop after the step, the second stops at once. Other ends of a run."""
+"""Ctrl-C and SIGTERM: the first has training stop after the step, the second stops at once. Other ends of a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Ended(Exception):
 
 
 class Stop:
-    """Whether a signal asks to stop. While `patient`, the first one only sets `asked`; every other raises Stopped.
+    """Whether a signal requests to stop. While `patient`, the first one only sets `asked`; every other raises Stopped.
 
     shared: several processes train together; the signal is `heard`, and `asked` set when all know of it. What comes
     within ECHO seconds is the same signal, sent by the job's manager and passed on by the launcher.
@@ -68,7 +68,7 @@ class Stop:
         raise Stopped(number)
 
     def raise_if_asked(self) -> None:
-        """Stopped, if a signal asked for it."""
+        """Stopped, if a signal requested it."""
         if self.asked is not None:
             raise Stopped(self.asked)
 

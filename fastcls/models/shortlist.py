@@ -15,13 +15,13 @@ import torch
 from fastai.data.all import CategoryBlock, ColReader, DataBlock, get_c
 from fastai.vision.data import ImageBlock
 
+from fastcls import transforms
 from fastcls.data import blocks as data
 from fastcls.errors import DataError
 from fastcls.evaluation.metrics import wilson
 from fastcls.models import learners as models
 from fastcls.settings import options
 from fastcls.training import probe
-from fastcls.transforms import standard as transforms
 
 A_CLASS, MOST = 30, 1500  # images of the sample: some 20 CPU seconds with ResNet-34 at 224 pixels for every 300
 BATCH = 32

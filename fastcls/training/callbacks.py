@@ -85,7 +85,7 @@ def fit(
                 options.note(f"--epochs auto: {' + '.join(map(str, [pace.planned, *extensions]))} epochs.")
     finally:
         progress.stop()
-        clock.tell()
+        clock.check()
     if opts.keep == "last" or best.epoch is None:
         guard.refuse_last(learn, history.rows)
     distributed.leave()  # what comes now is the first process's alone

@@ -5,10 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "standard": ["augment", "resize"],
-        "batchwise": ["Affine", "ColorJitter", "Crop", "Cutout", "Erase", "Flip"],
-        "policies": ["policy"],
+        "batchwise": ["Affine", "ColorJitter", "Crop", "Cutout", "Erase", "Flip", "augment", "policy"],
         "mixing": ["mix"],
-        "resizing": ["grow"],
+        "resizing": ["grow", "resize"],
     },
 )

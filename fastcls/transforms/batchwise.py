@@ -2,23 +2,34 @@
 
 fastai Transforms of the training split alone, in the order of their `order`: crops and flips of uint8 pixels, then
 geometry and colour of floats in [0, 1], then erasing of normalised images. Tensors are (n, channels, h, w); memory
-stays channels-last where it was.
+stays channels-last where it was. `augment` and `policy` make lists of them.
+
+DataBlock(..., item_tfms=transforms.resize(224, min_scale=0.35), batch_tfms=transforms.augment(rotate=15))
+DataBlock(..., batch_tfms=[transforms.Crop(4, flip=0.5)])
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Any
+import zlib
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from fastai.data.all import DisplayedTransform, Normalize
+from fastai.data.all import DisplayedTransform, Normalize, Transform
 from fastai.vision.core import TensorImage
+from torchvision.transforms import v2
 
 from fastcls.transforms import draws, geometry
 
 GRAY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow and torchvision weigh the colours
 NOISE = 1 << 18  # numbers in the bank that random erasing takes its noise from
+Policy = Literal["none", "trivial", "rand"]
+POLICIES = {
+    "trivial": v2.TrivialAugmentWide,  # one operation of any strength (Müller and Hutter 2021)
+    "rand": v2.RandAugment,  # two operations of strength 9 of 30 (Cubuk et al. 2020)
+}
 
 
 class Batchwise(DisplayedTransform):
@@ -184,7 +195,7 @@ class NormalizeInPlace(Normalize):
 class Erase(Batchwise):
     """A random rectangle becomes noise with probability `p` (Zhong et al. 2020); order: after normalisation.
 
-    area: least and largest share of the image. The rectangle's aspect ratio lies between 0.3 and 3.3.
+    area: least and largest share of the image. The rectangle's aspect ratio is between 0.3 and 3.3.
     """
 
     order = 100
@@ -234,3 +245,55 @@ def _rectangles(h: int, w: int, height: Any, width: Any, centres: torch.Tensor) 
     inside_rows = (rows - centres[:, :1]).abs() < height[:, None] / 2
     inside_columns = (columns - centres[:, 1:]).abs() < width[:, None] / 2
     return inside_rows[:, :, None] & inside_columns[:, None, :]
+
+
+class Policies(Batchwise):
+    """`policy` on every image of a uint8 batch by itself, its draws a function of (seed, epoch, image)."""
+
+    order = 7  # after crop and flip, before the pixels become numbers with a fraction
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.operation = POLICIES[policy](interpolation=v2.InterpolationMode.BILINEAR)
+
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
+        key, stream = draws.current(), zlib.crc32(self.policy.encode())
+        changed = torch.empty_like(x)
+        with draws.seeded_by(key) if key is not None else contextlib.nullcontext():
+            for i, image in enumerate(x):
+                if key is not None:
+                    draws.reseed(key.seed, key.epoch, int(key.indices[i]), stream)
+                changed[i] = self.operation(image)
+        return changed
+
+
+def policy(name: Policy) -> list[Transform]:
+    """The batch transforms of that policy; none for 'none'."""
+    return [] if name == "none" else [Policies(name)]
+
+
+def augment(
+    flip: bool = True,
+    rotate: float = 10.0,
+    translate: float = 0.0,
+    zoom: float = 1.1,
+    shear: float = 0.0,
+    jitter: float = 0.2,
+    erase: float = 0.0,
+    p: float = 0.75,
+    pad_mode: str = "reflection",
+) -> list[Transform]:
+    """Random augmentation of whole batches on the training device.
+
+    flip: left to right half the time. rotate, shear: up to so many degrees. translate: up to that fraction of the
+    side. zoom: up to that factor. jitter: brightness, contrast and saturation by up to that fraction. erase:
+    probability of a random rectangle of noise. `p` is the probability of each of the others.
+    """
+    tfms: list[Transform] = [Flip()] if flip else []
+    if rotate or translate or shear or zoom > 1:
+        tfms.append(Affine(rotate, translate, zoom, shear, p, pad_mode))
+    if jitter:
+        tfms.append(ColorJitter(jitter, p))
+    if erase:
+        tfms.append(Erase(erase))
+    return tfms

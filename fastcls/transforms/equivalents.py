@@ -8,6 +8,7 @@ fastai calls it, with all generators seeded by the batch.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from fastai.vision import augment
 from fastai.vision.core import TensorBBox, TensorPoint
 
 from fastcls.machine import devices
-from fastcls.transforms import draws, geometry, parameters
+from fastcls.transforms import draws, geometry
 from fastcls.transforms.batchwise import Batchwise, NormalizeInPlace, flipped
 
 GEOMETRY = (augment.AffineCoordTfm, augment.Flip, augment.Dihedral, augment.Rotate, augment.Zoom, augment.Warp)
@@ -45,13 +46,13 @@ def known(tfm: Any) -> bool:
         warps = [f for f in tfm.coord_fs if type(f) is augment._WarpCoord]
         given = [f.draw_x for f in warps] + [f.draw_y for f in warps]
         for f in tfm.aff_fs:
-            if not (isinstance(f, partial) and f.func in parameters.MATRICES and not f.args):
+            if not (isinstance(f, partial) and f.func in geometry.MATRICES and not f.args):
                 return False
             given += [value for name, value in f.keywords.items() if name.startswith("draw")]
-        return len(warps) == len(tfm.coord_fs) and all(map(parameters.understood, given))
+        return len(warps) == len(tfm.coord_fs) and all(map(understood, given))
     if kind in LIGHTING or kind in HUE:
         kinds = LOGITS if kind in LIGHTING else (augment._Hue,)
-        return all(type(f) in kinds and parameters.understood(f.draw) for f in tfm.fs)
+        return all(type(f) in kinds and understood(f.draw) for f in tfm.fs)
     if kind in NORMALIZE:
         return tuple(tfm.axes) == (0, 2, 3)
     return kind in (IntToFloatTensor, augment.RandomErasing, augment.RandomResizedCropGPU)
@@ -60,6 +61,11 @@ def known(tfm: Any) -> bool:
 def unknown(tfms: Iterable[Any]) -> list[str]:
     """The names of the transforms that only fastai can run."""
     return sorted({type(tfm).__name__ for tfm in tfms if not known(tfm)})
+
+
+def understood(draw: Any) -> bool:
+    """Whether a parameter is drawn by fastai's rule or is one number, not given by a function or list of the user's."""
+    return draw is None or isinstance(draw, (int, float))
 
 
 @dataclass
@@ -88,8 +94,8 @@ def steps(tfms: Sequence[Any], split_idx: int | None) -> list[Step]:
                 continue
             merged = isinstance(last, ToFloat) and last.flips_by(resample)
             run, own = resample, True
-        elif type(tfm) is augment.RandomResizedCropGPU:
-            run, own = BatchCrop(tfm, split_idx), True
+        elif type(tfm) is augment.RandomResizedCropGPU:  # its box is the same for the batch
+            own = False
         elif tfm.split_idx is not None and tfm.split_idx != split_idx:
             continue
         elif isinstance(tfm, Batchwise):
@@ -174,7 +180,7 @@ class ToFloat:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         for f, stream in self.flips:
-            x = flipped(x, _on(x, parameters.matrix_of(f, len(x), stream)[:, 0, :1]) < 0)
+            x = flipped(x, _on(x, geometry.matrix_of(f, len(x), stream)[:, 0, :1]) < 0)
         x = x.float()
         if self.normalize is not None:
             return normalized(x, self.normalize, self.div or 1.0)
@@ -213,31 +219,27 @@ class Resample:
         matrices = np.broadcast_to(np.eye(3), (n, 3, 3))
         functions = [*tfm.aff_fs, *tfm.coord_fs] if self.random else []
         for i, f in enumerate(functions[: len(tfm.aff_fs)]):
-            matrices = matrices @ parameters.matrix_of(f, n, f"{self.stream}{i}")
+            matrices = matrices @ geometry.matrix_of(f, n, f"{self.stream}{i}")
         matrices = matrices * [[1, h / w, 1], [w / h, 1, 1], [1, 1, 1]]  # a rotation in pixels, not of the unit square
         for i, f in enumerate(functions[len(tfm.aff_fs) :], len(tfm.aff_fs)):
-            matrices = parameters.warp_of(f, n, f"{self.stream}{i}") @ matrices
+            matrices = geometry.warp_of(f, n, f"{self.stream}{i}") @ matrices
         rows = 3 if self.random and len(tfm.coord_fs) else 2
         size = (tfm.size, tfm.size) if isinstance(tfm.size, int) else tfm.size
         return geometry.resample(x, _on(x, matrices[:, :rows]), size, tfm.mode, tfm.pad_mode, bool(tfm.align_corners))
 
 
-@dataclass
-class BatchCrop:
-    """RandomResizedCropGPU: fastai's own box, the same for the batch."""
-
-    tfm: augment.RandomResizedCropGPU
-    split_idx: int | None
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        key = draws.current()
-        assert key is not None, "batch transforms run inside of draws.of"
-        with draws.seeded_by(key):
-            self.tfm.before_call((x,), self.split_idx)
-        (top, left), (h, w) = self.tfm.tl, self.tfm.cp_size
-        identity = torch.eye(3, device=x.device)[:2].expand(len(x), 2, 3)
-        cut = x[..., top : top + h, left : left + w]
-        return geometry.resample(cut, identity, self.tfm.size, self.tfm.mode, align_corners=True)
+def change_of(f: Any, n: int, stream: str) -> np.ndarray:
+    """(n,) the `change` of one of fastai's lighting functions: of brightness, contrast, saturation or hue."""
+    u = geometry.numbers(n, stream, f.batch)
+    if isinstance(f, augment._BrightnessLogit):
+        change = geometry.between(u[:, 0], 0.5 * (1 - f.max_lighting), 0.5 * (1 + f.max_lighting), f.draw)
+        return geometry.masked(u[:, 1], change, f.p, 0.5)
+    hue = isinstance(f, augment._Hue)
+    most = -math.log(1 - (f.max_hue if hue else f.max_lighting))
+    change = (
+        np.exp(geometry.between(u[:, 0], -most, most)) if f.draw is None else geometry.between(u[:, 0], 0, 0, f.draw)
+    )
+    return geometry.masked(u[:, 1], change, f.p, 0.0 if hue else 1.0)
 
 
 @dataclass
@@ -250,7 +252,7 @@ class Lighting:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.logit(x, 1e-7)  # clamped where fastai clamps
         for i, f in enumerate(self.functions):
-            change = parameters.change_of(f, len(x), f"{self.stream}{i}")
+            change = change_of(f, len(x), f"{self.stream}{i}")
             if isinstance(f, augment._BrightnessLogit):
                 x.add_(_on(x, np.log(change / (1 - change)))[:, None, None, None])
             elif isinstance(f, augment._ContrastLogit):
@@ -271,6 +273,6 @@ class HueShift:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         x = augment.rgb2hsv(x)
         for i, f in enumerate(self.functions):
-            f.change = _on(x, parameters.change_of(f, len(x), f"{self.stream}{i}"))
+            f.change = _on(x, change_of(f, len(x), f"{self.stream}{i}"))
             x = f(x)
         return augment.hsv2rgb(x)

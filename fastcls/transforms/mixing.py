@@ -39,6 +39,6 @@ def mix(mixup: float = 0.0, cutmix: float = 0.0) -> list[Callback]:
     if mixup < 0 or cutmix < 0 or (mixup and cutmix):
         raise UsageError(
             f"mixup {mixup:g} and cutmix {cutmix:g} do not go together." if mixup and cutmix else "A negative alpha.",
-            "Give one of them an alpha above 0, say 0.4 for mixup or 1 for cutmix.",
+            "Give one of them an alpha above 0: 0.4 for mixup or 1 for cutmix.",
         )
     return [MixUp(mixup)] if mixup else [CutMix(cutmix)] if cutmix else []

@@ -1,4 +1,4 @@
-"""Image sizes that change: training that begins on small images, validation on larger ones than training."""
+"""Resizing images on the way in, by a recipe, by the weights of a network, and while training grows them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,35 @@ from typing import Any
 import numpy as np
 from fastai.callback.core import Callback
 from fastai.data.all import DataLoaders, fastuple
-from fastai.vision.augment import RandomResizedCrop
+from fastai.vision.augment import RandomResizedCrop, RandTransform, Resize
 from PIL import Image
 from torch.nn import functional as F
 
 from fastcls.errors import UsageError
 from fastcls.images import preprocessing
+from fastcls.runfolder.model_files import LONGEST_SIDE
+
+
+def resize(size: int, min_scale: float = 1.0, method: str = "crop", valid_size: int | None = None) -> RandTransform:
+    """Every image to size × size: a random crop of at least `min_scale` of its area, or a plain resize.
+
+    `method` of the plain resize is 'crop', 'squish' or 'pad' (fastai's ResizeMethod). valid_size: beside random crops,
+    the side that validation images are squished to, whole; None shows their centre at `size`. A pretrained network
+    changes it to the interpolation, the share of the centre and, if it takes no other, the size of its weights.
+    """
+    for side in (size, *([] if valid_size is None else [valid_size])):
+        if not 1 <= side <= LONGEST_SIDE:
+            hint = f"Give a size of 1 to {LONGEST_SIDE}: --size 224, for example."
+            raise UsageError(f"Images of {side} × {side} pixels cannot be trained on.", hint)
+    if valid_size is not None and min_scale >= 1:
+        raise UsageError(
+            "A size of its own for validation images goes with random crops in training.",
+            "Give --min-scale 0.35, for example, or omit --valid-size.",
+        )
+    whole = None if valid_size is None else {"method": "squish", "resize": [valid_size] * 2, "size": [valid_size] * 2}
+    tfm = ResizedCrop(size, whole, min_scale=min_scale) if min_scale < 1 else Resize(size, method=method)
+    tfm.adapts = True
+    return tfm
 
 
 class ResizedCrop(RandomResizedCrop):
@@ -82,7 +105,7 @@ class Grow(Callback):
 
     def __init__(self, first: int, until: float = 2 / 3, step: int = 32) -> None:
         if first < 1:
-            raise UsageError(f"Training cannot begin on images of {first} pixels.", "Give --grow-from 96, say.")
+            raise UsageError(f"Training cannot begin on images of {first} pixels.", "Give --grow-from 96, for example.")
         self.first, self.until, self.step = first, until, step
 
     def side(self, full: int) -> int:

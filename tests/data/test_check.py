@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
-import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bad_inputs import encoded, exif, png
 from PIL import Image, ImageFilter
 
 from fastcls.audit import audit, check_record, contents, measurements
 from fastcls.audit.measure import measure
 from fastcls.audit.precheck import precheck
+from fastcls.audit.rules import label_findings
 
 HOSTILE = '<img src=x onerror="window.owned=1">'
 SCRIPT = "</script><script>window.owned=1</script>"
@@ -44,32 +44,13 @@ def plant(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def png(width: int, height: int, depth: int, colour: int, pixels: bytes) -> bytes:
-    """A PNG file of any header."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def odd_files() -> dict[str, tuple[str, bytes | None]]:
     """For every finding on a single file: its name and its bytes; none where it is a link that leads nowhere."""
     photo = photograph(1)
-    jpeg = encoded(photo, quality=90)
+    jpeg = encoded(photo, "JPEG", quality=90)
     rng = np.random.default_rng(5)
     deep = rng.integers(0, 65536, (72, 96), np.uint16)
     colour = b"".join(b"\0" + row.tobytes() for row in rng.integers(0, 65536, (48, 64, 3)).astype(">u2"))
-    turned = Image.Exif()
-    turned[0x0112] = 6
     glass = photograph(2).convert("RGBA")
     glass.putalpha(Image.linear_gradient("L").resize(glass.size))
     dim = Image.fromarray((np.asarray(photograph(3)) // 16).astype(np.uint8))
@@ -81,22 +62,22 @@ def odd_files() -> dict[str, tuple[str, bytes | None]]:
         "fake": ("text.jpg", b"Dear all, this is no photograph.\n" * 9),
         "truncated": ("half.jpg", jpeg[: len(jpeg) // 2]),
         "too-large": ("bomb.png", png(20_000, 20_000, 8, 2, b"")),
-        "deep": ("deep.png", encoded(Image.fromarray(deep), "PNG")),
+        "deep": ("deep.png", encoded(Image.fromarray(deep))),
         "damaged": ("damaged.jpg", jpeg[:-2] + b"\x00\x11\x22" * 9 + jpeg[-2:]),
         "animated": ("moves.gif", encoded(photograph(6), "GIF", save_all=True, append_images=[photograph(7)])),
-        "cmyk": ("print.jpg", encoded(photograph(8).convert("CMYK"))),
-        "rotated": ("lying.jpg", encoded(photograph(9), exif=turned)),
-        "huge": ("huge.jpg", encoded(huge, quality=30)),
-        "blank": ("blank.png", encoded(Image.new("RGB", (96, 72), (90, 120, 90)), "PNG")),
-        "palette": ("palette.png", encoded(photograph(10).quantize(64), "PNG")),
-        "transparent": ("glass.png", encoded(glass, "PNG")),
+        "cmyk": ("print.jpg", encoded(photograph(8).convert("CMYK"), "JPEG")),
+        "rotated": ("lying.jpg", encoded(photograph(9), "JPEG", exif=exif(6))),
+        "huge": ("huge.jpg", encoded(huge, "JPEG", quality=30)),
+        "blank": ("blank.png", encoded(Image.new("RGB", (96, 72), (90, 120, 90)))),
+        "palette": ("palette.png", encoded(photograph(10).quantize(64))),
+        "transparent": ("glass.png", encoded(glass)),
         "sixteen-bit-colour": ("rich.png", png(64, 48, 16, 2, colour)),
         "misnamed": ("webp.jpg", encoded(photograph(11), "WEBP")),
-        "dark": ("night.jpg", encoded(dim)),
-        "bright": ("snow.jpg", encoded(pale)),
-        "blurred": ("fog.jpg", encoded(photograph(12).filter(ImageFilter.GaussianBlur(4)))),
-        "small": ("tiny.png", encoded(photograph(13, 16, 12), "PNG")),
-        "elongated": ("long.jpg", encoded(photograph(14, 300, 72))),
+        "dark": ("night.jpg", encoded(dim, "JPEG")),
+        "bright": ("snow.jpg", encoded(pale, "JPEG")),
+        "blurred": ("fog.jpg", encoded(photograph(12).filter(ImageFilter.GaussianBlur(4)), "JPEG")),
+        "small": ("tiny.png", encoded(photograph(13, 16, 12))),
+        "elongated": ("long.jpg", encoded(photograph(14, 300, 72), "JPEG")),
     }
 
 
@@ -231,7 +212,8 @@ def test_of_many_pictures_no_two_are_taken_for_copies(tmp_path: Path, side: int)
     for i, file in enumerate(files):
         photograph(i, side, side).save(file)
     names = [str(file) for file in files]
-    assert duplicates.among(names, ["train"] * 300, ["a"] * 300) == []
+    rows = [(name, "train", "a") for name in names]
+    assert duplicates.groups(measurements.measure_all(names), rows) == []
 
 
 def test_near_pairs_are_those_of_a_comparison_of_all_with_all() -> None:
@@ -287,11 +269,9 @@ def test_classes_are_held_against_each_other(tmp_path: Path, fastcls: Any) -> No
 
 
 def test_a_single_class_and_a_dataset_without_training_images_are_errors() -> None:
-    from fastcls.audit import classes
-
-    assert [f.kind for f in classes.findings(["a", "a"], ["train", "valid"])] == ["one-class"]
-    assert [f.kind for f in classes.findings(["a", "b"], ["test", "valid"])] == ["no-training-images"]
-    assert [f.kind for f in classes.findings(["a", "b"] * 10, [""] * 20)] == []
+    assert [f.kind for f in label_findings(["a", "a"], ["train", "valid"])] == ["one-class"]
+    assert [f.kind for f in label_findings(["a", "b"], ["test", "valid"])] == ["no-training-images"]
+    assert [f.kind for f in label_findings(["a", "b"] * 10, [""] * 20)] == []
 
 
 def test_a_table_is_checked_row_by_row(tmp_path: Path, fastcls: Any) -> None:

@@ -5,6 +5,8 @@ import io
 import json
 import socket
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -13,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from fastcls.datasets import downloads
-from fastcls.datasets.downloads import cache_dir, download, unpack
+from fastcls.datasets import archives, downloads
+from fastcls.datasets.archives import unpack
+from fastcls.datasets.downloads import cache_dir, download
 from fastcls.errors import DataError, DownloadError, EnvironmentProblem, OutputError
 
 BODY = bytes(range(256)) * 2000
@@ -189,7 +192,7 @@ def test_without_etag_a_stale_beginning_is_noticed_by_the_checksum(server, dest)
     server.etag = ""
     dest.parent.mkdir()
     dest.with_name("file.tgz.part").write_bytes(b"an older beginning")
-    assert download(server.url, dest, sha256=hashlib.sha256(BODY).hexdigest()).read_bytes() == BODY
+    assert download(server.url, dest, md5=MD5).read_bytes() == BODY
 
 
 def test_server_errors_are_retried_and_refusals_are_not(server, dest):
@@ -229,15 +232,10 @@ def test_a_damaged_record_is_said(server, dest, cache):
         download(server.url, dest)
 
 
-def test_progress_is_told_to_a_function(server, dest):
-    told = []
-    download(server.url, dest, md5=MD5, progress=lambda done, whole: told.append((done, whole)))
-    assert told[-1] == (len(BODY), len(BODY))
-
-
-def test_a_bar_can_be_drawn(server, dest, capsys):
-    download(server.url, dest, md5=MD5, size=len(BODY), progress=True)
-    assert "Downloading" not in capsys.readouterr().err
+def test_a_terminal_shows_a_bar(server, dest, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    download(server.url, dest, md5=MD5, size=len(BODY))
+    assert dest.read_bytes() == BODY and "Downloading" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["ftp://host/file", "file:///etc/passwd", "", "http://"])
@@ -277,6 +275,7 @@ def test_cache_dir_without_the_variable(monkeypatch):
 # ---------------------------------------------------------------------------- unpack
 
 
+MODES = {".tar": "w", ".tgz": "w:gz", ".gz": "w:gz", ".xz": "w:xz", ".tbz": "w:bz2"}
 KINDS = {
     "dir": tarfile.DIRTYPE,
     "sym": tarfile.SYMTYPE,
@@ -287,9 +286,9 @@ KINDS = {
 }
 
 
-def make_tar(path, *members, mode="w:gz"):
-    """A tar of (name, bytes or type, {attribute: value}) members."""
-    with tarfile.open(path, mode) as tar:
+def make_tar(path, *members):
+    """A tar of (name, bytes or type, {attribute: value}) members, compressed as its suffix has it."""
+    with tarfile.open(path, MODES[path.suffix]) as tar:
         for name, content, *more in members:
             info = tarfile.TarInfo(name)
             data = content if isinstance(content, bytes) else b""
@@ -313,14 +312,11 @@ def make_zip(path, *members):
     return path
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"),
-    [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tgz", "w:gz"), ("a.tar.xz", "w:xz"), ("a.tbz", "w:bz2")],
-)
-def test_tar_is_unpacked(tmp_path, name, mode):
+@pytest.mark.parametrize("name", ["a.tar", "a.tgz", "a.tar.xz", "a.tbz"])
+def test_tar_is_unpacked(tmp_path, name):
     members = [("top", "dir"), ("top/cat/1.jpg", b"cat"), ("top/dog/" + "d" * 150 + ".jpg", b"dog")]
     members.append(("top/again.jpg", "hard", {"linkname": "top/cat/1.jpg"}))
-    archive = make_tar(tmp_path / name, *members, mode=mode)
+    archive = make_tar(tmp_path / name, *members)
     out = unpack(archive, tmp_path / "out")
     assert out == tmp_path / "out"
     assert (out / "top/cat/1.jpg").read_bytes() == (out / "top/again.jpg").read_bytes() == b"cat"
@@ -344,21 +340,21 @@ def test_an_existing_folder_is_not_touched(tmp_path):
         unpack(make_tar(tmp_path / "a.tgz", ("x", b"x")), tmp_path / "out")
 
 
-MALICIOUS_TARS = {
-    "absolute": ([("/tmp/fastcls-evil", b"x")], "absolute"),
+@pytest.fixture
+def small(monkeypatch):
+    """Archives may hold less than they usually may."""
+    monkeypatch.setattr(archives, "MAX_BYTES", 200_000)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 10)
+
+
+MALICIOUS_TARS = {  # further ones are in support/hostile_files.py
     "windows drive": ([("C:/evil", b"x")], "absolute"),
     "backslash root": ([("\\evil", b"x")], "absolute"),
-    "climbs out": ([("../evil", b"x")], "climbs out"),
-    "climbs out from inside": ([("a/../../evil", b"x")], "climbs out"),
     "climbs out with backslashes": ([("a\\..\\..\\evil", b"x")], "climbs out"),
     "symlink out": ([("a", "sym", {"linkname": "../../outside"})], "symbolic link"),
     "absolute symlink": ([("a", "sym", {"linkname": "/etc"})], "symbolic link"),
-    "through a symlink": ([("a", "sym", {"linkname": "."}), ("a/x", b"x")], "symbolic link"),
-    "hard link out": ([("a", "hard", {"linkname": "../outside"})], "links to"),
     "absolute hard link": ([("a", "hard", {"linkname": "/etc/passwd"})], "links to"),
     "hard link to nothing": ([("a", "hard", {"linkname": "nothing"})], "contradicts"),
-    "fifo": ([("a", "fifo")], "device or pipe"),
-    "character device": ([("a", "char")], "device or pipe"),
     "block device": ([("a", "block")], "device or pipe"),
     "file as folder": ([("a", b"x"), ("a/b", b"x")], "contradicts"),
     "too many": ([(f"{n}", b"") for n in range(20)], "more than 10 members"),
@@ -369,32 +365,20 @@ MALICIOUS_TARS = {
 
 
 @pytest.mark.parametrize(("members", "reason"), MALICIOUS_TARS.values(), ids=MALICIOUS_TARS)
-def test_malicious_tars_are_refused(tmp_path, members, reason):
+def test_malicious_tars_are_refused(tmp_path, members, reason, small):
     outside = tmp_path / "outside"
     outside.write_text("untouched")
     (tmp_path / "in").mkdir()
     archive = make_tar(tmp_path / "in" / "a.tgz", *members)
     with pytest.raises(DataError, match=reason) as caught:
-        unpack(archive, tmp_path / "in" / "out", max_bytes=200_000, max_members=10)
+        unpack(archive, tmp_path / "in" / "out")
     assert str(archive) in caught.value.message
     assert leftovers(tmp_path / "in") == ["a.tgz"]
     assert leftovers(tmp_path) == ["in", "outside"] and outside.read_text() == "untouched"
 
 
-def test_a_size_that_the_header_only_claims_is_refused_before_it_is_read(tmp_path):
-    info = tarfile.TarInfo("claims")
-    info.size = 10**12
-    (tmp_path / "a.tar").write_bytes(info.tobuf())
-    with pytest.raises(DataError, match="more than"):
-        unpack(tmp_path / "a.tar", tmp_path / "out")
-
-
 MALICIOUS_ZIPS = {
-    "absolute": ([("/tmp/fastcls-evil", b"x")], "absolute"),
     "windows drive": ([("C:\\evil", b"x")], "absolute"),
-    "climbs out": ([("../evil", b"x")], "climbs out"),
-    "climbs out from inside": ([("a/../../evil", b"x")], "climbs out"),
-    "symlink": ([("a", b"/etc", stat.S_IFLNK | 0o777)], "symbolic link"),
     "fifo": ([("a", b"", stat.S_IFIFO | 0o644)], "device or pipe"),
     "file as folder": ([("a", b"x"), ("a/b", b"x")], "contradicts"),
     "too many": ([(f"{n}", b"") for n in range(20)], "more than 10 members"),
@@ -403,20 +387,12 @@ MALICIOUS_ZIPS = {
 
 
 @pytest.mark.parametrize(("members", "reason"), MALICIOUS_ZIPS.values(), ids=MALICIOUS_ZIPS)
-def test_malicious_zips_are_refused(tmp_path, members, reason):
+def test_malicious_zips_are_refused(tmp_path, members, reason, small):
     inner = tmp_path / "in"
     inner.mkdir()
     with pytest.raises(DataError, match=reason):
-        unpack(make_zip(inner / "a.zip", *members), inner / "out", max_bytes=200_000, max_members=10)
+        unpack(make_zip(inner / "a.zip", *members), inner / "out")
     assert leftovers(inner) == ["a.zip"] and leftovers(tmp_path) == ["in"]
-
-
-def test_a_zip_that_understates_a_size_is_not_believed(tmp_path):
-    archive = make_zip(tmp_path / "a.zip", ("zeros", bytes(1_000_000)))
-    data = archive.read_bytes().replace((1_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
-    archive.write_bytes(data)
-    with pytest.raises(DataError, match="damaged"):
-        unpack(archive, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz", "a.zip"])
@@ -429,7 +405,7 @@ def test_cut_archives_are_not_taken_for_whole_ones(tmp_path, name, keep):
     if name.endswith("zip"):
         make_zip(archive, *noise)
     else:
-        make_tar(archive, *noise, mode={"a.tar": "w", "a.tar.gz": "w:gz", "a.tar.xz": "w:xz"}[name])
+        make_tar(archive, *noise)
     archive.write_bytes(archive.read_bytes()[: int(archive.stat().st_size * keep)])
     with pytest.raises(DataError, match="damaged or of an unknown kind"):
         unpack(archive, tmp_path / "out")
@@ -437,7 +413,7 @@ def test_cut_archives_are_not_taken_for_whole_ones(tmp_path, name, keep):
 
 
 def test_a_tar_cut_between_two_members_is_noticed(tmp_path):
-    archive = make_tar(tmp_path / "a.tar", ("1", b"x"), ("2", b"x"), mode="w")
+    archive = make_tar(tmp_path / "a.tar", ("1", b"x"), ("2", b"x"))
     archive.write_bytes(archive.read_bytes()[:1024])
     with pytest.raises(DataError, match="stops before its end"):
         unpack(archive, tmp_path / "out")
@@ -462,9 +438,6 @@ def test_a_python_without_safe_tar_is_refused(tmp_path, monkeypatch):
 
 
 def test_nothing_heavy_is_imported():
-    import subprocess
-    import sys
-
     code = "import sys, fastcls.datasets.layouts; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code],

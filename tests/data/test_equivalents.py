@@ -29,7 +29,7 @@ from fastai.vision.augment import (
 )
 from scipy import stats
 
-from fastcls.transforms import draws, parameters
+from fastcls.transforms import draws, equivalents, geometry
 from fastcls.transforms.equivalents import BatchTransforms, steps, unknown
 
 N = 40
@@ -81,7 +81,7 @@ def of_change(kind: Any) -> Callable[..., Any]:
 def by_us_warp(u: np.ndarray, **how: Any) -> np.ndarray:
     """Where the corners go: what takes them there is the inverse of the matrix."""
     corners = np.array([[-1, -1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, 1]]).T
-    ends = np.linalg.inv(parameters.warp(u, **how)) @ corners
+    ends = np.linalg.inv(geometry.warp(u, **how)) @ corners
     return (ends[:, :2] / ends[:, 2:]).transpose(0, 2, 1).reshape(len(u), 8)
 
 
@@ -91,16 +91,16 @@ def by_us_matrix(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarra
 
 def by_us_change(kind: Any) -> Callable[..., np.ndarray]:
     def change(u: np.ndarray, **how: Any) -> np.ndarray:
-        return parameters.change_of(kind(**how), len(u), "s")[:, None]
+        return equivalents.change_of(kind(**how), len(u), "s")[:, None]
 
     return change
 
 
 DISTRIBUTIONS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "flip": (of_matrix(augment.flip_mat), by_us_matrix(parameters.flip), {"p": 0.3}),
-    "dihedral": (of_matrix(augment.dihedral_mat), by_us_matrix(parameters.dihedral), {"p": 0.8}),
-    "rotate": (of_matrix(augment.rotate_mat), by_us_matrix(parameters.rotate), {"max_deg": 25, "p": 0.7}),
-    "zoom": (of_matrix(augment.zoom_mat), by_us_matrix(parameters.zoom), {"min_zoom": 0.7, "max_zoom": 1.6, "p": 0.6}),
+    "flip": (of_matrix(augment.flip_mat), by_us_matrix(geometry.flip), {"p": 0.3}),
+    "dihedral": (of_matrix(augment.dihedral_mat), by_us_matrix(geometry.dihedral), {"p": 0.8}),
+    "rotate": (of_matrix(augment.rotate_mat), by_us_matrix(geometry.rotate), {"max_deg": 25, "p": 0.7}),
+    "zoom": (of_matrix(augment.zoom_mat), by_us_matrix(geometry.zoom), {"min_zoom": 0.7, "max_zoom": 1.6, "p": 0.6}),
     "warp": (of_warp, by_us_warp, {"magnitude": 0.3, "p": 0.7}),
     "brightness": (of_change(augment._BrightnessLogit), by_us_change(augment._BrightnessLogit), {"max_lighting": 0.4}),
     "contrast": (of_change(augment._ContrastLogit), by_us_change(augment._ContrastLogit), {"p": 0.5}),
@@ -116,7 +116,7 @@ def test_parameters_have_fastais_distributions(name: str) -> None:
     set_seed(0)
     expected = np.asarray(theirs(torch.zeros(20_000, 3, 2, 2), **how))
     with draws.of(draws.Key(7, 0, np.arange(20_000))):
-        found = ours(parameters.numbers(20_000, "s"), **how)
+        found = ours(geometry.numbers(20_000, "s"), **how)
     for i in range(expected.shape[1]):
         for j in range(i, expected.shape[1]):
             a, b = (np.round(v[:, i] * v[:, j] if j > i else v[:, i], 5) for v in (expected, found))
@@ -190,7 +190,7 @@ def test_with_the_same_parameters_the_pixels_are_fastais(
     with draws.of(KEY):
         affine = [kind for kind in kinds if kind is not Warp]
         place = {kind: i for i, kind in enumerate([*affine, *(kind for kind in kinds if kind is Warp)])}
-        given = {kind: drawn(kind, parameters.numbers(N, f"1 {place[kind]}")) for kind in kinds}
+        given = {kind: drawn(kind, geometry.numbers(N, f"1 {place[kind]}")) for kind in kinds}
     ours = run(setup_aug_tfms([kind(**HOW[kind], **output) for kind in kinds]), x)
     theirs = fastais(setup_aug_tfms([kind(**HOW[kind] | {"p": 1.0}, **given[kind], **output) for kind in kinds]), x)
     assert not torch.allclose(theirs, fastais([], x)[:1].mean(), atol=0.01)
@@ -206,7 +206,7 @@ def test_lighting_with_the_same_changes_is_fastais(kind: Any) -> None:
     x = picture(N)
     x[:, :, :4], x[:, :, 4:8] = 0, 255  # the ends of the logits too
     with draws.of(KEY):
-        change = parameters.change_of(kind().fs[0], N, "1 0").tolist()
+        change = equivalents.change_of(kind().fs[0], N, "1 0").tolist()
     assert (run([kind()], x) - fastais([kind(p=1.0, draw=change)], x)).abs().max() < 1e-5
 
 

@@ -43,7 +43,6 @@ from fastcls.models import networks
 from fastcls.settings import options
 from fastcls.settings.options import Options
 from fastcls.training.history import quiet
-from fastcls.transforms import policies
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +193,7 @@ def test_a_table_with_a_test_split_works(photos: Path) -> None:
 
 AUGMENTED = {
     "our transforms": dict(
-        batch_tfms=[transforms.Crop(2, flip=0.5), *policies.policy("trivial"), *transforms.augment(erase=0.5)]
+        batch_tfms=[transforms.Crop(2, flip=0.5), *transforms.policy("trivial"), *transforms.augment(erase=0.5)]
     ),
     "random resized crop": dict(item_tfms=transforms.resize(10, 0.3), batch_tfms=[transforms.Flip()]),
     "fastai's own": dict(item_tfms=Resize(10), batch_tfms=aug_transforms(size=8)),

@@ -338,9 +338,9 @@ def test_test_dl_takes_files_pictures_and_tables(learn: Learner, photos: Path) -
     [
         (np.zeros((40, 40, 3)), "of shape (40, 40, 3) and type float64"),
         (torch.zeros(3, 40, 40), "type float32"),
-        (np.zeros((0, 0), np.uint8), "no image"),
+        (np.zeros((0, 0), np.uint8), "not an image"),
         (b"GIF89a", "not an image"),
-        (None, "NoneType is no image"),
+        (None, "NoneType is not an image"),
     ],
     ids=["float array", "float tensor", "empty", "cut", "nothing"],
 )

@@ -213,7 +213,7 @@ def test_a_clock_set_forward_or_a_machine_that_slept_is_no_matter(monkeypatch: A
     steady = clock.Clock()
     with options.using(options.Options()) as notes:
         monkeypatch.setattr(time, "time", lambda: time.monotonic() + steady.offset + 7200)
-        steady.tell()
+        steady.check()
         assert not notes
 
 

@@ -162,12 +162,12 @@ def saves(run: Path) -> int:
 
 
 def test_the_processes_batches_are_the_whole_batch() -> None:
-    from fastcls.data.dataloaders import portion
+    from fastcls.data.dataloaders import shard
 
     order = np.random.default_rng(0).permutation(103)
     for world, drop_last in ((2, True), (2, False), (4, True), (4, False), (8, False)):
         bs = 16
-        parts = [portion(order, bs, drop_last, ranks.Place(rank, world)) for rank in range(world)]
+        parts = [shard(order, bs, drop_last, ranks.Place(rank, world)) for rank in range(world)]
         assert len({len(part) for part in parts}) == 1, "every process takes as many steps"
         batches = [order[i : i + bs] for i in range(0, len(order), bs)]
         for number, batch in enumerate(batches[:-1] if drop_last else batches):

@@ -23,7 +23,7 @@ from fastcls.settings.options import Options
 from fastcls.training import averaging, criteria
 from fastcls.training.epochs import Pace, seconds_of_epoch
 from fastcls.training.history import Phase, quiet
-from fastcls.transforms import draws, policies
+from fastcls.transforms import batchwise, draws
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +108,9 @@ def test_stochastic_depth_is_timms(uneven: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["trivial", "rand"])
-def test_a_policy_changes_most_images_and_each_in_its_own_way(name: policies.Policy, channels: int) -> None:
+def test_a_policy_changes_most_images_and_each_in_its_own_way(name: batchwise.Policy, channels: int) -> None:
     image = torch.randint(0, 256, (1, channels, 16, 16), dtype=torch.uint8)
-    (tfm,) = policies.policy(name)
+    (tfm,) = batchwise.policy(name)
     with draws.of(draws.Key(1, 0, np.arange(40))):
         changed = tfm(TensorImage(image.repeat(40, 1, 1, 1)), split_idx=0).as_subclass(torch.Tensor)
     assert changed.dtype == torch.uint8 and len({tuple(one.flatten().tolist()) for one in changed}) > 15
