@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Outcome
-from test_light import HEAVY
+from conftest import HEAVY, ROOT, Outcome
 from typer.testing import CliRunner
 
 from fastcls.cli import app

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Outcome
+from conftest import HEAVY, ROOT, Outcome
 
 from fastcls.settings import sources
 
 Fastcls = Callable[..., Outcome]
-HEAVY = {"torch", "fastai", "torchvision", "timm", "pandas", "matplotlib", "numpy", "rich"}
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from fastai.callback.core import Callback
-from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, get_image_files, parent_label
-from fastai.vision.core import PILImageBW
+from photographs import loaders
 from PIL import Image
 
-from fastcls import data, models, transforms
+from fastcls import models
 from fastcls.errors import KnobError, UsageError
 from fastcls.models import backbones
 from fastcls.settings import options
@@ -31,29 +29,6 @@ SLOW += [
     "timm/test_nfnet",
     "timm/edgenext_xx_small",
 ]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    for index, name in enumerate(("cat", "dog", "owl")):
-        for i in range(6):
-            file = folder / name / f"{i}.png"
-            file.parent.mkdir(exist_ok=True)
-            Image.effect_noise((40, 40), 30 + 20 * index).convert("RGB").save(file)
-    return folder
-
-
-def loaders(photos: Path, size: int = 32, gray: bool = False, min_scale: float = 1.0, item_tfms: Any = None):
-    block = DataBlock(
-        blocks=(ImageBlock(PILImageBW) if gray else ImageBlock, CategoryBlock),
-        get_items=get_image_files,
-        get_y=parent_label,
-        splitter=data.stratified(parent_label, 0.34),
-        item_tfms=item_tfms or transforms.resize(size, min_scale),
-        batch_tfms=transforms.augment(),
-    )
-    return data.loaders(block, photos, bs=4)
 
 
 @pytest.mark.parametrize("arch", FAMILIES + [pytest.param(name, marks=pytest.mark.slow) for name in SLOW])

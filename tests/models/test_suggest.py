@@ -12,9 +12,9 @@ import pytest
 import timm
 import torch
 from conftest import Outcome
+from photographs import photographs
 from PIL import Image
 from safetensors.torch import save_model
-from test_zoo import photographs
 
 from fastcls.errors import DataError, EnvironmentProblem, UsageError
 from fastcls.models import backbones, costs, defaults, shortlist, suggest, zoo

@@ -15,8 +15,8 @@ import torch
 import torchvision
 from conftest import REAL, Outcome
 from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock
+from photographs import loaders
 from safetensors.torch import load_file, save_file
-from test_models import loaders, photos  # noqa: F401  a fixture
 from torch import nn
 from torchvision.models import get_model, get_model_builder, list_models
 
@@ -113,7 +113,7 @@ def learned(dls: Any, arch: str, weights: Any, **kwargs: Any) -> tuple[Any, str]
 # ------------------------------------------------------------------ what is said, and what images become
 
 
-def test_the_configuration_of_the_weights_decides_how_images_are_prepared(photos: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_configuration_of_the_weights_decides_how_images_are_prepared(photos: Path, tmp_path: Path) -> None:
     write("timm/test_vit", tmp_path / "w.safetensors")
     learn, said = learned(loaders(photos, SIZE, min_scale=0.4), "timm/test_vit", tmp_path / "w.safetensors")
     assert "tensors, none is new; the head is new" in said
@@ -133,7 +133,7 @@ def test_the_configuration_of_the_weights_decides_how_images_are_prepared(photos
 @pytest.mark.parametrize("min_scale", [1.0, 0.4])
 @pytest.mark.parametrize("squash", [False, True])
 def test_predict_sees_the_bicubic_pixels_of_validation(
-    photos: Path,  # noqa: F811
+    photos: Path,
     tmp_path: Path,
     min_scale: float,
     squash: bool,
@@ -161,7 +161,7 @@ def test_predict_sees_the_bicubic_pixels_of_validation(
     np.testing.assert_array_equal(by_fastai.permute(1, 2, 0).numpy(), preprocessing.prepare(files[0], spec))
 
 
-def test_a_resize_of_the_users_own_stays(photos: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_resize_of_the_users_own_stays(photos: Path, tmp_path: Path) -> None:
     from fastai.vision.augment import Resize
 
     write("timm/test_vit", tmp_path / "w.safetensors")
@@ -171,7 +171,7 @@ def test_a_resize_of_the_users_own_stays(photos: Path, tmp_path: Path) -> None: 
 
 
 def test_a_folder_of_the_hub_is_an_architecture_and_a_source_of_weights(
-    photos: Path,  # noqa: F811
+    photos: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -207,7 +207,7 @@ def test_a_folder_of_the_hub_is_an_architecture_and_a_source_of_weights(
         backbones.find("hf-hub:me/mine")
 
 
-def test_position_embeddings_and_stems_are_made_to_fit(photos: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_position_embeddings_and_stems_are_made_to_fit(photos: Path, tmp_path: Path) -> None:
     for arch in ("timm/vit_tiny_patch16_224", "timm/vit_small_patch14_dinov2"):
         network = write(arch, tmp_path / "w.safetensors", **TINY)
         learn, said = learned(loaders(photos, 112, gray=True), arch, tmp_path / "w.safetensors", **TINY)
@@ -216,7 +216,7 @@ def test_position_embeddings_and_stems_are_made_to_fit(photos: Path, tmp_path: P
         torch.testing.assert_close(own.weight, stem.weight.sum(1, keepdim=True))
 
 
-def test_hidden_layers_of_a_classifier_may_be_new(photos: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_hidden_layers_of_a_classifier_may_be_new(photos: Path, tmp_path: Path) -> None:
     def without(state: dict[str, Any]) -> None:
         for name in [name for name in state if name.startswith("classifier.")]:
             del state[name]
@@ -239,7 +239,7 @@ def test_hidden_layers_of_a_classifier_may_be_new(photos: Path, tmp_path: Path) 
         ("timm/test_maxvit", 100, 160),
     ],
 )
-def test_networks_of_one_size_take_another_or_their_own(photos: Path, arch: str, size: int, taken: int) -> None:  # noqa: F811
+def test_networks_of_one_size_take_another_or_their_own(photos: Path, arch: str, size: int, taken: int) -> None:
     learn, said = learned(loaders(photos, size), arch, "none")
     for loader in (learn.dls.train, learn.dls.valid):
         images = loader.one_batch()[0]
@@ -294,7 +294,7 @@ def test_a_member_of_every_family_takes_images_and_has_stages(arch: str) -> None
         assert 2 <= len(stages.stages(body)) <= 60
 
 
-def test_sizes_that_no_network_takes_are_refused_with_what_would_be(photos: Path) -> None:  # noqa: F811
+def test_sizes_that_no_network_takes_are_refused_with_what_would_be(photos: Path) -> None:
     for size in (0, 10_000):
         with pytest.raises(UsageError, match=f"{size} × {size} pixels cannot be trained on"):
             loaders(photos, size)
@@ -337,7 +337,7 @@ SPOILT: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", SPOILT)
-def test_a_file_that_does_not_fit_is_refused_in_a_line(fastcls: Fastcls, photos: Path, kind: str) -> None:  # noqa: F811
+def test_a_file_that_does_not_fit_is_refused_in_a_line(fastcls: Fastcls, photos: Path, kind: str) -> None:
     arch, spoil, message = SPOILT[kind]
     write(arch, Path("w.safetensors"))
     spoil(Path("w.safetensors"))
@@ -347,7 +347,7 @@ def test_a_file_that_does_not_fit_is_refused_in_a_line(fastcls: Fastcls, photos:
     assert "Traceback" not in outcome.output and not Path("run").exists()
 
 
-def test_what_a_file_fits_is_offered(photos: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_what_a_file_fits_is_offered(photos: Path, tmp_path: Path) -> None:
     write("resnet34", tmp_path / "w.safetensors")
     with pytest.raises(OutputError, match=r"it has \d+ tensors more(.|\n)*It fits  --arch resnet34"):
         learned(loaders(photos), "resnet18", tmp_path / "w.safetensors")

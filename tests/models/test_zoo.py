@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, Outcome
-from PIL import Image
+from photographs import photographs
 
 from fastcls.datasets import downloads
 from fastcls.errors import UsageError
@@ -21,15 +21,6 @@ from fastcls.models import backbones, costs, zoo
 Fastcls = Callable[..., Outcome]
 PUBLISHED = ["resnet50", "vgg16_bn", "mobilenet_v3_large", "densenet121", "convnext_tiny", "vit_b_16", "swin_v2_t"]
 PUBLISHED += ["efficientnet_b3", "regnet_y_400mf"]  # the last computes with numbers while it is built
-
-
-def photographs(folder: Path, a_class: int, side: int = 40) -> Path:
-    for name in ("cat", "dog"):
-        for i in range(a_class):
-            file = folder / name / f"{i}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (side + 8, side), (i % 256, 0, 0)).save(file)
-    return folder
 
 
 # ------------------------------------------------------------------ the list
@@ -166,7 +157,7 @@ def test_a_probe_takes_less_than_training_all() -> None:
 )
 def test_any_family_is_frozen_tuned_and_exported(tmp_path: Path, arch: str, groups: int, gray: bool) -> None:
     import numpy as np
-    from test_models import loaders
+    from photographs import loaders
 
     from fastcls import models
     from fastcls.inference import export

@@ -18,9 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import test_resume
 import torch
-from test_resume import RECIPE, VARIANTS, Trials, digest, until, words
+from killable import RECIPE, VARIANTS, Trials, digest, until, words
 
 from fastcls.errors import Diverged, OutputError, TrainingError
 from fastcls.machine import clock, memory
@@ -33,7 +32,6 @@ from fastcls.training import guard
 from fastcls.training.checkpoints import Store
 
 Fastcls = Callable[..., Any]
-trials = test_resume.trials  # the fixture, of this file's own
 
 GREEDY = """
 class Greedy(Module):

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
+from killable import Trials
 from PIL import Image
-from test_resume import Trials
 
 from fastcls.errors import TrainingError
 from fastcls.machine import launch, ranks

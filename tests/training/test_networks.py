@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import Outcome
 from fastai.vision.all import Learner
-from test_models import loaders, photos  # noqa: F401  a fixture
+from photographs import loaders
 from torch import nn
 
 from fastcls import models
@@ -77,7 +77,7 @@ def test_networks_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
         ("constant", lambda r: np.ptp(r) == 0),
     ],
 )
-def test_a_schedule_moves_the_rate_as_its_name_says(photos: Path, schedule: str, shape: Callable) -> None:  # noqa: F811
+def test_a_schedule_moves_the_rate_as_its_name_says(photos: Path, schedule: str, shape: Callable) -> None:
     dls = loaders(photos)
     learn = Learner(dls, networks.cnn(3, 3, (4,)), opt_func=optimizers.optimizer(), loss_func=nn.CrossEntropyLoss())
     with learn.no_bar(), learn.no_logging():
@@ -87,13 +87,13 @@ def test_a_schedule_moves_the_rate_as_its_name_says(photos: Path, schedule: str,
     assert len(rates) == 6 * len(dls.train) and rates.max() == pytest.approx(0.01, rel=0.05) and shape(rates)
 
 
-def test_an_unknown_schedule_is_refused(photos: Path) -> None:  # noqa: F811
+def test_an_unknown_schedule_is_refused(photos: Path) -> None:
     with pytest.raises(UsageError, match="no schedule 'cyclic'"):
         schedules.fit_schedule(Learner(loaders(photos), nn.Identity(), loss_func=len), "cyclic", 1, 0.1)
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "vgg11", "timm/resnet18", "timm/convnext_atto"])
-def test_any_number_of_late_stages_is_trained(photos: Path, arch: str) -> None:  # noqa: F811
+def test_any_number_of_late_stages_is_trained(photos: Path, arch: str) -> None:
     learn = models.transfer_learner(loaders(photos), arch, weights="none", splitter=stages.split)
     names = [name for name, _ in stages.stages(learn.model[0])]
     assert len(names) >= 4 and sum(len(p) for _, p in stages.stages(learn.model[0])) == len(
@@ -110,7 +110,7 @@ def test_any_number_of_late_stages_is_trained(photos: Path, arch: str) -> None: 
         stages.unfreeze(learn, "layer9")
 
 
-def test_a_stem_from_colours_is_summed_for_gray(photos: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_stem_from_colours_is_summed_for_gray(photos: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     file = tmp_path / "body.safetensors"
     source = models.transfer_learner(loaders(photos), "resnet18", weights="none")

@@ -248,7 +248,7 @@ def test_ten_thousand_classes_fit_into_a_page(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from test_report import large_run
+    from fabricated import large_run
 
     run = large_run(tmp_path / "run", 10_000, 100_000)
     code = (
