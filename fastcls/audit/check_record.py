@@ -90,5 +90,4 @@ def relative(path: str, root: Path) -> str:
 
 def _finding(finding: Finding, root: Path) -> dict[str, Any]:
     groups = [[{**item._asdict(), "path": relative(item.path, root)} for item in group] for group in finding.groups]
-    known = {"kind": finding.kind, "severity": finding.severity, "title": finding.title, "count": finding.count}
-    return {**known, "what": finding.what, "mend": finding.mend, "groups": groups, "names": list(finding.names)}
+    return {**vars(finding), "count": finding.count, "groups": groups}

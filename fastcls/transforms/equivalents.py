@@ -105,10 +105,8 @@ def steps(tfms: Sequence[Any], split_idx: int | None) -> list[Step]:
         elif type(tfm) in NORMALIZE:
             merged = isinstance(last, ToFloat) and last.normalizes_by(tfm)
             run = partial(normalized, tfm=tfm) if own else None
-        elif type(tfm) in LIGHTING:
-            run, own = Lighting(tfm.fs, f"{i} "), True
-        elif type(tfm) in HUE:
-            run, own = HueShift(tfm.fs, f"{i} "), True
+        elif type(tfm) in LIGHTING + HUE:
+            run, own = Lighting(tfm.fs, f"{i} ", type(tfm) in HUE), True
         if merged:
             found[-1].tfms.append(tfm)
         else:
@@ -244,13 +242,14 @@ def change_of(f: Any, n: int, stream: str) -> np.ndarray:
 
 @dataclass
 class Lighting:
-    """Brightness, contrast and saturation of logits, which are computed once."""
+    """Brightness, contrast and saturation of logits, which are computed once; hue by fastai's own arithmetic."""
 
     functions: Sequence[Any]
     stream: str
+    hue: bool
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.logit(x, 1e-7)  # clamped where fastai clamps
+        x = augment.rgb2hsv(x) if self.hue else torch.logit(x, 1e-7)  # clamped where fastai clamps
         for i, f in enumerate(self.functions):
             change = change_of(f, len(x), f"{self.stream}{i}")
             if isinstance(f, augment._BrightnessLogit):
@@ -260,19 +259,4 @@ class Lighting:
             else:
                 f.change = _on(x, change)
                 x = f(x)
-        return torch.sigmoid(x, out=x)
-
-
-@dataclass
-class HueShift:
-    """Hue, by fastai's own arithmetic."""
-
-    functions: Sequence[Any]
-    stream: str
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        x = augment.rgb2hsv(x)
-        for i, f in enumerate(self.functions):
-            f.change = _on(x, change_of(f, len(x), f"{self.stream}{i}"))
-            x = f(x)
-        return augment.hsv2rgb(x)
+        return augment.hsv2rgb(x) if self.hue else torch.sigmoid(x, out=x)

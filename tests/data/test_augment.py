@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from fastai.callback.progress import ProgressCallback  # noqa: F401  which brings `no_bar`
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner

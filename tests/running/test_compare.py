@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import command
-from materials import cut_off_at_a_checkpoint
+from materials import interrupted_at_a_checkpoint
 
 Fastcls = Callable[..., Any]
 SMALL = ["--epochs", 1, "--limit", 20, "--filters", "8", "--bs", 20]
@@ -74,7 +74,7 @@ def test_a_moved_comparison_goes_on_where_it_is(tmp_path: Path, monkeypatch: pyt
     before.mkdir()
     after.mkdir()
     monkeypatch.chdir(before)
-    with cut_off_at_a_checkpoint():
+    with interrupted_at_a_checkpoint():
         assert command(*words).code == 130
     (before / "grid").rename(after / "grid")
     monkeypatch.chdir(after)

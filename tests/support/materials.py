@@ -1,4 +1,4 @@
-"""What the documentation takes for granted, in small: photographs, tables, datasets, weights, earlier runs."""
+"""What the documentation assumes, in small: photographs, tables, datasets, weights, earlier runs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def photographs(folder: Path) -> None:
 
 
 def datasets(cache: Path) -> None:
-    """What recipes download, as it lies in the cache folder afterwards, with few images."""
+    """What recipes download, as it is in the cache folder afterwards, with few images."""
     rng = np.random.default_rng(1)
 
     def fill(folder: Path, classes: list[str], count: int, side: int, kind: str) -> None:
@@ -87,7 +87,7 @@ def random_weights(url: str, file: str, *args: object, **kwargs: object) -> None
 
 
 @contextlib.contextmanager
-def cut_off_at_a_checkpoint() -> Iterator[None]:
+def interrupted_at_a_checkpoint() -> Iterator[None]:
     """Meanwhile a run is sent Ctrl-C when its first checkpoint is there."""
     save = Store.save
 
@@ -102,17 +102,17 @@ def cut_off_at_a_checkpoint() -> Iterator[None]:
 
 
 def earlier_runs(folder: Path, digits: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Runs under runs/, one of folder and, the newest, one of digits-cnn. Gives another, which was cut off."""
+    """Runs under runs/, one of folder and, the newest, one of digits-cnn. Gives another, which was interrupted."""
     patch.chdir(folder)
     outcome = command("recipe", "folder", "--path", "photos", *SMALL, "--out", f"runs/folder/{EARLIER}")
     assert outcome.code == 0, outcome.output
     shutil.copytree(digits, folder / "runs" / "digits-cnn" / "20261121-101501-efgh")
-    with cut_off_at_a_checkpoint():
+    with interrupted_at_a_checkpoint():
         outcome = command("recipe", "digits-cnn", "--limit", 12, "--epochs", 2, "--filters", "8", "--out", "cut-off")
     assert outcome.code == 130, outcome.output
     return (folder / "cut-off").rename(folder.parent / "cut-off")
 
 
-def newest(cut_off: Path) -> None:
-    """Have the run that was cut off be the newest of this folder."""
-    shutil.copytree(cut_off, runs.new_folder("digits-cnn"))
+def newest(interrupted: Path) -> None:
+    """Have the interrupted run be the newest of this folder."""
+    shutil.copytree(interrupted, runs.new_folder("digits-cnn"))
