@@ -310,6 +310,14 @@ def test_a_prediction_is_that_of_predict(learn: Learner, photos: Path, odd: dict
                 np.testing.assert_allclose(probabilities(learn, item), expected, atol=2e-5, err_msg=f"{file} {item}")
 
 
+def test_an_image_that_stock_fastai_has_cast_before_it_was_read_is_read_again(learn: Learner, photos: Path) -> None:
+    file = photos / "horn" / "horn_1.jpg"
+    lazy = Image.open(file)
+    lazy.__class__ = fv.PILImage  # what fastai's cast does; the image loses the loader of its format
+    with learn.no_bar():
+        assert torch.equal(learn.predict(lazy)[2], learn.predict(file)[2])
+
+
 def test_test_dl_takes_files_pictures_and_tables(learn: Learner, photos: Path) -> None:
     files = [photos / name / f"{name}_2.jpg" for name in CLASSES]
     expected, _ = learn.get_preds(dl=learn.dls.test_dl(files))
