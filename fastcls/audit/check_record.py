@@ -45,7 +45,8 @@ def read(folder: Path) -> Found | None:
 
 
 def _read(record: dict[str, Any]) -> Finding:
-    texts = {key: str(record[key]) for key in ("kind", "title", "what", "mend")}
+    record = {"fix": record.get("mend", ""), **record}  # its name in earlier files
+    texts = {key: str(record[key]) for key in ("kind", "title", "what", "fix")}
     severity = SEVERITIES[SEVERITIES.index(record["severity"])]
     groups = tuple(
         tuple(Item(**{field: str(item[field]) for field in Item._fields}) for item in group)
@@ -91,4 +92,4 @@ def relative(path: str, root: Path) -> str:
 def _finding(finding: Finding, root: Path) -> dict[str, Any]:
     groups = [[{**item._asdict(), "path": relative(item.path, root)} for item in group] for group in finding.groups]
     known = {"kind": finding.kind, "severity": finding.severity, "title": finding.title, "count": finding.count}
-    return {**known, "what": finding.what, "mend": finding.mend, "groups": groups, "names": list(finding.names)}
+    return {**known, "what": finding.what, "fix": finding.fix, "groups": groups, "names": list(finding.names)}

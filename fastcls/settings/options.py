@@ -88,7 +88,7 @@ def taken(option: str) -> str:
 
 
 def allows(option: str, value: Any) -> bool:
-    """Whether an option takes a value of its type; None is no number."""
+    """Whether an option takes a value of its type; None is not finite."""
     if known := choices(option):
         return value in known
     least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
@@ -165,7 +165,7 @@ def current() -> Options:
 
 @contextlib.contextmanager
 def using(options: Options) -> Iterator[list[str]]:
-    """Put `options` in force; yields the list that collects what `note` is told meanwhile."""
+    """Put `options` in force; yields the list that collects the notes of that time."""
     notes: list[str] = []
     tokens = _options.set(options), _notes.set(notes)
     try:

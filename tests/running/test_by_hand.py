@@ -158,7 +158,7 @@ def test_files_are_found_and_what_predict_cannot_repeat_is_said(photos: Path, tm
     assert refused.code == 4 and "no recipe either" in refused.output and not (run.path / "model.onnx").exists()
 
 
-def test_transforms_of_ones_own_are_not_taken_for_known_ones(photos: Path) -> None:
+def test_transforms_of_ones_own_are_not_mistaken_for_known_ones(photos: Path) -> None:
     def darker(image: fv.PILImage) -> fv.PILImage:
         return fv.PILImage.create(np.asarray(image) // 2)
 

@@ -155,7 +155,7 @@ def more(words: list[str]) -> tuple[list[str], int]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of every command of a bash block, as far as they can be told without running it."""
+    """The words of every command of a bash block, as far as they can be shown without running it."""
     found: list[list[str]] = []
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")

@@ -53,7 +53,7 @@ def photographs(folder: Path) -> None:
 
 
 def datasets(cache: Path) -> None:
-    """What recipes download, as it lies in the cache folder afterwards, with few images."""
+    """What recipes download, as it is in the cache folder afterwards, with few images."""
     rng = np.random.default_rng(1)
 
     def fill(folder: Path, classes: list[str], count: int, side: int, kind: str) -> None:
@@ -102,7 +102,7 @@ def cut_off_at_a_checkpoint() -> Iterator[None]:
 
 
 def earlier_runs(folder: Path, digits: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Runs under runs/, one of folder and, the newest, one of digits-cnn. Gives another, which was cut off."""
+    """Runs under runs/, one of folder and, the newest, one of digits-cnn. Gives another, which was interrupted."""
     patch.chdir(folder)
     outcome = command("recipe", "folder", "--path", "photos", *SMALL, "--out", f"runs/folder/{EARLIER}")
     assert outcome.code == 0, outcome.output
@@ -114,5 +114,5 @@ def earlier_runs(folder: Path, digits: Path, patch: pytest.MonkeyPatch) -> Path:
 
 
 def newest(cut_off: Path) -> None:
-    """Have the run that was cut off be the newest of this folder."""
+    """Have the run that was interrupted be the newest of this folder."""
     shutil.copytree(cut_off, runs.new_folder("digits-cnn"))
