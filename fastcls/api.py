@@ -236,7 +236,7 @@ class Check:
         """A row a finding, the worst first: severity, title, count, what was found, how to fix it, an example."""
         import pandas as pd
 
-        rows = [(f.severity, f.title, f.count, f.what, f.mend, f.example) for f in self.audit.findings]
+        rows = [(f.severity, f.title, f.count, f.what, f.fix, f.example) for f in self.audit.findings]
         return pd.DataFrame(rows, columns=["severity", "title", "count", "what", "fix", "example"])
 
     def __repr__(self) -> str:
@@ -421,7 +421,7 @@ def search(
 
     space: knob -> a list of values or a `fastcls.settings.space.Range(low, high, log=False, step=None)`. trials: of
     the whole study (20, without `time`). time: begin no trial after so long, '2h' or seconds. metric: 'accuracy',
-    'macro_f1' or 'loss'. fixed: knobs and options of all trials. The same call again continues the study in `out`.
+    'macro_f1' or 'loss'. fixed: knobs and options of all trials. The same call continues the study in `out`.
     """
     from fastcls.comparison import study as studies
 
@@ -454,7 +454,7 @@ def search(
 
 
 def _made(plan: Any, vary: Sequence[str], whole: Sequence[str], seeds: int, one_at_a_time: bool) -> Comparison:
-    """Make the runs that are not done; a line a run tells how far it is."""
+    """Make the runs that are not done; a line a run reports the progress."""
     from fastcls.machine.screen import Screen
     from fastcls.reports.comparison import Comparison as Found
     from fastcls.reports.comparison import write

@@ -9,7 +9,7 @@
     ├── OutputError                 4   a folder or file that cannot be written, a run that cannot be read
     ├── EnvironmentProblem          5   the installation: packages that do not match, a device that is not there
     └── TrainingError               6   training that broke down: no memory left, a dead loader process
-        ├── Diverged                6   a loss or weights that are no numbers; going on would end the same
+        ├── Diverged                6   a loss or weights that are not finites; going on would end the same
         └── ProcessLost             6   another of the run's processes is gone
 
 An interrupted run ends with 130 (Ctrl-C) or 143 (SIGTERM), as shells expect. Any other exception is a
@@ -23,7 +23,7 @@ from collections.abc import Iterable
 
 
 class FastclsError(Exception):
-    """A problem that the user can mend: what and where in `message`, how in `hint`."""
+    """A problem that the user can fix: what and where in `message`, how in `hint`."""
 
     exit_code = 1
 

@@ -96,7 +96,7 @@ def _of_files(contents: Contents, measured: dict[str, Measured]) -> Iterator[Fin
         if rows:
             groups = tuple((Item(path, *row, remarks[path]),) for path, row in rows.items())
             what = f"{count(len(rows), 'image')} {rule.what}."
-            yield Finding(rule.kind, rule.severity, rule.title, what, rule.mend, groups)
+            yield Finding(rule.kind, rule.severity, rule.title, what, rule.fix, groups)
 
 
 def _of_copies(groups: Sequence[Group], measured: dict[str, Measured]) -> Iterator[Finding]:

@@ -45,7 +45,8 @@ def read(folder: Path) -> Found | None:
 
 
 def _read(record: dict[str, Any]) -> Finding:
-    texts = {key: str(record[key]) for key in ("kind", "title", "what", "mend")}
+    record = {"fix": record.get("mend", ""), **record}  # its name in earlier files
+    texts = {key: str(record[key]) for key in ("kind", "title", "what", "fix")}
     severity = SEVERITIES[SEVERITIES.index(record["severity"])]
     groups = tuple(
         tuple(Item(**{field: str(item[field]) for field in Item._fields}) for item in group)

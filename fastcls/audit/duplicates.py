@@ -22,7 +22,7 @@ from fastcls.audit.measure import Measured
 BAND = 16
 FAR, SAME = 7, 0.95  # bits, correlation of the small versions
 FARTHER, MORE_SAME = 10, 0.98
-SAME_TINY, TINY = 0.99, 32  # ... of images below so many pixels a side, such as digits, which are alike anyway
+SAME_TINY, TINY = 0.99, 32  # ... of images below so many pixels a side, such as digits, which are similar anyway
 FLAT = 4.0  # contrast below which a picture is a plain surface, whose hash means nothing
 WINDOW = 256  # neighbours looked at in a list of equal bands: bounds the work where thousands look alike
 AT_ONCE = 200_000  # pairs verified at a time

@@ -30,7 +30,7 @@ class Finding:
     severity: Severity
     title: str
     what: str
-    mend: str  # how to fix it; its name in check.json
+    fix: str  # how to remove it
     groups: tuple[tuple[Item, ...], ...] = ()
     names: tuple[str, ...] = field(default=())
 

@@ -34,7 +34,7 @@ class Rule:
     severity: Severity
     title: str
     what: str
-    mend: str
+    fix: str
     remark: Callable[[Measured], str]
 
 

@@ -49,7 +49,7 @@ def with_parameters(function: Callable[..., None], parameters: Sequence[inspect.
 
 
 def refusal(error: FastclsError) -> typer.Exit:
-    """Print an error and how to mend it; gives the exit to raise."""
+    """Print an error and how to fix it; gives the exit to raise."""
     print(f"{ranks.name()}error: {error.message}", file=sys.stderr)
     if error.hint:
         print(error.hint, file=sys.stderr)
@@ -76,10 +76,10 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except ImportError as problem:
-            told = extras.unimportable(problem)
-            if told is None:
+            missing = extras.unimportable(problem)
+            if missing is None:
                 raise
-            raise refusal(told) from None
+            raise refusal(missing) from None
         except OSError as problem:
             if problem.errno not in REFUSALS or problem.filename is None:
                 raise

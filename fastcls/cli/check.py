@@ -86,6 +86,6 @@ def _show(found: Audit) -> None:
     for finding in found.findings:
         if finding.severity != "note":
             print(f"{finding.severity}: {finding.title}")
-            for text in (finding.what, finding.mend):
+            for text in (finding.what, finding.fix):
                 print(textwrap.fill(clean(text), width, initial_indent="    ", subsequent_indent="    "))
             print()

@@ -50,7 +50,7 @@ def compare(
 
     It writes a table, figures, and a page that links every run. Any knob of the recipe is taken and holds for all
     runs. Options that change what is learned, or how fast, are varied as knobs are: --vary accumulate=1,4,
-    precision=fp32,bf16, epochs=10,auto, time=5m,20m. Runs that are done are not made again: call it again to go on,
+    precision=fp32,bf16, epochs=10,auto, time=5m,20m. Runs that are done are not made again: run it again to continue,
     or with more values or seeds. Exit code 6 if some run failed; the others are compared.
     """
     knobs_from = next((i for i, word in enumerate(targets) if word.startswith("-")), len(targets))

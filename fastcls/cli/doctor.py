@@ -1,4 +1,4 @@
-"""fastcls doctor: whether the installation fits together and fastcls works in it, and how to mend what does not."""
+"""fastcls doctor: whether the installation fits together and fastcls works in it, and how to fix what does not."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fastcls.errors import EnvironmentProblem
 def doctor(
     quick: bool = typer.Option(False, "--quick", help="Only look: leave out training, exporting, predicting."),
 ) -> None:
-    """Say whether fastcls works here, and how to mend what does not.
+    """Say whether fastcls works here, and how to fix what does not.
 
     Looks at packages, devices and folders, then trains, exports and predicts with a small network. Tells a broken
-    installation, with the command that mends it, from a broken fastcls, which is to be reported. Exit code 0 if
-    fastcls works here, 5 if the installation has to be mended, 1 if fastcls itself is broken.
+    installation, with the command that fixes it, from a broken fastcls, which is to be reported. Exit code 0 if
+    fastcls works here, 5 if the installation has to be fixed, 1 if fastcls itself is broken.
     """
     from fastcls.running.doctor import examine
 
@@ -32,7 +32,7 @@ def doctor(
     for problem in found.problems:
         print(f"\nproblem: {problem.message}\n{problem.hint}")
     if found.problems:
-        print("\nThe installation is broken, not fastcls: mend the above, then ask again.")
+        print("\nThe installation is broken, not fastcls: fix the above, then run this again.")
         raise typer.Exit(EnvironmentProblem.exit_code)
     print("\nThe installation fits together.")
     if not quick:

@@ -65,9 +65,9 @@ def import_(
 
 def _asks(source: Path) -> str:
     """What the pickle would call, without its being called."""
-    from fastcls.models.pickles import asks_for
+    from fastcls.models.pickles import calls_of
 
-    names = asks_for(source)
+    names = calls_of(source)
     if not names:
         return "It names nothing but tensors."
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

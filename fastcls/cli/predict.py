@@ -149,7 +149,7 @@ def _predictor(folder: Path, temperature: float, tta: bool, trust: bool) -> Pred
 
     if trust and not (folder / "model.onnx").is_file():
         if tta:
-            raise UsageError(f"--tta needs a model.onnx, which {folder} has not.", "Leave --tta away.")
+            raise UsageError(f"--tta needs a model.onnx, which {folder} has not.", "Omit --tta.")
         from fastcls.running.loading import import_fastai
 
         import_fastai()

@@ -42,7 +42,7 @@ def count(gpus: int | None, processes: int | None) -> int:
         raise UsageError(
             f"{place.local_world} processes were started on this machine, and {'--gpus' if gpus else '--processes'} "
             f"asks for {asked}.",
-            "Leave it away: torchrun or accelerate launch says how many.",
+            "Omit it: torchrun or accelerate launch says how many.",
         )
     if asked == 1 and ranks.only_one_started():
         print(
@@ -58,9 +58,7 @@ def on_gpus(options: Options, gpus: int | None) -> Options:
     if not gpus:
         return options
     if options.device not in ("auto", "cuda"):
-        raise UsageError(
-            f"--gpus {gpus} and --device {options.device} contradict each other.", "Leave one of them away."
-        )
+        raise UsageError(f"--gpus {gpus} and --device {options.device} contradict each other.", "Omit one of them.")
     return replace(options, device="cuda")
 
 

@@ -71,7 +71,7 @@ def recipe(
         "",
         "--resume",
         metavar="RUN",
-        help="Go on with a run of this recipe that was cut off.",
+        help="Continue a run of this recipe that was interrupted.",
         autocompletion=completion.runs,
     ),
     copy: str = typer.Option("", "--copy", metavar="FILE", help="Copy the recipe to a file of your own."),
@@ -94,7 +94,7 @@ def recipe(
 
         words = [*ctx.args, *(["--out"] if out else []), *settings.extra]
         if words:
-            raise UsageError(f"--resume goes on as the run began; it takes no {words[0]}.", "Leave it away.")
+            raise UsageError(f"--resume goes on as the run began; it takes no {words[0]}.", "Omit it.")
         go_on(resume, recipe=source.name, gpus=gpus, processes=processes)
     else:
         asked = count(gpus, processes)
@@ -126,9 +126,9 @@ def _train(request: Any, asked: int, auto_batch: bool) -> None:
     from fastcls.runfolder import runs
 
     if not ranks.first():
-        from fastcls.running.assist import take_part
+        from fastcls.running.assist import join_run
 
-        take_part(request)
+        join_run(request)
         return
     out = request.out or launched_folder() or runs.new_folder(request.source.name)
     runs.check_writable(out)  # before seconds of imports

@@ -1,4 +1,4 @@
-"""fastcls resume RUN: go on with a run that was cut off."""
+"""fastcls resume RUN: continue a run that was interrupted."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def resume(
         False, "--trust", help="Run the recipe.py in the run folder, where it is not the installed recipe."
     ),
 ) -> None:
-    """Go on with a run that was cut off, or train one further.
+    """Continue a run that was interrupted, or train one further.
 
     \b
-    fastcls resume                           the newest run, if it was cut off
+    fastcls resume                           the newest run, if it was interrupted
     fastcls resume last --extend-epochs 5    five epochs more
 
     It goes on from its newest whole checkpoint, and ends as it would have ended, to the last bit on the same
@@ -60,9 +60,9 @@ def go_on(
 
     asked = count(gpus, processes)
     if not ranks.first():
-        from fastcls.running.assist import take_part
+        from fastcls.running.assist import join_run
 
-        take_part(None, trust)
+        join_run(None, trust)
         return
     folder = runs.find(run).absolute()
     record = runs.read_json(folder / "run.json")

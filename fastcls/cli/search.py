@@ -73,9 +73,9 @@ def search(
     other knob of the recipe is taken and holds for all trials: --epochs 5. The recipe's own settings are tried
     first where they are in the space. Trials never read the test split: the best one's command does.
 
-    Call it again to go on: trials that ended count, one that was cut off is resumed. Machines that are given the same
-    --storage and --name share the trials; on one machine, with a --out each. Needs pip install 'fastcls[search]'
-    (else exit code 5). Exit code 6 if no trial came to its end.
+    Run it again to continue: trials that ended count, one that was interrupted is resumed. Machines that are given
+    the same --storage and --name share the trials; on one machine, with a --out each. Needs Optuna, pip install
+    'fastcls[search]' (else exit code 5). Exit code 6 if no trial came to its end.
     """
     plan = _plan(ctx, settings)
     print("\n".join(_opening(plan)))

@@ -117,19 +117,19 @@ def existing(folders: Sequence[Path]) -> list[Entry]:
     for entry, own in zip(entries, classes, strict=True):
         if set(own) != set(classes[0]):
             raise OutputError(
-                f"{entry.folder} tells other classes apart than {entries[0].folder} ({len(own)} and "
+                f"{entry.folder} has other classes than {entries[0].folder} ({len(own)} and "
                 f"{len(classes[0])} of them): their figures do not compare."
             )
-    told = [_told(entry.record) for entry in entries]
-    names = list(dict.fromkeys(name for one in told for name in one))
-    differing = [name for name in names if len({one.get(name) for one in told}) > 1]
+    values = [_described(entry.record) for entry in entries]
+    names = list(dict.fromkeys(name for one in values for name in one))
+    differing = [name for name in names if len({one.get(name) for one in values}) > 1]
     return [
         Entry(e.folder, {name: one.get(name, "–") for name in differing}, e.record.get("seed", 0), e.record, e.metrics)
-        for e, one in zip(entries, told, strict=True)
+        for e, one in zip(entries, values, strict=True)
     ]
 
 
-def _told(record: Mapping[str, Any]) -> dict[str, str]:
+def _described(record: Mapping[str, Any]) -> dict[str, str]:
     """Everything about a run that could be another's difference, as text."""
     knobs = {name: value for values in record.get("knobs", {}).values() for name, value in values.items()}
     options = {name: value for name, value in record.get("options", {}).items() if name not in SILENT}

@@ -1,4 +1,4 @@
-"""An Optuna study in our words: opened wherever it is stored, asked for trials, told of their ends, read back.
+"""An Optuna study in our words: opened wherever it is stored, asked for trials, given their ends, read back.
 
 Every trouble with its storage is one of our errors. What a study holds is enough for tables, figures and pages, so
 that trials made by other machines are in them.
@@ -121,7 +121,7 @@ class Study:
     def report(self, trial: optuna.Trial, epoch: int, value: float) -> str:
         """Keep an epoch's figure; gives why the trial should end, or nothing."""
         known = self.frozen()[trial.number].intermediate_values
-        if epoch not in known:  # one that was cut off has some epochs twice
+        if epoch not in known:  # one that was interrupted has some epochs twice
             trial.report(value, epoch)
         if not trial.should_prune():
             return ""
@@ -130,7 +130,7 @@ class Study:
     def tell(self, trial: optuna.Trial, value: float | None = None, failed: str = "", **run: Any) -> None:
         """End a trial: with a value; without one as pruned; failed, and of what.
 
-        A training that broke down is told to the sampler as a pruned one, which it learns from; of others it does not.
+        A training that broke down is reported to the sampler as a pruned one, which it learns from; others are not.
         """
         from optuna.trial import TrialState
 
@@ -205,7 +205,7 @@ def opened(
 ) -> Iterator[Study]:
     """The study of that name in a storage, made if there is none. OutputError where it is about something else.
 
-    about: what all its trials have in common; words: what is told of it where it differs. worker: makes the draws of
+    about: what all its trials have in common; words: what is said of it where it differs. worker: makes the draws of
     several machines differ.
     """
     with _troubles(url):

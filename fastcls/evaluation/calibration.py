@@ -17,7 +17,7 @@ BLOCK = 4_000_000  # probabilities softened at once, which bounds the memory
 
 @dataclass(frozen=True)
 class Bin:
-    """The images whose confidence lies in one range: how many, how sure, how often right."""
+    """The images whose confidence is in one range: how many, how confident, how often right."""
 
     low: float
     high: float

@@ -17,7 +17,7 @@ def select(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     right = table[table["label"] == table["prediction"]]
     return {
         "losses": table.nlargest(TOP_LOSSES, "loss"),
-        "surest": wrong.nlargest(CONFIDENT, "confidence"),
+        "confident": wrong.nlargest(CONFIDENT, "confidence"),
         "unsure": right.nsmallest(UNSURE, "confidence"),
         "mistakes": _of_pairs(wrong).head(MISTAKES),
     }
@@ -27,7 +27,7 @@ def explained(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that get a heat map: all kinds', but of the further mistakes only one of each commonest pair."""
     kinds = select(table)
     pairs = kinds["mistakes"].drop_duplicates(["label", "prediction"]).head(PAIRS)
-    chosen = pd.concat([kinds["losses"], kinds["surest"], kinds["unsure"], pairs])
+    chosen = pd.concat([kinds["losses"], kinds["confident"], kinds["unsure"], pairs])
     return chosen[~chosen.index.duplicated()]
 
 

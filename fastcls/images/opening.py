@@ -47,6 +47,8 @@ def picture(item: Any, mode: str) -> Image.Image:
     if isinstance(item, (bytes, bytearray)):
         return Image.fromarray(reading(shown(item), lambda _: decode(bytes(item), mode)))
     image = item if isinstance(item, Image.Image) else Image.fromarray(_array(item))
+    if image.load() is None and (name := getattr(image, "filename", None)):
+        image = Image.open(name)  # stock fastai's cast took the loader of an image that was not read yet
     return reading(shown(item), lambda _: flattened(image, mode))
 
 

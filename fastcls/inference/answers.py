@@ -45,8 +45,8 @@ class Table:
             raise UsageError(f"--top-k {self.top_k}: this run knows {len(self.classes)} classes.")
         if self.threshold and UNSURE in self.classes:
             raise UsageError(
-                f"--threshold: {UNSURE!r} is a class of this run, so its rows could not be told apart.",
-                "Leave --threshold away and compare the column of confidence yourself.",
+                f"--threshold: {UNSURE!r} is a class of this run, so its rows could not be distinguished.",
+                "Omit --threshold and compare the column of confidence yourself.",
             )
 
     @property

@@ -1,4 +1,4 @@
-"""A run's network as files for other programs, each held against the Learner's answers first. No torch."""
+"""A run's network as files for other programs, each checked against the Learner's answers first. No torch."""
 
 from __future__ import annotations
 

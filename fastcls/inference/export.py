@@ -100,7 +100,7 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
     # torch 2.7 exports the pooling of channels-last features as a loop
     network: Any = model
     network.to("cpu", memory_format=torch.contiguous_format)
-    pair = example.cpu().contiguous().repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
+    pair = example.cpu().contiguous().repeat(2, 1, 1, 1)  # a batch of one would be traced as a constant
     reason = ""
     try:
         with _silent_logger("torch.onnx"), _silent_logger("onnxscript"):

@@ -1,7 +1,7 @@
 """The images of a run that lie nearest to another in the network's eyes: its mistakes, and as many right answers.
 
 Near a mistake alone means little: what is typical of a class is near everything, mistakes included. So the mistakes are
-held against as many right answers: if most of the nearest images are mistakes, the network is on ground it fails on.
+compared with as many right answers: if most of the nearest images are mistakes, the network is on ground it fails on.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Neighbours:
         return [] if rows is None else zip(images, rows, strict=True)
 
     def _error_where_telling(self) -> float | None:
-        """How often the run was wrong where TELLING neighbours are mistakes: each image is held against the others.
+        """How often the run was wrong where TELLING neighbours are mistakes: each image is compared with the others.
 
         Mistakes are half of the images here, and fewer in the split: Bayes' rule puts that right.
         """

@@ -99,7 +99,7 @@ class Submission:
             if unreadable and fill is None:
                 raise DataError(
                     f"{len(unreadable):,} of {count(len(self.images), 'image')} could not be read: {some(unreadable)}.",
-                    f"Mend them, or give the label to write for them with --fill LABEL. {file} was not written.",
+                    f"Fix them, or give the label to write for them with --fill LABEL. {file} was not written.",
                 )
 
         runs.write_csv(file, self.header, rows())

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from fastai.callback.schedule import fine_tune  # noqa: F401  this import gives Learner its fit_one_cycle & co.
-from fastai.data.all import DataLoaders, Normalize, get_c
+from fastai.data.all import DataLoaders, L, Normalize, get_c
 from fastai.learner import Learner
 from fastai.vision.core import imagenet_stats  # noqa: F401  for those who write recipes
 from fastai.vision.models import xresnet as xresnets
@@ -117,8 +117,11 @@ def transfer_learner(
         config = pretrained.config_of_file(found.folder / hub.WEIGHTS, config)
     if source is not None:
         config = pretrained.config_of_file(source, config)
+    sizes = _sizes(dls)
+    growing = [cb for cb in L(for_learner.get("cbs")) if isinstance(cb, resizing.Grow)]
+    smaller = {one for cb in growing for size in sizes for one in cb.sizes(*size)}
     try:
-        body, n_features, size = backbones.build(found, download, channels(dls), _sizes(dls), config.size, **kwargs)
+        body, n_features, size = backbones.build(found, download, channels(dls), sizes | smaller, config.size, **kwargs)
     except Exception as problem:
         if not (download and _is_network(problem)):
             raise
@@ -126,6 +129,8 @@ def transfer_learner(
             f"The ImageNet weights of {arch} could not be downloaded ({type(problem).__name__}).",
             "Connect to the internet, or give --weights a run folder, a .safetensors file or none.",
         ) from problem
+    if growing and size:
+        raise UsageError(f"--grow-from: {arch} takes images of one size only.", "Omit it, or take another --arch.")
     if source is not None:
         filter_fn = pretrained.timm_filter(found.name) if found.library == "timm" else None
         loaded = pretrained.load(body, source, arch, filter_fn, partial(backbones.hint, source, arch=found))

@@ -20,7 +20,7 @@ PLAIN = re.compile(
 LOUD = {"os", "posix", "nt", "sys", "subprocess", "builtins", "__builtin__", "shutil", "socket", "importlib", "ctypes"}
 
 
-def asks_for(file: Path) -> list[str]:
+def calls_of(file: Path) -> list[str]:
     """Dotted names of what a pickle, or a file of torch.save, would have called; but for tensors'."""
     try:
         found = list(dict.fromkeys(name for stream in _streams(file) for name in _names(stream)))

@@ -108,7 +108,7 @@ def config_of_file(file: Path, default: Config) -> Config:
 def _sound(config: Config) -> Config:
     mean, std = config.stats
     spec = {"mode": "RGB", "method": "", "resize": None, "size": None, "mean": mean, "std": std}
-    if reason := model_files.fault_of(spec):
+    if reason := model_files.problem_of(spec):
         raise ValueError(reason)
     if not 0.2 <= config.crop_pct <= 2 or not all(1 <= side <= model_files.LONGEST_SIDE for side in config.size):
         raise ValueError(f"it shows {config.crop_pct} of images of {config.size} pixels")

@@ -63,7 +63,7 @@ def preprocessing_of(weights: Path) -> dict[str, Any] | None:
             schema.check(spec, schema.Preprocessing | None)
         except (ValueError, RecursionError) as problem:
             raise OutputError(f"{weights}: its metadata's preprocessing cannot be read: {problem}.") from None
-        if reason := model_files.fault_of(spec):
+        if reason := model_files.problem_of(spec):
             raise OutputError(f"{weights} cannot be right: {reason}.")
     else:
         beside = weights.parent / model_files.RECORD

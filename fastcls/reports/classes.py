@@ -20,7 +20,7 @@ MOST_ROWS = 2000  # of the table of classes
 
 @dataclass(frozen=True)
 class Pair:
-    """A class taken for another, with pictures of the mistake and of both classes."""
+    """A class misclassified as another, with pictures of the mistake and of both classes."""
 
     label: str
     prediction: str
@@ -132,7 +132,7 @@ def _class_rows(table: pd.DataFrame, names: list[str], pairs: pd.Series) -> list
     hits, support, predicted = (
         np.bincount(where, minlength=len(names)) for where in (labels[labels == predictions], labels, predictions)
     )
-    with np.errstate(invalid="ignore"):  # nothing of nothing is no number
+    with np.errstate(invalid="ignore"):  # nothing of nothing is not finite
         precision, recall, f1 = hits / predicted, hits / support, 2 * hits / (support + predicted)
     worst: dict[str, tuple[str, int]] = {}
     for (label, prediction), count in pairs.items():

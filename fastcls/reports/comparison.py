@@ -25,7 +25,7 @@ PAGE = "compare.html"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, the setting that the others are held against, and the test of two: what a comparison's files say."""
+    """Runs, the setting that the others are compared with, and the test of two: what a comparison's files say."""
 
     title: str
     command: str

@@ -30,7 +30,7 @@ class Kind:
 
     title: str
     what: str
-    mend: str
+    fix: str
     serious: bool
     groups: list[list[Copy]]
     left_off: int
@@ -45,7 +45,7 @@ def copies(run: Path, thumbnails: Thumbnails) -> tuple[list[Kind], str]:
         Kind(
             clean(finding.title),
             clean(finding.what),
-            clean(finding.mend),
+            clean(finding.fix),
             finding.severity == "error",
             [[_copy(item, thumbnails) for item in group[:EACH]] for group in finding.groups[:GROUPS]],
             max(0, len(finding.groups) - GROUPS),

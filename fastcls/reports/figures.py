@@ -208,7 +208,7 @@ def matrix_figure(matrix: Matrix, split: str) -> Figure:
     tips, cells = {}, {}
     for i, j in np.argwhere(matrix.counts):
         name, other = matrix.names[i], matrix.names[j]
-        end = "recognised" if i == j else f"taken for {other}"
+        end = "recognised" if i == j else f"misclassified as {other}"
         tips[f"cell-{i}-{j}"] = f"{name}: {matrix.counts[i, j]} of {matrix.support[i]} {end}"
         cells[f"cell-{i}-{j}"] = (name, other)
     if matrix.whole:

@@ -12,8 +12,8 @@ from fastcls.runfolder.text import clean, number
 
 KINDS = {
     "losses": "Top losses",
-    "surest": "Surest mistakes",
-    "unsure": "Right, but least sure",
+    "confident": "Most confident mistakes",
+    "unsure": "Correct, but least confident",
     "mistakes": "All mistakes shown here",
 }
 

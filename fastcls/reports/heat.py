@@ -1,4 +1,4 @@
-"""Grad-CAM maps of a run folder as overlays that lie where the network looked, whatever it cut off the picture."""
+"""Grad-CAM maps of a run folder as overlays placed where the network looked, whatever it interrupted the picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STRONGEST = 0.72  # opacity of the hottest place
 
 @dataclass(frozen=True)
 class Overlay:
-    """A transparent picture, and where it lies in the square around the other, in percent of its side."""
+    """A transparent picture, and where it is in the square around the other, in percent of its side."""
 
     src: str
     left: float

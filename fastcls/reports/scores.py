@@ -1,4 +1,4 @@
-"""The figures of a run as the page says them: each with its interval, held against guessing and against the claim."""
+"""The figures of a run as the page says them: each with its interval, compared with guessing and with the claim."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Score:
 
 
 def scores(run: Run, split: str) -> dict[str, Score]:
-    """Each metric of a split that has a value, in the order of NAMES, strangers last."""
+    """Each metric of a split that has a value, in the order of NAMES, unknown ones last."""
     found = {}
     held = run.metrics.get(split, {})
     for key in [

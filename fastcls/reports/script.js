@@ -102,7 +102,7 @@
         shown += !item.hidden;
       }
       chip.hidden = !pair;
-      if (pair) chip.textContent = pair[0] === pair[1] ? `right: ${pair[0]} ×` : `${pair[0]} taken for ${pair[1]} ×`;
+      if (pair) chip.textContent = pair[0] === pair[1] ? `right: ${pair[0]} ×` : `${pair[0]} misclassified as ${pair[1]} ×`;
       count.textContent = `${shown} ${shown === 1 ? "picture" : "pictures"}`;
     };
     const leave = () => { pair = null; show(); };

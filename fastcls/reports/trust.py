@@ -57,7 +57,7 @@ class Trust:
             return f"{gap}."
         way = "too sure of itself" if self.temperature > 1 else "not sure enough of itself"
         if abs(self.temperature - 1) < NEAR:
-            return f"{gap}; temperature scaling (T = {self.temperature:.2f}) finds nothing to mend."
+            return f"{gap}; temperature scaling (T = {self.temperature:.2f}) finds nothing to fix."
         return (
             f"{gap}: it is {way}. With its logits divided by T = {self.temperature:.2f}, the temperature that fits the "
             f"validation split best, they lie {points(self.after)} apart."
@@ -91,7 +91,7 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
         Figure(
             "coverage",
             "Accuracy over coverage",
-            "Accuracy of the surest answers over how many of them are given",
+            "Accuracy of the most confident predictions over how many of them are given",
             *(5.4, 3.9),
             _coverage(used, right),
             {},
@@ -146,7 +146,7 @@ def _coverage(confidence: np.ndarray, right: np.ndarray) -> Callable[[Axes, Pale
         ax.set_xlim(0, 1)
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(PercentFormatter(1))
-        ax.set_xlabel("share of images answered, the surest first", color=palette.muted)
+        ax.set_xlabel("share of images answered, the most confident first", color=palette.muted)
         ax.set_title("Accuracy over coverage", loc="left", color=palette.ink, fontsize=11, fontweight="bold")
 
     return draw

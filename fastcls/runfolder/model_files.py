@@ -1,7 +1,7 @@
-"""A run's network as it lies in its folder: model.json, model.safetensors and model.onnx, checked before use.
+"""A run's network as it is in its folder: model.json, model.safetensors and model.onnx, checked before use.
 
 model.json keeps the sha256 of the other two, so that a damaged file, or one of another run with other classes in
-another order, is refused. What a network may ask of this machine is bounded too: the folder may be a stranger's.
+another order, is refused. What a network may ask of this machine is bounded too: the folder may be untrusted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def read(run: Path) -> dict[str, Any]:
     faults = (
         _sums(record.get("sha256", {})),
         _classes(record.get("classes", [])),
-        fault_of(record.get("preprocessing")),
+        problem_of(record.get("preprocessing")),
     )
     if reason := next(filter(None, faults), ""):
         raise OutputError(f"{run / RECORD} cannot be right: {reason}.", "Take the file that the run wrote.")
@@ -46,7 +46,7 @@ def _classes(names: list[str]) -> str:
     return ""
 
 
-def fault_of(spec: Mapping[str, Any] | None) -> str:
+def problem_of(spec: Mapping[str, Any] | None) -> str:
     """What cannot be about a specification of `fastcls.images.preprocessing`, or ''."""
     if spec is None:
         return ""

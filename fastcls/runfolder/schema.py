@@ -1,6 +1,6 @@
 """What the JSON files of a run folder hold; a file that holds anything else there is refused before it is used.
 
-A run folder may come from a stranger, or off a damaged disk. `load` reads a file within bounds and holds it against
+A run folder may be untrusted, or off a damaged disk. `load` reads a file within bounds and checks it against
 its declaration, so that the code behind it can take `record["data"]["images"]` for what it is called. Keys may lack,
 or be null, and strange ones may be there, for older and newer versions of fastcls write others.
 """
@@ -104,7 +104,7 @@ KINDS: dict[str, Any] = {"run.json": Run, "model.json": Model, "metrics.json": M
 
 
 def load(path: Path, errors: str = "strict") -> dict[str, Any]:
-    """A JSON object, held against what a file of its name holds; OSError or ValueError where it is not that.
+    """A JSON object, checked against what a file of its name holds; OSError or ValueError where it is not that.
 
     errors: what becomes of bytes that are not UTF-8.
     """

@@ -35,7 +35,7 @@ def joined() -> Iterator[Stop]:
         yield stop
 
 
-def take_part(request: Request | None, trust: bool = False) -> None:
+def join_run(request: Request | None, trust: bool = False) -> None:
     """What `runner.run`, or without a request `runner.resume`, is to every process but the first."""
     with joined() as stop:
         if request is None:
@@ -54,7 +54,7 @@ def _run(request: Request, stop: Stop) -> None:
             plan.prepare()  # one process a machine decodes, the others wait for it
         images = record.Images(ready.learn).describe()["fingerprint"]
         knobs, found, extensions = begin(images, request.stage("fit"))
-        with faults.told(ready.learn, request.stage("get_learner") | knobs, Path("RUN")):
+        with faults.translated(ready.learn, request.stage("get_learner") | knobs, Path("RUN")):
             training.fit(ready.learn, ready.recipe.fit, knobs, Path(), Screen(quiet=True), stop, found, extensions)
 
 
@@ -114,7 +114,7 @@ def begin(
             "Copy the dataset to every machine, at the place that the command names; run  fastcls check  on each.",
         )
     held = None if found is None else {"state": found.state, "best": found.best}
-    knobs, told, further = distributed.shared([knobs, held, list(extensions)])
-    if not ranks.first() and told is not None:
-        found = checkpoints.Checkpoint(Path(), **told)
+    knobs, values, further = distributed.shared([knobs, held, list(extensions)])
+    if not ranks.first() and values is not None:
+        found = checkpoints.Checkpoint(Path(), **values)
     return knobs, found, list(further)

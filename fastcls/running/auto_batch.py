@@ -57,7 +57,7 @@ def settle(request: Request, screen: Screen) -> Request:
     if knob is None or knob.kind != "int":
         raise UsageError(
             f"--auto-batch: {request.source.name} has no knob bs of get_learner, an integer.",
-            "Leave it away, or give get_learner a parameter  bs: int = 64  that goes to data.loaders.",
+            "Omit it, or give get_learner a parameter  bs: int = 64  that goes to data.loaders.",
         )
     start = int(request.stage("get_learner")["bs"])
     with options.using(request.options):

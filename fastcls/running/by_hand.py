@@ -109,7 +109,7 @@ def _history(learn: Learner) -> list[dict[str, Any]]:
 
 
 def _refuse(learn: Any) -> None:
-    """UsageError where files, labels, splits or probabilities are not what a run folder tells of."""
+    """UsageError where files, labels, splits or probabilities are not what a run folder records."""
     if not isinstance(learn, Learner):
         raise UsageError(f"{type(learn).__name__} is not a fastai Learner.", "fastcls.save(learn, 'folder')")
     needs = "Needed: the loaders of a DataBlock, images from files, one class an image."

@@ -1,4 +1,4 @@
-"""Whether the installation fits together: packages, devices, folders, and the command that mends what does not."""
+"""Whether the installation fits together: packages, devices, folders, and the command that fixes what does not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GOMP = "OMP_NUM_THREADS"
 
 @dataclass
 class Findings:
-    """What there is, as (name, value); what is odd but does no harm; what has to be mended."""
+    """What there is, as (name, value); what is odd but does no harm; what has to be fixed."""
 
     facts: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Findings:
 
 
 def examine() -> Findings:
-    """Look at the packages, the devices and the folders; every problem's hint has the command that mends it."""
+    """Look at the packages, the devices and the folders; every problem's hint has the command that fixes it."""
     from fastcls.settings import sources
     from fastcls.version import __version__
 
@@ -63,7 +63,7 @@ def examine() -> Findings:
 
 
 def _packages(found: Findings) -> None:
-    """The packages that fastcls cannot do without, held against the versions that it declares."""
+    """The packages that fastcls cannot do without, compared with the versions that it declares."""
     declared = {name: line for name, line in extras.declared().items() if "extra ==" not in line}
     if not declared:
         found.notes.append("fastcls runs from a bare checkout: nobody knows which versions it needs.  pip install -e .")
@@ -158,7 +158,7 @@ def _threads(found: Findings) -> None:
     if asked is None:
         return
     if not asked.isdigit():
-        found.notes.append(f"{GOMP}={asked} is no number, and is not heeded.  unset {GOMP}")
+        found.notes.append(f"{GOMP}={asked} is not finite, and is ignored.  unset {GOMP}")
     elif int(asked) != cores:
         why = "leaves cores idle" if int(asked) < cores else "makes threads wait for each other"
         found.notes.append(f"{GOMP}={asked} on {cores} cores {why}, unless you meant it.  unset {GOMP}")
@@ -228,7 +228,7 @@ def _folders(found: Findings) -> None:
                 free = shutil.disk_usage(there).free / 1e9
         except OSError as problem:
             what = f"The folder of {name}, {folder}, cannot be written: {problem.strerror}."
-            found.problems.append(EnvironmentProblem(what, f"Mend its rights:  chmod u+rwx {there}    or  {move}"))
+            found.problems.append(EnvironmentProblem(what, f"Fix its rights:  chmod u+rwx {there}    or  {move}"))
             continue
         found.facts.append(
             (name, f"{folder}, {free:.0f} GB free" + (" (FASTCLS_DATA moves it)" * (name == "datasets")))

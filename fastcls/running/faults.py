@@ -1,4 +1,4 @@
-"""What can end a training from outside, told as errors that name what, where, and how to go on."""
+"""What can end a training from outside, translated into errors that name what, where, and how to go on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEVERAL_FILES = (OSError, SyntaxError, DataError)  # what an image raises that w
 
 
 @contextlib.contextmanager
-def told(learn: Learner, knobs: Mapping[str, Any], out: Path) -> Iterator[None]:
+def translated(learn: Learner, knobs: Mapping[str, Any], out: Path) -> Iterator[None]:
     """Errors of this block become ours where their cause is known.
 
     knobs: of all stages, to be suggested otherwise. out: the run folder.
@@ -40,7 +40,7 @@ def told(learn: Learner, knobs: Mapping[str, Any], out: Path) -> Iterator[None]:
 
 
 def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Path) -> Exception | None:
-    go_on = f"go on with  {shell.command('resume', out)}"
+    go_on = f"continue  {shell.command('resume', out)}"
     if memory.ran_out(problem):
         return out_of_memory(problem, knobs, getattr(learn, "precision", "fp32"))
     lost = isinstance(problem, (ConnectionError, EOFError)) and learn.dls.train.fake_l.num_workers > 0
@@ -48,7 +48,7 @@ def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Pa
         return _dead_worker(problem, go_on)
     if isinstance(problem, OSError) and problem.errno in (*FULL, errno.EROFS):
         what = problem.filename or out
-        return OutputError(f"{what} cannot be written: {problem.strerror}.", f"Mend that, then {go_on}")
+        return OutputError(f"{what} cannot be written: {problem.strerror}.", f"Fix that, then {go_on}")
     if isinstance(problem, DataError) and not Store(out).folders():
         return None  # it was so from the start, which the error says by itself
     if isinstance(problem, SEVERAL_FILES):
@@ -80,8 +80,8 @@ def out_of_memory(problem: BaseException, knobs: Mapping[str, Any], precision: s
 def _dead_worker(problem: Exception, go_on: str) -> TrainingError:
     try:
         time.sleep(WAIT)  # where the pipe to it broke first, torch says by a signal which process it was
-    except RuntimeError as told:
-        problem = told
+    except RuntimeError as cause:
+        problem = cause
     text = str(problem)
     found = re.search(r"pid\(?s?\)? ?([\d, ]+)", text)
     how = re.search(r"killed by signal: ([^.]+)", text)

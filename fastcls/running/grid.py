@@ -90,7 +90,7 @@ def plan(
         changes += [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
     changes += whole
     if values and not one_at_a_time and not any(_same(base, change) for change in changes[1:]):
-        del changes[0]  # a grid that leaves the defaults out: its first point is what the others are held against
+        del changes[0]  # a grid that leaves the defaults out: its first point is what the others are compared with
     cells: dict[Path, Cell] = {}
     out = out or HOME / slug([request.source.name, *fixed(request)])
     for seed, change in itertools.product(range(request.options.seed, request.options.seed + seeds), changes):
@@ -108,7 +108,7 @@ def run_all(
 ) -> list[Entry]:
     """Make the runs that are not done; gives every run, those that failed with the reason.
 
-    One that fails does not stop the others. `after_each` new one it is told of all that there are, so that tables can
+    One that fails does not stop the others. `after_each` new one it receives all that there are, so that tables can
     be kept up to date. A number format of 'auto' is decided by the first run for all: a comparison in two formats
     would be none. quiet: the runs themselves say nothing.
     """

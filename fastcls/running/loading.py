@@ -77,7 +77,7 @@ def load(source: sources.RecipeSource) -> Recipe:
 
 
 def import_fastai() -> None:
-    """Check the installation, then import fastai without its own deprecation warnings, which no user can mend."""
+    """Check the installation, then import fastai without its own deprecation warnings, which no user can fix."""
     check_installation()
     for module in ("fastai", "fastcore", "torch.jit", "plum", "torch.onnx", "torch.utils.data"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")

@@ -84,7 +84,7 @@ class Messages:
                 used = f", {speed['utilisation']:.1%} of the {peak} that a matrix product reaches here"
             self._line("speed", f"{speed['images_per_second']:,.0f} images/s in training{used}")
         if confused := valid.most_confused()[:3]:
-            self._line("confused", escape("; ".join(f"{a} taken for {b} ({n})" for a, b, n in confused)))
+            self._line("confused", escape("; ".join(f"{a} misclassified as {b} ({n})" for a, b, n in confused)))
         self._line("kept", escape(self.record["weights"]))
         self.notes()
 

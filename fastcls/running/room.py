@@ -41,7 +41,7 @@ def require(learn: Learner, out: Path) -> None:
         raise OutputError(
             f"The run will write {_shown(need)} into {out} (checkpoints, the network, the report), and its disk has "
             f"{_shown(free)} free.",
-            "Make room, or name a folder on another disk with --out. Decoded images lie in `fastcls cache`.",
+            "Make room, or name a folder on another disk with --out. Decoded images are listed by `fastcls cache`.",
         )
     if free < AMPLE * need:
         options.note(f"the run will write {_shown(need)} into {out}, and its disk has {_shown(free)} free.")

@@ -1,4 +1,4 @@
-"""Run a recipe from its data to its report, or go on with a run that was cut off."""
+"""Run a recipe from its data to its report, or continue a run that was interrupted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastcls.errors import Diverged, FastclsError, OutputError, RecipeError, Usa
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended, Stop, Stopped
-from fastcls.runfolder import predictions, recorded, runs, splits
+from fastcls.runfolder import recorded, runs, splits
 from fastcls.running import assist
 from fastcls.running.loading import Prepared, prepared
 from fastcls.running.messages import Messages
@@ -40,7 +40,7 @@ def run(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> 
 def resume(
     folder: Path, screen: Screen, extend: int = 0, trust: bool = False, watchers: Sequence[Callback] = ()
 ) -> Path:
-    """Go on with a run that was cut off, or train a finished one `extend` epochs more; gives its folder.
+    """Continue a run that was interrupted, or train a finished one `extend` epochs more; gives its folder.
 
     trust: run the recipe.py of the folder, where the recipe of that name is no longer the same.
     """
@@ -66,11 +66,11 @@ def _refuse_to_resume(folder: Path, before: Mapping[str, Any], extend: int) -> N
     done = before.get("status") == "done"
     if done and not extend:
         raise UsageError(
-            f"{folder} is finished; there is nothing to go on with.",
+            f"{folder} is finished; there is nothing to continue.",
             f"Train it further with  {shell.command('resume', folder, '--extend-epochs', 'N')}",
         )
     if not done and extend:
-        raise UsageError(f"{folder} is not finished.", f"First go on with  {shell.command('resume', folder)}")
+        raise UsageError(f"{folder} is not finished.", f"First continue  {shell.command('resume', folder)}")
 
 
 class _Run:
@@ -120,7 +120,7 @@ class _Run:
         self.messages.opening(f"{self.learn.precision} ({self.learn.precision_reason})")
         try:
             self._save(tracking=self.tracking.start(self.record))
-            with faults.told(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out):
+            with faults.translated(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out):
                 self._decode()
                 room.require(self.learn, self.out)  # decoding may have taken it
                 if not self.before:
@@ -148,7 +148,7 @@ class _Run:
     def _stopped(self, status: str, reason: str, again: bool = True) -> None:
         """Keep what there is: the record, the history so far and the log. The disk may be what failed.
 
-        again: whether going on could end otherwise; a loss that is no number comes back to the bit.
+        again: whether going on could end otherwise; a loss that is not finite comes back to the bit.
         """
         with contextlib.suppress(OutputError):
             self._save(status=status, reason=reason)
@@ -176,6 +176,7 @@ class _Run:
     def _train(self) -> None:
         from fastcls.machine import devices
         from fastcls.models import summary
+        from fastcls.runfolder import predictions
         from fastcls.running import baseline, speed
         from fastcls.training import callbacks as training
 

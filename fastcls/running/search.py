@@ -1,7 +1,7 @@
 """The best settings of a recipe, searched by Optuna: a study whose trials are runs, pruned epoch by epoch.
 
 Every trial is an ordinary run folder, OUT/trial-0007/, evaluated on the validation split alone. The study is the
-memory: called again a search goes on with it, and with the trial that was cut off.
+memory: run again a search continues it, and with the trial that was interrupted.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def page(search: Search, results: Results, command: str) -> Page:
 def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], object]) -> Results:
     """Make trials until there are enough, or the time is over; gives all that the study holds.
 
-    One that fails does not stop the others, unless no other settings would mend it. `meanwhile` is told of all that
+    One that fails does not stop the others, unless no other settings would fix it. `meanwhile` receives all that
     there are, every now and then and when a signal stops it. A number format of 'auto' is decided by the first trial
     for all.
     """
@@ -196,7 +196,7 @@ def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], objec
     worker = " ".join(marks.values()) if search.storage else ""
     pruner, seed = search.pruning.make(), search.request.options.seed
     held = opened(search.url, search.study, search.metric, search.dimensions, about, words, pruner, seed, worker)
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
     with held as study, runs.locked(search.out):
         _begin(search, {**about, **here})
         study.offer({**search.request.source.defaults(), **search.request.knobs})
@@ -210,9 +210,9 @@ def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], objec
                 for key, value in marks.items():
                     trial.set_user_attr(key, value)
                 _Made(search, study, trial, screen).execute()
-                if time.monotonic() - told > REFRESH:
+                if time.monotonic() - reported > REFRESH:
                     meanwhile(study.results())
-                    told = time.monotonic()
+                    reported = time.monotonic()
         except (KeyboardInterrupt, Stopped):
             meanwhile(study.results())
             raise
@@ -253,7 +253,7 @@ class _Made:
         self._tell(problem)
 
     def _ended_before(self) -> bool:
-        """Whether the run had ended when the process was cut off before it could tell the study."""
+        """Whether the run had ended when the process was interrupted before it could report to the study."""
         return (self.folder / "run.json").is_file() and series.is_done(self.folder)
 
     def _request(self) -> Request:
@@ -265,7 +265,7 @@ class _Made:
 
     def _tell(self, problem: Exception | None) -> None:
         record = runs.read_json(self.folder / "run.json") if (self.folder / "run.json").is_file() else {}
-        run = _told(record)
+        run = _described(record)
         number = f"trial {self.trial.number}"
         if problem is None:
             if "precision" not in self.study.inner.user_attrs:
@@ -289,7 +289,7 @@ class _Made:
             self.study.tell(self.trial, failed=series.reason(problem), **run)
 
 
-def _told(record: Mapping[str, Any]) -> dict[str, Any]:
+def _described(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the study keeps of a run, for tables made where its folder is not."""
     found = {
         name: record[name] for name in ("best_epoch", "train_seconds", "wall_seconds", "started") if name in record

@@ -1,6 +1,6 @@
 """Many runs of one recipe in one folder, one after another: what `compare` and `search` have in common.
 
-A run that is done is kept, one that was cut off goes on, one that fails does not stop those after it. All runs of a
+A run that is done is kept, one that was interrupted goes on, one that fails does not stop those after it. All runs of a
 folder have the same code, images and common settings, so that their figures compare.
 """
 
@@ -35,7 +35,7 @@ LONGEST = 100  # characters of a folder name that says what it holds
 def make(request: Request, watchers: Sequence[Callback] = (), quiet: bool = False) -> Exception | None:
     """Bring the run in the folder `request.out` to its end, from its checkpoint if it has one; gives what it failed of.
 
-    A signal is passed on, and leaves the run to be gone on with. Checkpoints of a run that ended are removed: they are
+    A signal is passed on, and leaves the run to be continued. Checkpoints of a run that ended are removed: they are
     three times the weights. watchers: further callbacks of training. quiet: the run says nothing.
     """
     from fastcls.running.runner import run
@@ -59,7 +59,7 @@ def make(request: Request, watchers: Sequence[Callback] = (), quiet: bool = Fals
 
 
 def _gone_on(folder: Path, watchers: Sequence[Callback], quiet: bool) -> bool:
-    """Whether a run that was cut off could be brought to its end."""
+    """Whether a run that was interrupted could be brought to its end."""
     from fastcls.running.runner import resume
     from fastcls.training.checkpoints import Store
 
@@ -73,7 +73,7 @@ def _gone_on(folder: Path, watchers: Sequence[Callback], quiet: bool) -> bool:
 
 
 def tell(problem: Exception, screen: Screen) -> None:
-    """Show what a run failed of, and how to mend it."""
+    """Show what a run failed of, and how to fix it."""
     if isinstance(problem, FastclsError):
         screen.problem(problem)
     else:

@@ -19,7 +19,7 @@ from fastcls.running.replay import RecipePredictor
 def write(run: Path, target: Path, reference: Reference | None) -> float | None:
     """Images to logits, any batch size; metadata.json inside. Gives the difference to the Learner."""
     learn = RecipePredictor(run).learn
-    pair = input_example(learn).cpu().repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
+    pair = input_example(learn).cpu().repeat(2, 1, 1, 1)  # a batch of one would be traced as a constant
     batch = torch.export.Dim("batch", min=1)
     try:
         program = torch.export.export(learn.model.cpu().eval(), (pair,), dynamic_shapes=({0: batch},))
@@ -32,7 +32,7 @@ def write(run: Path, target: Path, reference: Reference | None) -> float | None:
 
     def save(temporary: Path) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of weights that lie in one block of memory; the check reads the file
+            warnings.simplefilter("ignore")  # of weights that is in one block of memory; the check reads the file
             torch.export.save(program, temporary, extra_files={"metadata.json": json.dumps(metadata(run))})
         network = torch.export.load(temporary).module()
 

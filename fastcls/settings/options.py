@@ -88,7 +88,7 @@ def taken(option: str) -> str:
 
 
 def allows(option: str, value: Any) -> bool:
-    """Whether an option takes a value of its type; None is no number."""
+    """Whether an option takes a value of its type; None is not finite."""
     if known := choices(option):
         return value in known
     least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
@@ -135,7 +135,7 @@ def checked(given: Mapping[str, Any], time: str | float = "") -> Options:
             close = did_you_mean(str(value), knob.choices)
             problems.append(f"{knob.flag} {as_text(value)}: takes {knob.allowed.removesuffix(' or none')}{close}")
     seconds = budget(time, problems)
-    names = [name for name in map(str.strip, str(values.get("track", "")).split(",")) if name]
+    names = list(filter(None, map(str.strip, str(values.get("track", "")).split(","))))
     for name in names:
         if name not in TRACKERS:
             problems.append(f"--track {name}: takes {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}")
@@ -165,7 +165,7 @@ def current() -> Options:
 
 @contextlib.contextmanager
 def using(options: Options) -> Iterator[list[str]]:
-    """Put `options` in force; yields the list that collects what `note` is told meanwhile."""
+    """Put `options` in force; yields the list that collects the notes of that time."""
     notes: list[str] = []
     tokens = _options.set(options), _notes.set(notes)
     try:

@@ -65,7 +65,7 @@ class EMA(Callback):
         self._show(True)
 
     def _show(self, shown: bool) -> None:
-        """Change places, number by number: the optimiser goes on with the same tensors."""
+        """Change places, number by number: the optimiser continues the same tensors."""
         if shown == self.shown or not self.other:
             return
         weights = fractions(self.learn)
@@ -138,7 +138,7 @@ class PolyakAverage(Callback):
 
 
 def copy(source: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:
-    """Numbers into the same tensors, so that the optimiser goes on with them."""
+    """Numbers into the same tensors, so that the optimiser continues them."""
     with torch.no_grad():
         for name, value in into.items():
             value.copy_(source[name])

@@ -16,7 +16,7 @@ from fastcls.evaluation.interpret import activation
 from fastcls.settings import options
 from fastcls.training.history import History
 
-TIE = 0.5  # standard errors of a share; two epochs that differ by less are told apart by their loss
+TIE = 0.5  # standard errors of a share; two epochs that differ by less are distinguished by their loss
 MOST = 50_000_000  # probabilities that are calibrated for it; with more of them images, chance decides little
 
 

@@ -43,7 +43,7 @@ def fit(
 ) -> Trained:
     """Run a recipe's `fit`, from `found` on if there is one, then train `extensions` further epochs each.
 
-    watchers: further callbacks, beside those that every run has. extending: told of every further extension, where
+    watchers: further callbacks, beside those that every run has. extending: called for every further extension, where
     the options ask for as many epochs as pay.
     """
     opts = options.current()

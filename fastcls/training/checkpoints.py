@@ -88,7 +88,7 @@ class Store:
         except (OSError, SafetensorError) as problem:
             shutil.rmtree(temporary, ignore_errors=True)
             go_on = shell.command("resume", self.home.parent)
-            hint = f"The checkpoints before it are whole. Make room, then go on with  {go_on}"
+            hint = f"The checkpoints before it are whole. Make room, then continue  {go_on}"
             raise OutputError(f"No checkpoint can be written into {self.home}: {_why(problem)}.", hint) from problem
         self.best_of = best_epoch, final / BEST
         for old in existing[: 1 - KEPT]:
@@ -119,7 +119,7 @@ class Store:
 
 
 def read(folder: Path) -> Checkpoint:
-    """A checkpoint, every byte held against its manifest first; Damaged if any differs."""
+    """A checkpoint, every byte checked against its manifest first; Damaged if any differs."""
     files = [folder / name for name in (STATE, TENSORS, BEST)]
     try:
         written = (folder / MANIFEST).read_bytes()

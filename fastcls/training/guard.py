@@ -1,4 +1,4 @@
-"""A guard of training: a loss or weights that are no numbers stop it within a step and are never saved."""
+"""A guard of training: a loss or weights that are not finites stop it within a step and are never saved."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Loss:
 
 
 class Guard(Callback):
-    """Stops a run whose loss is no number within a step, and keeps what no more can be trained with from being saved.
+    """Stops a run whose loss is not finite within a step, and keeps what no more can be trained with from being saved.
 
     A CPU's loss is looked at before its step. A GPU's is looked at when the next batch has gone forward: by then it has
     long arrived, and the GPU is never waited for. One bad step is taken there; `check`, before every save, finds it.

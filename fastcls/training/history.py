@@ -21,7 +21,7 @@ from fastcls.machine.screen import Screen
 from fastcls.runfolder import runs
 
 SHOW_EVERY = 0.5  # seconds between losses on the progress bar, each of which waits for the device
-GUARD_EVERY = 20  # batches between losses that trackers are told on a GPU
+GUARD_EVERY = 20  # batches between losses that trackers log on a GPU
 
 
 @dataclass(frozen=True)

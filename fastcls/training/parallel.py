@@ -26,7 +26,7 @@ from fastcls.machine.stop import Stop
 from fastcls.settings import options
 
 HEED = 10  # steps on a GPU between questions whether anyone was asked to stop: each has the hosts wait for each other
-PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # what torch's SyncBatchNorm stands in for
+PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # what torch's SyncBatchNorm takes the place of
 
 
 class Together(DistributedTrainer):
@@ -62,7 +62,7 @@ class Together(DistributedTrainer):
         super().before_fit()
 
     def after_pred(self) -> None:
-        """Validation: everyone's predictions, in the order of the batch, so that any metric is that of one process."""
+        """Validation: the predictions of all processes in the order of the batch, so that metrics are those of one."""
         if not self.training:
             n = min(self.dl.bs, self.dl.n - self.iter * self.dl.bs)
             self.learn.pred = apply(partial(gathered, n=n), self.pred)
@@ -74,9 +74,9 @@ class Together(DistributedTrainer):
             dist.all_reduce(loss)
             self.learn.loss = loss / ranks.world()
         if self.device.type == "cpu" or self.iter % HEED == 0:
-            self.heed()
+            self.follow()
 
-    def heed(self) -> None:
+    def follow(self) -> None:
         """Ask everyone whether a signal came; if so, all act on it now."""
         heard = torch.tensor(self.stop.heard or 0)
         dist.all_reduce(heard, dist.ReduceOp.MAX)
@@ -85,10 +85,10 @@ class Together(DistributedTrainer):
 
     def before_validate(self) -> None:
         super().before_validate()
-        self.heed()
+        self.follow()
 
     def after_epoch(self) -> None:
-        self.heed()
+        self.follow()
 
     def after_fit(self) -> None:
         super().after_fit()

@@ -1,8 +1,8 @@
-"""Training that goes on where it was cut off, bit by bit as if it had not been: what is saved, and how it is replayed.
+"""Training that continues where it was interrupted, to the bit as if it had not been: what is saved and replayed.
 
-A recipe's `fit` is plain fastai code, so it is not continued in its middle but run again: `Replay` stands in for
-`Learner.fit`, passes over the phases that are done, restores the saved state in the one that was cut off, and goes on
-from its next batch. All that is random depends on (seed, epoch, step) alone, so no generator's state is saved.
+A recipe's `fit` is plain fastai code, so it is not continued in its middle but run again: `Replay` takes the place of
+`Learner.fit`, passes over the phases that are done, restores the saved state in the one that was interrupted, and
+continues at its next batch. All that is random depends on (seed, epoch, step) alone, so no generator's state is saved.
 """
 
 from __future__ import annotations

@@ -210,9 +210,7 @@ class Compile(Callback):
 
     def __init__(self, mode: str) -> None:
         if not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
-            raise EnvironmentProblem(
-                "--compile needs a C++ compiler, and there is none.", "Install one, or leave it away."
-            )
+            raise EnvironmentProblem("--compile needs a C++ compiler, and there is none.", "Install one, or omit it.")
         self.mode = mode
 
     def before_fit(self) -> None:

@@ -114,13 +114,22 @@ class Grow(Callback):
         steps = min(1.0, trained / self.until) * (full - self.first) / self.step
         return full if trained >= self.until else self.first + int(steps) * self.step
 
+    def sizes(self, h: int, w: int) -> set[tuple[int, int]]:
+        """(height, width) of all batches that are smaller than h × w."""
+        return {_shrunk(h, w, side) for side in range(self.first, min(h, w), self.step)}
+
     def before_batch(self) -> None:
         images, *rest = self.xb
         h, w = images.shape[2:]
         side = self.side(min(h, w))
         if side < min(h, w):
-            size = (round(h * side / min(h, w)), round(w * side / min(h, w)))
+            size = _shrunk(h, w, side)
             self.learn.xb = (F.interpolate(images, size, mode="bilinear", antialias=True), *rest)
+
+
+def _shrunk(h: int, w: int, side: int) -> tuple[int, int]:
+    """h × w with a shorter side of `side`."""
+    return round(h * side / min(h, w)), round(w * side / min(h, w))
 
 
 def grow(first: int | None) -> list[Callback]:

@@ -1,4 +1,4 @@
-"""fastcls doctor: a broken installation is told apart from a broken fastcls, and from one that works."""
+"""fastcls doctor: a broken installation is distinguished from a broken fastcls, and from one that works."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def changed_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "said", "mend"),
+    ("broken", "said", "fix"),
     [
         (lambda patch: broken_version(patch, torch="2.4.0"), f"{BOUNDS['torch']} (2.4.0)", "pip install 'torch>="),
         (missing, f"{BOUNDS['simplejpeg']} (missing)", "pip install 'simplejpeg>="),
@@ -139,7 +139,7 @@ def changed_file(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_wrong_is_named_with_the_command_that_mends_it(
     broken: Callable[[pytest.MonkeyPatch], None],
     said: str,
-    mend: str,
+    fix: str,
     fastcls: Fastcls,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_named_with_the_command_that_mends_it(
     outcome = fastcls("doctor")
     assert outcome.code == 5, outcome.output
     problems = outcome.output.split("\nproblem: ")[1:]
-    assert any(said in problem and mend in problem for problem in problems), outcome.output
+    assert any(said in problem and fix in problem for problem in problems), outcome.output
     assert "The installation is broken, not fastcls" in outcome.output
 
 
@@ -170,4 +170,4 @@ def test_what_is_odd_is_a_note_and_no_problem(fastcls: Fastcls, monkeypatch: pyt
     monkeypatch.setenv("OMP_NUM_THREADS", "auto")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     said = fastcls("doctor", "--quick").output
-    assert "OMP_NUM_THREADS=auto is no number" in said and "unset CUDA_VISIBLE_DEVICES" in said
+    assert "OMP_NUM_THREADS=auto is not finite" in said and "unset CUDA_VISIBLE_DEVICES" in said

@@ -140,9 +140,9 @@ def test_a_recipe_run_by_keyword_is_the_run_of_its_command(asked: list[Any], tmp
     ],
 )
 def test_wrong_settings_are_named_together(asked: list[Any], given: dict[str, Any], parts: list[str]) -> None:
-    with pytest.raises(KnobError) as told:
+    with pytest.raises(KnobError) as shown:
         recipe("digits-cnn").run(**given)
-    assert not asked and all(part in str(told.value) for part in parts), told.value
+    assert not asked and all(part in str(shown.value) for part in parts), shown.value
 
 
 def test_a_comparison_by_keyword_plans_what_the_command_does(asked: list[Any], tmp_path: Path) -> None:

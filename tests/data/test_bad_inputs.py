@@ -113,8 +113,8 @@ def test_every_bad_input_has_its_declared_outcome(place: Path, case: Case) -> No
     started = time.process_time()  # what else runs on the machine does not count
     outcome = run(case)
     assert time.process_time() - started < 10
-    told = " ".join(outcome.output.split())
-    assert "Traceback" not in outcome.output and case.says in told, outcome.output
+    shown = " ".join(outcome.output.split())
+    assert "Traceback" not in outcome.output and case.says in shown, outcome.output
     assert state(place / "photos") == before
     if case.outcome == "refused":
         assert outcome.code == case.code and "error: " in outcome.output, outcome.output
@@ -310,7 +310,7 @@ def test_a_batch_larger_than_the_images_is_shrunk_and_said_so(fastcls: Fastcls) 
     assert "shrunk" in json.loads(Path("r/run.json").read_text())["notes"][0]
 
 
-def test_a_loss_that_is_no_number_stops_the_run(fastcls: Fastcls) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(fastcls: Fastcls) -> None:
     outcome = fastcls("recipe", "digits-cnn", "--limit", "30", "--lr", "1e30", "--epochs", "2", "--out", "r")
     assert outcome.code == 6 and "the learning rate: try a tenth of it" in outcome.output
     assert json.loads(Path("r/run.json").read_text())["status"] == "failed"

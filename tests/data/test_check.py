@@ -122,7 +122,7 @@ def test_every_odd_file_is_found_as_what_it_is_and_no_other(odd: Path, kind: str
     (finding,) = [finding for finding in audited.findings if finding.kind == kind]
     names = [Path(item.path).name for group in finding.groups for item in group]
     assert names == ([ODD[kind][0]] if kind != "palette" else WITH_PALETTES)
-    assert finding.groups[0][0].remark and finding.mend.endswith((".", "?"))
+    assert finding.groups[0][0].remark and finding.fix.endswith((".", "?"))
 
 
 def test_of_good_photographs_nothing_is_said(audited: audit.Audit) -> None:
@@ -376,7 +376,7 @@ def test_a_record_read_is_what_was_found(odd: Path, audited: audit.Audit, tmp_pa
     read = check_record.read(tmp_path)
     assert read and read.files == audited.files
     for one, other in zip(read.findings, audited.findings, strict=True):
-        assert (one.line, one.severity, one.count, one.mend) == (other.line, other.severity, other.count, other.mend)
+        assert (one.line, one.severity, one.count, one.fix) == (other.line, other.severity, other.count, other.fix)
         assert odd / one.example == Path(other.example)
 
 
@@ -423,7 +423,7 @@ def test_what_was_measured_is_not_measured_again_until_the_file_changes(
     os.utime(names[2], ns=(1, 1))
     changed = measurements.measure_all(names)
     assert looked[1:] == [names[2], names[5]] and changed[2].digest != first[2].digest
-    measurements.file().write_bytes(b"no database, but long enough to be taken for one" * 99)
+    measurements.file().write_bytes(b"no database, but long enough to be misclassified as one" * 99)
     looked.clear()
     assert [image.digest for image in measurements.measure_all(names)] == [image.digest for image in changed]
     assert len(looked) == 6

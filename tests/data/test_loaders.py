@@ -61,7 +61,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty-four images of 12 × 12, each of a gray of its own, so that a batch tells which images it holds."""
+    """Twenty-four images of 12 × 12, each of a gray of its own, so that a batch says which images it holds."""
     folder = tmp_path_factory.mktemp("squares")
     for i in range(24):
         file = folder / ("even", "odd")[i % 2] / f"{i:02d}.png"

@@ -1,4 +1,4 @@
-"""`fastcls export`: what other programs get, held against the Learner, and what is refused."""
+"""`fastcls export`: what other programs get, compared with the Learner, and what is refused."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def test_onnx_tells_how_to_use_it_and_takes_any_batch(fastcls: Fastcls, digits_r
     outcome = fastcls("export", digits_run, "-o", "out")
     assert outcome.code == 0 and "out/model.onnx: probabilities of 32 real images within" in outcome.output
     session = onnxruntime.InferenceSession("out/model.onnx", providers=["CPUExecutionProvider"])
-    told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["classes"]) == [str(i) for i in range(10)] and told["output"] == "logits"
-    images, expected = own_answers(digits_run, json.loads(told["preprocessing"]))
+    shown = session.get_modelmeta().custom_metadata_map
+    assert json.loads(shown["classes"]) == [str(i) for i in range(10)] and shown["output"] == "logits"
+    images, expected = own_answers(digits_run, json.loads(shown["preprocessing"]))
     for batch in (1, 2, 7):
         (logits,) = session.run(None, {session.get_inputs()[0].name: images[:batch]})
         np.testing.assert_allclose(shares(logits), expected[:batch], atol=1e-4)
@@ -82,8 +82,8 @@ def test_a_torch_export_program_needs_trust_and_nothing_of_ours(fastcls: Fastcls
     assert outcome.code == 0 and "out/model.pt2: probabilities of 32 real images" in outcome.output
     extra = {"metadata.json": ""}
     program = torch.export.load("out/model.pt2", extra_files=extra)
-    told = json.loads(extra["metadata.json"])
-    images, expected = own_answers(digits_run, json.loads(told["preprocessing"]))
+    shown = json.loads(extra["metadata.json"])
+    images, expected = own_answers(digits_run, json.loads(shown["preprocessing"]))
     for batch in (1, 7):
         logits = program.module()(torch.from_numpy(images[:batch])).detach().numpy()
         np.testing.assert_allclose(shares(logits), expected[:batch], atol=1e-4)

@@ -63,8 +63,8 @@ def refused_in_process(words: tuple[str, ...]) -> tuple[int, str]:
 def test_hostile_files_are_refused(place: Path, case: Hostile) -> None:
     case.make(place)
     before = held(place.parent)
-    code, told = refused_in_process(case.words)
-    assert code == case.code and case.says in " ".join(told.split()), (code, told)
+    code, shown = refused_in_process(case.words)
+    assert code == case.code and case.says in " ".join(shown.split()), (code, shown)
     assert held(place.parent) == before and not (place / MARK).exists()
 
 
@@ -119,10 +119,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 def test_hostile_files_cost_little_and_do_nothing(place: Path, case: Hostile, watched: Watched) -> None:
     case.make(place)
     before = held(place.parent)
-    answer, told = watched(place, *case.words)
+    answer, shown = watched(place, *case.words)
     print(f"{case.name}: {answer['seconds']:.2f} s, {answer['megabytes']:.0f} MB")
-    assert answer["code"] == case.code and case.says in " ".join(told.split()), (answer, told)
-    assert "Traceback" not in told and "error: " in told
+    assert answer["code"] == case.code and case.says in " ".join(shown.split()), (answer, shown)
+    assert "Traceback" not in shown and "error: " in shown
     assert held(place.parent) == before and not (place / MARK).exists()
     assert answer["seconds"] < SECONDS and answer["megabytes"] < MEGABYTES, answer
 
@@ -147,9 +147,9 @@ def test_hostile_files_cost_little_and_do_nothing(place: Path, case: Hostile, wa
 def test_no_command_runs_the_recipe_in_a_run_folder(place: Path, words: tuple[str, ...], watched: Watched) -> None:
     if words[0] == "resume":
         change(place / "run" / "run.json", status="interrupted")
-    answer, told = watched(place, *words)
-    assert "Traceback" not in told and not (place / MARK).exists(), told
+    answer, shown = watched(place, *words)
+    assert "Traceback" not in shown and not (place / MARK).exists(), shown
     if words[0] == "resume" or "--torch-export" in words:
-        assert answer["code"] == 2 and "--trust" in told and "recipe.py" in told
-        answer, told = watched(place, *words, "--trust")
-        assert answer["code"] == 2 and "it was run" in told and (place / MARK).exists(), "the mark tells"
+        assert answer["code"] == 2 and "--trust" in shown and "recipe.py" in shown
+        answer, shown = watched(place, *words, "--trust")
+        assert answer["code"] == 2 and "it was run" in shown and (place / MARK).exists(), "the mark tells"

@@ -225,7 +225,7 @@ def mutate(count: int, place: Place) -> None:
         derandomize=True,
         database=None,
         deadline=None,
-        phases=[Phase.generate],  # a smaller case would take minutes to find; this one lies in the place it was made
+        phases=[Phase.generate],  # a smaller case would take minutes to find; this one is in the place it was made
         suppress_health_check=list(HealthCheck),
     )
     @given(st.sampled_from(sorted(KINDS)), st.randoms(use_true_random=False))

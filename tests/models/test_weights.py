@@ -150,7 +150,7 @@ def test_predict_sees_the_bicubic_pixels_of_validation(
     assert "config.json" in said and "crop share 0.8" in said
     spec = json.loads(json.dumps(describe_preprocessing(learn.dls)))
     assert spec["interpolation"] == "bicubic" and spec["mean"] == pytest.approx([0.4] * 3)
-    assert not model_files.fault_of(spec)
+    assert not model_files.problem_of(spec)
     files = list(learn.dls.valid_ds.items)
     ours = np.stack([preprocessing.load(file, spec) for file in files])
     theirs = [learn.dls.valid.new(shuffle=False, bs=len(files)), learn.dls.test_dl(files, bs=len(files))]

@@ -171,7 +171,7 @@ def test_a_known_mistake_is_recognised_and_named(page: Any, digits_run: Path, si
     shown = item.find_elements("css selector", ".mistakes li")
     assert len(shown) == 4
     words = [one(line, "p").text.replace("\n", " ") for line in shown]
-    assert f"{mistake['label']} taken for {mistake['prediction']} similarity 1.00" in words
+    assert f"{mistake['label']} misclassified as {mistake['prediction']} similarity 1.00" in words
     assert all(one(line, "img").get_attribute("naturalWidth") != "0" for line in shown)
     wrong = sum(row["label"] != row["prediction"] for row in rows(digits_run))
     assert f"Compared: {wrong} mistakes and as many right answers of the valid split." in one(item, ".basis").text
@@ -407,7 +407,7 @@ def test_a_network_without_feature_maps_says_so(site: Site, digits_run: Path, mo
     monkeypatch.setattr(explainer, "anatomy", Anatomy("logits", explainer.anatomy.features, None))
     assert "Grad-CAM has nothing to show here" in site.page()
     answer = site.answer((digits(digits_run) / rows(digits_run)[0]["path"]).read_bytes())
-    assert 'class="heat"' not in answer and "disabled" in answer and "taken for" in answer
+    assert 'class="heat"' not in answer and "disabled" in answer and "misclassified as" in answer
 
 
 def test_the_command_serves_until_ctrl_c(digits_run: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Tracked:
     run: Path
     outputs: list[str]
     home: Path
-    looks: list[tuple[bool, int]]  # after each batch: whether it was to be told, and torch's operations for it
+    looks: list[tuple[bool, int]]  # after each batch: whether it was to be shown, and torch's operations for it
 
     @property
     def history(self) -> list[dict[str, str]]:
@@ -58,7 +58,7 @@ class Tracked:
 
     @property
     def steps(self) -> list[int]:
-        """Which steps are told: every twentieth of an epoch and its last."""
+        """Which steps are shown: every twentieth of an epoch and its last."""
         ends = [int(row["step"]) for row in self.history]
         begins = [0, *ends[:-1]]
         return [step for b, e in zip(begins, ends, strict=True) for step in (*range(b + 20, e, 20), e)]
@@ -174,9 +174,9 @@ def test_csv_has_every_told_step_once(tracked: Tracked) -> None:
     assert list(rows[0]) == ["step", "epoch", "train_loss", "lr_0", "lr_1", "images_per_second"]
     by_step = {row["step"]: row for row in rows}
     for row in tracked.history:
-        told = by_step[row["step"]]
-        assert float(told["epoch"]) == float(row["epoch"])
-        assert float(told["train_loss"]) == pytest.approx(float(row["train_loss"]))
+        shown = by_step[row["step"]]
+        assert float(shown["epoch"]) == float(row["epoch"])
+        assert float(shown["train_loss"]) == pytest.approx(float(row["train_loss"]))
 
 
 @pytest.mark.published
@@ -189,8 +189,8 @@ def test_tensorboard_files_hold_one_run(tracked: Tracked) -> None:
     tags = board.Tags()
     assert [event.step for event in board.Scalars("train_loss")] == tracked.steps
     assert {"lr_0", "lr_1", "wd_0", "images_per_second", "valid_loss", "accuracy"} <= set(tags["scalars"])
-    told = {event.step: event.value for event in board.Scalars("accuracy")}
-    assert told == {int(row["step"]): pytest.approx(float(row["accuracy"]), abs=1e-6) for row in tracked.history}
+    shown = {event.step: event.value for event in board.Scalars("accuracy")}
+    assert shown == {int(row["step"]): pytest.approx(float(row["accuracy"]), abs=1e-6) for row in tracked.history}
     metrics = json.loads((tracked.run / "metrics.json").read_text())
     last = board.Scalars("final/valid/accuracy")[-1]
     assert last.step == tracked.steps[-1] and last.value == pytest.approx(metrics["valid"]["accuracy"]["value"])
@@ -270,9 +270,9 @@ def test_mlflow_store_holds_one_run(tracked: Tracked) -> None:
     assert run.data.params["bs"] == "8" and run.data.params["options.seed"] == "5"
     metrics = json.loads((tracked.run / "metrics.json").read_text())
     assert run.data.metrics["final_valid_accuracy"] == pytest.approx(metrics["valid"]["accuracy"]["value"])
-    told = {name: client.get_metric_history(run.info.run_id, name) for name in ("train_loss", "accuracy", "lr_1")}
-    assert [metric.step for metric in told["train_loss"]] == tracked.steps == [m.step for m in told["lr_1"]]
-    assert [metric.value for metric in told["accuracy"]] == [float(row["accuracy"]) for row in tracked.history]
+    shown = {name: client.get_metric_history(run.info.run_id, name) for name in ("train_loss", "accuracy", "lr_1")}
+    assert [metric.step for metric in shown["train_loss"]] == tracked.steps == [m.step for m in shown["lr_1"]]
+    assert [metric.value for metric in shown["accuracy"]] == [float(row["accuracy"]) for row in tracked.history]
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"report.html", "predictions.csv", "metrics.json", "top_losses.json", "model", "figures"} <= files
     model = {file.path for file in client.list_artifacts(run.info.run_id, "model")}
@@ -301,7 +301,7 @@ def test_a_tracker_that_fails_ends_alone(
                       "--track", "mlflow,csv")  # fmt: skip
     assert outcome.code == 0, outcome.output
     assert "note     --track: MLflow failed" in outcome.output and "secret" not in outcome.output
-    assert "note     --track: csv failed (for steps). The run goes on without it." in outcome.output
+    assert "note     --track: csv failed (for steps). The run continuesout it." in outcome.output
     assert "tracked  " not in outcome.output and (tmp_path / "run" / "report.html").is_file()
 
 

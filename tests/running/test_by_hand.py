@@ -158,7 +158,7 @@ def test_files_are_found_and_what_predict_cannot_repeat_is_said(photos: Path, tm
     assert refused.code == 4 and "no recipe either" in refused.output and not (run.path / "model.onnx").exists()
 
 
-def test_transforms_of_ones_own_are_not_taken_for_known_ones(photos: Path) -> None:
+def test_transforms_of_ones_own_are_not_mistaken_for_known_ones(photos: Path) -> None:
     def darker(image: fv.PILImage) -> fv.PILImage:
         return fv.PILImage.create(np.asarray(image) // 2)
 
@@ -308,6 +308,14 @@ def test_a_prediction_is_that_of_predict(learn: Learner, photos: Path, odd: dict
                 items += [fv.TensorImage(torch.tensor(pixels).permute(2, 0, 1))]
             for item in items:
                 np.testing.assert_allclose(probabilities(learn, item), expected, atol=2e-5, err_msg=f"{file} {item}")
+
+
+def test_an_image_that_stock_fastai_has_cast_before_it_was_read_is_read_again(learn: Learner, photos: Path) -> None:
+    file = photos / "horn" / "horn_1.jpg"
+    lazy = Image.open(file)
+    lazy.__class__ = fv.PILImage  # what fastai's cast does; the image loses the loader of its format
+    with learn.no_bar():
+        assert torch.equal(learn.predict(lazy)[2], learn.predict(file)[2])
 
 
 def test_test_dl_takes_files_pictures_and_tables(learn: Learner, photos: Path) -> None:

@@ -1,4 +1,4 @@
-"""fastcls compare: grids and ablations of a recipe, taken up again, told apart; runs that exist, tested."""
+"""fastcls compare: grids and ablations of a recipe, continued, distinguished; runs that exist, tested."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_called_again_it_makes_only_what_is_missing(grid: tuple[Path, Any], tmp_
 
 @pytest.mark.faults
 def test_a_moved_comparison_goes_on_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was cut off knows the folder that it was begun in; those after it are not written there."""
+    """A run that was interrupted knows the folder that it was begun in; those after it are not written there."""
     words = ["compare", "digits-cnn", *SMALL[:1], 2, *SMALL[2:], "--vary", "dropout=0,0.3", "--out", "grid"]
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()

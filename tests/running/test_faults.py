@@ -114,7 +114,7 @@ def test_a_killed_loader_process_is_named_and_the_run_goes_on(trials: Trials) ->
     pid = int(workers.read_text().split()[0])
     os.kill(pid, signal.SIGKILL)
     assert trials.ask(child) == 6
-    # the latter, and perhaps no number, where its pipe breaks before the signal comes
+    # the latter, and perhaps not finite, where its pipe breaks before the signal comes
     assert re.search(rf"A loader process( \(pid {pid}\))? (was killed \(Killed\)|ended unexpectedly)", said(trials))
     assert f"fastcls resume {out}" in log(out)
     assert json.loads((out / "run.json").read_text())["status"] == "failed"
@@ -146,7 +146,7 @@ def test_an_image_lost_during_the_run_is_named_and_the_run_goes_on(
         image.write_bytes(held)
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "failed" and str(image) in record["reason"]
-    assert "Put them back as they were, then go on with" in said(trials) and f"fastcls resume {out}" in log(out)
+    assert "Put them back as they were, then continue" in said(trials) and f"fastcls resume {out}" in log(out)
     trials.run("resume", out, "--trust")
     assert digest(out) == whole(trials, loading)
 
@@ -216,7 +216,7 @@ def test_a_clock_set_forward_or_a_machine_that_slept_is_no_matter(monkeypatch: A
 
 
 @pytest.mark.faults
-def test_a_loss_that_is_no_number_stops_within_a_step_where_losses_arrive_late(trials: Trials) -> None:
+def test_a_loss_that_is_not_finite_stops_within_a_step_where_losses_arrive_late(trials: Trials) -> None:
     """As on a GPU, whose losses are looked at one step later: no checkpoint of every step may hold the bad one."""
     recipe = edited("late", ("def fit(", """from fastcls.training.guard import Guard
 Guard.at_once = staticmethod(lambda loss: False)
@@ -237,7 +237,7 @@ def fit("""), ("learn.fine_tune(", "learn.add_cb(Poison())\n    learn.fine_tune(
     assert all(tensor.isfinite().all() for tensor in newest.state["model"].values())
 
 
-def test_weights_that_are_no_numbers_are_not_saved_though_the_loss_was_one() -> None:
+def test_weights_that_are_not_finites_are_not_saved_though_the_loss_was_one() -> None:
     learn: Any = SimpleNamespace(model=torch.nn.Linear(2, 2), epoch=4, xb=(torch.ones(1, 2),), precision="bf16")
     guard.Guard().check(learn)
     learn.model.weight.data[1, 0] = float("inf")
@@ -327,8 +327,8 @@ def test_every_way_to_run_out_of_memory_is_known(problem: Exception, full: bool)
 
 
 def test_out_of_memory_is_told_with_the_values_that_the_run_has() -> None:
-    told = faults.out_of_memory(RuntimeError("CUDA out of memory"), {"bs": 64, "size": 224}, "bf16")
-    assert "--bs 32 --accumulate 2" in told.hint and "--size 168" in told.hint and "bf16" not in told.hint
+    shown = faults.out_of_memory(RuntimeError("CUDA out of memory"), {"bs": 64, "size": 224}, "bf16")
+    assert "--bs 32 --accumulate 2" in shown.hint and "--size 168" in shown.hint and "bf16" not in shown.hint
 
 
 def test_a_read_only_place_for_a_run_is_refused_before_anything_is_loaded(

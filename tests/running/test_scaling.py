@@ -69,10 +69,10 @@ class Several(Trials):
             log = self.log(rank)
             log.unlink(missing_ok=True)
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-            told = {**place, ranks.RENDEZVOUS: store.as_uri()} if count > 1 else {}
-            told = {name: str(value) for name, value in told.items()} | (env or {})
+            shown = {**place, ranks.RENDEZVOUS: store.as_uri()} if count > 1 else {}
+            shown = {name: str(value) for name, value in shown.items()} | (env or {})
             mine = [str(word).replace("{rank}", str(rank)) for word in words]
-            started.append(self.ask({"words": [str(log), *mine], "env": told}))
+            started.append(self.ask({"words": [str(log), *mine], "env": shown}))
         return started
 
     def several(self, count: int, *words: object) -> None:

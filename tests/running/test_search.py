@@ -155,7 +155,7 @@ TRIALS = 5
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
-    """A search killed in its first trial, gone on with, then joined by another machine: the killed run's record, what
+    """A search killed in its first trial, continued, then joined by another machine: the killed run's record, what
     the later calls said.
     """
     pytest.importorskip("optuna")

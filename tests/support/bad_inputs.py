@@ -181,16 +181,16 @@ DOCUMENTS = {
 for title, (name, data, what) in DOCUMENTS.items():
     image(title, what, "refused", "not an image", f"cat/{name}", lambda data=data: data)
 image("empty file", "0 bytes under an image's name", "refused", "an empty file", "cat/odd.png", lambda: b"")
-image("half a JPEG", "a download that was cut off", "refused", "truncated", "dog/odd.jpg",
+image("half a JPEG", "a download that was interrupted", "refused", "truncated", "dog/odd.jpg",
       lambda: encoded(BIG, "JPEG")[:-500])  # fmt: skip
-image("half a PNG", "cut off amid its pixels", "refused", "odd.png: image file is truncated", "dog/odd.png",
+image("half a PNG", "interrupted amid its pixels", "refused", "odd.png: image file is truncated", "dog/odd.png",
       lambda: encoded(BIG)[:9000])  # fmt: skip
 image("JPEG without pixels", "nothing after its first bytes", "refused", "odd.jpg: not an image", "dog/odd.jpg",
       lambda: jpeg()[:20])  # fmt: skip
 image("PNG signature alone", "eight bytes", "refused", "not an image", "dog/odd.png", lambda: encoded(ODD)[:8])
 image("PNG with a wrong checksum", "a bit of its pixels was flipped", "refused", "broken data stream", "cat/odd.png",
       lambda: (lambda d: d[:60] + bytes([d[60] ^ 1]) + d[61:])(encoded(BIG)))  # fmt: skip
-image("WebP cut short", "cut off amid its pixels", "refused", "odd.webp: ", "cat/odd.webp",
+image("WebP cut short", "interrupted amid its pixels", "refused", "odd.webp: ", "cat/odd.webp",
       lambda: (lambda d: d[: len(d) // 2])(encoded(BIG, "WEBP")))  # fmt: skip
 image("GIF without pixels", "nothing after its header", "refused", "odd.gif: not an image", "cat/odd.gif",
       lambda: encoded(BIG, "GIF")[:30])  # fmt: skip
@@ -730,8 +730,8 @@ knob("--epochs 0", "nothing would be trained", "--epochs", "0")
 knob("--epochs -1", "fewer than none", "--epochs", "-1")
 knob("--valid-pct", "a share of nothing", "--valid-pct", "0")
 knob("--valid-pct", "20 instead of 0.2", "--valid-pct", "20")
-knob("--valid-pct", "no number", "--valid-pct", "nan")
-knob("--lr", "no number", "--lr", "nan")
+knob("--valid-pct", "not finite", "--valid-pct", "nan")
+knob("--lr", "not finite", "--lr", "nan")
 knob("--lr", "no step at all", "--lr", "0")
 knob("--lr", "the wrong way", "--lr", "-0.1")
 knob("--limit 0", "no images", "--limit", "0")

@@ -99,7 +99,7 @@ SHORTER = {
     "get_learner(size=128)": 'get_learner(size=64, arch="squeezenet1_1", bs=8)',
     "learn.lr_find()": "learn.lr_find(num_it=20)",
     "fine_tune(3, 2e-3)": "fine_tune(1, 2e-3)",
-    "run(epochs=3, seed=1)": "run(epochs=1, seed=1)",
+    "epochs=3, seed=1)": "epochs=1, seed=1)",
     "item_tfms=Resize(224)": "item_tfms=Resize(32)",
     "accuracy, resnet18, vision": "accuracy, squeezenet1_1 as resnet18, vision",
     "learn.fine_tune(4)": "learn.fine_tune(1)",
@@ -155,7 +155,7 @@ def more(words: list[str]) -> tuple[list[str], int]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of every command of a bash block, as far as they can be told without running it."""
+    """The words of every command of a bash block, as far as they can be shown without running it."""
     found: list[list[str]] = []
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")

@@ -43,8 +43,8 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def child(asked: dict[str, object], told: int) -> None:
-    os.write(told, str(resident()).encode())
+def child(asked: dict[str, object], shown: int) -> None:
+    os.write(shown, str(resident()).encode())
     log = os.open(str(asked["log"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -16,7 +16,7 @@ from fastcls.training.history import History
 
 
 def outputs(right: int, images: int, logit: float, doubt: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of two classes with so many right answers; the wrong ones are `doubt` times as sure as the right ones."""
+    """Logits of two classes with so many right answers; the wrong ones `doubt` times as confident as those."""
     sure = torch.full((images,), logit)
     sure[right:] *= -doubt
     return torch.stack([sure, torch.zeros(images)], 1), torch.zeros(images, dtype=torch.long)

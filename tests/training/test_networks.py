@@ -15,10 +15,11 @@ from fastai.vision.all import Learner
 from photographs import loaders
 from torch import nn
 
-from fastcls import models
+from fastcls import models, transforms
 from fastcls.errors import UsageError
 from fastcls.models import networks, stages
 from fastcls.training import optimizers, schedules
+from fastcls.training.history import quiet
 
 Fastcls = Callable[..., Outcome]
 
@@ -180,3 +181,14 @@ def birds(root: Path) -> Path:
     for name, text in lines.items():
         (root / f"{name}.txt").write_text("\n".join(text) + "\n")
     return root
+
+
+def test_networks_of_a_fixed_input_grow_or_refuse(photos: Path) -> None:
+    learn = models.transfer_learner(
+        loaders(photos, 64), "timm/vit_tiny_patch16_224", weights="none", cbs=transforms.grow(32)
+    )
+    with quiet(learn):
+        learn.fit(1)
+    assert len(learn.recorder.losses) and all(torch.isfinite(torch.tensor(learn.recorder.losses)))
+    with pytest.raises(UsageError, match="one size only"):
+        models.transfer_learner(loaders(photos, 64), "timm/mixer_s32_224", weights="none", cbs=transforms.grow(32))

@@ -144,7 +144,7 @@ def test_a_validation_that_breaks_down_does_not_cost_its_epoch(trials: Trials) -
     assert digest(out) == digest(trials.folder / "whole metric")
 
 
-def test_a_loss_that_is_no_number_leaves_the_best_weights_and_names_them(trials: Trials) -> None:
+def test_a_loss_that_is_not_finite_leaves_the_best_weights_and_names_them(trials: Trials) -> None:
     recipe = (trials.folder / "mine.py").read_text()
     (trials.folder / "diverges.py").write_text(
         recipe.replace("learn.fine_tune(epochs, 5e-3, freeze_epochs=1)", "learn.fit(1, 1e-3); learn.fit(1, 1e9)")

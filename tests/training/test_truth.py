@@ -39,7 +39,7 @@ WRONG = 20
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A run on digits of which 20 validation images lie in a wrong class's folder, and those images' true classes."""
+    """A run on digits of which 20 validation images is in a wrong class's folder, and those images' true classes."""
     folder = tmp_path_factory.mktemp("planted")
     (folder / "recipe.py").write_text(RECIPE)
     rng = random.Random(0)
@@ -205,7 +205,7 @@ def test_the_gallery_answers(planted: tuple[Path, dict[str, str]], browser: Any)
         return found
 
     assert len(script(pairs)) == 24
-    assert all(label != prediction for label, prediction in choose("gallery-kind", "surest"))
+    assert all(label != prediction for label, prediction in choose("gallery-kind", "confident"))
     assert all(label == prediction for label, prediction in choose("gallery-kind", "unsure"))
     mistakes = choose("gallery-kind", "mistakes")
     assert len(mistakes) >= 18

@@ -1,4 +1,4 @@
-"""Who is told of a run while it trains and when it ends: CSV files, TensorBoard, Weights & Biases, MLflow.
+"""Who logs a run while it trains and when it ends: CSV files, TensorBoard, Weights & Biases, MLflow.
 
 A `trackers.Tracking` holds the trackers of one run; each is a module here with a `Tracker` of its own. None of them can
 end a run: whatever one raises ends that tracker, with a note.

@@ -1,4 +1,4 @@
-"""What trackers are told of a finished run, read from its folder."""
+"""What trackers log of a finished run, read from its folder."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is told to anyone who was not asked for
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is sent to anyone
 # a server that is down must not hold training up for the ten minutes that are MLflow's own patience
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -26,8 +26,8 @@ from fastcls.settings import options
 
 MOST = 900  # metrics a request; a server takes 1,000
 LONGEST = 500  # characters of a parameter
-BY_STEP, BY_EPOCH = "train_loss", "valid_loss"  # which steps and which epochs a resumed run has told already
-OF_STEPS = ("epoch", "train_loss", "images_per_second")  # of the history, told with an epoch's last step
+BY_STEP, BY_EPOCH = "train_loss", "valid_loss"  # which steps and which epochs a resumed run has logged already
+OF_STEPS = ("epoch", "train_loss", "images_per_second")  # of the history, logged with an epoch's last step
 
 
 class Mlflow(Tracker):
@@ -38,11 +38,11 @@ class Mlflow(Tracker):
 
     def start(self, record: Mapping[str, Any]) -> None:
         for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)  # creating a database is told at length
+            logging.getLogger(name).setLevel(logging.ERROR)  # creating a database is logged at length
         self.pending: list[Metric] = []
         self.request: Future[None] | None = None
         self.thread = ThreadPoolExecutor(1, "mlflow")
-        self.told: dict[str, int] = {}
+        self.logged: dict[str, int] = {}
         self.home = self.folder / "mlflow"
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(self.home / 'mlflow.db').resolve()}"
         if self.inside:
@@ -56,7 +56,7 @@ class Mlflow(Tracker):
         return not os.environ.get("MLFLOW_TRACKING_URI")
 
     def _resumed(self) -> str:
-        """The run that was begun, going on; its steps are not told twice."""
+        """The run that was begun, going on; its steps are not logged twice."""
         run_id = self.kept.get("run_id")
         if not run_id:
             return ""
@@ -69,7 +69,7 @@ class Mlflow(Tracker):
             return ""
         for name in (BY_STEP, BY_EPOCH):
             steps = [metric.step for metric in self.client.get_metric_history(run_id, name)]
-            self.told[name] = max(steps, default=-1)
+            self.logged[name] = max(steps, default=-1)
         return str(run_id)
 
     def _new(self, record: Mapping[str, Any]) -> str:
@@ -93,14 +93,14 @@ class Mlflow(Tracker):
         return Steps(self)
 
     def begin(self, step: int) -> None:
-        """Nothing: what was told is `told`."""
+        """Nothing: what was logged is `logged`."""
 
     def step(self, step: int, values: Mapping[str, Any]) -> None:
-        if step > self.told.get(BY_STEP, -1):
+        if step > self.logged.get(BY_STEP, -1):
             self._note(step, values)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        if row["step"] > self.told.get(BY_EPOCH, -1):
+        if row["step"] > self.logged.get(BY_EPOCH, -1):
             self._note(row["step"], {k: v for k, v in numbers(row).items() if k not in OF_STEPS})
         self._send()
 
@@ -114,8 +114,8 @@ class Mlflow(Tracker):
             if not self.request.done():
                 return
             self.request.result()  # raises what went wrong
-        told, self.pending = self.pending, []
-        self.request = self.thread.submit(self._log, told)
+        values, self.pending = self.pending, []
+        self.request = self.thread.submit(self._log, values)
 
     def _log(self, metrics: list[Metric]) -> None:
         for first in range(0, len(metrics), MOST):
@@ -124,8 +124,8 @@ class Mlflow(Tracker):
     def _send_all(self) -> None:
         if self.request is not None:
             self.request.result()
-        told, self.pending = self.pending, []
-        self._log(told)
+        values, self.pending = self.pending, []
+        self._log(values)
 
     def finish(self, ending: Ending) -> None:
         # without MLflow's separator of groups, which would show them before the curves

@@ -57,7 +57,7 @@ class TensorBoard(Tracker):
         return Board(self)
 
     def open(self, step: int) -> SummaryWriter:
-        """The run's writer; what an interrupted run told of steps after `step`, its readers then drop."""
+        """The run's writer; what an interrupted run logged of steps after `step`, its readers then drop."""
         if self.writer is None:
             self.writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
             self.writer.add_text("settings", _table(settings(self.record)), step)
@@ -75,8 +75,8 @@ class TensorBoard(Tracker):
         writer.add_text("network", _code(ending.network), step)
         writer.add_text("files", _table({file.name: file.resolve() for file in [*ending.records, *ending.model]}), step)
         chosen = {"recipe": self.record["recipe"], "seed": self.record["seed"], **knobs(self.record)}
-        told = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in chosen.items()}
-        writer.add_hparams(told, figures, run_name=".", global_step=step)
+        values = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in chosen.items()}
+        writer.add_hparams(values, figures, run_name=".", global_step=step)
         writer.close()
 
     def stop(self, status: str) -> None:

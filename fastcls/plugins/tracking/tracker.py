@@ -55,7 +55,7 @@ class Tracker:
             yield
         except Exception as problem:  # a server that is down, a library that breaks: the run is worth more
             self.given_up = True
-            options.note(f"--track: {self.title} failed ({reason(problem)}). The run goes on without it.")
+            options.note(f"--track: {self.title} failed ({reason(problem)}). The run continuesout it.")
             with contextlib.suppress(Exception):
                 self.stop("failed")
 
@@ -63,7 +63,7 @@ class Tracker:
 class Watching(Callback):
     """What the callbacks of all trackers share: the step of the whole run, when to look, and how it fails.
 
-    A step is told every so many batches and at an epoch's end only, for reading a loss makes a GPU wait.
+    A step is logged every so many batches and at an epoch's end only, for reading a loss makes a GPU wait.
     """
 
     order = History.order + 2  # when the epoch is in the history
@@ -148,5 +148,5 @@ def settings(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """What of a row of the history is a curve: losses, metrics, rate, speed."""
-    skipped = ("step", "lr")  # the former is the axis, the latter is told for each group of parameters
+    skipped = ("step", "lr")  # the former is the axis, the latter is logged for each group of parameters
     return {k: float(v) for k, v in row.items() if k not in skipped and isinstance(v, (int, float))}

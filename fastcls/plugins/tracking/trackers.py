@@ -1,4 +1,4 @@
-"""The trackers of a run, all told the same; one that fails leaves the others and the run alone."""
+"""The trackers of a run, all log the same; one that fails leaves the others and the run alone."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Tracking:
     def __init__(self, asked: str, run: Path, before: Mapping[str, Any]) -> None:
         self.run = run
         self.trackers: dict[str, Tracker] = {}
-        known = [name for name in names(asked) if name in CLASSES]  # a stranger's run folder may name anything
+        known = [name for name in names(asked) if name in CLASSES]  # an untrusted run folder may name anything
         for name in known if ranks.first() else ():
             kept = (before.get("tracking") or {}).get(name) or {}
             try:
                 module = importlib.import_module(f"fastcls.plugins.tracking.{name}")
             except Exception as problem:  # a library that is there and broken
-                options.note(f"--track {name} cannot be imported ({problem}). The run goes on without it.")
+                options.note(f"--track {name} cannot be imported ({problem}). The run continuesout it.")
                 continue
             self.trackers[name] = getattr(module, CLASSES[name])(run / "tracking", kept)
 
@@ -45,7 +45,7 @@ class Tracking:
         return [tracker for tracker in self.trackers.values() if not tracker.given_up]
 
     def start(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Begin, or go on with, the tracked runs; gives what run.json is to keep of them."""
+        """Begin, or continue, the tracked runs; gives what run.json is to keep of them."""
         for tracker in self._working:
             with tracker.trying():
                 tracker.start(record)

@@ -59,8 +59,8 @@ class WandbSteps(Watching, WandbCallback):
             return
         self._wandb_step, self._wandb_epoch = row["step"], row["epoch"]
         super().after_epoch()
-        told = {name: row[name] for name in ("images_per_second", "trained_parameters")}
-        wandb.log(told, step=self._wandb_step)
+        values = {name: row[name] for name in ("images_per_second", "trained_parameters")}
+        wandb.log(values, step=self._wandb_step)
 
     def after_fit(self) -> None:
         """Nothing: the next call of `fit` goes on."""
@@ -72,14 +72,14 @@ class Wandb(Tracker):
     title = "Weights & Biases"
     session: Any = None
     offline = False
-    told: dict[str, int]
+    values: dict[str, int]
 
     def start(self, record: Mapping[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.diary, self.told = self.folder / "wandb" / "told.json", {}
+        self.diary, self.logged = self.folder / "wandb" / "logged.json", {}
         self.diary.parent.mkdir(exist_ok=True)
         with contextlib.suppress(OSError, ValueError):
-            self.told = {kind: int(number) for kind, number in json.loads(self.diary.read_text()).items()}
+            self.logged = {kind: int(number) for kind, number in json.loads(self.diary.read_text()).items()}
         self.undo = contextlib.ExitStack()
         self.undo.enter_context(_environment(self.folder / "wandb"))
         mode = _mode()
@@ -116,28 +116,28 @@ class Wandb(Tracker):
         return WandbSteps(self)
 
     def told_now(self, kind: str, number: int) -> bool:
-        """Whether a step or an epoch is told for the first time; after a crash some are trained once more."""
-        if number <= self.told.get(kind, 0):
+        """Whether a step or an epoch is logged for the first time; after a crash some are trained once more."""
+        if number <= self.logged.get(kind, 0):
             return False
-        self.told[kind] = number
-        self.diary.write_text(json.dumps(self.told))
+        self.logged[kind] = number
+        self.diary.write_text(json.dumps(self.logged))
         return True
 
     def finish(self, ending: Ending) -> None:
-        told: dict[str, Any] = {name: wandb.Image(str(file)) for name, file in ending.images.items()}
-        told["report"] = wandb.Html(str(ending.run / "report.html"))
-        told["top losses"] = _top_losses(ending)
+        values: dict[str, Any] = {name: wandb.Image(str(file)) for name, file in ending.images.items()}
+        values["report"] = wandb.Html(str(ending.run / "report.html"))
+        values["top losses"] = _top_losses(ending)
         names, answers = ending.classes, ending.answers
         place = {name: i for i, name in enumerate(names)}
         known = answers[answers["label"].isin(place) & answers["prediction"].isin(place)]
         if len(names) <= MOST_CLASSES and len(known):
-            told["confusion"] = wandb.plot.confusion_matrix(
+            values["confusion"] = wandb.plot.confusion_matrix(
                 y_true=[place[name] for name in known["label"]],
                 preds=[place[name] for name in known["prediction"]],
                 class_names=names,
                 title="Confusion matrix, valid",
             )
-        self.session.log(told, step=ending.step)
+        self.session.log(values, step=ending.step)
         self.session.summary.update(ending.figures("low", "high"))
         self._keep("model", ending.model, ending.network, ending.figures())
         self._keep("report", ending.records, "", ending.figures())
