@@ -98,6 +98,7 @@ def plot(rows: Iterable[Row], file: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     found = grouped(rows)
     datasets = list(dict.fromkeys(dataset for dataset, _, _ in found))
@@ -119,6 +120,9 @@ def plot(rows: Iterable[Row], file: Path) -> None:
                     axis.plot(x, y, shapes[shots], color=colour, markerfacecolor=filled, markersize=6)
                 used |= {method} if points else set()
         axis.set(xscale="log", title=TITLES[dataset], xlabel="CPU seconds to train")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("accuracy on the test images, %")
     keys = [Line2D([], [], color=COLOURS[method], label=LABELS[method]) for method in LABELS if method in used]
