@@ -160,6 +160,11 @@ def frame(ax: Axes, palette: Palette) -> None:
         spine.set_color(palette.line)
 
 
+def _phase_name(name: str, room: int) -> str:
+    """A phase's name in so many characters: 'probe' says what a cut 'linear probe' does not."""
+    return "probe" if name == runs.PROBE and room < len(name) else shorten(name, room)
+
+
 def _shade(ax: Axes, palette: Palette, phases: list[Phase], span: float) -> None:
     """Every other phase on a tint, its name at the top where it fits."""
     for i, phase in enumerate(phases):
@@ -170,7 +175,7 @@ def _shade(ax: Axes, palette: Palette, phases: list[Phase], span: float) -> None
         room = int((phase.last - phase.first + 1) / span * 66)  # characters across the whole figure
         if room >= 5:
             ax.text(
-                *((phase.first + phase.last) / 2, 0.975, shorten(phase.name, min(room, 30))),
+                *((phase.first + phase.last) / 2, 0.975, _phase_name(phase.name, min(room, 30))),
                 transform=ax.get_xaxis_transform(),
                 color=palette.muted,
                 fontsize=8.5,

@@ -132,7 +132,7 @@ def probe_sentence(run: Run, split: str) -> str:
 def claim_sentence(claim: str, accuracy: Score | None, limited: bool) -> str:
     """Whether the recipe's claim and this run agree, as far as its words can be read."""
     if not claim or "not measured" in claim.lower():
-        return "The recipe makes no measured claim yet, so there is nothing to hold this run against."
+        return "The recipe makes no measured claim yet, so there is nothing to compare this run with."
     match = CLAIM.search(claim)
     if not match or accuracy is None:
         return "Compare it with the figures above."
