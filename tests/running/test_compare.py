@@ -182,4 +182,4 @@ def test_runs_of_other_classes_are_refused(grid: tuple[Path, Any], fastcls: Fast
     model = json.loads((tmp_path / "other" / "model.json").read_text())
     (tmp_path / "other" / "model.json").write_text(json.dumps(model | {"classes": ["cat", "dog"]}))
     outcome = fastcls("compare", grid[0] / "dropout=0.3" / "seed-42", tmp_path / "other")
-    assert outcome.code == 4 and "tells other classes apart" in outcome.output
+    assert outcome.code == 4 and "has other classes" in outcome.output
