@@ -96,12 +96,14 @@ def _cell(text: str) -> str:
 
 
 def _reference() -> str:
-    """The modules that recipes import, in the order of the alphabet, and the ways in."""
-    used: set[str] = set()
-    for path in (ROOT / "recipes").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "fastcls":
-                used |= {alias.name for alias in node.names}
-    modules = sorted(used | {"interpret", "plots", "predict", "losses", "lr_find"})
+    """The verbs in Python, what recipes import, and what notebooks call."""
     text = "# Reference\n\nWhat recipes and notebooks call. Everything else is machinery that may change.\n\n"
-    return text + "\n\n".join(f"::: fastcls.{name}" for name in modules) + "\n"
+    parts = ["::: fastcls.api", "::: fastcls.datasets"]
+    for package in ("data", "models", "training", "transforms"):
+        tree = ast.parse((ROOT / "fastcls" / package / "__init__.py").read_text(encoding="utf-8"))
+        call = next(node for node in ast.walk(tree) if isinstance(node, ast.Call))
+        names = ast.literal_eval(next(keyword.value for keyword in call.keywords if keyword.arg == "submod_attrs"))
+        for module, members in names.items():
+            parts.append(f"::: fastcls.{package}.{module}\n    options:\n      members: {members}")
+    others = ("evaluation.interpret", "evaluation.plots", "inference.predictor", "running.lr_find")
+    return text + "\n\n".join([*parts, *(f"::: fastcls.{name}" for name in others)]) + "\n"
