@@ -41,7 +41,7 @@ def get_learner(
                       splitter=data.stratified(name, valid_pct), item_tfms=transforms.resize(size, min_scale, valid_size=valid_size),
                       batch_tfms=transforms.Flip())
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'val'))
-    net = models.xresnet(arch, dls.c, act_cls=networks.ACTIVATIONS[act], sa=attention)
+    net = models.xresnet(arch, dls.c, act_cls=models.ACTIVATIONS[act], sa=attention)
     return models.learner(dls, net, stats=imagenet_stats, opt_func=partial(training.optimizer(opt), mom=0.95, eps=1e-6),
                           loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing), metrics=accuracy,
                           cbs=transforms.grow(grow_from))

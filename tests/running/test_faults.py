@@ -67,7 +67,7 @@ def nap(x: PILImage):
     return x
 
 def get_learner("""
-NET = "networks.cnn(3, dls.c, (8, 16), dropout=0.3)"
+NET = "models.cnn(3, dls.c, (8, 16), dropout=0.3)"
 SQUISH = "else Resize(16, method='squish')"
 slow = edited("slow", (SQUISH, SQUISH.replace("Resize", "[Resize") + ", Transform(nap)]"), ("def get_learner(", NAP))
 greedy = edited(
