@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from fastai.data.all import DisplayedTransform, Normalize, Transform
 from fastai.vision.core import TensorImage
-from torchvision.transforms import v2
 
 from fastcls.transforms import draws, geometry
 
@@ -27,8 +26,8 @@ GRAY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow and torchvision we
 NOISE = 1 << 18  # numbers in the bank that random erasing takes its noise from
 Policy = Literal["none", "trivial", "rand"]
 POLICIES = {
-    "trivial": v2.TrivialAugmentWide,  # one operation of any strength (Müller and Hutter 2021)
-    "rand": v2.RandAugment,  # two operations of strength 9 of 30 (Cubuk et al. 2020)
+    "trivial": "TrivialAugmentWide",  # one operation of any strength (Müller and Hutter 2021)
+    "rand": "RandAugment",  # two operations of strength 9 of 30 (Cubuk et al. 2020)
 }
 
 
@@ -254,7 +253,9 @@ class Policies(Batchwise):
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.operation = POLICIES[policy](interpolation=v2.InterpolationMode.BILINEAR)
+        from torchvision.transforms import v2  # imports torch._dynamo, a second
+
+        self.operation = getattr(v2, POLICIES[policy])(interpolation=v2.InterpolationMode.BILINEAR)
 
     def apply(self, x: torch.Tensor) -> torch.Tensor:
         key, stream = draws.current(), zlib.crc32(self.policy.encode())
