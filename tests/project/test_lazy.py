@@ -102,7 +102,8 @@ from fastai.vision import learner
 
 learner.create_timm_model("resnet18", 2, pretrained=False)
 from timm.models import resnet  # as a recipe would
-assert fastcls.models.backbones.timm.models.resnet is resnet and learner.timm.create_model is sys.modules["timm"].create_model
+assert fastcls.models.backbones.timm.models.resnet is resnet
+assert learner.timm.create_model is sys.modules["timm"].create_model
 
 assert [len(part) for part in TrainTestSplitter(0.5, stratify=[0, 0, 1, 1])(range(4))] == [2, 2]
 right = tensor([0, 1, 1])
