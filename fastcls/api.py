@@ -210,6 +210,7 @@ def resume(run: Paths = "last", *, extend_epochs: int = 0, trust: bool = False, 
 def lr_find(name: Paths, *, steps: int = 100, **settings: Any) -> Rates:
     """Learning rates for a recipe, by fastai's finder: `rates` and `losses` of its curve, `suggestions` by name.
 
+    Looked for where the recipe's first training begins: from the solved head, with the layers frozen that it freezes.
     settings: as of `train`. steps: mini-batches, 20 or more.
     """
     loading.import_fastai()
@@ -217,7 +218,11 @@ def lr_find(name: Paths, *, steps: int = 100, **settings: Any) -> Rates:
 
     if steps < 20:
         raise UsageError(f"steps={steps}: the finder needs at least 20.")
-    with loading.prepared(_request(fspath(name), settings | {"keep": "last"})) as ready:
+    request = _request(fspath(name), settings | {"keep": "last"})
+    with (
+        loading.prepared(request) as ready,
+        finder.first_training(ready.learn, ready.recipe.fit, **request.stage("fit")),
+    ):
         return finder.lr_find(ready.learn, steps)
 
 

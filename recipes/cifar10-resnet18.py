@@ -50,6 +50,6 @@ def fit(
 ):
     "The head solved on frozen features, then a rate for every stage; random weights are trained as a whole from the start"
     if not learn.pretrained: return learn.fit_one_cycle(epochs, 2*lr, wd=wd)
-    models.fit_head(learn, views=1)
+    models.fit_head(learn, views=1, freeze_statistics=False)
     models.unfreeze(learn, unfreeze)
     learn.fit_one_cycle(epochs, slice(lr/div, lr), wd=wd)

@@ -45,4 +45,4 @@ def fit(
     models.fit_head(learn)
     if tune == 'probe': return
     learn.unfreeze() if tune == 'full' else learn.freeze()
-    learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=[models.FreezeStatistics(), training.PolyakAverage()])
+    learn.fit_one_cycle(epochs, slice(lr/100, lr), wd=wd, cbs=training.PolyakAverage())

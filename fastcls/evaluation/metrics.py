@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit
 
 from fastcls.evaluation import calibration
 
 Z = 1.959964  # the 97.5 % point of the normal distribution
-RESAMPLES = 200
+MACRO = ("macro_precision", "macro_recall", "macro_f1")
 
 
 def confusion(targets: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
@@ -17,15 +19,13 @@ def confusion(targets: np.ndarray, predictions: np.ndarray, classes: int) -> np.
     return np.bincount(targets * classes + predictions, minlength=classes**2).reshape(classes, classes)
 
 
-def figures(
-    probabilities: np.ndarray, targets: np.ndarray, temperature: float | None = None, seed: int = 0
-) -> dict[str, Any]:
+def figures(probabilities: np.ndarray, targets: np.ndarray, temperature: float | None = None) -> dict[str, Any]:
     """All figures of a split; probabilities (n, classes), targets (n,) class indices.
 
-    accuracy, top5 (above five classes): Wilson score intervals. loss: mean cross-entropy (nats) ± normal
-    interval. macro precision, recall, F1: over the classes that occur, percentile bootstrap over images.
-    brier: mean squared distance to the label, 0 to 2. ece: expected calibration error in 15 equal bins (Guo et al.
-    2017). With a temperature, loss, brier and ece again after scaling by it, as `loss_calibrated` and so on.
+    accuracy, top5 (above five classes): Wilson score intervals. loss: mean cross-entropy (nats); brier: mean squared
+    distance to the label, 0 to 2: intervals that are normal for the logarithm. macro precision, recall, F1: over the
+    classes that occur, by the jackknife. ece: expected calibration error in 15 equal bins (Guo et al. 2017). With a
+    temperature, loss, brier and ece again after scaling by it, as `loss_calibrated` and so on.
     """
     n, classes = probabilities.shape
     predictions = probabilities.argmax(1)
@@ -36,7 +36,7 @@ def figures(
         top5 = np.argpartition(probabilities, -5, axis=1)[:, -5:]
         out["top5"] = _proportion(int((top5 == targets[:, None]).any(1).sum()), n)
     out["loss"] = _mean(losses)
-    for name, value, low, high in _macro(targets, predictions, classes, seed):
+    for name, value, low, high in _macro(targets, predictions, classes):
         out[name] = _figure(value, low, high, n)
     out["brier"] = _mean(calibration.brier(probabilities, targets))
     out["ece"] = _figure(calibration.calibration_error(probabilities.max(1), right), None, None, n)
@@ -60,10 +60,12 @@ def _figure(value: float, low: float | None, high: float | None, n: int) -> dict
 
 
 def _mean(values: np.ndarray) -> dict[str, Any]:
-    """A mean and its normal interval."""
+    """The mean of values from 0 up, and an interval that is normal for its logarithm: no end of it is below 0."""
     mean, n = float(values.mean()), len(values)
-    error = float(Z * values.std(ddof=1) / np.sqrt(n)) if n > 1 else None
-    return _figure(mean, None if error is None else mean - error, None if error is None else mean + error, n)
+    if n < 2 or not mean:
+        return _figure(mean, None, None, n)
+    factor = float(np.exp(Z * values.std(ddof=1) / np.sqrt(n) / mean))
+    return _figure(mean, mean / factor, mean * factor, n)
 
 
 def _proportion(successes: int, n: int) -> dict[str, Any]:
@@ -80,31 +82,41 @@ def wilson(successes: int, n: int) -> tuple[float | None, float | None]:
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
-def _macro(
-    targets: np.ndarray, predictions: np.ndarray, classes: int, seed: int
-) -> list[tuple[str, float, float, float]]:
-    names = ("macro_precision", "macro_recall", "macro_f1")
-    values = _macro_of(targets, predictions, classes)
-    rng = np.random.default_rng(seed)
-    samples = np.array(
-        [
-            _macro_of(targets[pick], predictions[pick], classes)
-            for pick in (rng.integers(0, len(targets), len(targets)) for _ in range(RESAMPLES))
-        ]
-    )
-    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
-    bounds = zip(values, low.tolist(), high.tolist(), strict=True)
-    return [(name, *row) for name, row in zip(names, bounds, strict=True)]
+def _macro(targets: np.ndarray, predictions: np.ndarray, classes: int) -> Iterator[tuple[str, float, Any, Any]]:
+    """Macro precision, recall and F1 over the classes that occur, each with a 95 % interval: (name, value, low, high).
 
-
-def _macro_of(targets: np.ndarray, predictions: np.ndarray, classes: int) -> tuple[float, float, float]:
-    """Macro precision, recall and F1 over the classes that occur among the targets, in O(n + classes)."""
+    The delete-one jackknife gives the standard error (Efron and Tibshirani 1993, chapter 11); the interval is normal for
+    the logit, so it stays within 0 and 1. Precision is too high on average where a class has few images, by about
+    h f r / (h + f)³ with h hits, f false alarms and recall r, for which its interval's centre is corrected: without that
+    200 classes of 6 images are covered in 68 % of cases. None where nothing varies.
+    """
+    n = len(targets)
     support, predicted, hits = (
-        np.bincount(which, minlength=classes) for which in (targets, predictions, targets[targets == predictions])
+        np.bincount(which, minlength=classes).astype(float)
+        for which in (targets, predictions, targets[targets == predictions])
     )
     present = support > 0
-    precision = np.divide(hits, predicted, out=np.zeros(len(hits)), where=predicted > 0)
-    recall = np.divide(hits, support, out=np.zeros(len(hits)), where=present)
-    total = precision + recall
-    f1 = np.divide(2 * precision * recall, total, out=np.zeros(len(hits)), where=total > 0)
-    return float(precision[present].mean()), float(recall[present].mean()), float(f1[present].mean())
+    scores = _scores(support, predicted, hits)
+    totals = scores[:, present].sum(1)
+    # what leaving one image out changes: a right one of a class, a missed one, one that is taken for the class
+    right, missed, alarm = (
+        _scores(support - of, predicted - by, hits - hit) - scores for of, by, hit in ((1, 1, 1), (1, 0, 0), (0, 1, 0))
+    )
+    alarm[:, ~present] = 0.0  # its scores do not count
+    change = np.where(targets == predictions, right[:, targets], missed[:, targets] + alarm[:, predictions])
+    others = (totals[:, None] + change) / np.maximum(1, present.sum() - (support[targets] == 1))
+    errors = np.sqrt((n - 1) / n * np.square(others - others.mean(1, keepdims=True)).sum(1))
+    bias = hits * (predicted - hits) * scores[1] / np.maximum(1, predicted) ** 3
+    centres = totals / present.sum() - [bias[present].mean(), 0, 0]
+    for name, total, centre, error in zip(MACRO, totals, centres, errors, strict=True):
+        low = high = None
+        if error > 1e-12 and 0 < centre < 1:
+            half = Z * error / (centre * (1 - centre))
+            low, high = (float(expit(logit(centre) + side * half)) for side in (-1, 1))
+        yield name, float(total / present.sum()), low, high
+
+
+def _scores(support: np.ndarray, predicted: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """(3, classes): precision, recall and F1 of each class, 0 where there is nothing to divide by."""
+    parts = ((hits, predicted), (hits, support), (2 * hits, predicted + support))
+    return np.stack([np.divide(a, b, out=np.zeros(len(hits)), where=b > 0) for a, b in parts])

@@ -5,9 +5,18 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "learners": ["channels", "fit_head", "imagenet_stats", "learner", "normalize", "transfer_learner", "xresnet"],
+        "learners": [
+            "FreezeStatistics",
+            "channels",
+            "fit_head",
+            "imagenet_stats",
+            "learner",
+            "normalize",
+            "transfer_learner",
+            "xresnet",
+        ],
         "networks": ["ACTIVATIONS", "cnn"],
         "speednets": ["speednet", "whiten"],
-        "stages": ["FreezeStatistics", "split", "unfreeze"],
+        "stages": ["split", "unfreeze"],
     },
 )

@@ -25,7 +25,7 @@ from fastcls.models.defaults import resolve
 from fastcls.models.weights import Stats, weights_file
 from fastcls.settings import options
 from fastcls.training.optimizers import optimizer
-from fastcls.training.probe import fit_head  # noqa: F401  for recipes
+from fastcls.training.probe import FreezeStatistics, fit_head  # noqa: F401  for recipes
 from fastcls.training.step import configure
 from fastcls.transforms import resizing
 from fastcls.transforms.batchwise import NormalizeInPlace

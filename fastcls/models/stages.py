@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fastai.callback.core import Callback, TrainEvalCallback
 from fastai.data.all import L, params
 from fastai.learner import Learner
 from torch import nn
@@ -72,21 +71,6 @@ def _has_weights(module: nn.Module) -> bool:
 def _downsamples(module: nn.Module) -> bool:
     strides: list[Any] = [m.stride for m in module.modules() if isinstance(m, nn.Conv2d | POOLS)]
     return any((stride if isinstance(stride, int) else max(stride)) > 1 for stride in strides)
-
-
-class FreezeStatistics(Callback):
-    """Batch norms normalise by the statistics of their pretraining, whatever is trained.
-
-    Those of small batches, or of few images, are too noisy to replace them. fastai's BnFreeze leaves out the layers
-    that are trained.
-    """
-
-    run_after = TrainEvalCallback
-
-    def before_train(self) -> None:
-        for module in self.model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
 
 
 def split(model: nn.Sequential) -> Any:

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from fastcls.evaluation import calibration, plots
+from fastcls.evaluation.metrics import Z
 from fastcls.reports.figures import Figure, Palette, frame
-from fastcls.reports.wording import points
+from fastcls.reports.wording import grouped, percent, points
 from fastcls.runfolder.text import number
 
 GOALS = (0.9, 0.95, 0.99, 0.999)
@@ -23,7 +24,7 @@ NEAR = 0.05  # a temperature within this of 1 changes nothing that matters
 
 @dataclass(frozen=True)
 class Goal:
-    """The confidence from which answers have an accuracy, and the share of images that reach it; None if none does."""
+    """The confidence from which new answers have an accuracy, and the share of images that reach it; None if none does."""
 
     accuracy: float
     threshold: float | None
@@ -32,10 +33,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Effect:
-    """What temperature scaling does to the figures of a split: (as trained, scaled) for each of EFFECTS."""
+    """What temperature scaling does to the figures of a split: (as trained, scaled, whether that is less) of EFFECTS."""
 
     split: str
-    pairs: list[tuple[str, str]]
+    pairs: list[tuple[str, str, bool]]
     names: tuple[str, ...] = tuple(EFFECTS.values())
 
 
@@ -43,25 +44,39 @@ class Effect:
 class Trust:
     """What there is to say of a split's confidence, before and after temperature scaling."""
 
+    n: int
     temperature: float | None
+    confidence: float  # mean
+    accuracy: float
     before: float  # expected calibration error
+    honest: tuple[float, float]  # that of a network whose confidence is its accuracy: mean, 95 % quantile
     after: float | None
     goals: list[Goal]
     figures: list[Figure]
     calibrated: bool  # whether the goals hold for the scaled confidence
 
     @property
-    def sentence(self) -> str:
-        gap = f"On average its confidence and its accuracy lie {points(self.before)} apart"
-        if self.temperature is None or self.after is None:
-            return f"{gap}."
-        way = "too sure of itself" if self.temperature > 1 else "not sure enough of itself"
-        if abs(self.temperature - 1) < NEAR:
-            return f"{gap}; temperature scaling (T = {self.temperature:.2f}) finds nothing to fix."
-        return (
-            f"{gap}: it is {way}. With its logits divided by T = {self.temperature:.2f}, the temperature that fits the "
-            f"validation split best, they lie {points(self.after)} apart."
+    def sentences(self) -> list[str]:
+        over = self.confidence - self.accuracy
+        noise = Z * (self.accuracy * (1 - self.accuracy) / self.n) ** 0.5
+        way = "more sure than right" if over > 0 else "more often right than sure"
+        verdict = "no difference that so many images show" if abs(over) <= noise else f"it is {way}"
+        first = (
+            f"On these {grouped(self.n)} images its mean confidence is {percent(self.confidence)} and its accuracy "
+            f"{percent(self.accuracy)}: {verdict}."
         )
+        usual, most = self.honest
+        beside = "no more than chance explains" if self.before <= most else "more than chance explains"
+        second = (
+            f"The calibration error, the distance of the two in ranges of confidence, is {points(self.before)}; a network "
+            f"that is as often right as it is sure shows about {points(usual)} on as many images, so this is {beside}."
+        )
+        if self.temperature is None or self.after is None:
+            return [first, second]
+        third = f"The temperature that fits the validation split best is T = {self.temperature:.2f}"
+        if abs(self.temperature - 1) < NEAR:
+            return [first, second, f"{third}: scaling finds nothing to fix."]
+        return [first, second, f"{third}; with the logits divided by it the calibration error is {points(self.after)}."]
 
 
 def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust | None:
@@ -99,8 +114,12 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
     ]
     error = calibration.calibration_error
     return Trust(
+        len(known),
         temperature if scaled else None,
+        float(before.mean()),
+        float(right.mean()),
         error(before, right),
+        calibration.honest_errors(before),
         error(after, right) if scaled else None,
         goals,
         figures,
@@ -115,7 +134,8 @@ def effects(metrics: Mapping[str, Mapping[str, Any]], splits: Sequence[str]) -> 
         held = metrics.get(split, {})
         pairs = [(_value(held, key), _value(held, f"{key}_calibrated")) for key in EFFECTS]
         if all(before is not None and after is not None for before, after in pairs):
-            rows.append(Effect(split, [(f"{before:.4f}", f"{after:.4f}") for before, after in pairs]))
+            texts = [(f"{before:.4f}", f"{after:.4f}") for before, after in pairs]
+            rows.append(Effect(split, [(*pair, float(pair[1]) < float(pair[0])) for pair in texts]))
     return rows
 
 

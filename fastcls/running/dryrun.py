@@ -37,6 +37,7 @@ def dry_run(request: Request, screen: Screen) -> None:
         _summary(learn, screen)
         total, trained = summary.count(learn.model)
         screen.print(f"batch    {tuple(shape)} on {dls.device}, {learn.precision}; logits {(shape[0], dls.c)}")
+        trained = phases[0].trained if phases else trained
         screen.print(f"network  {total:,} parameters, {trained:,} of them trained at first")
         _plan(phases, seconds, len(dls.train), len(dls.valid), screen)
         for note in ready.notes:

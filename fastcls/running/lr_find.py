@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from fastai.basics import L
 from fastai.callback.schedule import LRFinder, ParamScheduler, minimum, slide, steep, valley
 from fastai.learner import Learner
 
@@ -21,6 +23,7 @@ from fastcls.running.loading import prepared
 from fastcls.settings import shell
 from fastcls.settings.request import Request
 from fastcls.training.history import quiet
+from fastcls.training.probe import SolveHead
 
 METHODS = (valley, steep, minimum, slide)
 
@@ -68,6 +71,37 @@ def restored(learn: Learner) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
         for dl, state in loaders:
             dl.rng.setstate(state)
+
+
+class _Begun(Exception):
+    """A recipe's `fit` has come to its first epoch of training; args: the callbacks of that fit."""
+
+
+@contextmanager
+def first_training(learn: Learner, fit: Callable[..., object], **knobs: Any) -> Iterator[None]:
+    """The learner as the first training of a recipe's `fit` finds it: the head solved, layers frozen, callbacks added."""
+    own = learn.fit
+
+    def fit_or_stop(n_epoch: int, *args: Any, cbs: Any = None, **kwargs: Any) -> None:
+        if not any(isinstance(callback, SolveHead) for callback in L(cbs)):
+            raise _Begun(*L(cbs))
+        own(n_epoch, *args, cbs=cbs, **kwargs)
+
+    learn.fit = fit_or_stop
+    try:
+        with quiet(learn):
+            fit(learn, **knobs)
+    except _Begun as begun:
+        callbacks = [callback for callback in begun.args if not isinstance(callback, ParamScheduler)]
+    else:
+        raise TrainingError(
+            "These settings train nothing at a learning rate that could be looked for.",
+            "Take other settings: `--tune full`, say, where there is a --tune.",
+        )
+    finally:
+        learn.fit = own
+    with learn.added_cbs(callbacks):
+        yield
 
 
 def lr_find(learn: Learner, steps: int = 100, start_lr: float = 1e-7, end_lr: float = 10.0) -> Rates:
@@ -120,7 +154,8 @@ def find_rates(request: Request, file: Path, steps: int, screen: Screen) -> None
     """The `lr-find` verb: run the finder on a recipe, draw, and print suggestions and the next command."""
     with prepared(request) as ready:
         screen.print(f"{escape(request.source.name)}: {steps} mini-batches at rates from 1e-7 to 10 …")
-        found = lr_find(ready.learn, steps)
+        with first_training(ready.learn, ready.recipe.fit, **request.stage("fit")):
+            found = lr_find(ready.learn, steps)
         for note in ready.notes:
             screen.print(f"note     {escape(note)}", soft_wrap=True)
     draw(found, file, f"{request.source.name}: loss against learning rate")

@@ -209,8 +209,10 @@ class _Run:
         if len(history.rows) < trained.planned:
             planned, patience = trained.planned - probed, self.request.options.patience
             self.ready.notes.append(f"early stopping after {last} of {planned} epochs: patience {patience}.")
-        parameters, trainable = summary.count(self.learn.model)
-        self.record["network"] = {"parameters": parameters, "trained_parameters": trainable}
+        self.record["network"] = {
+            "parameters": summary.count(self.learn.model)[0],
+            "trained_parameters": max(row["trained_parameters"] for row in history.rows),
+        }
         self.record["train_seconds"] = round(sum(row["seconds"] for row in history.rows), 3)
         self.record["peak_memory_bytes"] = devices.peak_memory(self.learn.dls.device)
         chosen = self.request.options.keep == "best" and best.epoch is not None

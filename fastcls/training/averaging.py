@@ -82,7 +82,7 @@ class PolyakAverage(Callback):
     steps (Polyak and Juditsky 1992) keeps the gain, as interpolation with the first weights does (Wortsman et al. 2022,
     "Robust fine-tuning of zero-shot models"). Mean and last weights are compared by their loss on the validation
     images, each at the temperature that suits it. Batch norm's statistics are averaged too: rather freeze them
-    (`stages.FreezeStatistics`).
+    (`probe.FreezeStatistics`).
     """
 
     order = 1000  # after the checkpoint that is taken before a validation

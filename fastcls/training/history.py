@@ -30,6 +30,7 @@ class Phase:
 
     epochs: int
     label: str
+    trained: int = 0  # parameters, where they are known
 
 
 def phase_label(learn: Learner) -> str:
@@ -40,6 +41,13 @@ def phase_label(learn: Learner) -> str:
     if frozen == 0:
         return "whole network"
     return "head only" if frozen == groups - 1 else f"last {groups - frozen} of {groups} groups"
+
+
+def trained_parameters(learn: Learner) -> int:
+    """How many parameters the next epoch changes."""
+    if hasattr(learn, "solve_head"):
+        return sum(p.numel() for p in learn.solve_head.layer.parameters())
+    return sum(p.numel() for p in learn.model.parameters() if p.requires_grad)
 
 
 def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[Phase]:
@@ -56,7 +64,7 @@ def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[P
         if stand_in.opt is None:
             stand_in.create_opt()
         with stand_in.added_cbs(cbs):
-            phases.append(Phase(n_epoch, phase_label(stand_in)))
+            phases.append(Phase(n_epoch, phase_label(stand_in), trained_parameters(stand_in)))
 
     stand_in.fit = counting_fit
     trained = [p.requires_grad for p in learn.model.parameters()]
@@ -123,7 +131,7 @@ class History(Callback):
             **{name: as_number(value) for name, value in zip(names, self.learn.final_record, strict=False)},
             "seconds": round(time.perf_counter() - self.started, 3),
             "images_per_second": round(self.speed, 1),
-            "trained_parameters": sum(p.numel() for p in self.learn.model.parameters() if p.requires_grad),
+            "trained_parameters": trained_parameters(self.learn),
         }
         self.rows.append(row)
         self.header += [name for name in row if name not in self.header]

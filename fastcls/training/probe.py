@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, TrainEvalCallback
 from fastai.learner import Learner
 from fastai.torch_core import get_model
 from torch import nn
@@ -54,16 +54,36 @@ class Solution:
     held_out: int
 
 
-def fit_head(learn: Learner, views: int = 2) -> None:
+def fit_head(learn: Learner, views: int = 2, freeze_statistics: bool = True) -> None:
     """Solve the last linear layer of a Learner on the features before it, as an epoch of its own.
 
     The network is run once over the training images as validation shows them, and `views` - 1 times as training
     augments them. The layer is a logistic regression on these features (L-BFGS), its weight decay chosen by
     cross-validation on the training images, its logits scaled to the temperature that calibrates them. The validation
-    metrics follow as after any epoch. All other weights stay, batch norm's statistics too. The loss's class weights
-    count; label smoothing is left to training. RecipeError where the network does not end in a linear layer.
+    metrics follow as after any epoch. All other weights stay. The loss's class weights count; label smoothing is left
+    to training. RecipeError where the network does not end in a linear layer.
+
+    The head suits the features of batch norm's pretrained statistics, and later fits leave these as they are:
+    `learn.remove_cb(models.FreezeStatistics)` lets them follow the batches, or freeze_statistics=False.
     """
     learn.fit(1, cbs=SolveHead(views))
+    if freeze_statistics and not learn.cbs.filter(lambda cb: isinstance(cb, FreezeStatistics)):
+        learn.add_cb(FreezeStatistics())
+
+
+class FreezeStatistics(Callback):
+    """Batch norms normalise by the statistics of their pretraining, whatever is trained.
+
+    Those of small batches, or of few images, are too noisy to replace them. fastai's BnFreeze leaves out the layers
+    that are trained.
+    """
+
+    run_after = TrainEvalCallback
+
+    def before_train(self) -> None:
+        for module in self.model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
 
 class SolveHead(Callback):
@@ -78,14 +98,18 @@ class SolveHead(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
+    @property
+    def layer(self) -> nn.Linear:
+        """What is solved."""
+        return last_layer(get_model(self.learn.model), self.dls.c)
+
     def before_epoch(self) -> None:
         self.learn.all_batches = self._solve
 
     def _solve(self) -> None:
         del self.learn.all_batches  # validation is an ordinary one
-        network = get_model(self.learn.model)
-        layer = last_layer(network, self.dls.c)
-        x, y = self._features(network, layer)
+        layer = self.layer
+        x, y = self._features(get_model(self.learn.model), layer)
         solution = solve(x, y, self.dls.c, self.views, class_weights(self.learn))
         with torch.no_grad():
             layer.weight.copy_(solution.weight)

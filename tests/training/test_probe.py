@@ -15,7 +15,7 @@ from conftest import Outcome, command
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
-from fastcls import recipe
+from fastcls import lr_find, recipe
 from fastcls.training import probe
 
 RECIPE = '''"""Digits: a network of random features, a linear head."""
@@ -178,3 +178,33 @@ def test_dead_and_constant_features_do_no_harm() -> None:
     x[:, 2] = y + 0.1 * torch.rand(200, generator=generator)
     solution = probe.solve(x, y, 2, 1)
     assert pd.notna(solution.loss) and ((x @ solution.weight.T + solution.bias).argmax(1) == y).all()
+
+
+def test_what_the_probe_changes_is_what_is_counted(run: tuple[Path, Outcome], file: Path) -> None:
+    history = rows(run[0] / "history.csv")
+    assert history[0]["trained_parameters"] == str(512 * 10 + 10), "the linear layer, batch norm's weights left out"
+    assert int(history[1]["trained_parameters"]) > 512 * 10 + 10
+    planned = command("recipe", file, "--limit", 20, "--dry-run", "--tune", "probe")
+    assert planned.code == 0 and "5,130 of them trained" in planned.output, planned.output
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_later_fits_keep_the_statistics_that_the_head_was_solved_on(file: Path, frozen: bool) -> None:
+    learn = recipe(str(file)).get_learner()
+    norm = learn.model[0][2]
+    with learn.no_bar(), learn.no_logging():
+        for _ in range(2):
+            probe.fit_head(learn, views=1, freeze_statistics=frozen)
+        before = norm.running_mean.clone()
+        learn.fit(1, 1e-5)
+    assert torch.equal(norm.running_mean, before) is frozen
+    assert len(learn.cbs.filter(lambda cb: isinstance(cb, probe.FreezeStatistics))) == int(frozen)
+
+
+def test_the_finder_starts_where_training_does(file: Path, tmp_path: Path) -> None:
+    """From the solved head: a random one starts at a loss of log 10 and suggests its own rates."""
+    found = lr_find(str(file), tune="full", limit=40)
+    assert found.losses[0] < 0.8
+    outcome = command("lr-find", file, "--limit", 40, "--tune", "probe", "--out", tmp_path / "curve.png")
+    assert outcome.code == 6 and "train nothing at a learning rate" in outcome.output, outcome.output
+    assert not list(tmp_path.iterdir())

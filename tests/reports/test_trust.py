@@ -1,0 +1,96 @@
+"""What the report says of confidence holds on new images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastcls.evaluation import calibration, metrics
+from fastcls.reports.trust import effects, trust
+
+
+@pytest.mark.parametrize("n, goal", [(359, 0.95), (359, 0.99), (1000, 0.99), (5000, 0.95), (10_000, 0.999)])
+def test_thresholds_keep_their_promise_on_new_images(n: int, goal: float) -> None:
+    """With a perfectly calibrated network, whose true accuracy above a threshold is its mean confidence there."""
+    rng = np.random.default_rng(0)
+    given = missed = 0
+    for _ in range(200):
+        confidence = 1 - 0.5 * rng.beta(1, 6, n)
+        found = calibration.threshold_for(goal, confidence, rng.random(n) < confidence)
+        if found is not None:
+            fresh = 1 - 0.5 * rng.beta(1, 6, 20_000)
+            given += 1
+            missed += fresh[fresh >= found[0]].mean() < goal
+    assert missed <= 0.05 * 200
+    if (n, goal) == (5000, 0.95):
+        assert given == 200, "so many images can show it"
+    if (n, goal) == (359, 0.99):
+        assert not given, "so few cannot"
+
+
+@pytest.mark.parametrize("classes, images, accuracy", [(37, 10, 0.9), (200, 6, 0.8), (5, 8, 0.8)])
+def test_intervals_of_macro_figures_cover_the_truth(classes: int, images: int, accuracy: float) -> None:
+    rng = np.random.default_rng(1)
+    covered, draws = np.zeros(3), 200
+    for _ in range(draws):
+        targets = np.repeat(np.arange(classes), images)
+        other = (targets + rng.integers(1, classes, len(targets))) % classes
+        predictions = np.where(rng.random(len(targets)) < accuracy, targets, other)
+        found = [(low, high) for _, _, low, high in metrics._macro(targets, predictions, classes)]
+        covered += [low is not None and low <= accuracy <= high for low, high in found]
+    assert (covered / draws > 0.91).all() and (covered / draws < 0.995).all(), covered / draws
+
+
+def test_the_jackknife_leaves_out_each_image_in_turn() -> None:
+    rng = np.random.default_rng(2)
+    targets = np.r_[np.repeat([0, 1, 2], [20, 6, 1]), 4]  # a class of one image, one without any
+    predictions = np.where(rng.random(len(targets)) < 0.6, targets, rng.integers(0, 5, len(targets)))
+    n = len(targets)
+    values = {name: value for name, value, _, _ in metrics._macro(targets, predictions, 5)}
+    others = [
+        [value for _, value, _, _ in metrics._macro(np.delete(targets, i), np.delete(predictions, i), 5)]
+        for i in range(n)
+    ]
+    error = np.sqrt((n - 1) / n * np.square(np.array(others) - np.mean(others, 0)).sum(0))
+    for i, (name, value, low, high) in enumerate(metrics._macro(targets, predictions, 5)):
+        assert 0 < low < value < high < 1
+        if name != "macro_precision":  # whose centre is another
+            logits = [np.log(p / (1 - p)) for p in (low, value, high)]
+            assert np.diff(logits) == pytest.approx(metrics.Z * error[i] / (value * (1 - value))), name
+    assert values["macro_recall"] < 1
+
+
+def test_no_interval_is_impossible() -> None:
+    probabilities = np.array([[0.999, 0.001]] * 9 + [[0.98, 0.02]])
+    found = metrics.figures(probabilities, np.r_[np.zeros(9, int), 1], 2.0)
+    for name in ("loss", "brier", "loss_calibrated", "brier_calibrated"):
+        assert 0 < found[name]["low"] < found[name]["value"] < found[name]["high"], name
+    assert found["brier"]["high"] <= 2
+
+
+def table(confidence: np.ndarray, right: np.ndarray) -> pd.DataFrame:
+    predictions = np.where(right, "a", "b")
+    columns = {"label": "a", "prediction": predictions, "confidence": confidence, "calibrated": confidence}
+    return pd.DataFrame(columns)
+
+
+def test_the_direction_is_that_of_confidence_and_accuracy() -> None:
+    """Not the temperature's: a few images far off can ask for one that cools what is on average too unsure."""
+    rng = np.random.default_rng(0)
+    unsure = np.full(2000, 0.7)
+    said = trust(table(unsure, rng.random(2000) < 0.9), 1.4, "test")
+    assert said is not None and "more often right than sure" in said.sentences[0]
+    sure = trust(table(np.full(2000, 0.95), rng.random(2000) < 0.8), 0.8, "test")
+    assert sure is not None and "more sure than right" in sure.sentences[0]
+    rng = np.random.default_rng(3)
+    honest = rng.uniform(0.5, 1, 359)
+    fair = trust(table(honest, rng.random(359) < honest), None, "valid")
+    assert fair is not None and "no difference" in fair.sentences[0] and "no more than chance" in fair.sentences[1]
+    assert fair.honest[0] > 0.01, "few images show an error even so"
+
+
+def test_only_what_scaling_improved_is_bold() -> None:
+    entries = {"ece": 0.05, "brier": 0.2, "loss": 0.5, "ece_calibrated": 0.06, "brier_calibrated": 0.19}
+    (row,) = effects({"test": {**entries, "loss_calibrated": 0.5}}, ["test"])
+    assert [less for _, _, less in row.pairs] == [False, True, False]
