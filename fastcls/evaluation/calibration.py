@@ -112,7 +112,7 @@ def coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.
 def threshold_for(
     accuracy: float, confidence: np.ndarray, right: np.ndarray, risk: float = 0.05
 ) -> tuple[float, float] | None:
-    """(threshold, share of images answered): above it new images like these have that accuracy; None if none can be said.
+    """(threshold, share answered): above it new images like these have that accuracy; None if none can be said.
 
     What is found is wrong in at most a share `risk` of cases. Source: Geifman and El-Yaniv 2017, "Selective
     classification for deep neural networks", algorithm 1: a binary search, each step held to a one-sided exact bound

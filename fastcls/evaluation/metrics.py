@@ -38,14 +38,14 @@ def figures(probabilities: np.ndarray, targets: np.ndarray, temperature: float |
     out["loss"] = _mean(losses)
     for name, value, low, high in _macro(targets, predictions, classes):
         out[name] = _figure(value, low, high, n)
-    out["brier"] = _mean(calibration.brier(probabilities, targets))
+    out["brier"] = _mean(calibration.brier(probabilities, targets), 2.0)
     out["ece"] = _figure(calibration.calibration_error(probabilities.max(1), right), None, None, n)
     if temperature is not None:
         losses, distances, confidence = (np.empty(n) for _ in range(3))
         for rows, softened in calibration.blocks(probabilities, temperature):
             losses[rows], confidence[rows] = cross_entropy(softened, targets[rows]), softened.max(1)
             distances[rows] = calibration.brier(softened, targets[rows])
-        out["loss_calibrated"], out["brier_calibrated"] = _mean(losses), _mean(distances)
+        out["loss_calibrated"], out["brier_calibrated"] = _mean(losses), _mean(distances, 2.0)
         out["ece_calibrated"] = _figure(calibration.calibration_error(confidence, right), None, None, n)
     return out
 
@@ -59,13 +59,13 @@ def _figure(value: float, low: float | None, high: float | None, n: int) -> dict
     return {"value": value, "low": low, "high": high, "n": n}
 
 
-def _mean(values: np.ndarray) -> dict[str, Any]:
-    """The mean of values from 0 up, and an interval that is normal for its logarithm: no end of it is below 0."""
+def _mean(values: np.ndarray, most: float = np.inf) -> dict[str, Any]:
+    """The mean of values from 0 to `most`, and an interval that is normal for its logarithm: no end is below 0."""
     mean, n = float(values.mean()), len(values)
     if n < 2 or not mean:
         return _figure(mean, None, None, n)
     factor = float(np.exp(Z * values.std(ddof=1) / np.sqrt(n) / mean))
-    return _figure(mean, mean / factor, mean * factor, n)
+    return _figure(mean, mean / factor, min(most, mean * factor), n)
 
 
 def _proportion(successes: int, n: int) -> dict[str, Any]:
@@ -83,12 +83,12 @@ def wilson(successes: int, n: int) -> tuple[float | None, float | None]:
 
 
 def _macro(targets: np.ndarray, predictions: np.ndarray, classes: int) -> Iterator[tuple[str, float, Any, Any]]:
-    """Macro precision, recall and F1 over the classes that occur, each with a 95 % interval: (name, value, low, high).
+    """Macro precision, recall and F1 over the classes that occur: (name, value, low, high) with a 95 % interval.
 
-    The delete-one jackknife gives the standard error (Efron and Tibshirani 1993, chapter 11); the interval is normal for
-    the logit, so it stays within 0 and 1. Precision is too high on average where a class has few images, by about
-    h f r / (h + f)³ with h hits, f false alarms and recall r, for which its interval's centre is corrected: without that
-    200 classes of 6 images are covered in 68 % of cases. None where nothing varies.
+    The delete-one jackknife gives the standard error (Efron and Tibshirani 1993, chapter 11); the interval is normal
+    for the logit, so it stays within 0 and 1. Precision is too high on average where a class has few images, by about
+    h f r / (h + f)³ with h hits, f false alarms and recall r, for which its interval's centre is corrected: without
+    that it covers the truth of 200 classes of 6 images in 68 % of cases. None where nothing varies.
     """
     n = len(targets)
     support, predicted, hits = (

@@ -24,7 +24,7 @@ NEAR = 0.05  # a temperature within this of 1 changes nothing that matters
 
 @dataclass(frozen=True)
 class Goal:
-    """The confidence from which new answers have an accuracy, and the share of images that reach it; None if none does."""
+    """The confidence from which new answers have an accuracy, and the share of images that reach it, or None."""
 
     accuracy: float
     threshold: float | None
@@ -33,7 +33,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Effect:
-    """What temperature scaling does to the figures of a split: (as trained, scaled, whether that is less) of EFFECTS."""
+    """What temperature scaling does to a split's EFFECTS: (as trained, scaled, whether that is less) of each."""
 
     split: str
     pairs: list[tuple[str, str, bool]]
@@ -68,8 +68,9 @@ class Trust:
         usual, most = self.honest
         beside = "no more than chance explains" if self.before <= most else "more than chance explains"
         second = (
-            f"The calibration error, the distance of the two in ranges of confidence, is {points(self.before)}; a network "
-            f"that is as often right as it is sure shows about {points(usual)} on as many images, so this is {beside}."
+            f"The calibration error, the distance of the two in ranges of confidence, is {points(self.before)}; a "
+            f"network that is as often right as it is sure shows about {points(usual)} on as many images, so this is "
+            f"{beside}."
         )
         if self.temperature is None or self.after is None:
             return [first, second]

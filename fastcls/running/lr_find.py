@@ -79,7 +79,7 @@ class _Begun(Exception):
 
 @contextmanager
 def first_training(learn: Learner, fit: Callable[..., object], **knobs: Any) -> Iterator[None]:
-    """The learner as the first training of a recipe's `fit` finds it: the head solved, layers frozen, callbacks added."""
+    """The learner as the first training of a recipe's `fit` finds it: head solved, layers frozen, callbacks added."""
     own = learn.fit
 
     def fit_or_stop(n_epoch: int, *args: Any, cbs: Any = None, **kwargs: Any) -> None:
