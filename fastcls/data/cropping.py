@@ -56,15 +56,18 @@ class RandomCrop:
     def boxes(self, key: draws.Key, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
         """(n, 4): top, left, height, width of each image's crop."""
         u = draws.table(key, 2 * ATTEMPTS + 2, "RandomCrop")
+        placed = np.ones(len(u), bool)
         if self.min_scale is None:
             scale = np.minimum(heights / self.size[0], widths / self.size[1])
             h, w = (scale * self.size[0]).astype(int), (scale * self.size[1]).astype(int)
         else:
-            h, w = self._scaled(u, heights, widths, self.min_scale)
-        top, left = (u[:, -2] * (heights - h + 1)).astype(int), (u[:, -1] * (widths - w + 1)).astype(int)
+            h, w, placed = self._scaled(u, heights, widths, self.min_scale)
+        top = np.where(placed, (u[:, -2] * (heights - h + 1)).astype(int), (heights - h) // 2)
+        left = np.where(placed, (u[:, -1] * (widths - w + 1)).astype(int), (widths - w) // 2)
         return np.stack([top, left, h, w], 1)
 
     def _scaled(self, u: np.ndarray, heights: np.ndarray, widths: np.ndarray, least: float) -> Any:
+        """Heights, widths, and whether an attempt fitted: else the centre is taken."""
         low, high = np.log(self.ratio)
         area = (least + (self.max_scale - least) * u[:, :ATTEMPTS]) * (heights * widths)[:, None]
         ratio = np.exp(low + (high - low) * u[:, ATTEMPTS : 2 * ATTEMPTS])
@@ -74,7 +77,7 @@ class RandomCrop:
         widest = np.minimum(widths, (heights * self.ratio[1]).astype(int))
         tallest = np.minimum(heights, (widths / self.ratio[0]).astype(int))
         any_fits = fits.any(1)
-        return np.where(any_fits, h[rows, first], tallest), np.where(any_fits, w[rows, first], widest)
+        return np.where(any_fits, h[rows, first], tallest), np.where(any_fits, w[rows, first], widest), any_fits
 
     def __call__(self, key: draws.Key, images: Sequence[np.ndarray]) -> torch.Tensor:
         """(n, channels, height, width) uint8 in channels-last memory, from images of (h, w, channels)."""

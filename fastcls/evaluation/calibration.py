@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from scipy.stats import beta
 
-SMALLEST = 1e-12  # a probability below this counts as this: its logarithm is finite
+SMALLEST = float(np.finfo(np.float32).tiny)  # a probability below this counts as this: its logarithm is finite
 HOTTEST = 20.0  # temperatures are sought between this and its reciprocal
 FITTED_ON = 20_000_000  # probabilities that a temperature is fitted on: more change its third digit
 BLOCK = 4_000_000  # probabilities softened at once, which bounds the memory

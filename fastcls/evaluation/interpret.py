@@ -59,7 +59,7 @@ class Interpretation(ClassificationInterpretation):
     def __init__(
         self, learn: Learner, dl: DataLoader, preds: torch.Tensor, targs: torch.Tensor, act: Any = None
     ) -> None:
-        entropies = F.nll_loss(preds.clamp_min(1e-12).log(), targs, reduction="none")
+        entropies = F.nll_loss(preds.clamp_min(calibration.SMALLEST).log(), targs, reduction="none")
         super().__init__(learn, dl, entropies, act)
         self.preds, self.targs, self.decoded = preds, targs, preds.argmax(1)
 

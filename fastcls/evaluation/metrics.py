@@ -52,7 +52,7 @@ def figures(probabilities: np.ndarray, targets: np.ndarray, temperature: float |
 
 def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """-log of the probability of the true class, an image each."""
-    return -np.log(np.clip(probabilities[np.arange(len(targets)), targets], 1e-12, None))
+    return -np.log(np.maximum(probabilities[np.arange(len(targets)), targets], calibration.SMALLEST))
 
 
 def _figure(value: float, low: float | None, high: float | None, n: int) -> dict[str, Any]:

@@ -42,9 +42,9 @@ class Run:
         return value
 
     def splits(self) -> list[str]:
-        """The evaluated splits, the validation split first."""
+        """The evaluated splits, the most trustworthy first: no epoch was chosen on the test split."""
         names = {*self.metrics, *self.predictions["split"].unique()}
-        return sorted(names, key=lambda name: (name != "valid", name != "test", name))
+        return sorted(names, key=lambda name: (name != "test", name != "valid", name))
 
     @property
     def metric_columns(self) -> list[str]:

@@ -84,7 +84,7 @@ def _write(learn: Learner, out: Path, screen: Screen, notes: list[str]) -> None:
     }
     runs.write_json(out / "run.json", about)
     report.write(out)
-    messages.closing(found.figures, found.valid)
+    messages.closing(found.figures, found.answers)
     messages.next()
     screen.write_log(out / "log.txt")
 

@@ -28,10 +28,10 @@ GAP, LARGE, WIDEST = 2, 96, 1200  # pixels
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The figures of each split, the validation split's answers, and how far ONNX is from them."""
+    """The figures and the answers of each split, and how far ONNX is from the validation split's."""
 
     figures: dict[str, Any]
-    valid: Interpretation
+    answers: dict[str, Interpretation]
     onnx_difference: float | None
 
 
@@ -56,7 +56,7 @@ def evaluate(learn: Learner, out: Path, build: Mapping[str, Any], relative: Call
     predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature))
     export.save(learn, out, build, temperature)
     valid = passes["valid"]
-    return Evaluated(figures, valid, export.verify(out, valid.paths(), valid.preds.numpy()))
+    return Evaluated(figures, passes, export.verify(out, valid.paths(), valid.preds.numpy()))
 
 
 def _predicted(

@@ -67,14 +67,20 @@ class Messages:
             for line in faults.left(self.out, again):
                 self.screen.print(line, markup=False, soft_wrap=True)
 
-    def closing(self, figures: Mapping[str, Any], valid: Interpretation) -> None:
-        """The figures of each split, how fast it was, what is confused, which weights these are."""
+    def closing(self, figures: Mapping[str, Any], answers: Mapping[str, Interpretation]) -> None:
+        """The figures of each split, how fast it was, what is confused, which weights these are.
+
+        The test split's come first: no epoch was chosen by them.
+        """
         self.screen.print()
-        for split, values in figures.items():
+        splits = sorted(figures, key=lambda split: split != "test")
+        for split in splits:
+            values = figures[split]
             accuracy, loss, f1 = values["accuracy"], values["loss"], values["macro_f1"]
             self.screen.print(
-                f"[b]{split:8s} accuracy {accuracy['value']:.4f}[/b]  (95 %: {accuracy['low']:.4f} to "
+                f"{split:8s} accuracy {accuracy['value']:.4f}  (95 %: {accuracy['low']:.4f} to "
                 f"{accuracy['high']:.4f}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
+                style="bold" if split == splits[0] else None,
                 soft_wrap=True,
             )
         if speed := self.record.get("speed"):
@@ -83,8 +89,9 @@ class Messages:
                 peak = f"{speed['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s"
                 used = f", {speed['utilisation']:.1%} of the {peak} that a matrix product reaches here"
             self._line("speed", f"{speed['images_per_second']:,.0f} images/s in training{used}")
-        if confused := valid.most_confused()[:3]:
-            self._line("confused", escape("; ".join(f"{a} misclassified as {b} ({n})" for a, b, n in confused)))
+        if confused := answers[splits[0]].most_confused()[:3]:
+            pairs = "; ".join(f"{a} misclassified as {b} ({n})" for a, b, n in confused)
+            self._line("confused", escape(f"on {splits[0]}: {pairs}"))
         self._line("kept", escape(self.record["weights"]))
         self.notes()
 

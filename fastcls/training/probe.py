@@ -255,7 +255,7 @@ def _choose(
         p = torch.cat(logits).softmax(1).cpu().numpy()
         temperature = calibration.fit_temperature(p, labels[held])
         softened = calibration.soften(p, temperature)[np.arange(len(held)), labels[held]]
-        loss = -float(np.log(np.maximum(softened, 1e-12)).mean())
+        loss = -float(np.log(np.maximum(softened, calibration.SMALLEST)).mean())
         since += 1
         if loss < best:
             right = int((p.argmax(1) == labels[held]).sum())

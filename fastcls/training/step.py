@@ -25,6 +25,7 @@ from fastcls.errors import EnvironmentProblem
 from fastcls.machine import heap, memory, ranks, throughput
 from fastcls.settings import options
 from fastcls.training import distributed
+from fastcls.training.losses import AvgLossByWeight
 
 # where bf16 pays on a CPU (docs/performance.md)
 LARGE = 1e8  # operations of a forward pass an image, at least
@@ -48,6 +49,8 @@ def configure(learn: Learner) -> None:
         callbacks.append(Compile(opts.compile))
     callbacks.append(Heap() if device.type == "cpu" else OnDevice())
     learn.add_cbs(callbacks)
+    if hasattr(learn, "recorder"):
+        learn.recorder.loss = AvgLossByWeight()
     validate_in_fp32(learn)
 
 

@@ -145,18 +145,18 @@ class Affine(Batchwise):
         self.p, self.pad_mode = p, pad_mode
 
     def apply(self, x: torch.Tensor) -> torch.Tensor:
-        matrices = self.matrices(self.uniform(x, 10), x.shape[3] / x.shape[2])
+        matrices = self.matrices(self.uniform(x, 11), x.shape[3] / x.shape[2])
         return geometry.resample(x, matrices, pad_mode=self.pad_mode)
 
     def matrices(self, u: torch.Tensor, aspect: float) -> torch.Tensor:
-        """(n, 2, 3): from output to input coordinates, which span -1 … 1 across the image. u: (n, 10) in [0, 1)."""
+        """(n, 2, 3): from output to input coordinates, which span -1 … 1 across the image. u: (n, 11) in [0, 1)."""
         signed = 2 * u - 1
         do = (u[:, 5:9] < self.p).to(u.dtype)
         angle = math.radians(self.rotate) * signed[:, 0] * do[:, 0]
         slant = torch.tan(math.radians(self.shear) * signed[:, 1] * do[:, 1])
         scale = 1 / (1 + (self.zoom - 1) * u[:, 2] * do[:, 2])
         shift = 2 * self.translate * signed[:, 3:5] * do[:, 3:4]
-        centre = (1 - scale)[:, None] * (2 * torch.stack([u[:, 4], u[:, 9]], 1) - 1) * (self.zoom > 1)
+        centre = (1 - scale)[:, None] * signed[:, 9:11]
         cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
         # a rotation in pixels is a rotation of the [-1, 1] square only where the image is one: hence the aspect
         rows = [cos, (cos * slant + sin) / aspect, shift[:, 0] + centre[:, 0]]
@@ -167,7 +167,7 @@ class Affine(Batchwise):
 class ColorJitter(Batchwise):
     """Brightness, contrast and saturation by a factor of 1 ± `amount`, each with probability `p`.
 
-    The three are torchvision's, in that order, and linear, so they are one weighted sum an image.
+    torchvision's, in that order, each clamped to [0, 1] before the next.
     """
 
     order = 31
@@ -179,9 +179,15 @@ class ColorJitter(Batchwise):
         u = self.uniform(x, 6)
         factors = 1 + self.amount * (2 * u[:, :3] - 1) * (u[:, 3:] < self.p)
         b, c, s = (factor[:, None, None, None].to(x.dtype) for factor in factors.unbind(1))
-        gray: Any = x if x.shape[1] == 1 else sum(x[:, i : i + 1] * weight for i, weight in enumerate(GRAY))
-        offset = (1 - c) * b * gray.mean((1, 2, 3), keepdim=True)
-        return (x * (s * c * b)).add_(gray * ((1 - s) * c * b) + offset).clamp_(0, 1)
+        x = x.mul_(b).clamp_(0, 1)
+        offset = (1 - c) * _gray(x).mean((1, 2, 3), keepdim=True)
+        x = x.mul_(c).add_(offset).clamp_(0, 1)
+        return x if x.shape[1] == 1 else torch.lerp(_gray(x), x, s).clamp_(0, 1)
+
+
+def _gray(x: torch.Tensor) -> torch.Tensor:
+    """(n, 1, h, w): how light each pixel is."""
+    return x if x.shape[1] == 1 else sum(x[:, i : i + 1] * weight for i, weight in enumerate(GRAY))  # type: ignore[return-value]
 
 
 class NormalizeInPlace(Normalize):
@@ -194,7 +200,7 @@ class NormalizeInPlace(Normalize):
 class Erase(Batchwise):
     """A random rectangle becomes noise with probability `p` (Zhong et al. 2020); order: after normalisation.
 
-    area: least and largest share of the image. The rectangle's aspect ratio is between 0.3 and 3.3.
+    area: least and largest share of the image. The rectangle lies within it, its aspect ratio between 0.3 and 3.3.
     """
 
     order = 100
@@ -209,9 +215,14 @@ class Erase(Batchwise):
         low, high = self.area
         share = low + (high - low) * u[:, 0]
         ratio = torch.exp(math.log(0.3) + (math.log(3.3) - math.log(0.3)) * u[:, 1])
-        erased = _rectangles(h, w, (share * ratio).sqrt(), (share / ratio).sqrt(), u[:, 2:4]) & (
-            u[:, 4, None, None] < self.p
+        whole = torch.tensor([h, w], device=x.device)
+        sides = (torch.stack([ratio, 1 / ratio], 1) * (share * h * w)[:, None]).sqrt().round().minimum(whole)
+        first = (u[:, 2:4] * (whole - sides + 1)).floor()
+        rows, columns = (
+            (places >= first[:, i : i + 1]) & (places < (first + sides)[:, i : i + 1])
+            for i, places in enumerate((torch.arange(h, device=x.device), torch.arange(w, device=x.device)))
         )
+        erased = rows[:, :, None] & columns[:, None, :] & (u[:, 4, None, None] < self.p)
         offsets = (u[:, 5] * NOISE).long()[:, None] + torch.arange(channels * h * w, device=x.device)
         noise = self._bank(x)[offsets % NOISE].reshape(x.shape)
         return torch.where(erased[:, None], noise, x)

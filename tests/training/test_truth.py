@@ -92,7 +92,7 @@ def test_calibrated_confidence_is_the_softened_one(planted: tuple[Path, dict[str
     softened /= softened.sum(1, keepdims=True)
     labels = np.array([int(row["label"]) for row in rows])
     np.testing.assert_allclose([float(row["calibrated"]) for row in rows], softened.max(1), atol=1e-4)
-    loss = -np.log(np.clip(softened[np.arange(len(rows)), labels], 1e-12, None)).mean()
+    loss = -np.log(np.clip(softened[np.arange(len(rows)), labels], calibration.SMALLEST, None)).mean()
     assert figures["loss_calibrated"]["value"] == pytest.approx(loss, rel=0.01)
     assert figures["loss_calibrated"]["value"] < figures["loss"]["value"] - 0.01, "20 labels it cannot know of"
     assert temperature > 1.05
