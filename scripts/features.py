@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from fastcls.comparison.comparison import McNemar, images_interval
+from fastcls.comparison.differences import McNemar, images_interval
 from measurements import MEASUREMENTS
 
 ROOT = Path(__file__).resolve().parents[1]

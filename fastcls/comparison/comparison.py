@@ -9,13 +9,15 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
 
+from fastcls.comparison import differences
+from fastcls.comparison.differences import Difference
 from fastcls.errors import OutputError
 from fastcls.runfolder import predictions, runs
 from fastcls.runfolder.run import read_history
@@ -23,7 +25,6 @@ from fastcls.settings.knobs import as_text
 from fastcls.settings.options import SILENT
 
 HOME = Path("comparisons")
-LEVEL = 0.95  # of every interval
 FIGURES = ("accuracy", "top5", "macro_f1", "loss")
 COSTS = ("train_seconds", "images_per_second", "parameters", "trained_parameters", "peak_memory_bytes")
 
@@ -59,6 +60,13 @@ class Entry:
             return pd.DataFrame({"epoch": []})
         return table.drop(columns="phase")
 
+    def right(self, split: str) -> pd.Series:
+        """Whether each image of a split is classified rightly, by its path; empty where no file says so."""
+        if not (self.folder / predictions.FILE).is_file():
+            return pd.Series(dtype=bool)
+        table = self.predictions[self.predictions["split"] == split].drop_duplicates("path")
+        return pd.Series((table["label"] == table["prediction"]).to_numpy(), table["path"])
+
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """split, path, label and prediction of every evaluated image, as text."""
@@ -69,9 +77,7 @@ class Entry:
 class Row:
     """One setting: its runs' figures and costs as means, and how its accuracy stands to the baseline's.
 
-    difference, low, high: mean difference in accuracy and its 95 % interval (None where there is none); `pairing` is
-    'seeds' for an interval over paired seeds, 'images' for one over the images that two single runs share.
-    """
+    difference: of the accuracies above; None where one of the two settings has no figure."""
 
     setting: dict[str, str]
     changed: dict[str, str]  # what of it is not as in the baseline
@@ -80,20 +86,7 @@ class Row:
     means: dict[str, float]
     deviation: float
     baseline: bool
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
-    pairing: str = ""
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """Two networks on the same images: how many each alone gets right, and how likely that is if they were equal."""
-
-    images: int
-    only_first: int
-    only_second: int
-    p: float
+    difference: Difference | None = None
 
 
 def read(folder: Path, setting: Mapping[str, str], seed: int) -> Entry:
@@ -172,77 +165,19 @@ def _row(group: Sequence[Entry], held: Sequence[Entry], split: str, baseline: Ma
     fixed = (setting, changed, done, len(group) - len(done), means, deviation, not changed)
     if not changed or not done or not held:
         return Row(*fixed)
-    return Row(*fixed, *_difference(done, held, split))
+    return Row(*fixed, differences.difference(_side(done, split), _side(held, split)))
 
 
-def _difference(
-    done: Sequence[Entry], baseline: Sequence[Entry], split: str
-) -> tuple[float, float | None, float | None, str]:
-    """Mean difference in accuracy, its interval, and what the interval is over.
-
-    Runs of one seed share their split and first weights, so they are pairs: Student's t over their differences. A
-    single pair says nothing about other seeds; its interval is over the images (`images_interval`). Runs whose seeds
-    are all different: Welch's t.
-    """
-    from scipy import stats
-
-    theirs = {entry.seed: entry for entry in baseline}
-    pairs = [(entry, theirs[entry.seed]) for entry in done if entry.seed in theirs]
-    if len(pairs) == 1 or len(done) == len(baseline) == 1:
-        ours, other = pairs[0] if pairs else (done[0], baseline[0])
-        test = mcnemar(other, ours, split)
-        return (*images_interval(test), "images") if test else (_gap([ours], [other], split), None, None, "")
-    paired = len(pairs) > 1
-    a, b = ([one for one, _ in pairs], [one for _, one in pairs]) if paired else (done, baseline)
-    first, second = ([entry.figure("accuracy", split) for entry in side] for side in (a, b))
-    spread = [x - y for x, y in zip(first, second, strict=True)] if paired else [*first, *second]
-    if (
-        not all(map(math.isfinite, spread)) or min(len(first), len(second)) < 2 or stdev(spread) == 0
-    ):  # no spread is no evidence of certainty
-        return _gap(a, b, split), None, None, ""
-    result = stats.ttest_rel(first, second) if paired else stats.ttest_ind(first, second, equal_var=False)
-    interval = result.confidence_interval(LEVEL)
-    return _gap(a, b, split), float(interval.low), float(interval.high), "seeds"
-
-
-def mcnemar(first: Entry, second: Entry, split: str) -> McNemar | None:
+def mcnemar(first: Entry, second: Entry, split: str) -> differences.McNemar | None:
     """The exact McNemar test of two runs on the images that both were evaluated on; None where they share none."""
     a, b = (e.predictions[e.predictions["split"] == split] for e in (first, second))
-    return paired(a, b)
+    return differences.paired(a, b)
 
 
-def paired(first: pd.DataFrame, second: pd.DataFrame) -> McNemar | None:
-    """The exact McNemar test of two tables of path, label and prediction; None where they share no image.
-
-    Source: McNemar 1947; exact, as a binomial test of the images that only one of them gets right.
-    """
-    from scipy import stats
-
-    both = first.merge(second, on="path", suffixes=("_a", "_b"))
-    both = both[both["label_a"] == both["label_b"]]
-    if both.empty:
-        return None
-    right_a, right_b = both["prediction_a"] == both["label_a"], both["prediction_b"] == both["label_b"]
-    only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
-    p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return McNemar(len(both), only_a, only_b, p)
-
-
-def images_interval(test: McNemar) -> tuple[float, float, float]:
-    """Difference in accuracy, second less first, and its 95 % interval over the images.
-
-    Source: Agresti and Min 2005, for paired proportions: half a picture is added to each cell of the 2 × 2 table.
-    """
-    from scipy import stats
-
-    first, second, n = test.only_first + 0.5, test.only_second + 0.5, test.images + 2
-    middle = (second - first) / n
-    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(first + second - (second - first) ** 2 / n) / n
-    return (test.only_second - test.only_first) / test.images, middle - half, middle + half
-
-
-def _gap(first: Sequence[Entry], second: Sequence[Entry], split: str) -> float:
-    return mean(e.figure("accuracy", split) for e in first) - mean(e.figure("accuracy", split) for e in second)
+def _side(entries: Sequence[Entry], split: str) -> list[differences.Run]:
+    return [
+        differences.Run(entry.seed, entry.figure("accuracy", split), partial(entry.right, split)) for entry in entries
+    ]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -121,7 +121,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     if balanced:
         labels = targets(dls.train_ds)
         dls.train.weights = (1 / torch.bincount(labels)[labels]).numpy()
-    dls.test_items = _limited_test(block, test)
+    dls.test_items = _limited_test(block, test if test is None or hasattr(test, "iloc") else in_order(test))
     return dls
 
 
@@ -135,6 +135,8 @@ def _datasets(block: DataBlock, source: Any) -> Datasets:
     items = (block.get_items or noop)(source)
     if len(items) == 0:
         raise DataError(f"{source}: no images were found.", "Give the folder that holds them with --path.")
+    if isinstance(source, (str, Path)):
+        items = in_order(items)
 
     def make(items: Any, splits: Sequence[Sequence[int]]) -> Datasets:
         return Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
@@ -150,6 +152,12 @@ def _datasets(block: DataBlock, source: Any) -> Datasets:
     place = {old: new for new, old in enumerate(chosen)}
     items = dsets.items.iloc[chosen] if hasattr(dsets.items, "iloc") else [dsets.items[i] for i in chosen]
     return make(items, [[place[i] for i in split] for split in keep])
+
+
+def in_order(items: Sequence[Any]) -> Sequence[Any]:
+    """Files by name: file systems list them in orders of their own, and a split must not depend on that."""
+    paths = all(isinstance(item, Path) for item in items)
+    return sorted(items, key=Path.as_posix) if paths else items
 
 
 def _limited_test(block: DataBlock, test: Any) -> Any:

@@ -109,10 +109,12 @@ def pets_split(images_folder: Path) -> dict[str, str]:
 def pets_parts(files: Sequence[Path], split: str) -> tuple[list[Path], list[Path] | None]:
     """Of the images of `pets()` those to train on, and the published test images; split 'random': all, and None.
 
-    Images that neither published list names are left out, with a note. DataError where the lists are missing.
+    Images that neither published list names are left out, with a note. DataError where the lists are missing. In the
+    order of their names: file systems list them in orders of their own.
     """
+    files = sorted(files)
     if split == "random":
-        return list(files), None
+        return files, None
     listed = pets_split(files[0].parent)
     if not listed:
         raise DataError(

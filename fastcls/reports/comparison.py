@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from fastcls.comparison.comparison import COSTS, FIGURES, Entry, McNemar, Row, split_of, tabulate
+from fastcls.comparison.comparison import COSTS, FIGURES, Entry, Row, split_of, tabulate
+from fastcls.comparison.differences import Difference, McNemar
 from fastcls.reports import comparison_table as table
 from fastcls.reports import shell
 from fastcls.reports.comparison_figures import accuracy_figure, curves_figure
@@ -101,13 +102,17 @@ def _write_csv(out: Path, comparison: Comparison) -> None:
         [
             *(row.setting.get(knob, "") for knob in knobs),
             *(len(row.entries), row.failed, split, _known(row.deviation)),
-            *(_known(row.difference), _known(row.low), _known(row.high), row.pairing),
+            *_difference(row.difference),
             *(_known(row.means[figure]) for figure in figures),
         ]
         for row in comparison.rows
     ]
     measures = ["runs", "failed", "split", "accuracy_sd", "difference", "low", "high", "interval_over"]
     runs.write_csv(out / "table.csv", [*knobs, *measures, *figures], rows)
+
+
+def _difference(found: Difference | None) -> list[float | str]:
+    return ["", "", "", ""] if found is None else [*map(_known, (found.value, found.low, found.high)), found.over]
 
 
 def _link(out: Path, entry: Entry) -> str:

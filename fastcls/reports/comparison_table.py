@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fastcls.comparison.comparison import Entry, McNemar, Row
+from fastcls.comparison.comparison import Entry, Row
+from fastcls.comparison.differences import McNemar
 from fastcls.reports.wording import duration, grouped
 
 
@@ -24,7 +25,7 @@ def columns(rows: Sequence[Row], split: str) -> list[Column]:
     figures = [
         Column(f"accuracy on {split}, %", lambda row: spread(row.means["accuracy"], row.deviation), _mean("accuracy")),
         Column("runs", _count, lambda row: len(row.entries)),
-        Column("difference", lambda row: "" if row.baseline else difference(row), lambda row: row.difference),
+        Column("difference", lambda row: "" if row.baseline else difference(row), _gap),
     ]
     costs = {
         "training": ("train_seconds", duration),
@@ -60,21 +61,28 @@ def spread(value: float, deviation: float) -> str:
 
 def difference(row: Row) -> str:
     """'+1.20 (-0.31 to +2.71)', in percentage points."""
-    if row.difference is None:
+    found = row.difference
+    if found is None:
         return "–"
-    text = f"{row.difference * 100:+.2f}"
-    return text if row.low is None or row.high is None else f"{text} ({row.low * 100:+.2f} to {row.high * 100:+.2f})"
+    text = f"{found.value * 100:+.2f}"
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} ({found.low * 100:+.2f} to {found.high * 100:+.2f})"
 
 
 def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:
     """How to read the table, a sentence each."""
     held = [row for row in rows if row.difference is not None]
-    found = []
+    over = {row.difference.over for row in held if row.difference}
+    found = conclusions(held)
     if any(len(row.entries) > 1 for row in rows):
         found.append("± is the standard deviation over the seeds.")
-    if any(row.pairing == "seeds" for row in held):
-        found.append("Differences are to the baseline, in percentage points, with a 95 % interval over the seeds.")
-    if any(row.pairing == "images" for row in held):
+    for what in ("seeds and images", "seeds"):
+        if what in over:
+            found.append(
+                f"Differences are to the baseline, in percentage points, with a 95 % interval over the {what}."
+            )
+    if "images" in over:
         found.append(
             "Where a setting has a single run its difference, in percentage points, has a 95 % interval over the "
             "images alone: it tells these two networks apart and says nothing of other seeds."
@@ -84,6 +92,18 @@ def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:
     if len(held) > 4:
         found.append(f"Had none of the {len(held)} settings any effect, one interval in twenty would still miss zero.")
     return found
+
+
+def conclusions(rows: Sequence[Row]) -> list[str]:
+    """Which settings were shown to differ from the baseline, and which were not."""
+    parts: dict[str, list[str]] = {"Better than the baseline": [], "Worse": [], "Not told apart from it": []}
+    better, worse, open_ = parts.values()
+    for row in rows:
+        if row.difference and row.difference.low is not None:
+            side = (better if row.difference.value > 0 else worse) if row.difference.shown else open_
+            side.append(name(row))
+    found = [f"{what}: {'; '.join(names)}" for what, names in parts.items() if names]
+    return [". ".join(found) + "."] if found else []
 
 
 def verdict(test: McNemar) -> str:
@@ -111,6 +131,10 @@ def cautions(entries: Sequence[Entry], split: str) -> list[str]:
             text += ", which has also chosen each run's best epoch (--keep last would not choose)"
         found.append(f"{text}.")
     return found
+
+
+def _gap(row: Row) -> float | None:
+    return row.difference.value if row.difference else None
 
 
 def _mean(figure: str) -> Callable[[Row], float | None]:

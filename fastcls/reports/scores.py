@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fastcls.comparison import comparison
+from fastcls.comparison import differences
 from fastcls.evaluation.metrics import wilson
 from fastcls.reports.classes import Outcome
 from fastcls.reports.wording import percent
@@ -112,7 +112,7 @@ def probe_sentence(run: Run, split: str) -> str:
     """The accuracy of the frozen network with a linear head, and whether this run beats it on the same images."""
     before = run.baseline[run.baseline["split"] == split]
     after = run.predictions[run.predictions["split"] == split]
-    test = comparison.paired(before, after) if len(before) else None
+    test = differences.paired(before, after) if len(before) else None
     if test is None:
         return ""
     right = int((before["label"] == before["prediction"]).sum())
@@ -121,7 +121,7 @@ def probe_sentence(run: Run, split: str) -> str:
     reached = f"reaches {percent(right / len(before))}{interval} on the same {test.images:,} images"
     if not test.only_first + test.only_second:
         return f"{reached}: the network of this run makes the same mistakes."
-    gain, least, most = comparison.images_interval(test)
+    gain, least, most = differences.images_interval(test)
     word = "more" if gain >= 0 else "fewer"
     sentence = f"{reached}; this run has {abs(gain) * 100:.1f} points {word} ({least * 100:+.1f} to {most * 100:+.1f})"
     if least <= 0 <= most:

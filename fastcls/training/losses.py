@@ -33,7 +33,9 @@ class FocalLoss(nn.Module):
         loss = (1 - torch.exp(-entropy)) ** self.gamma * entropy
         if self.weight is not None:
             loss = self.weight[target] * loss
-        return {"mean": loss.mean, "sum": loss.sum, "none": lambda: loss}[self.reduction]()
+        if self.reduction == "none":
+            return loss
+        return loss.mean() if self.reduction == "mean" else loss.sum()
 
 
 class FocalLossFlat(CrossEntropyLossFlat):

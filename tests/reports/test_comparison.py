@@ -11,8 +11,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from fastcls.comparison import comparison
-from fastcls.comparison.comparison import Entry, McNemar
+from fastcls.comparison import comparison, differences
+from fastcls.comparison.comparison import Entry
+from fastcls.comparison.differences import McNemar
 from fastcls.reports.comparison import Comparison, write
 
 HOSTILE = [
@@ -64,15 +65,55 @@ def test_seeds_are_paired(ablation: Comparison) -> None:
     assert best.means["accuracy"] == pytest.approx(0.8233, abs=1e-4)
     assert best.deviation == pytest.approx(0.01528, abs=1e-5)
     # differences 0.02, 0.03, 0.02: mean 0.02333, sd 0.005774, t(2) = 4.3027
-    assert (best.difference, best.low, best.high) == pytest.approx((0.02333, 0.00899, 0.03768), abs=1e-5)
+    found = best.difference
+    assert (found.value, found.low, found.high) == pytest.approx((0.02333, 0.00899, 0.03768), abs=1e-5)
     assert math.isnan(failed.means["accuracy"]) and failed.difference is None
 
 
-def test_a_seed_that_failed_leaves_its_pair_out(tmp_path: Path) -> None:
+def test_a_difference_is_that_of_the_figures_shown(tmp_path: Path) -> None:
     base = [entry(tmp_path / f"b{seed}", {"k": "1"}, seed, value) for seed, value in enumerate((0.5, 0.6, 0.9))]
     other = [entry(tmp_path / f"o{seed}", {"k": "2"}, seed, value) for seed, value in enumerate((0.6, 0.8))]
     row = next(row for row in comparison.tabulate([*base, *other], {"k": "1"}) if not row.baseline)
-    assert row.difference == pytest.approx(0.15)  # of seeds 0 and 1, not 0.7 - 0.667
+    assert row.difference.value == pytest.approx(0.7 - 2 / 3)  # not 0.15, that of the seeds in common
+
+
+def test_two_seeds_that_lie_far_apart_are_told_apart(tmp_path: Path) -> None:
+    """By the spread of both settings, where two pairs alone would leave 60 points to either side."""
+    base = [entry(tmp_path / f"b{seed}", {"k": "1"}, seed, value) for seed, value in enumerate((0.61, 0.66))]
+    other = [entry(tmp_path / f"o{seed}", {"k": "2"}, seed, value) for seed, value in enumerate((0.94, 0.954))]
+    row = next(row for row in comparison.tabulate([*base, *other], {"k": "1"}) if not row.baseline)
+    assert row.difference.over == "seeds" and 0.1 < row.difference.low < 0.312 < row.difference.high < 0.5
+    write(tmp_path / "out", Comparison("t", "c", [*base, *other], {"k": "1"}))
+    assert "Better than the baseline: k=2." in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_the_luck_of_the_images_is_added_where_all_runs_have_the_same(tmp_path: Path) -> None:
+    """Seeds that agree say nothing of other images: 20 of them leave more open than 0.1 points."""
+    marks = {"1": ("1" * 14 + "0" * 6, "0" + "1" * 13 + "0" * 6), "2": ("1" * 16 + "0" * 4, "1" * 15 + "0" * 5)}
+    entries = [
+        entry(tmp_path / f"{k}{seed}", {"k": k}, seed, right.count("1") / 20, right)
+        for k, rights in marks.items()
+        for seed, right in enumerate(rights)
+    ]
+    row = next(row for row in comparison.tabulate(entries, {"k": "1"}) if not row.baseline)
+    assert row.difference.over == "seeds and images" and row.difference.low < -0.03 and row.difference.high > 0.23
+
+
+def test_single_runs_on_other_images_are_two_samples(tmp_path: Path) -> None:
+    first = entry(tmp_path / "a", {"k": "1"}, 0, 0.88, "1" * 176 + "0" * 24)
+    second = entry(tmp_path / "b", {"k": "2"}, 1, 0.885, "1" * 177 + "0" * 23)
+    file = second.folder / "predictions.csv"
+    file.write_text(file.read_text().replace("test,1", "test,other1"))  # some are shared
+    row = next(row for row in comparison.tabulate([first, second], {"k": "1"}) if not row.baseline)
+    found = row.difference
+    assert found.value == pytest.approx(0.005) and found.low < -0.05 < 0 < found.high and found.over == "images"
+
+
+def test_no_interval_holds_impossible_differences(tmp_path: Path) -> None:
+    base = [entry(tmp_path / f"b{seed}", {"k": "1"}, seed, value) for seed, value in enumerate((0.02, 0.9))]
+    other = [entry(tmp_path / f"o{seed}", {"k": "2"}, seed, value) for seed, value in enumerate((0.99, 0.98))]
+    row = next(row for row in comparison.tabulate([*base, *other], {"k": "1"}) if not row.baseline)
+    assert row.difference.low >= -1 and row.difference.high == 1
 
 
 def test_mcnemar_counts_the_images_that_one_alone_gets_right(tmp_path: Path) -> None:
@@ -80,7 +121,7 @@ def test_mcnemar_counts_the_images_that_one_alone_gets_right(tmp_path: Path) -> 
     second = entry(tmp_path / "b", {"k": "2"}, 0, 0.9, "1" * 88 + "0" * 8 + "11" + "00")
     test = comparison.mcnemar(first, second, "test")
     assert test == McNemar(100, 8, 2, pytest.approx(0.109375))  # 2 * sum(C(10, i), i <= 2) / 2^10
-    middle, low, high = comparison.images_interval(test)
+    middle, low, high = differences.images_interval(test)
     assert middle == pytest.approx(-0.06) and low < middle < 0 < high < -low
 
 
@@ -118,7 +159,8 @@ def test_a_single_run_a_setting_has_an_interval_over_the_images_and_says_so(tmp_
         entry(tmp_path / "b", {"k": "2"}, 0, 0.9, "1" * 90 + "0" * 10),
     ]
     rows = comparison.tabulate(entries, {"k": "1"})
-    assert rows[0].pairing == "images" and 0.2 < rows[0].low < 0.3 < rows[0].high < 0.4
+    found = rows[0].difference
+    assert found.over == "images" and 0.2 < found.low < 0.3 < found.high < 0.4
     write(tmp_path / "out", Comparison("t", "c", entries, {"k": "1"}))
     assert "says nothing of other seeds" in (tmp_path / "out" / "table.md").read_text()
 

@@ -1,0 +1,149 @@
+"""How far two settings' accuracies lie apart, and what chance would explain: over seeds, over images, over both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+
+import pandas as pd
+
+LEVEL = 0.95  # of every interval
+PAIRS = 3  # seeds in common from which on they are pairs: fewer differences say too little of their spread
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's seed, its accuracy, and which images it classified rightly: booleans by path, read where needed."""
+
+    seed: int
+    accuracy: float
+    right: Callable[[], pd.Series]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two mean accuracies, with its 95 % interval (None where there is none) and what that is over."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    over: str = ""  # 'images', 'seeds', 'seeds and images'
+
+    @property
+    def shown(self) -> bool:
+        """Whether chance hardly explains it."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two networks on the same images: how many each alone gets right, and how likely that is if they were equal."""
+
+    images: int
+    only_first: int
+    only_second: int
+    p: float
+
+
+def difference(ours: Sequence[Run], baseline: Sequence[Run]) -> Difference | None:
+    """Mean accuracy less the baseline's, over all runs of both, so that it is the difference of the figures shown.
+
+    Single runs: over the images; it says nothing of other seeds. Several: the spread over seeds, of pairs where both
+    have the same three seeds or more, else pooled over both settings; where all runs were evaluated on the same images,
+    their luck is added. Student's t, its degrees of freedom by Satterthwaite 1946.
+    """
+    from scipy import stats
+
+    sides = [[run.accuracy for run in runs] for runs in (ours, baseline)]
+    if not all(sides) or not all(map(math.isfinite, sides[0] + sides[1])):
+        return None
+    value = fmean(sides[0]) - fmean(sides[1])
+    rights = [[run.right() for run in runs] for runs in (ours, baseline)]
+    if len(ours) == len(baseline) == 1:
+        return _single(value, rights[0][0], rights[1][0])
+    among, freedom = _over_seeds(ours, baseline)
+    images = _over_images(*rights)
+    total = among + images
+    if not total:
+        return Difference(value)
+    degrees = total**2 * freedom / among**2 if among else math.inf
+    half = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * math.sqrt(total)
+    return _bounded(value, value - half, value + half, "seeds and images" if images else "seeds")
+
+
+def _over_seeds(ours: Sequence[Run], baseline: Sequence[Run]) -> tuple[float, int]:
+    """The variance of the difference that other seeds would make, and its degrees of freedom."""
+    ours, baseline = (sorted(runs, key=lambda run: run.seed) for runs in (ours, baseline))
+    if len(ours) >= PAIRS and [run.seed for run in ours] == [run.seed for run in baseline]:
+        gaps = [one.accuracy - other.accuracy for one, other in zip(ours, baseline, strict=True)]
+        return variance(gaps) / len(gaps), len(gaps) - 1
+    freedom = len(ours) + len(baseline) - 2
+    sums = [sum((run.accuracy - fmean(r.accuracy for r in runs)) ** 2 for run in runs) for runs in (ours, baseline)]
+    return sum(sums) / freedom * (1 / len(ours) + 1 / len(baseline)), freedom
+
+
+def _over_images(ours: Sequence[pd.Series], baseline: Sequence[pd.Series]) -> float:
+    """The variance of the difference that other images would make; 0 where the runs' images vary with their seeds."""
+    paths = {frozenset(right.index) for right in (*ours, *baseline)}
+    if len(paths) > 1:
+        return 0.0
+    shares = [pd.concat(list(side), axis=1).mean(axis=1) for side in (ours, baseline)]
+    gap = shares[0] - shares[1]
+    return float(gap.var(ddof=1) / len(gap)) if len(gap) > 1 else 0.0
+
+
+def _single(value: float, ours: pd.Series, baseline: pd.Series) -> Difference:
+    """Of two runs: paired where they were evaluated on the same images, else as of two samples.
+
+    Source of the latter: Agresti and Caffo 2000, which adds a hit and a miss to each.
+    """
+    from scipy import stats
+
+    if not len(ours) or not len(baseline):
+        return Difference(value)
+    if set(ours.index) == set(baseline.index):
+        gap = ours.astype(int) - baseline.reindex(ours.index).astype(int)
+        test = McNemar(len(gap), int((gap < 0).sum()), int((gap > 0).sum()), math.nan)
+        return _bounded(value, *images_interval(test)[1:], "images")
+    shares = [(right.sum() + 1, len(right) + 2) for right in (ours, baseline)]
+    middle = shares[0][0] / shares[0][1] - shares[1][0] / shares[1][1]
+    spread = math.sqrt(sum(k / n * (1 - k / n) / n for k, n in shares))
+    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * spread
+    return _bounded(value, middle - half, middle + half, "images")
+
+
+def _bounded(value: float, low: float, high: float, over: str) -> Difference:
+    """An interval without differences that no two accuracies have."""
+    return Difference(value, max(-1.0, low), min(1.0, high), over)
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame) -> McNemar | None:
+    """The exact McNemar test of two tables of path, label and prediction; None where they share no image.
+
+    Source: McNemar 1947; exact, as a binomial test of the images that only one of them gets right.
+    """
+    from scipy import stats
+
+    both = first.merge(second, on="path", suffixes=("_a", "_b"))
+    both = both[both["label_a"] == both["label_b"]]
+    if both.empty:
+        return None
+    right_a, right_b = both["prediction_a"] == both["label_a"], both["prediction_b"] == both["label_b"]
+    only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+    p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return McNemar(len(both), only_a, only_b, p)
+
+
+def images_interval(test: McNemar) -> tuple[float, float, float]:
+    """Difference in accuracy, second less first, and its 95 % interval over the images.
+
+    Source: Agresti and Min 2005, for paired proportions: half a picture is added to each cell of the 2 × 2 table.
+    """
+    from scipy import stats
+
+    first, second, n = test.only_first + 0.5, test.only_second + 0.5, test.images + 2
+    middle = (second - first) / n
+    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(first + second - (second - first) ** 2 / n) / n
+    return (test.only_second - test.only_first) / test.images, middle - half, middle + half
