@@ -20,10 +20,15 @@ LOG_WIDTH = 100
 
 
 class Screen:
-    """A terminal and its transcript."""
+    """A terminal and its transcript.
 
-    def __init__(self, quiet: bool = False) -> None:
+    said: what other runs of a series have said `once` already.
+    """
+
+    def __init__(self, quiet: bool = False, said: set[str] | None = None) -> None:
         from rich.console import Console
+
+        self.said: set[str] = set() if said is None else said
 
         # In a notebook rich would show both, the log too, as HTML; and its kernel reports colours, as a terminal does.
         plain: dict[str, Any] = {"highlight": False, "force_jupyter": False}
@@ -41,6 +46,13 @@ class Screen:
             kwargs.setdefault("soft_wrap", all(isinstance(part, str) for part in parts))
         self.console.print(*parts, **kwargs)
         self._log.print(*parts, **kwargs)
+
+    def once(self, text: str, **kwargs: Any) -> None:
+        """`print`, but on the terminal only what the series has not said yet; the log has it all."""
+        if text not in self.said:
+            self.console.print(text, **kwargs)
+        self.said.add(text)
+        self._log.print(text, **kwargs)
 
     def problem(self, error: FastclsError) -> None:
         """Show an error and how to fix it."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from fastcls.reports.classes import Matrix
 from fastcls.reports.learning import Phase
@@ -199,9 +199,12 @@ def _scale(ax: Axes, low: float, high: float, first: float, last: float, percent
     bottom = low - 0.12 * room
     ax.set_ylim(max(0.0, bottom) if low >= 0 else bottom, high + 0.22 * room)
     fraction = percent and low >= 0 and high <= 1
-    digits = 0 if room > 0.04 else 1 if room > 0.004 else 2
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v * 100:.{digits}f} %" if fraction else f"{v:g}"))
+    shares = PercentFormatter(1, symbol=" %")  # as many digits as the ticks need
+    shares.set_axis(ax.yaxis)
+    ax.yaxis.set_major_formatter(
+        FuncFormatter(lambda v, i: f"{v:g}" if not fraction else shares(v, i) if v <= 1 else "")
+    )
 
 
 def matrix_figure(matrix: Matrix, split: str) -> Figure:

@@ -125,7 +125,7 @@ def run_all(
         request = cell.request
         if request.options.precision == "auto" and "precision" not in plan.baseline:
             request = replace(request, options=replace(request.options, precision=_precision(plan)))
-        if problem := series.make(request, quiet=quiet):
+        if problem := series.make(request, quiet=quiet, said=screen.said):
             series.tell(problem, screen)
             entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=series.reason(problem)))
         else:

@@ -117,7 +117,8 @@ class _Run:
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
         splits.write(self.out, self.images.rows)
         self._save()
-        self.messages.opening(f"{self.learn.precision} ({self.learn.precision_reason})")
+        why = f" ({self.learn.precision_reason})" if self.learn.precision_reason else ""
+        self.messages.opening(f"{self.learn.precision}{why}")
         try:
             self._save(tracking=self.tracking.start(self.record))
             with faults.translated(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out):
@@ -220,13 +221,14 @@ class _Run:
             self.record["weights"] = "These are the weights of the linear probe; nothing else was trained."
         elif chosen:
             best.restore(self.learn)
-            which = f"epoch {best.epoch} of {last}" if best.epoch else f"the linear probe, before {last} epochs"
+            which = f"epoch {best.epoch} of {last}" if best.epoch else "the linear probe, before training"
             what = f"These are the weights of {which}, the best by {best.criterion} on valid."
             self.record["weights"] = f"{what} Chosen on it, its valid metrics are optimistic."
         else:
             self.record["weights"] = f"These are the weights of the last epoch, {last}."
         self.record["best_epoch"] = best.epoch if chosen else last
-        self.record["speed"] = speed.of(self.learn, history, self.processes)
+        if last:  # the probe's passes are no training
+            self.record["speed"] = speed.of(self.learn, history, self.processes)
 
     def _knobs(self) -> dict[str, Any]:
         """Those of `fit`; with a time to keep to, as many epochs as fit into it, which a resumed run takes over."""

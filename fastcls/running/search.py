@@ -247,7 +247,7 @@ class _Made:
         problem: Exception | None = None
         if not self._ended_before():
             judge = Judge(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
-            problem = series.make(self._request(), [judge])
+            problem = series.make(self._request(), [judge], said=self.screen.said)
         if isinstance(problem, GENERAL):
             raise problem
         self._tell(problem)

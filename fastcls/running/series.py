@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 LONGEST = 100  # characters of a folder name that says what it holds
 
 
-def make(request: Request, watchers: Sequence[Callback] = (), quiet: bool = False) -> Exception | None:
+def make(
+    request: Request, watchers: Sequence[Callback] = (), quiet: bool = False, said: set[str] | None = None
+) -> Exception | None:
     """Bring the run in the folder `request.out` to its end, from its checkpoint if it has one; gives what it failed of.
 
     A signal is passed on, and leaves the run to be continued. Checkpoints of a run that ended are removed: they are
-    three times the weights. watchers: further callbacks of training. quiet: the run says nothing.
+    three times the weights. watchers: further callbacks of training. quiet: the run says nothing. said: what need not
+    be said again.
     """
     from fastcls.running.runner import run
     from fastcls.training.checkpoints import Store
@@ -44,9 +47,10 @@ def make(request: Request, watchers: Sequence[Callback] = (), quiet: bool = Fals
     folder = request.out
     assert folder is not None
     try:
-        if not _gone_on(folder, watchers, quiet):
+        screen = Screen(quiet, said)
+        if not _gone_on(folder, watchers, screen):
             shutil.rmtree(folder, ignore_errors=True)  # a run that did not end, of this series' own
-            run(replace(request, command=command(request)), Screen(quiet), watchers)
+            run(replace(request, command=command(request)), screen, watchers)
         problem: Exception | None = None
     except Exception as found:  # whatever one run dies of, the others have their turn
         problem = found
@@ -58,7 +62,7 @@ def make(request: Request, watchers: Sequence[Callback] = (), quiet: bool = Fals
     return problem
 
 
-def _gone_on(folder: Path, watchers: Sequence[Callback], quiet: bool) -> bool:
+def _gone_on(folder: Path, watchers: Sequence[Callback], screen: Screen) -> bool:
     """Whether a run that was interrupted could be brought to its end."""
     from fastcls.running.runner import resume
     from fastcls.training.checkpoints import Store
@@ -66,7 +70,7 @@ def _gone_on(folder: Path, watchers: Sequence[Callback], quiet: bool) -> bool:
     if not (folder / "run.json").is_file() or not Store(folder).folders():
         return False
     try:
-        resume(folder, Screen(quiet), trust=True, watchers=watchers)  # begun by this command
+        resume(folder, screen, trust=True, watchers=watchers)  # begun by this command
     except FastclsError:
         return False
     return True
