@@ -80,7 +80,8 @@ def test_the_probe_is_epoch_0_in_every_file(run: tuple[Path, Outcome]) -> None:
     right = np.mean([row["label"] == row["prediction"] for row in baseline if row["split"] == "valid"])
     assert right == pytest.approx(float(history[0]["accuracy"]), abs=1e-6)
     page = (folder / "report.html").read_text()
-    assert "The linear probe." in page and f"reaches {100 * right:.1f}" in page and "diamond at epoch 0" in page
+    tested = np.mean([row["label"] == row["prediction"] for row in baseline if row["split"] == "test"])
+    assert "The linear probe." in page and f"reaches {100 * tested:.1f}" in page and "diamond at epoch 0" in page
 
 
 def test_the_probe_alone_is_a_whole_run(file: Path) -> None:
