@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import OutputError, UsageError
 from fastcls.plugins import tracking
-from fastcls.runfolder import runs
+from fastcls.runfolder import register, runs
 from fastcls.running import loading, series
 from fastcls.settings import shell, sources
 from fastcls.settings.knobs import as_text
@@ -178,7 +178,9 @@ def save(learn: Learner, folder: Paths, *, quiet: bool = False) -> Run:
     from fastcls.machine.screen import Screen
     from fastcls.running import by_hand
 
-    return Run(by_hand.save(learn, Path(folder).expanduser(), Screen(quiet)))
+    out = by_hand.save(learn, Path(folder).expanduser(), Screen(quiet))
+    register.add(out)
+    return Run(out)
 
 
 def train(name: Paths, *, out: Paths | None = None, quiet: bool = False, **settings: Any) -> Run:
@@ -297,14 +299,14 @@ def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = Fals
     """
     from fastcls.running import exporting
 
-    return exporting.export(runs.find(fspath(run)), kinds or ("onnx",), _path(out), trust)
+    return exporting.export(runs.find(fspath(run), done=True), kinds or ("onnx",), _path(out), trust)
 
 
 def report(run: Paths = "last", split: str | None = None) -> Path:
-    """Write the page and figures of a run anew, of the validation images or of another evaluated split."""
+    """Write the page and figures of a run anew, of the test images, or the validation images where there are none."""
     from fastcls.reports import write
 
-    return write(runs.find(fspath(run)), split)
+    return write(runs.find(fspath(run), done=True), split)
 
 
 class Comparison:

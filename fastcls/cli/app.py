@@ -9,6 +9,7 @@ import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ParamSpec
 
 import typer
@@ -46,6 +47,19 @@ def with_parameters(function: Callable[..., None], parameters: Sequence[inspect.
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return function
+
+
+def chosen(name: str, done: bool = True) -> Path:
+    """The run folder that a user named; where 'last' or a recipe's name was given, which one that is is said.
+
+    done: of several the newest that ended well.
+    """
+    from fastcls.runfolder import runs
+
+    folder = runs.find(name, done)
+    if folder != Path(name).expanduser():
+        print(f"run      {folder}", file=sys.stderr)
+    return folder
 
 
 def refusal(error: FastclsError) -> typer.Exit:

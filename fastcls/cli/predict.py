@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, chosen, verb
 from fastcls.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -99,7 +99,6 @@ def predict(
     from fastcls.inference.layout import Images, lay_out
     from fastcls.inference.predictor import temperature_of
     from fastcls.inference.submission import Format
-    from fastcls.runfolder import runs
 
     wanted = Format(id_column, label_column, id_form, label_value, sample, fill, probabilities, probability_of)
     submits = wanted != Format(probabilities=probabilities)
@@ -110,7 +109,7 @@ def predict(
             f"{'--top-k' if top_k else '--threshold'}: a Kaggle submission has an answer for every image, and one.",
             "Leave it out, or leave out the options marked Submission.",
         )
-    folder = runs.find(run)
+    folder = chosen(run)
     target = Path(out).expanduser() if out else None
     if target is not None:
         check_target(target, folder, paths, sample)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, chosen, verb
 from fastcls.cli.processes import Several, count, start
 from fastcls.errors import KnobError, UsageError
 from fastcls.machine import ranks
@@ -64,7 +64,7 @@ def go_on(
 
         join_run(None, trust)
         return
-    folder = runs.find(run).absolute()
+    folder = chosen(run, done=False).absolute()
     record = runs.read_json(folder / "run.json")
     recorded.recipe_file(folder, record)
     tracking.refuse_missing(tracking.names((record.get("options") or {}).get("track") or ""))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, chosen, verb
 from fastcls.errors import UsageError
 from fastcls.machine import stop
 
@@ -50,13 +50,12 @@ def serve(
     'fastcls[serve]' (else exit code 5). Pictures are not kept, and nothing leaves this machine. Ctrl-C ends it,
     with exit code 130.
     """
-    from fastcls.runfolder import runs
 
     if not 0 <= threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}: takes a probability from 0 to 1.")
     if not 0 < max_mb <= 1000:
         raise UsageError(f"--max-mb {max_mb:g}: takes a number above 0, up to 1000.")
-    folder = runs.find(run)
+    folder = chosen(run)
     from fastcls.plugins.serve.server import listen, server, url  # says how to install what it needs
 
     with listen(host, port) as listening:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from fastcls.errors import OutputError, did_you_mean
-from fastcls.runfolder import schema
+from fastcls.runfolder import register, schema
+from fastcls.settings import shell
 
 FORMAT = 1  # of run.json and model.json; a reader refuses a newer one
 HOME = Path("runs")
@@ -186,22 +187,53 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def find(name: str) -> Path:
-    """The run folder called `name`: a path, a folder name under runs/, a recipe's newest, or 'last'."""
+def find(name: str, done: bool = False) -> Path:
+    """The run folder called `name`: a path, a folder name under runs/, a recipe's newest, or 'last', the newest of all.
+
+    Those that were written elsewhere are remembered (`register`). done: of several the newest that ended well.
+    """
     path = Path(name).expanduser()
     if (path / "run.json").is_file():
         return path
     known = listing()
-    if name == "last" and known:
-        return known[-1]
-    same = [run for run in known if name in (run.name, run.parent.name, f"{run.parent.name}/{run.name}")]
-    if same:
-        return same[-1]
+    same = [run for run in known if name in ("last", run.name, run.parent.name, f"{run.parent.name}/{run.name}")]
+    there = {run.absolute() for run in known}
+    elsewhere = [run for run in register.newest_first() if name == "last" or name in (run.name, recipe_of(run))]
+    candidates = [*(run for run in elsewhere), *(run for run in reversed(same) if run.absolute() not in elsewhere)]
+    if not done and candidates:
+        return _shown(candidates[0], there)
+    for run in candidates:
+        if _status(run) == "done":
+            return _shown(run, there)
+    if candidates:
+        raise OutputError(
+            f"No run {'' if name == 'last' else f'of {name} '}is finished: the newest, {candidates[0]}, is "
+            f"{_status(candidates[0])}.",
+            f"Continue it:  {shell.command('resume', candidates[0])}",
+        )
     if path.exists():
         raise OutputError(f"{name} is not a run folder: it has no run.json.", "List the runs:  fastcls runs")
     raise OutputError(
         f"There is no run {name!r}{did_you_mean(name, [r.name for r in known])}.", "List the runs:  fastcls runs"
     )
+
+
+def _shown(run: Path, there: set[Path]) -> Path:
+    """Runs below the working folder by their short path."""
+    return run.relative_to(Path.cwd()) if run in there else run
+
+
+def recipe_of(run: Path) -> Any:
+    """The name of a run's recipe; None where its record cannot be read."""
+    with contextlib.suppress(OutputError):
+        return read_json(run / "run.json").get("recipe")
+    return None
+
+
+def _status(run: Path) -> Any:
+    with contextlib.suppress(OutputError):
+        return read_json(run / "run.json").get("status")
+    return "damaged"
 
 
 def listing(home: Path | None = None) -> list[Path]:

@@ -13,7 +13,7 @@ from fastcls.errors import Diverged, FastclsError, OutputError, RecipeError, Usa
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended, Stop, Stopped
-from fastcls.runfolder import recorded, runs, splits
+from fastcls.runfolder import recorded, register, runs, splits
 from fastcls.running import assist
 from fastcls.running.loading import Prepared, prepared
 from fastcls.running.messages import Messages
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from fastcls.training.checkpoints import Checkpoint
 
 
-def run(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> Path:
+def run(request: Request, screen: Screen, watchers: Sequence[Callback] = (), of_a_series: bool = False) -> Path:
     """Train a recipe end to end; gives its run folder. The terminal shows what happens.
 
-    watchers: further callbacks of training; one that raises stop.Ended ends the run.
+    watchers: further callbacks of training; one that raises stop.Ended ends the run. of_a_series: it is no `last`.
     """
     out = request.out or runs.new_folder(request.source.name)
     runs.check_writable(out)
     with assist.joined() as stop, prepared(request) as ready, runs.locked(out):
+        if not of_a_series and ranks.first():
+            register.add(out)
         return _Run(ready, out, screen, stop, watchers=watchers).execute()
 
 

@@ -50,7 +50,7 @@ def make(
         screen = Screen(quiet, said)
         if not _gone_on(folder, watchers, screen):
             shutil.rmtree(folder, ignore_errors=True)  # a run that did not end, of this series' own
-            run(replace(request, command=command(request)), screen, watchers)
+            run(replace(request, command=command(request)), screen, watchers, of_a_series=True)
         problem: Exception | None = None
     except Exception as found:  # whatever one run dies of, the others have their turn
         problem = found
