@@ -13,6 +13,7 @@ import typer
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.errors import OutputError, UsageError
+from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from fastcls.inference.answers import Table, Writer
@@ -129,6 +130,13 @@ def predict(
         _write(table, predictor, images, target, writer)
 
 
+class Terminal:
+    """Standard output where somebody reads it: a file's name may hold what a terminal would obey."""
+
+    def write(self, text: str) -> None:
+        print(visible(text), end="")
+
+
 def check_target(target: Path, run: Path, inputs: list[str], sample: str | None = None) -> None:
     """Refuse an output file that cannot be written, or that would take the place of what is read."""
     import os
@@ -171,7 +179,7 @@ def _write(
 
     rows = table.rows(predictor.predict(images))
     if target is None or writer is None:
-        write_csv(sys.stdout, table, rows)
+        write_csv(Terminal() if sys.stdout.isatty() else sys.stdout, table, rows)
     else:
         writer(target, table, rows)
         unsure = f", {table.unsure:,} of them unsure" if table.unsure else ""
