@@ -89,7 +89,7 @@ def test_what_a_run_folder_may_hold(run: Path, monkeypatch: pytest.MonkeyPatch) 
     inside.check(run)
     with (run / "predictions.csv").open("r+b") as file:
         file.truncate(inside.LARGEST[".csv"] + 1)  # sparse: it takes no room
-    with pytest.raises(inside.Foreign, match="predictions.csv is larger than 4,000 MB"):
+    with pytest.raises(inside.Foreign, match=r"predictions\.csv is larger than 4,000 MB"):
         inside.check(run)
     (run / "predictions.csv").unlink()
     with socket.socket(socket.AF_UNIX) as bound:
