@@ -39,12 +39,12 @@ def main() -> None:
 
         launch.follow()
         launch.hush()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # again when no one listens: Python's last steps would print it
     try:
         with stop.listening():
             try:
                 _answer()
             finally:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's last steps take seconds, and would print it
                 sys.stdout.flush()
     except stop.Stopped as end:
         sys.exit(end.code)

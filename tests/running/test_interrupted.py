@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Outcome
+from conftest import ROOT, Outcome
 from materials import interrupted_at_a_checkpoint
 
 from fastcls import reports
@@ -146,3 +147,17 @@ def test_a_run_killed_while_its_report_is_written_is_resumed(fastcls: Fastcls, m
     assert "had not finished" not in Path("r/report.html").read_text()
     assert Path("r/model.safetensors").read_bytes() == before
     assert json.loads(Path("r/run.json").read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_signals_end_a_command_without_a_traceback(digits_run: Path, number: int) -> None:
+    words = [sys.executable, "-m", "fastcls", "predict", str(digits_run), "-"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(words, env=env, text=True, bufsize=1, **pipes) as child:
+        assert child.stdin and child.stdout and child.stderr
+        child.stdin.write("nowhere.png\n" * 4096)  # it has begun when it has taken what the pipe does not hold
+        child.send_signal(number)
+        child.send_signal(number)
+        assert child.wait(60) == {signal.SIGINT: 130, signal.SIGTERM: 143}[signal.Signals(number)]
+        assert child.stderr.read() == ""
