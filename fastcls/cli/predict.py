@@ -124,7 +124,8 @@ def predict(
     predictor = _predictor(folder, temperature_of(folder) if calibrated else 1, tta, trust)
     if submits and target is not None:
         submission = lay_out(wanted, Images(images, paths), predictor.classes)
-        print("\n".join(submission.write(target, predictor.predict, predictor.classes, label_value, fill)))
+        notes = submission.write(target, predictor.predict, predictor.classes, label_value, fill)
+        print(visible("\n".join(notes)))
     else:
         table = Table(predictor.classes, top_k, probabilities, threshold)
         _write(table, predictor, images, target, writer)

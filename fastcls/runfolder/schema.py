@@ -102,7 +102,6 @@ class Figure(TypedDict, total=False):
 
 Metrics = dict[str, dict[str, Figure | float | None]]  # a split, then a figure
 KINDS: dict[str, Any] = {"run.json": Run, "model.json": Model, "metrics.json": Metrics}
-OPENED_BY = ("run.json", "model.json")  # one of them is read before all else of a run folder
 
 
 def load(path: Path, errors: str = "strict") -> dict[str, Any]:
@@ -110,7 +109,7 @@ def load(path: Path, errors: str = "strict") -> dict[str, Any]:
 
     errors: what becomes of bytes that are not UTF-8.
     """
-    if path.name in OPENED_BY:
+    if path.name == "run.json":  # which is read before all else of a run folder
         inside.check(path.parent)
     with inside.opened(path) as file:
         data = file.read(LARGEST + 1)
