@@ -16,7 +16,6 @@ from fastcls.errors import OutputError
 LARGEST = {".csv": 4_000_000_000, ".png": 100_000_000, ".py": 1_000_000}  # bytes; JSON has its own bound
 KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 OWN = "Put the run's own in its place, or remove it."
-WITHOUT_WAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Foreign(OutputError, ValueError):
@@ -35,7 +34,7 @@ def check(folder: Path) -> None:
                 continue
             if stat.S_ISLNK(status.st_mode):
                 target = os.path.realpath(path)
-                if os.path.commonpath([home, target]) != home:
+                if not Path(target).is_relative_to(home):
                     raise Foreign(f"{path} is a link out of the run folder, to {target}.", OWN)
             elif kind := KINDS.get(stat.S_IFMT(status.st_mode)):
                 raise Foreign(f"{path} is {kind}, not a file.", OWN)
@@ -45,8 +44,12 @@ def check(folder: Path) -> None:
 
 def opened(file: Path) -> BinaryIO:
     """A regular file, open for reading; Foreign for what might wait for ever."""
-    stream = open(os.open(file, WITHOUT_WAITING), "rb")  # noqa: PTH123, SIM115  who calls it closes it
+    stream = open(file, "rb", opener=_without_waiting)  # noqa: SIM115  who calls it closes it
     if kind := KINDS.get(stat.S_IFMT(os.fstat(stream.fileno()).st_mode)):
         stream.close()
         raise Foreign(f"{file} is {kind}, not a file.", OWN)
     return stream
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))

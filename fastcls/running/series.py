@@ -16,7 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.errors import FastclsError, OutputError, TrainingError
+from fastcls.errors import DataError, FastclsError, OutputError, TrainingError
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended, listening
 from fastcls.runfolder import inside, runs
@@ -57,6 +57,8 @@ def make(request: Request, watchers: Sequence[Callback] = (), quiet: bool = Fals
             problem: Exception | None = None
         except Exception as found:  # whatever one run dies of, the others have their turn
             if begun and isinstance(found, FastclsError) and not isinstance(found, TrainingError):
+                if isinstance(found, DataError):
+                    found.hint += f"\nWith {folder} removed, the same command makes that run anew."
                 raise
             problem = found
         if problem is None or isinstance(problem, Ended):
