@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import functools
 import inspect
-import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,9 +13,11 @@ from typing import ParamSpec
 
 import typer
 
+from fastcls.cli import streams
 from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.machine import extras, ranks
 from fastcls.machine.stop import Stopped
+from fastcls.runfolder.text import visible
 
 P = ParamSpec("P")
 # what a file system answers of a name it is given: no bug, whichever line asked
@@ -64,9 +65,9 @@ def chosen(name: str, done: bool = True) -> Path:
 
 def refusal(error: FastclsError) -> typer.Exit:
     """Print an error and how to fix it; gives the exit to raise."""
-    print(f"{ranks.name()}error: {error.message}", file=sys.stderr)
+    print(visible(f"{ranks.name()}error: {error.message}"), file=sys.stderr)
     if error.hint:
-        print(error.hint, file=sys.stderr)
+        print(visible(error.hint), file=sys.stderr)
     return typer.Exit(error.exit_code)
 
 
@@ -76,8 +77,7 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # of odd metadata: what matters is said of the image
-        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-            sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be no UTF-8; they go out as they are
+        streams.prepare()
         try:
             if ranks.world() > 1 and function.__name__ not in FOR_SEVERAL:
                 hint = f"Several processes can only do  fastcls {' or '.join(FOR_SEVERAL)}."

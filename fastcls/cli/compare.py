@@ -12,6 +12,7 @@ from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import UsageError
+from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from fastcls.reports.comparison import Comparison
@@ -109,7 +110,7 @@ def _make(plan: Plan) -> None:
     comparison = Comparison(plan.title, command, entries, plan.baseline)
     _show(comparison, write(plan.out, comparison))
     for entry in comparison.failed:
-        print(f"failed   {entry.folder.relative_to(plan.out)}: {entry.failed}")
+        print(visible(f"failed   {entry.folder.relative_to(plan.out)}: {entry.failed}"))
     if comparison.failed:
         print("The same command makes the failed runs again, and keeps the others.")
         raise typer.Exit(FAILED)
@@ -136,5 +137,5 @@ def _show(comparison: Comparison, page: Path) -> None:
         lines = [[words.name(row), *(column.text(row) for column in columns)] for row in rows]
         print("\n" + table(["setting", *(column.heading for column in columns)], lines))
         cautions = words.cautions(comparison.entries, comparison.split)
-        print("\n" + "\n".join([*cautions, *words.notes(rows, comparison.test)]))
+        print(visible("\n" + "\n".join([*cautions, *words.notes(rows, comparison.test)])))
     print(f"page     {page}")

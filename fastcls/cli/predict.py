@@ -13,6 +13,7 @@ import typer
 from fastcls.cli import completion
 from fastcls.cli.app import app, chosen, verb
 from fastcls.errors import OutputError, UsageError
+from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from fastcls.inference.answers import Table, Writer
@@ -122,10 +123,18 @@ def predict(
     predictor = _predictor(folder, temperature_of(folder) if calibrated else 1, tta, trust)
     if submits and target is not None:
         submission = lay_out(wanted, Images(images, paths), predictor.classes)
-        print("\n".join(submission.write(target, predictor.predict, predictor.classes, label_value, fill)))
+        notes = submission.write(target, predictor.predict, predictor.classes, label_value, fill)
+        print(visible("\n".join(notes)))
     else:
         table = Table(predictor.classes, top_k, probabilities, threshold)
         _write(table, predictor, images, target, writer)
+
+
+class Terminal:
+    """Standard output where somebody reads it: a file's name may hold what a terminal would obey."""
+
+    def write(self, text: str) -> None:
+        print(visible(text), end="")
 
 
 def check_target(target: Path, run: Path, inputs: list[str], sample: str | None = None) -> None:
@@ -170,7 +179,7 @@ def _write(
 
     rows = table.rows(predictor.predict(images))
     if target is None or writer is None:
-        write_csv(sys.stdout, table, rows)
+        write_csv(Terminal() if sys.stdout.isatty() else sys.stdout, table, rows)
     else:
         writer(target, table, rows)
         unsure = f", {table.unsure:,} of them unsure" if table.unsure else ""

@@ -10,6 +10,7 @@ from fastcls.cli.processes import Several, count, start
 from fastcls.errors import KnobError, UsageError
 from fastcls.machine import ranks
 from fastcls.plugins import tracking
+from fastcls.runfolder.text import visible
 from fastcls.settings import shell
 
 
@@ -77,7 +78,7 @@ def go_on(
     if gpus and kind != "cuda":
         raise UsageError(f"{folder} was trained on {kind}, and goes on there.", f"Use --processes {gpus}.")
     start(asked, folder)
-    print(f"{name}: loading torch and fastai …", flush=True)
+    print(f"{visible(name)}: loading torch and fastai …", flush=True)
     from fastcls.machine.screen import Screen
     from fastcls.running import runner
 

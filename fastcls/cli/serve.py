@@ -11,6 +11,7 @@ from fastcls.cli import completion
 from fastcls.cli.app import app, chosen, verb
 from fastcls.errors import UsageError
 from fastcls.machine import stop
+from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from fastcls.inference.explain import Explainer
@@ -65,7 +66,7 @@ def serve(
         calibrated, explainer = _explainer(folder, trust)
         site = Site(folder, explainer, split, calibrated, threshold, int(max_mb * 1e6))
         ready = server(application(site, host))
-        print(f"{folder}: {url(listening)}    Ctrl-C ends it", flush=True)
+        print(f"{visible(folder)}: {url(listening)}    Ctrl-C ends it", flush=True)
         if host not in LOCAL:
             print("Anyone who can reach this machine can use the page, without a password.", flush=True)
         if open_:

@@ -6,9 +6,12 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
+from fastcls.runfolder.text import visible
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 0) -> str:
     """Lines of a table; the widest columns are wrapped until it fits, but never a first one of single words: names."""
+    header, *rows = ([visible(cell) for cell in row] for row in (header, *rows))
     width = width or shutil.get_terminal_size((100, 24)).columns
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     first = int(all(" " not in row[0] for row in rows) and len(widths) > 1)

@@ -91,8 +91,8 @@ def _listed(table: Path) -> Iterator[str]:
             column, titled = _column(table, header)
             for row in rows if titled else chain([header], rows):
                 if name := row[column].strip() if len(row) > column else "":
-                    beside = table.parent / name
-                    yield str(beside) if not Path(name).exists() and beside.exists() else name
+                    beside = os.path.join(table.parent, name)  # noqa: PTH118  os.path takes names too long to be there
+                    yield beside if not os.path.exists(name) and os.path.exists(beside) else name  # noqa: PTH110
     except OSError as problem:
         raise DataError(f"{table} cannot be read: {problem.strerror or problem}.", "Name a table of paths.") from None
     except (csv.Error, UnicodeDecodeError) as problem:

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 JPEG = b"\xff\xd8\xff"
 PLAIN = ("YCbCr", "RGB", "Gray")  # Pillow inverts some CMYK files by their metadata
 WITHOUT_WAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+PAGES = 1000
 ORIENTATION = 0x0112  # EXIF's tag for how the camera was held; 1 is upright
 UPRIGHT = {  # what undoes each orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -95,6 +96,24 @@ def orientation(image: Image.Image) -> int:
         value = image.getexif().get(ORIENTATION, 1)
         return value if value in UPRIGHT else 1
     return 1
+
+
+def frames(image: Image.Image) -> int:
+    """How many pictures a file holds, from 1; the pages of a TIFF are counted up to PAGES.
+
+    With each page Pillow looks through the list of those before.
+    """
+    if image.format != "TIFF":
+        return getattr(image, "n_frames", 1)
+    page = 1
+    try:
+        with contextlib.suppress(EOFError):
+            while page < PAGES:
+                image.seek(page)
+                page += 1
+        return page
+    finally:
+        image.seek(0)
 
 
 def sixteen_bits(image: Image.Image) -> bool:

@@ -26,9 +26,14 @@ from fastcls.runfolder.text import clean, number
 SUSPECTS = "suspects.csv"
 
 
-def write(run: Path, split: str | None = None) -> Path:
-    """Write `report.html` and `figures/*.png` into a run folder and return the page's path."""
+def write(run: Path, split: str | None = None, status: str | None = None) -> Path:
+    """Write `report.html` and `figures/*.png` into a run folder and return the page's path.
+
+    status: how the run ended, where run.json does not say it yet.
+    """
     files = open_run(Path(run))
+    if status:
+        files.info["status"] = status
     for name in (model_files.WEIGHTS, model_files.NETWORK):  # else these would be another network's figures
         model_files.verify(files.folder, name, files.model)
     chosen = _choose(files, split)

@@ -15,12 +15,16 @@ import string
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import OutputError, did_you_mean
-from fastcls.runfolder import register, schema
+from fastcls.runfolder import inside, register, schema
 from fastcls.settings import shell
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 FORMAT = 1  # of run.json and model.json; a reader refuses a newer one
 HOME = Path("runs")
@@ -69,19 +73,25 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
     def fill(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-            writer.writerow(header)
-            for row in rows:  # a carriage return, which may be part of a file's name, csv leaves as it is
-                (quoting if any(isinstance(cell, str) and "\r" in cell for cell in row) else writer).writerow(row)
+            write_rows(file, chain([header], rows))
 
     return atomic_path(path, fill)
+
+
+def write_rows(file: SupportsWrite[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows as CSV to an open text file; a carriage return, which csv leaves as it is, is quoted."""
+    writer = csv.writer(file, lineterminator="\n")
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        (quoting if any(isinstance(cell, str) and "\r" in cell for cell in row) else writer).writerow(row)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of ours, as `schema` has it; OutputError where it is missing, broken or from a newer fastcls."""
     try:
         value = schema.load(path)
+    except inside.Foreign:
+        raise
     except FileNotFoundError:
         raise OutputError(f"{path.parent} has no {path.name}: it is not a complete run folder.") from None
     except (OSError, ValueError) as problem:
@@ -191,7 +201,14 @@ def find(name: str, done: bool = False) -> Path:
     """The run folder called `name`: a path, a folder name under runs/, a recipe's newest, or 'last', the newest of all.
 
     Those that were written elsewhere are remembered (`register`). done: of several the newest that ended well.
+    OutputError where there is none, or one that holds what does not belong into it.
     """
+    folder = _find(name, done)
+    inside.check(folder)
+    return folder
+
+
+def _find(name: str, done: bool) -> Path:
     path = Path(name).expanduser()
     if (path / "run.json").is_file():
         return path

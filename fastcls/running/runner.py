@@ -34,6 +34,7 @@ def run(request: Request, screen: Screen, watchers: Sequence[Callback] = (), of_
     out = request.out or runs.new_folder(request.source.name)
     runs.check_writable(out)
     with assist.joined() as stop, prepared(request) as ready, runs.locked(out):
+        runs.check_writable(out)  # another run may have begun, and ended, while this one was prepared
         if not of_a_series and ranks.first():
             register.add(out)
         return _Run(ready, out, screen, stop, watchers=watchers).execute()
@@ -49,8 +50,9 @@ def resume(
     from fastcls.training.checkpoints import Store
 
     folder = folder.absolute()
-    before = runs.read_json(folder / "run.json")
+    runs.read_json(folder / "run.json")  # which refuses what is no run folder before it is locked
     with assist.joined() as stop, runs.locked(folder):
+        before = runs.read_json(folder / "run.json")
         _refuse_to_resume(folder, before, extend)
         again = recorded.request(folder, trust)
         if extend:  # so many, whatever the run was asked for
@@ -261,11 +263,14 @@ class _Run:
         build = {"recipe": self.request.source.name, "knobs": self.record["knobs"]["get_learner"]}
         found = evaluate(self.learn, self.out, build, self.images.relative)
         self.record["onnx_difference"] = found.onnx_difference
-        self._save(status="done")
         Store(self.out).keep_newest()
-        report.write(self.out)
-        self.tracking.finish(found.answers["valid"])
+        self._save()
+        report.write(self.out, status="done")
         self.messages.closing(found.figures, found.answers)
+        self.screen.write_log(self.out / "log.txt")
+        self._save(status="done")  # all is there; a run that is killed before is resumed from its last checkpoint
+        self.tracking.finish(found.answers["valid"])
+        self.messages.notes()
         self.tracking.show(self.screen)
         self.messages.next()
         self._save()

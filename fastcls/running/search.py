@@ -25,7 +25,7 @@ from fastcls.errors import (
     did_you_mean,
 )
 from fastcls.machine.screen import Screen, escape
-from fastcls.machine.stop import Ended, Stopped
+from fastcls.machine.stop import Ended, Stopped, listening
 from fastcls.reports.search import Page
 from fastcls.runfolder import runs
 from fastcls.running import series
@@ -197,7 +197,7 @@ def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], objec
     pruner, seed = search.pruning.make(), search.request.options.seed
     held = opened(search.url, search.study, search.metric, search.dimensions, about, words, pruner, seed, worker)
     begun = reported = time.monotonic()
-    with held as study, runs.locked(search.out):
+    with listening(), held as study, runs.locked(search.out):
         _begin(search, {**about, **here})
         study.offer({**search.request.source.defaults(), **search.request.knobs})
         waiting = study.cut_off(marks, lambda number: (search.folder(number) / "run.json").is_file())

@@ -143,6 +143,33 @@ def test_images_that_cannot_be_used_have_a_reason_and_a_place(digits_run: Path, 
     assert answers[23].error == "a pipe or a device, not a file", "it was not waited for"
 
 
+def test_every_name_in_a_list_has_its_row(fastcls: Fastcls, digits_run: Path) -> None:
+    """Names with carriage returns, and longer than any file system takes."""
+    image = next(digits(digits_run).rglob("*.png"))
+    names = ["a\rb.png", "c" * 300 + ".png", "\x1b[2J.png"]
+    for name in (names[0], names[2]):
+        Path(name).write_bytes(image.read_bytes())
+    with Path("list.csv").open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["path"], *([name] for name in names)])
+    assert fastcls("predict", digits_run, "list.csv", "-o", "out.csv").code == 3
+    with Path("out.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["path"] for row in found] == names
+    assert [row["error"] for row in found] == ["", "File name too long", ""]
+
+
+def test_a_name_is_not_obeyed_by_the_terminal(fastcls: Fastcls, digits_run: Path) -> None:
+    name = "\x1b[2J.png"
+    Path(name).write_bytes(next(digits(digits_run).rglob("*.png")).read_bytes())
+    leader, follower = os.openpty()
+    words = [sys.executable, "-m", "fastcls", "predict", str(digits_run), name]
+    running = subprocess.run(words, stdout=follower, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    shown = os.read(leader, 10_000)
+    os.close(leader)
+    os.close(follower)
+    assert running.returncode == 0 and b"\x1b" not in shown and b"\\x1b[2J.png" in shown
+
+
 def test_folders_are_listed_lazily_and_in_order(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/1.JPG", "a.png", "c/d/x.webp", "c/.hidden.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
