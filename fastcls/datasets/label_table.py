@@ -24,7 +24,7 @@ _YES_NO = dict.fromkeys(("1", "true", "yes"), "valid") | dict.fromkeys(("0", "fa
 def read(labels: str, root: Path, found: Found) -> None:
     """Add to `found` a row for each image that the table `labels` names, below `root`."""
     file = _locate(labels, root)
-    rows = _rows(file, found)
+    rows = _two_columns(file, rows_of(file, found.notes))
     files = _Files(root, file.parent)
     columns, body = _columns(file, rows, files)
     seen: dict[str, tuple[str, str]] = {}
@@ -89,8 +89,11 @@ def _locate(labels: str, root: Path) -> Path:
     )
 
 
-def _rows(file: Path, found: Found) -> list[tuple[int, list[str]]]:
-    """The table's rows, numbered from 1, cells stripped, whatever its encoding and delimiter."""
+def rows_of(file: Path, notes: list[str], strict: bool = False) -> list[tuple[int, list[str]]]:
+    """The rows of a table, numbered from 1, cells stripped, whatever its encoding and delimiter.
+
+    strict: a quote that is never closed is an error. DataError where the file is no table.
+    """
     data = file.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", errors="replace")
@@ -99,12 +102,12 @@ def _rows(file: Path, found: Found) -> list[tuple[int, list[str]]]:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = data.decode("cp1252", errors="replace")
-            found.notes.append(f"{file.name} is not UTF-8: read as Windows-1252.")
+            notes.append(f"{file.name} is not UTF-8: read as Windows-1252.")
     if "\0" in text:
         raise DataError(f"The table {file} is no CSV file: it has bytes that are not text.", "Save it as CSV.")
 
     def parsed(delimiter: str) -> Iterator[list[str]]:
-        return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=strict)
 
     def fits(delimiter: str) -> tuple[bool, int]:
         """How well: every row as long as the first, then how many columns."""
@@ -114,9 +117,12 @@ def _rows(file: Path, found: Found) -> list[tuple[int, list[str]]]:
     try:
         delimiter = max(",;\t", key=fits)
         every = enumerate(parsed(delimiter), start=1)
-        rows = [(number, [cell.strip() for cell in row]) for number, row in every if any(map(str.strip, row))]
+        return [(number, [cell.strip() for cell in row]) for number, row in every if any(map(str.strip, row))]
     except csv.Error as error:
         raise DataError(f"The table {file} is no CSV file: {error}.", "Save it as CSV.") from error
+
+
+def _two_columns(file: Path, rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
     if rows and len(rows[0][1]) < 2:
         raise DataError(
             f"The table {file} has one column only, beginning {rows[0][1][0][:60]!r}.",
@@ -148,7 +154,7 @@ class _Files:
         """The files that `name` may mean: none, one, or several when it is ambiguous."""
         if not name or self.leaves(name):
             return []
-        name = _posix(name)
+        name = posix(name)
         for base in self.bases:
             if places := self.by_path.get(os.path.normpath(os.path.join(base, name))):  # noqa: PTH118
                 return places
@@ -156,11 +162,12 @@ class _Files:
 
     def leaves(self, name: str) -> bool:
         """Whether `name` leads out of the folder of images."""
-        place = os.path.normpath(os.path.join(self.root, _posix(name)))  # noqa: PTH118
+        place = os.path.normpath(os.path.join(self.root, posix(name)))  # noqa: PTH118
         return not (place + os.sep).startswith(self.root.rstrip(os.sep) + os.sep)
 
 
-def _posix(name: str) -> str:
+def posix(name: str) -> str:
+    """A name in a table with slashes, where Windows wrote it."""
     return name.replace("\\", "/") if "/" not in name else name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,7 +106,11 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def files_below(folder: str | Path, pipes: list[str] | None = None) -> list[str]:
     """Every visible file below `folder`; links to folders are followed, but never round in a circle."""
-    files: list[str] = []
+    return list(walked(folder, pipes))
+
+
+def walked(folder: str | Path, pipes: list[str] | None = None) -> Iterator[str]:
+    """`files_below`, one after the other."""
     waiting = [(str(folder), frozenset(map(_identity, Path(folder).absolute().parents)))]
     while waiting:
         inner, above = waiting.pop()
@@ -114,9 +118,8 @@ def files_below(folder: str | Path, pipes: list[str] | None = None) -> list[str]
         if here in above:
             continue
         own, folders = listing(inner, pipes)
-        files += own
+        yield from own
         waiting += [(name, above | {here}) for name in reversed(folders)]
-    return files
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:

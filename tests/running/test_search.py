@@ -21,6 +21,7 @@ from conftest import ROOT, command
 from fastcls.comparison.study import shown
 from fastcls.errors import KnobError
 from fastcls.machine.stop import Stopped
+from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.settings import sources, space
 from fastcls.settings.durations import seconds
@@ -176,6 +177,17 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     url = f"sqlite:///{home / 'here' / 'study.db'}"
     there = command(*words, "--storage", url, "--out", home / "there", "--name", "s", "--trials", TRIALS + 1)
     return home, cut, [again, there, command(*first)]
+
+
+def test_a_database_lies_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    folder = tmp_path / "is it%20 a bird? #1 é"
+    folder.mkdir()
+    engine = sqlalchemy.create_engine(runs.sqlite_url(folder / "study.db"))
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("create table t (a int)"))
+    engine.dispose()
+    assert list(folder.iterdir()) == [folder / "study.db"] and list(tmp_path.iterdir()) == [folder]
 
 
 def trials(out: Path) -> list[dict[str, str]]:

@@ -180,6 +180,15 @@ DOCUMENTS = {
 }  # fmt: skip
 for title, (name, data, what) in DOCUMENTS.items():
     image(title, what, "refused", "not an image", f"cat/{name}", lambda data=data: data)
+for title, data in {"text": b"x\n", "empty": b"", "half a JPEG": jpeg()[:500]}.items():
+    image(
+        f"first, {title}",
+        "the first training image, which fastai opens to see its kind",
+        "refused",
+        "1 of 12 images cannot be read: ",
+        "cat/0.png",
+        lambda data=data: data,
+    )
 image("empty file", "0 bytes under an image's name", "refused", "an empty file", "cat/odd.png", lambda: b"")
 image("half a JPEG", "a download that was interrupted", "refused", "truncated", "dog/odd.jpg",
       lambda: encoded(BIG, "JPEG")[:-500])  # fmt: skip
@@ -453,6 +462,14 @@ folder("uneven classes", "60 cats, 3 dogs", "warned", "Unevenly filled classes",
 for names in (("train", "val", "test"), ("training", "validation", "testing"), ("Train", "VALID", "")):
     folder(f"{names[0]} and {names[1]}", "the validation folder by another name", "right", "",
            lambda photos, names=names: splits(photos, *names))
+for names in (("Training_set", "val images", "seg_test"), ("train/train", "valid/valid", "test/testing")):
+    folder(f"{names[0]} and {names[1]}", "as archives name them, or with a folder around", "right", "",
+           lambda photos, names=names: splits(photos, *names))
+folder("train and valid in each class", "the split below the class", "right", "", lambda photos: [
+    plant(photos, f"{label}/{folder}", label, 4, split)
+    for label in ("cat", "dog") for folder, split in (("train", "train"), ("val", "valid"))])
+folder("an empty first image in train", "train/ and valid/ folders", "refused", "1 of 16 images cannot be read: ",
+       lambda photos: [splits(photos, "train", "valid"), write(photos / "train/cat/0.png", b"")])
 folder("train and test", "no validation split: one is drawn from train", "right", "", lambda photos: {
     path: row.removesuffix(" train") for path, row in splits(photos, "train", "", "test").items()})
 folder("no training split", "val/ and test/ alone", "refused", "no train/ folder",
