@@ -8,6 +8,7 @@
     │   └── DownloadError           3   an address that does not answer, or bytes that fail their checksum
     ├── OutputError                 4   a folder or file that cannot be written, a run that cannot be read
     ├── EnvironmentProblem          5   the installation: packages that do not match, a device that is not there
+    │   └── WeightsError            5   pretrained weights that are not on this machine and cannot be downloaded
     └── TrainingError               6   training that broke down: no memory left, a dead loader process
         ├── Diverged                6   a loss or weights that are not finites; going on would end the same
         └── ProcessLost             6   another of the run's processes is gone
@@ -72,6 +73,10 @@ class EnvironmentProblem(FastclsError):
     exit_code = 5
 
 
+class WeightsError(EnvironmentProblem):
+    """Pretrained weights are not on this machine and cannot be downloaded."""
+
+
 class TrainingError(FastclsError):
     """Training broke down after it had begun."""
 
@@ -88,7 +93,7 @@ class ProcessLost(TrainingError):
 
 def nearest(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     """The `count` members of `known` most like `name`, best first; empty when none is close."""
-    return difflib.get_close_matches(name.lower(), list(known), n=count, cutoff=0.5)
+    return difflib.get_close_matches(name.lower(), list(dict.fromkeys(known)), n=count, cutoff=0.5)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -14,10 +14,15 @@ from pathlib import Path
 from fastcls.datasets.splits import SPLIT_NAMES
 from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, slashes, some
 from fastcls.errors import DataError
+from fastcls.settings import options
 
 FILE_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_id", "id", "name")
 LABEL_COLUMNS = ("label", "class", "target", "category", "species", "breed")
 SPLIT_COLUMNS = ("split", "set", "is_valid", "subset")
+NO_COLUMN, NO_LABEL, NO_FILE = "too few columns", "no label", "a file that is missing"
+OUTSIDE, SEVERAL = "a file name that leads out of the folder of images", "a file name that several files have"
+SKIPPED = {NO_COLUMN, NO_LABEL, NO_FILE, OUTSIDE, SEVERAL}  # by --skip-bad; contradictions are for the user to decide
+NAMED = 5  # rows that are left out, of each kind
 _YES_NO = dict.fromkeys(("1", "true", "yes"), "valid") | dict.fromkeys(("0", "false", "no"), "train")
 
 
@@ -33,7 +38,7 @@ def read(labels: str, root: Path, found: Found) -> None:
     good = 0
     for number, cells in body:
         if len(cells) <= max(columns.file, columns.label, columns.split or 0):
-            problems["too few columns"].append(f"row {number}")
+            problems[NO_COLUMN].append(f"row {number}")
             continue
         name, label, split = cells[columns.file], cells[columns.label], ""
         if columns.split is not None:
@@ -43,13 +48,13 @@ def read(labels: str, root: Path, found: Found) -> None:
                 problems["a split that is none of train, valid, test"].append(text)
         places = files.find(name)
         if not label:
-            problems["no label"].append(f"row {number}")
+            problems[NO_LABEL].append(f"row {number}")
         elif files.leaves(name):
-            problems["a file name that leads out of the folder of images"].append(name)
+            problems[OUTSIDE].append(name)
         elif len(places) > 1:
-            problems["a file name that several files have"].append(name)
+            problems[SEVERAL].append(name)
         elif not places:
-            problems["a file that is missing"].append(name or f"row {number}")
+            problems[NO_FILE].append(name or f"row {number}")
         elif seen.setdefault(places[0], (label, split)) != (label, split):
             problems["a file named before with another label or split"].append(name)
             again.append((places[0], label, split))
@@ -57,12 +62,18 @@ def read(labels: str, root: Path, found: Found) -> None:
             good += 1
     if not seen and not problems:
         raise DataError(f"The table {file} has no rows.", "Give one row an image: file name, label.")
+    if options.current().skip_bad and seen and not found.lenient:
+        for what in [what for what in problems if what in SKIPPED]:
+            lost = problems.pop(what)
+            left_out = f"{len(lost):,} of {len(body):,} rows of {file.name} left out, {what}: {some(lost, NAMED)}."
+            found.notes.append(left_out)
     found.faults |= problems
     if problems and not found.lenient:
         listed = "; ".join(f"{what} ({len(rows):,} of {len(body):,}): {some(rows)}" for what, rows in problems.items())
         raise DataError(
             f"The table {file} has rows with {listed}.",
-            f"Correct or remove them. File names are looked up in {root}, with or without their suffix.",
+            f"Correct or remove them{', or leave them out with --skip-bad' * (problems.keys() <= SKIPPED)}. "
+            f"File names are looked up in {root}, with or without their suffix.",
         )
     if repeated := good - len(seen):
         found.notes.append(f"{count(repeated, 'repeated row')} of {file.name} dropped.")

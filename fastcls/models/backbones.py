@@ -72,7 +72,8 @@ def find(name: str) -> Arch:
     if plain == name and name in in_torchvision:
         return Arch("torchvision", name)
     if timm.is_model(plain.split(".")[0]):
-        return Arch("timm", plain)
+        zoo.refuse_unknown_tag(name)
+        return Arch("timm", plain.removesuffix("."))
     close = nearest(name, [*in_torchvision, *timm.list_models()], 3)
     raise UsageError(
         f"--arch {name}: neither torchvision nor timm has an image classifier of that name.",

@@ -18,7 +18,7 @@ from fastai.vision.core import imagenet_stats  # noqa: F401  for those who write
 from fastai.vision.models import xresnet as xresnets
 from torch import nn
 
-from fastcls.errors import DownloadError, UsageError, nearest
+from fastcls.errors import UsageError, WeightsError, nearest
 from fastcls.models import backbones, hub, pretrained, stages
 from fastcls.models.backbones import find as find_arch  # noqa: F401
 from fastcls.models.defaults import resolve
@@ -125,7 +125,7 @@ def transfer_learner(
     except Exception as problem:
         if not (download and _is_network(problem)):
             raise
-        raise DownloadError(
+        raise WeightsError(
             f"The ImageNet weights of {arch} could not be downloaded ({type(problem).__name__}).",
             "Connect to the internet, or give --weights a run folder, a .safetensors file or none.",
         ) from problem

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fastcls.errors import OutputError
-from fastcls.models import hub
+from fastcls.models import defaults, hub
 from fastcls.runfolder import model_files, runs, schema
 from fastcls.settings import shell
 
@@ -27,6 +27,7 @@ def weights_file(name: str) -> Path:
 
     NAME is a file, a run, a folder as the Hugging Face Hub has them, or a repository there, `hf-hub:OWNER/NAME`.
     """
+    name = defaults.resolve(name)
     if name.startswith(hub.HUB):
         return hub.fetched(name, hub.WEIGHTS)
     path = Path(name.removeprefix(hub.LOCAL)).expanduser()

@@ -367,7 +367,17 @@ def test_wrong_further_keywords_are_reported_together(fastcls: Fastcls) -> None:
 def test_an_unknown_architecture_gets_the_nearest_names(fastcls: Fastcls) -> None:
     two(Path("photos"))
     outcome = fastcls("recipe", "folder", "--path", "photos", "--arch", "resnet5O", "--weights", "none")
-    assert outcome.code == 2 and "resnet50" in outcome.output
+    assert outcome.code == 2 and "Did you mean resnet50, " in outcome.output
+    assert outcome.output.count("resnet50,") == 1, "a name that both libraries have is offered once"
+
+
+@pytest.mark.parametrize(("arch", "tag"), [("timm/resnet18.a1_in2k", "a1_in1k"), ("convnext_tiny.in12k_38", "in12k")])
+def test_a_tag_that_there_is_not_is_refused_with_those_there_are(fastcls: Fastcls, arch: str, tag: str) -> None:
+    two(Path("photos"))
+    outcome = fastcls("recipe", "folder", "--path", "photos", "--arch", arch, "--weights", "none", "--dry-run")
+    assert outcome.code == 2 and "no weights with the tag" in outcome.output
+    assert f"Use one of timm/{arch.removeprefix('timm/').partition('.')[0]}." in outcome.output
+    assert f"did you mean {tag!r}" in outcome.output
 
 
 def test_weights_that_do_not_fit_are_refused(fastcls: Fastcls, digits_run: Path) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 from torchvision.models import get_model, get_model_builder, list_models
 
 from fastcls import data, models, transforms
-from fastcls.errors import DownloadError, FastclsError, OutputError, UsageError
+from fastcls.errors import FastclsError, OutputError, UsageError, WeightsError
 from fastcls.models import backbones, pretrained, stages
 from fastcls.runfolder import model_files
 from fastcls.settings import options
@@ -198,9 +198,10 @@ def test_a_folder_of_the_hub_is_an_architecture_and_a_source_of_weights(
             torch.testing.assert_close(
                 learn.model[0](images), features_before_the_classifier(network, images), atol=1e-5, rtol=1e-5
             )
-    with pytest.raises(DownloadError, match="me/other: the Hub cannot be reached"):
-        backbones.find("hf-hub:me/other")
-    with pytest.raises(FastclsError, match="no such repository"):
+    with pytest.raises(WeightsError, match="me/other: the Hub cannot be reached") as unreachable:
+        backbones.find("hf_hub:me/other")
+    assert unreachable.value.exit_code == 5, "the data are not to blame"
+    with pytest.raises(UsageError, match="no such repository"):
         backbones.find("hf-hub:me/other/too")
     (snapshot / "config.json").write_text(json.dumps({"architectures": ["Dinov2Model"], "model_type": "dinov2"}))
     with pytest.raises(OutputError, match="names no architecture of timm's"):
