@@ -20,6 +20,7 @@ bug of fastcls or of a recipe: it keeps its traceback and ends with 1.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -34,7 +35,8 @@ class FastclsError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        """As Python shows it: the options of a command are keywords there."""
+        return in_python(f"{self.message}\n{self.hint}" if self.hint else self.message)
 
 
 class UsageError(FastclsError):
@@ -89,6 +91,29 @@ class Diverged(TrainingError):
 
 class ProcessLost(TrainingError):
     """Another of the processes that train together ended or cannot be reached."""
+
+
+_COMMAND = re.compile(r"\b(?:fastcls|pip) .*")
+# with its value where it is one for certain: a number, or what a colon follows
+_FLAG = re.compile(r"(?<![\w-])--(no-)?([a-z][\w-]*)(?: (-?\d[\d.,]*\b|[^\s:]+(?=:)))?")
+
+
+def in_python(text: str) -> str:
+    """A message with options as Python has them: `--cache-gb -1:` becomes `cache_gb=-1:`. Commands stay as they are."""
+
+    def keyword(found: re.Match[str]) -> str:
+        off, name, value = found.groups()
+        if value is None:
+            return name.replace("-", "_") + "=False" * bool(off)
+        number = value.strip("-").replace(".", "").replace(",", "").isdigit()
+        return f"{name.replace('-', '_')}={value if number else repr(value)}"
+
+    lines = []
+    for line in text.splitlines():
+        command = _COMMAND.search(line)
+        end = command.start() if command else len(line)
+        lines.append(_FLAG.sub(keyword, line[:end]) + line[end:])
+    return "\n".join(lines)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 1) -> list[str]:

@@ -237,7 +237,7 @@ def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: in
         try:
             measured.append(shortlist.measure(images, name, weights, size))
         except WeightsError as problem:
-            missing.append(f"{name} was not probed: {problem}")
+            missing.append(f"{name} was not probed: {problem.message}\n{problem.hint}")
     rows = []
     for one in sorted(measured, key=lambda one: -one.right):
         low, high = one.interval

@@ -94,7 +94,8 @@ def recipe(
 
         words = [*ctx.args, *(["--out"] if out else []), *settings.extra]
         if words:
-            raise UsageError(f"--resume goes on as the run began; it takes no {words[0]}.", "Omit it.")
+            hint = shell.command("resume", resume, *words) if words[0] == "--path" else "Omit it."
+            raise UsageError(f"--resume goes on as the run began; it takes no {words[0]}.", hint)
         go_on(resume, recipe=source.name, gpus=gpus, processes=processes)
     else:
         asked = count(gpus, processes)

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from fastcls.datasets.label_table import FILE_COLUMNS, posix, rows_of
-from fastcls.datasets.walk import is_image, listing, some, walked
+from fastcls.datasets.walk import is_image, listing, some, unread, walked
 from fastcls.errors import DataError
 from fastcls.settings import options
 
@@ -36,7 +36,8 @@ def collect(arguments: Sequence[str]) -> Iterator[str]:
             raise DataError(f"{argument}: no such file or folder.", "Name image files or folders.")
         elif path.is_dir():
             if next(_below(path), None) is None:
-                raise DataError(f"{argument}: there are no images in this folder.", "Name a folder that holds some.")
+                hint = unread(Path(file).suffix.lower() for file in walked(path)) or "Name a folder that holds some."
+                raise DataError(f"{argument}: there are no images in this folder.", hint)
         elif path.suffix.lower() in TABLES:
             if not path.is_file():
                 raise DataError(f"{argument} is a pipe or a device, not a table.", "- reads standard input.")

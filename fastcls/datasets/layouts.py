@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastcls.datasets.splits import check_splits, draw_validation, split_of
-from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some
+from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some, unread
 from fastcls.errors import DataError, UsageError, did_you_mean
 from fastcls.settings import options
 
@@ -250,6 +250,7 @@ def _unlabelled(root: Path) -> DataError:
     held = some([Path(file).relative_to(root).as_posix() for file in files])
     packed = [file for file in files if file.lower().endswith(ARCHIVE_SUFFIXES)]
     hint = f"Unpack {Path(packed[0]).name} and give its folder." if packed else "Give the folder of the images."
+    hint = unread(Path(file).suffix.lower() for file in files) or hint
     return DataError(f"{root} holds no images. It holds {held}.", hint)
 
 

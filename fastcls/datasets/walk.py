@@ -19,6 +19,10 @@ IMAGE_SUFFIXES = frozenset(
         *("ppm", "pgm", "pbm", "pnm", "tga", "jp2", "avif"),
     )
 )
+# pictures that cameras and editors write and Pillow alone does not read
+UNREAD = frozenset(
+    f".{kind}" for kind in ("heic", "heif", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "psd", "svg")
+)
 LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 
@@ -40,7 +44,8 @@ class Found:
         notes = []
         if self.skipped:
             kinds = ", ".join(f"{suffix or 'no suffix'} {n:,}" for suffix, n in self.skipped.most_common(4))
-            notes.append(f"{count(self.skipped.total(), 'file')} left out that are not images: {kinds}.")
+            left_out = f"{count(self.skipped.total(), 'file')} left out that are not images: {kinds}."
+            notes.append(f"{left_out} {unread(self.skipped)}".rstrip())
         if self.unnamed:
             broken = some(os.fsencode(name).decode(errors="replace") for name in self.unnamed)
             notes.append(f"{count(len(self.unnamed), 'image')} left out whose names are not UTF-8: {broken}.")
@@ -59,6 +64,12 @@ def natural(name: str) -> tuple[list[str | int], str]:
 def is_image(name: str) -> bool:
     """Whether a file of this name is an image, going by its suffix."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122, a Path each is ten times slower
+
+
+def unread(suffixes: Iterable[str]) -> str:
+    """A sentence on pictures of formats that are not read; nothing where there are none."""
+    kinds = sorted(UNREAD.intersection(suffixes))
+    return f"Pictures in {', '.join(kinds)} are not read: convert them to JPEG or PNG." if kinds else ""
 
 
 def is_text(name: str) -> bool:

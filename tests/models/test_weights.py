@@ -299,7 +299,7 @@ def test_sizes_that_no_network_takes_are_refused_with_what_would_be(photos: Path
     for size in (0, 10_000):
         with pytest.raises(UsageError, match=f"{size} × {size} pixels cannot be trained on"):
             loaders(photos, size)
-    with pytest.raises(UsageError, match=r"alexnet cannot take images of 32 × 32 pixels.*\n.*--size 64 or more"):
+    with pytest.raises(UsageError, match=r"alexnet cannot take images of 32 × 32 pixels.*\n.*size=64 or more"):
         models.transfer_learner(loaders(photos, 32), "alexnet", weights="none")
     with pytest.raises(UsageError, match="takes images of 224 × 224 pixels only"):
         from fastai.vision.augment import Resize
@@ -350,10 +350,10 @@ def test_a_file_that_does_not_fit_is_refused_in_a_line(fastcls: Fastcls, photos:
 
 def test_what_a_file_fits_is_offered(photos: Path, tmp_path: Path) -> None:
     write("resnet34", tmp_path / "w.safetensors")
-    with pytest.raises(OutputError, match=r"it has \d+ tensors more(.|\n)*It fits  --arch resnet34"):
+    with pytest.raises(OutputError, match=r"it has \d+ tensors more(.|\n)*It fits  arch resnet34"):
         learned(loaders(photos), "resnet18", tmp_path / "w.safetensors")
     write("timm/efficientnet_lite0", tmp_path / "efficientnet_lite0.safetensors")
-    with pytest.raises(OutputError, match="It fits  --arch efficientnet_lite0"):
+    with pytest.raises(OutputError, match="It fits  arch efficientnet_lite0"):
         learned(loaders(photos), "timm/resnet18", tmp_path / "efficientnet_lite0.safetensors")
 
 

@@ -79,7 +79,7 @@ def test_everything_wrong_with_a_space_is_said_at_once() -> None:
     for typed, reason in wrong.items():
         assert any(f"--space {typed}: " in line and reason in line for line in lines), typed
     assert "lr=1..2: lr is there twice" in refused.value.message
-    with pytest.raises(KnobError, match=r"--wd 0\.1 fixes it"):
+    with pytest.raises(KnobError, match=r"wd=0\.1 fixes it"):
         space.parse(["wd=0..1"], recipe.knobs, {"wd": 0.1})
     with pytest.raises(KnobError, match=r"bach.*did you mean 'batch'"):
         space.parse(["norm=batch,bach"], sources.find("cifar10-cnn").knobs, {})

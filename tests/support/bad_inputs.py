@@ -440,6 +440,10 @@ folder("a pipe for the folder", "a named pipe", "refused", "is a file, not a fol
 folder("empty", "a folder of nothing", "refused", "holds no files", lambda photos: photos.mkdir())
 folder("text only", "class folders without a single image", "refused", "holds no images",
        lambda photos: [write(photos / f"{name}/notes.txt", b"notes") for name in ("cat", "dog")])
+folder("an iPhone's photographs", "HEIC alone, which is not read", "refused", "convert them to JPEG",
+       lambda photos: [write(photos / f"{name}/IMG_1.HEIC", b"\0\0\0\x18ftypheic") for name in ("cat", "dog")])
+folder("HEIC among the rest", "one telephone's photographs of several", "skipped", "Pictures in .heic are not read",
+       lambda photos: [two(photos), write(photos / "cat/IMG_1.HEIC", b"\0\0\0\x18ftypheic")])
 folder("archives only", "the images are still packed", "refused", "Unpack cats.tar.gz",
        lambda photos: [write(photos / f"{name}.tar.gz", b"\x1f\x8b") for name in ("cats", "dogs")])
 folder("images without labels", "no class folders", "refused", "without labels", lambda photos: plant(photos, "."))
