@@ -8,7 +8,7 @@
     │   └── DownloadError           3   an address that does not answer, or bytes that fail their checksum
     ├── OutputError                 4   a folder or file that cannot be written, a run that cannot be read
     ├── EnvironmentProblem          5   the installation: packages that do not match, a device that is not there
-    │   └── WeightsError            5   pretrained weights that are not on this machine and cannot be downloaded
+    │   └── WeightsError            5   pretrained weights that cannot be downloaded, or are damaged on this machine
     └── TrainingError               6   training that broke down: no memory left, a dead loader process
         ├── Diverged                6   a loss or weights that are not finites; going on would end the same
         └── ProcessLost             6   another of the run's processes is gone
@@ -76,7 +76,7 @@ class EnvironmentProblem(FastclsError):
 
 
 class WeightsError(EnvironmentProblem):
-    """Pretrained weights are not on this machine and cannot be downloaded."""
+    """Pretrained weights cannot be downloaded, or what is kept of them on this machine is damaged."""
 
 
 class TrainingError(FastclsError):

@@ -181,6 +181,16 @@ def _torchvision(arch: Arch, pretrained: bool, n_in: int, **kwargs: Any) -> nn.M
     return body
 
 
+def kept_weights(arch: Arch) -> Path:
+    """Where the libraries keep the weights that they download: a file, or a folder of the Hugging Face Hub's cache."""
+    if arch.library == "timm":
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        cfg = timm.get_pretrained_cfg(arch.name)
+        return Path(HF_HUB_CACHE) / f"models--{str(cfg and cfg.hf_hub_id).replace('/', '--')}"
+    return Path(torch.hub.get_dir()) / "checkpoints" / get_model_weights(arch.name).DEFAULT.url.rpartition("/")[2]
+
+
 def _remove_classifier(body: nn.Module) -> None:
     """Replace the last linear layer (SqueezeNet's is a convolution) and a dropout before it by nothing."""
     last = [name for name, module in body.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]

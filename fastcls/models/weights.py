@@ -17,6 +17,7 @@ from fastcls.errors import OutputError
 from fastcls.models import defaults, hub
 from fastcls.runfolder import model_files, runs, schema
 from fastcls.settings import shell
+from fastcls.training.trees import load_weights
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
@@ -128,7 +129,7 @@ def load(model: nn.Module, file: Path) -> None:
         differ += [name for name, value in own.items() if tensors.shape(name) != value.shape]
         if differ:
             raise OutputError(f"{file} does not fit this network: {len(differ)} tensors differ ({_some(differ)}).")
-        model.load_state_dict({name: tensors.read(name, value) for name, value in own.items()})
+        load_weights(model, {name: tensors.read(name, value) for name, value in own.items()})
 
 
 def _some(names: list[str]) -> str:

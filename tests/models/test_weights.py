@@ -18,11 +18,12 @@ from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock
 from photographs import loaders
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision.models import get_model, get_model_builder, list_models
+from torchvision.models import get_model, get_model_builder, get_model_weights, list_models
 
 from fastcls import data, models, transforms
 from fastcls.errors import FastclsError, OutputError, UsageError, WeightsError
 from fastcls.models import backbones, pretrained, stages
+from fastcls.models import weights as weight_files
 from fastcls.runfolder import model_files
 from fastcls.settings import options
 
@@ -108,6 +109,39 @@ def learned(dls: Any, arch: str, weights: Any, **kwargs: Any) -> tuple[Any, str]
         learn = models.transfer_learner(dls, arch, weights=str(weights), **kwargs)
     learn.model.eval()
     return learn, "\n".join(notes)
+
+
+DAMAGED = {"cut short": b"PK\x03\x04" + bytes(2000), "empty": b"", "a web page": b"<html>Sign in</html>"}
+
+
+@pytest.mark.unpickles
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_weights_in_the_libraries_caches_are_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    url = get_model_weights("squeezenet1_1").DEFAULT.url
+    kept = tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2]
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(data)
+    with pytest.raises(WeightsError) as caught:
+        learned(loaders(photos, SIZE), "squeezenet1_1", "imagenet")
+    assert str(kept) in caught.value.message and "Remove it" in caught.value.hint
+
+
+def test_a_cache_of_weights_that_cannot_be_made_is_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", "/proc/none")
+    with pytest.raises(WeightsError, match="cannot be kept at /proc/none") as caught:
+        learned(loaders(photos, SIZE), "squeezenet1_1", "imagenet")
+    assert "TORCH_HOME" in caught.value.hint
+
+
+def test_a_network_with_a_versioned_state_comes_back(tmp_path: Path) -> None:
+    network, other = get_model("mnasnet0_5"), get_model("mnasnet0_5")
+    weight_files.save(network, tmp_path / "w.safetensors")
+    weight_files.load(other, tmp_path / "w.safetensors")
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
 
 
 # ------------------------------------------------------------------ what is said, and what images become

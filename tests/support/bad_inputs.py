@@ -258,6 +258,8 @@ image("16-bit gray PNG", "0 … 65,535", "warned", DEEP_SAYS, "cat/odd.png", lam
 image("16-bit gray TIFF", "little-endian", "warned", DEEP_SAYS, "cat/odd.tif", lambda: encoded(DEEP, "TIFF"), EIGHT)
 image("16-bit gray TIFF, big-endian", "as microscopes write it", "warned", DEEP_SAYS, "cat/odd.tif",
       lambda: encoded(Image.frombytes("I;16B", (SIDE, SIDE), DEEP.astype(">u2").tobytes()), "TIFF"), EIGHT)  # fmt: skip
+image("16-bit gray TIFF, 0 is white", "as scanners and X-rays have it", "warned", DEEP_SAYS, "cat/odd.tif",
+      lambda: encoded(Image.fromarray(65535 - DEEP), "TIFF", tiffinfo={262: 0}), EIGHT)  # fmt: skip
 image("16-bit PGM", "0 … 65,535", "warned", DEEP_SAYS, "cat/odd.pgm",
       lambda: b"P5 8 8 65535\n" + DEEP.astype(">u2").tobytes(), EIGHT)  # fmt: skip
 image("10-bit PGM", "its header says that 1,023 is white", "warned", DEEP_SAYS, "cat/odd.pgm",
