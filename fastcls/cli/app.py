@@ -89,6 +89,8 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(stop.code) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except EOFError as problem:  # click would answer it with "Aborted!" and nothing else
+            raise RuntimeError("a file or a stream ended too early") from problem
         except ImportError as problem:
             missing = extras.unimportable(problem)
             if missing is None:

@@ -26,6 +26,7 @@ def resume(
     extend_epochs: int = typer.Option(
         0, "--extend-epochs", metavar="N", help="Train a finished run N epochs more.", show_default=False
     ),
+    path: str = typer.Option("", "--path", metavar="DIR", help="Where its images are now, if they were moved."),
     gpus: int | None = Several.gpus,
     processes: int | None = Several.processes,
     trust: bool = typer.Option(
@@ -45,7 +46,7 @@ def resume(
     """
     if extend_epochs < 0:
         raise KnobError(f"--extend-epochs {extend_epochs}: takes an integer from 1")
-    go_on(run, extend_epochs, trust, gpus=gpus, processes=processes)
+    go_on(run, extend_epochs, trust, gpus=gpus, processes=processes, path=path)
 
 
 def go_on(
@@ -55,6 +56,7 @@ def go_on(
     recipe: str = "",
     gpus: int | None = None,
     processes: int | None = None,
+    path: str = "",
 ) -> None:
     """Resume a run; `recipe`: the name that it must have."""
     from fastcls.runfolder import recorded, runs
@@ -82,4 +84,4 @@ def go_on(
     from fastcls.machine.screen import Screen
     from fastcls.running import runner
 
-    runner.resume(folder, Screen(), extend, trust)
+    runner.resume(folder, Screen(), extend, trust, path=path)

@@ -22,6 +22,7 @@ PLAIN = ("YCbCr", "RGB", "Gray")  # Pillow inverts some CMYK files by their meta
 WITHOUT_WAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 PAGES = 1000
 ORIENTATION = 0x0112  # EXIF's tag for how the camera was held; 1 is upright
+PHOTOMETRIC = 262  # TIFF's tag for which value is white; Pillow heeds it for 8 bits, not for 16
 UPRIGHT = {  # what undoes each orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -137,6 +138,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if not sixteen_bits(image):
         return image
     values = np.asarray(image).astype(np.uint32)
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:  # 0 is white
+        values = 65535 - values
     pixels = ((values + 128) // 257).astype(np.uint8)
     pixels[values == image.info.get("transparency", -1)] = 255
     return Image.fromarray(pixels)

@@ -113,6 +113,14 @@ def digest(file: Path, algorithm: str = "sha256") -> str:
     return found.hexdigest()
 
 
+def sqlite_url(file: Path) -> str:
+    """A database file's address as SQLAlchemy reads it, whatever signs the names of its folders have."""
+    from sqlalchemy import URL
+
+    # the driver is named, or MLflow would make a folder of the address
+    return URL.create("sqlite+pysqlite", database=str(file.absolute())).render_as_string()
+
+
 def now() -> str:
     """The time in UTC, to the second, as run.json and check.json write it."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

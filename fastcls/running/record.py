@@ -107,6 +107,7 @@ class Images:
 
     def __init__(self, learn: Learner) -> None:
         dls = learn.dls
+        self.skipped: list[str] = getattr(dls, "skipped", [])  # what cannot be read, a line each
         self.vocab = [str(name) for name in dls.vocab]
         datasets = {"train": dls.train_ds, "valid": dls.valid_ds}
         test = getattr(dls, "test_items", None)
@@ -136,6 +137,7 @@ class Images:
             "fingerprint": fingerprint(self.rows, self.root),
             "images": {split: n for split, n in counts.items() if n},
             "classes": len(self.vocab),
+            **({"skipped": self.skipped} if self.skipped else {}),
         }
 
 

@@ -41,11 +41,17 @@ def run(request: Request, screen: Screen, watchers: Sequence[Callback] = (), of_
 
 
 def resume(
-    folder: Path, screen: Screen, extend: int = 0, trust: bool = False, watchers: Sequence[Callback] = ()
+    folder: Path,
+    screen: Screen,
+    extend: int = 0,
+    trust: bool = False,
+    watchers: Sequence[Callback] = (),
+    path: str = "",
 ) -> Path:
     """Continue a run that was interrupted, or train a finished one `extend` epochs more; gives its folder.
 
-    trust: run the recipe.py of the folder, where the recipe of that name is no longer the same.
+    trust: run the recipe.py of the folder, where the recipe of that name is no longer the same. path: where the images
+    are now, if they were moved; they must be the same.
     """
     from fastcls.training.checkpoints import Store
 
@@ -55,6 +61,8 @@ def resume(
         before = runs.read_json(folder / "run.json")
         _refuse_to_resume(folder, before, extend)
         again = recorded.request(folder, trust)
+        if path:
+            again = recorded.moved(again, path)
         if extend:  # so many, whatever the run was asked for
             again.options = replace(again.options, auto_epochs=False)
         found, refused = Store(folder).newest()
@@ -107,7 +115,7 @@ class _Run:
             record.refuse_other_images(before.get("data") or {}, self.record["data"], out, self.images.rows)
             if text := record.other_surroundings(before, self.record):
                 ready.notes.append(text)
-            kept = ("started", "command", "folder", "tracking")
+            kept = ("started", "folder", "tracking")
             self.record |= {name: before[name] for name in kept if name in before}
             self.record["resumed"] = [*before.get("resumed", []), runs.now()]
         if self.extensions:

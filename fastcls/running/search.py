@@ -89,7 +89,7 @@ class Search:
 
     @property
     def url(self) -> str:
-        return self.storage or f"sqlite:///{(self.out / STUDY).absolute()}"
+        return self.storage or runs.sqlite_url(self.out / STUDY)
 
     @property
     def study(self) -> str:

@@ -8,6 +8,8 @@ import pytest
 
 from fastcls.datasets import layouts
 from fastcls.errors import DataError
+from fastcls.settings import options
+from fastcls.settings.options import Options
 
 
 def plant(root, *names):
@@ -245,6 +247,28 @@ def test_bad_tables_are_refused(tmp_path, text, message):
     plant(tmp_path, "secret.jpg")
     with pytest.raises(DataError, match=message):
         layouts.find(root, labels=table(root, text))
+
+
+def test_rows_without_a_label_or_a_file_are_left_out_on_request(tmp_path):
+    root = plant(tmp_path, *FILES, "a/x.jpg", "b/x.jpg")
+    text = rows("file,label\n") + "gone.jpg,cat\nx.jpg,cat\n../out.jpg,cat\nimg0.jpg\n"
+    labels = table(root, text.replace(f"{FILES[1]},{LABELS[1]}", f"{FILES[1]},"))
+    with pytest.raises(DataError, match="leave them out with skip_bad"):
+        layouts.find(root, labels=labels)
+    with options.using(Options(skip_bad=True)):
+        df = layouts.find(root, labels=labels)
+        assert set(listed(df)) == {*FILES} - {FILES[1]}
+        for part in (
+            "no label: row 3.",
+            "missing: gone.jpg.",
+            "several files have: x.jpg.",
+            "too few columns: row 17.",
+        ):
+            assert "1 of 16 rows of " in notes(df) and part in notes(df)
+        contradicting = table(root, rows("file,label\n") + f"{FILES[0]},nobody\n")
+        with pytest.raises(DataError, match="another label") as caught:
+            layouts.find(root, labels=contradicting)
+        assert "skip-bad" not in caught.value.hint
 
 
 def test_ambiguous_names_are_refused(tmp_path):

@@ -180,6 +180,59 @@ def test_folders_are_listed_lazily_and_in_order(tmp_path: Path) -> None:
         inputs.collect([str(tmp_path), "nowhere"])
 
 
+def test_folders_are_searched_as_for_training(tmp_path: Path) -> None:
+    kept, litter = ["a.png", "linked/1.png"], [".ipynb_checkpoints/a.png", "__MACOSX/a.png", ".Trash/a.png"]
+    for name in ("elsewhere/1.png", *(f"new/{name}" for name in ["a.png", *litter])):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "new/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "new/again").symlink_to(tmp_path / "new")
+    assert list(inputs.collect([str(tmp_path / "new")])) == [str(tmp_path / "new" / name) for name in kept]
+
+
+LISTS = {
+    "line ends of Windows": "a b.png\r\né.png\r\n".encode(),
+    "a byte order mark": "\ufeffa b.png\né.png".encode(),
+    "UTF-16": "a b.png\r\né.png\r\n".encode("utf-16"),
+    "find -print0": "a b.png\0é.png\0".encode(),
+    "blank lines": "\na b.png\n\né.png\n".encode(),
+}
+
+
+@pytest.mark.parametrize("listed", LISTS.values(), ids=LISTS.keys())
+def test_a_list_is_read_whatever_wrote_it(monkeypatch: pytest.MonkeyPatch, listed: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    assert list(inputs.collect(["-"])) == ["a b.png", "é.png"]
+
+
+def test_closed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DataError, match="Standard input is closed"):
+        list(inputs.collect(["-"]))
+
+
+TABLES = {
+    "UTF-16": "path,label\n{0},x\n{1},y\n".encode("utf-16"),
+    "semicolons, Windows-1252": "path;label\n{0};x\n{1};é\n".encode("cp1252"),
+    "backslashes": b"path\nsub\\a.png\nsub\\b.png\n",
+    "without suffixes": b"id,label\nsub/a,x\nsub/b,y\n",
+    "numbers first, unknown titles": b",picture\n0,{0}\n1,{1}\n",
+    "no titles": b"0,{0}\n1,{1}\n",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+def test_a_table_of_paths_is_read_as_a_table_of_labels_is(tmp_path: Path, table: bytes) -> None:
+    images = ["sub/a.png", "sub/b.png"]
+    (tmp_path / "sub").mkdir()
+    for number, name in enumerate(images):
+        (tmp_path / name).touch()
+        for encoding in ("utf-8", "utf-16-le"):
+            table = table.replace(f"{{{number}}}".encode(encoding), name.encode(encoding))
+    (tmp_path / "list.csv").write_bytes(table)
+    assert list(inputs.collect([str(tmp_path / "list.csv")])) == [str(tmp_path / name) for name in images]
+
+
 TRANSFORMS = {
     "crop": transforms.resize(48),
     "squish": transforms.resize(48, method="squish"),

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from killable import AUTO, VARIANTS, Trials, digest, ended, saves, until, words
+from PIL import Image
 from safetensors.torch import load_file
 
 from fastcls.errors import OutputError
@@ -222,6 +223,32 @@ def test_what_cannot_be_resumed_is_refused(trials: Trials, fastcls: Any, tmp_pat
     finished = fastcls("resume", out, "--trust")
     assert finished.code == 2 and "is finished" in finished.output and "--extend-epochs" in finished.output
     assert fastcls("resume", tmp_path / "nothing").code == 4
+
+
+def test_images_that_were_moved_are_found_by_path(fastcls: Any, tmp_path: Path) -> None:
+    for digit in range(10):
+        for number in range(6):
+            file = tmp_path / "photos" / str(digit) / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((8, 8), 20 + digit).save(file)
+    words = ["recipe", "digits-cnn", "--path", "photos", "--epochs", 1, "--filters", 4, "--out", "run"]
+    assert fastcls(*words).code == 0
+    (tmp_path / "disk2").mkdir()
+    (tmp_path / "photos").rename(tmp_path / "disk2/photos")
+    further = ["resume", "run", "--extend-epochs", 1]
+    lost = fastcls(*further)
+    assert lost.code == 3 and "with --path" in lost.output
+    refused = fastcls("recipe", "digits-cnn", "--resume", "run", "--path", "disk2/photos")
+    assert refused.code == 2 and "fastcls resume run --path disk2/photos" in refused.output
+    found = fastcls(*further, "--path", "disk2/photos")
+    assert found.code == 0, found.output
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    now = str(tmp_path / "disk2/photos")
+    assert record["data"]["root"] == now and record["command"].endswith(f"--path {now}")
+    (tmp_path / "disk2/photos/0/0.png").unlink()
+    other = fastcls("resume", "run", "--extend-epochs", 1, "--path", "disk2/photos")
+    assert other.code == 3 and "are not those that" in other.output
+    assert json.loads((tmp_path / "run/run.json").read_text()) == record, "a refusal changes nothing"
 
 
 def state(step: int) -> dict[str, Any]:
