@@ -55,11 +55,13 @@ def unopened() -> Iterator[None]:
 
 
 def picture(item: Any, mode: str) -> Image.Image:
-    """A PIL image, bytes of a file, an array or a tensor as an image of `mode` ('RGB' or 'L'), as a file's would be.
+    """A PIL image, an open file or its bytes, an array or a tensor as an image of `mode` ('RGB' or 'L'), as a file's would be.
 
     Arrays and tensors are uint8 (h, w) or (h, w, channels), a TensorImage and its kind (channels, h, w), other tensors
     either; channels are gray, RGB or RGBA. uint16 (h, w) is gray of 16 bits. DataError where an item is none of these.
     """
+    if hasattr(item, "read"):  # an open file
+        item = item.read()
     if isinstance(item, (bytes, bytearray)):
         return Image.fromarray(reading(shown(item), lambda _: decode(bytes(item), mode)))
     image = item if isinstance(item, Image.Image) else Image.fromarray(_array(item))
