@@ -58,9 +58,8 @@ def _check(image: Image.Image) -> bool:
             f"{MOST_PIXELS // 1_000_000} million in all are taken. Make it smaller."
         )
     if (count := frames(image)) > 1 and image.format != "MPO":  # a camera's JPEG and its preview
-        raise DataError(
-            f"The file holds {count:,} pictures{' or more' * (count == PAGES)} (an animation, or pages). Save one of them as a picture."
-        )
+        held = f"{count:,} pictures{' or more' if count == PAGES else ''}"
+        raise DataError(f"The file holds {held} (an animation, or pages). Save one of them as a picture.")
     return orientation(image) != 1
 
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT, Outcome, command
-import numpy as np
 from PIL import Image
 
 pytest.importorskip("starlette", reason="needs pip install 'fastcls[serve]'")
