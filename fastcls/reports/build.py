@@ -11,7 +11,7 @@ from fastcls.reports.classes import WHOLE_MATRIX, outcome, with_average_precisio
 from fastcls.reports.copies import copies
 from fastcls.reports.curves import Curves, curve_figures
 from fastcls.reports.curves import curves as ranking_curves
-from fastcls.reports.doubts import COLUMNS, doubtful, pictured
+from fastcls.reports.doubts import COLUMNS, Doubts, doubtful, pictured
 from fastcls.reports.drawing import png, svg
 from fastcls.reports.figures import learning_figures, matrix_figure, own_metrics
 from fastcls.reports.gallery import KINDS
@@ -127,8 +127,9 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         effects=effects(files.metrics, files.splits()),
         trust_figures=[(figure, svg(figure)) for figure in (belief.figures if belief else [])],
         trained_phases=page.trained_phases(files),
-        doubts=doubts,
-        doubt_pictures=pictured(doubts, thumbnails),
+        doubts=doubts.rows,
+        doubts_sentence=doubts.sentence,
+        doubt_pictures=pictured(doubts.rows, thumbnails),
         data=images(files),
         copies=copies(files.folder, thumbnails),
         layers=layers,
@@ -137,20 +138,20 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         settings=page.settings(files),
         lost_pictures=thumbnails.lost,
     )
-    runs.write_csv(files.folder / SUSPECTS, COLUMNS, doubts)
+    runs.write_csv(files.folder / SUSPECTS, COLUMNS, doubts.rows)
     return html, {figure.name: png(figure) for figure in drawn}
 
 
-def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, list[tuple[object, ...]]]:
+def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, Doubts]:
     """What needs more than the likeliest class: curves over thresholds, and labels in doubt."""
     predictions = files.predictions
     known = set(names)
     kept = ((predictions["split"] == split) & predictions["label"].isin(known)).to_numpy(bool)
     if not kept.any():
-        return None, []
+        return None, Doubts([])
     entries = from_file.probabilities(files.folder / from_file.FILE, kept, names)
     if entries is None:
-        return None, []
+        return None, Doubts([])
     table = predictions[kept]
     place = {name: i for i, name in enumerate(names)}
     labels = table["label"].map(place).to_numpy(int)
