@@ -188,6 +188,7 @@ TABLES = {
     "UTF-16": "path,label\n{0},x\n{1},y\n".encode("utf-16"),
     "semicolons, Windows-1252": "path;label\n{0};x\n{1};é\n".encode("cp1252"),
     "backslashes": b"path\nsub\\a.png\nsub\\b.png\n",
+    "accents in two characters": "path,x\n{0},e\u0301\n{1},é\n".encode(),
     "without suffixes": b"id,label\nsub/a,x\nsub/b,y\n",
     "numbers first, unknown titles": b",picture\n0,{0}\n1,{1}\n",
     "no titles": b"0,{0}\n1,{1}\n",
