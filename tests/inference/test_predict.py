@@ -221,6 +221,15 @@ TABLES = {
 }
 
 
+@pytest.mark.parametrize("listed", ["\u00e9.png", "e\u0301.png", "\u00e9", "e\u0301"])
+@pytest.mark.parametrize("on_disk", ["\u00e9.png", "e\u0301.png"])
+def test_accents_in_a_table_may_be_of_the_other_form(tmp_path: Path, listed: str, on_disk: str) -> None:
+    (tmp_path / on_disk).touch()
+    (tmp_path / "list.csv").write_text(f"path\n{listed}\n", encoding="utf-8")
+    (found,) = inputs.collect([str(tmp_path / "list.csv")])
+    assert Path(found).samefile(tmp_path / on_disk)
+
+
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
 def test_a_table_of_paths_is_read_as_a_table_of_labels_is(tmp_path: Path, table: bytes) -> None:
     images = ["sub/a.png", "sub/b.png"]
