@@ -96,11 +96,11 @@ def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:
 
 def conclusions(rows: Sequence[Row]) -> list[str]:
     """Which settings were shown to differ from the baseline, and which were not."""
-    parts: dict[str, list[str]] = {"Better than": [], "Worse than": [], "Not told apart from": []}
+    parts: dict[str, list[str]] = {"Better than": [], "Worse than": [], "Not shown to differ from": []}
     for row in rows:
         if row.difference and row.difference.low is not None:
             shown = "Better than" if row.difference.value > 0 else "Worse than"
-            parts[shown if row.difference.shown else "Not told apart from"].append(name(row))
+            parts[shown if row.difference.shown else "Not shown to differ from"].append(name(row))
     return [f"{what} the baseline: {'; '.join(names)}." for what, names in parts.items() if names]
 
 

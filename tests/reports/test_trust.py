@@ -110,7 +110,7 @@ def labelled(n: int, classes: int, strength: float, wrong: float, seed: int = 0)
 @pytest.mark.parametrize("strength", [1.5, 2.5, 4.0], ids=["64 %", "90 %", "99 % right"])
 @pytest.mark.parametrize("wrong", [0.0, 0.06])
 def test_doubts_are_as_often_wrong_labels_as_is_said(strength: float, wrong: float) -> None:
-    """A weak network contradicts many labels; that is its own fault, and is not taken for the labels'."""
+    """A weak network contradicts many labels; that is its own fault, and not the labels'."""
     p, labels, bad = labelled(1500, 6, strength, wrong)
     rows, classes = np.nonzero(p > 1e-6)
     own = p[np.arange(len(p)), labels]
