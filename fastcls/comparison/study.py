@@ -22,6 +22,7 @@ from fastcls.settings.space import Dimension
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.importance import FanovaImportanceEvaluator
 
 DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient", "mariadb": "mysqlclient", "redis": "redis"}
 JOURNALS = (".journal", ".log")  # a file that needs no database, on a network's file system too
@@ -57,6 +58,8 @@ class Results:
     dimensions: Sequence[Dimension]
     trials: Sequence[Trial]
     importances: Mapping[str, float]  # shares of one, the largest first; empty where there is no telling
+    study: optuna.Study  # a copy in memory, which Optuna's figures are drawn of
+    evaluator: Any  # Optuna's, of the importances
 
     @property
     def maximise(self) -> bool:
@@ -144,8 +147,15 @@ class Study:
 
     def results(self) -> Results:
         """Everything that the study holds."""
-        trials = [self._trial(trial) for trial in self.frozen() if trial.state.name != "WAITING"]
-        return Results(self.metric, self.dimensions, trials, self._importances())
+        import optuna
+        from optuna.importance import FanovaImportanceEvaluator
+
+        held = [trial for trial in self.frozen() if trial.state.name != "WAITING"]
+        copy = optuna.create_study(direction=self.inner.direction)
+        copy.add_trials(held)
+        evaluator = FanovaImportanceEvaluator(seed=self.seed)
+        shares = self._importances(evaluator)
+        return Results(self.metric, self.dimensions, [*map(self._trial, held)], shares, copy, evaluator)
 
     def _trial(self, held: optuna.trial.FrozenTrial) -> Trial:
         states = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
@@ -161,15 +171,15 @@ class Study:
             reason,
         )
 
-    def _importances(self) -> dict[str, float]:
+    def _importances(self, evaluator: FanovaImportanceEvaluator) -> dict[str, float]:
         """The share of each knob in the variance of the figure, by functional ANOVA (Hutter et al. 2014)."""
-        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+        from optuna.importance import get_param_importances
 
         values = {trial.value for trial in self.frozen() if trial.state.name == "COMPLETE"}
         if len(values) < 2 or len(self.dimensions) < 2:
             return {}
         try:
-            found = get_param_importances(self.inner, evaluator=FanovaImportanceEvaluator(seed=self.seed))
+            found = get_param_importances(self.inner, evaluator=evaluator)
         except (RuntimeError, ValueError):  # no tree of its forest has any variance
             return {}
         return {name: float(share) for name, share in found.items()}

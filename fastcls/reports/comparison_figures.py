@@ -28,7 +28,7 @@ def accuracy_figure(rows: Sequence[Row], split: str) -> Figure | None:
     base = next((row.means["accuracy"] for row in rows if row.baseline), math.nan)
 
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
+        frame(ax, palette, title)
         ax.grid(visible=False, axis="y")
         ax.grid(axis="x", color=palette.line, linewidth=0.7)
         if not math.isnan(base):
@@ -39,12 +39,11 @@ def accuracy_figure(rows: Sequence[Row], split: str) -> Figure | None:
             ax.plot(seeds, [place] * len(seeds), "o", ms=6, mfc="none", mec=colour, mew=1.2, zorder=3)
             ax.plot([row.means["accuracy"] * 100] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=3, zorder=2)
         labels = ["baseline" if row.baseline and row.changed == {} else shorten(name(row), LABEL) for row in shown]
-        ax.set_yticks(range(len(shown)), labels, parse_math=False, fontsize=9.5, color=palette.ink)
+        ax.set_yticks(range(len(shown)), labels, fontsize=9.5, color=palette.ink)
         ax.set_ylim(len(shown) - 0.4, -0.6)
         ax.margins(x=0.06)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=7))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
-        ax.set_title(title, loc="left", color=palette.ink, fontsize=11, parse_math=False, fontweight="bold")
 
     return Figure("accuracy", title, title, 7.2, 1.1 + 0.32 * len(shown), draw, {}, tight=True)
 
@@ -62,7 +61,7 @@ def curves_figure(rows: Sequence[Row]) -> Figure | None:
     title = "Accuracy on valid while learning" if column == "accuracy" else "Loss on valid while learning"
 
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
+        frame(ax, palette, title, "epoch")
         for row in done:
             if row not in coloured and not row.baseline:
                 curve = curves[id(row)]
@@ -76,8 +75,6 @@ def curves_figure(rows: Sequence[Row]) -> Figure | None:
                 ax.plot(curve.index, curve * scale, color=colour, linestyle=dash, linewidth=1.9, label=label, zorder=3)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %" if scale == 100 else f"{v:g}"))
-        ax.set_xlabel("epoch", color=palette.muted)
-        ax.set_title(title, loc="left", color=palette.ink, fontsize=11, parse_math=False, fontweight="bold")
         rest = f"{len(done) - len(coloured) - any(r.baseline for r in done)} more in gray"
         legend = ax.legend(
             loc="upper left",
@@ -90,8 +87,6 @@ def curves_figure(rows: Sequence[Row]) -> Figure | None:
             alignment="left",
         )
         legend.get_title().set_color(palette.muted)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
 
     return Figure("learning-curves", title, f"{title}: the best settings and the baseline", 7.2, 3.6, draw, {}, True)
 

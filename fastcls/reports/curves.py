@@ -111,7 +111,7 @@ def _draw(
     found: Curves, which: int, lines: dict[str, np.ndarray], label: str, title: str, area: dict[str, float] | None
 ) -> Callable[[Axes, Palette], None]:
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
+        frame(ax, palette, title, label)
         for one in found.each:
             ax.plot(GRID, one[which], color=palette.muted, linewidth=0.6, alpha=0.45, zorder=2)
         for name, colour, style in (("micro", palette.valid, "-"), ("macro", palette.train, (0, (4, 2)))):
@@ -119,8 +119,6 @@ def _draw(
             ax.plot(GRID, lines[name], color=colour, linestyle=style, linewidth=1.9, label=text, zorder=3)
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1.02)
-        ax.set_xlabel(label, color=palette.muted)
-        ax.set_title(title, loc="left", color=palette.ink, fontsize=11, parse_math=False, fontweight="bold")
         ax.legend(loc="lower left" if which == 0 else "lower right", frameon=False, labelcolor=palette.ink, fontsize=9)
 
     return draw

@@ -12,7 +12,6 @@ from xml.etree import ElementTree
 
 import matplotlib
 from markupsafe import Markup
-from matplotlib.figure import Figure as Canvas
 
 from fastcls.evaluation import plots
 from fastcls.reports.figures import PRINT, Figure, Palette
@@ -35,13 +34,8 @@ def _style() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=r".*does not support.*natively.*")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"font.family": plots.fonts(), "svg.fonttype": "none", "axes.unicode_minus": False})
+        matplotlib.rcParams["text.parse_math"] = False  # names may have two '$'
         yield
-
-
-def _draw(figure: Figure, palette: Palette) -> Canvas:
-    canvas = Canvas(figsize=(figure.width, figure.height))
-    figure.draw(canvas.add_axes((0.115, 0.15, 0.87, 0.755)), palette)
-    return canvas
 
 
 def _cut(figure: Figure, margin: float) -> dict[str, Any]:
@@ -53,7 +47,7 @@ def png(figure: Figure) -> bytes:
     with _style():
         buffer = io.BytesIO()
         options = {"dpi": 200, "facecolor": "white", **_cut(figure, 0.12)}
-        _draw(figure, PRINT).savefig(buffer, format="png", metadata={"Software": None}, **options)
+        figure.paint(PRINT).savefig(buffer, format="png", metadata={"Software": None}, **options)
     return buffer.getvalue()
 
 
@@ -63,7 +57,7 @@ def svg(figure: Figure) -> Markup:
         matplotlib.rcParams["svg.hashsalt"] = figure.name
         buffer = io.BytesIO()
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        _draw(figure, THEMED).savefig(buffer, format="svg", transparent=True, metadata=metadata, **_cut(figure, 0.04))
+        figure.paint(THEMED).savefig(buffer, format="svg", transparent=True, metadata=metadata, **_cut(figure, 0.04))
     root = ElementTree.fromstring(buffer.getvalue())
     parents = {child: parent for parent in root.iter() for child in parent}
     for element in list(root.iter()):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
@@ -48,9 +49,15 @@ class Figure:
     width: float
     height: float
     draw: Callable[[Axes, Palette], None]
-    tips: dict[str, str]  # id of a drawn shape -> what hovering over it says
+    tips: dict[str, str] = field(default_factory=dict)  # id of a drawn shape -> what hovering over it says
     tight: bool = False  # cut to what was drawn, where the labels' lengths decide the size
     cells: dict[str, tuple[str, str]] = field(default_factory=dict)  # id of a drawn shape -> label and prediction
+
+    def paint(self, palette: Palette) -> Canvas:
+        """The figure in these colours."""
+        canvas = Canvas(figsize=(self.width, self.height))
+        self.draw(canvas.add_axes((0.115, 0.15, 0.87, 0.755)), palette)
+        return canvas
 
 
 def shorten(text: str, length: int = LABEL) -> str:
@@ -97,7 +104,7 @@ def _curves(
     kept: int | None,
 ) -> Callable[[Axes, Palette], None]:
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
+        frame(ax, palette, title, "epoch")
         epochs = history["epoch"].to_numpy(float)
         probed = (history["phase"] == runs.PROBE).to_numpy(bool)
         first, last = epochs.min(), epochs.max()
@@ -139,8 +146,6 @@ def _curves(
                 fontsize=8,
                 ha="right" if left else "left",
             )
-        ax.set_title(title, loc="left", color=palette.ink, fontsize=11, parse_math=False, fontweight="bold")
-        ax.set_xlabel("epoch", color=palette.muted)
         if len(series) > 1:
             style: dict[str, Any] = {"frameon": False, "labelcolor": palette.ink, "fontsize": 9, "ncols": 2}
             place = (1.01, 0.985)
@@ -149,8 +154,10 @@ def _curves(
     return draw
 
 
-def frame(ax: Axes, palette: Palette) -> None:
-    """Light horizontal lines, no box."""
+def frame(ax: Axes, palette: Palette, title: str = "", xlabel: str = "") -> None:
+    """Light horizontal lines, no box, the title to the left."""
+    ax.set_title(title, loc="left", color=palette.ink, fontsize=11, fontweight="bold")
+    ax.set_xlabel(xlabel, color=palette.muted)
     ax.set_facecolor("none")
     ax.grid(axis="y", color=palette.line, linewidth=0.7)
     ax.set_axisbelow(True)
@@ -181,7 +188,6 @@ def _shade(ax: Axes, palette: Palette, phases: list[Phase], span: float) -> None
                 fontsize=8.5,
                 ha="center",
                 va="top",
-                parse_math=False,
             )
 
 
@@ -253,8 +259,8 @@ def _matrix(matrix: Matrix, title: str, cell: float) -> Callable[[Axes, Palette]
         names = [shorten(name) for name in matrix.names]
         label = 9.5 if count <= 12 else 8.5
         slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if count <= 12 else {"rotation": 90}
-        ax.set_xticks(range(count), names, parse_math=False, fontsize=label, color=palette.ink, **slant)
-        ax.set_yticks(range(count), names, parse_math=False, fontsize=label, color=palette.ink)
+        ax.set_xticks(range(count), names, fontsize=label, color=palette.ink, **slant)
+        ax.set_yticks(range(count), names, fontsize=label, color=palette.ink)
         ax.set_xticks(np.arange(count + 1) - 0.5, minor=True)
         ax.set_yticks(np.arange(count + 1) - 0.5, minor=True)
         ax.grid(which="minor", color=palette.line, linewidth=0.6)
@@ -267,6 +273,6 @@ def _matrix(matrix: Matrix, title: str, cell: float) -> Callable[[Axes, Palette]
         ax.set_xlabel("predicted", color=palette.muted)
         ax.set_ylabel("label", color=palette.muted)
         if count > 4:
-            ax.set_title(title, loc="left", color=palette.ink, fontsize=11, parse_math=False, fontweight="bold")
+            ax.set_title(title, loc="left", color=palette.ink, fontsize=11, fontweight="bold")
 
     return draw

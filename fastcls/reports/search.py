@@ -14,8 +14,7 @@ from urllib.parse import quote
 from fastcls.comparison.study import Results, Trial
 from fastcls.reports import shell
 from fastcls.reports.drawing import png, svg
-from fastcls.reports.search_axes import short
-from fastcls.reports.search_figures import charts, wide_figures
+from fastcls.reports.search_figures import charts, short, wide_figures
 from fastcls.reports.wording import SPACE, duration, moment, percent
 from fastcls.runfolder import runs
 from fastcls.runfolder.text import clean
