@@ -14,7 +14,7 @@ from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import UsageError
 
 if TYPE_CHECKING:
-    from fastcls.reports.comparison import Comparison
+    from fastcls.comparison.comparison import Comparison
     from fastcls.running.grid import Plan
 
 FAILED = 6  # the exit code when some run broke down
@@ -91,9 +91,10 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -
 
 
 def _make(plan: Plan) -> None:
+    from fastcls.comparison.comparison import Comparison
     from fastcls.machine.screen import Screen
     from fastcls.machine.stop import Stopped
-    from fastcls.reports.comparison import Comparison, write
+    from fastcls.reports.comparison import write
     from fastcls.running import grid
 
     command = command_line("compare")
@@ -128,11 +129,11 @@ def _existing(names: list[str], out: str) -> None:
 
 def _show(comparison: Comparison, page: Path) -> None:
     from fastcls.cli.tables import table
-    from fastcls.reports import comparison_table as words
+    from fastcls.reports import comparison as words
 
     rows = comparison.rows
     if comparison.done:
-        columns = words.columns(rows, comparison.split)
+        columns = words.columns_of(rows, comparison.split)
         lines = [[words.name(row), *(column.text(row) for column in columns)] for row in rows]
         print("\n" + table(["setting", *(column.heading for column in columns)], lines))
         cautions = words.cautions(comparison.entries, comparison.split)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastcls.comparison.comparison import Comparison
 from fastcls.datasets.walk import count
-from fastcls.reports import comparison_table, page, shell
+from fastcls.reports import comparison, page, shell
 from fastcls.reports import scores as scored
-from fastcls.reports.comparison import Comparison, figures_of
 from fastcls.reports.drawing import png
 from fastcls.reports.figures import Figure, learning_figures, own_metrics
 from fastcls.reports.learning import phases
@@ -61,13 +61,13 @@ def _score(score: scored.Score | None) -> str:
 
 def of_comparison(found: Comparison, file: Path) -> str:
     """A comparison's table, how to read it, and its figures."""
-    rows, columns = found.rows, comparison_table.columns(found.rows, found.split)
-    table = [[clean(comparison_table.name(row)), *(column.text(row) for column in columns)] for row in rows]
-    lines = comparison_table.cautions(found.entries, found.split) + comparison_table.notes(rows, found.test)
+    rows, columns = found.rows, comparison.columns_of(found.rows, found.split)
+    table = [[clean(comparison.name(row)), *(column.text(row) for column in columns)] for row in rows]
+    lines = comparison.cautions(found.entries, found.split) + comparison.notes(rows, found.test)
     lines += [f"{clean(entry.folder)} failed: {clean(entry.failed)}" for entry in found.failed]
     facts = [count(len(rows), "setting"), count(len(found.done), "run")]
     header = ["setting", *(column.heading for column in columns)]
-    return _render("comparison", clean(found.title), facts, header, table, figures_of(found), lines, file)
+    return _render("comparison", clean(found.title), facts, header, table, comparison.figures_of(found), lines, file)
 
 
 def of_recipe(title: str, fields: dict[str, str], knobs: Sequence[Knob]) -> str:

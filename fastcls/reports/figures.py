@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from fastcls.reports.classes import Matrix
 from fastcls.reports.learning import Phase
@@ -165,6 +165,14 @@ def frame(ax: Axes, palette: Palette, title: str = "", xlabel: str = "") -> None
     for side, spine in ax.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(palette.line)
+
+
+def over_epochs(ax: Axes, palette: Palette, title: str, share: bool) -> None:
+    """The axes of learning curves of many runs; share: whether the metric is one, to be shown in percent."""
+    frame(ax, palette, title, "epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    if share:
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 def _phase_name(name: str, room: int) -> str:

@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from fastcls.comparison.study import Results
-from fastcls.reports.figures import Figure, Palette, frame, shorten
+from fastcls.reports.figures import Figure, Palette, frame, over_epochs, shorten
 from fastcls.settings.knobs import as_text
 from fastcls.settings.space import Dimension
 
@@ -171,7 +171,7 @@ def _curves(results: Results) -> Figure:
     title = f"{NAMES[results.metric]} on valid while learning"
 
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette, title, "epoch")
+        over_epochs(ax, palette, title, share=results.metric != "loss")
         best = results.ranked[0]
         for trial in results.trials:
             style: dict[str, Any] = {"color": palette.train, "linestyle": (0, (3, 1.5)), "marker": "x"}
@@ -181,9 +181,6 @@ def _curves(results: Results) -> Figure:
                 style = {"color": palette.valid, "linewidth": 2.2, "zorder": 4, "marker": "."}
             values = list(trial.curve.values())
             ax.plot(list(trial.curve), values, **{"linewidth": 1, "markevery": [-1], **style})
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
-        if results.metric != "loss":
-            ax.yaxis.set_major_formatter(PercentFormatter(1))
 
     alt = f"{title}: every trial, pruned ones marked, trial {results.ranked[0].number} the best"
     return Figure("learning-curves", title, alt, 7.2, 3.6, draw, {}, tight=True)

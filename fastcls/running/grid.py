@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fastcls.comparison import comparison
-from fastcls.comparison.comparison import HOME, Entry, read
+from fastcls.comparison.comparison import HOME, Comparison, Entry, read
 from fastcls.errors import UsageError
 from fastcls.machine.screen import Screen, escape
-from fastcls.reports.comparison import Comparison
 from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.running.series import fixed, is_done, slug
