@@ -131,11 +131,7 @@ def _show(comparison: Comparison, page: Path) -> None:
     from fastcls.cli.tables import table
     from fastcls.reports import comparison as words
 
-    rows = comparison.rows
     if comparison.done:
-        columns = words.columns_of(rows, comparison.split)
-        lines = [[words.name(row), *(column.text(row) for column in columns)] for row in rows]
-        print("\n" + table(["setting", *(column.heading for column in columns)], lines))
-        cautions = words.cautions(comparison.entries, comparison.split)
-        print("\n" + "\n".join([*cautions, *words.notes(rows, comparison.test)]))
+        print("\n" + table(*words.table(comparison)))
+        print("\n" + "\n".join(words.sentences(comparison)))
     print(f"page     {page}")

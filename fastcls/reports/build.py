@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from fastcls.errors import OutputError, did_you_mean
 from fastcls.reports import page, shell, wording
 from fastcls.reports import scores as scored
 from fastcls.reports.classes import WHOLE_MATRIX, outcome, with_average_precision
-from fastcls.reports.copies import copies
 from fastcls.reports.curves import Curves, curve_figures
 from fastcls.reports.curves import curves as ranking_curves
-from fastcls.reports.doubts import COLUMNS, doubtful, pictured
 from fastcls.reports.drawing import png, svg
 from fastcls.reports.figures import learning_figures, matrix_figure, own_metrics
-from fastcls.reports.gallery import KINDS
+from fastcls.reports.gallery import KINDS, SUSPECTS, copies, doubtful, pictured
 from fastcls.reports.images import images
 from fastcls.reports.thumbnails import Thumbnails
 from fastcls.reports.trust import effects, trust
@@ -22,8 +22,6 @@ from fastcls.runfolder import model_files, runs
 from fastcls.runfolder import predictions as from_file
 from fastcls.runfolder.run import Run, open_run
 from fastcls.runfolder.text import clean, number
-
-SUSPECTS = "suspects.csv"
 
 
 def write(run: Path, split: str | None = None) -> Path:
@@ -132,21 +130,20 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         settings=page.settings(files),
         lost_pictures=thumbnails.lost,
     )
-    runs.write_csv(files.folder / SUSPECTS, COLUMNS, doubts)
+    runs.write_csv(files.folder / "suspects.csv", doubts.columns, doubts.itertuples(index=False))
     return html, {figure.name: png(figure) for figure in drawn}
 
 
-def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, list[tuple[object, ...]]]:
+def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, pd.DataFrame]:
     """What needs more than the likeliest class: curves over thresholds, and labels in doubt."""
     predictions = files.predictions
-    known = set(names)
-    kept = ((predictions["split"] == split) & predictions["label"].isin(known)).to_numpy(bool)
+    kept = ((predictions["split"] == split) & predictions["label"].isin(names)).to_numpy(bool)
+    nothing = pd.DataFrame(columns=list(SUSPECTS))
     if not kept.any():
-        return None, []
+        return None, nothing
     entries = from_file.probabilities(files.folder / from_file.FILE, kept, names)
     if entries is None:
-        return None, []
+        return None, nothing
     table = predictions[kept]
-    place = {name: i for i, name in enumerate(names)}
-    labels = table["label"].map(place).to_numpy(int)
+    labels = table["label"].map({name: i for i, name in enumerate(names)}).to_numpy(int)
     return ranking_curves(labels, entries, len(names)), doubtful(table, entries, names)

@@ -61,12 +61,11 @@ def _score(score: scored.Score | None) -> str:
 
 def of_comparison(found: Comparison, file: Path) -> str:
     """A comparison's table, how to read it, and its figures."""
-    rows, columns = found.rows, comparison.columns_of(found.rows, found.split)
-    table = [[clean(comparison.name(row)), *(column.text(row) for column in columns)] for row in rows]
-    lines = comparison.cautions(found.entries, found.split) + comparison.notes(rows, found.test)
+    header, rows = comparison.table(found)
+    lines = comparison.sentences(found)
     lines += [f"{clean(entry.folder)} failed: {clean(entry.failed)}" for entry in found.failed]
     facts = [count(len(rows), "setting"), count(len(found.done), "run")]
-    header = ["setting", *(column.heading for column in columns)]
+    table = [[clean(cell) for cell in row] for row in rows]
     return _render("comparison", clean(found.title), facts, header, table, comparison.figures_of(found), lines, file)
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastcls.audit import check_record
 from fastcls.audit.audit import Audit
@@ -16,7 +16,7 @@ from fastcls.audit.contents import UNDRAWN
 from fastcls.audit.finding import SEVERITIES, Finding, Item
 from fastcls.errors import OutputError
 from fastcls.reports import shell
-from fastcls.reports.thumbnails import Thumbnails, Tile
+from fastcls.reports.thumbnails import Shown, Thumbnails, Tile
 from fastcls.reports.wording import moment
 from fastcls.runfolder import runs
 from fastcls.runfolder.text import clean
@@ -27,16 +27,6 @@ SAID = 3  # names of a finding that its sentence says already
 CLASSES = 1000  # rows of the table of classes
 PICTURES = 7_500_000  # bytes of all pictures of the page
 MOODS = {"error": "error", "warning": "warn", "note": ""}
-
-
-class Shown(NamedTuple):
-    """An image of the page."""
-
-    tile: Tile
-    file: str  # relative to the dataset's root
-    label: str
-    split: str
-    remark: str
 
 
 @dataclass(frozen=True)
@@ -96,7 +86,6 @@ def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -
         classes_left=max(len(classes) - CLASSES, 0),
         lost=pictures.spent > PICTURES,
         moods=MOODS,
-        clean=clean,
         table_of_all=TABLE,
     )
     return runs.atomic_write(out / PAGE, html)
@@ -128,10 +117,11 @@ class _Pictures:
         self.root, self.thumbnails, self.spent = root, Thumbnails(None), 0
 
     def show(self, item: Item) -> Shown:
-        tile = self.thumbnails.tile(item.path) if self.spent <= PICTURES else Tile(why="left out: the page is full")
-        self.spent += len(tile.src)
-        file = clean(relative(item.path, self.root))
-        return Shown(tile, file, clean(item.label), clean(item.split or UNDRAWN), clean(item.remark))
+        instead = Tile(why="left out: the page is full") if self.spent > PICTURES else None
+        item = item._replace(split=item.split or UNDRAWN)
+        shown = self.thumbnails.shown(item, relative(item.path, self.root), instead)
+        self.spent += len(shown.tile.src)
+        return shown
 
 
 def _section(finding: Finding, pictures: _Pictures) -> Section:

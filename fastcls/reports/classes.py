@@ -9,8 +9,8 @@ import pandas as pd
 
 from fastcls.evaluation.metrics import wilson
 from fastcls.evaluation.selection import PAIRS
-from fastcls.reports.gallery import Shown, gallery
-from fastcls.reports.thumbnails import Thumbnails, Tile
+from fastcls.reports.gallery import gallery
+from fastcls.reports.thumbnails import Shown, Thumbnails, Tile
 from fastcls.runfolder.text import number
 
 WHOLE_MATRIX = 40  # up to this many classes the matrix is drawn in full
@@ -156,11 +156,9 @@ def _matrix(table: pd.DataFrame, names: list[str], support: pd.Series, pairs: pd
             if len(chosen | {label: None, prediction: None}) <= BLOCK:
                 chosen |= {label: None, prediction: None}
         shown = list(chosen) or [str(name) for name in support.index[:BLOCK]]
-    place = {name: i for i, name in enumerate(shown)}
-    inside = table[table["label"].isin(place) & table["prediction"].isin(place)]
-    counts = np.zeros((len(shown), len(shown)), dtype=int)
-    np.add.at(counts, (inside["label"].map(place).to_numpy(int), inside["prediction"].map(place).to_numpy(int)), 1)
-    return Matrix(shown, counts, np.array([int(support.get(name, 0)) for name in shown]), whole)
+    inside = table[table["label"].isin(shown) & table["prediction"].isin(shown)]
+    counts = pd.crosstab(inside["label"], inside["prediction"]).reindex(index=shown, columns=shown, fill_value=0)
+    return Matrix(shown, counts.to_numpy(), support.reindex(shown, fill_value=0).to_numpy(), whole)
 
 
 def _pairs(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,7 +21,7 @@ from fastcls.comparison.differences import Difference, McNemar
 from fastcls.reports import shell
 from fastcls.reports.drawing import png, svg
 from fastcls.reports.figures import Figure, Palette, frame, over_epochs, shorten
-from fastcls.reports.wording import SPACE, duration, grouped, moment
+from fastcls.reports.wording import SPACE, duration, grouped, markdown, moment
 from fastcls.runfolder import runs
 from fastcls.runfolder.text import clean
 
@@ -37,7 +36,7 @@ def write(out: Path, comparison: Comparison) -> Path:
     """Write every file of a comparison into `out` and return the page's path."""
     rows, columns = comparison.rows, columns_of(comparison.rows, comparison.split)
     warned, noted = cautions(comparison.entries, comparison.split), notes(rows, comparison.test)
-    text = [markdown(rows, columns), *warned, *noted, f"`{comparison.command}`"]
+    text = [markdown(*table(comparison)), *warned, *noted, f"`{comparison.command}`"]
     runs.atomic_write(out / "table.md", "\n\n".join(text).replace(SPACE, " ") + "\n")
     _write_csv(out, comparison)
     figures = figures_of(comparison)
@@ -49,13 +48,12 @@ def write(out: Path, comparison: Comparison) -> Path:
         rows=rows,
         columns=columns,
         name=name,
-        link=lambda entry: _link(out, entry),
+        link=lambda entry: shell.link(entry.folder, out),
         figures=[(figure, svg(figure)) for figure in figures],
         cautions=warned,
         notes=noted,
         devices=sorted({clean(entry.record.get("device", {}).get("name", "")) for entry in comparison.done}),
         ended=moment(max((str(entry.record.get("started", "")) for entry in comparison.done), default="")),
-        clean=clean,
     )
     return runs.atomic_write(out / PAGE, html)
 
@@ -89,12 +87,6 @@ def _write_csv(out: Path, comparison: Comparison) -> None:
 
 def _difference(found: Difference | None) -> list[float | str]:
     return ["", "", "", ""] if found is None else [*map(_known, (found.value, found.low, found.high)), found.over]
-
-
-def _link(out: Path, entry: Entry) -> str:
-    """The way from the page to a run's report, as a relative address; empty where there is no report."""
-    report = entry.folder / "report.html"
-    return quote(os.path.relpath(report, out).replace(os.sep, "/")) if report.is_file() else ""
 
 
 def _known(value: float | None) -> float | str:
@@ -132,17 +124,22 @@ def columns_of(rows: Sequence[Row], split: str) -> list[Column]:
     return figures + [Column(heading, _text(cost, word), _mean(cost)) for heading, (cost, word) in costs.items()]
 
 
+def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The headings and the rows of the table, as text."""
+    columns = columns_of(comparison.rows, comparison.split)
+    rows = [[name(row), *(column.text(row) for column in columns)] for row in comparison.rows]
+    return ["setting", *(column.heading for column in columns)], rows
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """What to know before believing the table, and how to read it."""
+    return [*cautions(comparison.entries, comparison.split), *notes(comparison.rows, comparison.test)]
+
+
 def name(row: Row) -> str:
     """A setting in words: the baseline's knobs, or those that differ from them."""
     words = " ".join(f"{key}={value}" for key, value in (row.setting if row.baseline else row.changed).items())
     return f"{words} (baseline)".strip() if row.baseline else words
-
-
-def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """A Markdown table, its first column to the left, the others to the right."""
-    lines = [["setting", *(column.heading for column in columns)], ["---", *["---:"] * len(columns)]]
-    lines += [[name(row), *(column.text(row) for column in columns)] for row in rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def spread(value: float, deviation: float) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 
 from PIL import Image, features
 
+from fastcls.audit.finding import Item
 from fastcls.images.decode import UnknownRange, flattened, opened
 from fastcls.reports.heat import Overlay, overlay
+from fastcls.runfolder.text import clean
 
 SIDE = 208  # pixels of the longer side; pictures are shown at about half to three quarters of this
 TINY = 64  # below this side a picture is enlarged with its pixels kept square
@@ -28,6 +30,29 @@ class Tile:
     why: str = ""
     pixelated: bool = False
     overlay: Overlay | None = None  # where the network looked
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image of a page: its picture and what is said of it, as text without control characters."""
+
+    tile: Tile
+    path: str
+    label: str
+    prediction: str = ""
+    confidence: float | None = None  # in the prediction
+    loss: float = 0.0
+    split: str = ""
+    remark: str = ""
+    kinds: tuple[str, ...] = ()  # of the gallery's
+
+    @property
+    def file(self) -> str:
+        return self.path.replace("\\", "/").rsplit("/", 1)[-1]
+
+    @property
+    def wrong(self) -> bool:
+        return self.label != self.prediction
 
 
 class Thumbnails:
@@ -50,8 +75,13 @@ class Thumbnails:
             if tile.src and path in self.heatmaps:
                 tile = replace(tile, overlay=overlay(self.heatmaps[path], self.spec, ratio))
             self._tiles[path] = tile
-            self.lost += not self._tiles[path].src
+            self.lost += not tile.src
         return self._tiles[path]
+
+    def shown(self, item: Item, path: str, tile: Tile | None = None) -> Shown:
+        """An image of a check's finding; path: what it is called on the page; tile: instead of its picture."""
+        named = (clean(path), clean(item.label))
+        return Shown(tile or self.tile(item.path), *named, split=clean(item.split), remark=clean(item.remark))
 
 
 def _tile(path: Path) -> tuple[Tile, float]:
