@@ -9,7 +9,7 @@ import pandas as pd
 from fastcls.errors import OutputError, did_you_mean
 from fastcls.reports import page, shell, wording
 from fastcls.reports import scores as scored
-from fastcls.reports.classes import WHOLE_MATRIX, outcome, with_average_precision
+from fastcls.reports.classes import WHOLE_MATRIX, outcome
 from fastcls.reports.curves import Curves, curve_figures
 from fastcls.reports.curves import curves as ranking_curves
 from fastcls.reports.drawing import png, svg
@@ -60,12 +60,10 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         spec if isinstance(spec, dict) else None,
     )
     predictions = files.predictions
-    result = outcome(predictions[predictions["split"] == split], names, thumbnails)
-    count = len(names) or (result.classes if result else 0)
     ranks, doubts = _from_probabilities(files, split, names)
-    if result and ranks:
-        precisions = dict(zip(names, ranks.average_precision.tolist(), strict=True))
-        result = with_average_precision(result, {k: v for k, v in precisions.items() if v == v})
+    precisions = dict(zip(names, ranks.average_precision, strict=True)) if ranks else {}
+    result = outcome(predictions[predictions["split"] == split], names, thumbnails, precisions)
+    count = len(names) or (result.classes if result else 0)
     own = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
     belief = trust(own, number(files.model.get("temperature")), split)
     found = scored.scores(files, split)

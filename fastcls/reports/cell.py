@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fastcls.comparison.comparison import Comparison
 from fastcls.datasets.walk import count
@@ -48,9 +47,7 @@ def of_run(run: Run, report: Path) -> str:
     first = splits[0] if splits else "valid"
     lines = [text for _, text in page.callouts(run, first, scores.get(first, {}), None)]
     header = ["", *(f"{split}, n = {grouped(run.metrics[split].get('n'))}" for split in splits)]
-    return _render(
-        "run", f"{clean(run.get('recipe') or 'run')}", facts, header if rows else [], rows, curves, lines, report
-    )
+    return _render(clean(run.get("recipe") or "run"), facts, header if rows else [], rows, lines, curves, report)
 
 
 def _score(score: scored.Score | None) -> str:
@@ -66,37 +63,25 @@ def of_comparison(found: Comparison, file: Path) -> str:
     lines += [f"{clean(entry.folder)} failed: {clean(entry.failed)}" for entry in found.failed]
     facts = [count(len(rows), "setting"), count(len(found.done), "run")]
     table = [[clean(cell) for cell in row] for row in rows]
-    return _render("comparison", clean(found.title), facts, header, table, comparison.figures_of(found), lines, file)
+    return _render(clean(found.title), facts, header, table, lines, comparison.figures_of(found), file)
 
 
 def of_recipe(title: str, fields: dict[str, str], knobs: Sequence[Knob]) -> str:
     """A recipe's claim and its knobs."""
     rows = [[knob.name, "" if knob.default is REQUIRED else as_text(knob.default) or "''", knob.help] for knob in knobs]
-    return _render("recipe", title, list(fields.items()), ["knob", "default", ""], rows, [], [], Path())
+    return _render(title, [], ["knob", "default", ""], rows, [f"{name}: {text}" for name, text in fields.items()])
 
 
 def _render(
-    kind: str,
     title: str,
-    facts: Sequence[Any],
+    facts: Sequence[str],
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
-    figures: Sequence[Figure],
-    remarked: Sequence[str],
-    file: Path,
+    remarks: Sequence[str],
+    figures: Sequence[Figure] = (),
+    file: Path | None = None,
 ) -> str:
-    drawn = [(figure.alt, base64.b64encode(png(figure)).decode("ascii")) for figure in figures]
-    return (
-        shell.environment()
-        .get_template("cell.html.j2")
-        .render(
-            kind=kind,
-            title=title,
-            facts=facts,
-            header=header,
-            rows=rows,
-            figures=drawn,
-            remarked=remarked,
-            page=clean(file),
-        )
-    )
+    drawn = [(figure.alt, round(70 * figure.width), base64.b64encode(png(figure)).decode()) for figure in figures]
+    template = shell.environment().get_template("cell.html.j2")
+    values = {"title": title, "facts": facts, "header": header, "rows": rows, "remarks": remarks, "figures": drawn}
+    return template.render(**values, file=clean(file) if file else "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -57,7 +58,7 @@ class ClassRow:
     high: float | None
     taken_for: str
     taken_count: int
-    average_precision: float | None = None
+    average_precision: float | None
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,10 @@ class Outcome:
         return sum(one.wrong for one in self.losses)
 
 
-def outcome(predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnails) -> Outcome | None:
-    """The view of one split, or None where it has no labelled prediction."""
+def outcome(
+    predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnails, precisions: Mapping[str, float]
+) -> Outcome | None:
+    """The view of one split, or None where it has no labelled prediction; precisions: the average one of a class."""
     table = predictions[(predictions["label"] != "") & (predictions["prediction"] != "")]
     if table.empty:
         return None
@@ -99,7 +102,7 @@ def outcome(predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnail
     support = table["label"].value_counts()
     wrong = table[table["label"] != table["prediction"]]
     pairs = wrong.groupby(["label", "prediction"]).size().sort_values(ascending=False, kind="stable")
-    rows = _class_rows(table, names, pairs)
+    rows = _class_rows(table, names, pairs, precisions)
     supported = [row for row in rows if row.support]
     return Outcome(
         n=len(table),
@@ -120,12 +123,9 @@ def outcome(predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnail
     )
 
 
-def with_average_precision(outcome: Outcome, values: dict[str, float]) -> Outcome:
-    """The same outcome, each class with its average precision."""
-    return replace(outcome, rows=[replace(row, average_precision=values.get(row.name)) for row in outcome.rows])
-
-
-def _class_rows(table: pd.DataFrame, names: list[str], pairs: pd.Series) -> list[ClassRow]:
+def _class_rows(
+    table: pd.DataFrame, names: list[str], pairs: pd.Series, precisions: Mapping[str, float]
+) -> list[ClassRow]:
     """A row a class, the worst F1 first, classes without a picture in the split last."""
     place = {name: i for i, name in enumerate(names)}
     labels, predictions = (table[column].map(place).to_numpy(int) for column in ("label", "prediction"))
@@ -142,8 +142,9 @@ def _class_rows(table: pd.DataFrame, names: list[str], pairs: pd.Series) -> list
         n = int(support[i])
         low, high = wilson(round(float(recall[i]) * n), n) if n else (None, None)
         taken, times = worst.get(name, ("", 0))
-        figures = [number(values[i]) for values in (precision, recall, f1)]
-        rows.append(ClassRow(name, n, figures[0], figures[1], figures[2] if n else None, low, high, taken, times))
+        p, r, f = (number(values[i]) for values in (precision, recall, f1))
+        average = number(precisions.get(name))
+        rows.append(ClassRow(name, n, p, r, f if n else None, low, high, taken, times, average))
     return sorted(rows, key=lambda row: (not row.support, row.f1 if row.f1 is not None else 0.0, -row.support))
 
 
