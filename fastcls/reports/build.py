@@ -9,13 +9,12 @@ import pandas as pd
 from fastcls.errors import OutputError, did_you_mean
 from fastcls.reports import page, shell, wording
 from fastcls.reports import scores as scored
-from fastcls.reports.classes import WHOLE_MATRIX, outcome
+from fastcls.reports.classes import WHOLE_MATRIX, matrix_figure, outcome
 from fastcls.reports.curves import Curves, curve_figures
 from fastcls.reports.curves import curves as ranking_curves
-from fastcls.reports.drawing import png, svg
-from fastcls.reports.figures import learning_figures, matrix_figure, own_metrics
 from fastcls.reports.gallery import KINDS, SUSPECTS, copies, doubtful, pictured
 from fastcls.reports.images import images
+from fastcls.reports.learning import learning_figures, own_metrics
 from fastcls.reports.thumbnails import Thumbnails
 from fastcls.reports.trust import effects, trust
 from fastcls.runfolder import model_files, runs
@@ -108,15 +107,15 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         long_table=page.LONG_TABLE,
         objective=page.objective_sentence(files, kept),
         metric_columns=files.metric_columns,
-        curves=[(figure, svg(figure)) for figure in curves],
-        matrices=[(figure, svg(figure)) for figure in matrix],
-        ranking=[(figure, svg(figure)) for figure in ranking],
+        curves=curves,
+        matrices=matrix,
+        ranking=ranking,
         ranks=ranks,
         whole_matrix=WHOLE_MATRIX,
         kinds=KINDS,
         trust=belief,
         effects=effects(files.metrics, files.splits()),
-        trust_figures=[(figure, svg(figure)) for figure in (belief.figures if belief else [])],
+        trust_figures=belief.figures if belief else [],
         trained_phases=page.trained_phases(files),
         doubts=doubts,
         doubt_pictures=pictured(doubts, thumbnails),
@@ -129,7 +128,7 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         lost_pictures=thumbnails.lost,
     )
     runs.write_csv(files.folder / "suspects.csv", doubts.columns, doubts.itertuples(index=False))
-    return html, {figure.name: png(figure) for figure in drawn}
+    return html, {figure.name: figure.png() for figure in drawn}
 
 
 def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, pd.DataFrame]:

@@ -10,9 +10,8 @@ from fastcls.comparison.comparison import Comparison
 from fastcls.datasets.walk import count
 from fastcls.reports import comparison, page, shell
 from fastcls.reports import scores as scored
-from fastcls.reports.drawing import png
-from fastcls.reports.figures import Figure, learning_figures, own_metrics
-from fastcls.reports.learning import phases
+from fastcls.reports.figures import Figure
+from fastcls.reports.learning import learning_figures, own_metrics, phases
 from fastcls.reports.wording import duration, grouped
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.text import clean, number
@@ -81,7 +80,7 @@ def _render(
     figures: Sequence[Figure] = (),
     file: Path | None = None,
 ) -> str:
-    drawn = [(figure.alt, round(70 * figure.width), base64.b64encode(png(figure)).decode()) for figure in figures]
+    drawn = [(figure.alt, round(70 * figure.width), base64.b64encode(figure.png()).decode()) for figure in figures]
     template = shell.environment().get_template("cell.html.j2")
     values = {"title": title, "facts": facts, "header": header, "rows": rows, "remarks": remarks, "figures": drawn}
     return template.render(**values, file=clean(file) if file else "")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from fastcls.evaluation.metrics import wilson
 from fastcls.evaluation.selection import PAIRS
+from fastcls.reports.figures import LABEL, Figure, Palette, shorten
 from fastcls.reports.gallery import gallery
 from fastcls.reports.thumbnails import Shown, Thumbnails, Tile
 from fastcls.runfolder.text import number
@@ -186,3 +190,71 @@ def _pairs(
         )
         for (label, prediction), count in pairs.iloc[:PAIRS].items()
     ]
+
+
+def matrix_figure(matrix: Matrix, split: str) -> Figure:
+    """The confusion matrix: right answers in blue, mistakes in vermillion, each row a whole."""
+    count = len(matrix.names)
+    cell = 0.5 if count <= 6 else 0.4 if count <= 12 else 0.25
+    longest = min(LABEL, max(len(name) for name in matrix.names))
+    margin = 0.75 + 0.085 * longest
+    tips, cells = {}, {}
+    for i, j in np.argwhere(matrix.counts):
+        name, other = matrix.names[i], matrix.names[j]
+        end = "recognised" if i == j else f"misclassified as {other}"
+        tips[f"cell-{i}-{j}"] = f"{name}: {matrix.counts[i, j]} of {matrix.support[i]} {end}"
+        cells[f"cell-{i}-{j}"] = (name, other)
+    if matrix.whole:
+        title = f"Confusion matrix, {split} split, {count} classes"
+    else:
+        title = f"The {count} classes confused most, {split} split"
+    side = cell * count + margin
+    draw = _cells(matrix, title, cell * 72)
+    return Figure(
+        "confusion-matrix",
+        title,
+        f"{title}: labels down, predictions across",
+        side,
+        side,
+        draw,
+        tips,
+        tight=True,
+        cells=cells,
+    )
+
+
+def _cells(matrix: Matrix, title: str, cell: float) -> Callable[[Axes, Palette], None]:
+    def draw(ax: Axes, palette: Palette) -> None:
+        count = len(matrix.names)
+        ax.set_facecolor("none")
+        size = min(10.0, cell * 0.5)
+        for i, j in np.argwhere(matrix.counts):
+            times, of = int(matrix.counts[i, j]), max(1, int(matrix.support[i]))
+            depth = 0.12 + 0.88 * math.sqrt(min(1.0, times / of))
+            colour = palette.right if i == j else palette.wrong
+            square = Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=colour, alpha=depth, linewidth=0)
+            square.set_gid(f"cell-{i}-{j}")
+            ax.add_patch(square)
+            if len(str(times)) * 0.6 * size <= cell * 0.95:
+                ink = palette.on_cell if depth > 0.78 else palette.ink
+                ax.text(j, i, str(times), ha="center", va="center_baseline", fontsize=size, color=ink)
+        names = [shorten(name) for name in matrix.names]
+        label = 9.5 if count <= 12 else 8.5
+        slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if count <= 12 else {"rotation": 90}
+        ax.set_xticks(range(count), names, fontsize=label, color=palette.ink, **slant)
+        ax.set_yticks(range(count), names, fontsize=label, color=palette.ink)
+        ax.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+        ax.grid(which="minor", color=palette.line, linewidth=0.6)
+        ax.tick_params(which="both", length=0)
+        ax.set_xlim(-0.5, count - 0.5)
+        ax.set_ylim(count - 0.5, -0.5)
+        ax.set_aspect("equal")
+        for spine in ax.spines.values():
+            spine.set_color(palette.line)
+        ax.set_xlabel("predicted", color=palette.muted)
+        ax.set_ylabel("label", color=palette.muted)
+        if count > 4:
+            ax.set_title(title, loc="left", color=palette.ink, fontsize=11, fontweight="bold")
+
+    return draw

@@ -19,7 +19,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from fastcls.comparison.comparison import COSTS, FIGURES, Comparison, Entry, Row
 from fastcls.comparison.differences import Difference, McNemar
 from fastcls.reports import shell
-from fastcls.reports.drawing import png, svg
 from fastcls.reports.figures import Figure, Palette, frame, over_epochs, shorten
 from fastcls.reports.wording import SPACE, duration, grouped, markdown, moment
 from fastcls.runfolder import runs
@@ -41,7 +40,7 @@ def write(out: Path, comparison: Comparison) -> Path:
     _write_csv(out, comparison)
     figures = figures_of(comparison)
     for figure in figures:
-        runs.atomic_write(out / "figures" / f"{figure.name}.png", png(figure))
+        runs.atomic_write(out / "figures" / f"{figure.name}.png", figure.png())
     html = shell.render(
         "comparison.html.j2",
         comparison=comparison,
@@ -49,7 +48,7 @@ def write(out: Path, comparison: Comparison) -> Path:
         columns=columns,
         name=name,
         link=lambda entry: shell.link(entry.folder, out),
-        figures=[(figure, svg(figure)) for figure in figures],
+        figures=figures,
         cautions=warned,
         notes=noted,
         devices=sorted({clean(entry.record.get("device", {}).get("name", "")) for entry in comparison.done}),

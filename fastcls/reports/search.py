@@ -11,7 +11,6 @@ from typing import Any
 
 from fastcls.comparison.study import Results, Trial
 from fastcls.reports import shell
-from fastcls.reports.drawing import png, svg
 from fastcls.reports.search_figures import charts, short, wide_figures
 from fastcls.reports.wording import SPACE, duration, markdown, moment
 from fastcls.runfolder import runs
@@ -137,7 +136,7 @@ def write(page: Page) -> Path:
     _write_json(page)
     small, wide = charts(results), wide_figures(results)
     for figure in (*small, *wide):
-        runs.atomic_write(out / "figures" / f"{figure.name}.png", png(figure))
+        runs.atomic_write(out / "figures" / f"{figure.name}.png", figure.png())
     html = shell.render(
         "search.html.j2",
         page=page,
@@ -145,8 +144,8 @@ def write(page: Page) -> Path:
         best=results.best,
         rows=[*results.ranked, *results.of("pruned"), *results.of("running"), *results.of("failed")],
         link=lambda trial: shell.link(out / f"trial-{trial.number:04d}", out),
-        small=[(figure, svg(figure)) for figure in small],
-        wide=[(figure, svg(figure)) for figure in wide],
+        small=small,
+        wide=wide,
         devices=sorted({clean(trial.run["device"]) for trial in results.trials if trial.run.get("device")}),
         ended=moment(max((str(trial.run.get("started") or "") for trial in results.trials), default="")),
         spent=duration(sum(trial.run.get("wall_seconds") or 0 for trial in results.trials)),
