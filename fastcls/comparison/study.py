@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -218,23 +219,20 @@ def opened(
     about: what all its trials have in common; words: what is said of it where it differs. worker: makes the draws of
     several machines differ.
     """
+    import optuna
+    from optuna.study import StudyDirection
+
     with _troubles(url):
         storage = _storage(url)
         try:
-            inner = _study(storage, name, metric, pruner)
+            direction = StudyDirection.MINIMIZE if metric == "loss" else StudyDirection.MAXIMIZE
+            inner = optuna.create_study(
+                storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
+            )
             _refuse_others(inner, about, words, f"The study {name!r} in {shown(url)}")
             yield Study(inner, metric, dimensions, seed, worker)
         finally:
             _close(storage)
-
-
-def _study(storage: Any, name: str, metric: str, pruner: Any) -> optuna.Study:
-    import optuna
-
-    direction = optuna.study.StudyDirection.MINIMIZE if metric == "loss" else optuna.study.StudyDirection.MAXIMIZE
-    return optuna.create_study(
-        storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
-    )
 
 
 def _refuse_others(study: optuna.Study, about: Mapping[str, Any], words: Mapping[str, str], which: str) -> None:
@@ -297,8 +295,4 @@ def _troubles(url: str) -> Iterator[None]:
 
 def shown(url: str) -> str:
     """A storage's address without its password, for pages, files and messages."""
-    before, mark, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    if rest.startswith("/") or not (mark and at and ":" in credentials):
-        return url
-    return f"{before}{mark}{credentials.partition(':')[0]}:***@{host}"
+    return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", url)

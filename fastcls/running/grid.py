@@ -88,7 +88,7 @@ def plan(
     else:
         changes += [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
     changes += whole
-    if values and not one_at_a_time and not any(_same(base, change) for change in changes[1:]):
+    if values and not one_at_a_time and not any(change.items() <= base.items() for change in changes[1:]):
         del changes[0]  # a grid that leaves the defaults out: its first point is what the others are compared with
     cells: dict[Path, Cell] = {}
     out = out or HOME / slug([request.source.name, *fixed(request)])
@@ -154,10 +154,6 @@ def _runs_of(folder: Path) -> list[Path]:
         return []
     found = [file.parent for file in folder.glob("*/seed-*/run.json") if is_done(file.parent)]
     return sorted(found, key=lambda run: (run.parent.name != BASELINE, str(run)))
-
-
-def _same(base: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
-    return all(base[name] == value for name, value in change.items())
 
 
 def _precision(plan: Plan) -> Any:
