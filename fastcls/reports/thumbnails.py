@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -58,30 +59,37 @@ class Shown:
 class Thumbnails:
     """Tiles of the images below `root`, each file opened once.
 
-    heatmaps: path -> Grad-CAM's record, whose overlays the tiles get; spec: model.json's `preprocessing`.
+    heatmaps: path -> Grad-CAM's record, whose overlays the tiles get; spec: model.json's `preprocessing`. most: bytes
+    of all pictures, beyond which there are no more.
     """
 
     def __init__(
-        self, root: str | Path | None, heatmaps: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None
+        self,
+        root: str | Path | None = None,
+        heatmaps: Mapping[str, Any] | None = None,
+        spec: Mapping[str, Any] | None = None,
+        most: float = math.inf,
     ) -> None:
-        self.root = Path(root) if root else None
-        self.heatmaps, self.spec = heatmaps or {}, spec
-        self.lost = 0
+        self.root, self.heatmaps, self.spec, self.most = Path(root or ""), heatmaps or {}, spec, most
+        self.lost = self.spent = 0
         self._tiles: dict[str, Tile] = {}
 
     def tile(self, path: str) -> Tile:
         if path not in self._tiles:
-            tile, ratio = _tile(self.root / path if self.root else Path(path))
+            if self.spent > self.most:
+                return Tile(why="left out: the page is full")
+            tile, ratio = _tile(self.root / path)
             if tile.src and path in self.heatmaps:
                 tile = replace(tile, overlay=overlay(self.heatmaps[path], self.spec, ratio))
             self._tiles[path] = tile
             self.lost += not tile.src
+            self.spent += len(tile.src)
         return self._tiles[path]
 
-    def shown(self, item: Item, path: str, tile: Tile | None = None) -> Shown:
-        """An image of a check's finding; path: what it is called on the page; tile: instead of its picture."""
+    def shown(self, item: Item, path: str) -> Shown:
+        """An image of a check's finding; path: what it is called on the page."""
         named = (clean(path), clean(item.label))
-        return Shown(tile or self.tile(item.path), *named, split=clean(item.split), remark=clean(item.remark))
+        return Shown(self.tile(item.path), *named, split=clean(item.split), remark=clean(item.remark))
 
 
 def _tile(path: Path) -> tuple[Tile, float]:
