@@ -149,6 +149,7 @@ def frame(ax: Axes, palette: Palette, title: str = "", xlabel: str = "") -> None
     ax.set_title(title, loc="left", color=palette.ink, fontsize=11, fontweight="bold")
     ax.set_xlabel(xlabel, color=palette.muted)
     ax.set_facecolor("none")
+    ax.grid(visible=False, axis="x")
     ax.grid(axis="y", color=palette.line, linewidth=0.7)
     ax.set_axisbelow(True)
     ax.tick_params(colors=palette.muted, length=0, labelsize=9, pad=5)
