@@ -132,6 +132,7 @@ def _show(comparison: Comparison, page: Path) -> None:
     from fastcls.reports import comparison as words
 
     if comparison.done:
-        print("\n" + table(*words.table(comparison)))
+        header, rows = words.table(comparison)
+        print("\n" + table(header, words.texts(rows)))
         print("\n" + "\n".join(words.sentences(comparison)))
     print(f"page     {page}")

@@ -61,7 +61,7 @@ def of_comparison(found: Comparison, file: Path) -> str:
     lines = comparison.sentences(found)
     lines += [f"{clean(entry.folder)} failed: {clean(entry.failed)}" for entry in found.failed]
     facts = [count(len(rows), "setting"), count(len(found.done), "run")]
-    table = [[clean(cell) for cell in row] for row in rows]
+    table = [[clean(text) for text in row] for row in comparison.texts(rows)]
     return _render(clean(found.title), facts, header, table, lines, comparison.figures_of(found), file)
 
 

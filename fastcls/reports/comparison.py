@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,27 @@ LABEL = 46  # characters of a setting's name
 # Okabe and Ito's colours that stand out on white and on black alike, each with a dash of its own
 STROKES = (("#0b78c2", "-"), ("#d55e00", (0, (5, 1.5))), ("#009e73", (0, (2, 1))), ("#b8629b", (0, (6, 1.5, 1.5, 1.5))))
 
+Cell = tuple[str, float | str]
+
+
+def _millions(value: float) -> str:
+    return f"{value / 1e6:.2f}{SPACE}M" if value >= 1e5 else grouped(value)
+
+
+WORDED: dict[str, tuple[str, Callable[[float], str]]] = {  # heading of a cost -> its name and how it is written
+    "training": ("train_seconds", duration),
+    "img/s": ("images_per_second", grouped),
+    "parameters": ("parameters", _millions),
+    "trained": ("trained_parameters", _millions),
+    "peak memory": ("peak_memory_bytes", lambda value: f"{value / 1e9:.2f}{SPACE}GB"),
+}
+
 
 def write(out: Path, comparison: Comparison) -> Path:
     """Write every file of a comparison into `out` and return the page's path."""
-    rows, columns = comparison.rows, columns_of(comparison.rows, comparison.split)
-    warned, noted = cautions(comparison.entries, comparison.split), notes(rows, comparison.test)
-    text = [markdown(*table(comparison)), *warned, *noted, f"`{comparison.command}`"]
+    heads, rows = table(comparison)
+    warned, noted = cautions(comparison.entries, comparison.split), notes(comparison.rows, comparison.test)
+    text = [markdown(heads, texts(rows)), *warned, *noted, f"`{comparison.command}`"]
     runs.atomic_write(out / "table.md", "\n\n".join(text).replace(SPACE, " ") + "\n")
     _write_csv(out, comparison)
     figures = figures_of(comparison)
@@ -44,9 +58,8 @@ def write(out: Path, comparison: Comparison) -> Path:
     html = shell.render(
         "comparison.html.j2",
         comparison=comparison,
-        rows=rows,
-        columns=columns,
-        name=name,
+        heads=heads,
+        rows=list(zip(comparison.rows, rows, strict=True)),
         link=lambda entry: shell.link(entry.folder, out),
         figures=figures,
         cautions=warned,
@@ -95,39 +108,31 @@ def _known(value: float | None) -> float | str:
     return int(value) if value > 1 and value.is_integer() else value
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the table: its heading, a row's text, and what a page sorts the row by."""
-
-    heading: str
-    text: Callable[[Row], str]
-    key: Callable[[Row], float | None]
-
-
-def columns_of(rows: Sequence[Row], split: str) -> list[Column]:
-    """The columns after the setting's name."""
-    figures = [
-        Column(f"accuracy on {split}, %", lambda row: spread(row.means["accuracy"], row.deviation), _mean("accuracy")),
-        Column("runs", _count, lambda row: len(row.entries)),
-        Column("difference", lambda row: "" if row.baseline else difference(row), _gap),
-    ]
-    costs = {
-        "training": ("train_seconds", duration),
-        "img/s": ("images_per_second", grouped),
-        "parameters": ("parameters", _millions),
-        "trained": ("trained_parameters", _millions),
-        "peak memory": ("peak_memory_bytes", lambda value: f"{value / 1e9:.2f}{SPACE}GB"),
-    }
-    if all(row.means["trained_parameters"] == row.means["parameters"] for row in rows if row.entries):
+def table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
+    """The headings and a row a setting: the text of each cell, and what a page sorts it by."""
+    costs = dict(WORDED)
+    if all(row.means["trained_parameters"] == row.means["parameters"] for row in comparison.rows if row.entries):
         del costs["trained"]
-    return figures + [Column(heading, _text(cost, word), _mean(cost)) for heading, (cost, word) in costs.items()]
+    rows = []
+    for row in comparison.rows:
+        runs_of = str(len(row.entries)) + (f" ({row.failed} failed)" if row.failed else "")
+        gap = row.difference.value if row.difference else None
+        cells: list[Cell] = [
+            (name(row), name(row)),
+            (spread(row.means["accuracy"], row.deviation), _known(row.means["accuracy"])),
+            (runs_of, len(row.entries)),
+            ("" if row.baseline else difference(row), _known(gap)),
+        ]
+        for cost, word in costs.values():
+            value = row.means[cost]
+            cells.append(("–" if math.isnan(value) else word(value), _known(value)))
+        rows.append(cells)
+    return ["setting", f"accuracy on {comparison.split}, %", "runs", "difference", *costs], rows
 
 
-def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The headings and the rows of the table, as text."""
-    columns = columns_of(comparison.rows, comparison.split)
-    rows = [[name(row), *(column.text(row) for column in columns)] for row in comparison.rows]
-    return ["setting", *(column.heading for column in columns)], rows
+def texts(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
+    """The cells of a table as text alone."""
+    return [[text for text, _ in row] for row in rows]
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -220,26 +225,6 @@ def cautions(entries: Sequence[Entry], split: str) -> list[str]:
             text += ", which has also chosen each run's best epoch (--keep last would not choose)"
         found.append(f"{text}.")
     return found
-
-
-def _gap(row: Row) -> float | None:
-    return row.difference.value if row.difference else None
-
-
-def _mean(figure: str) -> Callable[[Row], float | None]:
-    return lambda row: None if math.isnan(row.means[figure]) else row.means[figure]
-
-
-def _text(figure: str, word: Callable[[float], str]) -> Callable[[Row], str]:
-    return lambda row: "–" if math.isnan(row.means[figure]) else word(row.means[figure])
-
-
-def _count(row: Row) -> str:
-    return str(len(row.entries)) + (f" ({row.failed} failed)" if row.failed else "")
-
-
-def _millions(value: float) -> str:
-    return f"{value / 1e6:.2f}{SPACE}M" if value >= 1e5 else grouped(value)
 
 
 def figures_of(comparison: Comparison) -> list[Figure]:

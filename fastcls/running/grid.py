@@ -123,7 +123,8 @@ def run_all(
             continue
         request = cell.request
         if request.options.precision == "auto" and "precision" not in plan.baseline:
-            request = replace(request, options=replace(request.options, precision=_precision(plan)))
+            decided: Any = next((series.precision(cell.folder) for cell in plan.cells if is_done(cell.folder)), "auto")
+            request = replace(request, options=replace(request.options, precision=decided))
         if problem := series.make(request, quiet=quiet):
             series.tell(problem, screen)
             entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=series.reason(problem)))
@@ -154,9 +155,3 @@ def _runs_of(folder: Path) -> list[Path]:
         return []
     found = [file.parent for file in folder.glob("*/seed-*/run.json") if is_done(file.parent)]
     return sorted(found, key=lambda run: (run.parent.name != BASELINE, str(run)))
-
-
-def _precision(plan: Plan) -> Any:
-    """The number format of the first run that is done; 'auto' before."""
-    done = next((cell.folder for cell in plan.cells if is_done(cell.folder)), None)
-    return "auto" if done is None else series.precision(done)
