@@ -190,7 +190,7 @@ def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:
 
 def conclusions(rows: Sequence[Row]) -> list[str]:
     """Which settings were shown to differ from the baseline, and which were not."""
-    parts: dict[str, list[str]] = {"Better than the baseline": [], "Worse": [], "Not told apart from it": []}
+    parts: dict[str, list[str]] = {"Better than the baseline": [], "Worse": [], "Not shown to differ from it": []}
     better, worse, open_ = parts.values()
     for row in rows:
         if row.difference and row.difference.low is not None:
