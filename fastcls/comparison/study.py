@@ -80,13 +80,15 @@ class Results:
         return self.ranked[0] if self.ranked else None
 
 
+@dataclass
 class Study:
     """An open study; made by `opened`."""
 
-    def __init__(
-        self, inner: optuna.Study, metric: str, dimensions: Sequence[Dimension], seed: int, worker: str
-    ) -> None:
-        self.inner, self.metric, self.dimensions, self.seed, self.worker = inner, metric, dimensions, seed, worker
+    inner: optuna.Study
+    metric: str
+    dimensions: Sequence[Dimension]
+    seed: int
+    worker: str
 
     def frozen(self) -> list[optuna.trial.FrozenTrial]:
         return self.inner.get_trials(deepcopy=False)

@@ -14,7 +14,7 @@ from fastcls.reports.curves import Curves, curve_figures
 from fastcls.reports.curves import curves as ranking_curves
 from fastcls.reports.gallery import KINDS, SUSPECTS, copies, doubtful, pictured
 from fastcls.reports.images import images
-from fastcls.reports.learning import learning_figures, own_metrics
+from fastcls.reports.learning import learning_figures
 from fastcls.reports.thumbnails import Thumbnails
 from fastcls.reports.trust import effects, trust
 from fastcls.runfolder import model_files, runs
@@ -69,7 +69,7 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
     top = scored.tiles(found, result, count)
     accuracy = next((score for score in top if score.key == "accuracy"), None)
     phases, verdict, epochs, kept = page.learning(files, count)
-    curves = learning_figures(files.history, own_metrics(files.metric_columns), phases, kept)
+    curves = learning_figures(files.history, files.metric_columns, phases, kept)
     matrix = [matrix_figure(result.matrix, split)] if result else []
     ranking = curve_figures(ranks)
     layers, layers_left = page.layers(files)

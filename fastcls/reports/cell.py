@@ -11,7 +11,7 @@ from fastcls.datasets.walk import count
 from fastcls.reports import comparison, page, shell
 from fastcls.reports import scores as scored
 from fastcls.reports.figures import Figure
-from fastcls.reports.learning import learning_figures, own_metrics, phases
+from fastcls.reports.learning import learning_figures, phases
 from fastcls.reports.wording import duration, grouped
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.text import clean, number
@@ -30,7 +30,7 @@ def of_run(run: Run, report: Path) -> str:
     kept = number(run.get("best_epoch"))
     curves = learning_figures(
         run.history,
-        own_metrics(run.metric_columns),
+        run.metric_columns,
         phases(run.history) if len(run.history) else [],
         None if kept is None else int(kept),
     )

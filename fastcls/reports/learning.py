@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from fastcls.reports.figures import Figure, Palette, frame, shorten
 from fastcls.runfolder import runs
 
+METRICS = 4  # that have a figure of their own
 FEWEST = 3  # epochs below which the curves say nothing about fit
 RISE = 0.05  # a validation loss this far above its lowest counts as risen
 FEW_STEPS = 300  # optimiser steps; below, "no over-fitting" may only mean that hardly anything was learned
@@ -143,27 +144,20 @@ def _still_right(rows: pd.DataFrame) -> bool:
 
 
 def learning_figures(history: pd.DataFrame, metrics: list[str], phases: list[Phase], kept: int | None) -> list[Figure]:
-    """The losses, each metric that says something of its own, and the learning rate, over the epochs."""
+    """The losses, the first metrics, and the learning rate, over the epochs; no error rate beside the accuracy."""
     if history.empty:
         return []
-    plans: list[tuple[str, str, list[tuple[str, str]]]] = []
-    losses = [(name, column) for name, column in (("training", "train_loss"), ("validation", "valid_loss"))]
-    plans.append(("loss", "Loss", losses))
-    plans += [(f"metric-{_slug(name)}", name.replace("_", " ").capitalize(), [("", name)]) for name in metrics]
+    shown = [name for name in metrics if name != "error_rate" or "accuracy" not in metrics][:METRICS]
+    plans = [("loss", "Loss", [("training", "train_loss"), ("validation", "valid_loss")])]
+    plans += [(f"metric-{_slug(name)}", name.replace("_", " ").capitalize(), [("", name)]) for name in shown]
     plans.append(("learning-rate", "Learning rate at the end of an epoch", [("", "lr")]))
     found = []
     for name, title, series in plans:
         series = [(label, column) for label, column in series if np.isfinite(history[column]).any()]
         if series:
             draw = _curves(history, title, series, phases, kept)
-            alt = f"{title} over {len(history)} epochs"
-            found.append(Figure(name, title, alt, 5.4, 3.1, draw, {}))
+            found.append(Figure(name, title, f"{title} over {len(history)} epochs", 5.4, 3.1, draw))
     return found
-
-
-def own_metrics(names: list[str], most: int = 4) -> list[str]:
-    """The metrics worth a figure: not the error rate where the accuracy, its complement, is there."""
-    return [name for name in names if not (name == "error_rate" and "accuracy" in names)][:most]
 
 
 def _slug(name: str) -> str:
