@@ -11,6 +11,7 @@ save(learn, 'mine')                                       # a Run from any fasta
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike, fspath
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import OutputError, UsageError
 from fastcls.plugins import tracking
-from fastcls.runfolder import runs
+from fastcls.runfolder import register, runs
 from fastcls.running import loading, series
 from fastcls.settings import shell, sources
 from fastcls.settings.knobs import as_text
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from fastcls.running.lr_find import Rates
 
 Paths = str | PathLike[str]
+EMPTY: Any = {"keep_default_na": False, "na_values": ["", "nan"]}  # of pd.read_csv: a setting may be called NA or None
 
 
 class Recipe(loading.Recipe):
@@ -116,9 +118,11 @@ class Run:
         """Labels that the network contradicts, the clearest first."""
         import pandas as pd
 
-        text = dict.fromkeys(("path", "label", "prediction"), str)  # a class may be called 007 or NA
+        # all else is text: a class may be called 007 or NA
+        numbers = dict.fromkeys(("probability_of_label", "probability_of_other", "margin"), float)
+        kinds: Any = defaultdict(lambda: str, numbers)
         try:
-            return pd.read_csv(self.path / "suspects.csv", dtype=text, keep_default_na=False)
+            return pd.read_csv(self.path / "suspects.csv", dtype=kinds, keep_default_na=False)
         except (OSError, ValueError) as problem:
             raise OutputError(f"{self.path / 'suspects.csv'} cannot be read: {problem}.") from None
 
@@ -178,7 +182,9 @@ def save(learn: Learner, folder: Paths, *, quiet: bool = False) -> Run:
     from fastcls.machine.screen import Screen
     from fastcls.running import by_hand
 
-    return Run(by_hand.save(learn, Path(folder).expanduser(), Screen(quiet)))
+    out = by_hand.save(learn, Path(folder).expanduser(), Screen(quiet))
+    register.add(out)
+    return Run(out)
 
 
 def train(name: Paths, *, out: Paths | None = None, quiet: bool = False, **settings: Any) -> Run:
@@ -191,10 +197,13 @@ def train(name: Paths, *, out: Paths | None = None, quiet: bool = False, **setti
     return recipe(fspath(name)).run(out=out, quiet=quiet, **settings)
 
 
-def resume(run: Paths = "last", *, extend_epochs: int = 0, trust: bool = False, quiet: bool = False) -> Run:
+def resume(
+    run: Paths = "last", *, extend_epochs: int = 0, path: Paths = "", trust: bool = False, quiet: bool = False
+) -> Run:
     """Continue a run that was interrupted, or train a finished one `extend_epochs` epochs further; gives the run.
 
-    trust: run the recipe.py in the run folder where it is not the installed recipe.
+    path: where its images are now, if they were moved. trust: run the recipe.py in the run folder where it is not the
+    installed recipe.
     """
     loading.import_fastai()
     from fastcls.machine.screen import Screen
@@ -203,7 +212,7 @@ def resume(run: Paths = "last", *, extend_epochs: int = 0, trust: bool = False, 
     if extend_epochs < 0:
         raise UsageError(f"extend_epochs={extend_epochs}: takes an integer from 0.")
     folder = runs.find(fspath(run)).absolute()
-    runner.resume(folder, Screen(quiet), extend_epochs, trust)
+    runner.resume(folder, Screen(quiet), extend_epochs, trust, path=fspath(path))
     return Run(folder)
 
 
@@ -297,14 +306,14 @@ def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = Fals
     """
     from fastcls.running import exporting
 
-    return exporting.export(runs.find(fspath(run)), kinds or ("onnx",), _path(out), trust)
+    return exporting.export(runs.find(fspath(run), done=True), kinds or ("onnx",), _path(out), trust)
 
 
 def report(run: Paths = "last", split: str | None = None) -> Path:
-    """Write the page and figures of a run anew, of the validation images or of another evaluated split."""
+    """Write the page and figures of a run anew, of the test images, or the validation images where there are none."""
     from fastcls.reports import write
 
-    return write(runs.find(fspath(run)), split)
+    return write(runs.find(fspath(run), done=True), split)
 
 
 class Comparison:
@@ -336,7 +345,7 @@ class Comparison:
 
         names = {tuple(row.setting.items()): name(row) for row in self.found.rows}
         index = pd.Index([names[tuple(setting.items())] for setting in settings], name="setting")
-        return pd.read_csv(self.path / file).set_index(index)
+        return pd.read_csv(self.path / file, **EMPTY).set_index(index)
 
     def __repr__(self) -> str:
         return f"Comparison({str(self.path)!r}): {len(self.found.rows)} settings, {len(self.found.done)} runs"
@@ -394,7 +403,7 @@ class Search:
         """A row a trial: number, state, the metric, the searched knobs."""
         import pandas as pd
 
-        return pd.read_csv(self.path / "search.csv")
+        return pd.read_csv(self.path / "search.csv", **EMPTY)
 
     @property
     def best(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@
     │   └── DownloadError           3   an address that does not answer, or bytes that fail their checksum
     ├── OutputError                 4   a folder or file that cannot be written, a run that cannot be read
     ├── EnvironmentProblem          5   the installation: packages that do not match, a device that is not there
+    │   └── WeightsError            5   pretrained weights that cannot be downloaded, or are damaged on this machine
     └── TrainingError               6   training that broke down: no memory left, a dead loader process
         ├── Diverged                6   a loss or weights that are not finites; going on would end the same
         └── ProcessLost             6   another of the run's processes is gone
@@ -19,6 +20,7 @@ bug of fastcls or of a recipe: it keeps its traceback and ends with 1.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -33,7 +35,8 @@ class FastclsError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        """As Python shows it: the options of a command are keywords there."""
+        return in_python(f"{self.message}\n{self.hint}" if self.hint else self.message)
 
 
 class UsageError(FastclsError):
@@ -72,6 +75,10 @@ class EnvironmentProblem(FastclsError):
     exit_code = 5
 
 
+class WeightsError(EnvironmentProblem):
+    """Pretrained weights cannot be downloaded, or what is kept of them on this machine is damaged."""
+
+
 class TrainingError(FastclsError):
     """Training broke down after it had begun."""
 
@@ -86,9 +93,32 @@ class ProcessLost(TrainingError):
     """Another of the processes that train together ended or cannot be reached."""
 
 
+_COMMAND = re.compile(r"\b(?:fastcls|pip) .*")
+# with its value where it is one for certain: a number, or what a colon follows
+_FLAG = re.compile(r"(?<![\w-])--(no-)?([a-z][\w-]*)(?: (-?\d[\d.,]*\b|[^\s:]+(?=:)))?")
+
+
+def in_python(text: str) -> str:
+    """A message with options as Python has them: `--cache-gb -1:` becomes `cache_gb=-1:`. Commands stay as they are."""
+
+    def keyword(found: re.Match[str]) -> str:
+        off, name, value = found.groups()
+        if value is None:
+            return name.replace("-", "_") + "=False" * bool(off)
+        number = value.strip("-").replace(".", "").replace(",", "").isdigit()
+        return f"{name.replace('-', '_')}={value if number else repr(value)}"
+
+    lines = []
+    for line in text.splitlines():
+        command = _COMMAND.search(line)
+        end = command.start() if command else len(line)
+        lines.append(_FLAG.sub(keyword, line[:end]) + line[end:])
+    return "\n".join(lines)
+
+
 def nearest(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     """The `count` members of `known` most like `name`, best first; empty when none is close."""
-    return difflib.get_close_matches(name.lower(), list(known), n=count, cutoff=0.5)
+    return difflib.get_close_matches(name.lower(), list(dict.fromkeys(known)), n=count, cutoff=0.5)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

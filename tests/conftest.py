@@ -71,13 +71,15 @@ def data_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Downloads and made datasets go to a folder of the test session, never to the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTCLS_DATA", str(tmp_path_factory.mktemp("data")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
 
 @pytest.fixture
 def fastcls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """The command, run in an empty folder."""
+    """The command, run in an empty folder, by someone who has no other runs."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path.with_name(f"{tmp_path.name}-state")))
     return command
 
 

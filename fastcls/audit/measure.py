@@ -86,7 +86,7 @@ def measure(path: str) -> Measured:
                 "mode": image.mode,
                 "width": image.width,
                 "height": image.height,
-                "frames": getattr(image, "n_frames", 1) if image.format in MOVING else 1,
+                "frames": decode.frames(image) if image.format in MOVING else 1,
                 "bits": 32 if image.mode in ("I", "F") else 16 if deep else 8,
                 "orientation": decode.orientation(image),
             }

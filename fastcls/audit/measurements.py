@@ -26,7 +26,7 @@ from fastcls.audit.measure import SIDE, Measured, measure
 from fastcls.datasets.downloads import cache_dir
 from fastcls.machine import cpus
 
-FORMAT = 3  # of what is kept: another number where `Measured` or how it is measured changes
+FORMAT = 4  # of what is kept: another number where `Measured` or how it is measured changes
 MOST = 2_000_000  # files that are kept, some 800 bytes each; those measured longest ago make room
 CHUNK = 64  # files a thread takes at a time
 BATCH = 10_000  # files measured before they are kept, so that a check that is stopped continues from there

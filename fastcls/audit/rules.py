@@ -15,6 +15,7 @@ from PIL import Image
 from fastcls.audit.finding import Finding, Severity
 from fastcls.audit.measure import Measured
 from fastcls.datasets.walk import count, some
+from fastcls.images.decode import PAGES
 
 LARGE = 40e6  # pixels: decoding takes seconds and hundreds of megabytes
 DARK, BRIGHT = 20, 240  # mean luminance, where the dataset itself is in between
@@ -40,6 +41,10 @@ class Rule:
 
 def _unreadable(fault: str) -> Callable[[Measured], str]:
     return lambda image: (image.reason or fault) if image.fault == fault else ""
+
+
+def _frames(number: int) -> str:
+    return f"{number:,}{' or more' if number == PAGES else ''} frames"
 
 
 def _readable(
@@ -91,7 +96,7 @@ RULES = [
     Rule("animated", "warning", "Animations and several pages",
          "with more than one frame, of which only the first is used",
          "Save the frame that you mean as a file of its own.",
-         _readable(lambda image: image.frames > 1, lambda image: f"{image.frames} frames of {image.format}")),
+         _readable(lambda image: image.frames > 1, lambda image: f"{_frames(image.frames)} of {image.format}")),
     Rule("cmyk", "warning", "CMYK images", "in the colours of a printing press, which are converted only roughly",
          "Convert them to RGB with their colour profile.", _readable(lambda image: image.mode == "CMYK")),
     Rule("rotated", "note", "Images that EXIF turns",

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 
 import typer
@@ -23,24 +24,30 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     runs,
     search,
     serve,
+    streams,
 )
 from fastcls.cli.app import app
-from fastcls.machine import ranks
+from fastcls.machine import ranks, stop
 from fastcls.version import __version__
 
 
 def main() -> None:
     """The `fastcls` command."""
+    streams.prepare()
     if ranks.world() > 1:
         from fastcls.machine import launch
 
         launch.follow()
         launch.hush()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # again when no one listens: Python's last steps would print it
     try:
-        try:
-            _answer()
-        finally:
-            sys.stdout.flush()
+        with stop.listening():
+            try:
+                _answer()
+            finally:
+                sys.stdout.flush()
+    except stop.Stopped as end:
+        sys.exit(end.code)
     except OSError as problem:
         if problem.filename is not None or problem.errno not in (errno.EPIPE, errno.ENOSPC):
             raise

@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import functools
 import inspect
-import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ParamSpec
 
 import typer
 
+from fastcls.cli import streams
 from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.machine import extras, ranks
 from fastcls.machine.stop import Stopped
+from fastcls.runfolder.text import visible
 
 P = ParamSpec("P")
 # what a file system answers of a name it is given: no bug, whichever line asked
@@ -48,11 +50,24 @@ def with_parameters(function: Callable[..., None], parameters: Sequence[inspect.
     return function
 
 
+def chosen(name: str, done: bool = True) -> Path:
+    """The run folder that a user named; where 'last' or a recipe's name was given, which one that is is said.
+
+    done: of several the newest that ended well.
+    """
+    from fastcls.runfolder import runs
+
+    folder = runs.find(name, done)
+    if folder != Path(name).expanduser():
+        print(f"run      {folder}", file=sys.stderr)
+    return folder
+
+
 def refusal(error: FastclsError) -> typer.Exit:
     """Print an error and how to fix it; gives the exit to raise."""
-    print(f"{ranks.name()}error: {error.message}", file=sys.stderr)
+    print(visible(f"{ranks.name()}error: {error.message}"), file=sys.stderr)
     if error.hint:
-        print(error.hint, file=sys.stderr)
+        print(visible(error.hint), file=sys.stderr)
     return typer.Exit(error.exit_code)
 
 
@@ -62,8 +77,7 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # of odd metadata: what matters is said of the image
-        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-            sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be no UTF-8; they go out as they are
+        streams.prepare()
         try:
             if ranks.world() > 1 and function.__name__ not in FOR_SEVERAL:
                 hint = f"Several processes can only do  fastcls {' or '.join(FOR_SEVERAL)}."
@@ -75,6 +89,8 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(stop.code) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except EOFError as problem:  # click would answer it with "Aborted!" and nothing else
+            raise RuntimeError("a file or a stream ended too early") from problem
         except ImportError as problem:
             missing = extras.unimportable(problem)
             if missing is None:

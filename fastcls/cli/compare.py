@@ -12,6 +12,7 @@ from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import UsageError
+from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from fastcls.comparison.comparison import Comparison
@@ -110,7 +111,7 @@ def _make(plan: Plan) -> None:
     comparison = Comparison(plan.title, command, entries, plan.baseline)
     _show(comparison, write(plan.out, comparison))
     for entry in comparison.failed:
-        print(f"failed   {entry.folder.relative_to(plan.out)}: {entry.failed}")
+        print(visible(f"failed   {entry.folder.relative_to(plan.out)}: {entry.failed}"))
     if comparison.failed:
         print("The same command makes the failed runs again, and keeps the others.")
         raise typer.Exit(FAILED)
@@ -134,5 +135,5 @@ def _show(comparison: Comparison, page: Path) -> None:
     if comparison.done:
         header, rows = words.table(comparison)
         print("\n" + table(header, words.texts(rows)))
-        print("\n" + "\n".join(words.sentences(comparison)))
+        print(visible("\n" + "\n".join(words.sentences(comparison))))
     print(f"page     {page}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, chosen, verb
 
 
 @app.command()
@@ -37,7 +37,7 @@ def export(
 
     asked = {"onnx": onnx, "safetensors": safetensors, "torch-export": torch_export, "openvino": openvino}
     kinds = [kind for kind, is_asked in asked.items() if is_asked]
-    for kind, (file, difference, images) in api.export(run, *kinds, out=out or None, trust=trust).items():
+    for kind, (file, difference, images) in api.export(chosen(run), *kinds, out=out or None, trust=trust).items():
         print(f"{file}: {_verdict(kind, difference, images)}")
 
 

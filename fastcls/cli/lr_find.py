@@ -14,7 +14,7 @@ from fastcls.cli.settings import Settings, takes_settings
 
 @app.command("lr-find", context_settings=TAKES_KNOBS, cls=completion.TakesKnobs)
 @verb
-@takes_settings(only=["seed", "limit", "workers", "device", "precision", "cache_gb"])
+@takes_settings(only=["seed", "limit", "skip_bad", "workers", "device", "precision", "cache_gb"])
 def lr_find(
     ctx: typer.Context,
     name: str = completion.RECIPE,

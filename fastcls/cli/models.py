@@ -215,7 +215,7 @@ def _named(probe: str) -> dict[str, str]:
 
 def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: int) -> Measured | None:
     """Measure the networks, print the table, and give the one that classified most images; None where none could be."""
-    from fastcls.errors import DownloadError
+    from fastcls.errors import WeightsError
     from fastcls.models import shortlist
 
     images = shortlist.sample(files)
@@ -224,8 +224,8 @@ def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: in
         print(f"probing {name} …", file=sys.stderr, flush=True)
         try:
             measured.append(shortlist.measure(images, name, weights, size))
-        except DownloadError as problem:
-            missing.append(f"{name} was not probed: {problem}")
+        except WeightsError as problem:
+            missing.append(f"{name} was not probed: {problem.message}\n{problem.hint}")
     rows = []
     for one in sorted(measured, key=lambda one: -one.right):
         low, high = one.interval

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, chosen, verb
 from fastcls.errors import OutputError, UsageError
+from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from fastcls.inference.answers import Table, Writer
@@ -99,7 +100,6 @@ def predict(
     from fastcls.inference.layout import Images, lay_out
     from fastcls.inference.predictor import temperature_of
     from fastcls.inference.submission import Format
-    from fastcls.runfolder import runs
 
     wanted = Format(id_column, label_column, id_form, label_value, sample, fill, probabilities, probability_of)
     submits = wanted != Format(probabilities=probabilities)
@@ -110,7 +110,7 @@ def predict(
             f"{'--top-k' if top_k else '--threshold'}: a Kaggle submission has an answer for every image, and one.",
             "Leave it out, or leave out the options marked Submission.",
         )
-    folder = runs.find(run)
+    folder = chosen(run)
     target = Path(out).expanduser() if out else None
     if target is not None:
         check_target(target, folder, paths, sample)
@@ -123,10 +123,18 @@ def predict(
     predictor = _predictor(folder, temperature_of(folder) if calibrated else 1, tta, trust)
     if submits and target is not None:
         submission = lay_out(wanted, Images(images, paths), predictor.classes)
-        print("\n".join(submission.write(target, predictor.predict, predictor.classes, label_value, fill)))
+        notes = submission.write(target, predictor.predict, predictor.classes, label_value, fill)
+        print(visible("\n".join(notes)))
     else:
         table = Table(predictor.classes, top_k, probabilities, threshold)
         _write(table, predictor, images, target, writer)
+
+
+class Terminal:
+    """Standard output where somebody reads it: a file's name may hold what a terminal would obey."""
+
+    def write(self, text: str) -> None:
+        print(visible(text), end="")
 
 
 def check_target(target: Path, run: Path, inputs: list[str], sample: str | None = None) -> None:
@@ -171,7 +179,7 @@ def _write(
 
     rows = table.rows(predictor.predict(images))
     if target is None or writer is None:
-        write_csv(sys.stdout, table, rows)
+        write_csv(Terminal() if sys.stdout.isatty() else sys.stdout, table, rows)
     else:
         writer(target, table, rows)
         unsure = f", {table.unsure:,} of them unsure" if table.unsure else ""

@@ -41,7 +41,7 @@ def help_of(name: str, command: Any) -> str:
     if name.startswith("-"):
         return _general_help(command)
     try:
-        return _help(sources.find(name), command)
+        return _help(sources.find(name), command, name)
     except FastclsError as error:
         raise refusal(error) from None
 
@@ -94,7 +94,8 @@ def recipe(
 
         words = [*ctx.args, *(["--out"] if out else []), *settings.extra]
         if words:
-            raise UsageError(f"--resume goes on as the run began; it takes no {words[0]}.", "Omit it.")
+            hint = shell.command("resume", resume, *words) if words[0] == "--path" else "Omit it."
+            raise UsageError(f"--resume goes on as the run began; it takes no {words[0]}.", hint)
         go_on(resume, recipe=source.name, gpus=gpus, processes=processes)
     else:
         asked = count(gpus, processes)
@@ -196,10 +197,10 @@ def _run_help(command: Any) -> str:
     return "Options of every run:\n" + _definitions(rows)
 
 
-def _help(source: RecipeSource, command: Any) -> str:
+def _help(source: RecipeSource, command: Any, name: str) -> str:
     fields = [("claim", source.claim)]
     fields += [(name.lower(), text) for name, text in source.fields.items() if name != "Claim"]
-    parts = [f"Usage: fastcls recipe {source.name} [--knob VALUE …] [OPTIONS]", source.title, _definitions(fields)]
+    parts = [f"Usage: {shell.command('recipe', name)} [--knob VALUE …] [OPTIONS]", source.title, _definitions(fields)]
     for stage, title in STAGE_TITLES.items():
         rows = [_knob_row(knob) for knob in source.stage(stage)]
         parts.append(f"{title}:\n" + (_definitions(rows) if rows else "  none"))
@@ -215,8 +216,9 @@ def _knob_row(knob: Knob) -> tuple[str, str]:
     default = (
         "required" if knob.default is REQUIRED else f"default: {as_text(knob.default)}" if knob.default != "" else ""
     )
-    more = "; auto: more for as long as they pay" if (knob.stage, knob.name) == ("fit", "epochs") else ""
-    return flag + choices, f"{knob.help}{more}" + (f"  [{default}]" if default else "")
+    auto = "auto: more for as long as they pay" if (knob.stage, knob.name) == ("fit", "epochs") else ""
+    help = "; ".join(filter(None, [knob.help, auto]))
+    return flag + choices, f"{help}  [{default}]".lstrip() if default else help
 
 
 def _definitions(rows: list[tuple[str, str]], column: int = 26) -> str:
@@ -226,10 +228,11 @@ def _definitions(rows: list[tuple[str, str]], column: int = 26) -> str:
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
     lines = []
     for term, text in rows:
+        text = text.replace("[default: ", "[default:\u00a0")  # where no line ends
         wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, width - column - 2)] or [""]
         if len(term) > column - 2:
             lines.append(f"  {term}")
             term = ""
         lines.append(f"  {term:<{column}}{wrapped[0]}".rstrip())
         lines += [" " * (column + 2) + line for line in wrapped[1:]]
-    return "\n".join(lines)
+    return "\n".join(lines).replace("\u00a0", " ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, chosen, verb
 
 
 @app.command()
@@ -13,10 +13,11 @@ from fastcls.cli.app import app, verb
 def report(
     run: str = completion.RUN,
     split: str = typer.Option(
-        "valid",
+        "",
         "--split",
         metavar="valid|test",
-        help="The images to report on.",
+        help="The images to report on; by default the test split, where it was evaluated.",
+        show_default=False,
         autocompletion=completion.among("valid", "test"),
     ),
     open_: bool = typer.Option(False, "--open", help="Open it in the browser."),
@@ -29,7 +30,7 @@ def report(
     """
     from fastcls import api
 
-    page = api.report(run, split)
+    page = api.report(chosen(run), split or None)
     print(page)
     if open_:
         import webbrowser

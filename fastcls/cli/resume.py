@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, chosen, verb
 from fastcls.cli.processes import Several, count, start
 from fastcls.errors import KnobError, UsageError
 from fastcls.machine import ranks
 from fastcls.plugins import tracking
+from fastcls.runfolder.text import visible
 from fastcls.settings import shell
 
 
@@ -25,6 +26,7 @@ def resume(
     extend_epochs: int = typer.Option(
         0, "--extend-epochs", metavar="N", help="Train a finished run N epochs more.", show_default=False
     ),
+    path: str = typer.Option("", "--path", metavar="DIR", help="Where its images are now, if they were moved."),
     gpus: int | None = Several.gpus,
     processes: int | None = Several.processes,
     trust: bool = typer.Option(
@@ -44,7 +46,7 @@ def resume(
     """
     if extend_epochs < 0:
         raise KnobError(f"--extend-epochs {extend_epochs}: takes an integer from 1")
-    go_on(run, extend_epochs, trust, gpus=gpus, processes=processes)
+    go_on(run, extend_epochs, trust, gpus=gpus, processes=processes, path=path)
 
 
 def go_on(
@@ -54,6 +56,7 @@ def go_on(
     recipe: str = "",
     gpus: int | None = None,
     processes: int | None = None,
+    path: str = "",
 ) -> None:
     """Resume a run; `recipe`: the name that it must have."""
     from fastcls.runfolder import recorded, runs
@@ -64,7 +67,7 @@ def go_on(
 
         join_run(None, trust)
         return
-    folder = runs.find(run).absolute()
+    folder = chosen(run, done=False).absolute()
     record = runs.read_json(folder / "run.json")
     recorded.recipe_file(folder, record)
     tracking.refuse_missing(tracking.names((record.get("options") or {}).get("track") or ""))
@@ -77,8 +80,8 @@ def go_on(
     if gpus and kind != "cuda":
         raise UsageError(f"{folder} was trained on {kind}, and goes on there.", f"Use --processes {gpus}.")
     start(asked, folder)
-    print(f"{name}: loading torch and fastai …", flush=True)
+    print(f"{visible(name)}: loading torch and fastai …", flush=True)
     from fastcls.machine.screen import Screen
     from fastcls.running import runner
 
-    runner.resume(folder, Screen(), extend, trust)
+    runner.resume(folder, Screen(), extend, trust, path=path)

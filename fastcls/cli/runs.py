@@ -21,7 +21,9 @@ def runs(
     recipe: str = typer.Argument(
         "", metavar="RECIPE", help="Only this recipe's runs.", show_default=False, autocompletion=completion.recipes
     ),
-    folder: str = typer.Option("runs", "--folder", metavar="DIR", help="Where the runs lie."),
+    folder: str = typer.Option(
+        "", "--folder", metavar="DIR", help="Only the runs below this folder; by default all that there are."
+    ),
     sort: str = typer.Option(
         "time", "--sort", metavar="|".join(ORDERS), help="Order of the rows.", autocompletion=completion.among(*ORDERS)
     ),
@@ -33,24 +35,36 @@ def runs(
     fastcls runs pets-resnet50 --sort accuracy
     """
     from fastcls.errors import UsageError
+    from fastcls.runfolder import register
     from fastcls.runfolder import runs as folders
 
     if sort not in ORDERS:
         raise UsageError(f"--sort {sort}: takes time, accuracy or loss.")
-    found = [run for run in folders.listing(Path(folder)) if recipe in ("", run.parent.name)]
+    found = [run for run in folders.listing(Path(folder) if folder else None)]
+    if not folder:
+        here = {run.absolute() for run in found}
+        found = [*(run for run in reversed([*register.newest_first()]) if run not in here), *found]
+    if recipe:
+        found = [run for run in found if recipe in (run.parent.name, folders.recipe_of(run))]
     if not found:
-        print(f"No runs in {folder}/{recipe}. Start one:  fastcls recipe digits-cnn")
+        where = f" in {folder}" if folder else ""
+        print(f"No runs{f' of {recipe}' if recipe else ''}{where}. Start one:  fastcls recipe digits-cnn")
         return
     rows = []
     for run in found:
         try:
             rows.append(_row(run))
         except OutputError as problem:
-            rows.append((0.0, 0.0, [f"{run.parent.name}/{run.name}", problem.message, *[""] * 5]))
+            rows.append((0.0, 0.0, [_name(run), problem.message, *[""] * 5]))
     if sort != "time":
         rows.sort(key=lambda row: -row[0] if sort == "accuracy" else row[1])
     header = ["run", "status", "accuracy (95 %)", "loss", "images", "time", "settings"]
     print(table(header, [cells for _, _, cells in rows]))
+
+
+def _name(run: Path) -> str:
+    """As other verbs take it: recipe/folder of those under runs/, the path of others."""
+    return str(run) if run.is_absolute() else f"{run.parent.name}/{run.name}"
 
 
 def _row(run: Path) -> tuple[float, float, list[str]]:
@@ -65,9 +79,9 @@ def _row(run: Path) -> tuple[float, float, list[str]]:
         shown = f"{accuracy['value']:.4f} ({accuracy['low']:.3f}–{accuracy['high']:.3f}) {split}"
         value = accuracy["value"]
     except (OutputError, KeyError, TypeError, ValueError):  # a run that did not end, a file that was damaged
-        value, loss, shown = 0.0, float("inf"), "–"
+        value, loss, shown = 0.0, float("inf"), str(record.get("reason") or "–").splitlines()[0]
     cells = [
-        f"{run.parent.name}/{run.name}",
+        _name(run),
         record.get("status", "?"),
         shown,
         "–" if loss == float("inf") else f"{loss:.4f}",

@@ -11,6 +11,7 @@ from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
+from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from fastcls.comparison.study import Results
@@ -152,8 +153,8 @@ def _show(page: Any) -> None:
         print(table(heads, [page.cells(trial) for trial in results.ranked[:SHOWN]]))
     print()
     for line in page.sentences:
-        print(line)
+        print(visible(line))
     for trial in results.of("failed"):
-        print(f"failed   trial {trial.number}: {trial.reason}")
+        print(visible(f"failed   trial {trial.number}: {trial.reason}"))
     if results.best is not None:
-        print(f"best     {page.best_command}")
+        print(visible(f"best     {page.best_command}"))

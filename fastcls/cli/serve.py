@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, chosen, verb
 from fastcls.errors import UsageError
 from fastcls.machine import stop
+from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from fastcls.inference.explain import Explainer
@@ -50,13 +51,12 @@ def serve(
     'fastcls[serve]' (else exit code 5). Pictures are not kept, and nothing leaves this machine. Ctrl-C ends it,
     with exit code 130.
     """
-    from fastcls.runfolder import runs
 
     if not 0 <= threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}: takes a probability from 0 to 1.")
     if not 0 < max_mb <= 1000:
         raise UsageError(f"--max-mb {max_mb:g}: takes a number above 0, up to 1000.")
-    folder = runs.find(run)
+    folder = chosen(run)
     from fastcls.plugins.serve.server import listen, server, url  # says how to install what it needs
 
     with listen(host, port) as listening:
@@ -66,7 +66,7 @@ def serve(
         calibrated, explainer = _explainer(folder, trust)
         site = Site(folder, explainer, split, calibrated, threshold, int(max_mb * 1e6))
         ready = server(application(site, host))
-        print(f"{folder}: {url(listening)}    Ctrl-C ends it", flush=True)
+        print(f"{visible(folder)}: {url(listening)}    Ctrl-C ends it", flush=True)
         if host not in LOCAL:
             print("Anyone who can reach this machine can use the page, without a password.", flush=True)
         if open_:

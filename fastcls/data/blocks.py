@@ -25,6 +25,7 @@ from fastcls.data.dataloaders import PixelDL, SeededDL
 from fastcls.data.pixels import Plan, files, name_classes, targets
 from fastcls.data.unseen import Loaders
 from fastcls.datasets.splits import hold_out
+from fastcls.datasets.walk import some
 from fastcls.errors import DataError, UsageError
 from fastcls.images import check, opening
 from fastcls.machine import devices, ranks
@@ -74,7 +75,8 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
         source = source[source["split"] != "test"].reset_index(drop=True)
         if block.splitter is None:
             block.splitter = by_column
-    dsets = _datasets(block, source)
+    skipped: list[str] = []
+    dsets = _datasets(block, source, skipped)
     n_train, n_valid = len(dsets.train), len(dsets.valid)
     classes, images = get_c(dsets), files(dsets)
     where = common_root(images)
@@ -100,7 +102,17 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     plan = None if block.dls_kwargs else Plan.of(block, block.item_tfms)
     stored = plan is not None and options.current().cache_gb > 0  # then every image is read before the first step
     tested = [] if test is None else files(test_set(dsets, test, rm_tfms=0))
-    check.refuse_broken(([] if stored else images) + tested)
+    if options.current().skip_bad:
+        bad = check.broken(tested, decode=True)
+        test = _at(test, [i for i, path in enumerate(tested) if path not in bad]) if bad else test
+        skipped += bad.values()
+        if skipped:
+            total = len(images) + len(tested) + len(skipped) - len(bad)
+            options.note(
+                f"{len(skipped):,} of {total:,} images cannot be read, left out: {some(skipped, check.NAMED)}."
+            )
+    else:
+        check.refuse_broken(([] if stored else images) + tested)
     kind = {"dl_type": SeededDL} if plan is None else {"dl_type": PixelDL, "plan": plan}
     dsets._dbunch_type = Loaders
     dls = dsets.dataloaders(
@@ -115,7 +127,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     )
     if plan is not None:
         plan.own, plan.device = (dls.train_ds, dls.valid_ds), dls.device
-    dls.plan = plan
+    dls.plan, dls.skipped = plan, skipped
     if slow := equivalents.unknown(dls.train.after_batch.fs):
         options.note(f"batch transforms that fastcls has no fast equivalent of run as in fastai: {', '.join(slow)}.")
     if balanced:
@@ -125,10 +137,11 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     return dls
 
 
-def _datasets(block: DataBlock, source: Any) -> Datasets:
+def _datasets(block: DataBlock, source: Any, skipped: list[str]) -> Datasets:
     """The block's datasets, cut to `--limit` images a class in each split.
 
-    They are what `block.datasets(source)` gives, its classes found without going through the table row by row.
+    With `--skip-bad`, images that cannot be read are left out first, a line each added to `skipped`. They are
+    what `block.datasets(source)` gives, its classes found without going through the table row by row.
     """
     if isinstance(source, (str, Path)) and not Path(source).exists():
         raise DataError(f"{source}: no such folder.", "Give the folder that holds the images with --path.")
@@ -141,17 +154,44 @@ def _datasets(block: DataBlock, source: Any) -> Datasets:
     def make(items: Any, splits: Sequence[Sequence[int]]) -> Datasets:
         return Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
 
+    def paths() -> list[str]:
+        with opening.unopened():
+            return files(Datasets(items, tfms=block._combine_type_tfms()[:1], splits=splits))
+
     splits = (block.splitter or RandomSplitter())(items)
+    if options.current().skip_bad:
+        every = paths()
+        bad = check.broken(every, decode=True)
+        keep = [[int(i) for i in split if every[i] not in bad] for split in splits]
+        if not keep[0]:
+            raise check.broken_images(list(bad.values()), len(every))
+        items, splits = _only(items, keep)
+        skipped += bad.values()
     name_classes(block, items, splits[0])
-    dsets, limit = make(items, splits), options.current().limit
-    if limit is None:
+    try:
+        dsets = make(items, splits)
+    except (DataError, *check.UNREADABLE):  # of the first training image, which fastai opens
+        every = paths()
+        check.refuse_broken(every)
+        check.refuse_broken(every, decode=True)
+        raise
+    if (limit := options.current().limit) is None:
         return dsets
     labels = targets(dsets).tolist()
-    keep = [_sample(split, [labels[i] for i in split], limit) for split in dsets.splits]
-    chosen = sorted(keep[0] + keep[1])
+    return make(*_only(dsets.items, [_sample(split, [labels[i] for i in split], limit) for split in dsets.splits]))
+
+
+def _only(items: Any, keep: Sequence[Sequence[int]]) -> tuple[Any, list[list[int]]]:
+    """The items at the positions of all splits, and the splits by their new positions."""
+    chosen = sorted(i for split in keep for i in split)
     place = {old: new for new, old in enumerate(chosen)}
-    items = dsets.items.iloc[chosen] if hasattr(dsets.items, "iloc") else [dsets.items[i] for i in chosen]
-    return make(items, [[place[i] for i in split] for split in keep])
+    return _at(items, chosen), [[place[i] for i in split] for split in keep]
+
+
+def _at(items: Any, chosen: Sequence[int]) -> Any:
+    if hasattr(items, "iloc"):
+        return items.iloc[chosen].reset_index(drop=True)
+    return [items[i] for i in chosen]
 
 
 def in_order(items: Sequence[Any]) -> Sequence[Any]:
@@ -166,8 +206,7 @@ def _limited_test(block: DataBlock, test: Any) -> Any:
         return test
     getter = block.getters[-1]
     rows = [row for _, row in test.iterrows()] if hasattr(test, "iterrows") else list(test)
-    keep = _sample(range(len(rows)), [getter(row) for row in rows], limit)
-    return test.iloc[keep].reset_index(drop=True) if hasattr(test, "iloc") else [test[i] for i in keep]
+    return _at(test, _sample(range(len(rows)), [getter(row) for row in rows], limit))
 
 
 def _sample(indices: Sequence[int], labels: Sequence[Hashable], limit: int) -> list[int]:

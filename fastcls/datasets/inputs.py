@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
+import codecs
 import glob
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from operator import attrgetter
 from pathlib import Path
 
-from fastcls.datasets.label_table import FILE_COLUMNS
-from fastcls.datasets.walk import is_image, some
+from fastcls.datasets.label_table import FILE_COLUMNS, posix, rows_of
+from fastcls.datasets.walk import composed, is_image, listing, some, unread, walked
 from fastcls.errors import DataError
+from fastcls.settings import options
 
 TABLES = {".csv", ".tsv"}
 
@@ -37,7 +36,8 @@ def collect(arguments: Sequence[str]) -> Iterator[str]:
             raise DataError(f"{argument}: no such file or folder.", "Name image files or folders.")
         elif path.is_dir():
             if next(_below(path), None) is None:
-                raise DataError(f"{argument}: there are no images in this folder.", "Name a folder that holds some.")
+                hint = unread(Path(file).suffix.lower() for file in walked(path)) or "Name a folder that holds some."
+                raise DataError(f"{argument}: there are no images in this folder.", hint)
         elif path.suffix.lower() in TABLES:
             if not path.is_file():
                 raise DataError(f"{argument} is a pipe or a device, not a table.", "- reads standard input.")
@@ -53,7 +53,7 @@ def is_pattern(argument: str) -> bool:
 def _files(argument: str) -> Iterator[str]:
     path = Path(argument).expanduser()
     if argument == "-":
-        yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        yield from _on_standard_input()
     elif is_pattern(argument):
         yield from _matching(argument)
     elif path.is_dir():
@@ -65,14 +65,22 @@ def _files(argument: str) -> Iterator[str]:
 
 
 def _below(folder: str | Path) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=attrgetter("name"))
-    for entry in found:
-        if entry.is_dir(follow_symlinks=False):
-            with contextlib.suppress(PermissionError):
-                yield from _below(entry.path)
-        elif is_image(entry.name) and not entry.name.startswith("."):
-            yield str(Path(entry.path))
+    return filter(is_image, walked(folder))
+
+
+def _on_standard_input() -> Iterator[str]:
+    """A path a line, however another system or program ends its lines: CR LF, a byte order mark, `find -print0`."""
+    if sys.stdin is None:
+        raise DataError("Standard input is closed: there is no list to read.", "Name the images, or pipe a list to -.")
+    lines = sys.stdin.buffer
+    first = lines.readline().removeprefix(codecs.BOM_UTF8)
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        names: Iterable[str] = (first + lines.read()).decode("utf-16", errors="replace").splitlines()
+    elif b"\0" in first:
+        names = map(os.fsdecode, (first + lines.read()).split(b"\0"))
+    else:
+        names = (os.fsdecode(line).rstrip("\r\n") for line in chain([first], lines))
+    return (name for name in names if name.strip())
 
 
 def _matching(pattern: str) -> Iterator[str]:
@@ -81,33 +89,47 @@ def _matching(pattern: str) -> Iterator[str]:
 
 
 def _listed(table: Path) -> Iterator[str]:
-    """The paths in a table, each as it is found from here, else beside the table."""
+    """The paths in a table, each as it is found from here, else beside the table, with its suffix or without."""
+    notes: list[str] = []
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            rows = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
-            header = [cell.strip() for cell in next(rows, [])]
-            column, titled = _column(table, header)
-            for row in rows if titled else chain([header], rows):
-                if name := row[column].strip() if len(row) > column else "":
-                    beside = table.parent / name
-                    yield str(beside) if not Path(name).exists() and beside.exists() else name
+        rows = [row for _, row in rows_of(table, notes, strict=True)]
     except OSError as problem:
         raise DataError(f"{table} cannot be read: {problem.strerror or problem}.", "Name a table of paths.") from None
-    except (csv.Error, UnicodeDecodeError) as problem:
-        raise DataError(f"{table} is no CSV file in UTF-8: {problem}.", "Save it as CSV, in UTF-8.") from None
+    for text in notes:
+        options.note(text)
+    column, titled = _column(table, rows)
+    stems: dict[Path, dict[str, str]] = {}
+    for row in rows[titled:]:
+        if name := posix(row[column]) if len(row) > column else "":
+            yield _place(name, (Path(name), table.parent / name), stems)
 
 
-def _column(table: Path, header: list[str]) -> tuple[int, bool]:
-    """Which column holds the paths, and whether the first row is a row of titles."""
+def _place(name: str, places: Sequence[Path], stems: dict[Path, dict[str, str]]) -> str:
+    for place in places:
+        if os.path.exists(place):  # noqa: PTH110  which takes names too long to be there
+            return str(place)
+    for place in places:
+        folder = place.parent
+        if folder not in stems:
+            files = listing(folder)[0] if os.path.isdir(folder) else []  # noqa: PTH112
+            stems[folder] = {composed(Path(file).stem): file for file in files if is_image(file)}
+            stems[folder] |= {composed(Path(file).name): file for file in files}
+        if found := stems[folder].get(composed(place.name)):
+            return found
+    return name
+
+
+def _column(table: Path, rows: list[list[str]]) -> tuple[int, bool]:
+    """Which column holds the paths, by its title or by what it holds, and whether the first row is one of titles."""
+    header = rows[0] if rows else []
     titles = [cell.lower() for cell in header]
     for title in FILE_COLUMNS:
         if title in titles:
             return titles.index(title), True
-    for column, cell in enumerate(header):
-        if is_image(cell):
-            return column, False
+    for titled, row in enumerate(rows[:2]):
+        for column, cell in enumerate(row):
+            if is_image(cell):
+                return column, bool(titled)
     raise DataError(
         f"{table} has no column of paths: its first row is {some([repr(cell) for cell in header]) or 'empty'}.",
         f"Call the column of paths {FILE_COLUMNS[0]!r} (or {', '.join(FILE_COLUMNS[1:5])}).",

@@ -12,19 +12,24 @@ from itertools import islice
 from pathlib import Path
 
 from fastcls.datasets.splits import SPLIT_NAMES
-from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, slashes, some
+from fastcls.datasets.walk import Found, composed, count, files_below, is_image, is_text, slashes, some
 from fastcls.errors import DataError
+from fastcls.settings import options
 
 FILE_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_id", "id", "name")
 LABEL_COLUMNS = ("label", "class", "target", "category", "species", "breed")
 SPLIT_COLUMNS = ("split", "set", "is_valid", "subset")
+NO_COLUMN, NO_LABEL, NO_FILE = "too few columns", "no label", "a file that is missing"
+OUTSIDE, SEVERAL = "a file name that leads out of the folder of images", "a file name that several files have"
+SKIPPED = {NO_COLUMN, NO_LABEL, NO_FILE, OUTSIDE, SEVERAL}  # by --skip-bad; contradictions are for the user to decide
+NAMED = 5  # rows that are left out, of each kind
 _YES_NO = dict.fromkeys(("1", "true", "yes"), "valid") | dict.fromkeys(("0", "false", "no"), "train")
 
 
 def read(labels: str, root: Path, found: Found) -> None:
     """Add to `found` a row for each image that the table `labels` names, below `root`."""
     file = _locate(labels, root)
-    rows = _rows(file, found)
+    rows = _two_columns(file, rows_of(file, found.notes))
     files = _Files(root, file.parent)
     columns, body = _columns(file, rows, files)
     seen: dict[str, tuple[str, str]] = {}
@@ -33,7 +38,7 @@ def read(labels: str, root: Path, found: Found) -> None:
     good = 0
     for number, cells in body:
         if len(cells) <= max(columns.file, columns.label, columns.split or 0):
-            problems["too few columns"].append(f"row {number}")
+            problems[NO_COLUMN].append(f"row {number}")
             continue
         name, label, split = cells[columns.file], cells[columns.label], ""
         if columns.split is not None:
@@ -43,13 +48,13 @@ def read(labels: str, root: Path, found: Found) -> None:
                 problems["a split that is none of train, valid, test"].append(text)
         places = files.find(name)
         if not label:
-            problems["no label"].append(f"row {number}")
+            problems[NO_LABEL].append(f"row {number}")
         elif files.leaves(name):
-            problems["a file name that leads out of the folder of images"].append(name)
+            problems[OUTSIDE].append(name)
         elif len(places) > 1:
-            problems["a file name that several files have"].append(name)
+            problems[SEVERAL].append(name)
         elif not places:
-            problems["a file that is missing"].append(name or f"row {number}")
+            problems[NO_FILE].append(name or f"row {number}")
         elif seen.setdefault(places[0], (label, split)) != (label, split):
             problems["a file named before with another label or split"].append(name)
             again.append((places[0], label, split))
@@ -57,12 +62,18 @@ def read(labels: str, root: Path, found: Found) -> None:
             good += 1
     if not seen and not problems:
         raise DataError(f"The table {file} has no rows.", "Give one row an image: file name, label.")
+    if options.current().skip_bad and seen and not found.lenient:
+        for what in [what for what in problems if what in SKIPPED]:
+            lost = problems.pop(what)
+            left_out = f"{len(lost):,} of {len(body):,} rows of {file.name} left out, {what}: {some(lost, NAMED)}."
+            found.notes.append(left_out)
     found.faults |= problems
     if problems and not found.lenient:
         listed = "; ".join(f"{what} ({len(rows):,} of {len(body):,}): {some(rows)}" for what, rows in problems.items())
         raise DataError(
             f"The table {file} has rows with {listed}.",
-            f"Correct or remove them. File names are looked up in {root}, with or without their suffix.",
+            f"Correct or remove them{', or leave them out with --skip-bad' * (problems.keys() <= SKIPPED)}. "
+            f"File names are looked up in {root}, with or without their suffix.",
         )
     if repeated := good - len(seen):
         found.notes.append(f"{count(repeated, 'repeated row')} of {file.name} dropped.")
@@ -89,8 +100,11 @@ def _locate(labels: str, root: Path) -> Path:
     )
 
 
-def _rows(file: Path, found: Found) -> list[tuple[int, list[str]]]:
-    """The table's rows, numbered from 1, cells stripped, whatever its encoding and delimiter."""
+def rows_of(file: Path, notes: list[str], strict: bool = False) -> list[tuple[int, list[str]]]:
+    """The rows of a table, numbered from 1, cells stripped, whatever its encoding and delimiter.
+
+    strict: a quote that is never closed is an error. DataError where the file is no table.
+    """
     data = file.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", errors="replace")
@@ -99,12 +113,12 @@ def _rows(file: Path, found: Found) -> list[tuple[int, list[str]]]:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = data.decode("cp1252", errors="replace")
-            found.notes.append(f"{file.name} is not UTF-8: read as Windows-1252.")
+            notes.append(f"{file.name} is not UTF-8: read as Windows-1252.")
     if "\0" in text:
         raise DataError(f"The table {file} is no CSV file: it has bytes that are not text.", "Save it as CSV.")
 
     def parsed(delimiter: str) -> Iterator[list[str]]:
-        return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=strict)
 
     def fits(delimiter: str) -> tuple[bool, int]:
         """How well: every row as long as the first, then how many columns."""
@@ -114,9 +128,12 @@ def _rows(file: Path, found: Found) -> list[tuple[int, list[str]]]:
     try:
         delimiter = max(",;\t", key=fits)
         every = enumerate(parsed(delimiter), start=1)
-        rows = [(number, [cell.strip() for cell in row]) for number, row in every if any(map(str.strip, row))]
+        return [(number, [cell.strip() for cell in row]) for number, row in every if any(map(str.strip, row))]
     except csv.Error as error:
         raise DataError(f"The table {file} is no CSV file: {error}.", "Save it as CSV.") from error
+
+
+def _two_columns(file: Path, rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
     if rows and len(rows[0][1]) < 2:
         raise DataError(
             f"The table {file} has one column only, beginning {rows[0][1][0][:60]!r}.",
@@ -136,11 +153,12 @@ class _Files:
         files = files_below(root)
         self.images = [file for file in files if is_image(file) and is_text(file)]
         for file in files:
-            self.by_path[file].append(file)
-            self.by_name[os.path.basename(file)].append(file)  # noqa: PTH119, a Path each is ten times slower
+            self.by_path[composed(file)].append(file)
+            self.by_name[composed(os.path.basename(file))].append(file)  # noqa: PTH119, a Path each is ten times slower
         for image in self.images:
-            stem, name = os.path.splitext(image)[0], os.path.basename(image)  # noqa: PTH119, PTH122
-            if stem not in self.by_path or self.by_path[stem][0] != stem:
+            path = composed(image)
+            stem, name = os.path.splitext(path)[0], os.path.basename(path)  # noqa: PTH119, PTH122
+            if stem not in self.by_path or composed(self.by_path[stem][0]) != stem:
                 self.by_path[stem].append(image)
             self.by_name[os.path.splitext(name)[0]].append(image)  # noqa: PTH122
 
@@ -148,19 +166,21 @@ class _Files:
         """The files that `name` may mean: none, one, or several when it is ambiguous."""
         if not name or self.leaves(name):
             return []
-        name = _posix(name)
+        name = posix(name)
         for base in self.bases:
-            if places := self.by_path.get(os.path.normpath(os.path.join(base, name))):  # noqa: PTH118
-                return places
-        return self.by_name.get(name, []) if "/" not in name else []
+            path = os.path.normpath(os.path.join(base, name))  # noqa: PTH118
+            if places := self.by_path.get(composed(path)):
+                return [path] if path in places else places
+        return self.by_name.get(composed(name), []) if "/" not in name else []
 
     def leaves(self, name: str) -> bool:
         """Whether `name` leads out of the folder of images."""
-        place = os.path.normpath(os.path.join(self.root, _posix(name)))  # noqa: PTH118
+        place = os.path.normpath(os.path.join(self.root, posix(name)))  # noqa: PTH118
         return not (place + os.sep).startswith(self.root.rstrip(os.sep) + os.sep)
 
 
-def _posix(name: str) -> str:
+def posix(name: str) -> str:
+    """A name in a table with slashes, where Windows wrote it."""
     return name.replace("\\", "/") if "/" not in name else name
 
 

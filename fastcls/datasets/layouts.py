@@ -1,7 +1,7 @@
 """Images of your own: recognise how they are laid out, and list path, label and split.
 
 class folders        <class>/…                          a validation split is drawn from them
-split folders        train/<class>/… valid/<class>/…    optionally test/<class>/…
+split folders        train/<class>/… valid/<class>/…    optionally test/<class>/…, or <class>/train/…
 one folder           labels from the file names, by a regular expression
 a table              a CSV file of file names and labels, read by `label_table`
 """
@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastcls.datasets.splits import SPLIT_NAMES, check_splits, draw_validation
-from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some
+from fastcls.datasets.splits import check_splits, draw_validation, split_of
+from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some, unread
 from fastcls.errors import DataError, UsageError, did_you_mean
 from fastcls.settings import options
 
@@ -131,6 +131,8 @@ def _from_folders(root: Path, found: Found) -> None:
             f"{folder.name}/ is beside class folders without a train/ folder, and was left out: move the "
             f"class folders into train/ to use it as the {split} split, or rename it if it is a class."
         )
+    if not parts and _from_split_classes(folders, found):
+        return
     found.rows = _class_rows(root, "", found, leave=parts.values())
     if not found.rows:
         raise _unlabelled(root)
@@ -173,21 +175,43 @@ def _from_splits(root: Path, parts: dict[str, Path], found: Found) -> None:
             found.rows += rows
             found.notes += unseen.notes
             found.skipped += unseen.skipped
-    if others := [name for name in map(Path, listing(root)[1]) if name.name.lower() not in SPLIT_NAMES]:
+    if others := [name for name in map(Path, listing(root)[1]) if not split_of(name.name)]:
         found.notes.append(f"Left out {names(others)} beside {parts['train'].name}/.")
     found.layout = f"{names(parts.values())} with {count(len(classes), 'class folder')}"
+
+
+def _from_split_classes(folders: list[str], found: Found) -> bool:
+    """<class>/train/…, <class>/valid/…: whether every class folder is divided so; then its rows are found."""
+    parts = {name: _split_folders(Path(name)) for name in folders}
+    if not parts or not all("train" in each and len(each) == len(listing(name)[1]) for name, each in parts.items()):
+        return False
+    drawn = any("valid" in each for each in parts.values())
+    for name, each in parts.items():
+        for split, folder in each.items():
+            rows = [(slashes(image), Path(name).name, split) for image in _images(folder, found)]
+            found.rows += [(*row[:2], "") for row in rows] if split == "train" and not drawn else rows
+    found.layout = f"{count(len(parts), 'class folder')}, split inside"
+    return bool(found.rows)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """The folders named train, valid and test or the like, in that order."""
     parts: dict[str, Path] = {}
     for folder in map(Path, listing(root)[1]):
-        if split := SPLIT_NAMES.get(folder.name.lower()):
+        if split := split_of(folder.name):
             if split in parts:
                 both = names([parts[split], folder])
                 raise DataError(f"{root} has two folders for one split: {both}.", "Keep or rename one.")
             parts[split] = folder
-    return {split: parts[split] for split in ("train", "valid", "test") if split in parts}
+    return {split: _inner(parts[split], split) for split in ("train", "valid", "test") if split in parts}
+
+
+def _inner(folder: Path, split: str) -> Path:
+    """The folder of a split itself, where an archive has one of the same name around it: train/train/<class>."""
+    files, folders = listing(folder)
+    if len(folders) == 1 and split_of(Path(folders[0]).name) == split and not any(map(is_image, files)):
+        return _inner(Path(folders[0]), split)
+    return folder
 
 
 def _class_rows(root: Path, split: str, found: Found, leave: Iterable[Path] = ()) -> list[tuple[str, str, str]]:
@@ -226,6 +250,7 @@ def _unlabelled(root: Path) -> DataError:
     held = some([Path(file).relative_to(root).as_posix() for file in files])
     packed = [file for file in files if file.lower().endswith(ARCHIVE_SUFFIXES)]
     hint = f"Unpack {Path(packed[0]).name} and give its folder." if packed else "Give the folder of the images."
+    hint = unread(Path(file).suffix.lower() for file in files) or hint
     return DataError(f"{root} holds no images. It holds {held}.", hint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("valid", "val", "validation"), "valid"
 )
+# as archives call them: seg_train, Training_set, val images
+_FOLDER = re.compile(rf"(?:seg[ _-])?({'|'.join(SPLIT_NAMES)})(?:[ _-]?(?:set|data|images|imgs|split))?", re.I)
+
+
+def split_of(folder: str) -> str:
+    """The split that a folder of this name is: train, valid or test; empty for any other name."""
+    named = _FOLDER.fullmatch(folder)
+    return SPLIT_NAMES[named[1].lower()] if named else ""
 
 
 def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:

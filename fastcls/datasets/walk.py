@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,10 @@ IMAGE_SUFFIXES = frozenset(
         *("jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "tif", "tiff", "bmp", "dib"),
         *("ppm", "pgm", "pbm", "pnm", "tga", "jp2", "avif"),
     )
+)
+# pictures that cameras and editors write and Pillow alone does not read
+UNREAD = frozenset(
+    f".{kind}" for kind in ("heic", "heif", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "psd", "svg")
 )
 LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
@@ -40,7 +45,8 @@ class Found:
         notes = []
         if self.skipped:
             kinds = ", ".join(f"{suffix or 'no suffix'} {n:,}" for suffix, n in self.skipped.most_common(4))
-            notes.append(f"{count(self.skipped.total(), 'file')} left out that are not images: {kinds}.")
+            left_out = f"{count(self.skipped.total(), 'file')} left out that are not images: {kinds}."
+            notes.append(f"{left_out} {unread(self.skipped)}".rstrip())
         if self.unnamed:
             broken = some(os.fsencode(name).decode(errors="replace") for name in self.unnamed)
             notes.append(f"{count(len(self.unnamed), 'image')} left out whose names are not UTF-8: {broken}.")
@@ -59,6 +65,17 @@ def natural(name: str) -> tuple[list[str | int], str]:
 def is_image(name: str) -> bool:
     """Whether a file of this name is an image, going by its suffix."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122, a Path each is ten times slower
+
+
+def composed(name: str) -> str:
+    """A name with its accents as one character each: macOS lists é as e and an accent, tables have é."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def unread(suffixes: Iterable[str]) -> str:
+    """A sentence on pictures of formats that are not read; nothing where there are none."""
+    kinds = sorted(UNREAD.intersection(suffixes))
+    return f"Pictures in {', '.join(kinds)} are not read: convert them to JPEG or PNG." if kinds else ""
 
 
 def is_text(name: str) -> bool:
@@ -106,7 +123,11 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def files_below(folder: str | Path, pipes: list[str] | None = None) -> list[str]:
     """Every visible file below `folder`; links to folders are followed, but never round in a circle."""
-    files: list[str] = []
+    return list(walked(folder, pipes))
+
+
+def walked(folder: str | Path, pipes: list[str] | None = None) -> Iterator[str]:
+    """`files_below`, one after the other."""
     waiting = [(str(folder), frozenset(map(_identity, Path(folder).absolute().parents)))]
     while waiting:
         inner, above = waiting.pop()
@@ -114,9 +135,8 @@ def files_below(folder: str | Path, pipes: list[str] | None = None) -> list[str]
         if here in above:
             continue
         own, folders = listing(inner, pipes)
-        files += own
+        yield from own
         waiting += [(name, above | {here}) for name in reversed(folders)]
-    return files
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -85,11 +84,17 @@ class Interpretation(ClassificationInterpretation):
         return metrics.confusion(self.targs.numpy(), self.decoded.numpy(), len(self.vocab))
 
     def most_confused(self, min_val: int = 1) -> list[tuple[str, str, int]]:
-        """(true class, predicted class, count) of the mistakes made at least `min_val` times, most first."""
+        """(true class, predicted class, count) of the mistakes made at least `min_val` times, most first.
+
+        Of as many mistakes each, the costlier ones come first.
+        """
         wrong = self.targs != self.decoded
-        pairs, counts = torch.unique(torch.stack([self.targs, self.decoded])[:, wrong], dim=1, return_counts=True)
-        found = [(self.vocab[i], self.vocab[j], n) for (i, j), n in zip(pairs.T.tolist(), counts.tolist(), strict=True)]
-        return sorted((pair for pair in found if pair[2] >= min_val), key=itemgetter(2), reverse=True)
+        both = torch.stack([self.targs, self.decoded])[:, wrong]
+        pairs, which, counts = torch.unique(both, dim=1, return_inverse=True, return_counts=True)
+        costs = torch.bincount(which, self.losses[wrong].as_subclass(torch.Tensor), len(counts))
+        order = np.lexsort((-costs.numpy(), -counts.numpy()))
+        found = [(*(self.vocab[i] for i in pairs[:, at].tolist()), int(counts[at])) for at in order]
+        return [pair for pair in found if pair[2] >= min_val]
 
     def print_classification_report(self) -> None:
         """Print scikit-learn's classification report."""
@@ -138,28 +143,24 @@ class Interpretation(ClassificationInterpretation):
         return self._pictures(rows, lines, heat, axs, **kwargs)
 
     def suspects(self) -> pd.DataFrame:
-        """Labels that the network contradicts, clearest first: row, file, label, looks_like and both probabilities.
+        """Labels that the network contradicts, clearest first: row, file, label, looks_like and their probabilities.
 
         Confident learning (Northcutt et al. 2021); for images that the network was not trained on.
         """
         p, labels = self.preds.numpy(), self.targs.numpy()
-        rows, classes = np.nonzero(p > p[np.arange(len(p)), labels][:, None])
+        rows, classes = np.nonzero(p > 1e-6)
         own = p[np.arange(len(p)), labels]
-        found = suspects.suspects(labels, rows, classes, p[rows, classes], own, p.shape[1])
+        found, _ = suspects.suspects(labels, rows, classes, p[rows, classes], own, p.shape[1])
         paths = self.paths()
         table = [
             (
-                one.row,
-                paths[one.row],
-                self.vocab[labels[one.row]],
-                self.vocab[one.looks_like],
-                one.of_label,
-                one.of_other,
+                *(one.row, paths[one.row], self.vocab[labels[one.row]], self.vocab[one.looks_like]),
+                *(one.of_label, one.of_other, one.wrong),
             )
             for one in found
         ]
         columns = ["row", "file", "label", "looks_like", "probability_of_label", "probability_of_other"]
-        return pd.DataFrame(table, columns=columns)
+        return pd.DataFrame(table, columns=[*columns, "probability_wrong"])
 
     def plot_suspects(self, k: int = 9, axs: Sequence[Axes] | None = None, **kwargs: Any) -> list[Axes]:
         """Draw the `k` images whose labels are doubted most."""

@@ -33,7 +33,7 @@ from fastcls.runfolder import runs
 from fastcls.settings import options
 
 FORMAT = 1
-PIXELS = 2  # another number where `decode` or `preprocessing` give other pixels
+PIXELS = 3  # another number where `decode` or `preprocessing` give other pixels
 GB = 1e9
 CHUNK = 256  # images decoded before they are written
 IN_MEMORY = 0.25  # of the free memory: stores up to that are read whole, larger ones stay on disk, mapped

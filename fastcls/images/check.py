@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from fastcls.errors import DataError
+from fastcls.machine import cpus
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -16,7 +18,13 @@ NAMED = 5  # broken files that an error lists
 
 
 def refuse_broken(paths: Sequence[str], decode: bool = False) -> None:
-    """DataError that names the first few files that are not images.
+    """DataError that names the first few files that `broken` finds."""
+    if found := broken(paths, decode):
+        raise broken_images(list(found.values()), len(paths))
+
+
+def broken(paths: Sequence[str], decode: bool = False) -> dict[str, str]:
+    """The files that are not images, each with a line that says why.
 
     Looks at the head of every file (some 50 µs each); with `decode`, at every pixel, which also finds
     truncated files.
@@ -32,14 +40,15 @@ def refuse_broken(paths: Sequence[str], decode: bool = False) -> None:
         with decoding.opened(path) as file, Image.open(file) as image:
             decoding.refuse_unusable(image)
 
-    broken = []
-    for path in paths:
+    def fault(path: str) -> str:
         try:
             reading(path, look)
         except DataError as problem:
-            broken.append(problem.message)
-    if broken:
-        raise broken_images(broken, len(paths))
+            return problem.message
+        return ""
+
+    with ThreadPoolExecutor(cpus.cores() if decode else 1) as pool:  # decoding alone releases Python's lock
+        return {path: line for path, line in zip(paths, pool.map(fault, paths), strict=True) if line}
 
 
 def reading(path: P, read: Callable[[P], T]) -> T:
@@ -57,7 +66,8 @@ def broken_images(lines: list[str], total: int) -> DataError:
     more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
     listed = "\n  ".join(lines[:NAMED] + more)
     return DataError(
-        f"{len(lines)} of {total} images cannot be read:\n  {listed}", "Fix or remove these files, then start again."
+        f"{len(lines)} of {total} images cannot be read:\n  {listed}",
+        "Fix or remove these files, or leave them out with --skip-bad, then start again.",
     )
 
 

@@ -20,7 +20,9 @@ from PIL import Image, UnidentifiedImageError
 JPEG = b"\xff\xd8\xff"
 PLAIN = ("YCbCr", "RGB", "Gray")  # Pillow inverts some CMYK files by their metadata
 WITHOUT_WAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+PAGES = 1000
 ORIENTATION = 0x0112  # EXIF's tag for how the camera was held; 1 is upright
+PHOTOMETRIC = 262  # TIFF's tag for which value is white; Pillow heeds it for 8 bits, not for 16
 UPRIGHT = {  # what undoes each orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -97,6 +99,24 @@ def orientation(image: Image.Image) -> int:
     return 1
 
 
+def frames(image: Image.Image) -> int:
+    """How many pictures a file holds, from 1; the pages of a TIFF are counted up to PAGES.
+
+    With each page Pillow looks through the list of those before.
+    """
+    if image.format != "TIFF":
+        return getattr(image, "n_frames", 1)
+    page = 1
+    try:
+        with contextlib.suppress(EOFError):
+            while page < PAGES:
+                image.seek(page)
+                page += 1
+        return page
+    finally:
+        image.seek(0)
+
+
 def sixteen_bits(image: Image.Image) -> bool:
     """Whether an image is gray with values of 0 … 65,535."""
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")  # Pillow scales PGM's to it
@@ -118,6 +138,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if not sixteen_bits(image):
         return image
     values = np.asarray(image).astype(np.uint32)
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:  # 0 is white
+        values = 65535 - values
     pixels = ((values + 128) // 257).astype(np.uint8)
     pixels[values == image.info.get("transparency", -1)] = 255
     return Image.fromarray(pixels)

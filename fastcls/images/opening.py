@@ -7,6 +7,7 @@ pixels item by item (`learn.predict`, `show_batch`, transforms of single items) 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,19 +32,36 @@ def install() -> None:
 
 
 def load_image(fn: str | Path | BinaryIO, mode: str | None = None) -> Image.Image:
-    """A file as an image of `mode`; modes other than 'RGB' and 'L' are left to fastai."""
+    """A file as an image of `mode`, DataError where it is none; modes other than 'RGB' and 'L' are left to fastai."""
     if mode not in ("RGB", "L"):
         return _of_fastai(fn, mode)
-    with opened(fn) if isinstance(fn, (str, Path)) else contextlib.nullcontext(fn) as file, Image.open(file) as image:
-        return flattened(image, mode)
+
+    def read(file: str | Path | BinaryIO) -> Image.Image:
+        source = opened(file) if isinstance(file, (str, Path)) else contextlib.nullcontext(file)
+        with source as data, Image.open(data) as image:
+            return flattened(image, mode)
+
+    return reading(fn, read)
+
+
+@contextlib.contextmanager
+def unopened() -> Iterator[None]:
+    """Inside, every file is a blank pixel to fastai, which opens the first one only to see what kind of item it is."""
+    before, core.load_image = core.load_image, lambda fn, mode=None: Image.new(mode or "RGB", (1, 1))
+    try:
+        yield
+    finally:
+        core.load_image = before
 
 
 def picture(item: Any, mode: str) -> Image.Image:
-    """A PIL image, bytes of a file, an array or a tensor as an image of `mode` ('RGB' or 'L'), as a file's would be.
+    """A PIL image, an open file, its bytes, an array or a tensor as an image of `mode` ('RGB', 'L'), as a file's is.
 
     Arrays and tensors are uint8 (h, w) or (h, w, channels), a TensorImage and its kind (channels, h, w), other tensors
     either; channels are gray, RGB or RGBA. uint16 (h, w) is gray of 16 bits. DataError where an item is none of these.
     """
+    if hasattr(item, "read"):  # an open file
+        item = item.read()
     if isinstance(item, (bytes, bytearray)):
         return Image.fromarray(reading(shown(item), lambda _: decode(bytes(item), mode)))
     image = item if isinstance(item, Image.Image) else Image.fromarray(_array(item))

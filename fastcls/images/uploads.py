@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fastcls.errors import DataError
-from fastcls.images.decode import UnknownRange, decode, orientation
+from fastcls.images.decode import PAGES, UnknownRange, decode, frames, orientation
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 NAMES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
@@ -57,8 +57,9 @@ def _check(image: Image.Image) -> bool:
             f"The picture has {width:,} × {height:,} pixels; at most {LONGEST:,} a side and "
             f"{MOST_PIXELS // 1_000_000} million in all are taken. Make it smaller."
         )
-    if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":  # a camera's JPEG and its preview
-        raise DataError(f"The file holds {frames} pictures (an animation, or pages). Save one of them as a picture.")
+    if (count := frames(image)) > 1 and image.format != "MPO":  # a camera's JPEG and its preview
+        many = f"{count:,} pictures{' or more' * (count == PAGES)}"
+        raise DataError(f"The file holds {many} (an animation, or pages). Save one of them as a picture.")
     return orientation(image) != 1
 
 

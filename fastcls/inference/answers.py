@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +96,8 @@ def writer_for(target: Path) -> Writer:
 
 def write_csv(stream: Any, table: Table, rows: Iterable[Row]) -> None:
     """A header and the rows, to an open text file; what is not there is an empty cell."""
-    writer = csv.DictWriter(stream, table.columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: f"{cell:.6g}" if isinstance(cell, float) else cell for name, cell in row.items()})
+    cells = ([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row.values()] for row in rows)
+    runs.write_rows(stream, chain([list(table.columns)], cells))
 
 
 def _csv(target: Path, table: Table, rows: Iterable[Row]) -> None:

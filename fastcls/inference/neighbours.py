@@ -104,7 +104,7 @@ class Neighbours:
         Mistakes are half of the images here, and fewer in the split: Bayes' rule puts that right.
         """
         images, known = self._seen
-        wrong = np.array([image.wrong for image in images])
+        wrong = np.array([image.wrong for image in images], dtype=bool)  # of no images too
         if min(wrong.sum(), (~wrong).sum()) < ENOUGH:
             return None
         alike = known @ known.T

@@ -120,6 +120,11 @@ class Submission:
     def _filling(self, fill: str, known: Sequence[str]) -> list[str]:
         """The answer cells of an image that has no answer of its own."""
         if not self.classes:
+            if fill == UNIFORM and fill not in known:
+                raise UsageError(
+                    f"--fill {fill}: this submission takes labels, and {UNIFORM} is of probabilities, all the same.",
+                    f"Give a label, {' or '.join(known[:2])} say, or ask for --probabilities.",
+                )
             return [fill]
         if fill in known:
             return ["1" if name == fill else "0" for name in self.classes]

@@ -6,11 +6,13 @@ On a terminal: rich's live progress bar. Elsewhere (a file, a pipe, CI): plain l
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import FastclsError
+from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,15 +22,26 @@ LOG_WIDTH = 100
 
 
 class Screen:
-    """A terminal and its transcript."""
+    """A terminal and its transcript.
 
-    def __init__(self, quiet: bool = False) -> None:
+    said: what other runs of a series have said `once` already.
+    """
+
+    def __init__(self, quiet: bool = False, said: set[str] | None = None) -> None:
         from rich.console import Console
+
+        self.said: set[str] = set() if said is None else said
+
+        class Terminal(Console):
+            def on_broken_pipe(self) -> None:  # rich's own ends the process
+                """Who read has gone, as `| tee` does at Ctrl-C: the run goes on, and log.txt has all."""
+                self.quiet = True
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
         # In a notebook rich would show both, the log too, as HTML; and its kernel reports colours, as a terminal does.
         plain: dict[str, Any] = {"highlight": False, "force_jupyter": False}
         terminal = False if "ipykernel" in sys.modules else None
-        self.console = Console(quiet=quiet, soft_wrap=False, force_terminal=terminal, **plain)
+        self.console = Terminal(quiet=quiet, soft_wrap=False, force_terminal=terminal, **plain)
         self._log = Console(file=io.StringIO(), width=LOG_WIDTH, color_system=None, force_terminal=False, **plain)
 
     @property
@@ -37,10 +50,19 @@ class Screen:
 
     def print(self, *parts: RenderableType, **kwargs: Any) -> None:
         """Show text or a rich table on the terminal and in the log; markup such as [b] is honoured."""
+        parts = tuple(visible(part) if isinstance(part, str) else part for part in parts)
         if not self.live:
             kwargs.setdefault("soft_wrap", all(isinstance(part, str) for part in parts))
         self.console.print(*parts, **kwargs)
         self._log.print(*parts, **kwargs)
+
+    def once(self, text: str, **kwargs: Any) -> None:
+        """`print`, but on the terminal only what the series has not said yet; the log has it all."""
+        text = visible(text)
+        if text not in self.said:
+            self.console.print(text, **kwargs)
+        self.said.add(text)
+        self._log.print(text, **kwargs)
 
     def problem(self, error: FastclsError) -> None:
         """Show an error and how to fix it."""

@@ -72,7 +72,8 @@ def find(name: str) -> Arch:
     if plain == name and name in in_torchvision:
         return Arch("torchvision", name)
     if timm.is_model(plain.split(".")[0]):
-        return Arch("timm", plain)
+        zoo.refuse_unknown_tag(name)
+        return Arch("timm", plain.removesuffix("."))
     close = nearest(name, [*in_torchvision, *timm.list_models()], 3)
     raise UsageError(
         f"--arch {name}: neither torchvision nor timm has an image classifier of that name.",
@@ -178,6 +179,16 @@ def _torchvision(arch: Arch, pretrained: bool, n_in: int, **kwargs: Any) -> nn.M
     if n_in != 3:
         _adapt_stem(body, n_in)
     return body
+
+
+def kept_weights(arch: Arch) -> Path:
+    """Where the libraries keep the weights that they download: a file, or a folder of the Hugging Face Hub's cache."""
+    if arch.library == "timm":
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        cfg = timm.get_pretrained_cfg(arch.name)
+        return Path(HF_HUB_CACHE) / f"models--{str(cfg and cfg.hf_hub_id).replace('/', '--')}"
+    return Path(torch.hub.get_dir()) / "checkpoints" / get_model_weights(arch.name).DEFAULT.url.rpartition("/")[2]
 
 
 def _remove_classifier(body: nn.Module) -> None:

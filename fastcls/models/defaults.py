@@ -22,5 +22,5 @@ WORDS = {
 
 
 def resolve(name: str) -> str:
-    """The full name for small, base or large; any other name unchanged."""
-    return WORDS.get(name, name)
+    """The full name for small, base or large; `hf_hub:` as timm writes it now; any other name unchanged."""
+    return WORDS.get(name, name).replace("hf_hub:", "hf-hub:", 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastcls.errors import DownloadError, OutputError
+from fastcls.errors import FastclsError, OutputError, UsageError, WeightsError
 from fastcls.runfolder import schema
 
 HUB, LOCAL = "hf-hub:", "local-dir:"  # what stands before a name, as in timm
@@ -17,7 +17,7 @@ def folder(name: str) -> Path:
 
 
 def fetched(name: str, file: str) -> Path:
-    """A file of it; DownloadError where the Hub has none, or cannot be reached and none is kept on this machine."""
+    """A file of it; UsageError where the Hub has none, WeightsError where it is neither kept here nor to be reached."""
     if name.startswith(LOCAL):
         return _inside(Path(name.removeprefix(LOCAL)).expanduser()) / file
     from huggingface_hub import hf_hub_download
@@ -30,18 +30,21 @@ def fetched(name: str, file: str) -> Path:
     )
 
     repository, _, revision = name.removeprefix(HUB).partition("@")
+    kind: type[FastclsError] = WeightsError
     try:
         return Path(hf_hub_download(repository, file, revision=revision or None))
     except LocalEntryNotFoundError:
         problem = f"the Hub cannot be reached, and {file} is not kept on this machine"
         hint = "Connect to the internet (and unset HF_HUB_OFFLINE), or give a folder: local-dir:PATH."
     except EntryNotFoundError:
+        kind = UsageError
         problem, hint = f"that repository has no {file}", "Take one of timm's: hf-hub:timm/resnet18.a1_in1k, say."
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+        kind = UsageError
         problem, hint = "the Hub has no such repository", "Write hf-hub:OWNER/NAME, as in its address."
     except Exception as other:  # of the client that huggingface_hub uses, which changed before
         problem, hint = f"it could not be downloaded ({type(other).__name__})", "Run the command again."
-    raise DownloadError(f"{name}: {problem}.", hint) from None
+    raise kind(f"{name}: {problem}.", hint) from None
 
 
 def architecture(folder: Path) -> str:

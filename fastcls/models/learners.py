@@ -18,7 +18,7 @@ from fastai.vision.core import imagenet_stats  # noqa: F401  for those who write
 from fastai.vision.models import xresnet as xresnets
 from torch import nn
 
-from fastcls.errors import DownloadError, UsageError, nearest
+from fastcls.errors import FastclsError, UsageError, WeightsError, nearest
 from fastcls.models import backbones, hub, pretrained, stages
 from fastcls.models.backbones import find as find_arch  # noqa: F401
 from fastcls.models.defaults import resolve
@@ -122,12 +122,29 @@ def transfer_learner(
     smaller = {one for cb in growing for size in sizes for one in cb.sizes(*size)}
     try:
         body, n_features, size = backbones.build(found, download, channels(dls), sizes | smaller, config.size, **kwargs)
+    except FastclsError:
+        raise
     except Exception as problem:
-        if not (download and _is_network(problem)):
+        if not download:
             raise
-        raise DownloadError(
-            f"The ImageNet weights of {arch} could not be downloaded ({type(problem).__name__}).",
-            "Connect to the internet, or give --weights a run folder, a .safetensors file or none.",
+        if _is_network(problem):
+            raise WeightsError(
+                f"The ImageNet weights of {arch} could not be downloaded ({type(problem).__name__}).",
+                "Connect to the internet, or give --weights a run folder, a .safetensors file or none.",
+            ) from problem
+        backbones.build(
+            found, False, channels(dls), sizes | smaller, config.size, **kwargs
+        )  # else it is not the weights
+        kept = backbones.kept_weights(found)
+        why = (str(problem) or type(problem).__name__).splitlines()[0]
+        if isinstance(problem, OSError) and not kept.exists():
+            raise WeightsError(
+                f"The ImageNet weights of {arch} cannot be kept at {kept}: {problem.strerror or why}.",
+                "Set TORCH_HOME, or HF_HOME for timm's, to a folder that can be written.",
+            ) from problem
+        raise WeightsError(
+            f"The ImageNet weights of {arch} in {kept} cannot be read: {why}",
+            "Remove it, and they are downloaded again.",
         ) from problem
     if growing and size:
         raise UsageError(f"--grow-from: {arch} takes images of one size only.", "Omit it, or take another --arch.")

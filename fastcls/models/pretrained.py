@@ -23,6 +23,7 @@ from fastcls.errors import OutputError
 from fastcls.models import weights
 from fastcls.models.weights import Stats
 from fastcls.runfolder import model_files, schema
+from fastcls.training.trees import load_weights
 
 with lazy.imports():
     import timm
@@ -149,7 +150,7 @@ def load(
             what = f"it has {len(extra)} tensors more ({_some(extra)})"
         raise OutputError(f"{file} does not fit {arch}: {what}.", hint(shapes))
     found = {name: _checked(file, name, state[name], value) for name, value in own.items() if name in state}
-    body.load_state_dict(found, strict=False)
+    load_weights(body, found, strict=False)
     return Loaded(len(found), new)
 
 

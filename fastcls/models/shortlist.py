@@ -67,7 +67,7 @@ def sample(files: Sequence[Sequence[str]]) -> pd.DataFrame:
 
 
 def measure(images: pd.DataFrame, arch: str, weights: str, size: int) -> Measured:
-    """Probe one network on a `sample`, at `size` pixels; DownloadError where its weights cannot be had."""
+    """Probe one network on a `sample`, at `size` pixels; WeightsError where its weights cannot be had."""
     block = DataBlock(
         (ImageBlock, CategoryBlock),
         get_x=ColReader("path"),

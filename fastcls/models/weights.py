@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fastcls.errors import OutputError
-from fastcls.models import hub
+from fastcls.models import defaults, hub
 from fastcls.runfolder import model_files, runs, schema
 from fastcls.settings import shell
+from fastcls.training.trees import load_weights
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
@@ -27,6 +28,7 @@ def weights_file(name: str) -> Path:
 
     NAME is a file, a run, a folder as the Hugging Face Hub has them, or a repository there, `hf-hub:OWNER/NAME`.
     """
+    name = defaults.resolve(name)
     if name.startswith(hub.HUB):
         return hub.fetched(name, hub.WEIGHTS)
     path = Path(name.removeprefix(hub.LOCAL)).expanduser()
@@ -127,7 +129,7 @@ def load(model: nn.Module, file: Path) -> None:
         differ += [name for name, value in own.items() if tensors.shape(name) != value.shape]
         if differ:
             raise OutputError(f"{file} does not fit this network: {len(differ)} tensors differ ({_some(differ)}).")
-        model.load_state_dict({name: tensors.read(name, value) for name, value in own.items()})
+        load_weights(model, {name: tensors.read(name, value) for name, value in own.items()})
 
 
 def _some(names: list[str]) -> str:

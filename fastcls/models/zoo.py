@@ -76,15 +76,25 @@ def named(name: str) -> Architecture:
         return found
     import timm
 
-    plain, full = found.name.removeprefix(TIMM), f"{found.name}.{tag}"
-    tags = timm.list_pretrained(f"{plain}.*")
-    if f"{plain}.{tag}" not in tags:
-        raise UsageError(
-            f"--arch {name}: timm has no weights with that tag.", f"Use one of {', '.join(tags) or plain}."
-        )
-    cfg = timm.get_pretrained_cfg(f"{plain}.{tag}")
+    full = f"{found.name}.{tag}"
+    refuse_unknown_tag(full)
+    cfg = timm.get_pretrained_cfg(full.removeprefix(TIMM))
     assert cfg is not None
     return replace(found, name=full, input=cfg.input_size[1:], top1=PUBLISHED.get(full))
+
+
+def refuse_unknown_tag(name: str) -> None:
+    """UsageError with the tags there are, where a network of timm's has no weights of the tag that its name ends in."""
+    import timm
+
+    plain, _, tag = name.removeprefix(TIMM).partition(".")
+    tags = timm.list_pretrained(f"{plain}.*")
+    if tag and f"{plain}.{tag}" not in tags:
+        guess = did_you_mean(tag, [known.partition(".")[2] for known in tags])
+        hint = (
+            f"Use one of {', '.join(TIMM + known for known in tags)}." if tags else f"It has none: use {TIMM}{plain}."
+        )
+        raise UsageError(f"--arch {name}: timm has no weights with the tag {tag!r}{guess or '.'}", hint)
 
 
 def names(library: str) -> list[str]:

@@ -11,8 +11,11 @@ from pathlib import Path
 __all__ = ["write"]
 
 
-def write(run: Path, split: str | None = None) -> Path:
-    """Write `report.html` and `figures/*.png` into a run folder and return the page's path."""
+def write(run: Path, split: str | None = None, status: str | None = None) -> Path:
+    """Write `report.html` and `figures/*.png` into a run folder and return the page's path.
+
+    status: how the run ended, where run.json does not say it yet.
+    """
     from fastcls.reports import build  # pandas, matplotlib and scikit-learn, which other pages do without
 
-    return build.write(run, split)
+    return build.write(run, split, status)

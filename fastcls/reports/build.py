@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from fastcls.errors import OutputError, did_you_mean
 from fastcls.reports import page, shell, wording
 from fastcls.reports import scores as scored
 from fastcls.reports.classes import WHOLE_MATRIX, matrix_figure, outcome
 from fastcls.reports.curves import Curves, curve_figures
 from fastcls.reports.curves import curves as ranking_curves
-from fastcls.reports.gallery import KINDS, SUSPECTS, copies, doubtful, pictured
+from fastcls.reports.gallery import KINDS, SUSPECTS, Doubts, copies, doubtful, pictured
 from fastcls.reports.images import images
 from fastcls.reports.learning import learning_figures
 from fastcls.reports.thumbnails import Thumbnails
@@ -23,9 +21,14 @@ from fastcls.runfolder.run import Run, open_run
 from fastcls.runfolder.text import clean, number
 
 
-def write(run: Path, split: str | None = None) -> Path:
-    """Write `report.html` and `figures/*.png` into a run folder and return the page's path."""
+def write(run: Path, split: str | None = None, status: str | None = None) -> Path:
+    """Write `report.html` and `figures/*.png` into a run folder and return the page's path.
+
+    status: how the run ended, where run.json does not say it yet.
+    """
     files = open_run(Path(run))
+    if status:
+        files.info["status"] = status
     for name in (model_files.WEIGHTS, model_files.NETWORK):  # else these would be another network's figures
         model_files.verify(files.folder, name, files.model)
     chosen = _choose(files, split)
@@ -82,7 +85,7 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         splits=files.splits(),
         name=files.folder.resolve().name,
         recipe=clean(files.get("recipe") or "unnamed recipe"),
-        title=clean(files.get("title") or ""),
+        title=page.title(files),
         claim=claim,
         status=clean(files.get("status") or "unknown"),
         moods=page.STATUS,
@@ -97,7 +100,7 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         count=count,
         guess=scored.guess_sentence(accuracy, result),
         probe=scored.probe_sentence(files, split),
-        claimed=scored.claim_sentence(claim, accuracy, bool(files.get("options", "limit"))),
+        claimed=scored.claim_sentence(claim, accuracy, bool(files.get("options", "limit")), split),
         all_scores={name: scored.scores(files, name) for name in files.splits()},
         phases=phases,
         verdict=verdict,
@@ -117,8 +120,9 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         effects=effects(files.metrics, files.splits()),
         trust_figures=belief.figures if belief else [],
         trained_phases=page.trained_phases(files),
-        doubts=doubts,
-        doubt_pictures=pictured(doubts, thumbnails),
+        doubts=doubts.rows,
+        doubts_sentence=doubts.sentence,
+        doubt_pictures=pictured(doubts.rows, thumbnails),
         data=images(files),
         copies=copies(files.folder, thumbnails),
         layers=layers,
@@ -127,20 +131,19 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         settings=page.settings(files),
         lost_pictures=thumbnails.lost,
     )
-    runs.write_csv(files.folder / "suspects.csv", doubts.columns, doubts.itertuples(index=False))
+    runs.write_csv(files.folder / "suspects.csv", SUSPECTS, doubts.rows)
     return html, {figure.name: figure.png() for figure in drawn}
 
 
-def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, pd.DataFrame]:
+def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, Doubts]:
     """What needs more than the likeliest class: curves over thresholds, and labels in doubt."""
     predictions = files.predictions
     kept = ((predictions["split"] == split) & predictions["label"].isin(names)).to_numpy(bool)
-    nothing = pd.DataFrame(columns=list(SUSPECTS))
     if not kept.any():
-        return None, nothing
+        return None, Doubts([])
     entries = from_file.probabilities(files.folder / from_file.FILE, kept, names)
     if entries is None:
-        return None, nothing
+        return None, Doubts([])
     table = predictions[kept]
     labels = table["label"].map({name: i for i, name in enumerate(names)}).to_numpy(int)
     return ranking_curves(labels, entries, len(names)), doubtful(table, entries, names)

@@ -24,7 +24,7 @@ def of_run(run: Run, report: Path) -> str:
     """A run's figures on each split, its curves, and what to know before believing them."""
     splits = [split for split in run.splits() if split in run.metrics]
     scores = {split: scored.scores(run, split) for split in splits}
-    many = len(run.model.get("classes", ())) > 5
+    many = len(run.model.get("classes", ())) > scored.MANY
     keys = [key for key in SHOWN if (key != "top5" or many) and any(key in found for found in scores.values())]
     rows = [[scored.NAMES[key], *(_score(scores[split].get(key)) for split in splits)] for key in keys]
     kept = number(run.get("best_epoch"))

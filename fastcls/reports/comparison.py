@@ -190,14 +190,12 @@ def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:
 
 def conclusions(rows: Sequence[Row]) -> list[str]:
     """Which settings were shown to differ from the baseline, and which were not."""
-    parts: dict[str, list[str]] = {"Better than the baseline": [], "Worse": [], "Not shown to differ from it": []}
-    better, worse, open_ = parts.values()
+    parts: dict[str, list[str]] = {"Better than": [], "Worse than": [], "Not shown to differ from": []}
     for row in rows:
         if row.difference and row.difference.low is not None:
-            side = (better if row.difference.value > 0 else worse) if row.difference.shown else open_
-            side.append(name(row))
-    found = [f"{what}: {'; '.join(names)}" for what, names in parts.items() if names]
-    return [". ".join(found) + "."] if found else []
+            shown = "Better than" if row.difference.value > 0 else "Worse than"
+            parts[shown if row.difference.shown else "Not shown to differ from"].append(name(row))
+    return [f"{what} the baseline: {'; '.join(names)}." for what, names in parts.items() if names]
 
 
 def verdict(test: McNemar) -> str:

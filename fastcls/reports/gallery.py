@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import pandas as pd
 from fastcls.audit import check_record
 from fastcls.audit.finding import Finding
 from fastcls.evaluation.selection import select
-from fastcls.evaluation.suspects import suspects
+from fastcls.evaluation.suspects import Noise, suspects
 from fastcls.reports.thumbnails import Shown, Thumbnails
 from fastcls.reports.wording import grouped
 from fastcls.runfolder.predictions import Probabilities
@@ -23,7 +25,15 @@ KINDS = {
     "mistakes": "All mistakes shown here",
 }
 DOUBTS = 24  # labels in doubt that are pictured
-SUSPECTS = ("path", "label", "looks_like", "probability_of_label", "probability_of_other", "margin")
+SUSPECTS = (
+    "path",
+    "label",
+    "looks_like",
+    "probability_of_label",
+    "probability_of_other",
+    "margin",
+    "probability_wrong",
+)
 GROUPS, EACH = 6, 3  # groups of copies that are pictured of a kind, and images of each
 
 
@@ -48,24 +58,49 @@ def gallery(table: pd.DataFrame, thumbnails: Thumbnails) -> list[Shown]:
     ]
 
 
-def doubtful(table: pd.DataFrame, probabilities: Probabilities, names: list[str]) -> pd.DataFrame:
-    """A row of SUSPECTS for each label in doubt, the most doubtful first; table: one split's labelled images."""
+@dataclass(frozen=True)
+class Doubts:
+    """Labels in doubt, a row of SUSPECTS each, the most doubtful first, and how many of them are wrong."""
+
+    rows: list[tuple[Any, ...]]
+    noise: Noise | None = None
+
+    @property
+    def sentence(self) -> str:
+        """How many of these doubts are likely to be the labels' fault, how many the network's."""
+        if self.noise is None or not self.rows:
+            return ""
+        if not self.noise.shown:
+            return (
+                "A network that is as often wrong as this one contradicts about as many right labels: nothing shows "
+                "that any label is wrong."
+            )
+        wrong = [row[-1] for row in self.rows]
+        first = wrong[:DOUBTS]
+        return (
+            f"About {sum(wrong):.0f} of them are likely to be wrong, {sum(first):.0f} among the first {len(first)}; "
+            "the others are the network's own mistakes, as its confidence tells."
+        )
+
+
+def doubtful(table: pd.DataFrame, probabilities: Probabilities, names: list[str]) -> Doubts:
+    """The labels of one split's images that the network contradicts."""
     labels = table["label"].map({name: i for i, name in enumerate(names)}).to_numpy(int)
     own = np.nan_to_num(np.exp(-table["loss"].to_numpy(float)))
-    rows, classes, values = probabilities.rows, probabilities.classes, probabilities.values
+    found, noise = suspects(labels, probabilities.rows, probabilities.classes, probabilities.values, own, len(names))
     paths, written = table["path"].to_numpy(), table["label"].to_numpy()
-    found = [
-        (paths[one.row], written[one.row], names[one.looks_like], one.of_label, one.of_other, one.margin)
-        for one in suspects(labels, rows, classes, values, own, len(names))
-    ]
-    return pd.DataFrame(found, columns=list(SUSPECTS))
+    rows = []
+    for one in found:
+        image = (paths[one.row], written[one.row], names[one.looks_like])
+        rows.append((*image, one.of_label, one.of_other, one.margin, round(one.wrong, 4)))
+    return Doubts(rows, noise)
 
 
-def pictured(doubts: pd.DataFrame, thumbnails: Thumbnails) -> list[tuple[Shown, float]]:
-    """The first of them, each with the probability of its own label; its prediction is what it looks like."""
+def pictured(rows: list[tuple[Any, ...]], thumbnails: Thumbnails) -> list[tuple[Shown, float]]:
+    """The first labels in doubt, each with its own probability; the prediction is the class that it looks like."""
     return [
         (Shown(thumbnails.tile(path), clean(path), label, other, of_other), of_label)
-        for path, label, other, of_label, of_other, _ in doubts.head(DOUBTS).itertuples(index=False)
+        for path, label, other, of_label, of_other, *_ in rows[:DOUBTS]
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from fastcls.reports.figures import Figure, Palette, frame, shorten
 from fastcls.runfolder import runs
@@ -260,6 +260,9 @@ def _scale(ax: Axes, low: float, high: float, first: float, last: float, percent
     bottom = low - 0.12 * room
     ax.set_ylim(max(0.0, bottom) if low >= 0 else bottom, high + 0.22 * room)
     fraction = percent and low >= 0 and high <= 1
-    digits = 0 if room > 0.04 else 1 if room > 0.004 else 2
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v * 100:.{digits}f} %" if fraction else f"{v:g}"))
+    shares = PercentFormatter(1, symbol=" %")  # as many digits as the ticks need
+    shares.set_axis(ax.yaxis)
+    ax.yaxis.set_major_formatter(
+        FuncFormatter(lambda v, i: f"{v:g}" if not fraction else shares(v, i) if v <= 1 else "")
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from fastcls.reports.classes import Outcome
@@ -46,10 +47,18 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
             )
         )
     notes = run.get("notes")
-    items += [("note", clean(note)) for note in (notes if isinstance(notes, list) else []) if clean(note)]
+    texts = map(clean, notes if isinstance(notes, list) else [])
+    items += [("note", text[0].upper() + text[1:]) for text in texts if text]
     if weights := clean(run.get("weights") or ""):
         items.append(("note", weights))
     return items
+
+
+def title(run: Run) -> str:
+    """The network and the images: what the recipe's own title names may be another network, other images."""
+    network = clean(run.model.get("arch") or "")
+    root = Path(clean(run.get("data", "root") or "")).name
+    return " on ".join(part for part in (network, root) if part) or clean(run.get("title") or "")
 
 
 def layers(run: Run) -> tuple[list[dict[str, Any]], int]:

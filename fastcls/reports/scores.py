@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 from fastcls.comparison import differences
-from fastcls.evaluation.metrics import wilson
+from fastcls.evaluation.metrics import Z, wilson
 from fastcls.reports.classes import Outcome
 from fastcls.reports.wording import percent
 from fastcls.runfolder.run import Run
@@ -25,8 +26,10 @@ NAMES = {
     },
 }
 WHOLE_NUMBERS = ("loss", "brier", "loss_calibrated", "brier_calibrated")  # metrics that are not shares of one
+MANY = 10  # classes from which on a right answer among five says something
 CLAIM = re.compile(
-    r"(?<!top-5 )(?<!top5 )\b(accuracy|error(?:[ _]rate)?)\W{0,4}(?:of |is |= ?)?(\d+(?:\.\d+)?)\s*%",
+    r"(?<!top-5 )(?<!top5 )(?:\b(?P<split>test|valid) )?\b(?P<figure>accuracy|error(?:[ _]rate)?)"
+    r"\W{0,4}(?:of |is |= ?)?(?P<value>\d+(?:\.\d+)?)\s*%(?:\s*±\s*(?P<spread>\d+(?:\.\d+)?))?",
     re.IGNORECASE,
 )
 
@@ -88,7 +91,7 @@ def tiles(found: dict[str, Score], outcome: Outcome | None, classes: int) -> lis
         found = {**found, "macro_f1": Score("macro_f1", outcome.macro_f1, None, None, outcome.n)}
     if outcome and "loss" not in found and outcome.mean_loss is not None:
         found = {**found, "loss": Score("loss", outcome.mean_loss, None, None, outcome.n)}
-    keys = ("accuracy", "top5", "macro_f1", "loss") if classes > 5 else ("accuracy", "macro_f1", "loss")
+    keys = ("accuracy", "top5", "macro_f1", "loss") if classes > MANY else ("accuracy", "macro_f1", "loss")
     return [found[key] for key in keys if key in found]
 
 
@@ -129,24 +132,31 @@ def probe_sentence(run: Run, split: str) -> str:
     return f"{sentence}: " + ("training helped." if gain > 0 else "training made it worse. Use --tune probe.")
 
 
-def claim_sentence(claim: str, accuracy: Score | None, limited: bool) -> str:
-    """Whether the recipe's claim and this run agree, as far as its words can be read."""
+def claim_sentence(claim: str, accuracy: Score | None, limited: bool, split: str = "") -> str:
+    """Whether the recipe's claim and this run agree, as far as its words can be read.
+
+    A claim's ± is the spread over seeds, which another run has too. One of test images says nothing of others.
+    """
     if not claim or "not measured" in claim.lower():
         return "The recipe makes no measured claim yet, so there is nothing to compare this run with."
     match = CLAIM.search(claim)
     if not match or accuracy is None:
         return "Compare it with the figures above."
-    error = match[1].lower().startswith("error")
-    claimed = float(match[2]) / 100
+    if match["split"] and split and match["split"].lower() != split:
+        return f"It is of {match['split'].lower()} images, these figures are of {split} images: they do not compare."
+    error = match["figure"].lower().startswith("error")
+    claimed, spread = float(match["value"]) / 100, float(match["spread"] or 0) / 100
     value, low, high = accuracy.value, accuracy.low, accuracy.high
     if error:
         value, low, high = 1 - value, None if high is None else 1 - high, None if low is None else 1 - low
     here = f"Here the {'error rate' if error else 'accuracy'} is {percent(value)}"
     if low is None or high is None:
         sentence = f"{here}; without an interval nobody can say whether they differ."
-    elif low <= claimed <= high:
-        sentence = f"{here} ({percent(low, unit=False)} to {percent(high)}), which agrees with it."
     else:
-        verdict_word = "better" if (value < claimed) == error else "worse"
-        sentence = f"{here} ({percent(low, unit=False)} to {percent(high)}), which is {verdict_word}."
+        here = f"{here} ({percent(low, unit=False)} to {percent(high)})"
+        room = math.hypot(value - low if value > claimed else high - value, Z * spread)
+        if abs(value - claimed) <= room:
+            sentence = f"{here}, which agrees with it."
+        else:
+            sentence = f"{here}, which is {'better' if (value < claimed) == error else 'worse'}."
     return sentence + (" This run saw only part of the data, so expect a difference." if limited else "")

@@ -7,6 +7,7 @@ another order, is refused. What a network may ask of this machine is bounded too
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,8 @@ def _sums(known: Mapping[str, str]) -> str:
 
 
 def _classes(names: list[str]) -> str:
-    known = set(names)
-    if len(known) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        return f"it has the class {twice!r} twice"
-    return ""
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
+    return "" if twice is None else f"it has the class {twice!r} twice"
 
 
 def problem_of(spec: Mapping[str, Any] | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -46,6 +47,15 @@ def request(run: Path, trust: bool) -> Request:
         out=run,
         command=str(record.get("command", "")),
     )
+
+
+def moved(request: Request, path: str) -> Request:
+    """The same request, with its images in another folder; UsageError where its recipe has no knob for that."""
+    if "path" not in request.knobs:
+        raise UsageError(f"--path {path}: the recipe {request.source.name!r} has no knob `path`.", "Omit it.")
+    place = str(Path(path).expanduser().absolute())  # a run is resumed from the folder where it was started
+    words = [*request.words_without("--path"), "--path", place]
+    return replace(request, knobs={**request.knobs, "path": place}, command=shlex.join(words))
 
 
 def texts(run: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fastcls.errors import OutputError
-from fastcls.runfolder import schema
+from fastcls.runfolder import inside, schema
 from fastcls.runfolder.predictions import BASELINE, FILE, NAMES, NUMBERS, read
 from fastcls.runfolder.text import clean
 
@@ -62,6 +62,8 @@ def open_run(folder: Path) -> Run:
         raise OutputError(f"There is no run folder {folder}.", "Run  fastcls runs  to list the runs that exist.")
     try:
         info = _json_object(folder / "run.json")
+    except inside.Foreign:
+        raise
     except (OSError, ValueError) as problem:
         raise OutputError(
             f"{folder} cannot be reported on: {_why(problem, 'run.json')}.",

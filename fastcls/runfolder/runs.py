@@ -15,11 +15,16 @@ import string
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import OutputError, did_you_mean
-from fastcls.runfolder import schema
+from fastcls.runfolder import inside, register, schema
+from fastcls.settings import shell
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 FORMAT = 1  # of run.json and model.json; a reader refuses a newer one
 HOME = Path("runs")
@@ -68,19 +73,25 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
     def fill(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-            writer.writerow(header)
-            for row in rows:  # a carriage return, which may be part of a file's name, csv leaves as it is
-                (quoting if any(isinstance(cell, str) and "\r" in cell for cell in row) else writer).writerow(row)
+            write_rows(file, chain([header], rows))
 
     return atomic_path(path, fill)
+
+
+def write_rows(file: SupportsWrite[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows as CSV to an open text file; a carriage return, which csv leaves as it is, is quoted."""
+    writer = csv.writer(file, lineterminator="\n")
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        (quoting if any(isinstance(cell, str) and "\r" in cell for cell in row) else writer).writerow(row)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of ours, as `schema` has it; OutputError where it is missing, broken or from a newer fastcls."""
     try:
         value = schema.load(path)
+    except inside.Foreign:
+        raise
     except FileNotFoundError:
         raise OutputError(f"{path.parent} has no {path.name}: it is not a complete run folder.") from None
     except (OSError, ValueError) as problem:
@@ -100,6 +111,14 @@ def digest(file: Path, algorithm: str = "sha256") -> str:
         while block := stream.read(1 << 20):
             found.update(block)
     return found.hexdigest()
+
+
+def sqlite_url(file: Path) -> str:
+    """A database file's address as SQLAlchemy reads it, whatever signs the names of its folders have."""
+    from sqlalchemy import URL
+
+    # the driver is named, or MLflow would make a folder of the address
+    return URL.create("sqlite+pysqlite", database=str(file.absolute())).render_as_string()
 
 
 def now() -> str:
@@ -186,22 +205,60 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def find(name: str) -> Path:
-    """The run folder called `name`: a path, a folder name under runs/, a recipe's newest, or 'last'."""
+def find(name: str, done: bool = False) -> Path:
+    """The run folder called `name`: a path, a folder name under runs/, a recipe's newest, or 'last', the newest of all.
+
+    Those that were written elsewhere are remembered (`register`). done: of several the newest that ended well.
+    OutputError where there is none, or one that holds what does not belong into it.
+    """
+    folder = _find(name, done)
+    inside.check(folder)
+    return folder
+
+
+def _find(name: str, done: bool) -> Path:
     path = Path(name).expanduser()
     if (path / "run.json").is_file():
         return path
     known = listing()
-    if name == "last" and known:
-        return known[-1]
-    same = [run for run in known if name in (run.name, run.parent.name, f"{run.parent.name}/{run.name}")]
-    if same:
-        return same[-1]
+    same = [run for run in known if name in ("last", run.name, run.parent.name, f"{run.parent.name}/{run.name}")]
+    there = {run.absolute() for run in known}
+    elsewhere = [run for run in register.newest_first() if name == "last" or name in (run.name, recipe_of(run))]
+    candidates = [*(run for run in elsewhere), *(run for run in reversed(same) if run.absolute() not in elsewhere)]
+    if not done and candidates:
+        return _shown(candidates[0], there)
+    for run in candidates:
+        if _status(run) == "done":
+            return _shown(run, there)
+    if candidates:
+        raise OutputError(
+            f"No run {'' if name == 'last' else f'of {name} '}is finished: the newest, {candidates[0]}, is "
+            f"{_status(candidates[0])}.",
+            f"Continue it:  {shell.command('resume', candidates[0])}",
+        )
     if path.exists():
         raise OutputError(f"{name} is not a run folder: it has no run.json.", "List the runs:  fastcls runs")
     raise OutputError(
         f"There is no run {name!r}{did_you_mean(name, [r.name for r in known])}.", "List the runs:  fastcls runs"
     )
+
+
+def _shown(run: Path, there: set[Path]) -> Path:
+    """Runs below the working folder by their short path."""
+    return run.relative_to(Path.cwd()) if run in there else run
+
+
+def recipe_of(run: Path) -> Any:
+    """The name of a run's recipe; None where its record cannot be read."""
+    with contextlib.suppress(OutputError):
+        return read_json(run / "run.json").get("recipe")
+    return None
+
+
+def _status(run: Path) -> Any:
+    with contextlib.suppress(OutputError):
+        return read_json(run / "run.json").get("status")
+    return "damaged"
 
 
 def listing(home: Path | None = None) -> list[Path]:

@@ -15,6 +15,7 @@ import types
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
+from fastcls.runfolder import inside
 from fastcls.settings.options import Options
 
 LARGEST = 16_000_000  # bytes; 10,000 classes take 0.3 million, and Python 20 times as many for the worst of lists
@@ -108,7 +109,9 @@ def load(path: Path, errors: str = "strict") -> dict[str, Any]:
 
     errors: what becomes of bytes that are not UTF-8.
     """
-    with path.open("rb") as file:
+    if path.name == "run.json":  # which is read before all else of a run folder
+        inside.check(path.parent)
+    with inside.opened(path) as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"it is larger than {LARGEST // 1_000_000} MB")

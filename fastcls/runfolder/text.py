@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
+
+# what a terminal obeys instead of showing it, but for line ends and tabs: controls, separators, turns of direction
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: object) -> str:
+    """Text for a terminal, with control characters shown as `\\x1b`: names and records may hold any."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 def clean(value: Any) -> str:

@@ -63,10 +63,12 @@ def _resume(stop: Stop, trust: bool) -> None:
     from fastcls.training import distributed
 
     with tempfile.TemporaryDirectory() as folder:
-        texts, auto_epochs = distributed.shared(None)
+        texts, auto_epochs, path = distributed.shared(None)
         for name, text in texts.items():
             runs.atomic_write(Path(folder) / name, text)
         again = recorded.request(Path(folder), trust)
+        if path:
+            again.knobs = {**again.knobs, "path": path}
         again.options = replace(again.options, auto_epochs=auto_epochs)
         with recorded.entered(runs.read_json(Path(folder) / "run.json")):
             _run(again, stop)
@@ -77,7 +79,7 @@ def tell(folder: Path, request: Request) -> None:
     if ranks.world() > 1:
         from fastcls.training import distributed
 
-        distributed.shared([recorded.texts(folder), request.options.auto_epochs])
+        distributed.shared([recorded.texts(folder), request.options.auto_epochs, request.knobs.get("path", "")])
 
 
 @contextlib.contextmanager

@@ -52,6 +52,7 @@ def _save(learn: Learner, out: Path, screen: Screen) -> None:
     """The whole run folder, or nothing."""
     existed = out.exists()
     with options.using(options.current()) as notes, runs.locked(out):
+        runs.check_writable(out, "")  # another may have written, and ended, before the lock
         try:
             _write(learn, out, screen, notes)
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,13 @@ from fastcls.training import history as train
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
+
+FURTHER = (
+    "stride",
+    "kernel",
+    "receptive field",
+    "output",
+)  # columns that a narrow terminal does without, in this order
 
 
 def dry_run(request: Request, screen: Screen) -> None:
@@ -83,24 +91,36 @@ def _plan(phases: list[train.Phase], seconds: dict[str, float], train_n: int, va
 def _summary(learn: Learner, screen: Screen) -> None:
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    for name in ("layer", "type"):
-        table.add_column(name, overflow="fold")
-    for name in ("output", "kernel", "stride"):
-        table.add_column(name, no_wrap=True)
-    for name in ("parameters", "MACs", "receptive field"):
-        table.add_column(name, justify="right")
-    table.add_column("")
     try:
         rows: list[dict[str, Any]] = summary.summarize(learn.model, export.input_example(learn).shape[1:])
     except RuntimeError as problem:
         options.note(f"no network summary: {problem}")
         return
-    for row in rows:
-        sizes = [times(row[key], "×") for key in ("output_shape", "kernel", "stride")]
-        numbers = [f"{row['parameters']:,}", f"{row['multiply_adds']:,}", receptive_field(row["receptive_field"])]
-        state = "frozen" if row["trainable"] is False else ""
-        table.add_row(escape(row["layer"]), row["type"], sizes[0].removeprefix("1×"), *sizes[1:], *numbers, state)
-    totals = (sum(row[key] for row in rows) for key in ("parameters", "multiply_adds"))
-    table.add_row("in all", *[""] * 4, *(f"{total:,}" for total in totals), style="bold")
-    screen.print(table)
+    columns = {
+        "layer": [row["layer"] for row in rows] + ["in all"],
+        "type": [row["type"] for row in rows],
+        "output": [times(row["output_shape"], "×").removeprefix("1×") for row in rows],
+        "kernel": [times(row["kernel"], "×") for row in rows],
+        "stride": [times(row["stride"], "×") for row in rows],
+        "parameters": _figures(rows, "parameters"),
+        "MACs": _figures(rows, "multiply_adds"),
+        "receptive field": [receptive_field(row["receptive_field"]) for row in rows],
+        "": ["frozen" if row["trainable"] is False else "" for row in rows],
+    }
+    widths = {name: max(map(len, [name, *cells])) for name, cells in columns.items()}
+    for name in FURTHER:
+        if screen.live and sum(widths.values()) + len(widths) > screen.console.width:
+            del columns[name], widths[name]
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
+    for name in columns:
+        right = name in ("parameters", "MACs", "receptive field")
+        table.add_column(name, no_wrap=True, min_width=widths[name], justify="right" if right else "left")
+    for cells in zip_longest(*columns.values(), fillvalue=""):
+        table.add_row(*map(escape, cells), style="bold" if cells[0] == "in all" else None)
+    # where there is still no room, lines go on below rather than lose figures
+    screen.print(table, width=sum(widths.values()) + len(widths), crop=False)
+
+
+def _figures(rows: list[dict[str, Any]], key: str) -> list[str]:
+    """A column of numbers with their sum below."""
+    return [f"{number:,}" for number in [*(row[key] for row in rows), sum(row[key] for row in rows)]]

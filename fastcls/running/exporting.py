@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,23 @@ def export(run: Path, kinds: Sequence[str], out: Path | None, trust: bool) -> di
     if unknown := [kind for kind in kinds if kind not in FILES]:
         raise UsageError(f"There is no export as {unknown[0]!r}{did_you_mean(unknown[0], FILES) or '.'}")
     home = out or run / "export"
+    with _removed_if_empty(home):
+        return _export(run, kinds, home, trust)
+
+
+@contextlib.contextmanager
+def _removed_if_empty(home: Path) -> Iterator[None]:
+    """An export that fails leaves no empty folder, where it made one."""
+    existed = home.exists()
+    try:
+        yield
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):  # it holds something, or was not made
+                home.rmdir()
+
+
+def _export(run: Path, kinds: Sequence[str], home: Path, trust: bool) -> dict[str, Exported]:
     targets = {kind: home / FILES[kind] for kind in kinds}
     _check(run, kinds, trust)
     _check_free([*targets.values(), *(home / "model.bin" for kind in kinds if kind == "openvino")])

@@ -61,12 +61,13 @@ def out_of_memory(problem: BaseException, knobs: Mapping[str, Any], precision: s
     opts = options.current()
     ways = []
     batch, size = knobs.get("bs"), knobs.get("size")
-    if isinstance(batch, int) and batch > 1:
-        ways.append(f"a smaller batch: --bs {batch // 2}, or let --auto-batch find the largest that fits")
-        ways.append(
-            f"gradient accumulation, which learns as from the larger batch: --bs {batch // 2} "
-            f"--accumulate {2 * opts.accumulate}"
-        )
+    if isinstance(batch, int):
+        if (half := max(2, batch // 2)) < batch:  # batch norm has nothing to learn from one image
+            ways.append(f"a smaller batch: --bs {half}, or let --auto-batch find the largest that fits")
+            ways.append(
+                f"gradient accumulation, which learns as from the larger batch: --bs {half} "
+                f"--accumulate {2 * opts.accumulate}"
+            )
     else:
         ways.append("a smaller batch, and --accumulate 2 to learn as from the larger one")
     ways.append(f"smaller images: --size {size * 3 // 4}" if isinstance(size, int) else "images of a smaller size")

@@ -15,6 +15,7 @@ from fastcls.comparison import comparison
 from fastcls.comparison.comparison import HOME, Comparison, Entry, read
 from fastcls.errors import UsageError
 from fastcls.machine.screen import Screen, escape
+from fastcls.machine.stop import listening
 from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.running.series import fixed, is_done, slug
@@ -113,24 +114,27 @@ def run_all(
     """
     contents = {"format": runs.FORMAT, **series.common(plan.request)}
     series.refuse_others(plan.out, PLAN, contents, "comparison")
-    runs.write_json(plan.out / PLAN, {**contents, "varied": list(plan.baseline), "baseline": plan.baseline})
-    entries = [read(cell.folder, cell.settings, cell.seed) for cell in plan.cells if is_done(cell.folder)]
-    for number, cell in enumerate(plan.cells, 1):
-        title = ", ".join([*(f"{name}={value}" for name, value in cell.settings.items()), f"seed {cell.seed}"])
-        screen.print(f"\n[b]run {number} of {len(plan.cells)}[/b]  {escape(title)}", soft_wrap=True)
-        if is_done(cell.folder):
-            screen.print(f"done     {escape(cell.folder)}", soft_wrap=True)
-            continue
-        request = cell.request
-        if request.options.precision == "auto" and "precision" not in plan.baseline:
-            decided: Any = next((series.precision(cell.folder) for cell in plan.cells if is_done(cell.folder)), "auto")
-            request = replace(request, options=replace(request.options, precision=decided))
-        if problem := series.make(request, quiet=quiet):
-            series.tell(problem, screen)
-            entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=series.reason(problem)))
-        else:
-            entries.append(read(cell.folder, cell.settings, cell.seed))
-        after_each(entries)
+    with listening(), runs.locked(plan.out):
+        runs.write_json(plan.out / PLAN, {**contents, "varied": list(plan.baseline), "baseline": plan.baseline})
+        entries = [read(cell.folder, cell.settings, cell.seed) for cell in plan.cells if is_done(cell.folder)]
+        for number, cell in enumerate(plan.cells, 1):
+            title = ", ".join([*(f"{name}={value}" for name, value in cell.settings.items()), f"seed {cell.seed}"])
+            screen.print(f"\n[b]run {number} of {len(plan.cells)}[/b]  {escape(title)}", soft_wrap=True)
+            if is_done(cell.folder):
+                screen.print(f"done     {escape(cell.folder)}", soft_wrap=True)
+                continue
+            request = cell.request
+            if request.options.precision == "auto" and "precision" not in plan.baseline:
+                decided: Any = next(
+                    (series.precision(cell.folder) for cell in plan.cells if is_done(cell.folder)), "auto"
+                )
+                request = replace(request, options=replace(request.options, precision=decided))
+            if problem := series.make(request, quiet=quiet, said=screen.said):
+                series.tell(problem, screen)
+                entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=series.reason(problem)))
+            else:
+                entries.append(read(cell.folder, cell.settings, cell.seed))
+            after_each(entries)
     return entries
 
 

@@ -24,6 +24,7 @@ from fastcls.settings import shell
 from fastcls.settings.request import Request
 from fastcls.training.history import quiet
 from fastcls.training.probe import SolveHead
+from fastcls.training.trees import load_weights
 
 METHODS = (valley, steep, minimum, slide)
 
@@ -59,7 +60,7 @@ def restored(learn: Learner) -> Iterator[None]:
     try:
         yield
     finally:
-        learn.model.load_state_dict(weights)
+        load_weights(learn.model, weights)
         if optimizer is None:
             learn.opt = None
         else:

@@ -25,24 +25,27 @@ class Messages:
     def _line(self, name: str, text: object) -> None:
         self.screen.print(f"{name:8s} {text}", soft_wrap=True)
 
+    def _once(self, name: str, text: object) -> None:
+        self.screen.once(f"{name:8s} {text}", soft_wrap=True)
+
     def opening(self, precision: str) -> None:
         """What it is, on which images, on which device; precision: and in which number format."""
         data, device = self.record["data"], self.record["device"]
         times = f"{device['processes']} × " if device["processes"] > 1 else ""
         images = ", ".join(f"{n:,} {split}" for split, n in data["images"].items())
-        self.screen.print(f"[b]{escape(self.record['title'])}[/b]")
+        self.screen.once(f"[b]{escape(self.record['title'])}[/b]", soft_wrap=True)
         if "claim" in self.record:
-            self._line("claim", escape(self.record["claim"]))
-        self._line("images", f"{images} in {data['classes']} classes ({escape(data['root'])})")
+            self._once("claim", escape(self.record["claim"]))
+        self._once("images", f"{images} in {data['classes']} classes ({escape(data['root'])})")
         where = f"{times}{device['type']} ({escape(device['name'])})"
-        self._line("device", f"{where}, {precision}")
+        self._once("device", f"{where}, {precision}")
         self.notes()
         self.screen.print()
 
     def notes(self) -> None:
         """The notes that have not been shown yet."""
         for text in self.all_notes[self.noted :]:
-            self._line("note", escape(text))
+            self._once("note", escape(text))
         self.noted = len(self.all_notes)
 
     @contextlib.contextmanager

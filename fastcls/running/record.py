@@ -105,6 +105,7 @@ class Images:
 
     def __init__(self, learn: Learner) -> None:
         dls = learn.dls
+        self.skipped: list[str] = getattr(dls, "skipped", [])  # what cannot be read, a line each
         self.vocab = [str(name) for name in dls.vocab]
         datasets = {"train": dls.train_ds, "valid": dls.valid_ds}
         test = getattr(dls, "test_items", None)
@@ -134,6 +135,7 @@ class Images:
             "fingerprint": fingerprint(self.rows, self.root),
             "images": {split: counts[split] for split in SPLITS if split in counts},
             "classes": len(self.vocab),
+            **({"skipped": self.skipped} if self.skipped else {}),
         }
 
 

@@ -13,7 +13,7 @@ from fastcls.errors import Diverged, FastclsError, OutputError, RecipeError, Usa
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended, Stop, Stopped
-from fastcls.runfolder import recorded, runs, splits
+from fastcls.runfolder import recorded, register, runs, splits
 from fastcls.running import assist
 from fastcls.running.loading import Prepared, prepared
 from fastcls.running.messages import Messages
@@ -26,31 +26,43 @@ if TYPE_CHECKING:
     from fastcls.training.checkpoints import Checkpoint
 
 
-def run(request: Request, screen: Screen, watchers: Sequence[Callback] = ()) -> Path:
+def run(request: Request, screen: Screen, watchers: Sequence[Callback] = (), of_a_series: bool = False) -> Path:
     """Train a recipe end to end; gives its run folder. The terminal shows what happens.
 
-    watchers: further callbacks of training; one that raises stop.Ended ends the run.
+    watchers: further callbacks of training; one that raises stop.Ended ends the run. of_a_series: it is no `last`.
     """
     out = request.out or runs.new_folder(request.source.name)
     runs.check_writable(out)
     with assist.joined() as stop, prepared(request) as ready, runs.locked(out):
+        runs.check_writable(out)  # another run may have begun, and ended, while this one was prepared
+        if not of_a_series and ranks.first():
+            register.add(out)
         return _Run(ready, out, screen, stop, watchers=watchers).execute()
 
 
 def resume(
-    folder: Path, screen: Screen, extend: int = 0, trust: bool = False, watchers: Sequence[Callback] = ()
+    folder: Path,
+    screen: Screen,
+    extend: int = 0,
+    trust: bool = False,
+    watchers: Sequence[Callback] = (),
+    path: str = "",
 ) -> Path:
     """Continue a run that was interrupted, or train a finished one `extend` epochs more; gives its folder.
 
-    trust: run the recipe.py of the folder, where the recipe of that name is no longer the same.
+    trust: run the recipe.py of the folder, where the recipe of that name is no longer the same. path: where the images
+    are now, if they were moved; they must be the same.
     """
     from fastcls.training.checkpoints import Store
 
     folder = folder.absolute()
-    before = runs.read_json(folder / "run.json")
+    runs.read_json(folder / "run.json")  # which refuses what is no run folder before it is locked
     with assist.joined() as stop, runs.locked(folder):
+        before = runs.read_json(folder / "run.json")
         _refuse_to_resume(folder, before, extend)
         again = recorded.request(folder, trust)
+        if path:
+            again = recorded.moved(again, path)
         if extend:  # so many, whatever the run was asked for
             again.options = replace(again.options, auto_epochs=False)
         found, refused = Store(folder).newest()
@@ -103,7 +115,7 @@ class _Run:
             record.refuse_other_images(before.get("data") or {}, self.record["data"], out, self.images.rows)
             if text := record.other_surroundings(before, self.record):
                 ready.notes.append(text)
-            kept = ("started", "command", "folder", "tracking")
+            kept = ("started", "folder", "tracking")
             self.record |= {name: before[name] for name in kept if name in before}
             self.record["resumed"] = [*before.get("resumed", []), runs.now()]
         if self.extensions:
@@ -117,7 +129,8 @@ class _Run:
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
         splits.write(self.out, self.images.rows)
         self._save()
-        self.messages.opening(f"{self.learn.precision} ({self.learn.precision_reason})")
+        why = f" ({self.learn.precision_reason})" if self.learn.precision_reason else ""
+        self.messages.opening(f"{self.learn.precision}{why}")
         try:
             self._save(tracking=self.tracking.start(self.record))
             with faults.translated(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out):
@@ -220,13 +233,14 @@ class _Run:
             self.record["weights"] = "These are the weights of the linear probe; nothing else was trained."
         elif chosen:
             best.restore(self.learn)
-            which = f"epoch {best.epoch} of {last}" if best.epoch else f"the linear probe, before {last} epochs"
+            which = f"epoch {best.epoch} of {last}" if best.epoch else "the linear probe, before training"
             what = f"These are the weights of {which}, the best by {best.criterion} on valid."
             self.record["weights"] = f"{what} Chosen on it, its valid metrics are optimistic."
         else:
             self.record["weights"] = f"These are the weights of the last epoch, {last}."
         self.record["best_epoch"] = best.epoch if chosen else last
-        self.record["speed"] = speed.of(self.learn, history, self.processes)
+        if last:  # the probe's passes are no training
+            self.record["speed"] = speed.of(self.learn, history, self.processes)
 
     def _knobs(self) -> dict[str, Any]:
         """Those of `fit`; with a time to keep to, as many epochs as fit into it, which a resumed run takes over."""
@@ -257,11 +271,14 @@ class _Run:
         build = {"recipe": self.request.source.name, "knobs": self.record["knobs"]["get_learner"]}
         found = evaluate(self.learn, self.out, build, self.images.relative)
         self.record["onnx_difference"] = found.onnx_difference
-        self._save(status="done")
         Store(self.out).keep_newest()
-        report.write(self.out)
-        self.tracking.finish(found.answers["valid"])
+        self._save()
+        report.write(self.out, status="done")
         self.messages.closing(found.figures, found.answers)
+        self.screen.write_log(self.out / "log.txt")
+        self._save(status="done")  # all is there; a run that is killed before is resumed from its last checkpoint
+        self.tracking.finish(found.answers["valid"])
+        self.messages.notes()
         self.tracking.show(self.screen)
         self.messages.next()
         self._save()

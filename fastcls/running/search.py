@@ -25,7 +25,7 @@ from fastcls.errors import (
     did_you_mean,
 )
 from fastcls.machine.screen import Screen, escape
-from fastcls.machine.stop import Ended, Stopped
+from fastcls.machine.stop import Ended, Stopped, listening
 from fastcls.reports.search import Page
 from fastcls.runfolder import runs
 from fastcls.running import series
@@ -72,7 +72,7 @@ class Search:
 
     @property
     def url(self) -> str:
-        return self.storage or f"sqlite:///{(self.out / STUDY).absolute()}"
+        return self.storage or runs.sqlite_url(self.out / STUDY)
 
     def make_pruner(self) -> optuna.pruners.BasePruner:
         """Optuna's; its steps count from 0, epochs from 1."""
@@ -186,7 +186,7 @@ def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], objec
     pruner, seed = search.make_pruner(), search.request.options.seed
     held = opened(search.url, search.study, search.metric, search.dimensions, about, words, pruner, seed, worker)
     begun = reported = time.monotonic()
-    with held as study, runs.locked(search.out):
+    with listening(), held as study, runs.locked(search.out):
         _begin(search, {**about, **here})
         study.offer({**search.request.source.defaults(), **search.request.knobs})
         waiting = study.cut_off(marks, lambda number: (search.folder(number) / "run.json").is_file())
@@ -237,7 +237,7 @@ class _Made:
         ended = (self.folder / "run.json").is_file() and series.is_done(self.folder)  # then only the study missed it
         if not ended:
             judge = Judge(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
-            problem = series.make(self._request(), [judge])
+            problem = series.make(self._request(), [judge], said=self.screen.said)
         if isinstance(problem, GENERAL):
             raise problem
         self._tell(problem)

@@ -16,10 +16,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.errors import FastclsError, OutputError
+from fastcls.errors import DataError, FastclsError, OutputError, TrainingError
 from fastcls.machine.screen import Screen
-from fastcls.machine.stop import Ended
-from fastcls.runfolder import runs
+from fastcls.machine.stop import Ended, listening
+from fastcls.runfolder import inside, runs
 from fastcls.settings import shell
 from fastcls.settings.knobs import as_text
 from fastcls.settings.options import SILENT, Options
@@ -32,44 +32,53 @@ if TYPE_CHECKING:
 LONGEST = 100  # characters of a folder name that says what it holds
 
 
-def make(request: Request, watchers: Sequence[Callback] = (), quiet: bool = False) -> Exception | None:
+def make(
+    request: Request, watchers: Sequence[Callback] = (), quiet: bool = False, said: set[str] | None = None
+) -> Exception | None:
     """Bring the run in the folder `request.out` to its end, from its checkpoint if it has one; gives what it failed of.
 
-    A signal is passed on, and leaves the run to be continued. Checkpoints of a run that ended are removed: they are
-    three times the weights. watchers: further callbacks of training. quiet: the run says nothing.
+    A signal is passed on, and leaves the run to be continued; so is what keeps an interrupted run from being continued
+    now (another process trains it, images that cannot be read), which deletes nothing. Checkpoints of a run that
+    ended are removed: they are three times the weights. watchers: further callbacks of training. quiet: the run says
+    nothing. said: what need not be said again.
     """
-    from fastcls.running.runner import run
+    from fastcls.running.runner import resume, run
     from fastcls.training.checkpoints import Store
 
     folder = request.out
     assert folder is not None
-    try:
-        if not _gone_on(folder, watchers, quiet):
-            shutil.rmtree(folder, ignore_errors=True)  # a run that did not end, of this series' own
-            run(replace(request, command=command(request)), Screen(quiet), watchers)
-        problem: Exception | None = None
-    except Exception as found:  # whatever one run dies of, the others have their turn
-        problem = found
-    if problem is None or isinstance(problem, Ended):
-        shutil.rmtree(Store(folder).home, ignore_errors=True)
-    else:
-        problem.__traceback__ = problem.__context__ = None  # whose frames hold the learner
-    gc.collect()
+    screen = Screen(quiet, said)
+    begun = (folder / "run.json").is_file() and bool(Store(folder).folders())
+    with listening() as stop:
+        try:
+            if begun:
+                resume(folder, screen, trust=True, watchers=watchers)  # begun by this command
+            else:
+                with runs.locked(folder):
+                    _empty(folder)  # a run without a checkpoint, of this series' own
+                run(replace(request, command=command(request)), screen, watchers, of_a_series=True)
+            problem: Exception | None = None
+        except Exception as found:  # whatever one run dies of, the others have their turn
+            if begun and isinstance(found, FastclsError) and not isinstance(found, TrainingError):
+                if isinstance(found, DataError):
+                    found.hint += f"\nWith {folder} removed, the same command makes that run anew."
+                raise
+            problem = found
+        if problem is None or isinstance(problem, Ended):
+            shutil.rmtree(Store(folder).home, ignore_errors=True)
+        else:
+            problem.__traceback__ = problem.__context__ = None  # whose frames hold the learner
+        with stop.deferred():
+            gc.collect()
     return problem
 
 
-def _gone_on(folder: Path, watchers: Sequence[Callback], quiet: bool) -> bool:
-    """Whether a run that was interrupted could be brought to its end."""
-    from fastcls.running.runner import resume
-    from fastcls.training.checkpoints import Store
-
-    if not (folder / "run.json").is_file() or not Store(folder).folders():
-        return False
-    try:
-        resume(folder, Screen(quiet), trust=True, watchers=watchers)  # begun by this command
-    except FastclsError:
-        return False
-    return True
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def tell(problem: Exception, screen: Screen) -> None:
@@ -170,6 +179,7 @@ def refuse_others(out: Path, plan: str, now: Mapping[str, Any], kind: str, words
 
     plan: the name of the series' file in it, which holds what `now` does. kind: 'comparison', for the message.
     """
+    inside.check(out)
     if (out / plan).is_file():
         before = runs.read_json(out / plan)
         if other := " and ".join(text for key, text in words.items() if before.get(key) != now[key]):

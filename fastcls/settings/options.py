@@ -43,6 +43,7 @@ class Options:
 
     seed: int = _option(42, "Seeds the split, the initial weights, the augmentation.", "N", least=0, most=2**32 - 1)
     limit: int | None = _option(None, "At most N images a class in each split, for a quick try.", "N", least=1)
+    skip_bad: bool = _option(False, "Leave out images that cannot be read, and list them, instead of stopping.")
     workers: int | None = _option(None, "Loader workers  [default: by the cores]", "N", least=0)
     device: Device = _option("auto", "Where to compute; auto is the GPU where there is one.")
     precision: Precision = _option("auto", "Number format of training; auto suits the device and the network.")

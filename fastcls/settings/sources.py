@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -101,7 +102,7 @@ def read(path: Path) -> RecipeSource:
         raise RecipeError(f"The recipe {path} cannot be read: {problem}.") from None
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError) as problem:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:  # the last two of deep nesting
         line = f", line {problem.lineno}" if isinstance(problem, SyntaxError) else ""
         raise RecipeError(f"{path}{line}: this is not Python: {getattr(problem, 'msg', problem)}.") from None
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -128,7 +129,7 @@ def _check_names(path: Path, knobs: list[Knob]) -> None:
             f"{path}: {', '.join(taken)} cannot be a knob: every run has that option already.",
             "Give the parameter another name.",
         )
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, times in Counter(names).items() if times > 1):
         raise RecipeError(
             f"{path}: {', '.join(twice)} is a knob of both get_learner and fit.", "Rename one of the two."
         )

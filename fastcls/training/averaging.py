@@ -118,9 +118,8 @@ class PolyakAverage(Callback):
         if of_mean > of_last:
             copy(last, self.weights)
         kind = "last weights" if of_mean > of_last else "mean of the weights over all steps"
-        options.note(
-            f"training ends with the {kind}: loss on valid {of_mean:.4f} for the mean, {of_last:.4f} for the last."
-        )
+        figures = f"{of_mean:.4f} for the mean, {of_last:.4f} for the last"
+        options.note(f"training ends with the {kind}: calibrated loss on valid {figures}.")
         self.mean = {}
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from fastcls.evaluation import calibration, metrics
 from fastcls.evaluation.interpret import activation
 from fastcls.settings import options
 from fastcls.training.history import History
+from fastcls.training.trees import load_weights
 
 TIE = 0.5  # standard errors of a share; two epochs that differ by less are distinguished by their loss
 MOST = 50_000_000  # probabilities that are calibrated for it; with more of them images, chance decides little
@@ -104,4 +105,4 @@ class KeepBest(Callback):
     def restore(self, learn: Learner) -> None:
         """Load the best epoch's weights."""
         if self.epoch != self.history.rows[-1]["epoch"]:
-            learn.model.load_state_dict(self.weights)
+            load_weights(learn.model, self.weights)

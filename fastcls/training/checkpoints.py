@@ -50,7 +50,6 @@ class Store:
 
     def __init__(self, run: Path) -> None:
         self.home = run / FOLDER
-        self.best_of: tuple[Any, Path] | None = None  # the best weights last written: which, and where they are
 
     def sweep(self) -> None:
         """Remove what an interrupted save left behind."""
@@ -61,10 +60,11 @@ class Store:
         """Oldest first, whole or not."""
         return sorted(folder for folder in self.home.glob("[0-9]*") if folder.name.isdigit())
 
-    def save(self, state: Mapping[str, Any], best: Mapping[str, torch.Tensor], best_epoch: Any) -> Path:
+    def save(self, state: Mapping[str, Any], best: Mapping[str, torch.Tensor]) -> Path:
         """Write a checkpoint and drop all but the newest KEPT. OutputError where the disk refuses; the others stay.
 
-        best_epoch: which epoch's weights `best` are; while it stays the same, they are linked, not written again.
+        Everything in it comes from memory, the best weights too: linked to the checkpoint before, both would be
+        damaged by one fault of the disk, and the manifest would be that of the damaged bytes.
         """
         existing = self.folders()
         number = int(existing[-1].name) + 1 if existing else 1
@@ -76,7 +76,7 @@ class Store:
             text = json.dumps({"format": FORMAT, "state": trees.pack(state, tensors)})
             (temporary / STATE).write_text(text + "\n", encoding="utf-8")
             save_file(tensors, temporary / TENSORS)
-            self._write_best(temporary / BEST, best, best_epoch)
+            save_file({name: tensor.contiguous() for name, tensor in best.items()}, temporary / BEST)
             files = [temporary / name for name in (STATE, TENSORS, BEST)]
             for file in files:
                 _sync(file)
@@ -90,17 +90,9 @@ class Store:
             go_on = shell.command("resume", self.home.parent)
             hint = f"The checkpoints before it are whole. Make room, then continue  {go_on}"
             raise OutputError(f"No checkpoint can be written into {self.home}: {_why(problem)}.", hint) from problem
-        self.best_of = best_epoch, final / BEST
         for old in existing[: 1 - KEPT]:
             _remove(old)
         return final
-
-    def _write_best(self, file: Path, best: Mapping[str, torch.Tensor], which: Any) -> None:
-        if self.best_of is not None and self.best_of[0] == which and self.best_of[1].is_file():
-            with contextlib.suppress(OSError):  # a file system without hard links
-                os.link(self.best_of[1], file)
-                return
-        save_file({name: tensor.contiguous() for name, tensor in best.items()}, file)
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that is whole, and what was wrong with those that are newer."""

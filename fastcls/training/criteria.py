@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from fastai.data.all import get_c
 from fastai.learner import Learner
 from fastai.metrics import accuracy, error_rate, skm_to_fastai, top_k_accuracy
 from sklearn import metrics as scores
@@ -12,6 +14,7 @@ from sklearn import metrics as scores
 from fastcls.errors import KnobError, did_you_mean
 
 LOSS = "valid_loss"
+TOP = 5  # classes that fastai's top_k_accuracy looks at
 CRITERIA: dict[str, Callable[[], Any]] = {
     "accuracy": lambda: accuracy,
     "error_rate": lambda: error_rate,
@@ -26,7 +29,12 @@ CRITERIA: dict[str, Callable[[], Any]] = {
 
 
 def _macro(name: str, score: Callable[..., float]) -> Any:
-    return skm_to_fastai(score, average="macro", zero_division=0, name=name)
+    """The mean over the classes that occur, as metrics.json has it: one that is only predicted has no recall."""
+
+    def mean(targets: Any, predictions: Any) -> float:
+        return score(targets, predictions, labels=np.unique(targets), average="macro", zero_division=0)
+
+    return skm_to_fastai(mean, name=name)
 
 
 def ensure(learn: Learner, name: str) -> None:
@@ -40,4 +48,6 @@ def ensure(learn: Learner, name: str) -> None:
     if name not in CRITERIA:
         known = list(dict.fromkeys([*own, LOSS, *CRITERIA]))
         raise KnobError(f"--best-by {name}: takes {', '.join(known)}{did_you_mean(name, known)}")
+    if name == "top_k_accuracy" and (classes := get_c(learn.dls)) <= TOP:
+        raise KnobError(f"--best-by {name}: it counts the {TOP} likeliest classes, and there are {classes}.")
     learn.metrics = [*learn.metrics, CRITERIA[name]()]

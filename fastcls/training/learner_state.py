@@ -42,7 +42,7 @@ def _gradient(parameter: torch.Tensor) -> Any:
 
 def restore(learn: Learner, state: Mapping[str, Any]) -> None:
     """Make a learner what it was when `state_of` was asked."""
-    get_model(learn.model).load_state_dict(state["model"])
+    trees.load_weights(get_model(learn.model), state["model"])
     if state["loss_func"]:
         learn.loss_func.load_state_dict(state["loss_func"])
     learn.opt.load_state_dict(_placed(learn, state["optimizer"]))

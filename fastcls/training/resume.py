@@ -108,7 +108,7 @@ class Saver(Callback):
         self.guard.check(self.learn)
         if ranks.first():
             state = {"position": asdict(self.position), **state_of(self.learn)}
-            self.store.save(state, self.best.weights, self.best.epoch)
+            self.store.save(state, self.best.weights)
         self.saved = time.monotonic()
 
 

@@ -62,7 +62,7 @@ def validate_in_fp32(learn: Learner) -> None:
 
 
 def precision(learn: Learner) -> tuple[str, str]:
-    """('fp32', 'bf16' or 'fp16', why): what the options ask for, or what suits the device and the network.
+    """('fp32', 'bf16' or 'fp16', why): what the options ask for, without a reason, or what suits device and network.
 
     The choice is a function of the two alone, never of a timing: a busy machine takes the same as a quiet one."""
     wanted, device = options.current().precision, learn.dls.device
@@ -72,7 +72,7 @@ def precision(learn: Learner) -> tuple[str, str]:
             "Use --precision bf16 or fp32.",
         )
     if wanted != "auto":
-        return wanted, "as asked"
+        return wanted, ""
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", "this GPU computes it natively"

@@ -18,6 +18,14 @@ MARK = "$"  # a dict with a single key that starts so is one of ours
 LONG = 64  # lists of more numbers than this become a tensor
 
 
+def load_weights(model: torch.nn.Module, state: Mapping[str, torch.Tensor], strict: bool = True) -> None:
+    """`load_state_dict` of plain tensors, taken as those of the model's own version: MNASNet refuses one unknown."""
+    versioned = model.state_dict()  # its metadata has a version a module, which tensors alone do not
+    versioned.clear()
+    versioned.update(state)
+    model.load_state_dict(versioned, strict=strict)
+
+
 class Unpackable(TypeError):
     """A value of a kind that neither JSON nor a tensor can hold."""
 

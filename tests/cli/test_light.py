@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import HEAVY, ROOT, Outcome
 
+from fastcls.cli.tables import table
 from fastcls.settings import sources
 
 Fastcls = Callable[..., Outcome]
@@ -91,7 +92,24 @@ def test_help_groups_the_knobs_by_stage_with_the_claim_on_top(fastcls: Fastcls) 
     ]
     positions = [output.index(part) for part in order]
     assert positions == sorted(positions)
-    assert "torchvision or timm name" in output and "[default: 0.0005]" in output
+    assert "torchvision or timm name" in output and "[default: 0.0005]" in " ".join(output.split())
+
+
+def test_a_knob_without_a_comment_is_helped_with_what_there_is(fastcls: Fastcls) -> None:
+    lines = ['"""Mine."""', "def get_learner(path: str = ''): ...", "def fit(learn, epochs: int = 5): ..."]
+    Path("mine.py").write_text("\n".join(lines))
+    output = " ".join(fastcls("recipe", "./mine.py", "--help").output.split())
+    assert "--epochs auto: more for as long as they pay [default: 5]" in output
+    assert "Usage: fastcls recipe ./mine.py [" in output
+
+
+def test_tables_wrap_between_words_alone() -> None:
+    header, row = ["name", "what", "n"], ["a-long-name-of-a-network", "of several words " * 6, "1,234,567,890"]
+    lines = table(header, [row], width=60).splitlines()
+    text = " ".join("\n".join(lines).split())
+    assert row[0] in text and row[2] in text and len(lines) > 4
+    assert all(len(line) <= 60 for line in lines)
+    assert "word\n" not in "".join(table(header, [row], width=20)) and row[2] in table(header, [row], width=20)
 
 
 @pytest.mark.parametrize("name", sources.available())

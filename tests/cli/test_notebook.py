@@ -133,10 +133,10 @@ def test_a_recipe_run_by_keyword_is_the_run_of_its_command(asked: list[Any], tmp
 @pytest.mark.parametrize(
     ("given", "parts"),
     [
-        ({"epochss": 3, "lr": "fast"}, ["--epochss", "--epochs", "--lr fast"]),
-        ({"limit": "many", "fused": 1}, ["--limit many: takes an integer from 1", "--fused 1: takes true or false"]),
+        ({"epochss": 3, "lr": "fast"}, ["epochss: ", "'epochs'", "lr='fast'"]),
+        ({"limit": "many", "fused": 1}, ["limit='many': takes an integer from 1", "fused=1: takes true or false"]),
         ({"keep": "first"}, ["last"]),
-        ({"limit": 0}, ["--limit 0"]),
+        ({"limit": 0}, ["limit=0: "]),
     ],
 )
 def test_wrong_settings_are_named_together(asked: list[Any], given: dict[str, Any], parts: list[str]) -> None:
@@ -164,7 +164,7 @@ def test_a_comparison_by_keyword_plans_what_the_command_does(asked: list[Any], t
     assert [line.split()[-1] for line in outcome.output.splitlines() if "to do" in line] == folders
     with pytest.raises(KnobError, match="dropuot"):
         compare("digits-cnn", vary={"dropuot": [0, 1]})
-    with pytest.raises(UsageError, match="--seeds 0"):
+    with pytest.raises(UsageError, match="seeds=0"):
         compare("digits-cnn", seeds=0)
 
 

@@ -21,10 +21,29 @@ def test_train_resume_and_report(tmp_path: Path) -> None:
     assert longer.history["epoch"].tolist() == [1, 2]
     longer.report.unlink()
     assert fastcls.report(longer) == longer.report and longer.report.is_file()
-    with pytest.raises(KnobError, match="--epochs 0"):
+    with pytest.raises(KnobError, match="epochs=0: takes an integer"):
         fastcls.train("digits-cnn", epochs=0)
     with pytest.raises(UsageError, match="extend_epochs"):
         fastcls.resume(run, extend_epochs=-1)
+
+
+@pytest.mark.parametrize(
+    ("said", "in_python"),
+    [
+        ("--epochs 0: takes an integer from 1", "epochs=0: takes an integer from 1"),
+        ("--precision fp7: takes auto", "precision='fp7': takes auto"),
+        ("--lr -0.1: takes a number", "lr=-0.1: takes a number"),
+        ("--sise: no such knob; did you mean '--size'?", "sise: no such knob; did you mean 'size'?"),
+        ("Fix them, or leave them out with --skip-bad.", "Fix them, or leave them out with skip_bad."),
+        ("Give --no-test, or --bs 4 or 8.", "Give test=False, or bs=4 or 8."),
+        ("No --path.\nTry  fastcls recipe folder --path .", "No path.\nTry  fastcls recipe folder --path ."),
+        ("a long--dash, a-b and -- alone", "a long--dash, a-b and -- alone"),
+    ],
+)  # fmt: skip
+def test_errors_name_keywords_in_python_and_options_in_the_shell(said: str, in_python: str) -> None:
+    message, _, hint = said.partition("\n")
+    error = UsageError(message, hint)
+    assert str(error) == in_python and (error.message, error.hint) == (message, hint)
 
 
 def test_predict_and_export(digits_run: Path, tmp_path: Path) -> None:

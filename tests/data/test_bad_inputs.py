@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_inputs import CASES, Case, two
+from bad_inputs import CASES, Case, plain, splits, two
 from conftest import ROOT, Outcome, command
 from PIL import Image
 
@@ -127,6 +127,41 @@ def test_every_bad_input_has_its_declared_outcome(place: Path, case: Case) -> No
             assert_pixels(place / "photos" / case.file, case.pixels())
     if case.kind != "knob" and "--limit" not in case.words:
         assert_checked(case)
+
+
+@pytest.mark.timeout(60, func_only=True)
+def test_images_that_cannot_be_read_are_left_out_on_request(place: Path) -> None:
+    good = splits(place / "photos", "train", "valid", "test")
+    bad = ["train/cat/0.png", "train/dog/3.png", "valid/cat/1.png", "test/dog/0.png"]
+    for number, name in enumerate(bad):
+        (place / "photos" / name).write_bytes(b"" if number % 2 else plain("cat", 0)[:60])
+    before = state(place / "photos")
+    outcome = command("recipe", "./first_step.py", *TRAINED, "--path", "photos", "--skip-bad")
+    assert outcome.code == REACHED, outcome.output
+    assert_labels({name: label for name, label in good.items() if name not in bad})
+    record = json.loads(Path("run/run.json").read_text())
+    assert [line.partition("photos/")[2].partition(":")[0] for line in record["data"]["skipped"]] == bad
+    assert "4 of 20 images cannot be read, left out: " in outcome.output and "an empty file" in outcome.output
+    assert any("left out" in note for note in record["notes"]), "which the report shows"
+    assert state(place / "photos") == before
+
+
+@pytest.mark.timeout(60, func_only=True)
+def test_without_a_readable_training_image_there_is_nothing_to_skip_to(place: Path) -> None:
+    for name in two(place / "photos"):
+        (place / "photos" / name).write_bytes(b"")
+    outcome = command("recipe", "./first_step.py", *TRAINED, "--path", "photos", "--skip-bad")
+    assert outcome.code == 3 and "12 of 12 images cannot be read" in outcome.output
+
+
+@pytest.mark.timeout(60, func_only=True)
+@pytest.mark.parametrize("words", [["lr-find", "folder"], ["recipe", "folder", "--dry-run"]], ids=" ".join)
+def test_a_bad_first_image_is_named_by_every_verb_that_builds_a_learner(place: Path, words: list[str]) -> None:
+    splits(place / "photos", "train", "valid")
+    (place / "photos/train/cat/0.png").write_bytes(b"x")
+    outcome = command(*words, "--path", "photos", "--arch", "timm/test_resnet", "--weights", "none", "--size", 32)
+    assert outcome.code == 3 and "1 of 16 images cannot be read:" in outcome.output, outcome.output
+    assert "photos/train/cat/0.png: not an image" in outcome.output
 
 
 def assert_labels(expected: dict[str, str]) -> None:
@@ -332,7 +367,17 @@ def test_wrong_further_keywords_are_reported_together(fastcls: Fastcls) -> None:
 def test_an_unknown_architecture_gets_the_nearest_names(fastcls: Fastcls) -> None:
     two(Path("photos"))
     outcome = fastcls("recipe", "folder", "--path", "photos", "--arch", "resnet5O", "--weights", "none")
-    assert outcome.code == 2 and "resnet50" in outcome.output
+    assert outcome.code == 2 and "Did you mean resnet50, " in outcome.output
+    assert outcome.output.count("resnet50,") == 1, "a name that both libraries have is offered once"
+
+
+@pytest.mark.parametrize(("arch", "tag"), [("timm/resnet18.a1_in2k", "a1_in1k"), ("convnext_tiny.in12k_38", "in12k")])
+def test_a_tag_that_there_is_not_is_refused_with_those_there_are(fastcls: Fastcls, arch: str, tag: str) -> None:
+    two(Path("photos"))
+    outcome = fastcls("recipe", "folder", "--path", "photos", "--arch", arch, "--weights", "none", "--dry-run")
+    assert outcome.code == 2 and "no weights with the tag" in outcome.output
+    assert f"Use one of timm/{arch.removeprefix('timm/').partition('.')[0]}." in outcome.output
+    assert f"did you mean {tag!r}" in outcome.output
 
 
 def test_weights_that_do_not_fit_are_refused(fastcls: Fastcls, digits_run: Path) -> None:

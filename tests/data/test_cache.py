@@ -115,7 +115,7 @@ def test_images_that_are_none_are_named_all_together(files: list[str]) -> None:
 
 def test_the_budget_is_kept_and_the_least_recently_used_makes_room(files: list[str]) -> None:
     size = 12 * 16 * 20 * 3
-    with pytest.raises(OutputError, match="--cache-gb"):
+    with pytest.raises(OutputError, match="cache_gb="):
         cache.obtain(files, AS_THEY_ARE, size / 2)
     names: list[str] = []
     for i, part in enumerate((files[:4], files[4:8], files[8:])):

@@ -406,6 +406,16 @@ def test_what_cannot_be_checked_is_refused(
     assert Path("taken/check.html").read_text() == "mine"
 
 
+def test_a_dataset_with_very_many_findings_is_checked_again(tmp_path: Path, fastcls: Any) -> None:
+    """Its check.json is longer than what is read of JSON."""
+    plant(tmp_path / "p" / "a", 2)
+    plant(tmp_path / "p" / "b", 2)
+    first = fastcls("check", "p", "-o", "out").code
+    with Path("out/check.json").open("a") as file:
+        file.write(" " * 17_000_000)
+    assert fastcls("check", "p", "-o", "out").code == first
+
+
 def test_what_was_measured_is_not_measured_again_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

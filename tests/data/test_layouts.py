@@ -1,6 +1,7 @@
 """Images of your own in every layout that is recognised; bad ones are in support/bad_inputs.py."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,8 @@ import pytest
 
 from fastcls.datasets import layouts
 from fastcls.errors import DataError
+from fastcls.settings import options
+from fastcls.settings.options import Options
 
 
 def plant(root, *names):
@@ -165,6 +168,22 @@ def test_names_are_found_without_suffix_and_below(tmp_path, place):
     assert len(df) == 12 and df.path.iloc[3] == (tmp_path / place / "img3.jpg").as_posix()
 
 
+@pytest.mark.parametrize(("listed_form", "disk_form"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_may_be_written_otherwise_than_on_disk(tmp_path, listed_form, disk_form):
+    accented = [f"é{n}.jpg" for n in range(12)]
+    plant(tmp_path, *(unicodedata.normalize(disk_form, name) for name in accented))
+    text = rows("file,label\n", files=[unicodedata.normalize(listed_form, name) for name in accented])
+    df = layouts.find(tmp_path, labels=table(tmp_path, text))
+    assert set(listed(df)) == {unicodedata.normalize(disk_form, name) for name in accented}
+
+
+def test_both_forms_of_an_accent_are_two_files(tmp_path):
+    both = [unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")]
+    plant(tmp_path, *both, *FILES)
+    text = rows("file,label\n", files=[*both, *FILES[2:]])
+    assert set(both) <= set(listed(layouts.find(tmp_path, labels=table(tmp_path, text))))
+
+
 def test_names_may_be_relative_absolute_or_from_windows(tmp_path):
     plant(tmp_path / "a", *FILES)
     names = [
@@ -245,6 +264,28 @@ def test_bad_tables_are_refused(tmp_path, text, message):
     plant(tmp_path, "secret.jpg")
     with pytest.raises(DataError, match=message):
         layouts.find(root, labels=table(root, text))
+
+
+def test_rows_without_a_label_or_a_file_are_left_out_on_request(tmp_path):
+    root = plant(tmp_path, *FILES, "a/x.jpg", "b/x.jpg")
+    text = rows("file,label\n") + "gone.jpg,cat\nx.jpg,cat\n../out.jpg,cat\nimg0.jpg\n"
+    labels = table(root, text.replace(f"{FILES[1]},{LABELS[1]}", f"{FILES[1]},"))
+    with pytest.raises(DataError, match="leave them out with skip_bad"):
+        layouts.find(root, labels=labels)
+    with options.using(Options(skip_bad=True)):
+        df = layouts.find(root, labels=labels)
+        assert set(listed(df)) == {*FILES} - {FILES[1]}
+        for part in (
+            "no label: row 3.",
+            "missing: gone.jpg.",
+            "several files have: x.jpg.",
+            "too few columns: row 17.",
+        ):
+            assert "1 of 16 rows of " in notes(df) and part in notes(df)
+        contradicting = table(root, rows("file,label\n") + f"{FILES[0]},nobody\n")
+        with pytest.raises(DataError, match="another label") as caught:
+            layouts.find(root, labels=contradicting)
+        assert "skip-bad" not in caught.value.hint
 
 
 def test_ambiguous_names_are_refused(tmp_path):

@@ -246,6 +246,15 @@ def vast(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b"")
 
 
+def book(pages: int) -> bytes:
+    """A TIFF of so many pages of one gray pixel each, which Pillow takes minutes to count."""
+    tags = ((256, 3, 1), (257, 3, 1), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (278, 3, 1), (279, 4, 1))
+    page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, kind, 1, n) for tag, kind, n in tags)
+    step, first = len(page) + 4, 12
+    links = (struct.pack("<I", first + (k + 1) * step if k < pages - 1 else 0) for k in range(pages))
+    return b"II*\0" + struct.pack("<I", first) + b"\x80\0\0\0" + b"".join(page + link for link in links)
+
+
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "nothing": (lambda: b"", "empty"),
     "text": (lambda: b"GIF or JPEG, I am none", "not a picture"),
@@ -254,6 +263,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "an animation": (lambda: frames("GIF"), "2 pictures"),
     "an animated PNG": (lambda: frames("PNG"), "2 pictures"),
     "pages": (lambda: frames("TIFF"), "2 pictures"),
+    "a book": (lambda: book(100_000), "1,000 pictures or more"),
     "a bomb": (lambda: vast(20_000, 20_000), "80 million pixels"),
     "a large picture": (lambda: vast(9_500, 9_000), "9,500 × 9,000 pixels"),
     "a long picture": (lambda: vast(60_000, 1), "60,000 × 1 pixels"),

@@ -143,6 +143,33 @@ def test_images_that_cannot_be_used_have_a_reason_and_a_place(digits_run: Path, 
     assert answers[23].error == "a pipe or a device, not a file", "it was not waited for"
 
 
+def test_every_name_in_a_list_has_its_row(fastcls: Fastcls, digits_run: Path) -> None:
+    """Names with carriage returns, and longer than any file system takes."""
+    image = next(digits(digits_run).rglob("*.png"))
+    names = ["a\rb.png", "c" * 300 + ".png", "\x1b[2J.png"]
+    for name in (names[0], names[2]):
+        Path(name).write_bytes(image.read_bytes())
+    with Path("list.csv").open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["path"], *([name] for name in names)])
+    assert fastcls("predict", digits_run, "list.csv", "-o", "out.csv").code == 3
+    with Path("out.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["path"] for row in found] == names
+    assert [row["error"] for row in found] == ["", "File name too long", ""]
+
+
+def test_a_name_is_not_obeyed_by_the_terminal(fastcls: Fastcls, digits_run: Path) -> None:
+    name = "\x1b[2J.png"
+    Path(name).write_bytes(next(digits(digits_run).rglob("*.png")).read_bytes())
+    leader, follower = os.openpty()
+    words = [sys.executable, "-m", "fastcls", "predict", str(digits_run), name]
+    running = subprocess.run(words, stdout=follower, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    shown = os.read(leader, 10_000)
+    os.close(leader)
+    os.close(follower)
+    assert running.returncode == 0 and b"\x1b" not in shown and b"\\x1b[2J.png" in shown
+
+
 def test_folders_are_listed_lazily_and_in_order(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/1.JPG", "a.png", "c/d/x.webp", "c/.hidden.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -151,6 +178,68 @@ def test_folders_are_listed_lazily_and_in_order(tmp_path: Path) -> None:
     assert list(inputs.collect([str(tmp_path), images[0]])) == [*images, images[0]]
     with pytest.raises(DataError, match="no such file"):
         inputs.collect([str(tmp_path), "nowhere"])
+
+
+def test_folders_are_searched_as_for_training(tmp_path: Path) -> None:
+    kept, litter = ["a.png", "linked/1.png"], [".ipynb_checkpoints/a.png", "__MACOSX/a.png", ".Trash/a.png"]
+    for name in ("elsewhere/1.png", *(f"new/{name}" for name in ["a.png", *litter])):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "new/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "new/again").symlink_to(tmp_path / "new")
+    assert list(inputs.collect([str(tmp_path / "new")])) == [str(tmp_path / "new" / name) for name in kept]
+
+
+LISTS = {
+    "line ends of Windows": "a b.png\r\né.png\r\n".encode(),
+    "a byte order mark": "\ufeffa b.png\né.png".encode(),
+    "UTF-16": "a b.png\r\né.png\r\n".encode("utf-16"),
+    "find -print0": "a b.png\0é.png\0".encode(),
+    "blank lines": "\na b.png\n\né.png\n".encode(),
+}
+
+
+@pytest.mark.parametrize("listed", LISTS.values(), ids=LISTS.keys())
+def test_a_list_is_read_whatever_wrote_it(monkeypatch: pytest.MonkeyPatch, listed: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    assert list(inputs.collect(["-"])) == ["a b.png", "é.png"]
+
+
+def test_closed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DataError, match="Standard input is closed"):
+        list(inputs.collect(["-"]))
+
+
+TABLES = {
+    "UTF-16": "path,label\n{0},x\n{1},y\n".encode("utf-16"),
+    "semicolons, Windows-1252": "path;label\n{0};x\n{1};é\n".encode("cp1252"),
+    "backslashes": b"path\nsub\\a.png\nsub\\b.png\n",
+    "without suffixes": b"id,label\nsub/a,x\nsub/b,y\n",
+    "numbers first, unknown titles": b",picture\n0,{0}\n1,{1}\n",
+    "no titles": b"0,{0}\n1,{1}\n",
+}
+
+
+@pytest.mark.parametrize("listed", ["\u00e9.png", "e\u0301.png", "\u00e9", "e\u0301"])
+@pytest.mark.parametrize("on_disk", ["\u00e9.png", "e\u0301.png"])
+def test_accents_in_a_table_may_be_of_the_other_form(tmp_path: Path, listed: str, on_disk: str) -> None:
+    (tmp_path / on_disk).touch()
+    (tmp_path / "list.csv").write_text(f"path\n{listed}\n", encoding="utf-8")
+    (found,) = inputs.collect([str(tmp_path / "list.csv")])
+    assert Path(found).samefile(tmp_path / on_disk)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+def test_a_table_of_paths_is_read_as_a_table_of_labels_is(tmp_path: Path, table: bytes) -> None:
+    images = ["sub/a.png", "sub/b.png"]
+    (tmp_path / "sub").mkdir()
+    for number, name in enumerate(images):
+        (tmp_path / name).touch()
+        for encoding in ("utf-8", "utf-16-le"):
+            table = table.replace(f"{{{number}}}".encode(encoding), name.encode(encoding))
+    (tmp_path / "list.csv").write_bytes(table)
+    assert list(inputs.collect([str(tmp_path / "list.csv")])) == [str(tmp_path / name) for name in images]
 
 
 TRANSFORMS = {

@@ -167,6 +167,15 @@ def test_probability_columns(fastcls: Fastcls, digits_run: Path, photos: list[st
     assert outcome.code == 2 and "--fill 77: no class of this run" in outcome.output
 
 
+def test_uniform_is_no_label(fastcls: Fastcls, digits_run: Path, photos: list[str]) -> None:
+    Path("sample.csv").write_text("id,label\n9,0\ngone,0\n")
+    words = ("--sample-submission", "sample.csv", "-o", "labels.csv", "--fill")
+    outcome = submit(fastcls, digits_run, *words, "uniform")
+    assert outcome.code == 2 and "--fill uniform: this submission takes labels" in outcome.output
+    assert not Path("labels.csv").exists()
+    assert submit(fastcls, digits_run, *words, "new_whale").code == 0, "some competitions have a class of the rest"
+
+
 def test_the_probability_of_one_class(fastcls: Fastcls, digits_run: Path, photos: list[str]) -> None:
     """As competitions that are marked by ROC AUC or log loss of two classes have it."""
     assert submit(fastcls, digits_run, "--probabilities", "--id", "stem").code == 0

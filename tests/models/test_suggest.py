@@ -94,7 +94,7 @@ def test_a_word_is_a_network_whose_licence_lets_it_be_used(word: str) -> None:
 def test_a_name_may_end_in_the_tag_of_its_weights() -> None:
     assert zoo.named("timm/convnext_nano.d1h_in1k").name == "timm/convnext_nano.d1h_in1k"
     assert zoo.named("resnet50").library == "torchvision" and zoo.named("convnext_nano").name == "timm/convnext_nano"
-    with pytest.raises(UsageError, match="no weights with that tag") as refused:
+    with pytest.raises(UsageError, match="no weights with the tag 'in22k'") as refused:
         zoo.named("convnext_nano.in22k")
     assert "convnext_nano.in12k_ft_in1k" in (refused.value.hint or "")
     with pytest.raises(UsageError, match="did you mean 'convnext_tiny'"):

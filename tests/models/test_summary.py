@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,18 @@ def test_a_dry_run_shows_the_table(fastcls: Callable[..., Any]) -> None:
     assert " ".join(conv) == "0 Conv2d 32×8×8 3×3 1×1 288 18,432 3"
     assert " ".join(linear) == "23 Linear 10 1,290 1,280 whole image"
     assert any(line.split() == ["in", "all", "288,170", "2,379,008"] for line in lines)
+
+
+def test_a_narrow_terminal_costs_columns_never_figures(
+    fastcls: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as if it were a terminal
+    output = re.sub(r"\x1b\[[\d;]*m", "", fastcls("recipe", "digits-cnn", "--dry-run", "--limit", "20").output)
+    lines = [line.split() for line in output.splitlines()]
+    assert any(line[:2] == ["0", "Conv2d"] and {"288", "18,432"} <= set(line) for line in lines)
+    assert any(line[1:2] == ["AdaptiveAvgPool2d"] for line in lines)
+    assert all(len(line) <= 60 for line in output.splitlines() if "Conv2d" in line)
 
 
 def test_a_parameter_that_is_an_input_is_no_obstacle() -> None:

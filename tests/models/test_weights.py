@@ -18,11 +18,12 @@ from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock
 from photographs import loaders
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision.models import get_model, get_model_builder, list_models
+from torchvision.models import get_model, get_model_builder, get_model_weights, list_models
 
 from fastcls import data, models, transforms
-from fastcls.errors import DownloadError, FastclsError, OutputError, UsageError
+from fastcls.errors import FastclsError, OutputError, UsageError, WeightsError
 from fastcls.models import backbones, pretrained, stages
+from fastcls.models import weights as weight_files
 from fastcls.runfolder import model_files
 from fastcls.settings import options
 
@@ -108,6 +109,39 @@ def learned(dls: Any, arch: str, weights: Any, **kwargs: Any) -> tuple[Any, str]
         learn = models.transfer_learner(dls, arch, weights=str(weights), **kwargs)
     learn.model.eval()
     return learn, "\n".join(notes)
+
+
+DAMAGED = {"cut short": b"PK\x03\x04" + bytes(2000), "empty": b"", "a web page": b"<html>Sign in</html>"}
+
+
+@pytest.mark.unpickles
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_weights_in_the_libraries_caches_are_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    url = get_model_weights("squeezenet1_1").DEFAULT.url
+    kept = tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2]
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(data)
+    with pytest.raises(WeightsError) as caught:
+        learned(loaders(photos, SIZE), "squeezenet1_1", "imagenet")
+    assert str(kept) in caught.value.message and "Remove it" in caught.value.hint
+
+
+def test_a_cache_of_weights_that_cannot_be_made_is_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", "/proc/none")
+    with pytest.raises(WeightsError, match="cannot be kept at /proc/none") as caught:
+        learned(loaders(photos, SIZE), "squeezenet1_1", "imagenet")
+    assert "TORCH_HOME" in caught.value.hint
+
+
+def test_a_network_with_a_versioned_state_comes_back(tmp_path: Path) -> None:
+    network, other = get_model("mnasnet0_5"), get_model("mnasnet0_5")
+    weight_files.save(network, tmp_path / "w.safetensors")
+    weight_files.load(other, tmp_path / "w.safetensors")
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
 
 
 # ------------------------------------------------------------------ what is said, and what images become
@@ -198,9 +232,10 @@ def test_a_folder_of_the_hub_is_an_architecture_and_a_source_of_weights(
             torch.testing.assert_close(
                 learn.model[0](images), features_before_the_classifier(network, images), atol=1e-5, rtol=1e-5
             )
-    with pytest.raises(DownloadError, match="me/other: the Hub cannot be reached"):
-        backbones.find("hf-hub:me/other")
-    with pytest.raises(FastclsError, match="no such repository"):
+    with pytest.raises(WeightsError, match="me/other: the Hub cannot be reached") as unreachable:
+        backbones.find("hf_hub:me/other")
+    assert unreachable.value.exit_code == 5, "the data are not to blame"
+    with pytest.raises(UsageError, match="no such repository"):
         backbones.find("hf-hub:me/other/too")
     (snapshot / "config.json").write_text(json.dumps({"architectures": ["Dinov2Model"], "model_type": "dinov2"}))
     with pytest.raises(OutputError, match="names no architecture of timm's"):
@@ -298,7 +333,7 @@ def test_sizes_that_no_network_takes_are_refused_with_what_would_be(photos: Path
     for size in (0, 10_000):
         with pytest.raises(UsageError, match=f"{size} × {size} pixels cannot be trained on"):
             loaders(photos, size)
-    with pytest.raises(UsageError, match=r"alexnet cannot take images of 32 × 32 pixels.*\n.*--size 64 or more"):
+    with pytest.raises(UsageError, match=r"alexnet cannot take images of 32 × 32 pixels.*\n.*size=64 or more"):
         models.transfer_learner(loaders(photos, 32), "alexnet", weights="none")
     with pytest.raises(UsageError, match="takes images of 224 × 224 pixels only"):
         from fastai.vision.augment import Resize
@@ -349,10 +384,10 @@ def test_a_file_that_does_not_fit_is_refused_in_a_line(fastcls: Fastcls, photos:
 
 def test_what_a_file_fits_is_offered(photos: Path, tmp_path: Path) -> None:
     write("resnet34", tmp_path / "w.safetensors")
-    with pytest.raises(OutputError, match=r"it has \d+ tensors more(.|\n)*It fits  --arch resnet34"):
+    with pytest.raises(OutputError, match=r"it has \d+ tensors more(.|\n)*It fits  arch resnet34"):
         learned(loaders(photos), "resnet18", tmp_path / "w.safetensors")
     write("timm/efficientnet_lite0", tmp_path / "efficientnet_lite0.safetensors")
-    with pytest.raises(OutputError, match="It fits  --arch efficientnet_lite0"):
+    with pytest.raises(OutputError, match="It fits  arch efficientnet_lite0"):
         learned(loaders(photos), "timm/resnet18", tmp_path / "efficientnet_lite0.safetensors")
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT, Outcome, command
 from PIL import Image
@@ -27,6 +28,7 @@ pytest.importorskip("starlette", reason="needs pip install 'fastcls[serve]'")
 pytest.importorskip("uvicorn", reason="needs pip install 'fastcls[serve]'")
 
 from fastcls.cli import serve as cli
+from fastcls.inference.neighbours import Neighbours
 from fastcls.plugins.serve.app import BYTES, application, is_ours
 from fastcls.plugins.serve.server import listen, server, url
 from fastcls.plugins.serve.site import Site
@@ -331,6 +333,28 @@ def test_other_sites_are_kept_away(address: str, digits_run: Path) -> None:
     assert "script-src 'sha256-" in policy and headers["cache-control"] == "no-store" and "server" not in headers
     for path in ("/docs", "/../etc/passwd", "/look", "/report.html"):
         assert ask(address, path=path)[0] in (404, 405)
+
+
+def test_a_visitor_who_leaves_is_no_fault(site: Site) -> None:
+    """The page was closed, or reloaded, while a picture was on its way."""
+    import anyio
+
+    host, kind = (b"host", b"localhost"), (b"content-type", BYTES.encode())
+    scope = {"type": "http", "method": "POST", "path": "/look", "query_string": b"", "headers": [host, kind]}
+    messages = iter([{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None: ...
+
+    anyio.run(application(site), scope, receive, send)
+
+
+def test_a_run_whose_images_are_away_has_no_neighbours(site: Site, tmp_path: Path) -> None:
+    near = Neighbours(site.images, tmp_path)
+    near.look(site.explainer.features, threading.Event())
+    assert near.known == [] and near.near(np.ones(3)).mistakes == []
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -310,6 +310,11 @@ def test_claims() -> None:
     assert "part of the data" in scored.claim_sentence("error rate 20 %", accuracy, True)
     assert "Compare" in scored.claim_sentence("top-5 accuracy 99 %", accuracy, False)
     assert "no measured claim" in scored.claim_sentence("not measured yet", accuracy, False)
+    seeds = "accuracy 97.0 % ± 1.5 (mean ± sd, n = 5 seeds)"  # another run may lie so far from the mean, too
+    assert "agrees" in scored.claim_sentence(seeds, accuracy, False)
+    assert "worse" in scored.claim_sentence(seeds.replace("1.5", "0.1"), accuracy, False)
+    assert "do not compare" in scored.claim_sentence("test accuracy 94.0 % (n = 1)", accuracy, False, "valid")
+    assert "agrees" in scored.claim_sentence("test accuracy 94.0 % (n = 1)", accuracy, False, "test")
 
 
 def test_shorten_keeps_both_ends() -> None:

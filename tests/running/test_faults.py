@@ -329,6 +329,10 @@ def test_every_way_to_run_out_of_memory_is_known(problem: Exception, full: bool)
 def test_out_of_memory_is_told_with_the_values_that_the_run_has() -> None:
     shown = faults.out_of_memory(RuntimeError("CUDA out of memory"), {"bs": 64, "size": 224}, "bf16")
     assert "--bs 32 --accumulate 2" in shown.hint and "--size 168" in shown.hint and "bf16" not in shown.hint
+    assert "--bs 2 " in faults.out_of_memory(RuntimeError("out of memory"), {"bs": 3}, "fp32").hint
+    for smallest in (1, 2):
+        least = faults.out_of_memory(RuntimeError("out of memory"), {"bs": smallest, "size": 224}, "fp32")
+        assert "--bs" not in least.hint and "--size 168" in least.hint, "batch norm needs two images"
 
 
 def test_a_read_only_place_for_a_run_is_refused_before_anything_is_loaded(

@@ -21,6 +21,7 @@ from conftest import ROOT, command
 from fastcls.comparison.study import shown
 from fastcls.errors import KnobError
 from fastcls.machine.stop import Stopped
+from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.settings import sources, space
 from fastcls.settings.durations import seconds
@@ -78,7 +79,7 @@ def test_everything_wrong_with_a_space_is_said_at_once() -> None:
     for typed, reason in wrong.items():
         assert any(f"--space {typed}: " in line and reason in line for line in lines), typed
     assert "lr=1..2: lr is there twice" in refused.value.message
-    with pytest.raises(KnobError, match=r"--wd 0\.1 fixes it"):
+    with pytest.raises(KnobError, match=r"wd=0\.1 fixes it"):
         space.parse(["wd=0..1"], recipe.knobs, {"wd": 0.1})
     with pytest.raises(KnobError, match=r"bach.*did you mean 'batch'"):
         space.parse(["norm=batch,bach"], sources.find("cifar10-cnn").knobs, {})
@@ -176,6 +177,17 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     url = f"sqlite:///{home / 'here' / 'study.db'}"
     there = command(*words, "--storage", url, "--out", home / "there", "--name", "s", "--trials", TRIALS + 1)
     return home, cut, [again, there, command(*first)]
+
+
+def test_a_database_lies_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    folder = tmp_path / "is it%20 a bird? #1 é"
+    folder.mkdir()
+    engine = sqlalchemy.create_engine(runs.sqlite_url(folder / "study.db"))
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("create table t (a int)"))
+    engine.dispose()
+    assert list(folder.iterdir()) == [folder / "study.db"] and list(tmp_path.iterdir()) == [folder]
 
 
 def trials(out: Path) -> list[dict[str, str]]:

@@ -180,6 +180,15 @@ DOCUMENTS = {
 }  # fmt: skip
 for title, (name, data, what) in DOCUMENTS.items():
     image(title, what, "refused", "not an image", f"cat/{name}", lambda data=data: data)
+for title, data in {"text": b"x\n", "empty": b"", "half a JPEG": jpeg()[:500]}.items():
+    image(
+        f"first, {title}",
+        "the first training image, which fastai opens to see its kind",
+        "refused",
+        "1 of 12 images cannot be read: ",
+        "cat/0.png",
+        lambda data=data: data,
+    )
 image("empty file", "0 bytes under an image's name", "refused", "an empty file", "cat/odd.png", lambda: b"")
 image("half a JPEG", "a download that was interrupted", "refused", "truncated", "dog/odd.jpg",
       lambda: encoded(BIG, "JPEG")[:-500])  # fmt: skip
@@ -249,6 +258,8 @@ image("16-bit gray PNG", "0 … 65,535", "warned", DEEP_SAYS, "cat/odd.png", lam
 image("16-bit gray TIFF", "little-endian", "warned", DEEP_SAYS, "cat/odd.tif", lambda: encoded(DEEP, "TIFF"), EIGHT)
 image("16-bit gray TIFF, big-endian", "as microscopes write it", "warned", DEEP_SAYS, "cat/odd.tif",
       lambda: encoded(Image.frombytes("I;16B", (SIDE, SIDE), DEEP.astype(">u2").tobytes()), "TIFF"), EIGHT)  # fmt: skip
+image("16-bit gray TIFF, 0 is white", "as scanners and X-rays have it", "warned", DEEP_SAYS, "cat/odd.tif",
+      lambda: encoded(Image.fromarray(65535 - DEEP), "TIFF", tiffinfo={262: 0}), EIGHT)  # fmt: skip
 image("16-bit PGM", "0 … 65,535", "warned", DEEP_SAYS, "cat/odd.pgm",
       lambda: b"P5 8 8 65535\n" + DEEP.astype(">u2").tobytes(), EIGHT)  # fmt: skip
 image("10-bit PGM", "its header says that 1,023 is white", "warned", DEEP_SAYS, "cat/odd.pgm",
@@ -431,6 +442,10 @@ folder("a pipe for the folder", "a named pipe", "refused", "is a file, not a fol
 folder("empty", "a folder of nothing", "refused", "holds no files", lambda photos: photos.mkdir())
 folder("text only", "class folders without a single image", "refused", "holds no images",
        lambda photos: [write(photos / f"{name}/notes.txt", b"notes") for name in ("cat", "dog")])
+folder("an iPhone's photographs", "HEIC alone, which is not read", "refused", "convert them to JPEG",
+       lambda photos: [write(photos / f"{name}/IMG_1.HEIC", b"\0\0\0\x18ftypheic") for name in ("cat", "dog")])
+folder("HEIC among the rest", "one telephone's photographs of several", "skipped", "Pictures in .heic are not read",
+       lambda photos: [two(photos), write(photos / "cat/IMG_1.HEIC", b"\0\0\0\x18ftypheic")])
 folder("archives only", "the images are still packed", "refused", "Unpack cats.tar.gz",
        lambda photos: [write(photos / f"{name}.tar.gz", b"\x1f\x8b") for name in ("cats", "dogs")])
 folder("images without labels", "no class folders", "refused", "without labels", lambda photos: plant(photos, "."))
@@ -453,6 +468,14 @@ folder("uneven classes", "60 cats, 3 dogs", "warned", "Unevenly filled classes",
 for names in (("train", "val", "test"), ("training", "validation", "testing"), ("Train", "VALID", "")):
     folder(f"{names[0]} and {names[1]}", "the validation folder by another name", "right", "",
            lambda photos, names=names: splits(photos, *names))
+for names in (("Training_set", "val images", "seg_test"), ("train/train", "valid/valid", "test/testing")):
+    folder(f"{names[0]} and {names[1]}", "as archives name them, or with a folder around", "right", "",
+           lambda photos, names=names: splits(photos, *names))
+folder("train and valid in each class", "the split below the class", "right", "", lambda photos: [
+    plant(photos, f"{label}/{folder}", label, 4, split)
+    for label in ("cat", "dog") for folder, split in (("train", "train"), ("val", "valid"))])
+folder("an empty first image in train", "train/ and valid/ folders", "refused", "1 of 16 images cannot be read: ",
+       lambda photos: [splits(photos, "train", "valid"), write(photos / "train/cat/0.png", b"")])
 folder("train and test", "no validation split: one is drawn from train", "right", "", lambda photos: {
     path: row.removesuffix(" train") for path, row in splits(photos, "train", "", "test").items()})
 folder("no training split", "val/ and test/ alone", "refused", "no train/ folder",

@@ -596,6 +596,12 @@ MODELS = [
         "it names '../photos/0.png', a file that is not beside it",
         model(sha256={"../photos/0.png": "0" * 64}),
     ),
+    Hostile(
+        "300,000 classes, one of them twice",
+        PREDICT,
+        "it has the class 'c299999' twice",
+        lambda place: change(place / "run" / "model.json", classes=[*(f"c{i}" for i in range(300_000)), "c299999"]),
+    ),
     Hostile("a class twice", PREDICT, "it has the class '0' twice", model(classes=["0"] * 10)),
     Hostile(
         "half a character in a class",

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Outcome
 from fastai.learner import Learner
 from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, accuracy, get_image_files, parent_label
 from fastai.vision.core import TensorImage
@@ -17,6 +18,7 @@ from PIL import Image
 from fastcls import data, models
 from fastcls.data.dataloaders import PixelDL
 from fastcls.errors import KnobError, UsageError
+from fastcls.evaluation import metrics
 from fastcls.models import networks
 from fastcls.settings import options
 from fastcls.settings.options import Options
@@ -149,6 +151,29 @@ def test_the_best_epoch_is_so_by_any_metric(uneven: Path) -> None:
     assert 0 <= f1 < 0.6 and 0 <= balanced <= 1  # two classes, one of them hardly ever predicted
     with pytest.raises(KnobError, match="did you mean 'kappa'"):
         criteria.ensure(learn, "kapa")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("f1", "macro_f1"), ("precision", "macro_precision"), ("recall", "macro_recall")]
+)
+def test_an_epoch_is_judged_as_the_run_is_where_a_class_is_only_predicted(name: str, key: str) -> None:
+    targets = np.array([0] * 10 + [1] * 10)
+    predictions = np.array([0] * 9 + [2] + [1] * 8 + [0] * 2)
+    metric = criteria.CRITERIA[name]()
+    metric.reset()
+    metric.accum_values(torch.tensor(predictions), torch.tensor(targets))
+    assert metric.value == pytest.approx(metrics.figures(np.eye(3)[predictions], targets)[key]["value"])
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize("name", ["roc_auc", "top_k_accuracy"])
+def test_a_figure_that_cannot_be_had_is_refused_before_there_is_a_run(
+    fastcls: Callable[..., Outcome], uneven: Path, name: str, dry: list[str]
+) -> None:
+    words = ["recipe", "folder", "--path", uneven, "--arch", "timm/test_resnet", "--weights", "none", "--size", 32]
+    outcome = fastcls(*words, "--best-by", name, "--out", "run", *dry)
+    assert outcome.code == 2 and f"--best-by {name}: " in outcome.output
+    assert not Path("run").exists()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from killable import AUTO, VARIANTS, Trials, digest, ended, saves, until, words
+from PIL import Image
 from safetensors.torch import load_file
 
 from fastcls.errors import OutputError
@@ -118,6 +119,19 @@ def test_the_second_signal_stops_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
         assert stopped.value.code == 130
+        os.kill(os.getpid(), signal.SIGINT)  # while the first is cleaned up after: the same wish
+
+
+def test_a_signal_amid_a_finaliser_is_not_lost() -> None:
+    class Finalised:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped), listening() as outer, listening() as stop:
+        assert stop is outer, "one ear for a whole search"
+        with stop.deferred():
+            Finalised()
+        pytest.fail("the signal was lost")
 
 
 def test_a_validation_that_breaks_down_does_not_cost_its_epoch(trials: Trials) -> None:
@@ -211,6 +225,32 @@ def test_what_cannot_be_resumed_is_refused(trials: Trials, fastcls: Any, tmp_pat
     assert fastcls("resume", tmp_path / "nothing").code == 4
 
 
+def test_images_that_were_moved_are_found_by_path(fastcls: Any, tmp_path: Path) -> None:
+    for digit in range(10):
+        for number in range(6):
+            file = tmp_path / "photos" / str(digit) / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((8, 8), 20 + digit).save(file)
+    words = ["recipe", "digits-cnn", "--path", "photos", "--epochs", 1, "--filters", 4, "--out", "run"]
+    assert fastcls(*words).code == 0
+    (tmp_path / "disk2").mkdir()
+    (tmp_path / "photos").rename(tmp_path / "disk2/photos")
+    further = ["resume", "run", "--extend-epochs", 1]
+    lost = fastcls(*further)
+    assert lost.code == 3 and "with --path" in lost.output
+    refused = fastcls("recipe", "digits-cnn", "--resume", "run", "--path", "disk2/photos")
+    assert refused.code == 2 and "fastcls resume run --path disk2/photos" in refused.output
+    found = fastcls(*further, "--path", "disk2/photos")
+    assert found.code == 0, found.output
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    now = str(tmp_path / "disk2/photos")
+    assert record["data"]["root"] == now and record["command"].endswith(f"--path {now}")
+    (tmp_path / "disk2/photos/0/0.png").unlink()
+    other = fastcls("resume", "run", "--extend-epochs", 1, "--path", "disk2/photos")
+    assert other.code == 3 and "are not those that" in other.output
+    assert json.loads((tmp_path / "run/run.json").read_text()) == record, "a refusal changes nothing"
+
+
 def state(step: int) -> dict[str, Any]:
     rng = torch.Generator().manual_seed(step)
     weights = {f"{i}.weight": torch.randn(16, 8, 3, 3, generator=rng) for i in range(4)}
@@ -221,7 +261,7 @@ def state(step: int) -> dict[str, Any]:
 def store(tmp_path: Path) -> Store:
     found = Store(tmp_path)
     for step in (1, 2, 3):
-        found.save(state(step), state(1)["model"], best_epoch=1)
+        found.save(state(step), state(1)["model"])
     return found
 
 
@@ -233,8 +273,6 @@ def test_a_checkpoint_comes_back_as_it_was_saved_and_two_are_kept(store: Store) 
     assert found.state.keys() == expected.keys() and found.state["moments"] == (0.9, 0.99)
     assert found.state["lr"] == expected["lr"]
     assert all(torch.equal(found.state["model"][name], expected["model"][name]) for name in expected["model"])
-    best = [folder / "best.safetensors" for folder in store.folders()]
-    assert best[0].samefile(best[1]), "the best weights are written once"
     listed = subprocess.run(["sha256sum", "-c", "MANIFEST"], cwd=found.folder, capture_output=True, text=True)
     assert listed.returncode == 0, listed
 
@@ -244,10 +282,10 @@ def test_damaged_checkpoints_are_refused_every_time(store: Store, kind: str) -> 
     """100 truncations, 100 flipped bits, in all files: the checkpoint before is taken each time."""
     newest = store.folders()[-1]
     rng = random.Random(0)
-    files = [newest / name for name in ("state.safetensors", "state.json", "MANIFEST")]
+    files = [newest / name for name in ("state.safetensors", "state.json", "best.safetensors", "MANIFEST")]
     refusals = 0
     for i in range(100):
-        file = files[i % 3]
+        file = files[i % 4]
         held = file.read_bytes()
         at = rng.randrange(len(held))
         damaged = (
@@ -263,6 +301,16 @@ def test_damaged_checkpoints_are_refused_every_time(store: Store, kind: str) -> 
     assert found is not None and found.state["step"] == 3 and not refused
 
 
+def test_a_save_does_not_sign_what_was_damaged_on_the_disk(store: Store) -> None:
+    best = store.folders()[-1] / "best.safetensors"
+    held = best.read_bytes()
+    best.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
+    store.save(state(4), state(1)["model"])
+    found, refused = store.newest()
+    assert found is not None and found.state["step"] == 4 and not refused
+    assert (found.folder / "best.safetensors").read_bytes() == held
+
+
 def test_a_full_disk_costs_no_checkpoint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {file: file.read_bytes() for file in store.home.rglob("*") if file.is_file()}
 
@@ -271,7 +319,7 @@ def test_a_full_disk_costs_no_checkpoint(store: Store, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="the disk is full") as refusal:
-        store.save(state(4), {}, best_epoch=None)
+        store.save(state(4), {})
     assert "fastcls resume" in refusal.value.hint
     assert {file: file.read_bytes() for file in store.home.rglob("*") if file.is_file()} == before
 

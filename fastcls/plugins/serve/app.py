@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,6 +51,8 @@ def application(site: Site, host: str = "127.0.0.1") -> ASGIApp:
                 with anyio.fail_after(SECONDS):
                     data = await _body(request, site.most_bytes)
                 return HTMLResponse(await anyio.to_thread.run_sync(site.answer, data))
+            except ClientDisconnect:  # a page that was closed or reloaded; nobody reads the answer
+                return Response()
             except TimeoutError:
                 return _refusal(f"The picture did not arrive within {SECONDS} seconds.", 408)
             except TooLarge as problem:

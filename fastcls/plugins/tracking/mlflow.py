@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 
 from fastcls.plugins.tracking.ending import Ending
 from fastcls.plugins.tracking.tracker import PROJECT, Steps, Tracker, numbers, settings
+from fastcls.runfolder import runs
 from fastcls.settings import options
 
 MOST = 900  # metrics a request; a server takes 1,000
@@ -44,7 +45,7 @@ class Mlflow(Tracker):
         self.thread = ThreadPoolExecutor(1, "mlflow")
         self.logged: dict[str, int] = {}
         self.home = self.folder / "mlflow"
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(self.home / 'mlflow.db').resolve()}"
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or runs.sqlite_url(self.home / "mlflow.db")
         if self.inside:
             self.home.mkdir(parents=True, exist_ok=True)
         self.client = MlflowClient(tracking_uri=self.uri)

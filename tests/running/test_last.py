@@ -1,0 +1,75 @@
+"""Which run `last` is: the newest that is done, wherever it was written, and every verb says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import Outcome
+
+from fastcls import Run
+from fastcls.runfolder import register
+
+Fastcls = Callable[..., Outcome]
+
+
+def written(run: Path, to: str, **record: object) -> Path:
+    """A copy of a run, as if it had been trained here now."""
+    folder = Path(to).absolute()
+    shutil.copytree(run, folder)
+    file = folder / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | record))
+    register.add(folder)
+    return folder
+
+
+def an_image(run: Path) -> Path:
+    return next(Path(json.loads((run / "run.json").read_text())["data"]["root"]).rglob("*.png"))
+
+
+def test_last_is_the_newest_wherever_it_was_written(fastcls: Fastcls, digits_run: Path) -> None:
+    assert fastcls("predict", "last", digits_run).code == 4, "there is none yet"
+    outcome = fastcls("recipe", "digits-cnn", "--epochs", 1, "--limit", 10, "--filters", "8", "--out", "first")
+    assert outcome.code == 0, outcome.output
+    first = Path("first").absolute()
+    assert Run("last").path == first == Run("digits-cnn").path
+    written(digits_run, "runs/digits-cnn/20200101-000000-aaaa")
+    assert str(Run("last").path) == "runs/digits-cnn/20200101-000000-aaaa"
+    shutil.rmtree("runs")
+    answered = fastcls("predict", "last", an_image(first))
+    assert answered.code == 0 and f"run      {first}\n" in answered.output
+    assert "run      " not in fastcls("predict", "first", an_image(first)).output, "nothing to say of what was named"
+
+
+def test_a_failed_run_is_last_only_for_resume(fastcls: Fastcls, digits_run: Path) -> None:
+    good = written(digits_run, "good")
+    failed = written(digits_run, "bad", status="failed", reason="The loss became nan in epoch 1.")
+    (failed / "metrics.json").unlink()
+    for words in (["predict", "last", an_image(good)], ["report", "last"], ["export", "last"]):
+        outcome = fastcls(*words)
+        assert f"run      {good}\n" in outcome.output, outcome.output
+    assert Run("last").path == failed
+    listed = fastcls("runs").output
+    assert "became nan" in listed and "good" in listed
+    image = an_image(good)
+    shutil.rmtree(good)
+    refused = fastcls("predict", "last", image)
+    assert refused.code == 4 and "No run is finished" in refused.output and "fastcls resume" in refused.output
+
+
+def test_runs_of_a_series_are_not_last(fastcls: Fastcls, digits_run: Path) -> None:
+    good = written(digits_run, "good")
+    words = ["--epochs", 1, "--limit", 10, "--filters", "8", "--vary", "lr=0.01,0.02", "--out", "compared"]
+    assert fastcls("compare", "digits-cnn", *words).code == 0
+    assert Run("last").path == good
+
+
+def test_a_state_folder_that_cannot_be_written_costs_nothing_else(
+    fastcls: Fastcls, monkeypatch, digits_run: Path
+) -> None:
+    Path("file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(Path("file").absolute()))
+    written(digits_run, "runs/digits-cnn/20200101-000000-aaaa")
+    assert str(Run("last").path) == "runs/digits-cnn/20200101-000000-aaaa"
