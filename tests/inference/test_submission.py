@@ -162,7 +162,7 @@ def test_probability_columns(fastcls: Fastcls, digits_run: Path, photos: list[st
     assert header == ["id", *"9876543210"]
     assert nine == ["9", *rows[3][:0:-1]] and gone == ["gone", *["0.1"] * 10]
     assert submit(fastcls, digits_run, *words, "--fill", "7").code == 0
-    assert table("shares.csv")[2] == ["gone", *"0007000000"]
+    assert table("shares.csv")[2] == ["gone", *"0010000000"]
     outcome = submit(fastcls, digits_run, *words, "--fill", "77")
     assert outcome.code == 2 and "--fill 77: no class of this run" in outcome.output
 
