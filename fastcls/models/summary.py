@@ -57,7 +57,7 @@ def count(model: nn.Module) -> tuple[int, int]:
 def _calls(model: nn.Module, input_shape: Sequence[int]) -> list[dict[str, Any]]:
     """Every call of a module of the network: output shape, receptive field, and its own multiply-adds, an image's."""
     device = next((p.device for p in model.parameters()), None)
-    images = torch.zeros(2, *input_shape, device=device)  # two: a dimension of one is hard to tell from none
+    images = torch.zeros(1, *input_shape, device=device)
     flops, fields = flop_counter(), ReceptiveFields(images)
     calls: list[dict[str, Any]] = []
     running: list[dict[str, Any]] = []

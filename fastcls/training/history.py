@@ -19,6 +19,7 @@ from fastai.learner import Learner, Recorder
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.runfolder import runs
+from fastcls.training import patches
 
 SHOW_EVERY = 0.5  # seconds between losses on the progress bar, each of which waits for the device
 GUARD_EVERY = 20  # batches between losses that trackers log on a GPU
@@ -66,10 +67,9 @@ def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[P
         with stand_in.added_cbs(cbs):
             phases.append(Phase(n_epoch, phase_label(stand_in), trained_parameters(stand_in)))
 
-    stand_in.fit = counting_fit
     trained = [p.requires_grad for p in learn.model.parameters()]
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), patches.replaced(stand_in, fit=counting_fit):
             fit(stand_in, **knobs)
     except Exception:  # whatever the user's own code raises here it will raise again, for real, in training
         return []

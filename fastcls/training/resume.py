@@ -12,16 +12,18 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from fastai.callback.core import Callback, CancelEpochException
+from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler, SchedCos
 from fastai.learner import Learner
 
 from fastcls.machine import ranks
 from fastcls.machine.stop import Stop
 from fastcls.settings import options
+from fastcls.training import patches
 from fastcls.training.best import KeepBest
 from fastcls.training.checkpoints import Checkpoint, Store
 from fastcls.training.guard import Guard
@@ -133,9 +135,13 @@ class Replay:
         if here and self.saver.phase < here.phase:
             self._pass_over(lr, wd, reset_opt)
         else:
-            going_on = here if here and here.phase == self.saver.phase else None
-            self.saver.resumed = self.found if going_on else None
-            with _from(self.learn, going_on, self.found):
+            start: Any = contextlib.nullcontext()
+            if self.found and here and here.phase == self.saver.phase:
+                self.saver.resumed = self.found
+                epoch = n_epoch if here.done else here.epoch
+                again = partial(restore_callbacks, self.learn, self.found.state)
+                start = patches.beginning_at(self.learn, epoch, here.batch, again)
+            with start:
                 self.inner(n_epoch, lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
             self.saver.resumed = None
         draws.reseed(options.current().seed, BETWEEN, self.saver.phase, device=self.learn.dls.device)
@@ -154,68 +160,26 @@ class Replay:
 @contextlib.contextmanager
 def replaying(learn: Learner, saver: Saver, found: Checkpoint | None) -> Iterator[None]:
     """While this lasts, `learn.fit` goes on from `found`, if there is one; History and KeepBest do at once."""
-    own = learn.__dict__.get("fit")
-    learn.fit = Replay(learn, saver, found)
     if found is not None:
         saver.best.weights = found.best
         held = dict(found.state["callbacks"])
         for callback in (saver, saver.history, saver.best):
             callback.load_state_dict(held[f"{type(callback).__name__}#0"])
-    saver.stop.patient = True
-    inner = learn._do_epoch_validate
+    validate = learn._do_epoch_validate
 
-    def do_epoch_validate(*args: Any, **kwargs: Any) -> None:
+    def validate_or_save(*args: Any, **kwargs: Any) -> None:
         try:
-            inner(*args, **kwargs)
+            validate(*args, **kwargs)
         except Exception:  # of a metric, say: the epoch is trained
             saver.save()
             raise
 
-    learn._do_epoch_validate = do_epoch_validate
+    saver.stop.patient = True
     try:
-        yield
+        with patches.replaced(learn, fit=Replay(learn, saver, found), _do_epoch_validate=validate_or_save):
+            yield
     finally:
         saver.stop.patient = False
-        del learn.fit, learn._do_epoch_validate
-        if own is not None:
-            learn.fit = own
-
-
-@contextlib.contextmanager
-def _from(learn: Learner, position: Position | None, found: Checkpoint | None) -> Iterator[None]:
-    """Let the next `fit` of the learner begin at `position`."""
-    if position is None or found is None:
-        yield
-        return
-
-    def do_fit() -> None:  # fastai's own, from an epoch on
-        for epoch in range(learn.n_epoch if position.done else position.epoch, learn.n_epoch):
-            learn.epoch = epoch
-            learn._with_events(learn._do_epoch, "epoch", CancelEpochException)
-
-    def all_batches() -> None:  # fastai's own, from a batch on
-        del learn.all_batches
-        restore_callbacks(learn, found.state)  # what before_epoch and before_train have reset
-        learn.n_iter = len(learn.dl)
-        learn.dl.skip = begun
-        for i, batch in enumerate(learn.dl, begun):
-            learn.one_batch(i, batch)
-
-    def do_epoch_train() -> None:  # of an epoch that is trained, but was not validated: only what comes after
-        del learn._do_epoch_train
-        restore_callbacks(learn, found.state)
-
-    learn._do_fit = do_fit
-    begun = position.batch or 0
-    if begun == len(learn.dls.train):
-        learn._do_epoch_train = do_epoch_train
-    elif position.batch is not None:
-        learn.all_batches = all_batches
-    try:
-        yield
-    finally:
-        for name in ("_do_fit", "_do_epoch_train", "all_batches"):
-            learn.__dict__.pop(name, None)
 
 
 def extend(learn: Learner, epochs: int, highest: Sequence[float]) -> None:
