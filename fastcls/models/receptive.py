@@ -178,7 +178,8 @@ class ReceptiveFields(TorchDispatchMode):
             field = self._mixed(field, [d % len(before) - len(before) for d in summed])
             return field._replace(bounds=tuple(_fitted(bound, after) for bound in field.bounds))
         if not unitwise and name not in UNITWISE and name not in SUMMED:
-            return Field((field.bounds[0].new_full(after, nan),) * 4, (1, 1))
+            whole = all(bool((bound == inf).all()) for field in fields for bound in field.bounds)
+            return Field((field.bounds[0].new_full(after, inf if whole else nan),) * 4, (1, 1))
         if len(fields) == 1 and before == after:
             return field
         bounds = []

@@ -1,4 +1,4 @@
-"""Weights of an earlier run, or of any .safetensors file, into the body of a new network. No pickle."""
+"""Files of weights: an earlier run's, any .safetensors file, a folder as the Hugging Face Hub has them. No pickle."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from fastcls.errors import OutputError
-from fastcls.models import hub
+from fastcls.errors import DownloadError, OutputError
 from fastcls.runfolder import model_files, runs, schema
 from fastcls.settings import shell
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
+HUB, LOCAL = "hf-hub:", "local-dir:"  # what stands before a name, as in timm
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
 
 
@@ -27,11 +28,11 @@ def weights_file(name: str) -> Path:
 
     NAME is a file, a run, a folder as the Hugging Face Hub has them, or a repository there, `hf-hub:OWNER/NAME`.
     """
-    if name.startswith(hub.HUB):
-        return hub.fetched(name, hub.WEIGHTS)
-    path = Path(name.removeprefix(hub.LOCAL)).expanduser()
-    if hub.is_folder(path):
-        return hub.weights(path)
+    if name.startswith(HUB):
+        return fetched(name, WEIGHTS)
+    path = Path(name.removeprefix(LOCAL)).expanduser()
+    if is_folder(path):
+        return weights_in(path)
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise OutputError(f"--weights {name}: there is no such file.", "List the runs:  fastcls runs")
@@ -132,3 +133,81 @@ def load(model: nn.Module, file: Path) -> None:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+# ------------------------------------------------------------------ folders as the Hugging Face Hub has them
+
+
+def folder(name: str) -> Path:
+    """The folder of `hf-hub:OWNER/NAME[@REVISION]`, fetched unless it is kept, or of `local-dir:PATH`."""
+    return fetched(name, CONFIG).parent
+
+
+def fetched(name: str, file: str) -> Path:
+    """A file of it; DownloadError where the Hub has none, or cannot be reached and none is kept on this machine."""
+    if name.startswith(LOCAL):
+        return _inside(Path(name.removeprefix(LOCAL)).expanduser()) / file
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        return Path(hf_hub_download(repository, file, revision=revision or None))
+    except LocalEntryNotFoundError:
+        problem = f"the Hub cannot be reached, and {file} is not kept on this machine"
+        hint = "Connect to the internet (and unset HF_HUB_OFFLINE), or give a folder: local-dir:PATH."
+    except EntryNotFoundError:
+        problem, hint = f"that repository has no {file}", "Take one of timm's: hf-hub:timm/resnet18.a1_in1k, say."
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+        problem, hint = "the Hub has no such repository", "Write hf-hub:OWNER/NAME, as in its address."
+    except Exception as other:  # of the client that huggingface_hub uses, which changed before
+        problem, hint = f"it could not be downloaded ({type(other).__name__})", "Run the command again."
+    raise DownloadError(f"{name}: {problem}.", hint) from None
+
+
+def architecture(folder: Path) -> str:
+    """timm's name of the network in a folder; OutputError where its config.json is not one of timm's."""
+    try:
+        found = schema.load(folder / CONFIG).get("architecture")
+    except (OSError, ValueError) as problem:
+        raise OutputError(f"{folder / CONFIG} cannot be read: {problem}.") from None
+    if not isinstance(found, str):
+        raise OutputError(
+            f"{folder / CONFIG} names no architecture of timm's.",
+            "Take a repository of timm's: Transformers gives its networks other layers and names.",
+        )
+    return found
+
+
+def weights_in(path: Path) -> Path:
+    """The .safetensors file of a local folder, or of the cache folder of a repository."""
+    inside = _inside(path)
+    found = [inside / WEIGHTS] if (inside / WEIGHTS).is_file() else sorted(inside.glob("*.safetensors"))
+    if len(found) != 1:
+        raise OutputError(
+            f"{path} holds {len(found)} .safetensors files.", f"Give one of them, or a folder with a {WEIGHTS}."
+        )
+    return found[0]
+
+
+def _inside(path: Path) -> Path:
+    """A folder itself; of the cache of a repository, the snapshot that its main branch names, or the newest."""
+    snapshots = path / "snapshots"
+    if not snapshots.is_dir():
+        return path
+    main = path / "refs" / "main"
+    if main.is_file() and (named := snapshots / main.read_text().strip()).is_dir():
+        return named
+    return max(snapshots.iterdir(), key=lambda folder: folder.stat().st_mtime, default=path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this is such a folder, and not one of our runs."""
+    inside = _inside(path)
+    return path.is_dir() and not (path / "run.json").is_file() and any(inside.glob("*.safetensors"))

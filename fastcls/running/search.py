@@ -239,15 +239,15 @@ class _Made:
         self.folder = search.folder(trial.number)
 
     def execute(self) -> None:
-        from fastcls.training.pruning import Judge
+        from fastcls.training.best import Prune
 
         words = "  ".join(f"{name}={as_text(value)}" for name, value in self.values.items())
         of = f" ({self.trial.number + 1} of {self.search.trials})" if self.search.trials else ""
         self.screen.print(f"\n[b]trial {self.trial.number}{of}[/b]  {escape(words)}", soft_wrap=True)
         problem: Exception | None = None
         if not self._ended_before():
-            judge = Judge(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
-            problem = series.make(self._request(), [judge])
+            prune = Prune(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
+            problem = series.make(self._request(), [prune])
         if isinstance(problem, GENERAL):
             raise problem
         self._tell(problem)

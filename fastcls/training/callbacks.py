@@ -16,7 +16,7 @@ from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Stop
 from fastcls.settings import options
 from fastcls.training import best as best_epoch
-from fastcls.training import checkpoints, criteria, distributed, epochs, guard, resume
+from fastcls.training import checkpoints, distributed, epochs, guard, resume
 from fastcls.training import history as train
 
 
@@ -47,7 +47,7 @@ def fit(
     the options ask for as many epochs as pay.
     """
     opts = options.current()
-    criteria.ensure(learn, opts.best_by)
+    best_epoch.ensure(learn, opts.best_by)
     phases = train.rehearse(learn, recipe_fit, **knobs)
     pace = epochs.Pace(learn, phases) if opts.auto_epochs else None
     phases += [train.Phase(count, "extension") for count in extensions]
@@ -61,7 +61,7 @@ def fit(
     if ranks.world() > 1:
         from fastcls.training import parallel
 
-        watchers.append(parallel.Together(learn, stop))
+        watchers.append(parallel.DataParallel(learn, stop))
     if ranks.first():
         saver.store.sweep()
     devices.forget_peak_memory(learn.dls.device)

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,16 @@ def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[P
         for parameter, flag in zip(learn.model.parameters(), trained, strict=True):
             parameter.requires_grad_(flag)
     return phases
+
+
+class Stateless(Callback):
+    """A callback of which a checkpoint keeps nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class History(Callback):
@@ -157,7 +167,7 @@ class EarlyStopping(EarlyStoppingCallback):
             super().after_epoch()
 
 
-class Progress(Callback):
+class Progress(Stateless):
     """One bar for the whole run and a table row an epoch."""
 
     order = History.order + 2
@@ -167,12 +177,6 @@ class Progress(Callback):
         self.bar = screen.progress()
         self.columns: list[str] = []
         self.shown = 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: a resumed run has a bar of its own."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
     def before_fit(self) -> None:
         batches = len(self.dls.train) + len(self.dls.valid)

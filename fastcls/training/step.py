@@ -33,7 +33,7 @@ def configure(learn: Learner) -> None:
     opts, device = options.current(), learn.dls.device
     if opts.channels_last and any(isinstance(module, nn.Conv2d) for module in learn.model.modules()):
         learn.model.to(memory_format=torch.channels_last)
-    learn.precision, learn.precision_reason = distributed.shared(precision(learn))
+    learn.precision, learn.precision_reason = distributed.broadcast(precision(learn))
     callbacks: list[Callback] = [patches.Dispatch(), FollowEpochs(), patches.PlainLoss()]
     if learn.precision != "fp32":
         callbacks.append(MixedPrecision(AMPMode.FP16) if learn.precision == "fp16" else Autocast(device.type))
