@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -38,8 +38,8 @@ SUMMED: dict[str, dict[str, list[int]]] = {  # over which dimensions of its argu
     "_scaled_dot_product_efficient_attention": MATRICES,
     "_scaled_dot_product_cudnn_attention": MATRICES,
 }
-UNITWISE = {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "native_layer_norm", "native_group_norm"}
-UNITWISE |= {"hardswish", "mish", "_prelu_kernel", "rrelu_with_noise", "log_sigmoid_forward", "hardtanh"}
+NORMS = ("batch_norm", "layer_norm", "group_norm")  # in their names
+UNITWISE = {"hardswish", "mish", "_prelu_kernel", "rrelu_with_noise", "log_sigmoid_forward", "hardtanh"}
 UNITWISE |= {"leaky_relu", "elu", "clone", "_to_copy", "copy"}  # torch tags the others as pointwise
 REDUCTIONS = {"mean", "sum", "prod", "amax", "amin", "max", "min", "var", "std", "var_mean", "linalg_vector_norm"}
 REDUCTIONS |= {"_softmax", "_log_softmax"}
@@ -82,12 +82,13 @@ class ReceptiveFields(TorchDispatchMode):
         if field is None:
             return None
         found = []
-        for first, last in (field.bounds[:2], field.bounds[2:]):
-            pixels = (first + last + 1).flatten()
-            pixels = pixels[pixels != -inf]
-            if not len(pixels) or pixels.min() != pixels.max():
-                return None
-            found.append(float(pixels[0]))
+        with _disable_current_modes():
+            top, bottom, left, right = map(_distinct, field.bounds)
+            for pixels in (top + bottom + 1, left + right + 1):
+                pixels = pixels[pixels != -inf]
+                if not len(pixels) or pixels.min() != pixels.max():
+                    return None
+                found.append(float(pixels[0]))
         if found == [inf, inf]:
             return WHOLE
         height, width = (int(side if seen == inf else seen) for seen, side in zip(found, self._sides, strict=True))
@@ -125,8 +126,9 @@ class ReceptiveFields(TorchDispatchMode):
             schema = func._schema.arguments
             arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
             arguments |= dict(zip([a.name for a in schema], args, strict=False)) | kwargs
-            unitwise = torch.Tag.pointwise in func.tags
-            fields = [self._computed(name.removesuffix("_"), unitwise, arguments, outputs[0].shape)] * len(outputs)
+            name = name.removesuffix("_")
+            unitwise = name in UNITWISE or torch.Tag.pointwise in func.tags or any(norm in name for norm in NORMS)
+            fields = [self._computed(name, unitwise, arguments, outputs[0].shape)] * len(outputs)
         for output, field in zip(outputs, fields, strict=True):
             if output.shape == field.bounds[0].shape:
                 self._fields[output] = field
@@ -168,25 +170,25 @@ class ReceptiveFields(TorchDispatchMode):
             for i, d in enumerate(range(-1, -1 - len(pads) // 2, -1)):
                 places = torch.arange(after[d]) - pads[2 * i]
                 field = field._replace(bounds=tuple(_at(field, k, d, places) for k in range(4)))
-            return field
+            return field._replace(bounds=tuple(bound.expand(after) for bound in field.bounds))
         if name in ("_adaptive_avg_pool2d", "adaptive_max_pool2d"):
-            pooled = tuple(F.adaptive_max_pool2d(bound, after[-2:]) for bound in field.bounds)
-            return self._seen_whole(field._replace(bounds=pooled))
+            pooled = [F.adaptive_max_pool2d(bound, after[-2:]) for bound in field.bounds]
+            return field._replace(bounds=tuple(self._seen_whole(pooled)))
         if name in REDUCTIONS:
             dim = arguments.get("dim")
             summed = [dim] if isinstance(dim, int) else dim or list(range(len(before)))
             field = self._mixed(field, [d % len(before) - len(before) for d in summed])
             return field._replace(bounds=tuple(_fitted(bound, after) for bound in field.bounds))
-        if not unitwise and name not in UNITWISE and name not in SUMMED:
-            whole = all(bool((bound == inf).all()) for field in fields for bound in field.bounds)
-            return Field((field.bounds[0].new_full(after, inf if whole else nan),) * 4, (1, 1))
+        if not unitwise and name not in SUMMED:
+            whole = all(bool((_distinct(bound) == inf).all()) for field in fields for bound in field.bounds)
+            return Field((field.bounds[0].new_tensor(inf if whole else nan).expand(after),) * 4, (1, 1))
         if len(fields) == 1 and before == after:
             return field
         bounds = []
         for k in range(4):
-            joined = fields[0].bounds[k]
+            joined = _distinct(fields[0].bounds[k])
             for other in fields[1:]:
-                joined = torch.maximum(joined, other.bounds[k])
+                joined = torch.maximum(joined, _distinct(other.bounds[k]))
             bounds.append(joined.expand(after))
         return field._replace(bounds=tuple(bounds))
 
@@ -195,7 +197,7 @@ class ReceptiveFields(TorchDispatchMode):
         weight = arguments.get("weight")
         kernel = arguments["kernel_size"] if weight is None else weight.shape[2:]
         if weight is not None:  # channels are summed
-            field = field._replace(bounds=tuple(bound.amax(1, keepdim=True) for bound in field.bounds))
+            field = field._replace(bounds=tuple(_distinct(bound).amax(1, keepdim=True) for bound in field.bounds))
         settings = (kernel, arguments["stride"] or kernel, arguments["padding"], arguments.get("dilation", [1]))
         for d in range(2 - len(after), 0):
             size, step, padding, dilation = (values[d] if len(values) > 1 else values[0] for values in settings)
@@ -216,25 +218,34 @@ class ReceptiveFields(TorchDispatchMode):
 
     def _mixed(self, field: Field, dims: list[int]) -> Field:
         """After a sum or the like over these dimensions, which are kept with a size of 1."""
-        most = tuple(bound.amax(dims, keepdim=True) for bound in field.bounds)
-        mixed = field._replace(bounds=most)
+        before = [_distinct(bound) for bound in field.bounds]
+        most = [bound.amax(dims, keepdim=True) for bound in before]
         places = field.bounds[0].ndim == 4 and {-1, -2} & set(dims)
-        if places or any((a.amin(dims, keepdim=True) != b).any() for a, b in zip(field.bounds, most, strict=True)):
-            return self._seen_whole(mixed)
-        return mixed
+        if places or any((a.amin(dims, keepdim=True) != b).any() for a, b in zip(before, most, strict=True)):
+            most = self._seen_whole(most)
+        shape = list(field.bounds[0].shape)
+        for d in dims:
+            shape[d] = 1
+        return field._replace(bounds=tuple(bound.expand(shape) for bound in most))
 
-    def _seen_whole(self, field: Field) -> Field:
-        """The same with infinite bounds along each side that all units see from end to end."""
-        bounds: list[Tensor] = []
-        for side, first, last in zip(self._sides, field.bounds[::2], field.bounds[1::2], strict=True):
+    def _seen_whole(self, bounds: Sequence[Tensor]) -> list[Tensor]:
+        """The same, but infinite along each side that all units see from end to end."""
+        found: list[Tensor] = []
+        for side, first, last in zip(self._sides, bounds[::2], bounds[1::2], strict=True):
             whole = bool((first >= 0).all() and (last >= side - 1).all())
-            bounds += [torch.full_like(first, inf)] * 2 if whole else [first, last]
-        return field._replace(bounds=tuple(bounds))
+            found += [torch.full_like(first, inf), torch.full_like(last, inf)] if whole else [first, last]
+        return found
+
+
+def _distinct(bound: Tensor) -> Tensor:
+    """Without the repetitions along dimensions that were expanded: those have size 1."""
+    return bound[tuple(slice(None if step else 1) for step in bound.stride())]
 
 
 def _at(field: Field, k: int, d: int, places: Tensor) -> Tensor:
     """A bound at these places along dimension `d`, continued beyond its ends as it begins."""
     bound = field.bounds[k]
+    bound = _distinct(bound).expand(*[bound.shape[i] if i == d else -1 for i in range(-bound.ndim, 0)])
     places = places.to(bound.device)
     nearest = places.clamp(0, bound.shape[d] - 1)
     if bound.shape[d] > 1:

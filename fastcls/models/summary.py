@@ -84,7 +84,7 @@ def _calls(model: nn.Module, input_shape: Sequence[int]) -> list[dict[str, Any]]
     hooks = [module.register_forward_pre_hook(before) for module in training]
     hooks += [module.register_forward_hook(after) for module in training]
     try:
-        with torch.no_grad(), flops, fields:
+        with torch.no_grad(), fields, flops:  # what fields computes itself is not counted
             model(images)
     except Exception as problem:  # whatever the network's own code raises
         raise RuntimeError(f"it does not take images of {tuple(input_shape)} ({problem})") from problem
