@@ -212,7 +212,7 @@ class ReceptiveFields(TorchDispatchMode):
                     bound = torch.maximum(bound, _at(field, k, d, starts + tap * dilation))
                 bounds.append(bound)
             jump = list(field.jump)
-            jump[d] = step * _jump(field, d)
+            jump[d] = step * float(_step(field, 2 * d + 5, d).max())
             field = Field(tuple(bounds), (jump[0], jump[1]))
         return field._replace(bounds=tuple(bound.expand(after) for bound in field.bounds))
 
@@ -237,32 +237,28 @@ class ReceptiveFields(TorchDispatchMode):
         return found
 
 
-def _distinct(bound: Tensor) -> Tensor:
-    """Without the repetitions along dimensions that were expanded: those have size 1."""
-    return bound[tuple(slice(None if step else 1) for step in bound.stride())]
+def _distinct(bound: Tensor, but: int | None = None) -> Tensor:
+    """With size 1 along dimensions that were expanded, `but` one (from the end): there is nothing new to see."""
+    steps = zip(range(-bound.ndim, 0), bound.stride(), strict=True)
+    return bound[tuple(slice(None if step or d == but else 1) for d, step in steps)]
 
 
 def _at(field: Field, k: int, d: int, places: Tensor) -> Tensor:
     """A bound at these places along dimension `d`, continued beyond its ends as it begins."""
-    bound = field.bounds[k]
-    bound = _distinct(bound).expand(*[bound.shape[i] if i == d else -1 for i in range(-bound.ndim, 0)])
+    bound = _distinct(field.bounds[k], but=d)
     places = places.to(bound.device)
     nearest = places.clamp(0, bound.shape[d] - 1)
-    if bound.shape[d] > 1:
-        step = (bound.narrow(d, 1, 1) - bound.narrow(d, 0, 1)).nan_to_num(0, 0, 0)
-    else:
-        own = bound.ndim == 4 and k // 2 == d + 2
-        step = bound.new_tensor(field.jump[d] * (1 if k % 2 else -1) if own else 0)
     beyond = (places - nearest).view(-1, *[1] * (-1 - d))
-    return bound.index_select(d, nearest) + beyond * step
+    return bound.index_select(d, nearest) + beyond * _step(field, k, d)
 
 
-def _jump(field: Field, d: int) -> float:
-    """Pixels from a unit to the next along dimension `d`."""
-    last = field.bounds[2 * (d + 2) + 1]
-    if last.shape[d] == 1:
-        return field.jump[d]
-    return float((last.narrow(d, 1, 1) - last.narrow(d, 0, 1)).nan_to_num(0, 0, 0).max())
+def _step(field: Field, k: int, d: int) -> Tensor:
+    """How much a bound changes from a unit to the next along dimension `d`; of a single unit, by the field's jump."""
+    bound = _distinct(field.bounds[k], but=d)
+    if bound.shape[d] > 1:
+        return (bound.narrow(d, 1, 1) - bound.narrow(d, 0, 1)).nan_to_num(0, 0, 0)
+    own = bound.ndim == 4 and k // 2 == d + 2
+    return bound.new_tensor(field.jump[d] * (1 if k % 2 else -1) if own else 0)
 
 
 def _fitted(bound: Tensor, shape: Sequence[int]) -> Tensor:

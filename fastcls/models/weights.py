@@ -56,8 +56,8 @@ def weights_file(name: str) -> Path:
 
 def preprocessing_of(weights: Path) -> dict[str, Any] | None:
     """The specification that these weights were trained with: of the file's metadata, or of the model.json beside."""
-    with opened(weights) as tensors:
-        text = tensors.metadata.get("preprocessing")
+    with opened(weights) as handle:
+        text = (handle.metadata() or {}).get("preprocessing")
     if text is not None:
         try:
             spec = json.loads(text)
@@ -72,27 +72,6 @@ def preprocessing_of(weights: Path) -> dict[str, Any] | None:
     return spec
 
 
-class Tensors:
-    """The tensors of an open .safetensors file, each read when it is asked for."""
-
-    def __init__(self, file: Path, handle: Any) -> None:
-        self.file, self.handle = file, handle
-        self.metadata: dict[str, str] = handle.metadata() or {}
-        self.names = set(handle.keys())
-
-    def shape(self, name: str) -> torch.Size | None:
-        """Its shape; None where there is none of that name."""
-        return torch.Size(self.handle.get_slice(name).get_shape()) if name in self.names else None
-
-    def shapes(self) -> dict[str, torch.Size]:
-        """The shape of each."""
-        return {name: torch.Size(self.handle.get_slice(name).get_shape()) for name in self.names}
-
-    def read(self, name: str, like: torch.Tensor) -> torch.Tensor:
-        """One of them, of the kind of numbers that `like` has; OutputError where they are none."""
-        return of_kind(self.file, name, self.handle.get_tensor(name), like)
-
-
 def of_kind(file: Path, name: str, tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A tensor of a file with the kind of numbers that `like` has; OutputError where they are none."""
     if tensor.is_floating_point() != like.is_floating_point():
@@ -104,14 +83,19 @@ def of_kind(file: Path, name: str, tensor: torch.Tensor, like: torch.Tensor) -> 
 
 
 @contextlib.contextmanager
-def opened(file: Path) -> Iterator[Tensors]:
-    """The tensors of a .safetensors file; OutputError where it is not one."""
+def opened(file: Path) -> Iterator[Any]:
+    """The handle of a .safetensors file, as `safe_open` gives it; OutputError where it is not one."""
     try:
         model_files.refuse_long_header(file)
         with safe_open(file, framework="pt") as handle:
-            yield Tensors(file, handle)
+            yield handle
     except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as problem:
         raise OutputError(f"{file} is not a readable .safetensors file: {problem}.") from None
+
+
+def shapes_in(handle: Any) -> dict[str, torch.Size]:
+    """The shape of each tensor, none of which is read."""
+    return {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
 
 
 def save(model: nn.Module, file: Path) -> None:
@@ -123,15 +107,18 @@ def save(model: nn.Module, file: Path) -> None:
 def load(model: nn.Module, file: Path) -> None:
     """Load every weight of a network; OutputError where file and network differ."""
     own = model.state_dict()
-    with opened(file) as tensors:
-        differ = sorted(tensors.names - set(own))
-        differ += [name for name, value in own.items() if tensors.shape(name) != value.shape]
+    with opened(file) as handle:
+        shapes = shapes_in(handle)
+        differ = sorted(set(shapes) - set(own))
+        differ += [name for name, value in own.items() if shapes.get(name) != value.shape]
         if differ:
-            raise OutputError(f"{file} does not fit this network: {len(differ)} tensors differ ({_some(differ)}).")
-        model.load_state_dict({name: tensors.read(name, value) for name, value in own.items()})
+            raise OutputError(f"{file} does not fit this network: {len(differ)} tensors differ ({some(differ)}).")
+        found = {name: of_kind(file, name, handle.get_tensor(name), value) for name, value in own.items()}
+        model.load_state_dict(found)
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first of these names, for a message."""
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
