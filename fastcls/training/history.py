@@ -213,8 +213,10 @@ class Progress(Stateless):
         row = self.history.rows[-1]
         if not self.columns:
             self.columns = [name for name in row if name not in ("step", "lr", "trained_parameters")]
-            self.screen.print("  ".join(_heading(name) for name in self.columns), style="bold", markup=False)
-        self.screen.print("  ".join(_cell(name, row.get(name)) for name in self.columns), markup=False)
+            self.screen.print(
+                "  ".join(_cell(name, TITLES.get(name, name)) for name in self.columns), style="bold", markup=False
+            )
+        self.screen.print("  ".join(_cell(name, _text(name, row.get(name))) for name in self.columns), markup=False)
 
     def stop(self) -> None:
         self.bar.stop()
@@ -223,25 +225,15 @@ class Progress(Stateless):
 TITLES = {"images_per_second": "img/s"}
 
 
-def _width(name: str) -> int:
-    return 14 if name == "phase" else max(len(TITLES.get(name, name)), 6)
+def _cell(name: str, text: str) -> str:
+    """A column's text, as wide as its heading."""
+    return text.ljust(14) if name == "phase" else text.rjust(max(len(TITLES.get(name, name)), 6))
 
 
-def _heading(name: str) -> str:
-    title = TITLES.get(name, name)
-    return title.ljust(_width(name)) if name == "phase" else title.rjust(_width(name))
-
-
-def _cell(name: str, value: Any) -> str:
-    if name == "phase":
-        return str(value).ljust(_width(name))
-    if value is None:
-        text = "–"
-    elif name == "epoch":
-        text = str(value)
-    else:
-        text = f"{value:,.1f}" if name in ("seconds", "images_per_second") else f"{value:.4f}"
-    return text.rjust(_width(name))
+def _text(name: str, value: Any) -> str:
+    if value is None or name in ("phase", "epoch"):
+        return "–" if value is None else str(value)
+    return f"{value:,.1f}" if name in ("seconds", "images_per_second") else f"{value:.4f}"
 
 
 @contextlib.contextmanager
