@@ -20,7 +20,6 @@ from torch import nn
 
 from fastcls.errors import DownloadError, UsageError, nearest
 from fastcls.models import backbones, pretrained, stages
-from fastcls.models.backbones import find as find_arch  # noqa: F401
 from fastcls.models.defaults import resolve
 from fastcls.models.weights import WEIGHTS, Stats, weights_file
 from fastcls.settings import options

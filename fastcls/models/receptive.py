@@ -138,7 +138,7 @@ class ReceptiveFields(TorchDispatchMode):
         return result
 
     def _moved(self, func: Any, args: Any, kwargs: Any, jump: tuple[float, float]) -> list[Field]:
-        """Of an operation that changes no number: its results on the bounds."""
+        """Of an operation that only moves numbers: its results on the bounds."""
 
         def on_bound(k: int, value: Any) -> Any:
             if not isinstance(value, Tensor) or not value.is_floating_point():

@@ -213,10 +213,10 @@ class Progress(Stateless):
         row = self.history.rows[-1]
         if not self.columns:
             self.columns = [name for name in row if name not in ("step", "lr", "trained_parameters")]
-            self.screen.print(
-                "  ".join(_cell(name, TITLES.get(name, name)) for name in self.columns), style="bold", markup=False
-            )
-        self.screen.print("  ".join(_cell(name, _text(name, row.get(name))) for name in self.columns), markup=False)
+            titles = [_cell(name, TITLES.get(name, name)) for name in self.columns]
+            self.screen.print("  ".join(titles), style="bold", markup=False)
+        cells = [_cell(name, _text(name, row.get(name))) for name in self.columns]
+        self.screen.print("  ".join(cells), markup=False)
 
     def stop(self) -> None:
         self.bar.stop()
