@@ -120,21 +120,24 @@ class ReceptiveFields(TorchDispatchMode):
         if not tracked or not outputs or name.startswith("new_") or name.endswith("_like"):
             return result
         channels = name == "cat" and outputs[0].ndim == 4 and (*args, kwargs.get("dim", 0))[1] in (1, -3)
-        if name in MOVES and not channels:
-            fields = self._moved(func, args, kwargs, self._fields[tracked[0]].jump)
-        else:
-            schema = func._schema.arguments
-            arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
-            arguments |= dict(zip([a.name for a in schema], args, strict=False)) | kwargs
-            name = name.removesuffix("_")
-            unitwise = name in UNITWISE or torch.Tag.pointwise in func.tags or any(norm in name for norm in NORMS)
-            fields = [self._computed(name, unitwise, arguments, outputs[0].shape)] * len(outputs)
+        try:
+            if name in MOVES and not channels:
+                fields = self._moved(func, args, kwargs, self._fields[tracked[0]].jump)
+            else:
+                schema = func._schema.arguments
+                arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
+                arguments |= dict(zip([a.name for a in schema], args, strict=False)) | kwargs
+                name = name.removesuffix("_")
+                unitwise = name in UNITWISE or torch.Tag.pointwise in func.tags or any(norm in name for norm in NORMS)
+                fields = [self._computed(name, unitwise, arguments, outputs[0].shape)] * len(outputs)
+        except (RuntimeError, LookupError, TypeError, ValueError):  # of arguments that no rule here foresees
+            fields = [_constant(nan, output) for output in outputs]
         for output, field in zip(outputs, fields, strict=True):
             if output.shape == field.bounds[0].shape:
                 self._fields[output] = field
         whole = outputs[0]._base if func._schema.is_mutable else None
         if whole is not None:  # only a part of this tensor was written to
-            self._fields[whole] = Field((whole.new_full(whole.shape, nan),) * 4, (1, 1))
+            self._fields[whole] = _constant(nan, whole)
         return result
 
     def _moved(self, func: Any, args: Any, kwargs: Any, jump: tuple[float, float]) -> list[Field]:
@@ -148,10 +151,13 @@ class ReceptiveFields(TorchDispatchMode):
 
         if func.overloadpacket.__name__ in ("view", "_unsafe_view"):
             func = torch.reshape  # bounds are expanded, and have no memory of their own
-        results = [tree_leaves(func(*tree_map(partial(on_bound, k), args), **kwargs)) for k in range(4)]
+        results = []
+        for k in range(4):
+            words, named = tree_map(partial(on_bound, k), (args, kwargs))
+            results.append(tree_leaves(func(*words, **named)))
         return [Field(bounds, jump) for bounds in zip(*results, strict=True)]
 
-    def _computed(self, name: str, unitwise: bool, arguments: dict[str, Any], after: Sequence[int]) -> Field:
+    def _computed(self, name: str, unitwise: bool, arguments: dict[str, Any], after: torch.Size) -> Field:
         """Of one that computes: what its inputs see, of every unit that it takes for one of its own."""
         fields: list[Field] = []
         for argument, value in arguments.items():
@@ -181,7 +187,7 @@ class ReceptiveFields(TorchDispatchMode):
             return field._replace(bounds=tuple(_fitted(bound, after) for bound in field.bounds))
         if not unitwise and name not in SUMMED:
             whole = all(bool((_distinct(bound) == inf).all()) for field in fields for bound in field.bounds)
-            return Field((field.bounds[0].new_tensor(inf if whole else nan).expand(after),) * 4, (1, 1))
+            return _constant(inf if whole else nan, field.bounds[0].new_empty(after))
         if len(fields) == 1 and before == after:
             return field
         bounds = []
@@ -192,7 +198,7 @@ class ReceptiveFields(TorchDispatchMode):
             bounds.append(joined.expand(after))
         return field._replace(bounds=tuple(bounds))
 
-    def _slid(self, field: Field, arguments: dict[str, Any], after: Sequence[int]) -> Field:
+    def _slid(self, field: Field, arguments: dict[str, Any], after: torch.Size) -> Field:
         """Of a convolution or a pool, of one dimension or two."""
         weight = arguments.get("weight")
         kernel = arguments["kernel_size"] if weight is None else weight.shape[2:]
@@ -237,6 +243,11 @@ class ReceptiveFields(TorchDispatchMode):
         return found
 
 
+def _constant(value: float, like: Tensor) -> Field:
+    """The same for all units of a tensor."""
+    return Field((torch.tensor(value, device=like.device).expand(like.shape),) * 4, (1, 1))
+
+
 def _distinct(bound: Tensor, but: int | None = None) -> Tensor:
     """With size 1 along dimensions that were expanded, `but` one (from the end): there is nothing new to see."""
     steps = zip(range(-bound.ndim, 0), bound.stride(), strict=True)
@@ -261,6 +272,6 @@ def _step(field: Field, k: int, d: int) -> Tensor:
     return bound.new_tensor(field.jump[d] * (1 if k % 2 else -1) if own else 0)
 
 
-def _fitted(bound: Tensor, shape: Sequence[int]) -> Tensor:
+def _fitted(bound: Tensor, shape: torch.Size) -> Tensor:
     """With dimensions of size 1 removed, or repeated."""
-    return bound.reshape(shape) if bound.numel() == torch.Size(shape).numel() else bound.expand(shape)
+    return bound.reshape(shape) if bound.numel() == shape.numel() else bound.expand(shape)

@@ -128,8 +128,8 @@ class PolyakAverage(Callback):
         network = get_model(self.learn.model).eval()
         seen = [(network(*inputs).float(), target) for *inputs, target in self.dls.valid]
         logits, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*seen, strict=True))
-        loss = calibrated_loss(logits.softmax(1).cpu().numpy(), targets.cpu().numpy())
-        loss = torch.tensor(loss, device=self.dls.device)
+        own = calibrated_loss(logits.softmax(1).cpu().numpy(), targets.cpu().numpy())
+        loss = torch.tensor(own, device=self.dls.device)
         if ranks.world() > 1:
             torch.distributed.all_reduce(loss)
         return float(loss) / ranks.world()
