@@ -22,9 +22,10 @@ from fastcls.runfolder import runs
 from fastcls.running.loading import prepared
 from fastcls.settings import shell
 from fastcls.settings.request import Request
+from fastcls.training import patches
+from fastcls.training.checkpoints import load_weights
 from fastcls.training.history import quiet
 from fastcls.training.probe import SolveHead
-from fastcls.training.trees import load_weights
 
 METHODS = (valley, steep, minimum, slide)
 
@@ -88,9 +89,8 @@ def first_training(learn: Learner, fit: Callable[..., object], **knobs: Any) -> 
             raise _Begun(*L(cbs))
         own(n_epoch, *args, cbs=cbs, **kwargs)
 
-    learn.fit = fit_or_stop
     try:
-        with quiet(learn):
+        with quiet(learn), patches.replaced(learn, fit=fit_or_stop):
             fit(learn, **knobs)
     except _Begun as begun:
         callbacks = [callback for callback in begun.args if not isinstance(callback, ParamScheduler)]
@@ -99,8 +99,6 @@ def first_training(learn: Learner, fit: Callable[..., object], **knobs: Any) -> 
             "These settings train nothing at a learning rate that could be looked for.",
             "Take other settings: `--tune full`, say, where there is a --tune.",
         )
-    finally:
-        learn.fit = own
     with learn.added_cbs(callbacks):
         yield
 

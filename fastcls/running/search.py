@@ -228,7 +228,7 @@ class _Made:
         self.folder = search.folder(trial.number)
 
     def execute(self) -> None:
-        from fastcls.training.pruning import Judge
+        from fastcls.training.best import Prune
 
         words = "  ".join(f"{name}={as_text(value)}" for name, value in self.values.items())
         of = f" ({self.trial.number + 1} of {self.search.trials})" if self.search.trials else ""
@@ -236,8 +236,8 @@ class _Made:
         problem: Exception | None = None
         ended = (self.folder / "run.json").is_file() and series.is_done(self.folder)  # then only the study missed it
         if not ended:
-            judge = Judge(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
-            problem = series.make(self._request(), [judge], said=self.screen.said)
+            prune = Prune(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
+            problem = series.make(self._request(), [prune], said=self.screen.said)
         if isinstance(problem, GENERAL):
             raise problem
         self._tell(problem)

@@ -60,7 +60,7 @@ def fit(
     if ranks.world() > 1:
         from fastcls.training import parallel
 
-        watchers.append(parallel.Together(learn, stop))
+        watchers.append(parallel.DataParallel(learn, stop))
     if ranks.first():
         saver.store.sweep()
     devices.forget_peak_memory(learn.dls.device)

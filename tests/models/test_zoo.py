@@ -16,7 +16,7 @@ from photographs import photographs
 
 from fastcls.datasets import downloads
 from fastcls.errors import UsageError
-from fastcls.models import backbones, costs, zoo
+from fastcls.models import backbones, suggest, zoo
 
 Fastcls = Callable[..., Outcome]
 PUBLISHED = ["resnet50", "vgg16_bn", "mobilenet_v3_large", "densenet121", "convnext_tiny", "vit_b_16", "swin_v2_t"]
@@ -129,16 +129,16 @@ def test_the_bytes_that_training_keeps_are_counted() -> None:
         layers = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 16, 5)
         network = torch.nn.Sequential(*layers)
         batch = torch.empty(2, 3, 4, 4)
-    assert costs._kept(network, batch) == 4 * 2 * (3 + 8) * 16, "the image, and the ReLU's output; no weights"
-    assert costs._kept(network.requires_grad_(False), batch) == 0
+    assert suggest._kept(network, batch) == 4 * 2 * (3 + 8) * 16, "the image, and the ReLU's output; no weights"
+    assert suggest._kept(network.requires_grad_(False), batch) == 0
 
 
 def test_a_probe_takes_less_than_training_all() -> None:
     resnet = next(a for a in zoo.catalogue() if a.name == "resnet18")
-    full, probe = (costs.cost(resnet, 64, tune, torch.device("cpu")) for tune in ("full", "probe"))
+    full, probe = (suggest.cost(resnet, 64, tune, torch.device("cpu")) for tune in ("full", "probe"))
     assert full.parameters == full.trained == probe.parameters == resnet.parameters
     assert probe.trained == 0 and probe.memory(8) < full.memory(8) < full.memory(16)
-    large = costs.cost(resnet, 128, "full", torch.device("cpu"))
+    large = suggest.cost(resnet, 128, "full", torch.device("cpu"))
     assert large.kept == pytest.approx(4 * full.kept, rel=0.02)
     assert large.seconds > 0 and full.seconds > 0
 
