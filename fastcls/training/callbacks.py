@@ -70,7 +70,7 @@ def fit(
             distributed.contact(),
             train.quiet(learn),
             learn.added_cbs(watchers),
-            resume.replaying(learn, saver, found),
+            resume.replaying(learn, saver, found, watchers),
         ):
             recipe_fit(learn, **knobs)
             for count in extensions:

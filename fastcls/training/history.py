@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.tracker import EarlyStoppingCallback
@@ -19,7 +21,7 @@ from fastai.learner import Learner, Recorder
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.runfolder import runs
-from fastcls.training import patches
+from fastcls.training import finder, patches
 
 SHOW_EVERY = 0.5  # seconds between losses on the progress bar, each of which waits for the device
 GUARD_EVERY = 20  # batches between losses that trackers log on a GPU
@@ -64,12 +66,21 @@ def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[P
     def counting_fit(n_epoch: int, *args: Any, cbs: Any = None, **kwargs: Any) -> None:
         if stand_in.opt is None:
             stand_in.create_opt()
+        if search := finder.asked_for(cbs):  # a curve that every suggestion can be read from
+            rates = np.geomspace(1e-7, 10, search.num_it)
+            learn.recorder.lrs = rates.tolist()
+            learn.recorder.losses = list(torch.from_numpy(np.abs(np.log10(rates) + 2)).float())
+            return
         with stand_in.added_cbs(cbs):
             phases.append(Phase(n_epoch, phase_label(stand_in), trained_parameters(stand_in)))
 
     trained = [p.requires_grad for p in learn.model.parameters()]
     try:
-        with contextlib.redirect_stdout(io.StringIO()), patches.replaced(stand_in, fit=counting_fit):
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            patches.replaced(stand_in, fit=counting_fit),
+            patches.replaced(learn.recorder, plot_lr_find=lambda *args, **kwargs: None),
+        ):
             fit(stand_in, **knobs)
     except Exception:  # whatever the user's own code raises here it will raise again, for real, in training
         return []

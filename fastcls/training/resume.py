@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.callback.core import Callback
-from fastai.callback.schedule import ParamScheduler, SchedCos
+from fastai.callback.schedule import LRFinder, ParamScheduler, SchedCos
 from fastai.data.all import L, to_device
 from fastai.learner import Learner, Recorder
 from fastai.torch_core import get_model
@@ -27,7 +27,7 @@ from fastai.torch_core import get_model
 from fastcls.machine import ranks
 from fastcls.machine.stop import Stop
 from fastcls.settings import options
-from fastcls.training import patches
+from fastcls.training import finder, patches
 from fastcls.training.best import KeepBest
 from fastcls.training.checkpoints import Checkpoint, Store, load_weights, packable
 from fastcls.training.guard import Guard
@@ -66,12 +66,14 @@ class Saver(Callback):
         self.saved = time.monotonic()
         self.position = Position(0, 0)
         self.highest: dict[int, list[float]] = {}  # rates of each parameter group, by phase
+        self.curves: list[list[list[float]]] = []  # rates and losses of each `lr_find` in the recipe's fit
 
     def state_dict(self) -> dict[str, Any]:
-        return {"highest": self.highest}
+        return {"highest": self.highest, "curves": self.curves}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.highest = dict(state["highest"])
+        self.curves = [[list(map(float, numbers)) for numbers in curve] for curve in state.get("curves", [])]
 
     def before_fit(self) -> None:
         self.highest[self.phase] = [0.0] * len(self.opt.hypers)
@@ -121,9 +123,12 @@ class Saver(Callback):
 class Replay:
     """Stands in for `Learner.fit`: passes over what is done, restores, and goes on."""
 
-    def __init__(self, learn: Learner, saver: Saver, found: Checkpoint | None) -> None:
-        self.learn, self.saver, self.found = learn, saver, found
+    def __init__(
+        self, learn: Learner, saver: Saver, found: Checkpoint | None, watchers: Sequence[Callback] = ()
+    ) -> None:
+        self.learn, self.saver, self.found, self.watchers = learn, saver, found, watchers
         self.inner = learn.fit
+        self.searches = 0  # calls of lr_find
 
     def __call__(
         self,
@@ -134,6 +139,9 @@ class Replay:
         reset_opt: bool = False,
         start_epoch: int = 0,
     ) -> None:
+        if search := finder.asked_for(cbs):
+            self._find(n_epoch, search)
+            return
         self.saver.phase += 1
         here = None if self.found is None else position_of(self.found)
         if here and self.saver.phase < here.phase:
@@ -150,6 +158,21 @@ class Replay:
             self.saver.resumed = None
         draws.reseed(options.current().seed, BETWEEN, self.saver.phase, device=self.learn.dls.device)
 
+    def _find(self, n_epoch: int, search: LRFinder) -> None:
+        """`lr_find` in a recipe's fit, whose curve fastai reads from the recorder: no epoch of the run.
+
+        A resumed run finds what was found before: the weights that it was found with are gone.
+        """
+        learn, curves = self.learn, self.saver.curves
+        self.searches += 1
+        if self.searches > len(curves):
+            with finder.restored(learn), learn.removed_cbs(self.watchers):
+                self.inner(n_epoch, cbs=finder.InMemoryFinder.like(search))
+            losses = [float(loss) for loss in learn.recorder.losses]
+            curves.append([list(map(float, learn.recorder.lrs)), losses])
+        rates, losses = curves[self.searches - 1]
+        learn.recorder.lrs, learn.recorder.losses = list(rates), [torch.tensor(loss) for loss in losses]
+
     def _pass_over(self, lr: Any, wd: float | None, reset_opt: bool) -> None:
         """What `Learner.fit` leaves behind besides trained weights: an optimiser with these hyper-parameters."""
         learn = self.learn
@@ -162,8 +185,13 @@ class Replay:
 
 
 @contextlib.contextmanager
-def replaying(learn: Learner, saver: Saver, found: Checkpoint | None) -> Iterator[None]:
-    """While this lasts, `learn.fit` goes on from `found`, if there is one; History and KeepBest do at once."""
+def replaying(
+    learn: Learner, saver: Saver, found: Checkpoint | None, watchers: Sequence[Callback] = ()
+) -> Iterator[None]:
+    """While this lasts, `learn.fit` goes on from `found`, if there is one; History and KeepBest do at once.
+
+    watchers: the run's callbacks, which a recipe's `lr_find` does without.
+    """
     if found is not None:
         saver.best.weights = found.best
         held = dict(found.state["callbacks"])
@@ -180,7 +208,7 @@ def replaying(learn: Learner, saver: Saver, found: Checkpoint | None) -> Iterato
 
     saver.stop.patient = True
     try:
-        with patches.replaced(learn, fit=Replay(learn, saver, found), _do_epoch_validate=validate_or_save):
+        with patches.replaced(learn, fit=Replay(learn, saver, found, watchers), _do_epoch_validate=validate_or_save):
             yield
     finally:
         saver.stop.patient = False
