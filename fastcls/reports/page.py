@@ -10,6 +10,7 @@ from fastcls.reports.classes import Outcome
 from fastcls.reports.learning import Phase, Verdict, phases, verdict
 from fastcls.reports.scores import Score
 from fastcls.reports.wording import percent, receptive_field, times
+from fastcls.runfolder.recorded import BY_HAND
 from fastcls.runfolder.run import TRAINED, Run
 from fastcls.runfolder.text import clean, number
 
@@ -56,6 +57,8 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
 
 def title(run: Run) -> str:
     """The network and the images: what the recipe's own title names may be another network, other images."""
+    if run.get("recipe") == BY_HAND:
+        return clean(run.get("title") or "")
     network = clean(run.model.get("arch") or "")
     root = Path(clean(run.get("data", "root") or "")).name
     return " on ".join(part for part in (network, root) if part) or clean(run.get("title") or "")
