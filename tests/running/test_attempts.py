@@ -1,6 +1,6 @@
 """Attempts combined at random from layouts, names, damage, moments and commands: what holds of all holds of each.
 
-FASTCLS_ATTEMPTS=500 runs more of them, FASTCLS_ATTEMPT=17 the one of seed 17 alone, with what it did.
+FASTCLS_ATTEMPTS=500 runs more of them (60:500 those from 60 on), FASTCLS_ATTEMPT=17 the one of seed 17 alone, with what it did.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from conftest import command
 from materials import interrupted_at_a_checkpoint
 
 ALONE = os.environ.get("FASTCLS_ATTEMPT")
-SEEDS = [int(ALONE)] if ALONE else range(int(os.environ.get("FASTCLS_ATTEMPTS", "60")))
+FIRST, _, END = os.environ.get("FASTCLS_ATTEMPTS", "60").rpartition(":")
+SEEDS = [int(ALONE)] if ALONE else range(int(FIRST or 0), int(END))
 HOW = "FASTCLS_ATTEMPT={} pytest -m faults -n 0 tests/running/test_attempts.py"
 
 

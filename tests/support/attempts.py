@@ -37,7 +37,7 @@ SMALL = ("--arch", "timm/test_resnet", "--weights", "none", "--size", 32, "--bs"
 NAMES = [
     *("cat", "a cat", " ", "trailing ", "Cat", "CAT", "007", "7", "1e5", "nan", "None", "train", "test", "valid"),
     *("caf\u00e9", unicodedata.normalize("NFD", "caf\u00e9"), "樹", "\u202egpj.exe", "-rf", "--help", "'quoted'"),
-    *('"double"', "two\nlines", "\x1b[31mred", "\x07", "100%", "%s", "$x$", "$HOME", "`id`", "<b>bold</b>", "#?", "a;b"),
+    *('"double"', "two\nlines", "\x1b[31mred", "\x07", "100%", "%s", "$x$", "$HOME", "`id`", "<b>bold", "#?", "a;b"),
     *("*", "[ab]", "{x}", "a,b", "a\tb", "\\", "~", ".hidden", "..x", "=1+1", "\ufeffbom", "x" * 200, "é" * 100),
 ]  # fmt: skip
 
@@ -293,6 +293,11 @@ class Verb:
     weight: int = 2
 
 
+def a_file(made: Attempt) -> str:
+    """Something of the user's that is there, as the place of an output."""
+    return os.path.relpath(made.rng.choice(sorted(made.work.rglob("*")) or [made.photos]), made.work)
+
+
 def folder(made: Attempt) -> object:
     """The photos as one would type them."""
     return made.rng.choice([made.photos.name, made.photos, f"./{made.photos.name}/", made.photos.name])
@@ -307,8 +312,8 @@ def settings(made: Attempt) -> list[object]:
     rng = made.rng
     found: list[object] = [*SMALL, "--seed", rng.randrange(99)]
     for words in (
-        ["--skip-bad"], ["--limit", rng.randint(1, 3)], ["--valid-pct", rng.choice([0.01, 0.5, 0.99])], ["--cache-gb", 0],
-        ["--balanced"], ["--loss", "focal", "--class-weights"], ["--mixup", 0.4], ["--best-by", "f1"], ["--no-test"],
+        ["--skip-bad"], ["--limit", rng.randint(1, 3)], ["--valid-pct", rng.choice([0.01, 0.5, 0.99])],
+        ["--cache-gb", 0], ["--balanced"], ["--loss", "focal", "--class-weights"], ["--mixup", 0.4], ["--best-by", "f1"], ["--no-test"],
     ):  # fmt: skip
         found += words if rng.random() < 0.15 else []
     return found
@@ -319,7 +324,7 @@ def training(made: Attempt) -> list[object]:
 
 
 def trained(made: Attempt) -> list[object]:
-    out = made.rng.choice([[], ["--out", made.name()], ["--out", made.photos.name], ["--out", "a/b"]])
+    out = made.rng.choice([[], ["--out", made.name()], ["--out", made.photos.name], ["--out", a_file(made)]])
     return [*training(made), *out]
 
 
@@ -338,19 +343,21 @@ def predicted(made: Attempt) -> list[object]:
 
 def exported(made: Attempt) -> list[object]:
     kinds = made.rng.choice([[], ["--onnx"], ["--safetensors"], ["--onnx", "--safetensors"], ["--torch-export"]])
-    return ["export", run_of(made), *kinds, *made.rng.choice([[], ["-o", made.name()], ["-o", made.photos.name]])]
+    return ["export", run_of(made), *kinds, *made.rng.choice([[], ["-o", made.name()], ["-o", a_file(made)]])]
 
 
 VERBS = {
-    "check": Verb(lambda made: ["check", folder(made), *made.labelled], weight=4),
-    "check into a folder": Verb(lambda made: ["check", folder(made), *made.labelled, "-o", made.name()]),
+    "check": Verb(lambda made: ["check", folder(made), *made.labelled], ("checks/*",), weight=4),
+    "check into a folder": Verb(
+        lambda made: ["check", folder(made), *made.labelled, "-o", made.rng.choice([made.name(), a_file(made)])]
+    ),
     "check a run": Verb(lambda made: ["check", run_of(made)], ("{run}/check.*", "{run}/findings.csv"), "done", 1),
     "dry run": Verb(lambda made: [*training(made), "--dry-run"], weight=4),
     "train": Verb(trained, weight=1),
     "weights of a run": Verb(
         lambda made: [*training(made), "--weights", made.run, "--dry-run"], run="done", weight=1
     ),
-    "predict": Verb(predicted, ("{out}",), "done", 5),
+    "predict": Verb(predicted, ("out.*", "a/out.csv"), "done", 5),
     "report": Verb(
         lambda made: ["report", run_of(made), *made.rng.choice([[], [], ["--split", "test"]])],
         ("{run}/report.html", "{run}/figures/*", "{run}/suspects.csv", "{run}/thumbnails/*"),
@@ -362,7 +369,10 @@ VERBS = {
     "resume as it was": Verb(lambda made: ["resume", run_of(made)], ("{run}/*",), "interrupted", 1),
     "extend": Verb(lambda made: ["resume", run_of(made), "--extend-epochs", 1], ("{run}/*",), "done", 1),
     "runs": Verb(lambda made: ["runs", *made.rng.choice([[], ["--folder", "."], ["--sort", "loss"]])], run="done"),
-    "compare runs": Verb(lambda made: ["compare", run_of(made), "finished", "--out", made.name()], run="done"),
+    "compare runs": Verb(
+        lambda made: ["compare", run_of(made), "finished", "--out", made.rng.choice([made.name(), a_file(made)])],
+        run="done",
+    ),
     "compare": Verb(
         lambda made: ["compare", *training(made)[1:], "--vary", "lr=1e-3,1e-2", "--dry-run"], weight=1
     ),
@@ -370,7 +380,7 @@ VERBS = {
         lambda made: ["search", *training(made)[1:], "--space", "lr=1e-4..1e-2:log", "--trials", 2, "--dry-run"],
         weight=1,
     ),
-    "copy": Verb(lambda made: ["recipe", "folder", "--copy", made.rng.choice([made.name(), folder(made)])], weight=1),
+    "copy": Verb(lambda made: ["recipe", "folder", "--copy", made.rng.choice([f"{made.name()}.py", a_file(made)])], weight=1),
     "cache": Verb(lambda made: ["cache"], weight=1),
 }  # fmt: skip
 
@@ -435,8 +445,7 @@ def answer(made: Attempt, name: str) -> None:
     assert places <= {"work", "home", "cache", "state", "canary"}, said
     assert held(made.finished.parent) == shared, said
     run = made.run.name if made.run is not None else "\0"
-    out = str(words[words.index("-o") + 1]) if "-o" in words and verb.rewrites else "\0"
-    allowed = [pattern.format(run=_literal(run), out=_literal(out)) for pattern in verb.rewrites]
+    allowed = [pattern.format(run=_literal(run)) for pattern in verb.rewrites]
     now = held(made.work)
     lost = {
         path: (kind, now.get(path, "gone"))
