@@ -1,6 +1,6 @@
 """Attempts combined at random from layouts, names, damage, moments and commands: what holds of all holds of each.
 
-FASTCLS_ATTEMPTS=500 runs more of them (60:500 those from 60 on), FASTCLS_ATTEMPT=17 the one of seed 17 alone, with what it did.
+FASTCLS_ATTEMPTS=500 runs more of them (60:500 those from 60 on), FASTCLS_ATTEMPT=17 the one of seed 17 alone.
 """
 
 from __future__ import annotations

@@ -313,7 +313,8 @@ def settings(made: Attempt) -> list[object]:
     found: list[object] = [*SMALL, "--seed", rng.randrange(99)]
     for words in (
         ["--skip-bad"], ["--limit", rng.randint(1, 3)], ["--valid-pct", rng.choice([0.01, 0.5, 0.99])],
-        ["--cache-gb", 0], ["--balanced"], ["--loss", "focal", "--class-weights"], ["--mixup", 0.4], ["--best-by", "f1"], ["--no-test"],
+        ["--cache-gb", 0], ["--balanced"], ["--loss", "focal", "--class-weights"], ["--mixup", 0.4],
+        ["--best-by", "f1"], ["--no-test"],
     ):  # fmt: skip
         found += words if rng.random() < 0.15 else []
     return found
@@ -380,7 +381,9 @@ VERBS = {
         lambda made: ["search", *training(made)[1:], "--space", "lr=1e-4..1e-2:log", "--trials", 2, "--dry-run"],
         weight=1,
     ),
-    "copy": Verb(lambda made: ["recipe", "folder", "--copy", made.rng.choice([f"{made.name()}.py", a_file(made)])], weight=1),
+    "copy": Verb(
+        lambda made: ["recipe", "folder", "--copy", made.rng.choice([f"{made.name()}.py", a_file(made)])], weight=1
+    ),
     "cache": Verb(lambda made: ["cache"], weight=1),
 }  # fmt: skip
 
