@@ -78,6 +78,9 @@ def test_a_run_stopped_at_a_stage_ends_as_an_uninterrupted_one(
     if code == 0:
         assert record["status"] == "done"
     elif record.get("status") != "done":
+        if not record:  # killed before it had begun: there is nothing to resume
+            assert not (out / "checkpoints").exists()
+            shutil.rmtree(out)
         again = ["resume", out, "--trust"] if record else words
         assert run(trials, log, *again, env=env) == 0, log.read_text()[-3000:]
     assert json.loads((out / "run.json").read_text())["status"] == "done"
