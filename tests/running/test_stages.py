@@ -1,16 +1,20 @@
 """A run that is stopped at any of its stages and resumed ends as an uninterrupted one, files of the network and all.
 
-The matrix has every stage, four ways to stop and two ways to load; FASTCLS_STAGES=all runs all of it, or 0:60 a part.
+The matrix has every stage, four ways to stop, two ways to load, one and two processes; FASTCLS_STAGES=all runs all of
+it, or 0:60 a part.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +22,29 @@ import pytest
 from killable import Trials, digest
 from stages import SIGNALS, STAGES
 
+from fastcls.machine import ranks
+
 CODES = {"KILL": (-9,), "TERM": (143, 0), "INT": (130, 0), "INT INT": (130, 0)}  # 0: it came when all was done
 EVALUATED = ("model.safetensors", "predictions.csv", "metrics.json", "splits.csv", "heatmaps.json")
-MODULES = ("fastcls.running.evaluation", "fastcls.reports.build", "onnxruntime", "onnxscript")  # imported once
-ALL = [*itertools.product(STAGES, SIGNALS, (0, 2))]
-WORDS = ("--epochs", 3, "--limit", 12, "--bs", 9, "--track", "csv")
+MODULES = (
+    "fastcls.running.evaluation",
+    "fastcls.reports.build",
+    "fastcls.training.parallel",
+    "onnxruntime",
+    "onnxscript",
+)
+WORDS = ("--epochs", 3, "--limit", 12, "--bs", 8, "--track", "csv", "--checkpoint-minutes", 0, "--seed", 7)
+ALL = [*itertools.product(STAGES, SIGNALS, (0, 2), (1, 2))]
+Case = tuple[str, str, int, int]  # stage, signals, workers, processes
 
 
-def chosen() -> list[tuple[str, str, int]]:
+def chosen() -> list[Case]:
     """Every third stage once, signals and loaders in turn; with FASTCLS_STAGES more of them."""
-    asked = os.environ.get("FASTCLS_STAGES", "")
-    if asked:
+    if asked := os.environ.get("FASTCLS_STAGES", ""):
         first, _, end = asked.partition(":")
         return ALL if asked == "all" else ALL[int(first) : int(end)]
-    return [(stage, list(SIGNALS)[i % 4], 2 * (i % 3 == 2)) for i, stage in enumerate([*STAGES][1::3])]
+    signals = itertools.cycle(SIGNALS)
+    return [(stage, next(signals), 2 * (i % 3 == 2), 1 + (i % 7 == 4)) for i, stage in enumerate([*STAGES][1::3])]
 
 
 def sums(folder: Path, *names: str) -> dict[str, str]:
@@ -40,51 +53,61 @@ def sums(folder: Path, *names: str) -> dict[str, str]:
 
 
 def command(trials: Trials, out: Path, workers: int) -> list[object]:
-    images, recipe = trials.folder / "images", trials.folder / "mine.py"
-    words = ["recipe", recipe, "--path", images, "--out", out, "--checkpoint-minutes", 0, "--seed", 7, *WORDS]
+    words = ["recipe", trials.folder / "mine.py", "--path", trials.folder / "images", "--out", out, *WORDS]
     return [*words, "--workers", workers, *(["--no-pixels"] if workers else [])]
 
 
-def run(trials: Trials, log: Path, *words: object, **more: Any) -> int:
-    return trials.ask(trials.ask({"words": [str(log), *map(str, words)], "whole": True, **more}))
+def run(trials: Trials, log: Path, processes: int, *words: object, env: Any = None, strike: Any = None) -> list[int]:
+    """The exit codes of a run's processes; what is to strike does so in the first."""
+    store = trials.folder / f"store {time.monotonic_ns()}"
+    children = []
+    for rank in range(processes):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+        more = {name: str(value) for name, value in place.items()} | {ranks.RENDEZVOUS: store.as_uri()}
+        asked = {"words": [str(log), *map(str, words)], "whole": True, "strike": strike if rank == 0 else None}
+        children.append(trials.ask(asked | {"env": (more if processes > 1 else {}) | (env or {})}))
+    return [trials.ask(child) for child in children]
 
 
 @pytest.fixture(scope="module")
-def whole(trials: Trials) -> Iterator[dict[int, dict[str, Any]]]:
-    """What an uninterrupted run leaves behind, with and without workers."""
-    found = {}
-    for workers in {workers for _, _, workers in chosen()}:
-        out = trials.folder / f"whole-{workers}"
-        log = trials.folder / "whole.txt"
-        assert run(trials, log, *command(trials, out, workers)) == 0, log.read_text()[-3000:]
-        found[workers] = digest(out) | sums(out, *EVALUATED)
-    yield found
+def whole(trials: Trials) -> Callable[[int, int], dict[str, Any]]:
+    """What an uninterrupted run leaves behind, each made once."""
+
+    @functools.cache
+    def made(workers: int, processes: int) -> dict[str, Any]:
+        out, log = trials.folder / f"whole-{workers}-{processes}", trials.folder / "whole.txt"
+        codes = run(trials, log, processes, *command(trials, out, workers))
+        assert codes == [0] * processes, log.read_text()[-3000:]
+        return digest(out) | sums(out, *EVALUATED)
+
+    return made
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("stage", "signals", "workers"), chosen())
+@pytest.mark.parametrize(("stage", "signals", "workers", "processes"), chosen())
 def test_a_run_stopped_at_a_stage_ends_as_an_uninterrupted_one(
-    trials: Trials, whole: dict[int, dict[str, Any]], stage: str, signals: str, workers: int
+    trials: Trials, whole: Callable[[int, int], dict[str, Any]], stage: str, signals: str, workers: int, processes: int
 ) -> None:
-    out = trials.folder / "-".join(f"{stage} {signals} {workers}".replace(",", "").split())
+    out = trials.folder / re.sub(r"\W+", "-", f"{stage} {signals} {workers} {processes}")
     log, mark = out.with_suffix(".txt"), out.with_suffix(".struck")
     env = {"FASTCLS_DATA": str(out.with_suffix(".data"))}
     images, words = sums(trials.folder / "images"), command(trials, out, workers)
-    code = run(trials, log, *words, env=env, strike=[stage, signals, str(mark)])
-    assert mark.is_file(), f"the run never came to {stage!r}\n{log.read_text()[-2000:]}"
-    assert code in CODES[signals], log.read_text()[-3000:]
-    assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
+    code, *others = run(trials, log, processes, *words, env=env, strike=[stage, signals, str(mark)])
+    said = log.read_text()[-3000:]
+    assert mark.is_file(), f"the run never came to {stage!r}\n{said}"
+    assert code in CODES[signals] and "Traceback" not in said, said
+    assert all(other in (0, 6, *CODES[signals]) for other in others), said
     record = json.loads((out / "run.json").read_text()) if (out / "run.json").is_file() else {}
     if code == 0:
         assert record["status"] == "done"
     elif record.get("status") != "done":
         if not record:  # killed before it had begun: there is nothing to resume
             assert not (out / "checkpoints").exists()
-            shutil.rmtree(out)
+            shutil.rmtree(out, ignore_errors=True)
         again = ["resume", out, "--trust"] if record else words
-        assert run(trials, log, *again, env=env) == 0, log.read_text()[-3000:]
+        assert set(run(trials, log, processes, *again, env=env)) == {0}, log.read_text()[-3000:]
     assert json.loads((out / "run.json").read_text())["status"] == "done"
-    assert digest(out) | sums(out, *EVALUATED) == whole[workers]
+    assert digest(out) | sums(out, *EVALUATED) == whole(workers, processes)
     assert (out / "report.html").is_file() and (out / "model.onnx").is_file() and (out / "log.txt").is_file()
     assert sums(trials.folder / "images") == images
     shutil.rmtree(out)

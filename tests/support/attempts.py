@@ -449,6 +449,8 @@ def answer(made: Attempt, name: str) -> None:
     assert held(made.finished.parent) == shared, said
     run = made.run.name if made.run is not None else "\0"
     allowed = [pattern.format(run=_literal(run)) for pattern in verb.rewrites]
+    if words[0] == "predict" and "-o" in words and words.count(out := words[words.index("-o") + 1]) == 1:
+        allowed.append(_literal(str(out)))  # it is named to be written, unless it is read too
     now = held(made.work)
     lost = {
         path: (kind, now.get(path, "gone"))
