@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastcls.errors import FastclsError, OutputError, UsageError, WeightsError
 from fastcls.runfolder import schema
+from fastcls.settings import shell
 
 HUB, LOCAL = "hf-hub:", "local-dir:"  # what stands before a name, as in timm
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -19,7 +20,7 @@ def folder(name: str) -> Path:
 def fetched(name: str, file: str) -> Path:
     """A file of it; UsageError where the Hub has none, WeightsError where it is neither kept here nor to be reached."""
     if name.startswith(LOCAL):
-        return _inside(Path(name.removeprefix(LOCAL)).expanduser()) / file
+        return _inside(shell.path(name.removeprefix(LOCAL))) / file
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,

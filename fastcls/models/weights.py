@@ -31,7 +31,7 @@ def weights_file(name: str) -> Path:
     name = defaults.resolve(name)
     if name.startswith(hub.HUB):
         return hub.fetched(name, hub.WEIGHTS)
-    path = Path(name.removeprefix(hub.LOCAL)).expanduser()
+    path = shell.path(name.removeprefix(hub.LOCAL))
     if hub.is_folder(path):
         return hub.weights(path)
     if path.suffix == ".safetensors":

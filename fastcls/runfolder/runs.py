@@ -221,7 +221,7 @@ def find(name: str, done: bool = False) -> Path:
 
 
 def _find(name: str, done: bool) -> Path:
-    path = Path(name).expanduser()
+    path = shell.path(name)
     if (path / "run.json").is_file():
         return path
     known = listing()

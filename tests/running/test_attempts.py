@@ -6,12 +6,18 @@ FASTCLS_ATTEMPTS=500 runs more of them (60:500 those from 60 on), FASTCLS_ATTEMP
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from attempts import SMALL, Attempt, attempt, picture
-from conftest import command
+from conftest import Outcome, command
+from limits import within
 from materials import interrupted_at_a_checkpoint
+
+from fastcls.runfolder import register
 
 ALONE = os.environ.get("FASTCLS_ATTEMPT")
 FIRST, _, END = os.environ.get("FASTCLS_ATTEMPTS", "60").rpartition(":")
@@ -22,8 +28,6 @@ HOW = "FASTCLS_ATTEMPT={} pytest -m faults -n 0 tests/running/test_attempts.py"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> tuple[Path, Path]:
     """A run that is done and one that was interrupted, of few images."""
-    from random import Random
-
     home, rng = tmp_path_factory.mktemp("trained"), Random(0)
     for label in ("cat", "dog"):
         for number in range(6):
@@ -37,6 +41,42 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> tuple
         outcome = command(*words, home / "cut", "--epochs", 2)
     assert outcome.code == 130, outcome.output
     return home / "finished", home / "cut"
+
+
+def test_names_that_lead_nowhere_in_their_own_ways_are_named(
+    fastcls: Callable[..., Outcome], digits_run: Path, tmp_path: Path
+) -> None:
+    """What the attempts found, in short: a file for a folder, a circle of links, nobody's home, a named pipe."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "circle.csv").symlink_to("circle.csv")
+    (tmp_path / "photo.png").write_bytes(picture(Random(0)))
+    os.mkfifo(tmp_path / "pipe.csv")
+    shutil.copytree(digits_run, tmp_path / "other")
+    predict = ["predict", digits_run, "photo.png", "-o"]
+    for code, *words in (
+        (4, "compare", digits_run, "other", "--out", "file"),
+        (4, "compare", digits_run, "other", "--out", "file/below"),
+        (3, "check", "circle.csv"),
+        (4, *predict, "circle.csv"),
+        (3, *predict, "out.csv", "--sample-submission", "circle.csv"),
+        (3, *predict, "out.csv", "--sample-submission", "pipe.csv"),
+        (3, "check", "~nobody-of-this-name"),
+        (3, "predict", digits_run, "~nobody-of-this-name"),
+        (4, "predict", "~nobody-of-this-name", "photo.png"),
+    ):
+        with within(20):
+            outcome = fastcls(*words)
+        assert outcome.code == code and "error: " in outcome.output, (words, outcome)
+    assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "out.csv").exists()
+
+
+def test_a_list_of_runs_that_is_a_named_pipe_is_not_waited_for(fastcls: Callable[..., Outcome]) -> None:
+    state = Path(os.environ["XDG_STATE_HOME"], "fastcls")
+    state.mkdir(parents=True)
+    os.mkfifo(state / "runs.txt")
+    with within(20):
+        assert fastcls("runs").code == 0
+        register.add(Path("run"))
 
 
 @pytest.mark.faults

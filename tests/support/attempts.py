@@ -12,11 +12,10 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import stat
 import struct
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -27,6 +26,7 @@ import mutations
 import numpy as np
 import pytest
 from conftest import command
+from limits import within
 from PIL import Image
 
 from fastcls.errors import FastclsError
@@ -409,25 +409,6 @@ def held(folder: Path) -> dict[str, str]:
     return found
 
 
-@contextlib.contextmanager
-def within(seconds: int) -> Iterator[None]:
-    """TimeoutError, wherever the program is when it has computed for so long, or waited for ten times as long."""
-
-    def out_of_time(number: int, frame: object) -> None:
-        raise TimeoutError(f"longer than {seconds} s")
-
-    clocks = [(signal.SIGPROF, signal.ITIMER_PROF, seconds), (signal.SIGALRM, signal.ITIMER_REAL, 3 * seconds)]
-    before = [signal.signal(number, out_of_time) for number, _, _ in clocks]
-    for _, clock, most in clocks:
-        signal.setitimer(clock, most)
-    try:
-        yield
-    finally:
-        for (number, clock, _), handler in zip(clocks, before, strict=True):
-            signal.setitimer(clock, 0)
-            signal.signal(number, handler)
-
-
 def answer(made: Attempt, name: str) -> None:
     """Run a command of the attempt and check what holds of all."""
     verb = VERBS[name]
@@ -437,7 +418,7 @@ def answer(made: Attempt, name: str) -> None:
     before, sound = held(made.work), made.run is not None and newest(made.run)
     beside = {path: kind for path, kind in held(made.home).items() if path.partition("/")[0] == "canary"}
     shared = held(made.finished.parent)
-    with within(LONGEST):
+    with within(LONGEST, waiting=3):
         outcome = command(*words, stdin=stdin)
     said = f"exit {outcome.code}\n{outcome.output}"
     made.done.append(f"  exit {outcome.code}: " + outcome.output.strip().rpartition("\nerror")[2][:300])
