@@ -40,7 +40,7 @@ NAMES = [
     *("cat", "a cat", " ", "trailing ", "Cat", "CAT", "007", "7", "1e5", "nan", "None", "train", "test", "valid"),
     *("caf\u00e9", unicodedata.normalize("NFD", "caf\u00e9"), "樹", "\u202egpj.exe", "-rf", "--help", "'quoted'"),
     *('"double"', "two\nlines", "\x1b[31mred", "\x07", "100%", "%s", "$x$", "$HOME", "`id`", "<b>bold", "#?", "a;b"),
-    *("*", "[ab]", "{x}", "a,b", "a\tb", "\\", "~", "~nobody", ".hidden", "..x", "=1+1", "\ufeffbom", "x" * 200, "é" * 100),
+    *("*", "[ab]", "{x}", "a,b", "a\tb", "\\", "~nobody", ".hidden", "..x", "=1+1", "\ufeffbom", "x" * 200, "é" * 100),
 ]  # fmt: skip
 
 
