@@ -182,7 +182,7 @@ def save(learn: Learner, folder: Paths, *, quiet: bool = False) -> Run:
     from fastcls.machine.screen import Screen
     from fastcls.running import by_hand
 
-    out = by_hand.save(learn, Path(folder).expanduser(), Screen(quiet))
+    out = by_hand.save(learn, shell.path(folder), Screen(quiet))
     register.add(out)
     return Run(out)
 
@@ -503,4 +503,4 @@ def _request(recipe: str | sources.RecipeSource, settings: Mapping[str, Any]) ->
 
 
 def _path(name: Paths | None) -> Path | None:
-    return None if name is None else Path(name).expanduser()
+    return None if name is None else shell.path(name)

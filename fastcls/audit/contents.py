@@ -10,6 +10,7 @@ from fastcls.datasets import layouts
 from fastcls.datasets.walk import count
 from fastcls.errors import DataError, UsageError
 from fastcls.runfolder import runs, splits
+from fastcls.settings import shell
 
 PETS = r"^(.+)_\d+\.jpg$"
 UNDRAWN = "train or valid"  # the name of a split that is still to be drawn
@@ -31,7 +32,7 @@ def read(path: str, labels: str = "", label_regex: str = "") -> Contents:
     if is_run(path):
         if labels or label_regex:
             raise UsageError(f"{path} is a run: its images have labels.", "Omit --labels and --label-regex.")
-        return _of_run(Path(path).expanduser())
+        return _of_run(shell.path(path))
     root = layouts.folder(path)
     plain = not (labels or label_regex)
     if plain and (root / "train_test_split.txt").is_file():
@@ -47,7 +48,7 @@ def read(path: str, labels: str = "", label_regex: str = "") -> Contents:
 
 def is_run(path: str) -> bool:
     """Whether `path` is a run folder."""
-    return (Path(path).expanduser() / "run.json").is_file()
+    return (shell.path(path) / "run.json").is_file()
 
 
 def _pets(root: Path) -> Contents:

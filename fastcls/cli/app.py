@@ -18,6 +18,7 @@ from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.machine import extras, ranks
 from fastcls.machine.stop import Stopped
 from fastcls.runfolder.text import visible
+from fastcls.settings import shell
 
 P = ParamSpec("P")
 # what a file system answers of a name it is given: no bug, whichever line asked
@@ -58,7 +59,7 @@ def chosen(name: str, done: bool = True) -> Path:
     from fastcls.runfolder import runs
 
     folder = runs.find(name, done)
-    if folder != Path(name).expanduser():
+    if folder != shell.path(name):
         print(f"run      {folder}", file=sys.stderr)
     return folder
 

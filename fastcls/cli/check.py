@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import typer
 
 from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
+from fastcls.settings import shell
 
 if TYPE_CHECKING:
     from fastcls.audit.audit import Audit
@@ -50,8 +52,8 @@ def check(
     from fastcls import api
     from fastcls.audit import contents
 
-    place = Path(path).expanduser()
-    own = place if contents.is_run(path) else Path("checks") / (place.resolve().name or "root")
+    place = shell.path(path)
+    own = place if contents.is_run(path) else Path("checks") / (Path(os.path.realpath(place)).name or "root")
     found = api.check(path, labels=labels, label_regex=label_regex, out=out or own, progress=_progress)
     _show(found.audit)
     print(f"page     {found.page}")

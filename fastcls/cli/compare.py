@@ -13,6 +13,7 @@ from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import UsageError
 from fastcls.runfolder.text import visible
+from fastcls.settings import shell
 
 if TYPE_CHECKING:
     from fastcls.comparison.comparison import Comparison
@@ -76,7 +77,7 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -
     given = ctx.params
     source = sources.find(name)
     request = build(ctx, source, words, settings.options(), settings.extra)
-    folder = Path(given["out"]).expanduser() if given["out"] else None
+    folder = shell.path(given["out"]) if given["out"] else None
     knobs, problems = varied.settings(request), list[str]()
     vary = assignments.varied_values(given["vary"], knobs, problems)
     whole = [assignments.setting(text, knobs, problems) for text in given["setting"]]
@@ -124,7 +125,7 @@ def _existing(names: list[str], out: str) -> None:
     from fastcls.running import grid
 
     comparison = grid.existing(names, command_line("compare"))
-    folder = Path(out).expanduser() if out else folder_of(comparison.entries)
+    folder = shell.path(out) if out else folder_of(comparison.entries)
     _show(comparison, write(folder, comparison))
 
 

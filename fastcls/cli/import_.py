@@ -33,10 +33,10 @@ def import_(
     Recipes take the file as --weights. Weights alone are read by torch's restricted unpickler. A whole Learner or
     network is unpickled in full, which runs what is in the file. Nothing else of fastcls reads pickles.
     """
-    source = Path(file).expanduser()
+    source = shell.path(file)
     if not source.is_file():
         raise OutputError(f"{file}: there is no such file.", "Name a .pkl or .pth file.")
-    target = Path(out).expanduser() if out else source.with_suffix(".safetensors")
+    target = shell.path(out) if out else source.with_suffix(".safetensors")
     if target.suffix != ".safetensors":
         raise UsageError(f"-o {out}: the weights go into a .safetensors file.", "Name one that ends so.")
     if target.exists():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
+from fastcls.settings import shell
 
 
 @app.command("lr-find", context_settings=TAKES_KNOBS, cls=completion.TakesKnobs)
@@ -38,7 +37,7 @@ def lr_find(
     source = sources.find(name)
     request = build(ctx, source, ctx.args, settings.options(keep="last"), settings.extra)
     request.command = command_line("lr-find")
-    figure = Path(out).expanduser()
+    figure = shell.path(out)
     if figure.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--out {out}: the figure is a .png, .svg or .pdf file.")
     if not figure.parent.is_dir():

@@ -18,6 +18,7 @@ from fastcls.cli.tables import table
 from fastcls.datasets.walk import count
 from fastcls.errors import OutputError, UsageError
 from fastcls.models.defaults import WORDS
+from fastcls.settings import shell
 
 if TYPE_CHECKING:
     from fastcls.models.shortlist import Measured
@@ -83,7 +84,7 @@ def models(
         raise UsageError("--labels, --label-regex and --probe go with --suggest.", "fastcls models --suggest photos")
     if sort not in ORDERS:
         raise UsageError(f"--sort {sort}: takes {', '.join(ORDERS[:-1])} or {ORDERS[-1]}.")
-    target = Path(out).expanduser() if out else None
+    target = shell.path(out) if out else None
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
         raise OutputError(f"-o {out}: this file cannot be written there.", "Name a file in an existing folder.")
     from fastcls.models import zoo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -14,6 +15,7 @@ from fastcls.cli import completion
 from fastcls.cli.app import app, chosen, verb
 from fastcls.errors import OutputError, UsageError
 from fastcls.runfolder.text import visible
+from fastcls.settings import shell
 
 if TYPE_CHECKING:
     from fastcls.inference.answers import Table, Writer
@@ -111,7 +113,7 @@ def predict(
             "Leave it out, or leave out the options marked Submission.",
         )
     folder = chosen(run)
-    target = Path(out).expanduser() if out else None
+    target = shell.path(out) if out else None
     if target is not None:
         check_target(target, folder, paths, sample)
     writer = writer_for(target) if target is not None and not submits else None
@@ -139,17 +141,20 @@ class Terminal:
 
 def check_target(target: Path, run: Path, inputs: list[str], sample: str | None = None) -> None:
     """Refuse an output file that cannot be written, or that would take the place of what is read."""
-    import os
-
-    if not os.access(target.parent, os.W_OK | os.X_OK) or (target.exists() and not target.is_file()):
+    if not os.access(target.parent, os.W_OK | os.X_OK) or (os.path.lexists(target) and not target.is_file()):
         raise OutputError(f"-o {target}: this file cannot be written there.", "Name a file in an existing folder.")
-    place = target.resolve()
-    if sample is not None and place == Path(sample).expanduser().resolve():
+    place = _real(target)
+    if sample is not None and place == _real(Path(sample)):
         raise UsageError(f"-o {target} is the sample submission itself.", "Name another file:  -o submission.csv")
-    if any(place == Path(name).expanduser().resolve() for name in inputs if name != "-"):
+    if any(place == _real(Path(name)) for name in inputs if name != "-"):
         raise UsageError(f"-o {target} is read as well: it is among the PATHS.", "Name another file.")
-    if target.exists() and place.is_relative_to(run.resolve()):
+    if target.exists() and place.is_relative_to(_real(run)):
         raise UsageError(f"-o {target} is a file of the run.", "Name another file, outside of the run folder.")
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads; unlike Path.resolve it also takes a link that goes round in a circle."""
+    return Path(os.path.realpath(shell.path(path)))
 
 
 def _predictor(folder: Path, temperature: float, tta: bool, trust: bool) -> Predictor | RecipePredictor:

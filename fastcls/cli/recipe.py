@@ -107,7 +107,7 @@ def recipe(
             )
         request = replace(
             build(ctx, source, ctx.args, options, settings.extra),
-            out=Path(out).expanduser() if out else None,
+            out=shell.path(out) if out else None,
             command=command_line("recipe"),
         )
         if dry_run and ranks.first():

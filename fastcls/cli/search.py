@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,6 +11,7 @@ from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
 from fastcls.runfolder.text import visible
+from fastcls.settings import shell
 
 if TYPE_CHECKING:
     from fastcls.comparison.study import Results
@@ -96,7 +96,7 @@ def _plan(ctx: typer.Context, settings: Settings) -> Search:
     return searching.plan(
         request,
         spaces.parse(given["space"], source.knobs, request.knobs),
-        out=Path(given["out"]).expanduser() if given["out"] else None,
+        out=shell.path(given["out"]) if given["out"] else None,
         **{name: given[name] for name in PLANNED},
     )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from fastcls.datasets.archives import locked
 from fastcls.errors import DownloadError, OutputError
 from fastcls.runfolder import runs
+from fastcls.settings import shell
 
 if TYPE_CHECKING:
     import requests
@@ -28,7 +29,7 @@ CHUNK = 1 << 16
 def cache_dir() -> Path:
     """Where datasets are kept: `FASTCLS_DATA`, else the user's cache folder."""
     if named := os.environ.get("FASTCLS_DATA"):
-        return Path(named).expanduser().absolute()
+        return shell.path(named).absolute()
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("fastcls")) / "data"

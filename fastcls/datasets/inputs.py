@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcls.datasets.label_table import FILE_COLUMNS, posix, rows_of
 from fastcls.datasets.walk import composed, is_image, listing, some, unread, walked
 from fastcls.errors import DataError
-from fastcls.settings import options
+from fastcls.settings import options, shell
 
 TABLES = {".csv", ".tsv"}
 
@@ -26,7 +26,7 @@ def collect(arguments: Sequence[str]) -> Iterator[str]:
     argument names nothing, a folder or pattern without an image, or a table without paths.
     """
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = shell.path(argument)
         if argument == "-":
             continue
         if is_pattern(argument):
@@ -47,11 +47,11 @@ def collect(arguments: Sequence[str]) -> Iterator[str]:
 
 def is_pattern(argument: str) -> bool:
     """Whether an argument is a pattern of file names, and not the name of an existing file."""
-    return argument != "-" and glob.has_magic(argument) and not Path(argument).expanduser().exists()
+    return argument != "-" and glob.has_magic(argument) and not shell.path(argument).exists()
 
 
 def _files(argument: str) -> Iterator[str]:
-    path = Path(argument).expanduser()
+    path = shell.path(argument)
     if argument == "-":
         yield from _on_standard_input()
     elif is_pattern(argument):
@@ -84,7 +84,7 @@ def _on_standard_input() -> Iterator[str]:
 
 
 def _matching(pattern: str) -> Iterator[str]:
-    every = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))  # noqa: PTH207  it takes absolute ones
+    every = sorted(glob.glob(str(shell.path(pattern)), recursive=True))  # noqa: PTH207  it takes absolute ones
     return (name for name in every if is_image(name) and Path(name).is_file())
 
 

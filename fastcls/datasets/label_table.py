@@ -14,7 +14,7 @@ from pathlib import Path
 from fastcls.datasets.splits import SPLIT_NAMES
 from fastcls.datasets.walk import Found, composed, count, files_below, is_image, is_text, slashes, some
 from fastcls.errors import DataError
-from fastcls.settings import options
+from fastcls.settings import options, shell
 
 FILE_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_id", "id", "name")
 LABEL_COLUMNS = ("label", "class", "target", "category", "species", "breed")
@@ -87,7 +87,7 @@ def read(labels: str, root: Path, found: Found) -> None:
 
 
 def _locate(labels: str, root: Path) -> Path:
-    given = Path(labels).expanduser()
+    given = shell.path(labels)
     for file in (root / given, given.absolute()):
         if file.is_file():
             if file.suffix.lower() in (".xlsx", ".xls", ".ods"):

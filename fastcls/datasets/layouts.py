@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fastcls.datasets.splits import check_splits, draw_validation, split_of
 from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some, unread
 from fastcls.errors import DataError, UsageError, did_you_mean
-from fastcls.settings import options
+from fastcls.settings import options, shell
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -96,7 +96,7 @@ def folder(path: str | Path) -> Path:
     """The folder called `path`, absolute; DataError where it is none."""
     if not str(path):
         raise DataError("No folder of images was named.", "Give it with --path.")
-    root = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100, a link stays the name the user gave
+    root = Path(os.path.abspath(shell.path(path)))  # noqa: PTH100, a link stays the name the user gave
     if root.is_dir():
         return root
     if not root.exists():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, UsageError, did_you_mean
+from fastcls.images.decode import opened
 from fastcls.inference.submission import ID_FORMS, Format, Submission
+from fastcls.settings import shell
 
 
 class Images:
@@ -17,7 +20,7 @@ class Images:
 
     def __init__(self, paths: Iterable[str], arguments: Sequence[str]) -> None:
         self.paths = list(dict.fromkeys(paths))  # a file named twice is one image
-        self.folders = [folder for name in arguments if (folder := Path(name).expanduser()).is_dir()]
+        self.folders = [folder for name in arguments if (folder := shell.path(name)).is_dir()]
 
     def by(self, form: str) -> dict[str, list[str]]:
         """Ids of one form, in order, each with the images that have it."""
@@ -39,7 +42,7 @@ def lay_out(wanted: Format, images: Images, classes: Sequence[str]) -> Submissio
         close = did_you_mean(wanted.probability_of, classes)
         raise UsageError(f"--probability-of {wanted.probability_of}: no class of this run{close}.")
     if wanted.sample is not None:
-        return _like_sample(wanted, Path(wanted.sample).expanduser(), images, classes)
+        return _like_sample(wanted, shell.path(wanted.sample), images, classes)
     form = wanted.id_form or "stem"
     ids = images.by(form)
     if _several(ids):
@@ -169,7 +172,7 @@ def _read(sample: Path) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a CSV file, every cell the text that it is."""
     rows = []
     try:
-        with sample.open(encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(io.BufferedReader(opened(sample)), "utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for row in filter(None, reader):  # an empty line is no row
                 rows.append(row)
@@ -181,7 +184,7 @@ def _read(sample: Path) -> tuple[list[str], list[list[str]]]:
                     )
     except OSError as problem:
         raise DataError(
-            f"--sample-submission {sample}: cannot be read ({problem.strerror}).",
+            f"--sample-submission {sample}: cannot be read ({problem.strerror or problem}).",
             "Name the sample_submission.csv of the competition.",
         ) from None
     except (csv.Error, UnicodeDecodeError) as problem:

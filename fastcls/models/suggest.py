@@ -26,6 +26,7 @@ from fastcls.machine import devices
 from fastcls.models import zoo
 from fastcls.models.defaults import PUBLISHED
 from fastcls.runfolder import runs, splits
+from fastcls.settings import shell
 
 # Accuracy after transfer goes with ImageNet accuracy: r = 0.96 where the whole network is tuned, 0.99 where only a head
 # is (Kornblith et al. 2019, Do Better ImageNet Models Transfer Better?). So the most accurate that is affordable is
@@ -117,7 +118,7 @@ class Suggestion:
 
 def look(target: str, labels: str = "", label_regex: str = "") -> Images:
     """The images of a run or of a folder; DataError where there is neither or no image can be read."""
-    path = Path(target).expanduser()
+    path = shell.path(target)
     if (path / "run.json").is_file() or not path.exists():
         return _of_run(_run(target))
     table = layouts.find(path, labels=labels, label_regex=label_regex)
@@ -187,7 +188,7 @@ def _run(target: str) -> Path:
     try:
         return runs.find(target)
     except OutputError:
-        path = Path(target).expanduser().absolute()
+        path = shell.path(target).absolute()
         near = [entry.name for entry in path.parent.glob("*")] + [run.name for run in runs.listing()]
         raise DataError(
             f"--suggest {target}: there is no such folder, and no such run{did_you_mean(path.name, near) or '.'}",

@@ -33,7 +33,7 @@ def weights_file(name: str) -> Path:
     name = defaults.resolve(name)
     if name.startswith(HUB):
         return fetched(name, WEIGHTS)
-    path = Path(name.removeprefix(LOCAL)).expanduser()
+    path = shell.path(name.removeprefix(LOCAL))
     if is_folder(path):
         return weights_in(path)
     if path.suffix == ".safetensors":
@@ -136,7 +136,7 @@ def folder(name: str) -> Path:
 def fetched(name: str, file: str) -> Path:
     """A file of it; UsageError where the Hub has none, WeightsError where it is neither kept here nor to be reached."""
     if name.startswith(LOCAL):
-        return _inside(Path(name.removeprefix(LOCAL)).expanduser()) / file
+        return _inside(shell.path(name.removeprefix(LOCAL))) / file
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.runfolder import runs
-from fastcls.settings import sources
+from fastcls.settings import shell, sources
 from fastcls.settings.knobs import as_text
 from fastcls.settings.options import DECLARED, Options
 from fastcls.settings.request import Request
@@ -53,7 +53,7 @@ def moved(request: Request, path: str) -> Request:
     """The same request, with its images in another folder; UsageError where its recipe has no knob for that."""
     if "path" not in request.knobs:
         raise UsageError(f"--path {path}: the recipe {request.source.name!r} has no knob `path`.", "Omit it.")
-    place = str(Path(path).expanduser().absolute())  # a run is resumed from the folder where it was started
+    place = str(shell.path(path).absolute())  # a run is resumed from the folder where it was started
     words = [*request.words_without("--path"), "--path", place]
     return replace(request, knobs={**request.knobs, "path": place}, command=shlex.join(words))
 

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from fastcls.runfolder import inside
+
 MOST = 10_000  # folders that are remembered
 
 
@@ -20,6 +22,8 @@ def add(folder: Path) -> None:
     with contextlib.suppress(OSError):
         file = _file()
         file.parent.mkdir(parents=True, exist_ok=True)
+        if file.exists() and not file.is_file():  # a named pipe would be waited for
+            return
         with file.open("a", encoding="utf-8", errors="surrogateescape") as stream:
             stream.write(str(folder.absolute()).replace("\n", "\\n") + "\n")
 
@@ -27,8 +31,8 @@ def add(folder: Path) -> None:
 def newest_first() -> Iterator[Path]:
     """The folders that are still there, each once."""
     lines: list[str] = []
-    with contextlib.suppress(OSError):
-        lines = _file().read_text(encoding="utf-8", errors="surrogateescape").split("\n")[-MOST:]
+    with contextlib.suppress(OSError, inside.Foreign), inside.opened(_file()) as stream:
+        lines = stream.read().decode("utf-8", "surrogateescape").split("\n")[-MOST:]
     for line in dict.fromkeys(reversed(lines)):
         if line and (Path(line) / "run.json").is_file():
             yield Path(line)

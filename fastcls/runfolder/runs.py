@@ -34,20 +34,24 @@ STAMP = "%Y%m%d-%H%M%S"  # of a run folder's name, in UTC
 
 def atomic_path(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary file beside `path`, sync it and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner reads
         temporary.replace(path)
+    except (FileExistsError, NotADirectoryError) as problem:
+        raise OutputError(f"{path} cannot be written: a file has the name of its folder.", "Name another.") from problem
     except OSError as problem:
         raise OutputError(f"{path} cannot be written: {problem.strerror or problem}.") from problem
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
     return path
 
 
@@ -217,7 +221,7 @@ def find(name: str, done: bool = False) -> Path:
 
 
 def _find(name: str, done: bool) -> Path:
-    path = Path(name).expanduser()
+    path = shell.path(name)
     if (path / "run.json").is_file():
         return path
     known = listing()

@@ -19,7 +19,7 @@ from fastcls.machine.stop import listening
 from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.running.series import fixed, is_done, slug
-from fastcls.settings import varied
+from fastcls.settings import shell, varied
 from fastcls.settings.assignments import knob_of, refuse, value_of
 from fastcls.settings.knobs import as_text
 from fastcls.settings.request import Request
@@ -143,7 +143,7 @@ def existing(names: Sequence[str], command: str) -> Comparison:
 
     The first is the baseline; two are tested against each other. UsageError for fewer.
     """
-    folders = [folder for name in names for folder in _runs_of(Path(name).expanduser()) or [runs.find(name)]]
+    folders = [folder for name in names for folder in _runs_of(shell.path(name)) or [runs.find(name)]]
     entries = comparison.existing(folders)
     if len(entries) < 2:
         raise UsageError("A comparison takes two runs or more.", "List the runs:  fastcls runs")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls.errors import RecipeError, nearest
+from fastcls.settings import shell
 from fastcls.settings.knobs import Knob, read_knobs
 from fastcls.settings.options import Options
 
@@ -82,7 +83,7 @@ def available() -> list[str]:
 def find(name: str) -> RecipeSource:
     """The recipe of that name, or in that file (`./mine.py`)."""
     if name.endswith(".py") or "/" in name or "\\" in name:
-        path = Path(name).expanduser()
+        path = shell.path(name)
         if not path.is_file():
             raise RecipeError(f"There is no recipe file {name}.", "Make one:  fastcls recipe digits-cnn --copy mine.py")
         return read(path)

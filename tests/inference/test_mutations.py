@@ -9,17 +9,16 @@ import contextlib
 import itertools
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from types import FrameType
 
 import mutations
 import pytest
 from conftest import Outcome, command, without_sums
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from limits import within
 
 from fastcls.errors import FastclsError
 from fastcls.images import uploads
@@ -39,25 +38,6 @@ CHECK_RUN, CHECK = ["check", "run", "-o", "checked"], ["check", "folder", "-o", 
 LABELS = ["check", "folder", "--labels", "folder/labels.csv", "-o", "checked"]
 TABLE = ["predict", "run", "folder/labels.csv", "-o", "labels.jsonl"]
 SAMPLE = ["predict", "run", "photos", "-o", "sub.csv", "--sample-submission", "folder/labels.csv", "--fill", "3"]
-
-
-@contextlib.contextmanager
-def within(seconds: int) -> Iterator[None]:
-    """TimeoutError, wherever the program is when it has computed for so long, or waited for ten times as long."""
-
-    def out_of_time(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"longer than {seconds} s")
-
-    clocks = [(signal.SIGPROF, signal.ITIMER_PROF, seconds), (signal.SIGALRM, signal.ITIMER_REAL, 10 * seconds)]
-    before = [signal.signal(number, out_of_time) for number, _, _ in clocks]
-    for _, clock, most in clocks:
-        signal.setitimer(clock, most)
-    try:
-        yield
-    finally:
-        for (number, clock, _), handler in zip(clocks, before, strict=True):
-            signal.setitimer(clock, 0)
-            signal.signal(number, handler)
 
 
 def answered(words: list[str]) -> Outcome:

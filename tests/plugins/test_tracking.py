@@ -301,7 +301,7 @@ def test_a_tracker_that_fails_ends_alone(
                       "--track", "mlflow,csv")  # fmt: skip
     assert outcome.code == 0, outcome.output
     assert "note     --track: MLflow failed" in outcome.output and "secret" not in outcome.output
-    assert "note     --track: csv failed (for steps). The run continuesout it." in outcome.output
+    assert "note     --track: csv failed (for steps). The run continues without it." in outcome.output
     assert "tracked  " not in outcome.output and (tmp_path / "run" / "report.html").is_file()
 
 

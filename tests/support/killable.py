@@ -66,7 +66,7 @@ class Trials:
 
 
 @pytest.fixture(scope="module")
-def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
+def trials(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
     folder = tmp_path_factory.mktemp("trials")
     rng = np.random.default_rng(0)
     for klass, colour in {"red": 0, "green": 1, "blue": 2}.items():
@@ -76,7 +76,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
             pixels[4:9, 4:9, colour] += 55
             Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / klass / f"{i}.png")
     (folder / "mine.py").write_text(RECIPE)
-    found = Trials(folder)
+    found = Trials(folder, *getattr(request.module, "MODULES", ()))
     with found.server:
         yield found
         found.server.kill()

@@ -2,15 +2,17 @@
 
 Reads a JSON list of words a line, forks a child that runs `fastcls WORDS` with its output in the file that the first
 word names, and answers its process number; a number instead of a list waits for that child and answers its exit code.
-An object instead of a list has the words, and what is to be added to the environment. Its own arguments are further
-modules to import.
-What comes after training (the pass over the splits, the report) is left out: it is not what is resumed.
+An object instead of a list has the words, what is to be added to the environment, and perhaps `strike`: at which stage
+the run is sent which signals. Its own arguments are further modules to import.
+What comes after training (the pass over the splits, the report) is left out but where `whole` says otherwise.
 """
 
 import importlib
 import json
 import os
 import sys
+
+import stages
 
 
 def main() -> None:
@@ -26,6 +28,7 @@ def main() -> None:
     import_fastai()
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    finish = runner._Run._finish
     runner._Run._finish = lambda self: self._save(status="done")  # type: ignore[method-assign]
     print("ready", flush=True)
     for line in sys.stdin:
@@ -33,10 +36,15 @@ def main() -> None:
         if isinstance(asked, int):
             print(os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1]), flush=True)
             continue
-        words, env = (asked["words"], asked["env"]) if isinstance(asked, dict) else (asked, {})
+        more = asked if isinstance(asked, dict) else {}
+        words, env = more.get("words", asked), more.get("env", {})
         child = os.fork()
         if child == 0:
             os.environ.update(env)
+            if more.get("whole"):
+                runner._Run._finish = finish  # type: ignore[method-assign]
+            if more.get("strike"):
+                stages.arm(*more["strike"])
             log = os.open(words[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)

@@ -55,7 +55,7 @@ class Tracker:
             yield
         except Exception as problem:  # a server that is down, a library that breaks: the run is worth more
             self.given_up = True
-            options.note(f"--track: {self.title} failed ({reason(problem)}). The run continuesout it.")
+            options.note(f"--track: {self.title} failed ({reason(problem)}). The run continues without it.")
             with contextlib.suppress(Exception):
                 self.stop("failed")
 

@@ -36,7 +36,7 @@ class Tracking:
             try:
                 module = importlib.import_module(f"fastcls.plugins.tracking.{name}")
             except Exception as problem:  # a library that is there and broken
-                options.note(f"--track {name} cannot be imported ({problem}). The run continuesout it.")
+                options.note(f"--track {name} cannot be imported ({problem}). The run continues without it.")
                 continue
             self.trackers[name] = getattr(module, CLASSES[name])(run / "tracking", kept)
 
