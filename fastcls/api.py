@@ -309,11 +309,16 @@ def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = Fals
     return exporting.export(runs.find(fspath(run), done=True), kinds or ("onnx",), _path(out), trust)
 
 
-def report(run: Paths = "last", split: str | None = None) -> Path:
-    """Write the page and figures of a run anew, of the test images, or the validation images where there are none."""
+def report(run: Paths = "last", split: str | None = None, pictures: int = 0) -> Path:
+    """Write the page and figures of a run anew, of the test images, or the validation images where there are none.
+
+    pictures: of each cell of the confusion matrix, at least; by default the costliest mistakes and hits alone.
+    """
     from fastcls.reports import write
 
-    return write(runs.find(fspath(run), done=True), split)
+    if pictures < 0:
+        raise UsageError(f"pictures={pictures}: takes an integer from 0.")
+    return write(runs.find(fspath(run), done=True), split, each=pictures)
 
 
 class Comparison:

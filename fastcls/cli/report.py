@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, chosen, verb
+from fastcls.errors import UsageError
 
 
 @app.command()
@@ -20,17 +23,27 @@ def report(
         show_default=False,
         autocompletion=completion.among("valid", "test"),
     ),
+    pictures: str = typer.Option(
+        "0",
+        "--pictures",
+        metavar="N|all",
+        help="Pictures of each cell of the confusion matrix, at least: the page grows by some 10 kB each.",
+        show_default=False,
+    ),
     open_: bool = typer.Option(False, "--open", help="Open it in the browser."),
 ) -> None:
     """Make report.html and figures/ again from the files of a run.
 
     \b
     fastcls report last --open               the newest run's page, in the browser
-    fastcls report last --split test         of the test images
+    fastcls report last --split valid        of the validation images
+    fastcls report last --pictures all       every image behind every cell of the confusion matrix
     """
     from fastcls import api
 
-    page = api.report(chosen(run), split or None)
+    if pictures != "all" and not pictures.isdecimal():
+        raise UsageError(f"--pictures {pictures}: takes a number or all.")
+    page = api.report(chosen(run), split or None, sys.maxsize if pictures == "all" else int(pictures))
     print(page)
     if open_:
         import webbrowser

@@ -21,10 +21,11 @@ from fastcls.runfolder.run import Run, open_run
 from fastcls.runfolder.text import clean, number
 
 
-def write(run: Path, split: str | None = None, status: str | None = None) -> Path:
+def write(run: Path, split: str | None = None, status: str | None = None, each: int = 0) -> Path:
     """Write `report.html` and `figures/*.png` into a run folder and return the page's path.
 
-    status: how the run ended, where run.json does not say it yet.
+    status: how the run ended, where run.json does not say it yet. each: pictures of a cell of the confusion matrix, at
+    least.
     """
     files = open_run(Path(run))
     if status:
@@ -32,7 +33,7 @@ def write(run: Path, split: str | None = None, status: str | None = None) -> Pat
     for name in (model_files.WEIGHTS, model_files.NETWORK):  # else these would be another network's figures
         model_files.verify(files.folder, name, files.model)
     chosen = _choose(files, split)
-    html, pictures = _render(files, chosen)
+    html, pictures = _render(files, chosen, each)
     try:
         for name, data in pictures.items():
             runs.atomic_write(files.folder / "figures" / f"{name}.png", data)
@@ -51,7 +52,7 @@ def _choose(files: Run, split: str | None) -> str:
     return split
 
 
-def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
+def _render(files: Run, split: str, each: int = 0) -> tuple[str, dict[str, bytes]]:
     classes = files.model.get("classes")
     names = [clean(name) for name in classes] if isinstance(classes, list) else []
     heatmaps = files.heatmaps.get(split)
@@ -64,7 +65,7 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
     predictions = files.predictions
     ranks, doubts = _from_probabilities(files, split, names)
     precisions = dict(zip(names, ranks.average_precision, strict=True)) if ranks else {}
-    result = outcome(predictions[predictions["split"] == split], names, thumbnails, precisions)
+    result = outcome(predictions[predictions["split"] == split], names, thumbnails, precisions, each)
     count = len(names) or (result.classes if result else 0)
     own = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
     belief = trust(own, number(files.model.get("temperature")), split)

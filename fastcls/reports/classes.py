@@ -95,9 +95,16 @@ class Outcome:
 
 
 def outcome(
-    predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnails, precisions: Mapping[str, float]
+    predictions: pd.DataFrame,
+    classes: list[str],
+    thumbnails: Thumbnails,
+    precisions: Mapping[str, float],
+    each: int = 0,
 ) -> Outcome | None:
-    """The view of one split, or None where it has no labelled prediction; precisions: the average one of a class."""
+    """The view of one split, or None where it has no labelled prediction; precisions: the average one of a class.
+
+    each: pictures of a cell of the confusion matrix, at least.
+    """
     table = predictions[(predictions["label"] != "") & (predictions["prediction"] != "")]
     if table.empty:
         return None
@@ -123,7 +130,7 @@ def outcome(
         rows=rows[:MOST_ROWS],
         left_off=max(0, len(rows) - MOST_ROWS),
         absent=[name for name in names if name not in support.index],
-        shown=gallery(table, thumbnails),
+        shown=gallery(table, thumbnails, each),
     )
 
 
@@ -203,7 +210,7 @@ def matrix_figure(matrix: Matrix, split: str) -> Figure:
         name, other = matrix.names[i], matrix.names[j]
         end = "recognised" if i == j else f"misclassified as {other}"
         tips[f"cell-{i}-{j}"] = f"{name}: {matrix.counts[i, j]} of {matrix.support[i]} {end}"
-        cells[f"cell-{i}-{j}"] = (name, other)
+        cells[f"cell-{i}-{j}"] = (name, other, str(matrix.counts[i, j]))
     if matrix.whole:
         title = f"Confusion matrix, {split} split, {count} classes"
     else:

@@ -71,7 +71,7 @@ class Figure:
     draw: Callable[[Axes, Palette], None]
     tips: dict[str, str] = field(default_factory=dict)  # id of a drawn shape -> what hovering over it says
     tight: bool = False  # cut to what was drawn, where the labels' lengths decide the size
-    cells: dict[str, tuple[str, str]] = field(default_factory=dict)  # id of a drawn shape -> label and prediction
+    cells: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # id of a shape -> label, prediction, count
 
     def paint(self, palette: Palette) -> Canvas:
         """The figure in these colours."""
@@ -127,8 +127,8 @@ def _adopt(element: ElementTree.Element, figure: Figure) -> None:
         element.insert(0, title)
         element.set("class", "cell")
         if identity in figure.cells:
-            element.set("data-label", figure.cells[identity][0])
-            element.set("data-prediction", figure.cells[identity][1])
+            for name, value in zip(("label", "prediction", "count"), figure.cells[identity], strict=True):
+                element.set(f"data-{name}", value)
     elif identity and element.tag != f"{{{SVG}}}g":
         element.set("id", f"{figure.name}-{identity}")
     for name in (XLINK, "clip-path"):

@@ -37,10 +37,11 @@ SUSPECTS = (
 GROUPS, EACH = 6, 3  # groups of copies that are pictured of a kind, and images of each
 
 
-def gallery(table: pd.DataFrame, thumbnails: Thumbnails) -> list[Shown]:
-    """Every image of every kind once, the highest loss first."""
+def gallery(table: pd.DataFrame, thumbnails: Thumbnails, each: int = 0) -> list[Shown]:
+    """Every image of every kind once, the highest loss first; and so many of each cell of the confusion matrix."""
     kinds = select(table)
-    rows = pd.concat(list(kinds.values()))
+    costly = table[table["loss"].notna()].sort_values("loss", ascending=False, kind="stable")
+    rows = pd.concat([*kinds.values(), costly.groupby(["label", "prediction"], sort=False).head(each)])
     rows = rows[~rows.index.duplicated()].sort_values("loss", ascending=False, kind="stable")
     members = {kind: set(chosen.index) for kind, chosen in kinds.items()}
     members["mistakes"] |= set(rows.index[rows["label"] != rows["prediction"]])

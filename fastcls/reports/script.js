@@ -103,7 +103,8 @@
       }
       chip.hidden = !pair;
       if (pair) chip.textContent = pair[0] === pair[1] ? `right: ${pair[0]} ×` : `${pair[0]} misclassified as ${pair[1]} ×`;
-      count.textContent = `${shown} ${shown === 1 ? "picture" : "pictures"}`;
+      const of = pair && shown < pair[2] ? ` of ${pair[2]}` : "";
+      count.textContent = `${shown}${of} ${shown === 1 && !of ? "picture" : "pictures"}`;
     };
     const leave = () => { pair = null; show(); };
     kind.addEventListener("change", leave);
@@ -111,7 +112,7 @@
     chip.addEventListener("click", () => { leave(); kind.focus(); });
     heat.addEventListener("change", () => root.classList.toggle("heated", heat.checked));
     for (const cell of document.querySelectorAll(".cell[data-label]")) {
-      const own = [cell.dataset.label, cell.dataset.prediction];
+      const own = [cell.dataset.label, cell.dataset.prediction, Number(cell.dataset.count)];
       if (!items.some((item) => inPair(item, own))) continue;
       cell.setAttribute("role", "button");
       cell.setAttribute("tabindex", "0");

@@ -258,3 +258,21 @@ def test_ten_thousand_classes_fit_into_a_page(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2_000_000, "kilobytes"
     assert (run / "report.html").stat().st_size < 10_000_000
+
+
+def test_a_cell_says_how_many_of_its_images_are_shown(planted: tuple[Path, dict[str, str]], browser: Any) -> None:
+    run, _ = planted
+    count = "return [...document.querySelectorAll('.cell[data-label]')].map(c => Number(c.dataset.count))"
+    for pictures, all_shown in ((0, False), ("all", True)):
+        assert command("report", run, "--pictures", pictures).code == 0
+        browser.get((run / "report.html").as_uri())
+        counts = browser.execute_script(count)
+        most = counts.index(max(counts))
+        browser.execute_script(
+            f"document.querySelectorAll('.cell[data-label]')[{most}].dispatchEvent(new MouseEvent('click'))"
+        )
+        text = browser.find_element("id", "gallery-count").text
+        assert (text == f"{max(counts)} pictures") == all_shown, text
+        assert all_shown or text.endswith(f" of {max(counts)} pictures"), text
+    assert command("report", run, "--pictures", "many").code == 2
+    assert command("report", run).code == 0
