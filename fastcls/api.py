@@ -341,7 +341,7 @@ class Comparison:
         """A table of the comparison, its rows named by their settings."""
         import pandas as pd
 
-        from fastcls.reports.comparison_table import name
+        from fastcls.reports.comparison import name
 
         names = {tuple(row.setting.items()): name(row) for row in self.found.rows}
         index = pd.Index([names[tuple(setting.items())] for setting in settings], name="setting")
@@ -469,8 +469,8 @@ def search(
 
 def _made(plan: Any, vary: Sequence[str], whole: Sequence[str], seeds: int, one_at_a_time: bool) -> Comparison:
     """Make the runs that are not done; a line a run reports the progress."""
+    from fastcls.comparison.comparison import Comparison as Found
     from fastcls.machine.screen import Screen
-    from fastcls.reports.comparison import Comparison as Found
     from fastcls.reports.comparison import write
     from fastcls.running import grid
     from fastcls.running.series import command

@@ -16,7 +16,7 @@ from fastcls.runfolder.text import visible
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
-    from fastcls.reports.comparison import Comparison
+    from fastcls.comparison.comparison import Comparison
     from fastcls.running.grid import Plan
 
 FAILED = 6  # the exit code when some run broke down
@@ -93,9 +93,10 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -
 
 
 def _make(plan: Plan) -> None:
+    from fastcls.comparison.comparison import Comparison
     from fastcls.machine.screen import Screen
     from fastcls.machine.stop import Stopped
-    from fastcls.reports.comparison import Comparison, write
+    from fastcls.reports.comparison import write
     from fastcls.running import grid
 
     command = command_line("compare")
@@ -130,13 +131,10 @@ def _existing(names: list[str], out: str) -> None:
 
 def _show(comparison: Comparison, page: Path) -> None:
     from fastcls.cli.tables import table
-    from fastcls.reports import comparison_table as words
+    from fastcls.reports import comparison as words
 
-    rows = comparison.rows
     if comparison.done:
-        columns = words.columns(rows, comparison.split)
-        lines = [[words.name(row), *(column.text(row) for column in columns)] for row in rows]
-        print("\n" + table(["setting", *(column.heading for column in columns)], lines))
-        cautions = words.cautions(comparison.entries, comparison.split)
-        print(visible("\n" + "\n".join([*cautions, *words.notes(rows, comparison.test)])))
+        header, rows = words.table(comparison)
+        print("\n" + table(header, words.texts(rows)))
+        print(visible("\n" + "\n".join(words.sentences(comparison))))
     print(f"page     {page}")

@@ -15,6 +15,7 @@ import typer
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.tables import table
+from fastcls.datasets.walk import count
 from fastcls.errors import OutputError, UsageError
 from fastcls.models.defaults import WORDS
 from fastcls.settings import shell
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fastcls.models.shortlist import Measured
     from fastcls.models.zoo import Architecture
 
-AT_ONCE = 40  # networks whose figures are computed without being asked: some ten seconds
+AT_ONCE = 40  # networks whose figures a call computes: some ten seconds
 ORDERS = ("name", "parameters", "gmacs", "accuracy")
 
 
@@ -41,7 +42,6 @@ def models(
     sort: str = typer.Option(
         "name", "--sort", metavar="|".join(ORDERS), help="Order of the rows.", autocompletion=completion.among(*ORDERS)
     ),
-    figures: bool = typer.Option(False, "--figures", help="Compute every figure, however many networks there are."),
     out: str = typer.Option("", "-o", "--out", metavar="FILE", help="Write a CSV file instead of the table."),
     suggest: str = typer.Option(
         "",
@@ -95,30 +95,20 @@ def models(
     found = zoo.matching(pattern, every) if pattern else [a for a in every if a.library == "torchvision"]
     chosen = {a.name for a in found if a.weights or not weights}
     missing = [a.name for a in found if a.name in chosen and a.gmacs is None]
-    todo = missing if figures else missing[:AT_ONCE]
-    if todo:
-        every = zoo.figured(every, todo, lambda n: _progress(n, len(todo)))
+    if missing:
+        print(f"computing figures of {count(len(missing[:AT_ONCE]), 'network')}, once …", file=sys.stderr, flush=True)
+        every = zoo.figured(every, missing[:AT_ONCE])
     rows = sorted((a for a in every if a.name in chosen), key=lambda a: _rank(a, sort))
     if target is not None:
         _write(target, rows)
     else:
         _show(rows)
-    if left := len(missing) - len(todo):
-        print(f"\n{left:,} figures are still to be computed: --figures computes all, the same command {AT_ONCE} more.")
+    if left := len(missing[AT_ONCE:]):
+        print(f"\n{left:,} figures are still to be computed: the same command computes {AT_ONCE} more.")
     if not pattern:
         more = sum(a.library == "timm" and (a.weights or not weights) for a in every)
         print(f"\ntimm has {more:,} more:  fastcls models 'timm/*'\nFor your images:  fastcls models --suggest photos")
         print("\nBy a word:\n" + "\n".join(f"--arch {word:7s}{name}" for word, name in WORDS.items()))
-
-
-def _progress(done: int, total: int) -> None:
-    """One line that counts on a terminal, one that stays elsewhere."""
-    from fastcls.datasets.walk import count
-
-    if sys.stderr.isatty():
-        print(f"\rcomputing figures, {done} of {total} …", end="\n" * (done == total), file=sys.stderr, flush=True)
-    elif done == 1:
-        print(f"computing the figures of {count(total, 'network')}, once …", file=sys.stderr, flush=True)
 
 
 def _rank(architecture: Architecture, sort: str) -> float:
@@ -145,7 +135,6 @@ def _show(rows: Sequence[Architecture]) -> None:
 
 
 def _write(target: Path, rows: Sequence[Architecture]) -> None:
-    from fastcls.datasets.walk import count
     from fastcls.runfolder import runs
 
     header = ["name", "library", "parameters", "gmacs", "input", "weights", "top1"]
@@ -227,7 +216,6 @@ def _named(probe: str) -> dict[str, str]:
 
 def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: int) -> Measured | None:
     """Measure the networks, print the table, and give the one that classified most images; None where none could be."""
-    from fastcls.datasets.walk import count
     from fastcls.errors import WeightsError
     from fastcls.models import shortlist
 
@@ -243,10 +231,10 @@ def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: in
     for one in sorted(measured, key=lambda one: -one.right):
         low, high = one.interval
         accuracy = f"{100 * one.accuracy:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-        rows.append([one.arch, accuracy, f"{one.seconds:.0f} s"])
+        rows.append([one.arch, accuracy])
     if rows:
         which = f"{count(len(images), 'image')} of {images.label.nunique():,} classes"
         print(f"\nA linear layer on the frozen features, cross-validated on {which}, none of the test split:\n")
-        print(table(["probe", "accuracy (95 % interval)", "CPU"], rows))
+        print(table(["probe", "accuracy (95 % interval)"], rows))
     print("".join(f"\n{text}" for text in missing), end="\n" if missing else "")
     return max(measured, key=lambda one: one.right, default=None)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastcls.running.search import Search
 
 SHOWN = 10  # trials in the terminal's table
+PLANNED = ("trials", "time", "metric", "pruner", "prune_after_trials", "prune_after_epochs", "storage", "study")
 NOTHING = 6  # the exit code when no trial came to its end
 TRIALS, METRICS, PRUNERS = 20, ("accuracy", "macro_f1", "loss"), ("median", "none")  # running.search's, which is heavy
 
@@ -96,19 +97,7 @@ def _plan(ctx: typer.Context, settings: Settings) -> Search:
         request,
         spaces.parse(given["space"], source.knobs, request.knobs),
         out=shell.path(given["out"]) if given["out"] else None,
-        **{
-            name: given[name]
-            for name in (
-                "trials",
-                "time",
-                "metric",
-                "pruner",
-                "prune_after_trials",
-                "prune_after_epochs",
-                "storage",
-                "study",
-            )
-        },
+        **{name: given[name] for name in PLANNED},
     )
 
 
@@ -118,13 +107,12 @@ def _opening(plan: Search) -> list[str]:
 
     budget = [f"{plan.trials} trials"] if plan.trials else []
     budget += [f"{plan.seconds:,.0f} s"] if plan.seconds else []
-    pruned = plan.pruning
-    when = f", after {pruned.after_trials} trials and {pruned.after_epochs} epochs" if pruned.pruner == "median" else ""
+    when = f", after {plan.prune_after_trials} trials and {plan.prune_after_epochs} epochs"
     return [
         f"{plan.request.source.name}: {' and '.join(budget)}, in {plan.out}",
         *(f"space    {dim}" for dim in plan.dimensions),
         *(f"hint     {hint}" for hint in hints(plan.dimensions)),
-        f"pruner   {pruned.pruner}{when}",
+        f"pruner   {plan.pruner}{when if plan.pruner == 'median' else ''}",
         f"study    {plan.study}, in {shown(plan.storage) or plan.out / 'study.db'}",
     ]
 

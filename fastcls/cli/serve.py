@@ -15,7 +15,7 @@ from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from fastcls.inference.explain import Explainer
-    from fastcls.running.explain_recipe import RecipeExplainer
+    from fastcls.running.replay import RecipeExplainer
 
 PORT = 8642
 
@@ -89,7 +89,7 @@ def _explainer(folder: Path, trust: bool) -> tuple[bool, Explainer | RecipeExpla
         from fastcls.running.loading import import_fastai
 
         import_fastai()
-        from fastcls.running.explain_recipe import RecipeExplainer
+        from fastcls.running.replay import RecipeExplainer
 
         return calibrated, RecipeExplainer(folder, temperature)
     return calibrated, Explainer(folder, temperature)

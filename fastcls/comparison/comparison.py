@@ -89,6 +89,33 @@ class Row:
     difference: Difference | None = None
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, the setting that the others are compared with, and the test of two: what a comparison's files say."""
+
+    title: str
+    command: str
+    entries: Sequence[Entry]
+    baseline: Mapping[str, str]
+    test: differences.McNemar | None = None
+
+    @cached_property
+    def split(self) -> str:
+        return split_of(self.entries)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        return tabulate(self.entries, self.baseline)
+
+    @property
+    def done(self) -> list[Entry]:
+        return [entry for entry in self.entries if not entry.failed]
+
+    @property
+    def failed(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.failed]
+
+
 def read(folder: Path, setting: Mapping[str, str], seed: int) -> Entry:
     """A finished run as an entry of a comparison."""
     record, metrics = runs.read_json(folder / "run.json"), runs.read_json(folder / "metrics.json")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,7 @@ from fastcls.settings.space import Dimension
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.importance import FanovaImportanceEvaluator
 
 DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient", "mariadb": "mysqlclient", "redis": "redis"}
 JOURNALS = (".journal", ".log")  # a file that needs no database, on a network's file system too
@@ -57,6 +59,8 @@ class Results:
     dimensions: Sequence[Dimension]
     trials: Sequence[Trial]
     importances: Mapping[str, float]  # shares of one, the largest first; empty where there is no telling
+    study: optuna.Study  # a copy in memory, which Optuna's figures are drawn of
+    evaluator: Any  # Optuna's, of the importances
 
     @property
     def maximise(self) -> bool:
@@ -76,13 +80,15 @@ class Results:
         return self.ranked[0] if self.ranked else None
 
 
+@dataclass
 class Study:
     """An open study; made by `opened`."""
 
-    def __init__(
-        self, inner: optuna.Study, metric: str, dimensions: Sequence[Dimension], seed: int, worker: str
-    ) -> None:
-        self.inner, self.metric, self.dimensions, self.seed, self.worker = inner, metric, dimensions, seed, worker
+    inner: optuna.Study
+    metric: str
+    dimensions: Sequence[Dimension]
+    seed: int
+    worker: str
 
     def frozen(self) -> list[optuna.trial.FrozenTrial]:
         return self.inner.get_trials(deepcopy=False)
@@ -144,8 +150,15 @@ class Study:
 
     def results(self) -> Results:
         """Everything that the study holds."""
-        trials = [self._trial(trial) for trial in self.frozen() if trial.state.name != "WAITING"]
-        return Results(self.metric, self.dimensions, trials, self._importances())
+        import optuna
+        from optuna.importance import FanovaImportanceEvaluator
+
+        held = [trial for trial in self.frozen() if trial.state.name != "WAITING"]
+        copy = optuna.create_study(direction=self.inner.direction)
+        copy.add_trials(held)
+        evaluator = FanovaImportanceEvaluator(seed=self.seed)
+        shares = self._importances(evaluator)
+        return Results(self.metric, self.dimensions, [*map(self._trial, held)], shares, copy, evaluator)
 
     def _trial(self, held: optuna.trial.FrozenTrial) -> Trial:
         states = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
@@ -161,15 +174,15 @@ class Study:
             reason,
         )
 
-    def _importances(self) -> dict[str, float]:
+    def _importances(self, evaluator: FanovaImportanceEvaluator) -> dict[str, float]:
         """The share of each knob in the variance of the figure, by functional ANOVA (Hutter et al. 2014)."""
-        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+        from optuna.importance import get_param_importances
 
         values = {trial.value for trial in self.frozen() if trial.state.name == "COMPLETE"}
         if len(values) < 2 or len(self.dimensions) < 2:
             return {}
         try:
-            found = get_param_importances(self.inner, evaluator=FanovaImportanceEvaluator(seed=self.seed))
+            found = get_param_importances(self.inner, evaluator=evaluator)
         except (RuntimeError, ValueError):  # no tree of its forest has any variance
             return {}
         return {name: float(share) for name, share in found.items()}
@@ -208,23 +221,20 @@ def opened(
     about: what all its trials have in common; words: what is said of it where it differs. worker: makes the draws of
     several machines differ.
     """
+    import optuna
+    from optuna.study import StudyDirection
+
     with _troubles(url):
         storage = _storage(url)
         try:
-            inner = _study(storage, name, metric, pruner)
+            direction = StudyDirection.MINIMIZE if metric == "loss" else StudyDirection.MAXIMIZE
+            inner = optuna.create_study(
+                storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
+            )
             _refuse_others(inner, about, words, f"The study {name!r} in {shown(url)}")
             yield Study(inner, metric, dimensions, seed, worker)
         finally:
             _close(storage)
-
-
-def _study(storage: Any, name: str, metric: str, pruner: Any) -> optuna.Study:
-    import optuna
-
-    direction = optuna.study.StudyDirection.MINIMIZE if metric == "loss" else optuna.study.StudyDirection.MAXIMIZE
-    return optuna.create_study(
-        storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
-    )
 
 
 def _refuse_others(study: optuna.Study, about: Mapping[str, Any], words: Mapping[str, str], which: str) -> None:
@@ -287,8 +297,4 @@ def _troubles(url: str) -> Iterator[None]:
 
 def shown(url: str) -> str:
     """A storage's address without its password, for pages, files and messages."""
-    before, mark, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    if rest.startswith("/") or not (mark and at and ":" in credentials):
-        return url
-    return f"{before}{mark}{credentials.partition(':')[0]}:***@{host}"
+    return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", url)

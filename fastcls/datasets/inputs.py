@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from fastcls.datasets.label_table import FILE_COLUMNS, posix, rows_of
-from fastcls.datasets.walk import is_image, listing, some, unread, walked
+from fastcls.datasets.walk import composed, is_image, listing, some, unread, walked
 from fastcls.errors import DataError
 from fastcls.settings import options, shell
 
@@ -111,10 +111,11 @@ def _place(name: str, places: Sequence[Path], stems: dict[Path, dict[str, str]])
     for place in places:
         folder = place.parent
         if folder not in stems:
-            there = listing(folder)[0] if os.path.isdir(folder) else []  # noqa: PTH112
-            stems[folder] = {Path(file).stem: file for file in there if is_image(file)}
-        if place.name in stems[folder]:
-            return stems[folder][place.name]
+            files = listing(folder)[0] if os.path.isdir(folder) else []  # noqa: PTH112
+            stems[folder] = {composed(Path(file).stem): file for file in files if is_image(file)}
+            stems[folder] |= {composed(Path(file).name): file for file in files}
+        if found := stems[folder].get(composed(place.name)):
+            return found
     return name
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from fastcls.datasets.splits import SPLIT_NAMES
-from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, slashes, some
+from fastcls.datasets.walk import Found, composed, count, files_below, is_image, is_text, slashes, some
 from fastcls.errors import DataError
 from fastcls.settings import options, shell
 
@@ -153,11 +153,12 @@ class _Files:
         files = files_below(root)
         self.images = [file for file in files if is_image(file) and is_text(file)]
         for file in files:
-            self.by_path[file].append(file)
-            self.by_name[os.path.basename(file)].append(file)  # noqa: PTH119, a Path each is ten times slower
+            self.by_path[composed(file)].append(file)
+            self.by_name[composed(os.path.basename(file))].append(file)  # noqa: PTH119, a Path each is ten times slower
         for image in self.images:
-            stem, name = os.path.splitext(image)[0], os.path.basename(image)  # noqa: PTH119, PTH122
-            if stem not in self.by_path or self.by_path[stem][0] != stem:
+            path = composed(image)
+            stem, name = os.path.splitext(path)[0], os.path.basename(path)  # noqa: PTH119, PTH122
+            if stem not in self.by_path or composed(self.by_path[stem][0]) != stem:
                 self.by_path[stem].append(image)
             self.by_name[os.path.splitext(name)[0]].append(image)  # noqa: PTH122
 
@@ -167,9 +168,10 @@ class _Files:
             return []
         name = posix(name)
         for base in self.bases:
-            if places := self.by_path.get(os.path.normpath(os.path.join(base, name))):  # noqa: PTH118
-                return places
-        return self.by_name.get(name, []) if "/" not in name else []
+            path = os.path.normpath(os.path.join(base, name))  # noqa: PTH118
+            if places := self.by_path.get(composed(path)):
+                return [path] if path in places else places
+        return self.by_name.get(composed(name), []) if "/" not in name else []
 
     def leaves(self, name: str) -> bool:
         """Whether `name` leads out of the folder of images."""

@@ -143,28 +143,24 @@ class Interpretation(ClassificationInterpretation):
         return self._pictures(rows, lines, heat, axs, **kwargs)
 
     def suspects(self) -> pd.DataFrame:
-        """Labels that the network contradicts, clearest first: row, file, label, looks_like and both probabilities.
+        """Labels that the network contradicts, clearest first: row, file, label, looks_like and their probabilities.
 
         Confident learning (Northcutt et al. 2021); for images that the network was not trained on.
         """
         p, labels = self.preds.numpy(), self.targs.numpy()
-        rows, classes = np.nonzero(p > p[np.arange(len(p)), labels][:, None])
+        rows, classes = np.nonzero(p > 1e-6)
         own = p[np.arange(len(p)), labels]
-        found = suspects.suspects(labels, rows, classes, p[rows, classes], own, p.shape[1])
+        found, _ = suspects.suspects(labels, rows, classes, p[rows, classes], own, p.shape[1])
         paths = self.paths()
         table = [
             (
-                one.row,
-                paths[one.row],
-                self.vocab[labels[one.row]],
-                self.vocab[one.looks_like],
-                one.of_label,
-                one.of_other,
+                *(one.row, paths[one.row], self.vocab[labels[one.row]], self.vocab[one.looks_like]),
+                *(one.of_label, one.of_other, one.wrong),
             )
             for one in found
         ]
         columns = ["row", "file", "label", "looks_like", "probability_of_label", "probability_of_other"]
-        return pd.DataFrame(table, columns=columns)
+        return pd.DataFrame(table, columns=[*columns, "probability_wrong"])
 
     def plot_suspects(self, k: int = 9, axs: Sequence[Axes] | None = None, **kwargs: Any) -> list[Axes]:
         """Draw the `k` images whose labels are doubted most."""

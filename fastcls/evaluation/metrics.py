@@ -98,7 +98,7 @@ def _macro(targets: np.ndarray, predictions: np.ndarray, classes: int) -> Iterat
     present = support > 0
     scores = _scores(support, predicted, hits)
     totals = scores[:, present].sum(1)
-    # what leaving one image out changes: a right one of a class, a missed one, one that is taken for the class
+    # what leaving one image out changes: a right one of a class, a missed one, one that is misclassified as it
     right, missed, alarm = (
         _scores(support - of, predicted - by, hits - hit) - scores for of, by, hit in ((1, 1, 1), (1, 0, 0), (0, 1, 0))
     )

@@ -55,7 +55,7 @@ def unopened() -> Iterator[None]:
 
 
 def picture(item: Any, mode: str) -> Image.Image:
-    """A PIL image, an open file or its bytes, an array or a tensor as an image of `mode` ('RGB' or 'L'), as a file's would be.
+    """A PIL image, an open file, its bytes, an array or a tensor as an image of `mode` ('RGB', 'L'), as a file's is.
 
     Arrays and tensors are uint8 (h, w) or (h, w, channels), a TensorImage and its kind (channels, h, w), other tensors
     either; channels are gray, RGB or RGBA. uint16 (h, w) is gray of 16 bits. DataError where an item is none of these.

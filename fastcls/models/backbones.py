@@ -21,7 +21,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from fastcls import lazy
 from fastcls.errors import KnobError, OutputError, UsageError, did_you_mean, nearest
-from fastcls.models import defaults, hub, zoo
+from fastcls.models import defaults, weights, zoo
 from fastcls.models import pretrained as given
 
 with lazy.imports():  # timm takes a second, and custom networks need nothing of it
@@ -62,9 +62,9 @@ def find(name: str) -> Arch:
     UsageError with the nearest names where there is none.
     """
     name = defaults.resolve(name)
-    if name.startswith((hub.HUB, hub.LOCAL)):
-        folder = hub.folder(name)
-        if not timm.is_model(found := hub.architecture(folder)):
+    if name.startswith((weights.HUB, weights.LOCAL)):
+        folder = weights.folder(name)
+        if not timm.is_model(found := weights.architecture(folder)):
             raise UsageError(f"--arch {name}: timm has no architecture {found!r}.", "Update timm, perhaps.")
         return Arch("timm", found, folder)
     in_torchvision = list_models(module=torchvision.models)
@@ -157,7 +157,7 @@ def _built(arch: Arch, pretrained: bool, n_in: int, **kwargs: Any) -> nn.Module:
 
 
 def _timm(arch: Arch, pretrained: bool, n_in: int, **kwargs: Any) -> nn.Module:
-    name = f"{hub.LOCAL}{arch.folder}" if arch.folder else arch.name
+    name = f"{weights.LOCAL}{arch.folder}" if arch.folder else arch.name
     return timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=n_in, **kwargs)
 
 
@@ -230,7 +230,7 @@ def _candidates(file: Path, shapes: given.Shapes, arch: Arch) -> Iterator[str]:
     names, every = zoo.names("timm"), list_models(module=torchvision.models)  # without importing timm
     called = [text for text in (file.stem, file.parent.name) for text in (text, text.partition(".")[0])]
     with contextlib.suppress(OutputError):
-        called.insert(0, hub.architecture(file.parent))
+        called.insert(0, weights.architecture(file.parent))
     yield from (text for text in called if text in names or text in every)
     count = sum(shape.numel() for name, shape in shapes.items() if "running_" not in name and len(shape))
     known = {name: get_model_weights(name).DEFAULT.meta["num_params"] for name in every}

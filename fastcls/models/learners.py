@@ -19,10 +19,9 @@ from fastai.vision.models import xresnet as xresnets
 from torch import nn
 
 from fastcls.errors import FastclsError, UsageError, WeightsError, nearest
-from fastcls.models import backbones, hub, pretrained, stages
-from fastcls.models.backbones import find as find_arch  # noqa: F401
+from fastcls.models import backbones, pretrained, stages
 from fastcls.models.defaults import resolve
-from fastcls.models.weights import Stats, weights_file
+from fastcls.models.weights import WEIGHTS, Stats, weights_file
 from fastcls.settings import options
 from fastcls.training.optimizers import optimizer
 from fastcls.training.probe import FreezeStatistics, fit_head  # noqa: F401  for recipes
@@ -114,7 +113,7 @@ def transfer_learner(
     if download and not config.has_weights:
         raise UsageError(f"--arch {arch}: timm has no pretrained weights for it.", "Use --weights none.")
     if found.folder:
-        config = pretrained.config_of_file(found.folder / hub.WEIGHTS, config)
+        config = pretrained.config_of_file(found.folder / WEIGHTS, config)
     if source is not None:
         config = pretrained.config_of_file(source, config)
     sizes = _sizes(dls)

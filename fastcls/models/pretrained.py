@@ -23,7 +23,7 @@ from fastcls.errors import OutputError
 from fastcls.models import weights
 from fastcls.models.weights import Stats
 from fastcls.runfolder import model_files, schema
-from fastcls.training.trees import load_weights
+from fastcls.training.checkpoints import load_weights
 
 with lazy.imports():
     import timm
@@ -137,17 +137,19 @@ def load(
     and resamples position embeddings. A first convolution of colours is summed for gray images, one of gray is shared
     out over the colours. hint: called with the shapes in the file where it does not fit.
     """
-    with weights.opened(file) as tensors:
-        shapes = tensors.shapes()
-        state = {new: tensors.handle.get_tensor(old) for new, old in _named_for(body, shapes).items()}
+    with weights.opened(file) as handle:
+        shapes = weights.shapes_in(handle)
+        state = {new: handle.get_tensor(old) for new, old in _named_for(body, shapes).items()}
     own = body.state_dict()
     with contextlib.suppress(KeyError, RuntimeError, ValueError, IndexError, AttributeError, AssertionError, TypeError):
         state = _converted(body, state, filter_fn)  # it may fail for tensors of another network, which are found below
     new, wrong, extra = _compared(body, own, {name: tensor.shape for name, tensor in state.items()})
     if wrong or extra:
-        what = f"{len(wrong)} of the body's {len(own)} tensors are missing or have another shape ({_some(wrong)})"
+        what = (
+            f"{len(wrong)} of the body's {len(own)} tensors are missing or have another shape ({weights.some(wrong)})"
+        )
         if not wrong:
-            what = f"it has {len(extra)} tensors more ({_some(extra)})"
+            what = f"it has {len(extra)} tensors more ({weights.some(extra)})"
         raise OutputError(f"{file} does not fit {arch}: {what}.", hint(shapes))
     found = {name: _checked(file, name, state[name], value) for name, value in own.items() if name in state}
     load_weights(body, found, strict=False)
@@ -234,7 +236,3 @@ def _checked(file: Path, name: str, tensor: torch.Tensor, like: torch.Tensor) ->
     if tensor.shape == like.shape:
         return tensor
     return tensor.sum(1, keepdim=True) if like.shape[1] == 1 else tensor.expand_as(like) / 3
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

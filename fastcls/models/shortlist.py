@@ -5,7 +5,6 @@ Of each network a linear probe: one pass over a sample of the images, a linear l
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +34,6 @@ class Measured:
     weights: str  # 'imagenet', a file or a run, as --weights takes them
     right: int
     n: int
-    seconds: float  # of the CPU: loading the images, features, cross-validation
 
     @property
     def accuracy(self) -> float:
@@ -70,7 +68,6 @@ def sample(files: Sequence[Sequence[str]]) -> pd.DataFrame:
 
 def measure(images: pd.DataFrame, arch: str, weights: str, size: int) -> Measured:
     """Probe one network on a `sample`, at `size` pixels; WeightsError where its weights cannot be had."""
-    started = time.process_time()
     block = DataBlock(
         (ImageBlock, CategoryBlock),
         get_x=ColReader("path"),
@@ -85,4 +82,4 @@ def measure(images: pd.DataFrame, arch: str, weights: str, size: int) -> Measure
         x = torch.cat([body(batch[0].as_subclass(torch.Tensor)).float() for batch in batches])
     y = torch.as_tensor(pd.Categorical(images.label, categories=list(dls.vocab)).codes.copy(), dtype=torch.long)
     found = probe.solve(x, y.to(x.device), get_c(dls), views=1)
-    return Measured(arch, weights, found.right, found.held_out, time.process_time() - started)
+    return Measured(arch, weights, found.right, found.held_out)

@@ -57,7 +57,7 @@ def count(model: nn.Module) -> tuple[int, int]:
 def _calls(model: nn.Module, input_shape: Sequence[int]) -> list[dict[str, Any]]:
     """Every call of a module of the network: output shape, receptive field, and its own multiply-adds, an image's."""
     device = next((p.device for p in model.parameters()), None)
-    images = torch.zeros(2, *input_shape, device=device)  # two: a dimension of one is hard to tell from none
+    images = torch.zeros(1, *input_shape, device=device)
     flops, fields = flop_counter(), ReceptiveFields(images)
     calls: list[dict[str, Any]] = []
     running: list[dict[str, Any]] = []
@@ -84,7 +84,7 @@ def _calls(model: nn.Module, input_shape: Sequence[int]) -> list[dict[str, Any]]
     hooks = [module.register_forward_pre_hook(before) for module in training]
     hooks += [module.register_forward_hook(after) for module in training]
     try:
-        with torch.no_grad(), flops, fields:
+        with torch.no_grad(), fields, flops:  # what fields computes itself is not counted
             model(images)
     except Exception as problem:  # whatever the network's own code raises
         raise RuntimeError(f"it does not take images of {tuple(input_shape)} ({problem})") from problem

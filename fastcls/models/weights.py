@@ -1,4 +1,4 @@
-"""Weights of an earlier run, or of any .safetensors file, into the body of a new network. No pickle."""
+"""Files of weights: an earlier run's, any .safetensors file, a folder as the Hugging Face Hub has them. No pickle."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from fastcls.errors import OutputError
-from fastcls.models import defaults, hub
+from fastcls.errors import FastclsError, OutputError, UsageError, WeightsError
+from fastcls.models import defaults
 from fastcls.runfolder import model_files, runs, schema
 from fastcls.settings import shell
-from fastcls.training.trees import load_weights
+from fastcls.training.checkpoints import load_weights
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
+HUB, LOCAL = "hf-hub:", "local-dir:"  # what stands before a name, as in timm
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
 
 
@@ -29,11 +31,11 @@ def weights_file(name: str) -> Path:
     NAME is a file, a run, a folder as the Hugging Face Hub has them, or a repository there, `hf-hub:OWNER/NAME`.
     """
     name = defaults.resolve(name)
-    if name.startswith(hub.HUB):
-        return hub.fetched(name, hub.WEIGHTS)
-    path = shell.path(name.removeprefix(hub.LOCAL))
-    if hub.is_folder(path):
-        return hub.weights(path)
+    if name.startswith(HUB):
+        return fetched(name, WEIGHTS)
+    path = shell.path(name.removeprefix(LOCAL))
+    if is_folder(path):
+        return weights_in(path)
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise OutputError(f"--weights {name}: there is no such file.", "List the runs:  fastcls runs")
@@ -57,8 +59,8 @@ def weights_file(name: str) -> Path:
 
 def preprocessing_of(weights: Path) -> dict[str, Any] | None:
     """The specification that these weights were trained with: of the file's metadata, or of the model.json beside."""
-    with opened(weights) as tensors:
-        text = tensors.metadata.get("preprocessing")
+    with opened(weights) as handle:
+        text = (handle.metadata() or {}).get("preprocessing")
     if text is not None:
         try:
             spec = json.loads(text)
@@ -73,27 +75,6 @@ def preprocessing_of(weights: Path) -> dict[str, Any] | None:
     return spec
 
 
-class Tensors:
-    """The tensors of an open .safetensors file, each read when it is asked for."""
-
-    def __init__(self, file: Path, handle: Any) -> None:
-        self.file, self.handle = file, handle
-        self.metadata: dict[str, str] = handle.metadata() or {}
-        self.names = set(handle.keys())
-
-    def shape(self, name: str) -> torch.Size | None:
-        """Its shape; None where there is none of that name."""
-        return torch.Size(self.handle.get_slice(name).get_shape()) if name in self.names else None
-
-    def shapes(self) -> dict[str, torch.Size]:
-        """The shape of each."""
-        return {name: torch.Size(self.handle.get_slice(name).get_shape()) for name in self.names}
-
-    def read(self, name: str, like: torch.Tensor) -> torch.Tensor:
-        """One of them, of the kind of numbers that `like` has; OutputError where they are none."""
-        return of_kind(self.file, name, self.handle.get_tensor(name), like)
-
-
 def of_kind(file: Path, name: str, tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A tensor of a file with the kind of numbers that `like` has; OutputError where they are none."""
     if tensor.is_floating_point() != like.is_floating_point():
@@ -105,14 +86,19 @@ def of_kind(file: Path, name: str, tensor: torch.Tensor, like: torch.Tensor) -> 
 
 
 @contextlib.contextmanager
-def opened(file: Path) -> Iterator[Tensors]:
-    """The tensors of a .safetensors file; OutputError where it is not one."""
+def opened(file: Path) -> Iterator[Any]:
+    """The handle of a .safetensors file, as `safe_open` gives it; OutputError where it is not one."""
     try:
         model_files.refuse_long_header(file)
         with safe_open(file, framework="pt") as handle:
-            yield Tensors(file, handle)
+            yield handle
     except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as problem:
         raise OutputError(f"{file} is not a readable .safetensors file: {problem}.") from None
+
+
+def shapes_in(handle: Any) -> dict[str, torch.Size]:
+    """The shape of each tensor, none of which is read."""
+    return {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
 
 
 def save(model: nn.Module, file: Path) -> None:
@@ -124,13 +110,97 @@ def save(model: nn.Module, file: Path) -> None:
 def load(model: nn.Module, file: Path) -> None:
     """Load every weight of a network; OutputError where file and network differ."""
     own = model.state_dict()
-    with opened(file) as tensors:
-        differ = sorted(tensors.names - set(own))
-        differ += [name for name, value in own.items() if tensors.shape(name) != value.shape]
+    with opened(file) as handle:
+        shapes = shapes_in(handle)
+        differ = sorted(set(shapes) - set(own))
+        differ += [name for name, value in own.items() if shapes.get(name) != value.shape]
         if differ:
-            raise OutputError(f"{file} does not fit this network: {len(differ)} tensors differ ({_some(differ)}).")
-        load_weights(model, {name: tensors.read(name, value) for name, value in own.items()})
+            raise OutputError(f"{file} does not fit this network: {len(differ)} tensors differ ({some(differ)}).")
+        found = {name: of_kind(file, name, handle.get_tensor(name), value) for name, value in own.items()}
+        load_weights(model, found)
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first of these names, for a message."""
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+# ------------------------------------------------------------------ folders as the Hugging Face Hub has them
+
+
+def folder(name: str) -> Path:
+    """The folder of `hf-hub:OWNER/NAME[@REVISION]`, fetched unless it is kept, or of `local-dir:PATH`."""
+    return fetched(name, CONFIG).parent
+
+
+def fetched(name: str, file: str) -> Path:
+    """A file of it; UsageError where the Hub has none, WeightsError where it is neither kept here nor to be reached."""
+    if name.startswith(LOCAL):
+        return _inside(shell.path(name.removeprefix(LOCAL))) / file
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    kind: type[FastclsError] = WeightsError
+    try:
+        return Path(hf_hub_download(repository, file, revision=revision or None))
+    except LocalEntryNotFoundError:
+        problem = f"the Hub cannot be reached, and {file} is not kept on this machine"
+        hint = "Connect to the internet (and unset HF_HUB_OFFLINE), or give a folder: local-dir:PATH."
+    except EntryNotFoundError:
+        kind = UsageError
+        problem, hint = f"that repository has no {file}", "Take one of timm's: hf-hub:timm/resnet18.a1_in1k, say."
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+        kind = UsageError
+        problem, hint = "the Hub has no such repository", "Write hf-hub:OWNER/NAME, as in its address."
+    except Exception as other:  # of the client that huggingface_hub uses, which changed before
+        problem, hint = f"it could not be downloaded ({type(other).__name__})", "Run the command again."
+    raise kind(f"{name}: {problem}.", hint) from None
+
+
+def architecture(folder: Path) -> str:
+    """timm's name of the network in a folder; OutputError where its config.json is not one of timm's."""
+    try:
+        found = schema.load(folder / CONFIG).get("architecture")
+    except (OSError, ValueError) as problem:
+        raise OutputError(f"{folder / CONFIG} cannot be read: {problem}.") from None
+    if not isinstance(found, str):
+        raise OutputError(
+            f"{folder / CONFIG} names no architecture of timm's.",
+            "Take a repository of timm's: Transformers gives its networks other layers and names.",
+        )
+    return found
+
+
+def weights_in(path: Path) -> Path:
+    """The .safetensors file of a local folder, or of the cache folder of a repository."""
+    inside = _inside(path)
+    found = [inside / WEIGHTS] if (inside / WEIGHTS).is_file() else sorted(inside.glob("*.safetensors"))
+    if len(found) != 1:
+        raise OutputError(
+            f"{path} holds {len(found)} .safetensors files.", f"Give one of them, or a folder with a {WEIGHTS}."
+        )
+    return found[0]
+
+
+def _inside(path: Path) -> Path:
+    """A folder itself; of the cache of a repository, the snapshot that its main branch names, or the newest."""
+    snapshots = path / "snapshots"
+    if not snapshots.is_dir():
+        return path
+    main = path / "refs" / "main"
+    if main.is_file() and (named := snapshots / main.read_text().strip()).is_dir():
+        return named
+    return max(snapshots.iterdir(), key=lambda folder: folder.stat().st_mtime, default=path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this is such a folder, and not one of our runs."""
+    inside = _inside(path)
+    return path.is_dir() and not (path / "run.json").is_file() and any(inside.glob("*.safetensors"))

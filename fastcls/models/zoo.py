@@ -13,7 +13,7 @@ import fnmatch
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,8 +34,6 @@ TIMM = "timm/"  # before every name of timm's, so that it means timm's network w
 
 # how both libraries mark the functions that build their networks
 REGISTERED = re.compile(rb"^@register_model.*\n(?:[@ )].*\n)*def (\w+)", re.MULTILINE)
-
-Progress = Callable[[int], object]  # how many are done or under way
 
 
 @dataclass(frozen=True)
@@ -132,14 +130,12 @@ def matching(pattern: str, among: Iterable[Architecture]) -> list[Architecture]:
     return found
 
 
-def figured(every: Iterable[Architecture], names: Sequence[str], progress: Progress) -> list[Architecture]:
+def figured(every: Iterable[Architecture], names: Sequence[str]) -> list[Architecture]:
     """`every`, with the parameters and GMACs of `names` computed (0.1 to 3 s each) and kept for later calls."""
     known = {architecture.name: architecture for architecture in every}
-    for done, name in enumerate(names, 1):
-        progress(done)
+    for name in names:
         known[name] = _computed(known[name])
-        if done % 20 == 0 or done == len(names):  # Ctrl-C loses few
-            _keep(known.values())
+    _keep(known.values())
     return list(known.values())
 
 

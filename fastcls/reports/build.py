@@ -7,23 +7,18 @@ from pathlib import Path
 from fastcls.errors import OutputError, did_you_mean
 from fastcls.reports import page, shell, wording
 from fastcls.reports import scores as scored
-from fastcls.reports.classes import WHOLE_MATRIX, outcome, with_average_precision
-from fastcls.reports.copies import copies
+from fastcls.reports.classes import WHOLE_MATRIX, matrix_figure, outcome
 from fastcls.reports.curves import Curves, curve_figures
 from fastcls.reports.curves import curves as ranking_curves
-from fastcls.reports.doubts import COLUMNS, doubtful, pictured
-from fastcls.reports.drawing import png, svg
-from fastcls.reports.figures import learning_figures, matrix_figure, own_metrics
-from fastcls.reports.gallery import KINDS
+from fastcls.reports.gallery import KINDS, SUSPECTS, Doubts, copies, doubtful, pictured
 from fastcls.reports.images import images
+from fastcls.reports.learning import learning_figures
 from fastcls.reports.thumbnails import Thumbnails
 from fastcls.reports.trust import effects, trust
 from fastcls.runfolder import model_files, runs
 from fastcls.runfolder import predictions as from_file
 from fastcls.runfolder.run import Run, open_run
 from fastcls.runfolder.text import clean, number
-
-SUSPECTS = "suspects.csv"
 
 
 def write(run: Path, split: str | None = None, status: str | None = None) -> Path:
@@ -67,19 +62,17 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         spec if isinstance(spec, dict) else None,
     )
     predictions = files.predictions
-    result = outcome(predictions[predictions["split"] == split], names, thumbnails)
-    count = len(names) or (result.classes if result else 0)
     ranks, doubts = _from_probabilities(files, split, names)
-    if result and ranks:
-        precisions = dict(zip(names, ranks.average_precision.tolist(), strict=True))
-        result = with_average_precision(result, {k: v for k, v in precisions.items() if v == v})
+    precisions = dict(zip(names, ranks.average_precision, strict=True)) if ranks else {}
+    result = outcome(predictions[predictions["split"] == split], names, thumbnails, precisions)
+    count = len(names) or (result.classes if result else 0)
     own = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
     belief = trust(own, number(files.model.get("temperature")), split)
     found = scored.scores(files, split)
     top = scored.tiles(found, result, count)
     accuracy = next((score for score in top if score.key == "accuracy"), None)
     phases, verdict, epochs, kept = page.learning(files, count)
-    curves = learning_figures(files.history, own_metrics(files.metric_columns), phases, kept)
+    curves = learning_figures(files.history, files.metric_columns, phases, kept)
     matrix = [matrix_figure(result.matrix, split)] if result else []
     ranking = curve_figures(ranks)
     layers, layers_left = page.layers(files)
@@ -117,18 +110,19 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         long_table=page.LONG_TABLE,
         objective=page.objective_sentence(files, kept),
         metric_columns=files.metric_columns,
-        curves=[(figure, svg(figure)) for figure in curves],
-        matrices=[(figure, svg(figure)) for figure in matrix],
-        ranking=[(figure, svg(figure)) for figure in ranking],
+        curves=curves,
+        matrices=matrix,
+        ranking=ranking,
         ranks=ranks,
         whole_matrix=WHOLE_MATRIX,
         kinds=KINDS,
         trust=belief,
         effects=effects(files.metrics, files.splits()),
-        trust_figures=[(figure, svg(figure)) for figure in (belief.figures if belief else [])],
+        trust_figures=belief.figures if belief else [],
         trained_phases=page.trained_phases(files),
-        doubts=doubts,
-        doubt_pictures=pictured(doubts, thumbnails),
+        doubts=doubts.rows,
+        doubts_sentence=doubts.sentence,
+        doubt_pictures=pictured(doubts.rows, thumbnails),
         data=images(files),
         copies=copies(files.folder, thumbnails),
         layers=layers,
@@ -137,21 +131,19 @@ def _render(files: Run, split: str) -> tuple[str, dict[str, bytes]]:
         settings=page.settings(files),
         lost_pictures=thumbnails.lost,
     )
-    runs.write_csv(files.folder / SUSPECTS, COLUMNS, doubts)
-    return html, {figure.name: png(figure) for figure in drawn}
+    runs.write_csv(files.folder / "suspects.csv", SUSPECTS, doubts.rows)
+    return html, {figure.name: figure.png() for figure in drawn}
 
 
-def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, list[tuple[object, ...]]]:
+def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, Doubts]:
     """What needs more than the likeliest class: curves over thresholds, and labels in doubt."""
     predictions = files.predictions
-    known = set(names)
-    kept = ((predictions["split"] == split) & predictions["label"].isin(known)).to_numpy(bool)
+    kept = ((predictions["split"] == split) & predictions["label"].isin(names)).to_numpy(bool)
     if not kept.any():
-        return None, []
+        return None, Doubts([])
     entries = from_file.probabilities(files.folder / from_file.FILE, kept, names)
     if entries is None:
-        return None, []
+        return None, Doubts([])
     table = predictions[kept]
-    place = {name: i for i, name in enumerate(names)}
-    labels = table["label"].map(place).to_numpy(int)
+    labels = table["label"].map({name: i for i, name in enumerate(names)}).to_numpy(int)
     return ranking_curves(labels, entries, len(names)), doubtful(table, entries, names)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from fastcls.comparison.comparison import Comparison
 from fastcls.datasets.walk import count
-from fastcls.reports import comparison_table, page, shell
+from fastcls.reports import comparison, page, shell
 from fastcls.reports import scores as scored
-from fastcls.reports.comparison import Comparison, figures_of
-from fastcls.reports.drawing import png
-from fastcls.reports.figures import Figure, learning_figures, own_metrics
-from fastcls.reports.learning import phases
+from fastcls.reports.figures import Figure
+from fastcls.reports.learning import learning_figures, phases
 from fastcls.reports.wording import duration, grouped
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.text import clean, number
@@ -32,7 +30,7 @@ def of_run(run: Run, report: Path) -> str:
     kept = number(run.get("best_epoch"))
     curves = learning_figures(
         run.history,
-        own_metrics(run.metric_columns),
+        run.metric_columns,
         phases(run.history) if len(run.history) else [],
         None if kept is None else int(kept),
     )
@@ -48,9 +46,7 @@ def of_run(run: Run, report: Path) -> str:
     first = splits[0] if splits else "valid"
     lines = [text for _, text in page.callouts(run, first, scores.get(first, {}), None)]
     header = ["", *(f"{split}, n = {grouped(run.metrics[split].get('n'))}" for split in splits)]
-    return _render(
-        "run", f"{clean(run.get('recipe') or 'run')}", facts, header if rows else [], rows, curves, lines, report
-    )
+    return _render(clean(run.get("recipe") or "run"), facts, header if rows else [], rows, lines, curves, report)
 
 
 def _score(score: scored.Score | None) -> str:
@@ -61,43 +57,30 @@ def _score(score: scored.Score | None) -> str:
 
 def of_comparison(found: Comparison, file: Path) -> str:
     """A comparison's table, how to read it, and its figures."""
-    rows, columns = found.rows, comparison_table.columns(found.rows, found.split)
-    table = [[clean(comparison_table.name(row)), *(column.text(row) for column in columns)] for row in rows]
-    lines = comparison_table.cautions(found.entries, found.split) + comparison_table.notes(rows, found.test)
+    header, rows = comparison.table(found)
+    lines = comparison.sentences(found)
     lines += [f"{clean(entry.folder)} failed: {clean(entry.failed)}" for entry in found.failed]
     facts = [count(len(rows), "setting"), count(len(found.done), "run")]
-    header = ["setting", *(column.heading for column in columns)]
-    return _render("comparison", clean(found.title), facts, header, table, figures_of(found), lines, file)
+    table = [[clean(text) for text in row] for row in comparison.texts(rows)]
+    return _render(clean(found.title), facts, header, table, lines, comparison.figures_of(found), file)
 
 
 def of_recipe(title: str, fields: dict[str, str], knobs: Sequence[Knob]) -> str:
     """A recipe's claim and its knobs."""
     rows = [[knob.name, "" if knob.default is REQUIRED else as_text(knob.default) or "''", knob.help] for knob in knobs]
-    return _render("recipe", title, list(fields.items()), ["knob", "default", ""], rows, [], [], Path())
+    return _render(title, [], ["knob", "default", ""], rows, [f"{name}: {text}" for name, text in fields.items()])
 
 
 def _render(
-    kind: str,
     title: str,
-    facts: Sequence[Any],
+    facts: Sequence[str],
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
-    figures: Sequence[Figure],
-    remarked: Sequence[str],
-    file: Path,
+    remarks: Sequence[str],
+    figures: Sequence[Figure] = (),
+    file: Path | None = None,
 ) -> str:
-    drawn = [(figure.alt, base64.b64encode(png(figure)).decode("ascii")) for figure in figures]
-    return (
-        shell.environment()
-        .get_template("cell.html.j2")
-        .render(
-            kind=kind,
-            title=title,
-            facts=facts,
-            header=header,
-            rows=rows,
-            figures=drawn,
-            remarked=remarked,
-            page=clean(file),
-        )
-    )
+    drawn = [(figure.alt, round(70 * figure.width), base64.b64encode(figure.png()).decode()) for figure in figures]
+    template = shell.environment().get_template("cell.html.j2")
+    values = {"title": title, "facts": facts, "header": header, "rows": rows, "remarks": remarks, "figures": drawn}
+    return template.render(**values, file=clean(file) if file else "")

@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastcls.audit import check_record
 from fastcls.audit.audit import Audit
 from fastcls.audit.check_record import KIND, RECORD, relative, summary
 from fastcls.audit.contents import UNDRAWN
-from fastcls.audit.finding import SEVERITIES, Finding, Item
+from fastcls.audit.finding import SEVERITIES, Finding
 from fastcls.errors import OutputError
 from fastcls.reports import shell
-from fastcls.reports.thumbnails import Thumbnails, Tile
+from fastcls.reports.thumbnails import Shown, Thumbnails
 from fastcls.reports.wording import moment
 from fastcls.runfolder import inside, runs
 from fastcls.runfolder.text import clean
@@ -28,16 +28,6 @@ SAID = 3  # names of a finding that its sentence says already
 CLASSES = 1000  # rows of the table of classes
 PICTURES = 7_500_000  # bytes of all pictures of the page
 MOODS = {"error": "error", "warning": "warn", "note": ""}
-
-
-class Shown(NamedTuple):
-    """An image of the page."""
-
-    tile: Tile
-    file: str  # relative to the dataset's root
-    label: str
-    split: str
-    remark: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,7 @@ def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -
     check_record.write(out, audit, command, seconds, started)
     header = ["severity", "finding", "group", "path", "label", "split", "remark"]
     runs.write_csv(out / TABLE, header, _rows(audit))
-    pictures = _Pictures(contents.root)
+    thumbnails = Thumbnails(most=PICTURES)
     classes = _classes(audit)
     html = shell.render(
         "check.html.j2",
@@ -93,12 +83,11 @@ def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -
         seconds=seconds,
         facts=facts,
         counts={severity: sum(f.severity == severity for f in audit.findings) for severity in SEVERITIES},
-        sections=[_section(finding, pictures) for finding in audit.findings],
+        sections=[_section(finding, thumbnails, contents.root) for finding in audit.findings],
         classes=classes[:CLASSES],
         classes_left=max(len(classes) - CLASSES, 0),
-        lost=pictures.spent > PICTURES,
+        lost=thumbnails.spent > PICTURES,
         moods=MOODS,
-        clean=clean,
         table_of_all=TABLE,
     )
     return runs.atomic_write(out / PAGE, html)
@@ -123,26 +112,14 @@ def _classes(audit: Audit) -> list[tuple[str, dict[str, int], int]]:
     return sorted(rows, key=lambda row: (row[2], row[0]))
 
 
-class _Pictures:
-    """Thumbnails, until their bytes are spent."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.thumbnails, self.spent = root, Thumbnails(None), 0
-
-    def show(self, item: Item) -> Shown:
-        tile = self.thumbnails.tile(item.path) if self.spent <= PICTURES else Tile(why="left out: the page is full")
-        self.spent += len(tile.src)
-        file = clean(relative(item.path, self.root))
-        return Shown(tile, file, clean(item.label), clean(item.split or UNDRAWN), clean(item.remark))
-
-
-def _section(finding: Finding, pictures: _Pictures) -> Section:
+def _section(finding: Finding, thumbnails: Thumbnails, root: Path) -> Section:
+    groups = [[item._replace(split=item.split or UNDRAWN) for item in group] for group in finding.groups]
     shown = [
-        ([pictures.show(item) for item in group[:COPIES]], max(len(group) - COPIES, 0))
-        for group in finding.groups[:GROUPS]
+        ([thumbnails.shown(item, relative(item.path, root)) for item in group[:COPIES]], max(len(group) - COPIES, 0))
+        for group in groups[:GROUPS]
     ]
-    rest = [item for group in finding.groups[:GROUPS] for item in group[COPIES:]]
-    rest += [item for group in finding.groups[GROUPS:] for item in group]
-    names = [clean(relative(item.path, pictures.root)) for item in rest]
+    rest = [item for group in groups[:GROUPS] for item in group[COPIES:]]
+    rest += [item for group in groups[GROUPS:] for item in group]
+    names = [clean(relative(item.path, root)) for item in rest]
     names += [clean(name) for name in finding.names if len(finding.names) > SAID]
     return Section(finding, shown, names[:LISTED], max(len(names) - LISTED, 0))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from fastcls.evaluation.metrics import wilson
 from fastcls.evaluation.selection import PAIRS
-from fastcls.reports.gallery import Shown, gallery
-from fastcls.reports.thumbnails import Thumbnails, Tile
+from fastcls.reports.figures import LABEL, Figure, Palette, shorten
+from fastcls.reports.gallery import gallery
+from fastcls.reports.thumbnails import Shown, Thumbnails, Tile
 from fastcls.runfolder.text import number
 
 WHOLE_MATRIX = 40  # up to this many classes the matrix is drawn in full
@@ -57,7 +62,7 @@ class ClassRow:
     high: float | None
     taken_for: str
     taken_count: int
-    average_precision: float | None = None
+    average_precision: float | None
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,10 @@ class Outcome:
         return sum(one.wrong for one in self.losses)
 
 
-def outcome(predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnails) -> Outcome | None:
-    """The view of one split, or None where it has no labelled prediction."""
+def outcome(
+    predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnails, precisions: Mapping[str, float]
+) -> Outcome | None:
+    """The view of one split, or None where it has no labelled prediction; precisions: the average one of a class."""
     table = predictions[(predictions["label"] != "") & (predictions["prediction"] != "")]
     if table.empty:
         return None
@@ -99,7 +106,7 @@ def outcome(predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnail
     support = table["label"].value_counts()
     wrong = table[table["label"] != table["prediction"]]
     pairs = wrong.groupby(["label", "prediction"]).size().sort_values(ascending=False, kind="stable")
-    rows = _class_rows(table, names, pairs)
+    rows = _class_rows(table, names, pairs, precisions)
     supported = [row for row in rows if row.support]
     return Outcome(
         n=len(table),
@@ -120,12 +127,9 @@ def outcome(predictions: pd.DataFrame, classes: list[str], thumbnails: Thumbnail
     )
 
 
-def with_average_precision(outcome: Outcome, values: dict[str, float]) -> Outcome:
-    """The same outcome, each class with its average precision."""
-    return replace(outcome, rows=[replace(row, average_precision=values.get(row.name)) for row in outcome.rows])
-
-
-def _class_rows(table: pd.DataFrame, names: list[str], pairs: pd.Series) -> list[ClassRow]:
+def _class_rows(
+    table: pd.DataFrame, names: list[str], pairs: pd.Series, precisions: Mapping[str, float]
+) -> list[ClassRow]:
     """A row a class, the worst F1 first, classes without a picture in the split last."""
     place = {name: i for i, name in enumerate(names)}
     labels, predictions = (table[column].map(place).to_numpy(int) for column in ("label", "prediction"))
@@ -142,8 +146,9 @@ def _class_rows(table: pd.DataFrame, names: list[str], pairs: pd.Series) -> list
         n = int(support[i])
         low, high = wilson(round(float(recall[i]) * n), n) if n else (None, None)
         taken, times = worst.get(name, ("", 0))
-        figures = [number(values[i]) for values in (precision, recall, f1)]
-        rows.append(ClassRow(name, n, figures[0], figures[1], figures[2] if n else None, low, high, taken, times))
+        p, r, f = (number(values[i]) for values in (precision, recall, f1))
+        average = number(precisions.get(name))
+        rows.append(ClassRow(name, n, p, r, f if n else None, low, high, taken, times, average))
     return sorted(rows, key=lambda row: (not row.support, row.f1 if row.f1 is not None else 0.0, -row.support))
 
 
@@ -156,11 +161,9 @@ def _matrix(table: pd.DataFrame, names: list[str], support: pd.Series, pairs: pd
             if len(chosen | {label: None, prediction: None}) <= BLOCK:
                 chosen |= {label: None, prediction: None}
         shown = list(chosen) or [str(name) for name in support.index[:BLOCK]]
-    place = {name: i for i, name in enumerate(shown)}
-    inside = table[table["label"].isin(place) & table["prediction"].isin(place)]
-    counts = np.zeros((len(shown), len(shown)), dtype=int)
-    np.add.at(counts, (inside["label"].map(place).to_numpy(int), inside["prediction"].map(place).to_numpy(int)), 1)
-    return Matrix(shown, counts, np.array([int(support.get(name, 0)) for name in shown]), whole)
+    inside = table[table["label"].isin(shown) & table["prediction"].isin(shown)]
+    counts = pd.crosstab(inside["label"], inside["prediction"]).reindex(index=shown, columns=shown, fill_value=0)
+    return Matrix(shown, counts.to_numpy(), support.reindex(shown, fill_value=0).to_numpy(), whole)
 
 
 def _pairs(
@@ -187,3 +190,71 @@ def _pairs(
         )
         for (label, prediction), count in pairs.iloc[:PAIRS].items()
     ]
+
+
+def matrix_figure(matrix: Matrix, split: str) -> Figure:
+    """The confusion matrix: right answers in blue, mistakes in vermillion, each row a whole."""
+    count = len(matrix.names)
+    cell = 0.5 if count <= 6 else 0.4 if count <= 12 else 0.25
+    longest = min(LABEL, max(len(name) for name in matrix.names))
+    margin = 0.75 + 0.085 * longest
+    tips, cells = {}, {}
+    for i, j in np.argwhere(matrix.counts):
+        name, other = matrix.names[i], matrix.names[j]
+        end = "recognised" if i == j else f"misclassified as {other}"
+        tips[f"cell-{i}-{j}"] = f"{name}: {matrix.counts[i, j]} of {matrix.support[i]} {end}"
+        cells[f"cell-{i}-{j}"] = (name, other)
+    if matrix.whole:
+        title = f"Confusion matrix, {split} split, {count} classes"
+    else:
+        title = f"The {count} classes confused most, {split} split"
+    side = cell * count + margin
+    draw = _cells(matrix, title, cell * 72)
+    return Figure(
+        "confusion-matrix",
+        title,
+        f"{title}: labels down, predictions across",
+        side,
+        side,
+        draw,
+        tips,
+        tight=True,
+        cells=cells,
+    )
+
+
+def _cells(matrix: Matrix, title: str, cell: float) -> Callable[[Axes, Palette], None]:
+    def draw(ax: Axes, palette: Palette) -> None:
+        count = len(matrix.names)
+        ax.set_facecolor("none")
+        size = min(10.0, cell * 0.5)
+        for i, j in np.argwhere(matrix.counts):
+            times, of = int(matrix.counts[i, j]), max(1, int(matrix.support[i]))
+            depth = 0.12 + 0.88 * math.sqrt(min(1.0, times / of))
+            colour = palette.right if i == j else palette.wrong
+            square = Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=colour, alpha=depth, linewidth=0)
+            square.set_gid(f"cell-{i}-{j}")
+            ax.add_patch(square)
+            if len(str(times)) * 0.6 * size <= cell * 0.95:
+                ink = palette.on_cell if depth > 0.78 else palette.ink
+                ax.text(j, i, str(times), ha="center", va="center_baseline", fontsize=size, color=ink)
+        names = [shorten(name) for name in matrix.names]
+        label = 9.5 if count <= 12 else 8.5
+        slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if count <= 12 else {"rotation": 90}
+        ax.set_xticks(range(count), names, fontsize=label, color=palette.ink, **slant)
+        ax.set_yticks(range(count), names, fontsize=label, color=palette.ink)
+        ax.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+        ax.grid(which="minor", color=palette.line, linewidth=0.6)
+        ax.tick_params(which="both", length=0)
+        ax.set_xlim(-0.5, count - 0.5)
+        ax.set_ylim(count - 0.5, -0.5)
+        ax.set_aspect("equal")
+        for spine in ax.spines.values():
+            spine.set_color(palette.line)
+        ax.set_xlabel("predicted", color=palette.muted)
+        ax.set_ylabel("label", color=palette.muted)
+        if count > 4:
+            ax.set_title(title, loc="left", color=palette.ink, fontsize=11, fontweight="bold")
+
+    return draw

@@ -1,87 +1,73 @@
-"""A comparison's files: results.csv, table.csv, table.md, two figures, compare.html with every run's report."""
+"""A comparison's files: results.csv, table.csv, table.md, two figures, compare.html with every run's report.
+
+Its table and what there is to say about it are text, for the terminal, Markdown and the page alike.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
-from fastcls.comparison.comparison import COSTS, FIGURES, Entry, Row, split_of, tabulate
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from fastcls.comparison.comparison import COSTS, FIGURES, Comparison, Entry, Row
 from fastcls.comparison.differences import Difference, McNemar
-from fastcls.reports import comparison_table as table
 from fastcls.reports import shell
-from fastcls.reports.comparison_figures import accuracy_figure, curves_figure
-from fastcls.reports.drawing import png, svg
-from fastcls.reports.figures import Figure
-from fastcls.reports.wording import moment
+from fastcls.reports.figures import Figure, Palette, frame, over_epochs, shorten
+from fastcls.reports.wording import SPACE, duration, grouped, markdown, moment
 from fastcls.runfolder import runs
 from fastcls.runfolder.text import clean
 
 PAGE = "compare.html"
+MOST_ROWS = 40  # settings in a figure, the best first
+LABEL = 46  # characters of a setting's name
+# Okabe and Ito's colours that stand out on white and on black alike, each with a dash of its own
+STROKES = (("#0b78c2", "-"), ("#d55e00", (0, (5, 1.5))), ("#009e73", (0, (2, 1))), ("#b8629b", (0, (6, 1.5, 1.5, 1.5))))
+
+Cell = tuple[str, float | str]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Runs, the setting that the others are compared with, and the test of two: what a comparison's files say."""
+def _millions(value: float) -> str:
+    return f"{value / 1e6:.2f}{SPACE}M" if value >= 1e5 else grouped(value)
 
-    title: str
-    command: str
-    entries: Sequence[Entry]
-    baseline: Mapping[str, str]
-    test: McNemar | None = None
 
-    @cached_property
-    def split(self) -> str:
-        return split_of(self.entries)
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        return tabulate(self.entries, self.baseline)
-
-    @property
-    def done(self) -> list[Entry]:
-        return [entry for entry in self.entries if not entry.failed]
-
-    @property
-    def failed(self) -> list[Entry]:
-        return [entry for entry in self.entries if entry.failed]
+WORDED: dict[str, tuple[str, Callable[[float], str]]] = {  # heading of a cost -> its name and how it is written
+    "training": ("train_seconds", duration),
+    "img/s": ("images_per_second", grouped),
+    "parameters": ("parameters", _millions),
+    "trained": ("trained_parameters", _millions),
+    "peak memory": ("peak_memory_bytes", lambda value: f"{value / 1e9:.2f}{SPACE}GB"),
+}
 
 
 def write(out: Path, comparison: Comparison) -> Path:
     """Write every file of a comparison into `out` and return the page's path."""
-    rows, columns = comparison.rows, table.columns(comparison.rows, comparison.split)
-    notes = [*table.cautions(comparison.entries, comparison.split), *table.notes(rows, comparison.test)]
-    text = [table.markdown(rows, columns), *notes, f"`{comparison.command}`"]
-    runs.atomic_write(out / "table.md", "\n\n".join(text).replace("\u202f", " ") + "\n")
+    heads, rows = table(comparison)
+    warned, noted = cautions(comparison.entries, comparison.split), notes(comparison.rows, comparison.test)
+    text = [markdown(heads, texts(rows)), *warned, *noted, f"`{comparison.command}`"]
+    runs.atomic_write(out / "table.md", "\n\n".join(text).replace(SPACE, " ") + "\n")
     _write_csv(out, comparison)
     figures = figures_of(comparison)
     for figure in figures:
-        runs.atomic_write(out / "figures" / f"{figure.name}.png", png(figure))
+        runs.atomic_write(out / "figures" / f"{figure.name}.png", figure.png())
     html = shell.render(
         "comparison.html.j2",
         comparison=comparison,
-        rows=rows,
-        columns=columns,
-        name=table.name,
-        link=lambda entry: _link(out, entry),
-        figures=[(figure, svg(figure)) for figure in figures],
-        cautions=table.cautions(comparison.entries, comparison.split),
-        notes=table.notes(rows, comparison.test),
+        heads=heads,
+        rows=list(zip(comparison.rows, rows, strict=True)),
+        link=lambda entry: shell.link(entry.folder, out),
+        figures=figures,
+        cautions=warned,
+        notes=noted,
         devices=sorted({clean(entry.record.get("device", {}).get("name", "")) for entry in comparison.done}),
         ended=moment(max((str(entry.record.get("started", "")) for entry in comparison.done), default="")),
-        clean=clean,
     )
     return runs.atomic_write(out / PAGE, html)
-
-
-def figures_of(comparison: Comparison) -> list[Figure]:
-    """The accuracy of every seed, and the learning curves; without those that there is nothing to draw of."""
-    rows = comparison.rows
-    return [figure for figure in (accuracy_figure(rows, comparison.split), curves_figure(rows)) if figure]
 
 
 def _write_csv(out: Path, comparison: Comparison) -> None:
@@ -115,14 +101,198 @@ def _difference(found: Difference | None) -> list[float | str]:
     return ["", "", "", ""] if found is None else [*map(_known, (found.value, found.low, found.high)), found.over]
 
 
-def _link(out: Path, entry: Entry) -> str:
-    """The way from the page to a run's report, as a relative address; empty where there is no report."""
-    report = entry.folder / "report.html"
-    return quote(os.path.relpath(report, out).replace(os.sep, "/")) if report.is_file() else ""
-
-
 def _known(value: float | None) -> float | str:
     """What a cell holds; parameters and bytes as integers."""
     if value is None or math.isnan(value):
         return ""
     return int(value) if value > 1 and value.is_integer() else value
+
+
+def table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
+    """The headings and a row a setting: the text of each cell, and what a page sorts it by."""
+    costs = dict(WORDED)
+    if all(row.means["trained_parameters"] == row.means["parameters"] for row in comparison.rows if row.entries):
+        del costs["trained"]
+    rows = []
+    for row in comparison.rows:
+        runs_of = str(len(row.entries)) + (f" ({row.failed} failed)" if row.failed else "")
+        gap = row.difference.value if row.difference else None
+        cells: list[Cell] = [
+            (name(row), name(row)),
+            (spread(row.means["accuracy"], row.deviation), _known(row.means["accuracy"])),
+            (runs_of, len(row.entries)),
+            ("" if row.baseline else difference(row), _known(gap)),
+        ]
+        for cost, word in costs.values():
+            value = row.means[cost]
+            cells.append(("–" if math.isnan(value) else word(value), _known(value)))
+        rows.append(cells)
+    return ["setting", f"accuracy on {comparison.split}, %", "runs", "difference", *costs], rows
+
+
+def texts(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
+    """The cells of a table as text alone."""
+    return [[text for text, _ in row] for row in rows]
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """What to know before believing the table, and how to read it."""
+    return [*cautions(comparison.entries, comparison.split), *notes(comparison.rows, comparison.test)]
+
+
+def name(row: Row) -> str:
+    """A setting in words: the baseline's knobs, or those that differ from them."""
+    words = " ".join(f"{key}={value}" for key, value in (row.setting if row.baseline else row.changed).items())
+    return f"{words} (baseline)".strip() if row.baseline else words
+
+
+def spread(value: float, deviation: float) -> str:
+    """'87.21 ± 0.31', in percent; without a deviation where there is a single run."""
+    if math.isnan(value):
+        return "–"
+    return f"{value * 100:.2f}" + ("" if math.isnan(deviation) else f" ± {deviation * 100:.2f}")
+
+
+def difference(row: Row) -> str:
+    """'+1.20 (-0.31 to +2.71)', in percentage points."""
+    found = row.difference
+    if found is None:
+        return "–"
+    text = f"{found.value * 100:+.2f}"
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} ({found.low * 100:+.2f} to {found.high * 100:+.2f})"
+
+
+def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:
+    """How to read the table, a sentence each."""
+    held = [row for row in rows if row.difference is not None]
+    over = {row.difference.over for row in held if row.difference}
+    found = conclusions(held)
+    if any(len(row.entries) > 1 for row in rows):
+        found.append("± is the standard deviation over the seeds.")
+    for what in ("seeds and images", "seeds"):
+        if what in over:
+            found.append(
+                f"Differences are to the baseline, in percentage points, with a 95 % interval over the {what}."
+            )
+    if "images" in over:
+        found.append(
+            "Where a setting has a single run its difference, in percentage points, has a 95 % interval over the "
+            "images alone: it tells these two networks apart and says nothing of other seeds."
+        )
+    if test:
+        found.append(verdict(test))
+    if len(held) > 4:
+        found.append(f"Had none of the {len(held)} settings any effect, one interval in twenty would still miss zero.")
+    return found
+
+
+def conclusions(rows: Sequence[Row]) -> list[str]:
+    """Which settings were shown to differ from the baseline, and which were not."""
+    parts: dict[str, list[str]] = {"Better than": [], "Worse than": [], "Not shown to differ from": []}
+    for row in rows:
+        if row.difference and row.difference.low is not None:
+            shown = "Better than" if row.difference.value > 0 else "Worse than"
+            parts[shown if row.difference.shown else "Not shown to differ from"].append(name(row))
+    return [f"{what} the baseline: {'; '.join(names)}." for what, names in parts.items() if names]
+
+
+def verdict(test: McNemar) -> str:
+    """McNemar's test as a sentence."""
+    chance = "p < 0.0001" if test.p < 1e-4 else f"p = {test.p:.4f}" if test.p < 0.1 else f"p = {test.p:.2f}"
+    tells = "a difference that luck hardly explains" if test.p < 0.05 else "no more than luck would explain"
+    return (
+        f"On the same {test.images:,} images the first run alone is right on {test.only_first:,}, the second alone on "
+        f"{test.only_second:,}: {tells} (exact McNemar test, {chance})."
+    )
+
+
+def cautions(entries: Sequence[Entry], split: str) -> list[str]:
+    """What makes these runs less comparable than their table looks."""
+    records = [entry.record for entry in entries if not entry.failed]
+    found = []
+    seen = {(record.get("seed"), record.get("data", {}).get("fingerprint")) for record in records}
+    if len(seen) > len({seed for seed, _ in seen}):  # another seed may draw another split
+        found.append("The runs did not see the same images: part of a difference may be the data's.")
+    if len({str(sorted(record.get("device", {}).items())) for record in records}) > 1:
+        found.append("The runs were made on different devices or thread counts: their times do not compare.")
+    if records and split == "valid":
+        text = "Without a test split these figures are the validation split's"
+        if any(record.get("options", {}).get("keep") != "last" for record in records):
+            text += ", which has also chosen each run's best epoch (--keep last would not choose)"
+        found.append(f"{text}.")
+    return found
+
+
+def figures_of(comparison: Comparison) -> list[Figure]:
+    """The accuracy of every seed, and the learning curves; without those that there is nothing to draw of."""
+    rows = comparison.rows
+    return [figure for figure in (_accuracy(rows, comparison.split), _curves(rows)) if figure]
+
+
+def _accuracy(rows: Sequence[Row], split: str) -> Figure | None:
+    """A line a setting: a ring a seed, a bar at their mean, a dotted line at the baseline's mean."""
+    shown = [row for row in rows if not math.isnan(row.means["accuracy"])][:MOST_ROWS]
+    if not shown:
+        return None
+    title = f"Accuracy on {split}: a ring a seed, a bar at the mean"
+    base = next((row.means["accuracy"] for row in rows if row.baseline), math.nan)
+
+    def draw(ax: Axes, palette: Palette) -> None:
+        frame(ax, palette, title)
+        ax.grid(visible=False, axis="y")
+        ax.grid(axis="x", color=palette.line, linewidth=0.7)
+        ax.axvline(base, color=palette.muted, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        for place, row in enumerate(shown):
+            colour = palette.ink if row.baseline else palette.valid
+            seeds = [entry.figure("accuracy", split) for entry in row.entries]
+            ax.plot(seeds, [place] * len(seeds), "o", ms=6, mfc="none", mec=colour, mew=1.2, zorder=3)
+            ax.plot([row.means["accuracy"]] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=3, zorder=2)
+        labels = ["baseline" if row.baseline and row.changed == {} else shorten(name(row), LABEL) for row in shown]
+        ax.set_yticks(range(len(shown)), labels, fontsize=9.5, color=palette.ink)
+        ax.set_ylim(len(shown) - 0.4, -0.6)
+        ax.margins(x=0.06)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=7))
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
+
+    return Figure("accuracy", title, title, 7.2, 1.1 + 0.32 * len(shown), draw, tight=True)
+
+
+def _curves(rows: Sequence[Row]) -> Figure | None:
+    """The validation metric over the epochs, a line a setting (its seeds' mean); most of many are gray."""
+    done = [row for row in rows if row.entries]
+    column = "accuracy" if all("accuracy" in e.history for row in done for e in row.entries) else "valid_loss"
+    curves = [(row, _curve(row, column)) for row in done]
+    curves = [(row, curve) for row, curve in curves if len(curve) > 1]
+    if not curves:
+        return None
+    strokes = dict(zip([id(row) for row, _ in curves if not row.baseline], STROKES, strict=False))
+    rest = sum(not row.baseline for row, _ in curves) - len(strokes)
+    title = "Accuracy on valid while learning" if column == "accuracy" else "Loss on valid while learning"
+
+    def draw(ax: Axes, palette: Palette) -> None:
+        over_epochs(ax, palette, title, share=column == "accuracy")
+        for row, curve in curves:
+            style: dict[str, Any] = {"color": palette.muted, "alpha": 0.45, "linewidth": 0.9, "zorder": 2}
+            if row.baseline or id(row) in strokes:
+                colour, dash = strokes.get(id(row), (palette.ink, "-"))
+                style = {"color": colour, "linestyle": dash, "linewidth": 1.9, "zorder": 3}
+                style["label"] = "baseline" if row.baseline else shorten(name(row), LABEL)
+            ax.plot(curve.index, curve, **style)
+        style = {"frameon": False, "labelcolor": palette.ink, "fontsize": 9, "alignment": "left"}
+        legend = ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), **style)
+        if rest:
+            legend.set_title(f"{rest} more in gray")
+            legend.get_title().set(color=palette.muted, fontsize=9)
+
+    alt = f"{title}: the best settings and the baseline"
+    return Figure("learning-curves", title, alt, 7.2, 3.6, draw, tight=True)
+
+
+def _curve(row: Row, column: str) -> pd.Series:
+    """The mean over the seeds, epoch by epoch."""
+    histories = [e.history for e in row.entries if column in e.history and len(e.history)]
+    if not histories:
+        return pd.Series(dtype=float)
+    return pd.concat(histories).groupby("epoch")[column].mean()

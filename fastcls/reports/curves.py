@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +19,13 @@ DRAWN = 40  # classes whose own curves are drawn, thin; above, only micro and ma
 
 @dataclass(frozen=True)
 class Curves:
-    """Average precision of each class (NaN without an image), and the curves over all of them."""
+    """Average precision of each class (NaN without an image), and curves: precision at the recalls of GRID, and the
+    true at the false positive rates of GRID, (2, len(GRID))."""
 
     average_precision: np.ndarray  # (classes,)
-    precision: dict[str, np.ndarray]  # 'micro', 'macro': at the recalls of GRID
-    sensitivity: dict[str, np.ndarray]  # 'micro', 'macro': the true at the false positive rates of GRID
-    area: dict[str, float]  # under the latter
-    each: list[tuple[np.ndarray, np.ndarray]]  # of every class with an image: precision and sensitivity on GRID
+    micro: np.ndarray
+    macro: np.ndarray
+    each: list[np.ndarray]  # of every class with an image, where these are not too many to be drawn
     whole: bool
 
 
@@ -38,26 +37,19 @@ def curves(labels: np.ndarray, probabilities: Probabilities, count: int) -> Curv
     right = labels[probabilities.rows] == probabilities.classes
     starts = np.searchsorted(probabilities.classes, np.arange(count + 1))
     precisions = np.full(count, np.nan)
-    each: list[tuple[np.ndarray, np.ndarray]] = []
+    each: list[np.ndarray] = []
     sums = np.zeros((2, len(GRID)))
     for c in np.flatnonzero(support):
         own = slice(starts[c], starts[c + 1])
         truth, scores, weights = _complete(right[own], probabilities.values[own], int(support[c]), n)
         precisions[c] = average_precision_score(truth, scores, sample_weight=weights)
-        pair = _on_grid(truth, scores, weights)
-        sums += pair
+        own_curves = _on_grid(truth, scores, weights)
+        sums += own_curves
         if len(each) < DRAWN:
-            each.append((pair[0], pair[1]))
-    macro = sums / np.count_nonzero(support)
+            each.append(own_curves)
+    found = np.count_nonzero(support)
     micro = _on_grid(*_complete(right, probabilities.values, n, n * count))
-    return Curves(
-        precisions,
-        {"micro": micro[0], "macro": macro[0]},
-        {"micro": micro[1], "macro": macro[1]},
-        {"micro": float(auc(GRID, micro[1])), "macro": float(auc(GRID, macro[1]))},
-        each if np.count_nonzero(support) <= DRAWN else [],
-        probabilities.whole,
-    )
+    return Curves(precisions, micro, sums / found, each if found <= DRAWN else [], probabilities.whole)
 
 
 def _complete(
@@ -85,42 +77,26 @@ def curve_figures(found: Curves | None) -> list[Figure]:
     """The two figures: every class thin, their mean (macro) and all decisions together (micro) thick."""
     if found is None:
         return []
+    roc = "True over false positive rate (ROC)"
     return [
-        Figure(
-            "precision-recall",
-            "Precision over recall",
-            "Precision over recall, one class against the rest",
-            *(5.4, 3.9),
-            _draw(found, 0, found.precision, "recall", "Precision over recall", None),
-            {},
-        ),
-        Figure(
-            "roc",
-            "ROC",
-            "True over false positive rate, one class against the rest",
-            *(5.4, 3.9),
-            _draw(
-                found, 1, found.sensitivity, "false positive rate", "True over false positive rate (ROC)", found.area
-            ),
-            {},
-        ),
+        _figure(found, 0, "precision-recall", "Precision over recall", "recall"),
+        _figure(found, 1, "roc", roc, "false positive rate"),
     ]
 
 
-def _draw(
-    found: Curves, which: int, lines: dict[str, np.ndarray], label: str, title: str, area: dict[str, float] | None
-) -> Callable[[Axes, Palette], None]:
+def _figure(found: Curves, which: int, name: str, title: str, xlabel: str) -> Figure:
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
+        frame(ax, palette, title, xlabel)
         for one in found.each:
             ax.plot(GRID, one[which], color=palette.muted, linewidth=0.6, alpha=0.45, zorder=2)
-        for name, colour, style in (("micro", palette.valid, "-"), ("macro", palette.train, (0, (4, 2)))):
-            text = name if area is None else f"{name}, area {area[name]:.3f}"
-            ax.plot(GRID, lines[name], color=colour, linestyle=style, linewidth=1.9, label=text, zorder=3)
+        for what, curve, colour, style in (
+            ("micro", found.micro[which], palette.valid, "-"),
+            ("macro", found.macro[which], palette.train, (0, (4, 2))),
+        ):
+            label = f"{what}, area {auc(GRID, curve):.3f}" if which else what
+            ax.plot(GRID, curve, color=colour, linestyle=style, linewidth=1.9, label=label, zorder=3)
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1.02)
-        ax.set_xlabel(label, color=palette.muted)
-        ax.set_title(title, loc="left", color=palette.ink, fontsize=11, parse_math=False, fontweight="bold")
-        ax.legend(loc="lower left" if which == 0 else "lower right", frameon=False, labelcolor=palette.ink, fontsize=9)
+        ax.legend(loc="lower right" if which else "lower left", frameon=False, labelcolor=palette.ink, fontsize=9)
 
-    return draw
+    return Figure(name, title, f"{title}, one class against the rest", 5.4, 3.9, draw)

@@ -1,13 +1,21 @@
-"""The images that a report shows, each with its picture, prediction and why it is shown."""
+"""The images that a report shows: the hardest, those whose labels are in doubt, those that are there twice."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from fastcls.audit import check_record
+from fastcls.audit.finding import Finding
 from fastcls.evaluation.selection import select
-from fastcls.reports.thumbnails import Thumbnails, Tile
+from fastcls.evaluation.suspects import Noise, suspects
+from fastcls.reports.thumbnails import Shown, Thumbnails
+from fastcls.reports.wording import grouped
+from fastcls.runfolder.predictions import Probabilities
 from fastcls.runfolder.text import clean, number
 
 KINDS = {
@@ -16,24 +24,17 @@ KINDS = {
     "unsure": "Correct, but least confident",
     "mistakes": "All mistakes shown here",
 }
-
-
-@dataclass(frozen=True)
-class Shown:
-    """An image with what was said of it, and the kinds of KINDS that it belongs to."""
-
-    file: str
-    path: str
-    label: str
-    prediction: str
-    confidence: float | None
-    loss: float
-    tile: Tile
-    kinds: tuple[str, ...] = ("losses",)
-
-    @property
-    def wrong(self) -> bool:
-        return self.label != self.prediction
+DOUBTS = 24  # labels in doubt that are pictured
+SUSPECTS = (
+    "path",
+    "label",
+    "looks_like",
+    "probability_of_label",
+    "probability_of_other",
+    "margin",
+    "probability_wrong",
+)
+GROUPS, EACH = 6, 3  # groups of copies that are pictured of a kind, and images of each
 
 
 def gallery(table: pd.DataFrame, thumbnails: Thumbnails) -> list[Shown]:
@@ -42,20 +43,81 @@ def gallery(table: pd.DataFrame, thumbnails: Thumbnails) -> list[Shown]:
     rows = pd.concat(list(kinds.values()))
     rows = rows[~rows.index.duplicated()].sort_values("loss", ascending=False, kind="stable")
     members = {kind: set(chosen.index) for kind, chosen in kinds.items()}
+    members["mistakes"] |= set(rows.index[rows["label"] != rows["prediction"]])
     return [
         Shown(
-            file=clean(row.path).replace("\\", "/").rsplit("/", 1)[-1],
-            path=clean(row.path),
-            label=row.label,
-            prediction=row.prediction,
-            confidence=number(row.confidence),
-            loss=float(row.loss),
-            tile=thumbnails.tile(row.path),
-            kinds=tuple(
-                kind
-                for kind in KINDS
-                if row.Index in members[kind] or (kind == "mistakes" and row.label != row.prediction)
-            ),
+            thumbnails.tile(row.path),
+            clean(row.path),
+            row.label,
+            row.prediction,
+            number(row.confidence),
+            float(row.loss),
+            kinds=tuple(kind for kind in KINDS if row.Index in members[kind]),
         )
         for row in rows.itertuples()
     ]
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Labels in doubt, a row of SUSPECTS each, the most doubtful first, and how many of them are wrong."""
+
+    rows: list[tuple[Any, ...]]
+    noise: Noise | None = None
+
+    @property
+    def sentence(self) -> str:
+        """How many of these doubts are likely to be the labels' fault, how many the network's."""
+        if self.noise is None or not self.rows:
+            return ""
+        if not self.noise.shown:
+            return (
+                "A network that is as often wrong as this one contradicts about as many right labels: nothing shows "
+                "that any label is wrong."
+            )
+        wrong = [row[-1] for row in self.rows]
+        first = wrong[:DOUBTS]
+        return (
+            f"About {sum(wrong):.0f} of them are likely to be wrong, {sum(first):.0f} among the first {len(first)}; "
+            "the others are the network's own mistakes, as its confidence tells."
+        )
+
+
+def doubtful(table: pd.DataFrame, probabilities: Probabilities, names: list[str]) -> Doubts:
+    """The labels of one split's images that the network contradicts."""
+    labels = table["label"].map({name: i for i, name in enumerate(names)}).to_numpy(int)
+    own = np.nan_to_num(np.exp(-table["loss"].to_numpy(float)))
+    found, noise = suspects(labels, probabilities.rows, probabilities.classes, probabilities.values, own, len(names))
+    paths, written = table["path"].to_numpy(), table["label"].to_numpy()
+    rows = []
+    for one in found:
+        image = (paths[one.row], written[one.row], names[one.looks_like])
+        rows.append((*image, one.of_label, one.of_other, one.margin, round(one.wrong, 4)))
+    return Doubts(rows, noise)
+
+
+def pictured(rows: list[tuple[Any, ...]], thumbnails: Thumbnails) -> list[tuple[Shown, float]]:
+    """The first labels in doubt, each with its own probability; the prediction is the class that it looks like."""
+    return [
+        (Shown(thumbnails.tile(path), clean(path), label, other, of_other), of_label)
+        for path, label, other, of_label, of_other, *_ in rows[:DOUBTS]
+    ]
+
+
+def copies(run: Path, thumbnails: Thumbnails) -> tuple[list[tuple[Finding, list[list[Shown]]]], str]:
+    """Duplicates and leaks as the run's check found them, the gravest first, with pictures of some groups.
+
+    Beside them a sentence on how many images were looked at; ([], '') without a check.
+    """
+    found = check_record.read(run)
+    if found is None:
+        return [], ""
+    kinds = [
+        (finding, [[thumbnails.shown(item, item.path) for item in group[:EACH]] for group in finding.groups[:GROUPS]])
+        for finding in found.findings
+        if finding.kind in check_record.COPIES
+    ]
+    part = "all" if found.looked_at >= found.files else f"{grouped(found.looked_at)} of the"
+    looked = f"The check before training compared {part} {grouped(found.files)} images with each other"
+    more = "" if found.looked_at >= found.files else " (it takes ten seconds at most; `fastcls check` compares all)"
+    return kinds, f"{looked}{more}{'.' if kinds else ' and found no two that are one.'}"

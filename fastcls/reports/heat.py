@@ -27,6 +27,10 @@ class Overlay:
     width: float
     height: float
 
+    @property
+    def style(self) -> str:
+        return f"left:{self.left:.2f}%;top:{self.top:.2f}%;width:{self.width:.2f}%;height:{self.height:.2f}%"
+
 
 def overlay(record: Any, spec: Mapping[str, Any] | None, ratio: float) -> Overlay | None:
     """The overlay of one picture, or None where the record is none.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,48 +17,37 @@ from fastcls.runfolder import splits
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.text import clean
 
+ORDER = ["train", "valid", "test"]
 MOST_CLASSES = 200  # rows of the table: the largest and the smallest
 MEASURED = 500  # files whose sizes are looked at, evenly over the splits
 RARE = 10  # times fewer images than the commonest class has: worth a word
 
 
-@dataclass(frozen=True)
-class Images:
-    """Counts by class and split, the sentence about their balance, the sizes, the batch as a data URI."""
+def images(run: Run) -> dict[str, Any] | None:
+    """What the section "Data" shows; None where the run folder has no readable splits.csv.
 
-    splits: list[str]
-    rows: list[tuple[str, list[int]]]
-    left_off: int
-    balance: str
-    sizes: list[tuple[str, str]]
-    batch: str
-
-
-def images(run: Run) -> Images | None:
-    """None where the run folder has no readable splits.csv."""
+    Counts by class and split, the sentence about their balance, the sizes, the batch as a data URI.
+    """
     try:
         table = pd.DataFrame(splits.read(run.folder), columns=["path", "label", "split"])
     except OutputError:
         return None
     if table.empty:
         return None
-    counts = table.groupby(["label", "split"]).size().unstack(fill_value=0)
-    order = [name for name in ("train", "valid", "test") if name in counts]
-    counts = counts[order + [name for name in counts if name not in order]]
-    first = counts[counts.columns[0]].sort_values(ascending=False, kind="stable")
-    counts = counts.loc[first.index]
+    counts = pd.crosstab(table["label"], table["split"])
+    counts = counts[sorted(counts, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))]
+    counts = counts.sort_values(counts.columns[0], ascending=False, kind="stable")
     shown = counts
     if len(counts) > MOST_CLASSES:
         shown = pd.concat([counts.iloc[: MOST_CLASSES // 2], counts.iloc[-MOST_CLASSES // 2 :]])
-    rows = [(clean(name), [int(n) for n in row]) for name, row in zip(shown.index, shown.to_numpy(), strict=True)]
-    return Images(
-        [clean(name) for name in counts.columns],
-        rows,
-        len(counts) - len(shown),
-        _balance(first, clean(counts.columns[0])),
-        _sizes(table["path"], run.get("data", "root")),
-        _batch(run.folder / "figures" / "batch.png"),
-    )
+    return {
+        "splits": [clean(name) for name in counts.columns],
+        "rows": [(clean(label), numbers) for label, *numbers in shown.itertuples(name=None)],
+        "left_off": len(counts) - len(shown),
+        "balance": _balance(counts.iloc[:, 0], clean(counts.columns[0])),
+        "sizes": _sizes(table["path"], run.get("data", "root")),
+        "batch": _batch(run.folder / "figures" / "batch.png"),
+    }
 
 
 def _balance(counts: pd.Series, split: str) -> str:

@@ -1,14 +1,21 @@
-"""The course of training: its phases, the epoch that was kept, and a careful verdict."""
+"""The course of training: its phases, the epoch that was kept, a careful verdict, and the curves."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
+from fastcls.reports.figures import Figure, Palette, frame, shorten
 from fastcls.runfolder import runs
 
+METRICS = 4  # that have a figure of their own
 FEWEST = 3  # epochs below which the curves say nothing about fit
 RISE = 0.05  # a validation loss this far above its lowest counts as risen
 FEW_STEPS = 300  # optimiser steps; below, "no over-fitting" may only mean that hardly anything was learned
@@ -134,3 +141,128 @@ def _still_right(rows: pd.DataFrame) -> bool:
     else:
         return False
     return bool(right.notna().all() and right.iloc[-1] >= right.max() - 0.005)
+
+
+def learning_figures(history: pd.DataFrame, metrics: list[str], phases: list[Phase], kept: int | None) -> list[Figure]:
+    """The losses, the first metrics, and the learning rate, over the epochs; no error rate beside the accuracy."""
+    if history.empty:
+        return []
+    shown = [name for name in metrics if name != "error_rate" or "accuracy" not in metrics][:METRICS]
+    plans = [("loss", "Loss", [("training", "train_loss"), ("validation", "valid_loss")])]
+    plans += [(f"metric-{_slug(name)}", name.replace("_", " ").capitalize(), [("", name)]) for name in shown]
+    plans.append(("learning-rate", "Learning rate at the end of an epoch", [("", "lr")]))
+    found = []
+    for name, title, series in plans:
+        series = [(label, column) for label, column in series if np.isfinite(history[column]).any()]
+        if series:
+            draw = _curves(history, title, series, phases, kept)
+            found.append(Figure(name, title, f"{title} over {len(history)} epochs", 5.4, 3.1, draw))
+    return found
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-")[:40] or "unnamed"
+
+
+def _curves(
+    history: pd.DataFrame,
+    title: str,
+    series: Sequence[tuple[str, str]],
+    phases: list[Phase],
+    kept: int | None,
+) -> Callable[[Axes, Palette], None]:
+    def draw(ax: Axes, palette: Palette) -> None:
+        frame(ax, palette, title, "epoch")
+        epochs = history["epoch"].to_numpy(float)
+        probed = (history["phase"] == runs.PROBE).to_numpy(bool)
+        first, last = epochs.min(), epochs.max()
+        _shade(ax, palette, phases, last - first + 1)
+        lows, highs = [], []
+        for label, column in series:
+            values = history[column].to_numpy(float)
+            fine = np.isfinite(values)
+            solved = fine & probed
+            training = column == "train_loss"
+            ax.plot(
+                epochs[fine & ~probed],
+                values[fine & ~probed],
+                color=palette.train if training else palette.valid,
+                linestyle=(0, (4, 2)) if training else "-",
+                linewidth=1.8,
+                marker="o" if len(epochs) <= 15 else "",
+                markersize=3.5,
+                label=label or title,
+                zorder=3,
+            )
+            if solved.any():
+                colour = palette.train if training else palette.valid
+                ax.plot(epochs[solved], values[solved], "D", ms=5.5, color=colour, zorder=4)
+            lows.append(values[fine].min())
+            highs.append(values[fine].max())
+            if kept is not None and not training and column != "lr" and (fine & (epochs == kept)).any():
+                at = float(values[fine & (epochs == kept)][0])
+                ax.plot([kept], [at], "o", ms=9, mfc="none", mec=palette.ink, mew=1.3, zorder=4)
+        _scale(ax, min(lows), max(highs), first, last, percent=series[0][0] == "" and series[0][1] != "lr")
+        if kept is not None and first <= kept <= last:
+            ax.axvline(kept, 0, 0.9, color=palette.muted, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+            left = kept > (first + last) / 2
+            note = f"kept: epoch {kept}  " if left else f"  kept: epoch {kept}"
+            ax.text(
+                *(kept, 0.03, note),
+                transform=ax.get_xaxis_transform(),
+                color=palette.muted,
+                fontsize=8,
+                ha="right" if left else "left",
+            )
+        if len(series) > 1:
+            style: dict[str, Any] = {"frameon": False, "labelcolor": palette.ink, "fontsize": 9, "ncols": 2}
+            place = (1.01, 0.985)
+            ax.legend(loc="lower right", bbox_to_anchor=place, borderaxespad=0.3, handlelength=2.4, **style)
+
+    return draw
+
+
+def _phase_name(name: str, room: int) -> str:
+    """A phase's name in so many characters: 'probe' says what a cut 'linear probe' does not."""
+    return "probe" if name == runs.PROBE and room < len(name) else shorten(name, room)
+
+
+def _shade(ax: Axes, palette: Palette, phases: list[Phase], span: float) -> None:
+    """Every other phase on a tint, its name at the top where it fits."""
+    for i, phase in enumerate(phases):
+        if i % 2 == 0 and len(phases) > 1:
+            ax.axvspan(phase.first - 0.5, phase.last + 0.5, color=palette.muted, alpha=0.09, linewidth=0, zorder=0)
+        if i:
+            ax.axvline(phase.first - 0.5, color=palette.muted, linewidth=0.8, zorder=1)
+        room = int((phase.last - phase.first + 1) / span * 66)  # characters across the whole figure
+        if room >= 5:
+            ax.text(
+                *((phase.first + phase.last) / 2, 0.975, _phase_name(phase.name, min(room, 30))),
+                transform=ax.get_xaxis_transform(),
+                color=palette.muted,
+                fontsize=8.5,
+                ha="center",
+                va="top",
+            )
+
+
+def _scale(ax: Axes, low: float, high: float, first: float, last: float, percent: bool) -> None:
+    """Limits with room for the phase names, plain numbers, whole epochs."""
+    ax.set_xlim(first - 0.5, last + 0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    if low > 0 and high / low > 40 and not percent and high > 0.5:
+        ax.set_yscale("log")
+        ax.set_ylim(low / 1.3, high * 1.9)
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        return
+    room = (high - low) or abs(high) * 0.1 or 0.1
+    bottom = low - 0.12 * room
+    ax.set_ylim(max(0.0, bottom) if low >= 0 else bottom, high + 0.22 * room)
+    fraction = percent and low >= 0 and high <= 1
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    shares = PercentFormatter(1, symbol=" %")  # as many digits as the ticks need
+    shares.set_axis(ax.yaxis)
+    ax.yaxis.set_major_formatter(
+        FuncFormatter(lambda v, i: f"{v:g}" if not fraction else shares(v, i) if v <= 1 else "")
+    )

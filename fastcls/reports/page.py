@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,13 @@ from fastcls.reports.classes import Outcome
 from fastcls.reports.learning import Phase, Verdict, phases, verdict
 from fastcls.reports.scores import Score
 from fastcls.reports.wording import percent, receptive_field, times
+from fastcls.runfolder.recorded import BY_HAND
 from fastcls.runfolder.run import TRAINED, Run
 from fastcls.runfolder.text import clean, number
 
 STATUS = {"done": "good", "running": "open", "pruned": "open", "interrupted": "warn", "failed": "warn"}
 MOST_LAYERS = 1000
 LONG_TABLE = 12  # epochs beyond which their table starts collapsed
-
-
-@dataclass(frozen=True)
-class Layer:
-    name: str
-    type: str
-    shape: str
-    kernel: str
-    stride: str
-    parameters: int
-    multiply_adds: float | None
-    receptive_field: str
-    trainable: bool
-    share: float
 
 
 def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | None) -> list[tuple[str, str]]:
@@ -71,53 +57,44 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
 
 def title(run: Run) -> str:
     """The network and the images: what the recipe's own title names may be another network, other images."""
+    if run.get("recipe") == BY_HAND:
+        return clean(run.get("title") or "")
     network = clean(run.model.get("arch") or "")
     root = Path(clean(run.get("data", "root") or "")).name
     return " on ".join(part for part in (network, root) if part) or clean(run.get("title") or "")
 
 
-def layers(run: Run) -> tuple[list[Layer], int]:
+def layers(run: Run) -> tuple[list[dict[str, Any]], int]:
     """The rows of the summary table and how many of them are left off."""
     summary = run.model.get("summary")
     rows = [row for row in summary if isinstance(row, dict)] if isinstance(summary, list) else []
-    total = number(run.model.get("parameters")) or sum(number(row.get("parameters")) or 0 for row in rows)
-    found = []
-    for row in rows[:MOST_LAYERS]:
-        count = int(number(row.get("parameters")) or 0)
-        share = min(1.0, count / total) if total else 0.0
-        name, kind = clean(row.get("layer", "")), clean(row.get("type", ""))
-        shape, kernel, stride = (times(row.get(key)) for key in ("output_shape", "kernel", "stride"))
-        shape = shape.removeprefix("1 × ")  # of one image
-        macs, seen = number(row.get("multiply_adds")), receptive_field(row.get("receptive_field"))
-        found.append(Layer(name, kind, shape, kernel, stride, count, macs, seen, bool(row.get("trainable")), share))
+    counts = [int(number(row.get("parameters")) or 0) for row in rows]
+    total = number(run.model.get("parameters")) or sum(counts)
+    found = [
+        {
+            "name": clean(row.get("layer", "")),
+            "type": clean(row.get("type", "")),
+            "shape": times(row.get("output_shape")).removeprefix("1 × "),  # of one image
+            "kernel": times(row.get("kernel")),
+            "stride": times(row.get("stride")),
+            "parameters": count,
+            "share": min(1.0, count / total) if total else 0.0,
+            "multiply_adds": number(row.get("multiply_adds")),
+            "receptive_field": receptive_field(row.get("receptive_field")),
+            "trainable": bool(row.get("trainable")),
+        }
+        for row, count in zip(rows[:MOST_LAYERS], counts, strict=False)
+    ]
     return found, max(0, len(rows) - MOST_LAYERS)
 
 
-@dataclass(frozen=True)
-class TrainedPhase:
-    """Consecutive epochs that trained the same parameters."""
-
-    first: int
-    last: int
-    name: str
-    trained: int
-    frozen: int
-
-    @property
-    def share(self) -> float:
-        return self.trained / max(1, self.trained + self.frozen)
-
-
-def trained_phases(run: Run) -> list[TrainedPhase]:
-    """What was frozen when; empty for a run that did not record it."""
+def trained_phases(run: Run) -> list[tuple[Phase, int, int]]:
+    """What was trained and what frozen when, in parameters; empty for a run that did not record it."""
     total = number(run.model.get("parameters"))
     if total is None or run.history.empty or run.history[TRAINED].isna().any():
         return []
     trained = dict(zip(run.history["epoch"].astype(int), run.history[TRAINED].astype(int), strict=True))
-    return [
-        TrainedPhase(one.first, one.last, one.name, trained[one.last], max(0, int(total) - trained[one.last]))
-        for one in phases(run.history)
-    ]
+    return [(one, trained[one.last], max(0, int(total) - trained[one.last])) for one in phases(run.history)]
 
 
 def settings(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:

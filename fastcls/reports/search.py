@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from fastcls.comparison.study import Results, Trial
 from fastcls.reports import shell
-from fastcls.reports.drawing import png, svg
-from fastcls.reports.search_axes import short
-from fastcls.reports.search_figures import charts, wide_figures
-from fastcls.reports.wording import SPACE, duration, moment, percent
+from fastcls.reports.search_figures import charts, short, wide_figures
+from fastcls.reports.wording import SPACE, duration, markdown, moment
 from fastcls.runfolder import runs
 from fastcls.runfolder.text import clean
 from fastcls.settings.space import Dimension
@@ -132,25 +128,24 @@ def write(page: Page) -> Path:
     """Write every file of a search and return the page's path."""
     out, results = page.out, page.results
     heads = ["trial", f"{page.metric} on valid", *(dim.name for dim in results.dimensions), "best epoch", "time"]
-    lines = [heads, ["---:"] * len(heads), *(page.cells(trial) for trial in results.ranked)]
-    rows = ["| " + " | ".join(clean(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]
-    text = [f"# {clean(page.title)}", page.counts, "\n".join(rows), *page.sentences]
+    table = markdown(heads, map(page.cells, results.ranked))
+    text = [f"# {clean(page.title)}", page.counts, table, *page.sentences]
     text += [f"`{command}`" for command in (page.best_command, page.command) if command]
     runs.atomic_write(out / "search.md", "\n\n".join(text).replace(SPACE, " ") + "\n")
     _write_csv(page)
     _write_json(page)
     small, wide = charts(results), wide_figures(results)
     for figure in (*small, *wide):
-        runs.atomic_write(out / "figures" / f"{figure.name}.png", png(figure))
+        runs.atomic_write(out / "figures" / f"{figure.name}.png", figure.png())
     html = shell.render(
         "search.html.j2",
         page=page,
         results=results,
         best=results.best,
         rows=[*results.ranked, *results.of("pruned"), *results.of("running"), *results.of("failed")],
-        link=lambda trial: _link(page, trial),
-        small=[(figure, svg(figure)) for figure in small],
-        wide=[(figure, svg(figure)) for figure in wide],
+        link=lambda trial: shell.link(out / f"trial-{trial.number:04d}", out),
+        small=small,
+        wide=wide,
         devices=sorted({clean(trial.run["device"]) for trial in results.trials if trial.run.get("device")}),
         ended=moment(max((str(trial.run.get("started") or "") for trial in results.trials), default="")),
         spent=duration(sum(trial.run.get("wall_seconds") or 0 for trial in results.trials)),
@@ -158,8 +153,6 @@ def write(page: Page) -> Path:
         short=short,
         spaces={dim.name: str(dim).partition("=")[2] for dim in results.dimensions},
         common=[clean(text) for text in _plan(page).get("common", [])],
-        percent=percent,
-        clean=clean,
     )
     return runs.atomic_write(out / PAGE, html)
 
@@ -209,12 +202,6 @@ def _folder(page: Page, trial: Trial) -> str:
     """The name of a trial's run folder; empty where another machine has it."""
     name = f"trial-{trial.number:04d}"
     return name if (page.out / name / "run.json").is_file() else ""
-
-
-def _link(page: Page, trial: Trial) -> str:
-    """The way from the page to a trial's report, as a relative address; empty where there is none."""
-    report = page.out / f"trial-{trial.number:04d}" / "report.html"
-    return quote(os.path.relpath(report, page.out).replace(os.sep, "/")) if report.is_file() else ""
 
 
 def _sort_key(value: Any) -> Any:

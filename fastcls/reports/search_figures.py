@@ -1,20 +1,84 @@
-"""A search's figures: its history, what mattered, each knob on its own, all knobs at once, the learning curves."""
+"""A search's figures: its history, what mattered, each knob on its own, all at once, and the learning curves.
+
+Optuna draws all but the last, which it does not mark the pruned trials in; here they get the page's colours and names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from fastcls.comparison.study import Results, Trial
-from fastcls.reports.figures import Figure, Palette, frame, shorten
-from fastcls.reports.search_axes import LABEL, Scale, axis_of, height_of, mark, name_of, place_of, short, title_of
+from fastcls.comparison.study import Results
+from fastcls.reports.figures import Figure, Palette, frame, over_epochs, shorten
+from fastcls.settings.knobs import as_text
 from fastcls.settings.space import Dimension
 
 MOST = 8  # knobs that have a figure of their own, those that matter most first
+LABEL = 18  # characters of a value or of a knob's name
+REACH = 4.0  # how many times further from the best than the median trial a point may lie before it is not drawn
+NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "loss": "Loss"}
+GRADED = LinearSegmentedColormap.from_list("graded", ["#b4bbc1", "#0b78c2"])  # stands out on white and on black
+
+
+@dataclass(frozen=True)
+class Drawn(Figure):
+    """A figure that Optuna plots, on a canvas of its own; `draw` gives it the page's looks.
+
+    plot: the name of Optuna's function; arguments: what it is given.
+    """
+
+    plot: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def paint(self, palette: Palette) -> Canvas:
+        from matplotlib import pyplot
+        from optuna.visualization import matplotlib as plots
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls its plots experimental, matplotlib an axis of one value odd
+            ax = getattr(plots, self.plot)(**self.arguments)
+        canvas = ax.figure
+        pyplot.close(canvas)
+        canvas.set_size_inches(self.width, self.height)
+        for text in canvas.findobj(Text):
+            text.set_color(palette.ink)
+        for each in canvas.axes:
+            each.set_title("")
+            each.set_ylabel(each.get_ylabel(), fontsize=9)
+            each.tick_params(which="both", length=0, colors=palette.muted, labelsize=9)
+            each.spines[:].set_color(palette.line)
+            if legend := each.get_legend():
+                legend.remove()
+            for axis in (each.xaxis, each.yaxis):
+                if axis.get_scale() == "log":
+                    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        self.draw(ax, palette)
+        return canvas
+
+
+def _drawn(
+    plot: str, name: str, title: str, alt: str, draw: Callable[[Axes, Palette], None], **arguments: Any
+) -> Drawn:
+    wide = plot == "plot_parallel_coordinate"
+    size = (7.2, 3.6) if wide else (5.4, 3.1)
+    return Drawn(name, title, alt, *size, draw, tight=True, plot=plot, arguments=arguments)
+
+
+def short(value: Any) -> str:
+    """A knob's value with four digits that count: enough to read, not to type."""
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.4g}"
+    return as_text(value)
 
 
 def charts(results: Results) -> list[Figure]:
@@ -37,176 +101,97 @@ def wide_figures(results: Results) -> list[Figure]:
     return [*curves, *parallel]
 
 
-def _with_figure(trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
-    return [(trial, trial.value) for trial in trials if trial.value is not None]
-
-
 def _history(results: Results) -> Figure:
-    """A dot a finished trial, a ring a pruned one at its last figure, a line along the best so far."""
-    done, pruned, failed = (_with_figure(results.of(state)) for state in ("done", "pruned", "failed"))
-    title = f"{name_of(results)} on valid, trial by trial"
+    title = f"{NAMES[results.metric]} on valid, trial by trial"
 
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
-        scale = Scale(results, [value for _, value in [*done, *pruned]])
-        ordered = sorted(done, key=lambda pair: pair[0].number)
-        steps = [trial.number for trial, _ in ordered]
-        so_far = list(accumulate((value for _, value in ordered), max if results.maximise else min))
-        last = max(trial.number for trial in results.trials)
-        ax.step([*steps, last], [*so_far, so_far[-1]], where="post", color=palette.ink, linewidth=1.2, zorder=2)
-        numbers, values = [trial.number for trial, _ in done], [value for _, value in done]
-        scale.points(ax, numbers, values, color=palette.valid, ms=5.5, label="done", zorder=4)
-        if pruned:
-            numbers, values = [trial.number for trial, _ in pruned], [value for _, value in pruned]
-            style: dict[str, Any] = {"mfc": "none", "mec": palette.train, "mew": 1.2, "ms": 5.5, "zorder": 3}
-            scale.points(ax, numbers, values, label="pruned", **style)
-        lost = [trial.number for trial in results.of("failed")]
-        if lost:
-            style = {"color": palette.wrong, "ms": 5.5, "mew": 1.4, "zorder": 3}
-            ax.plot(lost, [0.03] * len(lost), "x", transform=ax.get_xaxis_transform(), label="failed", **style)
-        scale.apply(ax)
-        ax.margins(x=0.04)
+        frame(ax, palette, title, "trial")
+        ax.collections[0].set_color(palette.valid)
+        ax.lines[0].set(color=palette.ink, alpha=1, linewidth=1.2, drawstyle="steps-post")
         ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-        ax.set_xlabel("trial", color=palette.muted)
-        if pruned or failed or lost:
-            place: dict[str, Any] = {
-                "loc": "lower right",
-                "bbox_to_anchor": (1.01, 1.0),
-                "ncols": 3,
-                "borderaxespad": 0.2,
-            }
-            ax.legend(frameon=False, labelcolor=palette.ink, fontsize=8.5, handletextpad=0.2, columnspacing=1, **place)
-        title_of(ax, palette, title if not (pruned or lost) else f"{name_of(results)} on valid")
+        _scale(ax, results)
 
-    alt = f"{title}: {len(done)} done, {len(pruned)} pruned; the line is the best so far"
-    return Figure("history", title, alt, 5.4, 3.1, draw, {})
+    alt = f"{title}: {len(results.ranked)} done; the line is the best so far"
+    return _drawn("plot_optimization_history", "history", title, alt, draw, study=results.study, target_name="")
 
 
 def _importances(results: Results) -> Figure:
-    """A bar a knob: its share in the variance of the figure over the space."""
-    shares = dict(list(results.importances.items())[:12])
     title = "What mattered: share of the variance"
 
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
+        frame(ax, palette, title)
         ax.grid(visible=False)
-        places = range(len(shares))
-        ax.barh(places, list(shares.values()), color=palette.valid, height=0.62)
-        for place, share in zip(places, shares.values(), strict=True):
-            ax.text(
-                share + max(shares.values()) * 0.02,
-                place,
-                f"{share * 100:.0f} %",
-                va="center",
-                color=palette.ink,
-                fontsize=9,
-            )
-        labels = [shorten(name, LABEL) for name in shares]
-        ax.set_yticks(places, labels, parse_math=False, color=palette.ink, fontsize=9.5)
-        ax.set_ylim(len(shares) - 0.4, -0.6)
-        ax.set_xlim(0, max(shares.values()) * 1.15 + 0.02)
-        ax.set_xticks([])
-        ax.spines["bottom"].set_visible(False)
-        title_of(ax, palette, title)
+        ax.set_ylabel("")
+        for bar, share in zip(ax.patches, ax.texts, strict=True):
+            bar.set_color(palette.valid)
+            share.set_text(f" {share.get_text()}")
+        ax.set_yticks(ax.get_yticks(), [shorten(label.get_text(), LABEL) for label in ax.get_yticklabels()])
 
-    alt = "; ".join(f"{name} {share * 100:.0f} %" for name, share in shares.items())
-    return Figure("importances", title, f"Importance of each knob: {alt}", 5.4, 3.1, draw, {}, tight=True)
+    shares = "; ".join(f"{name} {share * 100:.0f} %" for name, share in results.importances.items())
+    given = {"study": results.study, "evaluator": results.evaluator}
+    return _drawn("plot_param_importances", "importances", title, f"Importance of each knob: {shares}", draw, **given)
 
 
 def _slice(results: Results, dim: Dimension) -> Figure:
-    """The figure over one knob: a dot a finished trial, a ring a pruned one, the best one ringed."""
-    title = dim.name
-    done = [(trial, value) for trial, value in _with_figure(results.of("done")) if dim.name in trial.values]
-    pruned = [(trial, value) for trial, value in _with_figure(results.of("pruned")) if dim.name in trial.values]
-
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
-        scale = Scale(results, [value for _, value in [*done, *pruned]])
-        kinds: list[tuple[list[tuple[Trial, float]], dict[str, Any]]] = [
-            (pruned, {"mfc": "none", "mec": palette.train, "mew": 1.1, "ms": 5, "zorder": 2}),
-            (done, {"color": palette.valid, "alpha": 0.85, "ms": 5.5, "zorder": 3}),
-        ]
-        for pairs, style in kinds:
-            places = [place_of(dim, trial.values[dim.name], trial.number) for trial, _ in pairs]
-            scale.points(ax, places, [value for _, value in pairs], **style)
-        best = results.ranked[0]
-        at = place_of(dim, best.values[dim.name], best.number)
-        ax.plot([at], [best.value or 0.0], "o", ms=10, mfc="none", mec=palette.ink, mew=1.3, zorder=5)
-        scale.apply(ax)
-        axis_of(ax, dim, palette)
-        title_of(ax, palette, shorten(title, 40))
+        frame(ax, palette, shorten(dim.name, 40))
+        for points in ax.collections:
+            points.set(cmap=GRADED, edgecolor=palette.muted)
+        if dim.choices:
+            there = [choice for choice in dim.choices if any(t.values[dim.name] == choice for t in results.ranked)]
+            labels = [shorten(short(choice), LABEL) for choice in there]
+            ax.set_xticks(range(len(there)), labels, rotation=18 if sum(map(len, labels)) > 48 else 0)
+            ax.set_xlim(-0.5, len(there) - 0.5)
+        _scale(ax, results)
 
-    return Figure(f"slice-{dim.name}", title, f"{name_of(results)} on valid over {title}", 5.4, 3.1, draw, {})
-
-
-def _curves(results: Results) -> Figure:
-    """The figure of every trial over its epochs; pruned ones end in a cross, the best one stands out."""
-    what = name_of(results)
-    title = f"{what} on valid while learning"
-
-    def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
-        best, named = results.ranked[0], set()
-        style: dict[str, Any]
-        for trial in results.trials:
-            if not trial.curve:
-                continue
-            epochs, values = list(trial.curve), list(trial.curve.values())
-            if trial is best:
-                style = {"color": palette.valid, "linewidth": 2.2, "zorder": 4, "label": f"best, trial {trial.number}"}
-            elif trial.state == "done":
-                style = {"color": palette.muted, "alpha": 0.55, "linewidth": 1, "zorder": 2, "label": "done"}
-            else:
-                dashes = (0, (3, 1.5))
-                style = {"color": palette.train, "linewidth": 1, "linestyle": dashes, "alpha": 0.85, "zorder": 3}
-                style["label"] = trial.state
-                ax.plot(epochs[-1:], values[-1:], "x", color=palette.train, ms=5, mew=1.3, zorder=3)
-            style["label"] = "" if style["label"] in named else style["label"]
-            named.add(style["label"])
-            ax.plot(epochs, values, marker="o" if len(epochs) == 1 and trial.state == "done" else "", **style)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if what == "Loss" else f"{v * 100:g} %"))
-        ax.set_xlabel("epoch", color=palette.muted)
-        title_of(ax, palette, title)
-        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
-        ax.legend(frameon=False, labelcolor=palette.ink, fontsize=9, **place)
-
-    return Figure("learning-curves", title, f"{title}: every trial, pruned ones marked", 7.2, 3.6, draw, {}, tight=True)
+    alt = f"{NAMES[results.metric]} on valid over {dim.name}"
+    given = {"study": results.study, "params": [dim.name], "target_name": ""}
+    return _drawn("plot_slice", f"slice-{dim.name}", dim.name, alt, draw, **given)
 
 
 def _parallel(results: Results) -> Figure:
-    """A line a trial through its knobs' values and its figure: the best tenth stands out."""
     title = "All knobs at once"
-    best = results.ranked[: max(1, len(results.ranked) // 10)]
 
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
-        ax.grid(visible=False)
-        values = [trial.value or 0.0 for trial in results.ranked]
-        low, high = min(values), max(values)
-        for trial in reversed(results.ranked):
-            heights = [height_of(dim, trial.values[dim.name]) for dim in results.dimensions]
-            heights.append(((trial.value or 0.0) - low) / (high - low or 1))
-            plain: dict[str, Any] = {"color": palette.muted, "alpha": 0.4, "linewidth": 0.9, "zorder": 2}
-            ax.plot(heights, **({"color": palette.valid, "linewidth": 2, "zorder": 3} if trial in best else plain))
-        for place, dim in enumerate(results.dimensions):
-            ax.axvline(place, color=palette.line, linewidth=1, zorder=1)
-            marks = [(height_of(dim, v), shorten(short(v), 12)) for v in dim.choices or (dim.low, dim.high)]
-            for height, text in marks:
-                mark(ax, palette, place, height, text)
-        place = len(results.dimensions)
-        ax.axvline(place, color=palette.line, linewidth=1, zorder=1)
-        for height, value in ((0, low), (1, high)):
-            mark(ax, palette, place, height, f"{value:.3g}" if results.metric == "loss" else f"{value * 100:.1f} %")
-        names = [shorten(dim.name, LABEL) for dim in results.dimensions]
-        labels = [*names, name_of(results).lower()]
-        ax.set_xticks(range(len(labels)), labels, parse_math=False, color=palette.ink, fontsize=9.5)
-        ax.set_yticks([])
-        ax.set_ylim(-0.06, 1.06)
-        ax.set_xlim(-0.1, place + 0.35)
-        ax.spines["bottom"].set_visible(False)
-        title_of(ax, palette, title)
+        ax.set_title(title, loc="left", color=palette.ink, fontsize=11, fontweight="bold")
+        ax.collections[0].set_cmap(GRADED if results.maximise else GRADED.reversed())
+        for axis in [ax.xaxis, *(each.yaxis for each in ax.figure.axes[1:])]:
+            if isinstance(axis.get_major_locator(), FixedLocator):
+                axis.set_ticks(axis.get_ticklocs(), [shorten(x.get_text(), LABEL) for x in axis.get_ticklabels()])
+            for label in axis.get_ticklabels():  # the lines run through them
+                label.set_bbox({"facecolor": palette.surface, "edgecolor": "none", "pad": 1, "alpha": 0.8})
 
-    count = f"the best {len(best)}" if len(best) > 1 else "the best one"
-    alt = f"Every finished trial as a line through its settings; {count} in colour"
-    return Figure("parallel", title, alt, 7.2, 3.6, draw, {}, tight=True)
+    alt = "Every finished trial as a line through its settings, the darker the better"
+    given = {"study": results.study, "target_name": NAMES[results.metric]}
+    return _drawn("plot_parallel_coordinate", "parallel", title, alt, draw, **given)
+
+
+def _curves(results: Results) -> Figure:
+    """The metric of every trial over its epochs; pruned ones end in a cross, the best one stands out."""
+    title = f"{NAMES[results.metric]} on valid while learning"
+
+    def draw(ax: Axes, palette: Palette) -> None:
+        over_epochs(ax, palette, title, share=results.metric != "loss")
+        best = results.ranked[0]
+        for trial in results.trials:
+            style: dict[str, Any] = {"color": palette.train, "linestyle": (0, (3, 1.5)), "marker": "x"}
+            if trial.state == "done":
+                style = {"color": palette.muted, "alpha": 0.55, "marker": "."}
+            if trial is best:
+                style = {"color": palette.valid, "linewidth": 2.2, "zorder": 4, "marker": "."}
+            values = list(trial.curve.values())
+            ax.plot(list(trial.curve), values, **{"linewidth": 1, "markevery": [-1], **style})
+
+    alt = f"{title}: every trial, pruned ones marked, trial {results.ranked[0].number} the best"
+    return Figure("learning-curves", title, alt, 7.2, 3.6, draw, {}, tight=True)
+
+
+def _scale(ax: Axes, results: Results) -> None:
+    """The axis of the metric reaches from the best as far as most trials do; what is further would squash them."""
+    values = [trial.value or 0.0 for trial in results.ranked]
+    reach = REACH * median(abs(value - values[0]) for value in values)
+    inside = [value for value in values if not reach or abs(value - values[0]) <= reach]
+    room = 0.08 * (max(inside) - min(inside) or abs(values[0]) or 1)
+    ax.set_ylim(min(inside) - room, max(inside) + room)
+    if results.metric != "loss":
+        ax.yaxis.set_major_formatter(PercentFormatter(1))

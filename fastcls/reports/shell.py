@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
 
 from fastcls.reports import wording
+from fastcls.runfolder.text import clean
 from fastcls.version import __version__
 
 HERE = Path(__file__).parent
@@ -48,5 +51,13 @@ def environment(home: Path = HERE) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     found.filters["soft"] = wording.soft
-    found.globals.update(percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len)
+    found.globals.update(
+        percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len, clean=clean
+    )
     return found
+
+
+def link(run: Path, out: Path) -> str:
+    """The way from a page in `out` to a run's report, as a relative address; empty where there is no report."""
+    report = run / "report.html"
+    return quote(os.path.relpath(report, out).replace(os.sep, "/")) if report.is_file() else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,8 +13,10 @@ from typing import Any
 
 from PIL import Image, features
 
+from fastcls.audit.finding import Item
 from fastcls.images.decode import UnknownRange, flattened, opened
 from fastcls.reports.heat import Overlay, overlay
+from fastcls.runfolder.text import clean
 
 SIDE = 208  # pixels of the longer side; pictures are shown at about half to three quarters of this
 TINY = 64  # below this side a picture is enlarged with its pixels kept square
@@ -30,28 +33,63 @@ class Tile:
     overlay: Overlay | None = None  # where the network looked
 
 
+@dataclass(frozen=True)
+class Shown:
+    """An image of a page: its picture and what is said of it, as text without control characters."""
+
+    tile: Tile
+    path: str
+    label: str
+    prediction: str = ""
+    confidence: float | None = None  # in the prediction
+    loss: float = 0.0
+    split: str = ""
+    remark: str = ""
+    kinds: tuple[str, ...] = ()  # of the gallery's
+
+    @property
+    def file(self) -> str:
+        return self.path.replace("\\", "/").rsplit("/", 1)[-1]
+
+    @property
+    def wrong(self) -> bool:
+        return self.label != self.prediction
+
+
 class Thumbnails:
     """Tiles of the images below `root`, each file opened once.
 
-    heatmaps: path -> Grad-CAM's record, whose overlays the tiles get; spec: model.json's `preprocessing`.
+    heatmaps: path -> Grad-CAM's record, whose overlays the tiles get; spec: model.json's `preprocessing`. most: bytes
+    of all pictures, beyond which there are no more.
     """
 
     def __init__(
-        self, root: str | Path | None, heatmaps: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None
+        self,
+        root: str | Path | None = None,
+        heatmaps: Mapping[str, Any] | None = None,
+        spec: Mapping[str, Any] | None = None,
+        most: float = math.inf,
     ) -> None:
-        self.root = Path(root) if root else None
-        self.heatmaps, self.spec = heatmaps or {}, spec
-        self.lost = 0
+        self.root, self.heatmaps, self.spec, self.most = Path(root or ""), heatmaps or {}, spec, most
+        self.lost = self.spent = 0
         self._tiles: dict[str, Tile] = {}
 
     def tile(self, path: str) -> Tile:
         if path not in self._tiles:
-            tile, ratio = _tile(self.root / path if self.root else Path(path))
+            if self.spent > self.most:
+                return Tile(why="left out: the page is full")
+            tile, ratio = _tile(self.root / path)
             if tile.src and path in self.heatmaps:
                 tile = replace(tile, overlay=overlay(self.heatmaps[path], self.spec, ratio))
             self._tiles[path] = tile
-            self.lost += not self._tiles[path].src
+            self.lost += not tile.src
+            self.spent += len(tile.src)
         return self._tiles[path]
+
+    def shown(self, item: Item, path: str) -> Shown:
+        """An image of a check's finding; path: what it is called on the page."""
+        named = (clean(path), clean(item.label))
+        return Shown(self.tile(item.path), *named, split=clean(item.split), remark=clean(item.remark))
 
 
 def _tile(path: Path) -> tuple[Tile, float]:

@@ -228,7 +228,8 @@ def _find(name: str, done: bool) -> Path:
     same = [run for run in known if name in ("last", run.name, run.parent.name, f"{run.parent.name}/{run.name}")]
     there = {run.absolute() for run in known}
     elsewhere = [run for run in register.newest_first() if name == "last" or name in (run.name, recipe_of(run))]
-    candidates = [*(run for run in elsewhere), *(run for run in reversed(same) if run.absolute() not in elsewhere)]
+    unknown = [run for run in reversed(same) if run.absolute() not in elsewhere]
+    candidates = sorted([*elsewhere, *unknown], key=_written, reverse=True)
     if not done and candidates:
         return _shown(candidates[0], there)
     for run in candidates:
@@ -245,6 +246,12 @@ def _find(name: str, done: bool) -> Path:
     raise OutputError(
         f"There is no run {name!r}{did_you_mean(name, [r.name for r in known])}.", "List the runs:  fastcls runs"
     )
+
+
+def _written(run: Path) -> float:
+    with contextlib.suppress(OSError):
+        return (run / "run.json").stat().st_mtime
+    return 0.0
 
 
 def _shown(run: Path, there: set[Path]) -> Path:

@@ -63,7 +63,7 @@ def _resume(stop: Stop, trust: bool) -> None:
     from fastcls.training import distributed
 
     with tempfile.TemporaryDirectory() as folder:
-        texts, auto_epochs, path = distributed.shared(None)
+        texts, auto_epochs, path = distributed.broadcast(None)
         for name, text in texts.items():
             runs.atomic_write(Path(folder) / name, text)
         again = recorded.request(Path(folder), trust)
@@ -79,7 +79,7 @@ def tell(folder: Path, request: Request) -> None:
     if ranks.world() > 1:
         from fastcls.training import distributed
 
-        distributed.shared([recorded.texts(folder), request.options.auto_epochs, request.knobs.get("path", "")])
+        distributed.broadcast([recorded.texts(folder), request.options.auto_epochs, request.knobs.get("path", "")])
 
 
 @contextlib.contextmanager
@@ -107,8 +107,8 @@ def begin(
 
     if ranks.world() == 1:
         return knobs, found, list(extensions)
-    distributed.meet()
-    every = distributed.everyones(fingerprint)
+    distributed.barrier()
+    every = distributed.all_gather(fingerprint)
     others = [str(rank) for rank, held in enumerate(every) if held != every[0]]
     if others:
         raise DataError(
@@ -116,7 +116,7 @@ def begin(
             "Copy the dataset to every machine, at the place that the command names; run  fastcls check  on each.",
         )
     held = None if found is None else {"state": found.state, "best": found.best}
-    knobs, values, further = distributed.shared([knobs, held, list(extensions)])
+    knobs, values, further = distributed.broadcast([knobs, held, list(extensions)])
     if not ranks.first() and values is not None:
         found = checkpoints.Checkpoint(Path(), **values)
     return knobs, found, list(further)

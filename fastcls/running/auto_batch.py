@@ -62,8 +62,8 @@ def settle(request: Request, screen: Screen) -> Request:
     start = int(request.stage("get_learner")["bs"])
     with options.using(request.options):
         search = _Search(request, start, screen)
-        best = search.run()
-    why = f"--auto-batch took {best.batch} images a batch, from {start}: {search.why(best)}"
+        best, because = search.run()
+    why = f"--auto-batch took {best.batch} images a batch, from {start}: {because}"
     if (steps := -(-search.images // best.batch)) < FEW:
         why += f" That is {count(steps, 'step')} an epoch, few to learn in."
     found = {"batch": best.batch, "start": start, "why": why, "tried": [asdict(trial) for trial in search.tried]}
@@ -100,39 +100,26 @@ class _Search:
             return GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]
         return RAM_SHARE * memory.available()
 
-    def run(self) -> Trial:
-        best = self._try(self.start)
+    def run(self) -> tuple[Trial, str]:
+        """The largest that fits, and why no larger one does."""
+        best, above = self._try(self.start), None
         self.start = best.batch  # no more than there are images
         while not best.fits:
             if best.batch <= LEAST:
                 raise TrainingError(
                     f"Out of memory with {LEAST} images a batch: {best.why}", "Make the images smaller."
                 )
-            best = self._try(max(best.batch // 2, LEAST))
-        while best.batch < self.images and self._next(best) is None:
-            best = self._better(best, 2 * best.batch)
-        above = self._next(best)
+            best, above = self._try(max(best.batch // 2, LEAST)), best
+        while best.batch < self.images and above is None:
+            found = self._try(min(2 * best.batch, self.images))
+            best, above = (found, None) if found.fits else (best, found)
         step = max(best.batch // FINER, 1)
         while above is not None and above.batch - best.batch > step:  # halfway, in whole steps
-            middle = best.batch + max((above.batch - best.batch) // step // 2, 1) * step
-            best = self._better(best, middle)
-            above = self._next(best)
-        return best
-
-    def _next(self, best: Trial) -> Trial | None:
-        """The smallest size that was seen not to fit."""
-        return min((t for t in self.tried if not t.fits and t.batch > best.batch), key=lambda t: t.batch, default=None)
-
-    def _better(self, best: Trial, batch: int) -> Trial:
-        found = self._try(min(batch, self.images))
-        return found if found.fits else best
-
-    def why(self, best: Trial) -> str:
-        """Why no larger one."""
-        above = self._next(best)
+            found = self._try(best.batch + max((above.batch - best.batch) // step // 2, 1) * step)
+            best, above = (found, above) if found.fits else (best, found)
         if above is None:
-            return "there are no more training images."
-        return f"{above.batch} do not fit: {above.why}"
+            return best, "there are no more training images."
+        return best, f"{above.batch} do not fit: {above.why}"
 
     def _try(self, batch: int) -> Trial:
         expected = self._expected(batch)

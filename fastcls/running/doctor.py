@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from fastcls import lazy
 from fastcls.errors import EnvironmentProblem
 from fastcls.machine import cpus, extras
 from fastcls.machine.installation import check_installation, version
+from fastcls.version import __version__
 
 MODULES = {package: module for module, package in extras.DISTRIBUTIONS.items()}
+PAIR = {"torch", "torchvision"}  # one of the two alone would not fit the other
 LEAST, AMPLE = 0.5, 5.0  # GB of free disk: below, hardly a run can be written; below, a note
 DRIVER = Path("/proc/driver/nvidia/version")
 GOMP = "OMP_NUM_THREADS"
@@ -35,116 +36,78 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     problems: list[EnvironmentProblem] = field(default_factory=list)
 
+    def problem(self, what: str, fix: str) -> None:
+        self.problems.append(EnvironmentProblem(what, fix))
+
 
 def examine() -> Findings:
     """Look at the packages, the devices and the folders; every problem's hint has the command that fixes it."""
     from fastcls.settings import sources
-    from fastcls.version import __version__
 
-    found = Findings()
-    found.facts += [
-        ("fastcls", f"{__version__} in {Path(__file__).parent}"),
-        ("recipes", str(sources.recipes_folder())),
-    ]
-    found.facts += [("python", f"{platform.python_version()} at {sys.executable}")]
+    found = Findings(
+        [
+            ("fastcls", f"{__version__} in {Path(__file__).parent}"),
+            ("recipes", str(sources.recipes_folder())),
+            ("python", f"{platform.python_version()} at {sys.executable}"),
+        ]
+    )
     _packages(found)
-    _extras(found)
-    found.problems += _changed()
     try:
         check_installation()
     except EnvironmentProblem as problem:
         found.problems.append(problem)
     else:
-        found.problems += _unimportable()
+        _imports(found)
         _threads(found)
         _devices(found)
     _folders(found)
     return found
 
 
+def _requirements() -> dict[str, Requirement]:
+    """What fastcls cannot do without, and what is installed of its extras."""
+    optional = {module for modules in extras.MODULES.values() for module in modules if extras.there(module)}
+    found = {name: Requirement(line) for name, line in extras.declared().items()}
+    return {name: need for name, need in found.items() if need.marker is None or name in optional}
+
+
 def _packages(found: Findings) -> None:
-    """The packages that fastcls cannot do without, compared with the versions that it declares."""
-    declared = {name: line for name, line in extras.declared().items() if "extra ==" not in line}
-    if not declared:
+    """The packages that are there, compared with the versions that fastcls declares."""
+    needs = _requirements()
+    if not needs:
         found.notes.append("fastcls runs from a bare checkout: nobody knows which versions it needs.  pip install -e .")
-    wrong = [(name, line) for name, line in declared.items() if not _satisfied(name, line)]
-    found.facts += [(name, version(name)) for name in declared]
-    if wrong:
-        what = ", ".join(f"{line} ({version(name).strip('()')})" for name, line in wrong)
-        words = [line for _, line in wrong]
-        if {"torch", "torchvision"} & {name for name, _ in wrong}:  # one of the two alone would not fit the other
-            words = [*(line for line in words if not line.startswith("torch")), *(declared[n] for n in PAIR)]
-        found.problems.append(
-            EnvironmentProblem(
-                f"fastcls needs other versions than there are: {what}.",
-                f"Install them:  pip install {' '.join(repr(word) for word in words)}",
-            )
-        )
-
-
-PAIR = ("torch", "torchvision")
-
-
-def _satisfied(name: str, line: str) -> bool:
-    from packaging.requirements import Requirement
-
-    have = version(name)
-    return have != "(missing)" and Requirement(line).specifier.contains(have, prereleases=True)
-
-
-def _extras(found: Findings) -> None:
-    """What is optional: a package that is not there is no problem, one that is too old is."""
-    declared = extras.declared()
-    there = [extra for extra in extras.MODULES if not extras.missing(extra)]
-    lacking = [extra for extra in extras.MODULES if extra not in there]
-    found.facts.append(("extras", ", ".join(there) or "none"))
+    found.facts += [(name, version(name)) for name, need in needs.items() if need.marker is None]
+    lacking = [extra for extra in extras.MODULES if extras.missing(extra)]
+    found.facts.append(("extras", ", ".join(extra for extra in extras.MODULES if extra not in lacking) or "none"))
     if lacking:
         found.facts.append(("no extras", f"{', '.join(lacking)}: {extras.install('NAME')} installs one"))
-    for extra in there:
-        for name in extras.MODULES[extra]:
-            if name in declared and version(name) != "(missing)" and not _satisfied(name, declared[name]):
-                line = declared[name].partition(";")[0].strip()
-                what = f"fastcls needs {line}, and {version(name)} is installed."
-                found.problems.append(EnvironmentProblem(what, f"Upgrade it:  pip install '{line}'"))
+    wrong = [name for name, need in needs.items() if not _satisfied(need)]
+    if wrong:
+        what = ", ".join(f"{name}{needs[name].specifier} ({version(name).strip('()')})" for name in wrong)
+        again = [*wrong, *(PAIR - {*wrong} if PAIR & {*wrong} else ())]
+        line = " ".join(f"'{name}{needs[name].specifier}'" for name in again)
+        found.problem(f"fastcls needs other versions than there are: {what}.", f"Install them:  pip install {line}")
 
 
-def _changed() -> Iterator[EnvironmentProblem]:
-    """Whether files of fastcls itself are no longer as they were installed."""
-    import base64
-    import hashlib
-
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        changed = []
-        for file in importlib.metadata.files("fastcls") or []:
-            place = Path(str(file.locate()))
-            if file.hash is not None and file.hash.mode == "sha256" and file.parts[0] == "fastcls":
-                raw = place.read_bytes() if place.is_file() else b""
-                if base64.urlsafe_b64encode(hashlib.sha256(raw).digest()).decode().rstrip("=") != file.hash.value:
-                    changed.append(str(file))
-        if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            yield EnvironmentProblem(
-                f"Files of fastcls are not as they were installed: {', '.join(changed[:3])}{more}.",
-                "Install it again:  pip install --force-reinstall --no-deps fastcls   (or from its checkout)",
-            )
+def _satisfied(need: Requirement) -> bool:
+    have = version(need.name)
+    if have == "(missing)":  # mlflow-skinny gives the module of mlflow
+        return need.marker is not None
+    return need.specifier.contains(have, prereleases=True)
 
 
-def _unimportable() -> Iterator[EnvironmentProblem]:
+def _imports(found: Findings) -> None:
     """Packages that are installed but cannot be imported."""
-    for name, line in extras.declared().items():
-        module = MODULES.get(name, name)
-        needed = "extra ==" not in line or any(module in modules for modules in extras.MODULES.values())
-        if not needed or not extras.there(module):
-            continue
+    for name, need in _requirements().items():
         try:
             with warnings.catch_warnings(), lazy.imports():
                 warnings.simplefilter("ignore")
-                importlib.import_module(module)
+                importlib.import_module(MODULES.get(name, name))
         except Exception as problem:  # whatever the package's own code meets
-            what = str(problem).splitlines() or [""]
-            yield EnvironmentProblem(
-                f"{name} {version(name)} cannot be imported: {type(problem).__name__}: {what[0]}",
-                f"Install it again:  pip install --force-reinstall '{line.partition(';')[0].strip()}'",
+            what = (str(problem).splitlines() or [""])[0]
+            found.problem(
+                f"{name} {version(name)} cannot be imported: {type(problem).__name__}: {what}",
+                f"Install it again:  pip install --force-reinstall '{name}{need.specifier}'",
             )
 
 
@@ -152,16 +115,13 @@ def _threads(found: Findings) -> None:
     """How many cores torch uses, and whether the environment keeps it from more."""
     import torch
 
-    cores = cpus.cores()
+    cores, given = cpus.cores(), os.environ.get(GOMP, "")
     found.facts.append(("threads", f"{torch.get_num_threads()} of {cores} cores"))
-    asked = os.environ.get(GOMP)
-    if asked is None:
-        return
-    if not asked.isdigit():
-        found.notes.append(f"{GOMP}={asked} is not finite, and is ignored.  unset {GOMP}")
-    elif int(asked) != cores:
-        why = "leaves cores idle" if int(asked) < cores else "makes threads wait for each other"
-        found.notes.append(f"{GOMP}={asked} on {cores} cores {why}, unless you meant it.  unset {GOMP}")
+    if given and not given.isdigit():
+        found.notes.append(f"{GOMP}={given} is not an integer, and is ignored.  unset {GOMP}")
+    elif given and int(given) != cores:
+        why = "leaves cores idle" if int(given) < cores else "makes threads wait for each other"
+        found.notes.append(f"{GOMP}={given} on {cores} cores {why}, unless you meant it.  unset {GOMP}")
 
 
 def _devices(found: Findings) -> None:
@@ -176,20 +136,19 @@ def _devices(found: Findings) -> None:
         except RuntimeError as problem:
             what = f"cuda:{index} is there, and torch {torch.__version__} cannot compute on it: "
             hint = "Take a torch built for it:  pip install --upgrade torch torchvision    Meanwhile: --device cpu"
-            found.problems.append(EnvironmentProblem(what + str(problem).splitlines()[0], hint))
+            found.problem(what + str(problem).splitlines()[0], hint)
     if torch.backends.mps.is_available():
         found.facts.append(("mps", "available"))
     elif not torch.cuda.device_count():
         found.facts.append(("device", "cpu: no GPU was found"))
-        _idle_gpu(found)
+        if DRIVER.exists() or shutil.which("nvidia-smi"):
+            _idle_gpu(found)
 
 
 def _idle_gpu(found: Findings) -> None:
-    """A GPU of NVIDIA's that torch does not find."""
+    """Why torch does not find the GPU of an NVIDIA driver."""
     import torch
 
-    if not (DRIVER.exists() or shutil.which("nvidia-smi")):
-        return
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         found.notes.append("CUDA_VISIBLE_DEVICES hides the GPUs.  unset CUDA_VISIBLE_DEVICES")
     elif torch.version.cuda is None:
@@ -201,13 +160,11 @@ def _idle_gpu(found: Findings) -> None:
         try:
             torch.cuda.init()
         except (RuntimeError, AssertionError) as problem:
-            found.problems.append(
-                EnvironmentProblem(
-                    f"torch {torch.__version__} was built for CUDA {torch.version.cuda} and cannot use the driver: "
-                    f"{str(problem).splitlines()[0]}",
-                    "Update the NVIDIA driver (`nvidia-smi` shows which CUDA it knows), or take an older build:  "
-                    f"pip install {' '.join(repr(extras.declared().get(name, name)) for name in PAIR)}",
-                )
+            found.problem(
+                f"torch {torch.__version__} was built for CUDA {torch.version.cuda} and cannot use the driver: "
+                f"{str(problem).splitlines()[0]}",
+                "Update the NVIDIA driver (`nvidia-smi` shows which CUDA it knows), or take an older build of torch "
+                "and torchvision.",
             )
 
 
@@ -220,22 +177,17 @@ def _folders(found: Findings) -> None:
         ("datasets", cache_dir(), "export FASTCLS_DATA=/another/folder"),
         ("runs", HOME.absolute(), "work in another folder, or name one with  --out DIR"),
     ):
-        there = folder
-        while not there.exists() and there != there.parent:
-            there = there.parent
+        there = next(each for each in (folder, *folder.parents) if each.exists())
         try:
             with tempfile.TemporaryFile(dir=there):
                 free = shutil.disk_usage(there).free / 1e9
         except OSError as problem:
             what = f"The folder of {name}, {folder}, cannot be written: {problem.strerror}."
-            found.problems.append(EnvironmentProblem(what, f"Fix its rights:  chmod u+rwx {there}    or  {move}"))
+            found.problem(what, f"Fix its rights:  chmod u+rwx {there}    or  {move}")
             continue
-        found.facts.append(
-            (name, f"{folder}, {free:.0f} GB free" + (" (FASTCLS_DATA moves it)" * (name == "datasets")))
-        )
+        found.facts.append((name, f"{folder}, {free:.0f} GB free"))
         if free < LEAST:
             what = f"The disk of {name}, {folder}, has {free:.2f} GB left."
-            hint = f"Remove what can be made again:  fastcls cache --clear all    or  {move}"
-            found.problems.append(EnvironmentProblem(what, hint))
+            found.problem(what, f"Remove what can be made again:  fastcls cache --clear all    or  {move}")
         elif free < AMPLE:
             found.notes.append(f"The disk of {name} has {free:.1f} GB left.  fastcls cache --clear all")

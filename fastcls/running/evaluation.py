@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.learner import Learner
-from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
 
 from fastcls.evaluation import calibration, gradcam, selection
 from fastcls.evaluation.interpret import Interpretation, decoded_pixels
@@ -77,16 +78,10 @@ def _predicted(
 
 def _save_batch(learn: Learner, file: Path) -> None:
     """Some images of a training batch as the network saw them, augmented and cropped, side by side."""
-    pixels = decoded_pixels(learn.dls.train, learn.dls.train.one_batch())[:SHOWN]
-    height, width = pixels.shape[1:3]
-    factor = max(1, LARGE // max(height, width))  # tiny images are enlarged, their pixels kept square
-    height, width = height * factor, width * factor
-    sheet = Image.new(
-        "RGB", (COLUMNS * (width + GAP) - GAP, -(-len(pixels) // COLUMNS) * (height + GAP) - GAP), "white"
-    )
-    for i, image in enumerate(pixels):
-        picture = Image.fromarray(image.squeeze()).resize((width, height), Image.Resampling.NEAREST)
-        sheet.paste(picture, (i % COLUMNS * (width + GAP), i // COLUMNS * (height + GAP)))
+    pixels = torch.from_numpy(decoded_pixels(learn.dls.train, learn.dls.train.one_batch())[:SHOWN]).movedim(3, 1)
+    factor = max(1, LARGE // max(pixels.shape[2:]))  # tiny images are enlarged, their pixels kept square
+    pixels = pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    sheet = to_pil_image(make_grid(pixels, nrow=COLUMNS, padding=GAP, pad_value=255))
     sheet.thumbnail((WIDEST, WIDEST))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fastcls.comparison import comparison
-from fastcls.comparison.comparison import HOME, Entry, read
+from fastcls.comparison.comparison import HOME, Comparison, Entry, read
 from fastcls.errors import UsageError
 from fastcls.machine.screen import Screen, escape
 from fastcls.machine.stop import listening
-from fastcls.reports.comparison import Comparison
 from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.running.series import fixed, is_done, slug
@@ -90,7 +89,7 @@ def plan(
     else:
         changes += [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
     changes += whole
-    if values and not one_at_a_time and not any(_same(base, change) for change in changes[1:]):
+    if values and not one_at_a_time and not any(change.items() <= base.items() for change in changes[1:]):
         del changes[0]  # a grid that leaves the defaults out: its first point is what the others are compared with
     cells: dict[Path, Cell] = {}
     out = out or HOME / slug([request.source.name, *fixed(request)])
@@ -126,7 +125,10 @@ def run_all(
                 continue
             request = cell.request
             if request.options.precision == "auto" and "precision" not in plan.baseline:
-                request = replace(request, options=replace(request.options, precision=_precision(plan)))
+                decided: Any = next(
+                    (series.precision(cell.folder) for cell in plan.cells if is_done(cell.folder)), "auto"
+                )
+                request = replace(request, options=replace(request.options, precision=decided))
             if problem := series.make(request, quiet=quiet, said=screen.said):
                 series.tell(problem, screen)
                 entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=series.reason(problem)))
@@ -157,13 +159,3 @@ def _runs_of(folder: Path) -> list[Path]:
         return []
     found = [file.parent for file in folder.glob("*/seed-*/run.json") if is_done(file.parent)]
     return sorted(found, key=lambda run: (run.parent.name != BASELINE, str(run)))
-
-
-def _same(base: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
-    return all(base[name] == value for name, value in change.items())
-
-
-def _precision(plan: Plan) -> Any:
-    """The number format of the first run that is done; 'auto' before."""
-    done = next((cell.folder for cell in plan.cells if is_done(cell.folder)), None)
-    return "auto" if done is None else series.precision(done)

@@ -103,7 +103,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
     """Load the recipe and build its learner under the request's options; everything later happens inside."""
     loaded = load(request.source)
     from fastcls.machine import devices
-    from fastcls.training import criteria, step
+    from fastcls.training import best, step
 
     extra = resolve_extra(request.source, request.extra)
     with options.using(replace(request.options, extra=extra)) as notes:
@@ -114,7 +114,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
         _extend(learn, extra)
         if not hasattr(learn, "precision"):  # a Learner that the recipe built by hand
             step.configure(learn)
-        criteria.ensure(learn, request.options.best_by)
+        best.ensure(learn, request.options.best_by)
         step.validate_in_fp32(learn)  # whatever the recipe did to it since, as `to_fp16`
         yield Prepared(loaded, learn, request, notes)
 

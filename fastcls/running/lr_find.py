@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.basics import L
-from fastai.callback.schedule import LRFinder, ParamScheduler, minimum, slide, steep, valley
+from fastai.callback.schedule import ParamScheduler, minimum, slide, steep, valley
 from fastai.learner import Learner
 
 from fastcls.errors import TrainingError
@@ -22,9 +20,10 @@ from fastcls.runfolder import runs
 from fastcls.running.loading import prepared
 from fastcls.settings import shell
 from fastcls.settings.request import Request
+from fastcls.training import patches
+from fastcls.training.finder import InMemoryFinder, restored
 from fastcls.training.history import quiet
 from fastcls.training.probe import SolveHead
-from fastcls.training.trees import load_weights
 
 METHODS = (valley, steep, minimum, slide)
 
@@ -36,42 +35,6 @@ class Rates:
     rates: list[float]
     losses: list[float]
     suggestions: dict[str, float]
-
-
-class _InMemoryFinder(LRFinder):
-    """fastai's finder without its temporary pickle on disk: `restored` gives the weights back."""
-
-    def before_fit(self) -> None:
-        ParamScheduler.before_fit(self)
-        self.best_loss = float("inf")
-
-    def after_fit(self) -> None:
-        self.learn.opt.zero_grad()
-
-
-@contextmanager
-def restored(learn: Learner) -> Iterator[None]:
-    """Weights, optimiser and random states as they were, however the block ends (Ctrl-C included)."""
-    weights = {name: tensor.detach().clone() for name, tensor in learn.model.state_dict().items()}
-    optimizer = None if learn.opt is None else copy.deepcopy(learn.opt.state_dict())
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    loaders = [(dl, copy.deepcopy(dl.rng.getstate())) for dl in learn.dls if hasattr(dl, "rng")]
-    try:
-        yield
-    finally:
-        load_weights(learn.model, weights)
-        if optimizer is None:
-            learn.opt = None
-        else:
-            learn.opt.load_state_dict(optimizer)
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
-        for dl, state in loaders:
-            dl.rng.setstate(state)
 
 
 class _Begun(Exception):
@@ -88,9 +51,8 @@ def first_training(learn: Learner, fit: Callable[..., object], **knobs: Any) -> 
             raise _Begun(*L(cbs))
         own(n_epoch, *args, cbs=cbs, **kwargs)
 
-    learn.fit = fit_or_stop
     try:
-        with quiet(learn):
+        with quiet(learn), patches.replaced(learn, fit=fit_or_stop):
             fit(learn, **knobs)
     except _Begun as begun:
         callbacks = [callback for callback in begun.args if not isinstance(callback, ParamScheduler)]
@@ -99,8 +61,6 @@ def first_training(learn: Learner, fit: Callable[..., object], **knobs: Any) -> 
             "These settings train nothing at a learning rate that could be looked for.",
             "Take other settings: `--tune full`, say, where there is a --tune.",
         )
-    finally:
-        learn.fit = own
     with learn.added_cbs(callbacks):
         yield
 
@@ -112,7 +72,7 @@ def lr_find(learn: Learner, steps: int = 100, start_lr: float = 1e-7, end_lr: fl
     """
     epochs = steps // len(learn.dls.train) + 1
     with restored(learn), quiet(learn):
-        learn.fit(epochs, cbs=_InMemoryFinder(start_lr, end_lr, steps))
+        learn.fit(epochs, cbs=InMemoryFinder(start_lr, end_lr, steps))
         rates, losses = list(learn.recorder.lrs), [float(loss) for loss in learn.recorder.losses]
     pairs = [(rate, loss) for rate, loss in zip(rates, losses, strict=True) if np.isfinite(loss)]
     head, tail = steps // 10, 5  # as fastai does: the first steps are noise, the last have diverged

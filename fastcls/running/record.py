@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +18,7 @@ from fastcls.datasets.walk import some
 from fastcls.errors import DataError, OutputError
 from fastcls.inference.export import arch_name
 from fastcls.machine import devices
+from fastcls.machine.installation import version
 from fastcls.runfolder import recorded, runs, splits
 from fastcls.settings import sources
 from fastcls.settings.options import Options
@@ -93,13 +94,10 @@ def _options(opts: Options) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """The versions that a run depends on."""
     import platform
-    from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version(), "fastcls": __version__}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    found = {package: version(package) for package in PACKAGES}
+    there = {package: text for package, text in found.items() if text != "(missing)"}
+    return {"python": platform.python_version(), "fastcls": __version__, **there}
 
 
 class Images:
@@ -131,11 +129,11 @@ class Images:
 
     def describe(self) -> dict[str, Any]:
         """The record's `data`."""
-        counts = {split: sum(1 for row in self.rows if row[1] == split) for split in SPLITS}
+        counts = Counter(split for _, split, _ in self.rows)
         return {
             "root": str(self.root),
             "fingerprint": fingerprint(self.rows, self.root),
-            "images": {split: n for split, n in counts.items() if n},
+            "images": {split: counts[split] for split in SPLITS if split in counts},
             "classes": len(self.vocab),
             **({"skipped": self.skipped} if self.skipped else {}),
         }

@@ -55,25 +55,6 @@ GENERAL = (DataError, EnvironmentProblem, OutputError, RecipeError)  # no other 
 
 
 @dataclass(frozen=True)
-class Pruning:
-    """When a trial is ended early: 'median' or 'none', after so many trials and epochs."""
-
-    pruner: str = "median"
-    after_trials: int = 5
-    after_epochs: int = 1
-
-    def make(self) -> optuna.pruners.BasePruner:
-        """Optuna's."""
-        from optuna.pruners import MedianPruner, NopPruner
-
-        if self.pruner == "none":
-            return NopPruner()
-        return MedianPruner(
-            n_startup_trials=self.after_trials, n_warmup_steps=self.after_epochs + 1
-        )  # of epochs from 1
-
-
-@dataclass(frozen=True)
 class Search:
     """What is searched, and how long: `trials` in the whole study, `seconds` of this call after which none begins."""
 
@@ -83,17 +64,23 @@ class Search:
     metric: str = "accuracy"
     trials: int | None = 20
     seconds: float | None = None
-    pruning: Pruning = Pruning()
+    pruner: str = "median"  # or 'none'
+    prune_after_trials: int = 5
+    prune_after_epochs: int = 1
     storage: str = ""  # empty: STUDY in `out`
-    name: str = ""  # of the study; empty: what the search holds fixed
+    study: str = ""  # its name
 
     @property
     def url(self) -> str:
         return self.storage or runs.sqlite_url(self.out / STUDY)
 
-    @property
-    def study(self) -> str:
-        return self.name or default_name(self.request)
+    def make_pruner(self) -> optuna.pruners.BasePruner:
+        """Optuna's; its steps count from 0, epochs from 1."""
+        from optuna.pruners import MedianPruner, NopPruner
+
+        if self.pruner == "none":
+            return NopPruner()
+        return MedianPruner(n_startup_trials=self.prune_after_trials, n_warmup_steps=self.prune_after_epochs + 1)
 
     def folder(self, number: int) -> Path:
         return self.out / f"trial-{number:04d}"
@@ -152,7 +139,9 @@ def plan(
         metric,
         trials or (None if seconds else TRIALS),
         seconds,
-        Pruning(chosen, prune_after_trials, prune_after_epochs),
+        chosen,
+        prune_after_trials,
+        prune_after_epochs,
         storage,
         called,
     )
@@ -194,7 +183,7 @@ def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], objec
     words = {key: text for key, text in WORDS.items() if key != "path"}  # other machines have their images elsewhere
     marks = {"host": socket.gethostname(), "out": str(search.out.resolve())}
     worker = " ".join(marks.values()) if search.storage else ""
-    pruner, seed = search.pruning.make(), search.request.options.seed
+    pruner, seed = search.make_pruner(), search.request.options.seed
     held = opened(search.url, search.study, search.metric, search.dimensions, about, words, pruner, seed, worker)
     begun = reported = time.monotonic()
     with listening(), held as study, runs.locked(search.out):
@@ -239,22 +228,19 @@ class _Made:
         self.folder = search.folder(trial.number)
 
     def execute(self) -> None:
-        from fastcls.training.pruning import Judge
+        from fastcls.training.best import Prune
 
         words = "  ".join(f"{name}={as_text(value)}" for name, value in self.values.items())
         of = f" ({self.trial.number + 1} of {self.search.trials})" if self.search.trials else ""
         self.screen.print(f"\n[b]trial {self.trial.number}{of}[/b]  {escape(words)}", soft_wrap=True)
         problem: Exception | None = None
-        if not self._ended_before():
-            judge = Judge(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
-            problem = series.make(self._request(), [judge], said=self.screen.said)
+        ended = (self.folder / "run.json").is_file() and series.is_done(self.folder)  # then only the study missed it
+        if not ended:
+            prune = Prune(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
+            problem = series.make(self._request(), [prune], said=self.screen.said)
         if isinstance(problem, GENERAL):
             raise problem
         self._tell(problem)
-
-    def _ended_before(self) -> bool:
-        """Whether the run had ended when the process was interrupted before it could report to the study."""
-        return (self.folder / "run.json").is_file() and series.is_done(self.folder)
 
     def _request(self) -> Request:
         request = self.search.request
@@ -291,10 +277,8 @@ class _Made:
 
 def _described(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the study keeps of a run, for tables made where its folder is not."""
-    found = {
-        name: record[name] for name in ("best_epoch", "train_seconds", "wall_seconds", "started") if name in record
-    }
-    found |= {name: record["network"][name] for name in ("parameters",) if "network" in record}
-    data, device = record.get("data") or {}, record.get("device") or {}
-    found |= {"images": data.get("fingerprint"), "splits": data.get("images"), "device": device.get("name")}
-    return {**found, "precision": (record.get("options") or {}).get("precision", "")}
+    network, data, device, options = (record.get(part) or {} for part in ("network", "data", "device", "options"))
+    found = {name: record.get(name) for name in ("best_epoch", "train_seconds", "wall_seconds", "started")}
+    found |= {"parameters": network.get("parameters"), "images": data.get("fingerprint"), "splits": data.get("images")}
+    found |= {"device": device.get("name"), "precision": options.get("precision")}
+    return {name: value for name, value in found.items() if value is not None}

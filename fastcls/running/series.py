@@ -174,11 +174,6 @@ def _code(source: RecipeSource) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
-def differing(before: Mapping[str, Any], now: Mapping[str, Any], words: Mapping[str, str] = COMMON) -> str:
-    """In what a series that began as `before` differs from `now`; empty where in nothing."""
-    return " and ".join(text for key, text in words.items() if before.get(key) != now[key])
-
-
 def refuse_others(out: Path, plan: str, now: Mapping[str, Any], kind: str, words: Mapping[str, str] = COMMON) -> None:
     """OutputError where a folder holds anything but a series that has the same in common, or cannot be written.
 
@@ -186,7 +181,8 @@ def refuse_others(out: Path, plan: str, now: Mapping[str, Any], kind: str, words
     """
     inside.check(out)
     if (out / plan).is_file():
-        if other := differing(runs.read_json(out / plan), now, words):
+        before = runs.read_json(out / plan)
+        if other := " and ".join(text for key, text in words.items() if before.get(key) != now[key]):
             raise OutputError(
                 f"{out} holds runs of {other}: they would not compare.",
                 "Name another folder with --out, or remove that one.",

@@ -90,7 +90,7 @@ def dimensions(
     found: dict[str, Dimension] = {}
     for name, given in space:
         where = f"--space {given if isinstance(given, str) else f'{name}={given}'}"
-        _, equals, rest = given.partition("=") if isinstance(given, str) else ("", "=", "")
+        _, equals, text = given.partition("=") if isinstance(given, str) else ("", "=", "")
         knob = knob_of(where, name, equals, by_name, problems)
         if knob is None:
             continue
@@ -100,70 +100,47 @@ def dimensions(
             problems.append(f"{where}: {knob.name} is there twice")
         elif knob.name in fixed:
             problems.append(f"{where}: {knob.flag} {as_text(fixed[knob.name])} fixes it; remove one of the two")
-        if isinstance(given, Range):
-            found[knob.name] = _of_range(where, knob, given, problems)
+        if isinstance(given, Range) or (".." in text and knob.kind != "str"):
+            found[knob.name] = _range(where, knob, given if isinstance(given, Range) else text, problems)
         else:
-            found[knob.name] = _dimension(where, knob, rest if isinstance(given, str) else list(given), problems)
+            values = [word.strip() for word in separate(knob, text)] if isinstance(given, str) else list(given)
+            found[knob.name] = _choices(where, knob, values, problems)
     refuse(problems, knobs)
     return tuple(found.values())
 
 
-def _dimension(where: str, knob: Knob, given: str | list[Any], problems: list[str]) -> Dimension:
-    numeric = knob.kind in ("int", "float")
-    if isinstance(given, str):
-        if numeric and ".." in given:
-            return _range(where, knob, given, problems)
-        if ".." in given and knob.kind in ("bool", "choice", "list"):
-            problems.append(f"{where}: {knob.name} takes {knob.allowed}, which no range can be of; list the values")
-            return Dimension(knob)
-        given = [text.strip() for text in separate(knob, given)]
+def _choices(where: str, knob: Knob, given: list[Any], problems: list[str]) -> Dimension:
     before = len(problems)
-    values = [value_of(where, knob, value, problems) for value in given]
-    if len(problems) == before and len(dict.fromkeys(values)) < 2:
-        range_too = f" or a range, {knob.name}=LOW..HIGH" if numeric else ""
+    values = tuple(dict.fromkeys(value_of(where, knob, value, problems) for value in given))
+    if len(problems) == before and len(values) < 2:
+        range_too = f" or a range, {knob.name}=LOW..HIGH" if knob.kind in ("int", "float") else ""
         single = f"; a single one is  {knob.flag} {as_text(given[0])}" if given else ""
         problems.append(f"{where}: a search needs two values{range_too}{single}")
-    return Dimension(knob, tuple(dict.fromkeys(values)))
+    return Dimension(knob, values)
 
 
-def _range(where: str, knob: Knob, text: str, problems: list[str]) -> Dimension:
-    ends, *suffixes = text.split(":")
-    before = len(problems)
-    low, high = (value_of(where, knob, end.strip(), problems) for end in ends.split("..", 1))
-    log = False
-    step: float | None = None
-    if "int" in suffixes and any(isinstance(end, float) and end % 1 for end in (low, high)):
-        problems.append(f"{where}: a range of integers begins and ends at integers")
-    for suffix in suffixes:
-        if suffix == "log":
-            log = True
-        elif suffix == "int":
-            step = step or (1 if knob.kind == "int" else 1.0)
-        elif suffix.startswith("step="):
-            step = _step(where, knob, suffix.removeprefix("step="), problems)
-        else:
-            close = did_you_mean(suffix, SUFFIXES)
-            problems.append(f"{where}: after the range come :log, :int or :step=N, not :{suffix}{close}")
-    if len(problems) > before:
-        return Dimension(knob)
-    return _bounded(where, knob, low, high, log, step, problems)
-
-
-def _of_range(where: str, knob: Knob, given: Range, problems: list[str]) -> Dimension:
+def _range(where: str, knob: Knob, given: Range | str, problems: list[str]) -> Dimension:
     before = len(problems)
     if knob.kind not in ("int", "float"):
         problems.append(f"{where}: {knob.name} takes {knob.allowed}, which no range can be of; list the values")
-    low, high = (value_of(where, knob, end, problems) for end in (given.low, given.high))
-    step = None if given.step is None else _step(where, knob, str(given.step), problems)
+        return Dimension(knob)
+    if isinstance(given, str):
+        ends, *suffixes = given.split(":")
+        log, steps = "log" in suffixes, [suffix[5:] for suffix in suffixes if suffix.startswith("step=")]
+        steps += ["1"] if "int" in suffixes else []
+        for suffix in suffixes:
+            if suffix not in ("log", "int") and not suffix.startswith("step="):
+                close = did_you_mean(suffix, SUFFIXES)
+                problems.append(f"{where}: after the range come :log, :int or :step=N, not :{suffix}{close}")
+        low, high = (value_of(where, knob, end.strip(), problems) for end in ends.split("..", 1))
+        if "int" in suffixes and any(isinstance(end, float) and end % 1 for end in (low, high)):
+            problems.append(f"{where}: a range of integers begins and ends at integers")
+    else:
+        log, steps = given.log, [] if given.step is None else [str(given.step)]
+        low, high = (value_of(where, knob, end, problems) for end in (given.low, given.high))
+    step = _step(where, knob, steps[0], problems) if steps else None
     if len(problems) > before:
         return Dimension(knob)
-    return _bounded(where, knob, low, high, given.log, step, problems)
-
-
-def _bounded(
-    where: str, knob: Knob, low: Any, high: Any, log: bool, step: float | None, problems: list[str]
-) -> Dimension:
-    """A range, checked."""
     if low is None or high is None:
         problems.append(f"{where}: a range has no end called none; list values instead, as in  {knob.name}=none,0.1")
     elif low >= high:

@@ -12,10 +12,9 @@ from fastai.learner import Learner
 from fastai.torch_core import get_model
 
 from fastcls.errors import UsageError
-from fastcls.evaluation import calibration
-from fastcls.evaluation.metrics import cross_entropy
 from fastcls.machine import ranks
 from fastcls.settings import options
+from fastcls.training.best import calibrated_loss
 
 
 class EMA(Callback):
@@ -128,9 +127,8 @@ class PolyakAverage(Callback):
         network = get_model(self.learn.model).eval()
         seen = [(network(*inputs).float(), target) for *inputs, target in self.dls.valid]
         logits, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*seen, strict=True))
-        p, labels = logits.softmax(1).cpu().numpy(), targets.cpu().numpy()
-        softened = calibration.soften(p, calibration.fit_temperature(p, labels))
-        loss = torch.tensor(cross_entropy(softened, labels).mean(), device=self.dls.device)
+        own = calibrated_loss(logits.softmax(1).cpu().numpy(), targets.cpu().numpy())
+        loss = torch.tensor(own, device=self.dls.device)
         if ranks.world() > 1:
             torch.distributed.all_reduce(loss)
         return float(loss) / ranks.world()

@@ -1,36 +1,86 @@
-"""Which epoch's weights a run ends with: the best by a metric on the validation split, beyond what chance decides."""
+"""Which epoch is the best, by a metric on the validation split: its weights are kept, or the run ends for it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from fastai.callback.core import Callback
+from fastai.data.all import get_c
 from fastai.learner import Learner
+from fastai.metrics import accuracy, error_rate, skm_to_fastai, top_k_accuracy
 from fastai.torch_core import get_model
+from sklearn import metrics as scores
 
+from fastcls.errors import KnobError, did_you_mean
 from fastcls.evaluation import calibration, metrics
 from fastcls.evaluation.interpret import activation
+from fastcls.machine.stop import Ended
 from fastcls.settings import options
-from fastcls.training.history import History
-from fastcls.training.trees import load_weights
+from fastcls.training.checkpoints import load_weights
+from fastcls.training.history import EarlyStopping, History, Stateless
 
 TIE = 0.5  # standard errors of a share; two epochs that differ by less are distinguished by their loss
 MOST = 50_000_000  # probabilities that are calibrated for it; with more of them images, chance decides little
+LOSS = "valid_loss"
+TOP = 5  # classes that fastai's top_k_accuracy looks at
+CRITERIA: dict[str, Callable[[], Any]] = {
+    "accuracy": lambda: accuracy,
+    "error_rate": lambda: error_rate,
+    "top_k_accuracy": lambda: top_k_accuracy,
+    "balanced_accuracy": lambda: skm_to_fastai(scores.balanced_accuracy_score, name="balanced_accuracy"),
+    "f1": lambda: _macro("f1", scores.f1_score),
+    "precision": lambda: _macro("precision", scores.precision_score),
+    "recall": lambda: _macro("recall", scores.recall_score),
+    "kappa": lambda: skm_to_fastai(scores.cohen_kappa_score, name="kappa"),
+    "mcc": lambda: skm_to_fastai(scores.matthews_corrcoef, name="mcc"),
+}
+
+
+def _macro(name: str, score: Callable[..., float]) -> Any:
+    """The mean over the classes that occur, as metrics.json has it: one that is only predicted has no recall."""
+
+    def mean(targets: Any, predictions: Any) -> float:
+        return score(targets, predictions, labels=np.unique(targets), average="macro", zero_division=0)
+
+    return skm_to_fastai(mean, name=name)
+
+
+def ensure(learn: Learner, name: str) -> None:
+    """Have the learner compute that figure after every epoch; KnobError where there is none of that name.
+
+    Names are those of history.csv: the recipe's own metrics, `valid_loss`, or one of CRITERIA (means over the classes).
+    """
+    own = [metric.name for metric in learn.metrics]
+    if not name or name == LOSS or name in own:
+        return
+    if name not in CRITERIA:
+        known = list(dict.fromkeys([*own, LOSS, *CRITERIA]))
+        raise KnobError(f"--best-by {name}: takes {', '.join(known)}{did_you_mean(name, known)}")
+    if name == "top_k_accuracy" and (classes := get_c(learn.dls)) <= TOP:
+        raise KnobError(f"--best-by {name}: it counts the {TOP} likeliest classes, and there are {classes}.")
+    learn.metrics = [*learn.metrics, CRITERIA[name]()]
 
 
 def criterion(learn: Learner) -> str:
     """The figure on the validation split by which epochs are compared: as asked, or the first metric, or the loss."""
     if options.current().best_by:
         return options.current().best_by
-    return str(learn.metrics[0].name) if learn.metrics else "valid_loss"
+    return str(learn.metrics[0].name) if learn.metrics else LOSS
 
 
 def smaller_is_better(criterion: str) -> bool:
     """Whether a figure of that name is better the smaller it is, by the rule that fastai has."""
     return "loss" in criterion or "error" in criterion
+
+
+def calibrated_loss(p: np.ndarray, labels: np.ndarray) -> float:
+    """Cross-entropy of probabilities (n, classes) at the temperature that suits them."""
+    softened = calibration.soften(p, calibration.fit_temperature(p, labels))
+    return float(np.mean(metrics.cross_entropy(softened, labels)))
 
 
 class KeepBest(Callback):
@@ -99,10 +149,41 @@ class KeepBest(Callback):
             return float(self.history.rows[-1]["valid_loss"])
         p = activation(self.loss_func)(outputs.float()).numpy()
         labels = targets.long().numpy()
-        softened = calibration.soften(p, calibration.fit_temperature(p, labels))
-        return float(np.mean(metrics.cross_entropy(softened, labels)))
+        return calibrated_loss(p, labels)
 
     def restore(self, learn: Learner) -> None:
         """Load the best epoch's weights."""
         if self.epoch != self.history.rows[-1]["epoch"]:
             load_weights(learn.model, self.weights)
+
+
+class Prune(Stateless):
+    """Has every epoch but the last judged by its figure on the validation split; Ended('pruned') if the verdict is one.
+
+    judge: epoch (from 1) and figure -> why the run ends here, or nothing. metric: 'accuracy', 'macro_f1' or 'loss'.
+    """
+
+    order = EarlyStopping.order + 1  # when the epoch is written and shown, before it is saved
+
+    def __init__(self, judge: Callable[[int, float], str], metric: str) -> None:
+        self.judge, self.metric = judge, metric
+
+    def after_epoch(self) -> None:
+        rows = self.learn.history.rows
+        value = figure(rows[-1], self.metric)
+        if value is None:
+            return
+        verdict = self.judge(len(rows), value)
+        if verdict and len(rows) < self.learn.progress.total_epochs:
+            raise Ended("pruned", verdict)
+
+
+def figure(row: Mapping[str, Any], metric: str) -> float | None:
+    """An epoch's figure by a row of history.csv, where the search has had it computed."""
+    if metric != "accuracy":
+        value = row.get({"loss": "valid_loss", "macro_f1": "f1"}[metric])
+    elif row.get("accuracy") is not None:
+        value = row["accuracy"]
+    else:
+        value = None if row.get("error_rate") is None else 1 - row["error_rate"]
+    return float(value) if value is not None and math.isfinite(value) else None

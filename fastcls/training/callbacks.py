@@ -60,7 +60,7 @@ def fit(
     if ranks.world() > 1:
         from fastcls.training import parallel
 
-        watchers.append(parallel.Together(learn, stop))
+        watchers.append(parallel.DataParallel(learn, stop))
     if ranks.first():
         saver.store.sweep()
     devices.forget_peak_memory(learn.dls.device)
@@ -70,7 +70,7 @@ def fit(
             distributed.contact(),
             train.quiet(learn),
             learn.added_cbs(watchers),
-            resume.replaying(learn, saver, found),
+            resume.replaying(learn, saver, found, watchers),
         ):
             recipe_fit(learn, **knobs)
             for count in extensions:

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 
 from fastcls.errors import EnvironmentProblem, ProcessLost, TrainingError, UsageError
 from fastcls.machine import devices, launch, ranks
-from fastcls.training import trees
+from fastcls.training.checkpoints import pack, unpack
 
 STEP = timedelta(minutes=10)  # for the slowest step, the first process's checkpoint included
 PREPARATION = timedelta(days=2)  # for downloading and decoding all images, on the slowest machine
@@ -75,29 +75,29 @@ def leave() -> None:
     """The group ends for everyone: each process goes on alone."""
     global _patient
     if _patient is not None:
-        meet()
+        barrier()
         dist.destroy_process_group()
         _patient = None
         ranks.leave()
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait for all processes, however long they prepare."""
     if _patient is not None:
         with contact():
             dist.barrier(group=_patient)
 
 
-def shared(value: Any) -> Any:
-    """The first process's value, on every process: what `trees.pack` takes, as JSON and safetensors."""
+def broadcast(value: Any) -> Any:
+    """The first process's value, on every process: what `checkpoints.pack` takes, as JSON and safetensors."""
     if _patient is None:
         return value
     tensors: dict[str, torch.Tensor] = {}
-    text = json.dumps(trees.pack(value, tensors)) if ranks.first() else ""
+    text = json.dumps(pack(value, tensors)) if ranks.first() else ""
     with contact():
         text = _broadcast(text.encode()).decode()
         tensors = load(_broadcast(save(tensors) if ranks.first() else b""))
-    return trees.unpack(json.loads(text), tensors)
+    return unpack(json.loads(text), tensors)
 
 
 def _broadcast(data: bytes) -> bytes:
@@ -109,7 +109,7 @@ def _broadcast(data: bytes) -> bytes:
     return held.numpy().tobytes()
 
 
-def everyones(digest: str) -> list[str]:
+def all_gather(digest: str) -> list[str]:
     """A text of one length of every process, by rank."""
     if _patient is None:
         return [digest]

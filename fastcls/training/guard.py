@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from fastai.callback.core import Callback
 from fastai.learner import Learner, Recorder
 
 from fastcls.errors import Diverged
+from fastcls.training.history import Stateless
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Loss:
         return self.value.item()
 
 
-class Guard(Callback):
+class Guard(Stateless):
     """Stops a run whose loss is not finite within a step, and keeps what no more can be trained with from being saved.
 
     A CPU's loss is looked at before its step. A GPU's is looked at when the next batch has gone forward: by then it has
@@ -49,12 +49,6 @@ class Guard(Callback):
 
     def __init__(self) -> None:
         self.last: _Loss | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: what was saved was sound."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
     def before_fit(self) -> None:
         self.last = None

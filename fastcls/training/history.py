@@ -6,11 +6,13 @@ import contextlib
 import copy
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.tracker import EarlyStoppingCallback
@@ -19,6 +21,7 @@ from fastai.learner import Learner, Recorder
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.runfolder import runs
+from fastcls.training import finder, patches
 
 SHOW_EVERY = 0.5  # seconds between losses on the progress bar, each of which waits for the device
 GUARD_EVERY = 20  # batches between losses that trackers log on a GPU
@@ -63,13 +66,21 @@ def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[P
     def counting_fit(n_epoch: int, *args: Any, cbs: Any = None, **kwargs: Any) -> None:
         if stand_in.opt is None:
             stand_in.create_opt()
+        if search := finder.asked_for(cbs):  # a curve that every suggestion can be read from
+            rates = np.geomspace(1e-7, 10, search.num_it)
+            learn.recorder.lrs = rates.tolist()
+            learn.recorder.losses = list(torch.from_numpy(np.abs(np.log10(rates) + 2)).float())
+            return
         with stand_in.added_cbs(cbs):
             phases.append(Phase(n_epoch, phase_label(stand_in), trained_parameters(stand_in)))
 
-    stand_in.fit = counting_fit
     trained = [p.requires_grad for p in learn.model.parameters()]
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            patches.replaced(stand_in, fit=counting_fit),
+            patches.replaced(learn.recorder, plot_lr_find=lambda *args, **kwargs: None),
+        ):
             fit(stand_in, **knobs)
     except Exception:  # whatever the user's own code raises here it will raise again, for real, in training
         return []
@@ -79,6 +90,16 @@ def rehearse(learn: Learner, fit: Callable[..., object], **knobs: Any) -> list[P
         for parameter, flag in zip(learn.model.parameters(), trained, strict=True):
             parameter.requires_grad_(flag)
     return phases
+
+
+class Stateless(Callback):
+    """A callback of which a checkpoint keeps nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class History(Callback):
@@ -157,7 +178,7 @@ class EarlyStopping(EarlyStoppingCallback):
             super().after_epoch()
 
 
-class Progress(Callback):
+class Progress(Stateless):
     """One bar for the whole run and a table row an epoch."""
 
     order = History.order + 2
@@ -167,12 +188,6 @@ class Progress(Callback):
         self.bar = screen.progress()
         self.columns: list[str] = []
         self.shown = 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: a resumed run has a bar of its own."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
     def before_fit(self) -> None:
         batches = len(self.dls.train) + len(self.dls.valid)
@@ -209,8 +224,10 @@ class Progress(Callback):
         row = self.history.rows[-1]
         if not self.columns:
             self.columns = [name for name in row if name not in ("step", "lr", "trained_parameters")]
-            self.screen.print("  ".join(_heading(name) for name in self.columns), style="bold", markup=False)
-        self.screen.print("  ".join(_cell(name, row.get(name)) for name in self.columns), markup=False)
+            titles = [_cell(name, TITLES.get(name, name)) for name in self.columns]
+            self.screen.print("  ".join(titles), style="bold", markup=False)
+        cells = [_cell(name, _text(name, row.get(name))) for name in self.columns]
+        self.screen.print("  ".join(cells), markup=False)
 
     def stop(self) -> None:
         self.bar.stop()
@@ -219,25 +236,15 @@ class Progress(Callback):
 TITLES = {"images_per_second": "img/s"}
 
 
-def _width(name: str) -> int:
-    return 14 if name == "phase" else max(len(TITLES.get(name, name)), 6)
+def _cell(name: str, text: str) -> str:
+    """A column's text, as wide as its heading."""
+    return text.ljust(14) if name == "phase" else text.rjust(max(len(TITLES.get(name, name)), 6))
 
 
-def _heading(name: str) -> str:
-    title = TITLES.get(name, name)
-    return title.ljust(_width(name)) if name == "phase" else title.rjust(_width(name))
-
-
-def _cell(name: str, value: Any) -> str:
-    if name == "phase":
-        return str(value).ljust(_width(name))
-    if value is None:
-        text = "–"
-    elif name == "epoch":
-        text = str(value)
-    else:
-        text = f"{value:,.1f}" if name in ("seconds", "images_per_second") else f"{value:.4f}"
-    return text.rjust(_width(name))
+def _text(name: str, value: Any) -> str:
+    if value is None or name in ("phase", "epoch"):
+        return "–" if value is None else str(value)
+    return f"{value:,.1f}" if name in ("seconds", "images_per_second") else f"{value:.4f}"
 
 
 @contextlib.contextmanager

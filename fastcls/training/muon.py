@@ -9,22 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.optim.muon import zeropower_via_newtonschulz
 
 from fastcls.training.optimizers import FusedAdam
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a, b, c of the quintic: the steepest at 0 that stays near 1 (Jordan 2024)
-
-
-def orthogonalize(matrix: torch.Tensor, steps: int = 3) -> torch.Tensor:
-    """(rows, columns) with its singular values moved to about 1, by Newton-Schulz iteration: no decomposition."""
-    a, b, c = COEFFICIENTS
-    x = matrix.float() / (matrix.float().norm() + 1e-7)
-    wide = x.shape[0] <= x.shape[1]
-    x = x if wide else x.T
-    for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x if wide else x.T).to(matrix.dtype)
+COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]  # of the quintic: the steepest at 0 that stays near 1 (Jordan et al. 2024)
+STEPS = 3  # of Newton-Schulz iteration
 
 
 class Muon(FusedAdam):
@@ -65,5 +55,6 @@ class Muon(FusedAdam):
         """One convolution's step; `average`, its accumulated gradients, is updated in place."""
         assert p.grad is not None
         average.mul_(mom).add_(p.grad)
-        step = orthogonalize(p.grad.add(average, alpha=mom).flatten(1))
+        ahead = p.grad.add(average, alpha=mom).flatten(1)
+        step = zeropower_via_newtonschulz(ahead, STEPS, COEFFICIENTS, dtype=torch.float32)
         p.mul_(len(p) ** 0.5 / p.norm()).sub_(step.view_as(p), alpha=lr)

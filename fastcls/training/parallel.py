@@ -24,12 +24,13 @@ from fastcls.errors import RecipeError
 from fastcls.machine import ranks
 from fastcls.machine.stop import Stop
 from fastcls.settings import options
+from fastcls.training.history import Stateless
 
-HEED = 10  # steps on a GPU between questions whether anyone was asked to stop: each has the hosts wait for each other
+STOP_EVERY = 10  # steps on a GPU between looks whether a process is to stop, for which the hosts wait for each other
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # what torch's SyncBatchNorm takes the place of
 
 
-class Together(DistributedTrainer):
+class DataParallel(Stateless, DistributedTrainer):
     """A callback that makes a Learner's `fit` one of `ranks.world()` that train one network.
 
     stop: when one process is asked to stop, all are, at the same step. Weights keep their names: fastai's `get_model`
@@ -40,12 +41,6 @@ class Together(DistributedTrainer):
         self.stop, self.device = stop, learn.dls.device
         super().__init__(sync_bn=False, cpu=self.device.type == "cpu", mixed_precision="no")
         stop.shared = True
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: a checkpoint does not depend on how many processes made it."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
     def _wrap_dl(self, dl: Any) -> Any:
         if not isinstance(dl, SeededDL):
@@ -73,11 +68,11 @@ class Together(DistributedTrainer):
             loss = self.learn.loss.detach().as_subclass(torch.Tensor).clone()
             dist.all_reduce(loss)
             self.learn.loss = loss / ranks.world()
-        if self.device.type == "cpu" or self.iter % HEED == 0:
-            self.follow()
+        if self.device.type == "cpu" or self.iter % STOP_EVERY == 0:
+            self.stop_together()
 
-    def follow(self) -> None:
-        """Ask everyone whether a signal came; if so, all act on it now."""
+    def stop_together(self) -> None:
+        """Reduce over all processes whether a signal came; if so, all act on it now."""
         heard = torch.tensor(self.stop.heard or 0)
         dist.all_reduce(heard, dist.ReduceOp.MAX)
         if heard:
@@ -85,10 +80,10 @@ class Together(DistributedTrainer):
 
     def before_validate(self) -> None:
         super().before_validate()
-        self.follow()
+        self.stop_together()
 
     def after_epoch(self) -> None:
-        self.follow()
+        self.stop_together()
 
     def after_fit(self) -> None:
         super().after_fit()

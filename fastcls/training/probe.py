@@ -28,6 +28,8 @@ from fastcls.errors import RecipeError
 from fastcls.evaluation import calibration
 from fastcls.machine import ranks
 from fastcls.settings import options
+from fastcls.training import patches
+from fastcls.training.history import Stateless
 
 # Weight decays tried, strongest first, each starting from the solution before it; of the mean loss, for features that
 # are centred and have a mean square of 1.
@@ -86,17 +88,11 @@ class FreezeStatistics(Callback):
                 module.eval()
 
 
-class SolveHead(Callback):
+class SolveHead(Stateless):
     """Solves the head in place of training for the length of a fit."""
 
     def __init__(self, views: int = 2) -> None:
         self.views = views
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the solution is the network's."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
     @property
     def layer(self) -> nn.Linear:
@@ -104,10 +100,9 @@ class SolveHead(Callback):
         return last_layer(get_model(self.learn.model), self.dls.c)
 
     def before_epoch(self) -> None:
-        self.learn.all_batches = self._solve
+        patches.once(self.learn, "all_batches", self._solve)  # validation is an ordinary one
 
     def _solve(self) -> None:
-        del self.learn.all_batches  # validation is an ordinary one
         layer = self.layer
         x, y = self._features(get_model(self.learn.model), layer)
         solution = solve(x, y, self.dls.c, self.views, class_weights(self.learn))

@@ -8,27 +8,33 @@ continues at its next batch. All that is random depends on (seed, epoch, step) a
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from fastai.callback.core import Callback, CancelEpochException
-from fastai.callback.schedule import ParamScheduler, SchedCos
-from fastai.learner import Learner
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.schedule import LRFinder, ParamScheduler, SchedCos
+from fastai.data.all import L, to_device
+from fastai.learner import Learner, Recorder
+from fastai.torch_core import get_model
 
 from fastcls.machine import ranks
 from fastcls.machine.stop import Stop
 from fastcls.settings import options
+from fastcls.training import finder, patches
 from fastcls.training.best import KeepBest
-from fastcls.training.checkpoints import Checkpoint, Store
+from fastcls.training.checkpoints import Checkpoint, Store, load_weights, packable
 from fastcls.training.guard import Guard
 from fastcls.training.history import EarlyStopping, History
-from fastcls.training.learner_state import restore, restore_callbacks, state_of
 from fastcls.transforms import draws
 
+SMOOTH = "smooth_loss"  # of the Recorder, an object of its own
 BETWEEN = 2**31  # where the random numbers between two phases come from
 LONG = 30.0  # seconds of training that a validation is not begun without having saved
 EXTENSION = 0.1  # of the last phase's highest rates: where an extension begins
@@ -60,12 +66,14 @@ class Saver(Callback):
         self.saved = time.monotonic()
         self.position = Position(0, 0)
         self.highest: dict[int, list[float]] = {}  # rates of each parameter group, by phase
+        self.curves: list[list[list[float]]] = []  # rates and losses of each `lr_find` in the recipe's fit
 
     def state_dict(self) -> dict[str, Any]:
-        return {"highest": self.highest}
+        return {"highest": self.highest, "curves": self.curves}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.highest = dict(state["highest"])
+        self.curves = [[list(map(float, numbers)) for numbers in curve] for curve in state.get("curves", [])]
 
     def before_fit(self) -> None:
         self.highest[self.phase] = [0.0] * len(self.opt.hypers)
@@ -115,9 +123,12 @@ class Saver(Callback):
 class Replay:
     """Stands in for `Learner.fit`: passes over what is done, restores, and goes on."""
 
-    def __init__(self, learn: Learner, saver: Saver, found: Checkpoint | None) -> None:
-        self.learn, self.saver, self.found = learn, saver, found
+    def __init__(
+        self, learn: Learner, saver: Saver, found: Checkpoint | None, watchers: Sequence[Callback] = ()
+    ) -> None:
+        self.learn, self.saver, self.found, self.watchers = learn, saver, found, watchers
         self.inner = learn.fit
+        self.searches = 0  # calls of lr_find
 
     def __call__(
         self,
@@ -128,17 +139,39 @@ class Replay:
         reset_opt: bool = False,
         start_epoch: int = 0,
     ) -> None:
+        if search := finder.asked_for(cbs):
+            self._find(n_epoch, search)
+            return
         self.saver.phase += 1
         here = None if self.found is None else position_of(self.found)
         if here and self.saver.phase < here.phase:
             self._pass_over(lr, wd, reset_opt)
         else:
-            going_on = here if here and here.phase == self.saver.phase else None
-            self.saver.resumed = self.found if going_on else None
-            with _from(self.learn, going_on, self.found):
+            start: Any = contextlib.nullcontext()
+            if self.found and here and here.phase == self.saver.phase:
+                self.saver.resumed = self.found
+                epoch = n_epoch if here.done else here.epoch
+                again = partial(restore_callbacks, self.learn, self.found.state)
+                start = patches.beginning_at(self.learn, epoch, here.batch, again)
+            with start:
                 self.inner(n_epoch, lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
             self.saver.resumed = None
         draws.reseed(options.current().seed, BETWEEN, self.saver.phase, device=self.learn.dls.device)
+
+    def _find(self, n_epoch: int, search: LRFinder) -> None:
+        """`lr_find` in a recipe's fit, whose curve fastai reads from the recorder: no epoch of the run.
+
+        A resumed run finds what was found before: the weights that it was found with are gone.
+        """
+        learn, curves = self.learn, self.saver.curves
+        self.searches += 1
+        if self.searches > len(curves):
+            with finder.restored(learn), learn.removed_cbs(self.watchers):
+                self.inner(n_epoch, cbs=finder.InMemoryFinder.like(search))
+            losses = [float(loss) for loss in learn.recorder.losses]
+            curves.append([list(map(float, learn.recorder.lrs)), losses])
+        rates, losses = curves[self.searches - 1]
+        learn.recorder.lrs, learn.recorder.losses = list(rates), [torch.tensor(loss) for loss in losses]
 
     def _pass_over(self, lr: Any, wd: float | None, reset_opt: bool) -> None:
         """What `Learner.fit` leaves behind besides trained weights: an optimiser with these hyper-parameters."""
@@ -152,70 +185,33 @@ class Replay:
 
 
 @contextlib.contextmanager
-def replaying(learn: Learner, saver: Saver, found: Checkpoint | None) -> Iterator[None]:
-    """While this lasts, `learn.fit` goes on from `found`, if there is one; History and KeepBest do at once."""
-    own = learn.__dict__.get("fit")
-    learn.fit = Replay(learn, saver, found)
+def replaying(
+    learn: Learner, saver: Saver, found: Checkpoint | None, watchers: Sequence[Callback] = ()
+) -> Iterator[None]:
+    """While this lasts, `learn.fit` goes on from `found`, if there is one; History and KeepBest do at once.
+
+    watchers: the run's callbacks, which a recipe's `lr_find` does without.
+    """
     if found is not None:
         saver.best.weights = found.best
         held = dict(found.state["callbacks"])
         for callback in (saver, saver.history, saver.best):
             callback.load_state_dict(held[f"{type(callback).__name__}#0"])
-    saver.stop.patient = True
-    inner = learn._do_epoch_validate
+    validate = learn._do_epoch_validate
 
-    def do_epoch_validate(*args: Any, **kwargs: Any) -> None:
+    def validate_or_save(*args: Any, **kwargs: Any) -> None:
         try:
-            inner(*args, **kwargs)
+            validate(*args, **kwargs)
         except Exception:  # of a metric, say: the epoch is trained
             saver.save()
             raise
 
-    learn._do_epoch_validate = do_epoch_validate
+    saver.stop.patient = True
     try:
-        yield
+        with patches.replaced(learn, fit=Replay(learn, saver, found, watchers), _do_epoch_validate=validate_or_save):
+            yield
     finally:
         saver.stop.patient = False
-        del learn.fit, learn._do_epoch_validate
-        if own is not None:
-            learn.fit = own
-
-
-@contextlib.contextmanager
-def _from(learn: Learner, position: Position | None, found: Checkpoint | None) -> Iterator[None]:
-    """Let the next `fit` of the learner begin at `position`."""
-    if position is None or found is None:
-        yield
-        return
-
-    def do_fit() -> None:  # fastai's own, from an epoch on
-        for epoch in range(learn.n_epoch if position.done else position.epoch, learn.n_epoch):
-            learn.epoch = epoch
-            learn._with_events(learn._do_epoch, "epoch", CancelEpochException)
-
-    def all_batches() -> None:  # fastai's own, from a batch on
-        del learn.all_batches
-        restore_callbacks(learn, found.state)  # what before_epoch and before_train have reset
-        learn.n_iter = len(learn.dl)
-        learn.dl.skip = begun
-        for i, batch in enumerate(learn.dl, begun):
-            learn.one_batch(i, batch)
-
-    def do_epoch_train() -> None:  # of an epoch that is trained, but was not validated: only what comes after
-        del learn._do_epoch_train
-        restore_callbacks(learn, found.state)
-
-    learn._do_fit = do_fit
-    begun = position.batch or 0
-    if begun == len(learn.dls.train):
-        learn._do_epoch_train = do_epoch_train
-    elif position.batch is not None:
-        learn.all_batches = all_batches
-    try:
-        yield
-    finally:
-        for name in ("_do_fit", "_do_epoch_train", "all_batches"):
-            learn.__dict__.pop(name, None)
 
 
 def extend(learn: Learner, epochs: int, highest: Sequence[float]) -> None:
@@ -226,3 +222,98 @@ def extend(learn: Learner, epochs: int, highest: Sequence[float]) -> None:
 
 def position_of(checkpoint: Checkpoint) -> Position:
     return Position(**checkpoint.state["position"])
+
+
+# ------------------------------------------------------------------ a learner's state, as plain values and tensors
+
+
+def state_of(learn: Learner) -> dict[str, Any]:
+    """All that the next step depends on."""
+    return {
+        "trained": {"pct_train": learn.pct_train, "train_iter": learn.train_iter},
+        "model": dict(get_model(learn.model).state_dict()),
+        "loss_func": dict(learn.loss_func.state_dict()) if isinstance(learn.loss_func, torch.nn.Module) else {},
+        "optimizer": learn.opt.state_dict(),
+        "gradients": [_gradient(p) for p in learn.model.parameters()],
+        "scaler": learn.scaler.state_dict() if getattr(learn, "scaler", None) is not None else None,
+        "callbacks": {name: _remembered(callback) for name, callback in _named(learn)},
+    }
+
+
+def _gradient(parameter: torch.Tensor) -> Any:
+    """None, or True for zeros, or what is accumulated."""
+    if parameter.grad is None:
+        return None
+    return parameter.grad if parameter.grad.any() else True
+
+
+def restore(learn: Learner, state: Mapping[str, Any]) -> None:
+    """Make a learner what it was when `state_of` was asked."""
+    load_weights(get_model(learn.model), state["model"])
+    if state["loss_func"]:
+        learn.loss_func.load_state_dict(state["loss_func"])
+    learn.opt.load_state_dict(_placed(learn, state["optimizer"]))
+    for parameter, held in zip(learn.model.parameters(), state["gradients"], strict=True):
+        zeros = None if held is None else torch.zeros_like(parameter)
+        parameter.grad = zeros if held is None or held is True else zeros.copy_(held)  # type: ignore[union-attr]
+    if state["scaler"] and getattr(learn, "scaler", None) is not None:
+        learn.scaler.load_state_dict(state["scaler"])
+    restore_callbacks(learn, state)
+
+
+def restore_callbacks(learn: Learner, state: Mapping[str, Any]) -> None:
+    """Give callbacks back what they had counted and collected."""
+    held = state["callbacks"]
+    for name, callback in _named(learn):
+        values = held.get(name)
+        if values is None:
+            continue
+        values = copy.deepcopy(values)  # restored twice where an epoch had begun
+        if hasattr(type(callback), "load_state_dict"):
+            callback.load_state_dict(values)
+        else:
+            if SMOOTH in values:
+                vars(callback.smooth_loss).update(values.pop(SMOOTH))
+            vars(callback).update(values)
+    for name, value in state["trained"].items():
+        setattr(learn, name, value)
+
+
+def _named(learn: Learner) -> Iterator[tuple[str, Callback]]:
+    """Every callback with its class's name and how many of that class come before it."""
+    seen: dict[str, int] = {}
+    for callback in learn.cbs.sorted("order"):
+        kind = type(callback).__name__
+        yield f"{kind}#{seen.setdefault(kind, 0)}", callback
+        seen[kind] += 1
+
+
+def _remembered(callback: Callback) -> dict[str, Any]:
+    """A callback's state: what it says itself, or its attributes that are numbers, text, tensors, or hold such."""
+    if hasattr(type(callback), "state_dict"):
+        return dict(callback.state_dict())
+    found = {name: value for name, value in vars(callback).items() if name != "run" and packable(value)}
+    if isinstance(callback, Recorder):
+        found[SMOOTH] = {name: getattr(callback.smooth_loss, name) for name in ("count", "val")}
+    return found
+
+
+def _placed(learn: Learner, state: Any) -> Any:
+    """An optimiser's state on the device, in the memory format of the parameters that its tensors belong to."""
+    if not isinstance(state.get("state"), list):
+        return state  # torch's, whose own load_state_dict does it
+    device = learn.dls.device
+    parameters = [p for group in learn.opt.param_lists for p in group]
+    entries = [
+        {name: _beside(parameter, value) for name, value in entry.items()}
+        for parameter, entry in zip(parameters, state["state"], strict=True)
+    ]
+    return {**to_device(state, device), "state": entries, "hypers": L(state["hypers"])}
+
+
+def _beside(parameter: torch.Tensor, value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.shape == parameter.shape:
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return value.to(parameter.device)

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import shutil
 import time
-from functools import partial
-from operator import attrgetter
-from typing import Any
 
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.training import GradientAccumulation, GradientClip
-from fastai.learner import AvgSmoothLoss, Learner, Recorder
-from fastai.losses import BaseLoss
-from fastai.torch_core import get_model, to_detach
+from fastai.learner import Learner
+from fastai.torch_core import get_model
 from torch import nn
 
 from fastcls.data.dataloaders import FollowEpochs
 from fastcls.errors import EnvironmentProblem
 from fastcls.machine import heap, memory, ranks, throughput
 from fastcls.settings import options
-from fastcls.training import distributed
+from fastcls.training import distributed, patches
 from fastcls.training.losses import AvgLossByWeight
 
 # where bf16 pays on a CPU (docs/performance.md)
@@ -37,8 +33,8 @@ def configure(learn: Learner) -> None:
     opts, device = options.current(), learn.dls.device
     if opts.channels_last and any(isinstance(module, nn.Conv2d) for module in learn.model.modules()):
         learn.model.to(memory_format=torch.channels_last)
-    learn.precision, learn.precision_reason = distributed.shared(precision(learn))
-    callbacks: list[Callback] = [Dispatch(), FollowEpochs(), PlainLoss()]
+    learn.precision, learn.precision_reason = distributed.broadcast(precision(learn))
+    callbacks: list[Callback] = [patches.Dispatch(), FollowEpochs(), patches.PlainLoss()]
     if learn.precision != "fp32":
         callbacks.append(MixedPrecision(AMPMode.FP16) if learn.precision == "fp16" else Autocast(device.type))
     if opts.accumulate > 1:
@@ -47,7 +43,7 @@ def configure(learn: Learner) -> None:
         callbacks.append(GradientClip(opts.clip))
     if opts.compile != "off":
         callbacks.append(Compile(opts.compile))
-    callbacks.append(Heap() if device.type == "cpu" else OnDevice())
+    callbacks.append(Heap() if device.type == "cpu" else patches.OnDevice())
     learn.add_cbs(callbacks)
     if hasattr(learn, "recorder"):
         learn.recorder.loss = AvgLossByWeight()
@@ -108,58 +104,6 @@ def _validation_image(learn: Learner) -> torch.Tensor:
     first = first.iloc[:1] if hasattr(first, "iloc") else first[:1]
     (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
     return image.as_subclass(torch.Tensor)
-
-
-class Dispatch(Callback):
-    """While `fit` runs, an event calls the callbacks that define it.
-
-    fastai calls all of them, and each looks for the event in itself, in the Learner and in the model: 7 µs for each of
-    the callbacks, in each of a step's eight events.
-    """
-
-    order = -100
-
-    def __init__(self) -> None:
-        self.present: tuple[Callback, ...] = ()
-        self.defining: dict[str, list[Callback]] = {}
-
-    def before_fit(self) -> None:
-        self.learn._call_one = self.call
-
-    def after_fit(self) -> None:
-        self.learn.__dict__.pop("_call_one", None)
-
-    def call(self, event: str) -> None:
-        present = tuple(self.learn.cbs.items)
-        if present != self.present:
-            self.present, self.defining = present, {}
-        if event not in self.defining:
-            every = event == "after_fit"  # where fastai sets `run` of all of them again
-            those = [cb for cb in present if every or hasattr(type(cb), event) or event in vars(cb)]
-            self.defining[event] = sorted(those, key=attrgetter("order"))
-        for callback in self.defining[event]:
-            callback(event)
-
-
-class PlainLoss(Callback):
-    """While `fit` runs, fastai's losses compute with plain tensors.
-
-    They compute with tensors of fastai's own, so that all that is done to a loss, its backward pass too, goes through
-    Python: a sixth of the step of a small network. What is computed is the same.
-    """
-
-    def before_fit(self) -> None:
-        single = all(p.dtype == torch.float32 for p in self.learn.model.parameters())  # fastai's smoothed loss is, too
-        if single and isinstance(self.learn.loss_func, BaseLoss):
-            self.learn.loss_func._contiguous = partial(_contiguous, axis=self.learn.loss_func.axis)
-
-    def after_fit(self) -> None:
-        if isinstance(self.learn.loss_func, BaseLoss):
-            vars(self.learn.loss_func).pop("_contiguous", None)
-
-
-def _contiguous(x: Any, axis: int) -> Any:
-    return x.transpose(axis, -1).contiguous().as_subclass(torch.Tensor) if isinstance(x, torch.Tensor) else x
 
 
 class Heap(Callback):
@@ -231,34 +175,3 @@ class Compile(Callback):
 
     def after_fit(self) -> None:
         get_model(self.learn.model)._compiled_call_impl = None  # evaluation and export run the network as it is
-
-
-class SmoothLossOnDevice(AvgSmoothLoss):
-    """fastai's smoothed loss, left where it was computed."""
-
-    val: torch.Tensor
-
-    def accumulate(self, learn: Learner) -> None:
-        self.count += 1
-        loss = to_detach(learn.loss.mean(), cpu=False)
-        self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
-
-
-class OnDevice(Callback):
-    """Losses and metrics accumulate on the device: fastai copies them to the host, and so waits, every batch."""
-
-    order = Recorder.order - 40
-
-    def before_fit(self) -> None:
-        self.learn.to_detach = partial(to_detach, cpu=False)
-        if hasattr(self.learn, "recorder"):
-            self.learn.recorder.smooth_loss = SmoothLossOnDevice(beta=self.learn.recorder.smooth_loss.beta)
-
-    def after_fit(self) -> None:
-        self.learn.__dict__.pop("to_detach", None)
-        if hasattr(self.learn, "recorder") and self.learn.recorder.losses:
-            losses: Any = self.learn.recorder.losses
-            self.learn.recorder.losses = list(torch.stack(losses).cpu())
-
-    def after_cancel_fit(self) -> None:
-        self.after_fit()

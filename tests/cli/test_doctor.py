@@ -47,7 +47,7 @@ def test_what_breaks_in_a_sound_installation_is_a_fault_of_fastcls(
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(loading, "import_fastai", broken)
-    monkeypatch.setattr(doctor, "_unimportable", lambda: [])
+    monkeypatch.setattr(doctor, "_imports", lambda _: None)
     outcome = fastcls("doctor")
     assert outcome.code == 1 and "fastcls itself is broken: report it" in outcome.output
     assert "RuntimeError: shapes differ" in outcome.output
@@ -58,7 +58,7 @@ def test_what_breaks_in_a_sound_installation_is_a_fault_of_fastcls(
 
     monkeypatch.setattr(loading, "import_fastai", full)
     outcome = fastcls("doctor")
-    assert outcome.code == 5 and "No space left on device" in outcome.output and "report" not in outcome.output
+    assert outcome.code == 5 and "No space left on device" in outcome.output and "report it" not in outcome.output
 
 
 def broken_version(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
@@ -114,27 +114,19 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e8))
 
 
-def changed_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = importlib.metadata.PackagePath("fastcls/errors.py")
-    file.hash = importlib.metadata.FileHash("sha256=AAAA")
-    file.dist = SimpleNamespace(locate_file=lambda _: Path("gone"))
-    monkeypatch.setattr(importlib.metadata, "files", lambda _: [file])
-
-
 @pytest.mark.parametrize(
     ("broken", "said", "fix"),
     [
         (lambda patch: broken_version(patch, torch="2.4.0"), f"{BOUNDS['torch']} (2.4.0)", "pip install 'torch>="),
         (missing, f"{BOUNDS['simplejpeg']} (missing)", "pip install 'simplejpeg>="),
-        (lambda patch: broken_version(patch, optuna="3.1"), "needs optuna>=4, and 3.1 is", "pip install 'optuna>=4'"),
+        (lambda patch: broken_version(patch, optuna="3.1"), "optuna>=4 (3.1)", "pip install 'optuna>=4'"),
         (unimportable, "cannot be imported: ImportError: libonnx.so", "pip install --force-reinstall 'onnxruntime"),
         (old_driver, "built for CUDA 12.4 and cannot use the driver: The NVIDIA driver", "Update the NVIDIA driver"),
         (old_kernels, "cuda:0 is there, and torch", "pip install --upgrade torch torchvision"),
         (no_cache_folder, "The folder of datasets", "export FASTCLS_DATA="),
         (full_disk, "has 0.10 GB left", "fastcls cache --clear all"),
-        (changed_file, "not as they were installed: fastcls/errors.py", "pip install --force-reinstall --no-deps"),
     ],
-    ids=["old", "gone", "extra", "damaged", "driver", "kernels", "folder", "disk", "changed"],
+    ids=["old", "gone", "extra", "damaged", "driver", "kernels", "folder", "disk"],
 )
 def test_what_is_wrong_is_named_with_the_command_that_mends_it(
     broken: Callable[[pytest.MonkeyPatch], None],
@@ -146,7 +138,7 @@ def test_what_is_wrong_is_named_with_the_command_that_mends_it(
     if not extras.declared():
         pytest.skip("nothing is declared in a checkout that is not installed")
     if broken is not unimportable:
-        monkeypatch.setattr(doctor, "_unimportable", lambda: [])
+        monkeypatch.setattr(doctor, "_imports", lambda _: None)
     broken(monkeypatch)
     outcome = fastcls("doctor")
     assert outcome.code == 5, outcome.output
@@ -156,7 +148,7 @@ def test_what_is_wrong_is_named_with_the_command_that_mends_it(
 
 
 def test_what_is_odd_is_a_note_and_no_problem(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_unimportable", lambda: [])
+    monkeypatch.setattr(doctor, "_imports", lambda _: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2e9))
     Path("driver").touch()
@@ -170,4 +162,4 @@ def test_what_is_odd_is_a_note_and_no_problem(fastcls: Fastcls, monkeypatch: pyt
     monkeypatch.setenv("OMP_NUM_THREADS", "auto")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     said = fastcls("doctor", "--quick").output
-    assert "OMP_NUM_THREADS=auto is not finite" in said and "unset CUDA_VISIBLE_DEVICES" in said
+    assert "OMP_NUM_THREADS=auto is not an integer" in said and "unset CUDA_VISIBLE_DEVICES" in said

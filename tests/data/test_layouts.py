@@ -1,6 +1,7 @@
 """Images of your own in every layout that is recognised; bad ones are in support/bad_inputs.py."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -165,6 +166,22 @@ def test_names_are_found_without_suffix_and_below(tmp_path, place):
     plant(tmp_path / place, *FILES)
     df = layouts.find(tmp_path, labels=table(tmp_path, rows("id,breed\n", files=[Path(name).stem for name in FILES])))
     assert len(df) == 12 and df.path.iloc[3] == (tmp_path / place / "img3.jpg").as_posix()
+
+
+@pytest.mark.parametrize(("listed_form", "disk_form"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_may_be_written_otherwise_than_on_disk(tmp_path, listed_form, disk_form):
+    accented = [f"é{n}.jpg" for n in range(12)]
+    plant(tmp_path, *(unicodedata.normalize(disk_form, name) for name in accented))
+    text = rows("file,label\n", files=[unicodedata.normalize(listed_form, name) for name in accented])
+    df = layouts.find(tmp_path, labels=table(tmp_path, text))
+    assert set(listed(df)) == {unicodedata.normalize(disk_form, name) for name in accented}
+
+
+def test_both_forms_of_an_accent_are_two_files(tmp_path):
+    both = [unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")]
+    plant(tmp_path, *both, *FILES)
+    text = rows("file,label\n", files=[*both, *FILES[2:]])
+    assert set(both) <= set(listed(layouts.find(tmp_path, labels=table(tmp_path, text))))
 
 
 def test_names_may_be_relative_absolute_or_from_windows(tmp_path):

@@ -96,7 +96,7 @@ def stock(folder: Path, gray: bool = False, **tfms: Any) -> DataLoaders:
     """The same through fastai alone."""
     block = DataBlock(
         blocks=(ImageBlock(PILImageBW) if gray else ImageBlock, CategoryBlock),
-        get_items=get_image_files,
+        get_items=lambda folder: sorted(get_image_files(folder)),
         get_y=parent_label,
         splitter=data.stratified(parent_label, 0.34),
         **tfms,

@@ -102,10 +102,10 @@ def test_predictions_are_a_table_of_paths_too(fastcls: Fastcls, digits_run: Path
     [
         (b"label,fold\nx,1\n", ["has no column of paths", "'label', 'fold'", "'path'"]),
         (b"", ["has no column of paths", "empty"]),
-        (b"path\n\xff\xfe.png\n", ["no CSV file in UTF-8"]),
+        (b"path\n\0\xff.png\n", ["no CSV file", "not text"]),
         (b"path\n", ["nothing to predict"]),
     ],
-    ids=["other columns", "empty", "another encoding", "only titles"],
+    ids=["other columns", "empty", "no text", "only titles"],
 )
 def test_a_table_without_paths_is_explained(fastcls: Fastcls, digits_run: Path, data: bytes, parts: list[str]) -> None:
     Path("table.csv").write_bytes(data)

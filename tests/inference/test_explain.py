@@ -30,7 +30,7 @@ from fastcls.models import networks
 from fastcls.models import speednets as speednet
 from fastcls.runfolder import predictions
 from fastcls.runfolder.predictions import Predicted
-from fastcls.running.explain_recipe import RecipeExplainer
+from fastcls.running.replay import RecipeExplainer
 
 
 def digits(run: Path) -> Path:

@@ -25,7 +25,7 @@ from fastcls.images import uploads
 from fastcls.inference.explain import Explainer
 from fastcls.models import networks, weights
 from fastcls.plugins.serve.site import Site
-from fastcls.reports import build, comparison, drawing
+from fastcls.reports.figures import Figure
 from fastcls.runfolder import recorded, runs
 from fastcls.training import checkpoints
 
@@ -193,10 +193,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Place:
 @pytest.fixture
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every seventh figure is drawn, for the page alone: drawing takes most of the time of a report."""
-    for page in (build, comparison):
-        turn = itertools.count()
-        monkeypatch.setattr(page, "png", lambda figure: b"")
-        monkeypatch.setattr(page, "svg", lambda figure, turn=turn: "" if next(turn) % 7 else drawing.svg(figure))
+    turn, drawn = itertools.count(), Figure.svg
+    monkeypatch.setattr(Figure, "png", lambda figure: b"")
+    monkeypatch.setattr(Figure, "svg", lambda figure: "" if next(turn) % 7 else drawn(figure))
 
 
 def mutate(count: int, place: Place) -> None:

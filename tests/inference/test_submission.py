@@ -24,7 +24,7 @@ def photos(fastcls: Fastcls, digits_run: Path) -> list[str]:
     """test/, in the empty folder where the command runs: five images under names as Kaggle's; gives their labels."""
     root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
     Path("test").mkdir()
-    for digit, name in zip("31415", ("007.png", "010.png", "8.png", "9.png", "a,b.png"), strict=True):
+    for digit, name in zip("31415", ("006.png", "007.png", "8.png", "9.png", "a,b.png"), strict=True):
         shutil.copy(min((root / digit).glob("*.png")), Path("test", name))
     assert fastcls("predict", digits_run, "test", "-o", "plain.csv").code == 0
     header, *rows = table("plain.csv")
@@ -47,12 +47,12 @@ def refused(outcome: Outcome, code: int, *parts: str) -> None:
 @pytest.mark.parametrize(
     "words, header, ids",
     [
-        (["--id", "stem"], ["id", "label"], ["007", "010", "8", "9", "a,b"]),
-        (["--id-column", "Image Id"], ["Image Id", "label"], ["007", "010", "8", "9", "a,b"]),
+        (["--id", "stem"], ["id", "label"], ["006", "007", "8", "9", "a,b"]),
+        (["--id-column", "Image Id"], ["Image Id", "label"], ["006", "007", "8", "9", "a,b"]),
         (
             ["--id", "name", "--label-column", "y", "--id-column", "x"],
             ["x", "y"],
-            ["007.png", "010.png", "8.png", "9.png", "a,b.png"],
+            ["006.png", "007.png", "8.png", "9.png", "a,b.png"],
         ),
     ],
     ids=["defaults", "a title", "names and titles"],
@@ -82,7 +82,7 @@ def test_paths_tell_images_of_one_name_apart(fastcls: Fastcls, digits_run: Path,
         "--id path",
     )
     assert submit(fastcls, digits_run, "--id", "path").code == 0
-    ids = ["007.png", "010.png", "8.png", "9.png", "a,b.png", "a/1.png", "b/1.png"]
+    ids = ["006.png", "007.png", "8.png", "9.png", "a,b.png", "a/1.png", "b/1.png"]
     assert sorted(row[0] for row in table("submission.csv")[1:]) == ids
 
 
@@ -109,8 +109,8 @@ def test_label_value_index_is_the_networks_order(fastcls: Fastcls, digits_run: P
 @pytest.mark.parametrize(
     "sample, order",
     [
-        ("image_id,breed\n9,x\n007,x\n8,x\n", [3, 0, 2]),
-        ("\ufeffimage_id,breed\r\n9,x\r\n007,x\r\n\r\n", [3, 0]),
+        ("image_id,breed\n9,x\n006,x\n8,x\n", [3, 0, 2]),
+        ("\ufeffimage_id,breed\r\n9,x\r\n006,x\r\n\r\n", [3, 0]),
         ('"image,id",breed\n"a,b.png",x\n8.png,x\n8.png,x\n', [4, 2, 2]),
     ],
     ids=["stems", "a BOM and CRLF", "names, quoted and repeated"],
@@ -200,7 +200,7 @@ def test_the_probability_of_one_class(fastcls: Fastcls, digits_run: Path, photos
     [
         ("id,0,1,2,3,4,5,6,7,8,nine\n8,0,0,0,0,0,0,0,0,0,0\n", ["no column for '9'", "no class for column 'nine'"]),
         ("id,a,b,c\n8,0,0,0\n", ["has 4 columns", "each of this run's 10 classes", "'0', '1', '2' and 7 more"]),
-        ("id,label\nx1,0\nx2,0\nx3,0\nx4,0\n", ["No id of sample.csv", "'x1', 'x2', 'x3' and 1 more", "test/007.png"]),
+        ("id,label\nx1,0\nx2,0\nx3,0\nx4,0\n", ["No id of sample.csv", "'x1', 'x2', 'x3' and 1 more", "test/006.png"]),
         ("id,label\n8,0\n88,0\n888,0\n", ["2 of 3 ids without", "'88', '888'", "matched by stem", "--fill LABEL"]),
         ("id,label\n8,0\n7\n", ["sample.csv, line 3: 1 cell under 2 columns"]),
         ("id;label\n8;0\n", ["no second column beside 'id;label'", "commas"]),

@@ -25,7 +25,7 @@ Seen = tuple[int, int] | str | None
 def seen(network: nn.Module, shape: tuple[int, int, int] = (3, 64, 64), layer: str = "") -> Seen:
     """What a unit of the output of `layer` sees, according to ReceptiveFields."""
     found: list[Seen] = []
-    image = torch.zeros(2, *shape)
+    image = torch.zeros(1, *shape)
     hook = network.get_submodule(layer).register_forward_hook(lambda *call: found.append(fields.of(call[-1])))
     with torch.no_grad(), ReceptiveFields(image) as fields:
         network.eval()(image)
@@ -178,11 +178,13 @@ def test_small_networks_of_every_kind(name: str) -> None:
         (Paths(nn.AdaptiveMaxPool2d(1), conv(3, padding=1), torch.mul), WHOLE),  # squeeze and excite
         (Paths(nn.AdaptiveAvgPool2d((1, None)), nn.Identity(), torch.mul), (16, 1)),
         (nn.GroupNorm(2, 4), (1, 1)),  # statistics do not count
-        (nn.Sequential(conv(3), nn.AdaptiveAvgPool2d(4)), None),  # windows of several sizes
-        (nn.Upsample(scale_factor=2), None),
+        (nn.Sequential(conv(3), nn.AdaptiveAvgPool2d(4)), (6, 6)),  # irregular windows, all of 4
+        (nn.Sequential(conv(3), nn.AdaptiveAvgPool2d(5)), None),  # windows of several sizes
+        (nn.Upsample(scale_factor=2), (1, 1)),
+        (nn.Upsample(scale_factor=2, mode="bilinear"), None),
         (nn.ConvTranspose2d(4, 4, 2, 2), None),
         (nn.Sequential(nn.Upsample(scale_factor=2), nn.AdaptiveAvgPool2d(1)), WHOLE),
-        (Paths(nn.Upsample(scale_factor=2), nn.Identity(), lambda a, _: a[:, :, 0].mean((1, 2))), None),
+        (Paths(nn.Upsample(scale_factor=2), nn.Identity(), lambda a, _: a[:, :, 0].mean((1, 2))), (1, 16)),
     ],
 )  # fmt: skip
 def test_what_sees_everything_and_what_cannot_be_known(network: nn.Module, pixels: Seen) -> None:
@@ -255,7 +257,7 @@ def test_the_table_is_in_the_run_folder_and_its_report(digits_run: Path) -> None
     rows = json.loads((digits_run / "model.json").read_text())["summary"]
     assert [row["receptive_field"] for row in rows if row["kernel"]] == [[3, 3], [5, 5], [6, 6], [10, 10], [14, 14]]
     page = (digits_run / "report.html").read_text()
-    for cell in ("MACs", "Receptive<br>field", "<td>3 × 3</td><td>1 × 1</td>", ">14</td>", ">whole image</td>"):
+    for cell in ("MACs", "Receptive field", "<td>3 × 3</td><td>1 × 1</td>", ">14</td>", ">whole image</td>"):
         assert cell in page
 
 

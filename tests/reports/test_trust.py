@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastcls.evaluation import calibration, metrics
+from fastcls.evaluation import calibration, metrics, suspects
 from fastcls.reports.trust import effects, trust
 
 
@@ -94,3 +94,41 @@ def test_only_what_scaling_improved_is_bold() -> None:
     entries = {"ece": 0.05, "brier": 0.2, "loss": 0.5, "ece_calibrated": 0.06, "brier_calibrated": 0.19}
     (row,) = effects({"test": {**entries, "loss_calibrated": 0.5}}, ["test"])
     assert [less for _, _, less in row.pairs] == [False, True, False]
+
+
+def labelled(n: int, classes: int, strength: float, wrong: float, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """(n, classes) probabilities of a network that is too sure of itself, labels, and which of these are wrong."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, classes, n)
+    logits = 2 * (rng.normal(size=(n, classes)) + strength * np.eye(classes)[true])
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    bad = rng.random(n) < wrong
+    labels = np.where(bad, (true + rng.integers(1, classes, n)) % classes, true)
+    return p / p.sum(1, keepdims=True), labels, bad
+
+
+@pytest.mark.parametrize("strength", [1.5, 2.5, 4.0], ids=["64 %", "90 %", "99 % right"])
+@pytest.mark.parametrize("wrong", [0.0, 0.06])
+def test_doubts_are_as_often_wrong_labels_as_is_said(strength: float, wrong: float) -> None:
+    """A weak network contradicts many labels; that is its own fault, and not the labels'."""
+    p, labels, bad = labelled(1500, 6, strength, wrong)
+    rows, classes = np.nonzero(p > 1e-6)
+    own = p[np.arange(len(p)), labels]
+    found, noise = suspects.suspects(labels, rows, classes, p[rows, classes], own, 6)
+    assert noise.shown == (wrong > 0) and noise.share == pytest.approx(wrong, abs=0.025)
+    for among in (found, found[:20]):
+        said, true = sum(one.wrong for one in among), sum(bad[one.row] for one in among)
+        assert said == pytest.approx(true, abs=4 + 0.3 * true)
+    if wrong:
+        assert np.mean([bad[one.row] for one in found[:10]]) >= (0.7 if strength > 2 else 0.4)
+
+
+def test_noise_is_found_from_the_likely_classes_alone() -> None:
+    p, labels, _ = labelled(1500, 40, 4.0, 0.05)
+    own = p[np.arange(len(p)), labels]
+    top = np.argsort(-p, 1)[:, :5]
+    rows = np.repeat(np.arange(len(p)), 5)
+    all_rows, all_classes = np.nonzero(p > 0)
+    few, _ = suspects.noise(own, rows, p[rows, top.ravel()], 40)
+    whole, _ = suspects.noise(own, all_rows, p[all_rows, all_classes], 40)
+    assert few.share == pytest.approx(whole.share, abs=0.01)

@@ -17,6 +17,9 @@ from PIL import Image
 
 from fastcls import recipe
 from fastcls.running.lr_find import lr_find
+from fastcls.training.resume import Saver
+
+TIMES = ("seconds", "images_per_second")
 
 Fastcls = Callable[..., Outcome]
 
@@ -72,3 +75,40 @@ def test_the_learner_is_as_it_was(interrupted: bool, trained: bool) -> None:
         assert all(1e-7 <= rate <= 10 for rate in found.suggestions.values())
     after = snapshot(learn)
     assert len(before) == len(after) and all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+FINDS = '''"""Digits, at a rate that is looked for."""
+from fastai.vision.all import *
+from fastcls import recipe
+def get_learner(): return recipe('digits-cnn').get_learner(filters=(8,))
+def fit(learn):
+    learn.fit_one_cycle(1, learn.lr_find().valley)
+    learn.fit_one_cycle(1, learn.lr_find(suggest_funcs=(valley, steep)).steep / 10)
+'''
+
+
+def test_a_recipe_may_look_for_its_rate(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No epoch of the run, no lost metric, no file; and a resumed run takes the rates that were found."""
+    Path("finds.py").write_text(FINDS)
+    words = ["recipe", "./finds.py", "--limit", "40", "--precision", "fp32"]
+    assert fastcls(*words, "--out", "whole").code == 0
+    history = Path("whole/history.csv").read_text().splitlines()
+    assert len(history) == 3 and "accuracy" in history[0] and not list(Path().rglob("*.pth"))
+    columns = [row.split(",") for row in history]
+    rates = [float(row[columns[0].index("lr")]) for row in columns[1:]]
+    assert all(0 < rate < 1 for rate in rates)
+
+    def stop(self: Saver) -> None:
+        save(self)
+        if self.phase == 1 and self.position.batch == 3:
+            raise KeyboardInterrupt
+
+    save = Saver.save
+    with monkeypatch.context() as patch:
+        patch.setattr(Saver, "save", stop)
+        patch.setattr(Saver, "_save_if_due", lambda self, seconds: self.save())
+        assert fastcls(*words, "--out", "cut").code == 130
+    assert fastcls("resume", "cut", "--trust").code == 0
+    timeless = [[cell for name, cell in zip(columns[0], row, strict=True) if name not in TIMES] for row in columns[1:]]
+    cut = [row.split(",") for row in Path("cut/history.csv").read_text().splitlines()]
+    assert [[cell for name, cell in zip(cut[0], row, strict=True) if name not in TIMES] for row in cut[1:]] == timeless

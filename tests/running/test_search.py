@@ -287,7 +287,7 @@ def test_the_page_shows_the_search_in_a_browser(searched: Searched, browser: Any
 def test_a_signal_leaves_a_page_and_says_how_to_go_on(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("optuna")
 
-    def stopped(*args: Any) -> None:
+    def stopped(*args: Any, **kwargs: Any) -> None:
         raise Stopped(signal.SIGINT)
 
     monkeypatch.setattr(series, "make", stopped)

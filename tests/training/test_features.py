@@ -22,7 +22,7 @@ from fastcls.evaluation import metrics
 from fastcls.models import networks
 from fastcls.settings import options
 from fastcls.settings.options import Options
-from fastcls.training import averaging, criteria
+from fastcls.training import averaging, best
 from fastcls.training.epochs import Pace, seconds_of_epoch
 from fastcls.training.history import Phase, quiet
 from fastcls.transforms import batchwise, draws
@@ -143,14 +143,14 @@ def test_timing_an_epoch_leaves_the_learner_as_it_was(uneven: Path) -> None:
 def test_the_best_epoch_is_so_by_any_metric(uneven: Path) -> None:
     learn = learner(uneven)
     for name in ("accuracy", "valid_loss", "f1", "balanced_accuracy"):
-        criteria.ensure(learn, name)
+        best.ensure(learn, name)
     with quiet(learn):
         learn.fit(1, 1e-9)
     assert learn.recorder.metric_names[4:6] == ["f1", "balanced_accuracy"]
     f1, balanced = learn.recorder.values[-1][3:5]
     assert 0 <= f1 < 0.6 and 0 <= balanced <= 1  # two classes, one of them hardly ever predicted
     with pytest.raises(KnobError, match="did you mean 'kappa'"):
-        criteria.ensure(learn, "kapa")
+        best.ensure(learn, "kapa")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_best_epoch_is_so_by_any_metric(uneven: Path) -> None:
 def test_an_epoch_is_judged_as_the_run_is_where_a_class_is_only_predicted(name: str, key: str) -> None:
     targets = np.array([0] * 10 + [1] * 10)
     predictions = np.array([0] * 9 + [2] + [1] * 8 + [0] * 2)
-    metric = criteria.CRITERIA[name]()
+    metric = best.CRITERIA[name]()
     metric.reset()
     metric.accum_values(torch.tensor(predictions), torch.tensor(targets))
     assert metric.value == pytest.approx(metrics.figures(np.eye(3)[predictions], targets)[key]["value"])

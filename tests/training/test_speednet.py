@@ -17,7 +17,7 @@ from fastcls.errors import UsageError
 from fastcls.inference.export import OLD
 from fastcls.models.speednets import SpeedNet, speednet, whiten
 from fastcls.training.history import quiet
-from fastcls.training.muon import Muon, orthogonalize
+from fastcls.training.muon import Muon
 
 WIDTHS = (8, 16, 16)
 
@@ -99,10 +99,22 @@ def test_whitening_stays_fixed_and_is_saved() -> None:
     assert torch.equal(other.eval()(x), learn.model.eval()(x))
 
 
-def test_orthogonalized_matrices_have_singular_values_near_one() -> None:
-    for shape in [(16, 72), (72, 16)]:
-        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
-        assert values.min() > 0.5 and values.max() < 1.5
+@pytest.mark.parametrize("shape", [(16, 8, 3, 3), (72, 3, 2, 2)])
+def test_muon_takes_the_published_step(shape: tuple[int, ...]) -> None:
+    """Jordan et al. 2024: filters held at their norm, moved by Nesterov's momentum with singular values near one."""
+    p = torch.nn.Parameter(torch.randn(shape))
+    p.grad, before = torch.randn(shape), p.detach().clone()
+    average = torch.zeros(shape)
+    Muon([p], 0.1).step_filter(p, average, 0.1, 0.6)
+    x = (1.6 * p.grad).flatten(1)
+    x = x / x.norm()
+    for _ in range(3):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    held = before * len(before) ** 0.5 / before.norm()
+    assert torch.allclose(p, held - 0.1 * x.view_as(p), atol=1e-3) and torch.equal(average, p.grad)
+    values = torch.linalg.svdvals(((held - p) / 0.1).detach().flatten(1))
+    assert values.min() > 0.5 and values.max() < 1.5
 
 
 def test_muon_learns_in_one_cycle() -> None:

@@ -28,7 +28,7 @@ from fastcls.machine import throughput
 from fastcls.runfolder import runs
 from fastcls.settings import options
 from fastcls.settings.options import Options
-from fastcls.training import step
+from fastcls.training import patches, step
 from fastcls.training.history import quiet
 from fastcls.training.optimizers import OPTIMIZERS, FusedSGD, optimizer
 from fastcls.transforms import mixing
@@ -190,7 +190,7 @@ def test_bf16_trains_fp32_weights_in_bf16_and_validates_in_fp32() -> None:
 def test_the_precision_is_chosen_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     learn = learner(net())
     with options.using(Options(precision="fp32")):
-        assert step.precision(learn) == ("fp32", "as asked")
+        assert step.precision(learn) == ("fp32", "")
     with options.using(Options(precision="fp16")), pytest.raises(EnvironmentProblem, match="CUDA") as caught:
         step.precision(learn)
     assert "bf16" in caught.value.hint
@@ -253,7 +253,7 @@ def test_memory_is_given_back_where_the_process_has_grown(monkeypatch: pytest.Mo
 
 def test_losses_kept_on_the_device_are_those_that_fastai_records() -> None:
     recorded = []
-    for cbs in ([], [step.OnDevice()]):
+    for cbs in ([], [patches.OnDevice()]):
         learn = learner(net(), cbs=cbs)
         with quiet(learn):
             learn.fit(2, 1e-2)

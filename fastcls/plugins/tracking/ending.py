@@ -84,12 +84,8 @@ class Ending:
     def network(self) -> str:
         """The summary of the network, a line a layer, in aligned columns."""
         layers, left = page.layers(self.files)
-        rows = [("layer", "type", "output", "kernel", "parameters", "MACs", "sees")]
-        for one in layers:
-            macs = "" if one.multiply_adds is None else f"{one.multiply_adds:,.0f}"
-            rows.append((one.name, one.type, one.shape, one.kernel, f"{one.parameters:,}", macs, one.receptive_field))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+        columns = ["name", "type", "shape", "kernel", "parameters", "multiply_adds", "receptive_field"]
+        table = pd.DataFrame(layers, columns=columns).to_string(index=False, float_format="{:,.0f}".format, na_rep="")
         total = self.files.model.get("parameters")
         more = [f"… and {left} more layers"] if left else []
-        return "\n".join([f"{self.files.model.get('arch')}: {total:,} parameters", "", *lines, *more])
+        return "\n".join([f"{self.files.model.get('arch')}: {total:,} parameters", "", table, *more])

@@ -1,0 +1,64 @@
+"""fastai's learning-rate finder without a trace: no file, and weights, optimiser and random states as they were."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from fastai.basics import L
+from fastai.callback.schedule import LRFinder, ParamScheduler
+from fastai.learner import Learner
+
+from fastcls.training.checkpoints import load_weights
+
+
+class InMemoryFinder(LRFinder):
+    """fastai's finder without its temporary pickle on disk: `restored` gives the weights back."""
+
+    @classmethod
+    def like(cls, finder: LRFinder) -> InMemoryFinder:
+        """One that does what fastai's own would."""
+        own = cls(num_it=finder.num_it, stop_div=finder.stop_div)
+        own.scheds = finder.scheds
+        return own
+
+    def before_fit(self) -> None:
+        ParamScheduler.before_fit(self)
+        self.best_loss = float("inf")
+
+    def after_fit(self) -> None:
+        self.learn.opt.zero_grad()
+
+
+@contextmanager
+def restored(learn: Learner) -> Iterator[None]:
+    """Weights, optimiser and random states as they were, however the block ends (Ctrl-C included)."""
+    weights = {name: tensor.detach().clone() for name, tensor in learn.model.state_dict().items()}
+    optimizer = None if learn.opt is None else copy.deepcopy(learn.opt.state_dict())
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    loaders = [(dl, copy.deepcopy(dl.rng.getstate())) for dl in learn.dls if hasattr(dl, "rng")]
+    try:
+        yield
+    finally:
+        load_weights(learn.model, weights)
+        if optimizer is None:
+            learn.opt = None
+        else:
+            learn.opt.load_state_dict(optimizer)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        for dl, state in loaders:
+            dl.rng.setstate(state)
+
+
+def asked_for(callbacks: object) -> LRFinder | None:
+    """The finder among the callbacks of a call of `fit`."""
+    return next((callback for callback in L(callbacks) if isinstance(callback, LRFinder)), None)
