@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
-from scipy.stats import beta
+from scipy.special import betaincinv, logsumexp
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # a probability below this counts as this: its logarithm is finite
 HOTTEST = 20.0  # temperatures are sought between this and its reciprocal
@@ -129,7 +128,7 @@ def threshold_for(
     while low <= high:
         middle = (low + high) // 2
         hits = np.rint(rightly[middle] * counts[middle])
-        if beta.ppf(each, hits, counts[middle] - hits + 1) >= accuracy:
+        if betaincinv(hits, counts[middle] - hits + 1, each) >= accuracy:
             found, low = (float(thresholds[middle]), float(answered[middle])), middle + 1
         else:
             high = middle - 1

@@ -46,7 +46,7 @@ def examine() -> Findings:
 
     found = Findings(
         [
-            ("fastcls", f"{__version__} in {Path(__file__).parent}"),
+            ("fastcls", f"{__version__} in {Path(__file__).parents[1]}"),
             ("recipes", str(sources.recipes_folder())),
             ("python", f"{platform.python_version()} at {sys.executable}"),
         ]
@@ -102,7 +102,7 @@ def _imports(found: Findings) -> None:
         try:
             with warnings.catch_warnings(), lazy.imports():
                 warnings.simplefilter("ignore")
-                importlib.import_module(MODULES.get(name, name))
+                importlib.import_module(MODULES.get(name, name.replace("-", "_")))
         except Exception as problem:  # whatever the package's own code meets
             what = (str(problem).splitlines() or [""])[0]
             found.problem(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from fastai.basics import L
+from fastai.callback.core import CancelFitException
 from fastai.callback.schedule import LRFinder, ParamScheduler
 from fastai.learner import Learner
 
@@ -29,6 +31,14 @@ class InMemoryFinder(LRFinder):
     def before_fit(self) -> None:
         ParamScheduler.before_fit(self)
         self.best_loss = float("inf")
+        self.lost = math.log(max(2, getattr(self.dls, "c", 2)))  # the loss of an even guess
+
+    def after_batch(self) -> None:
+        """fastai's, but from a solved head, whose loss is small, the noise of a batch is no divergence."""
+        ParamScheduler.after_batch(self)
+        self.best_loss = min(self.best_loss, float(self.smooth_loss))
+        if (self.stop_div and self.smooth_loss > max(4 * self.best_loss, self.lost)) or self.train_iter >= self.num_it:
+            raise CancelFitException
 
     def after_fit(self) -> None:
         self.learn.opt.zero_grad()

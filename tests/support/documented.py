@@ -62,7 +62,7 @@ MORE = [
     ),
     More(TRAINS + "(?:cifar|.*xresnet)", "--bs 20", "few images"),
     More(TRAINS + r"(?:digits-cnn|\./)", "--limit 20", "the same"),
-    More(r"^lr-find ", "--steps 20", "the fewest"),
+    More(r"^lr-find ", "--steps 40", "few"),
     More(r"^compare .*--seeds", "--seeds 1", "test_compare.py has several"),
     More(r"^recipe .*--processes", "--dry-run", "test_scaling.py trains so"),
     More(r"^recipe .*--gpus", "--dry-run", "there are not so many GPUs", code=5),
