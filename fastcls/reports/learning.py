@@ -145,7 +145,7 @@ def _still_right(rows: pd.DataFrame) -> bool:
 
 def learning_figures(history: pd.DataFrame, metrics: list[str], phases: list[Phase], kept: int | None) -> list[Figure]:
     """The losses, the first metrics, and the learning rate, over the epochs; no error rate beside the accuracy."""
-    if history.empty:
+    if history.empty or (history["phase"] == runs.PROBE).all():  # a point is no curve
         return []
     shown = [name for name in metrics if name != "error_rate" or "accuracy" not in metrics][:METRICS]
     plans = [("loss", "Loss", [("training", "train_loss"), ("validation", "valid_loss")])]
