@@ -119,7 +119,7 @@ def read_history(folder: Path) -> pd.DataFrame:
     for name in HISTORY_FIXED:
         if name not in table:
             table[name] = "" if name == "phase" else math.nan
-    return table[table["epoch"].map(math.isfinite)].reset_index(drop=True)
+    return table[table["epoch"].between(-math.inf, math.inf, inclusive="neither")].reset_index(drop=True)
 
 
 def _predictions(path: Path) -> pd.DataFrame:

@@ -73,3 +73,10 @@ def test_a_state_folder_that_cannot_be_written_costs_nothing_else(
     monkeypatch.setenv("XDG_STATE_HOME", str(Path("file").absolute()))
     written(digits_run, "runs/digits-cnn/20200101-000000-aaaa")
     assert str(Run("last").path) == "runs/digits-cnn/20200101-000000-aaaa"
+
+
+def test_a_history_without_a_row_is_compared(fastcls: Fastcls, digits_run: Path) -> None:
+    for name in ("one", "two"):
+        file = written(digits_run, name) / "history.csv"
+        file.write_text(file.read_text().splitlines()[0] + "\n")
+    assert fastcls("compare", "one", "two").code == 0
