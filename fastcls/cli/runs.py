@@ -35,15 +35,11 @@ def runs(
     fastcls runs pets-resnet50 --sort accuracy
     """
     from fastcls.errors import UsageError
-    from fastcls.runfolder import register
     from fastcls.runfolder import runs as folders
 
     if sort not in ORDERS:
         raise UsageError(f"--sort {sort}: takes time, accuracy or loss.")
-    found = [run for run in folders.listing(Path(folder) if folder else None)]
-    if not folder:
-        here = {run.absolute() for run in found}
-        found = [*(run for run in reversed([*register.newest_first()]) if run not in here), *found]
+    found = folders.listing(Path(folder)) if folder else folders.everywhere()
     if recipe:
         found = [run for run in found if recipe in (run.parent.name, folders.recipe_of(run))]
     if not found:

@@ -9,6 +9,8 @@ from statistics import fmean, variance
 
 import pandas as pd
 
+from fastcls.evaluation.metrics import Z
+
 LEVEL = 0.95  # of every interval
 PAIRS = 3  # seeds in common from which on they are pairs: fewer differences say too little of their spread
 
@@ -99,8 +101,6 @@ def _single(value: float, ours: pd.Series, baseline: pd.Series) -> Difference:
 
     Source of the latter: Agresti and Caffo 2000, which adds a hit and a miss to each.
     """
-    from scipy import stats
-
     if not len(ours) or not len(baseline):
         return Difference(value)
     if set(ours.index) == set(baseline.index):
@@ -110,7 +110,7 @@ def _single(value: float, ours: pd.Series, baseline: pd.Series) -> Difference:
     shares = [(right.sum() + 1, len(right) + 2) for right in (ours, baseline)]
     middle = shares[0][0] / shares[0][1] - shares[1][0] / shares[1][1]
     spread = math.sqrt(sum(k / n * (1 - k / n) / n for k, n in shares))
-    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * spread
+    half = Z * spread
     return _bounded(value, middle - half, middle + half, "images")
 
 
@@ -141,9 +141,7 @@ def images_interval(test: McNemar) -> tuple[float, float, float]:
 
     Source: Agresti and Min 2005, for paired proportions: half a picture is added to each cell of the 2 × 2 table.
     """
-    from scipy import stats
-
     first, second, n = test.only_first + 0.5, test.only_second + 0.5, test.images + 2
     middle = (second - first) / n
-    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(first + second - (second - first) ** 2 / n) / n
+    half = Z * math.sqrt(first + second - (second - first) ** 2 / n) / n
     return (test.only_second - test.only_first) / test.images, middle - half, middle + half

@@ -224,17 +224,13 @@ def _find(name: str, done: bool) -> Path:
     path = shell.path(name)
     if (path / "run.json").is_file():
         return path
-    known = listing()
-    same = [run for run in known if name in ("last", run.name, run.parent.name, f"{run.parent.name}/{run.name}")]
-    there = {run.absolute() for run in known}
-    elsewhere = [run for run in register.newest_first() if name == "last" or name in (run.name, recipe_of(run))]
-    unknown = [run for run in reversed(same) if run.absolute() not in elsewhere]
-    candidates = sorted([*elsewhere, *unknown], key=_written, reverse=True)
+    known = everywhere()
+    candidates = [run for run in reversed(known) if _is_called(run, name)]
     if not done and candidates:
-        return _shown(candidates[0], there)
+        return candidates[0]
     for run in candidates:
         if _status(run) == "done":
-            return _shown(run, there)
+            return run
     if candidates:
         raise OutputError(
             f"No run {'' if name == 'last' else f'of {name} '}is finished: the newest, {candidates[0]}, is "
@@ -254,9 +250,9 @@ def _written(run: Path) -> float:
     return 0.0
 
 
-def _shown(run: Path, there: set[Path]) -> Path:
-    """Runs below the working folder by their short path."""
-    return run.relative_to(Path.cwd()) if run in there else run
+def _is_called(run: Path, name: str) -> bool:
+    below = () if run.is_absolute() else (run.parent.name, f"{run.parent.name}/{run.name}")
+    return name in ("last", run.name, *below) or name == recipe_of(run)
 
 
 def recipe_of(run: Path) -> Any:
@@ -270,6 +266,13 @@ def _status(run: Path) -> Any:
     with contextlib.suppress(OutputError):
         return read_json(run / "run.json").get("status")
     return "damaged"
+
+
+def everywhere() -> list[Path]:
+    """All run folders, oldest first: those below runs/ by their short path, and those remembered from elsewhere."""
+    here = {run.absolute(): run for run in listing()}
+    found = {run: here.get(run, run) for run in [*here, *register.newest_first()]}
+    return sorted(found.values(), key=_written)
 
 
 def listing(home: Path | None = None) -> list[Path]:
