@@ -126,6 +126,22 @@ class Run:
         except (OSError, ValueError) as problem:
             raise OutputError(f"{self.path / 'suspects.csv'} cannot be read: {problem}.") from None
 
+    @cached_property
+    def slices(self) -> pd.DataFrame:
+        """Accuracy by what a table of labels says of the images, of the most trustworthy split, the worst first.
+
+        A row a slice: column, value, n, accuracy, low, high (95 %), others, expected (that of the others on its
+        classes), p (corrected for how many were looked at), shown.
+        """
+        from fastcls.reports import slices
+
+        return slices.frame(slices.of_split(self._files, next(iter(self._files.splits()), "valid")))
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """evaluation.json of a folder that `evaluate` wrote: the run's own figures, how the pictures differ."""
+        return self._files.evaluation
+
     @property
     def report(self) -> Path:
         """The page with everything; of a run that did not end it may not be there."""
@@ -295,6 +311,32 @@ def predict(
 ) -> pd.DataFrame:
     """Labels of images, folders or patterns by a run's network; see `Run.predict`."""
     return Run(run).predict(paths, top_k, calibrated, tta)
+
+
+def evaluate(
+    run: Paths,
+    path: Paths,
+    *,
+    labels: Paths = "",
+    label_regex: str = "",
+    split: str = "",
+    out: Paths | None = None,
+    skip_bad: bool = False,
+    trust: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Run:
+    """A finished run on labelled images that came later, in any layout that training takes; gives what was written.
+
+    Its figures are those of the split 'new'; `evaluation`, `slices` and the report say how they stand to the run's own.
+    split: of the images only train, valid or test. out: a new folder [evaluations/NAME]. skip_bad: leave out images
+    that cannot be read. trust: without model.onnx, run the run's recipe.py. DataError where no image is of a class that
+    the run knows, or all are files that it was trained on.
+    """
+    from fastcls.running import later
+
+    found = runs.find(fspath(run), done=True)
+    words = fspath(path), fspath(labels), label_regex, split
+    return Run(later.evaluate(found, *words, _path(out), skip_bad, trust, progress))
 
 
 def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = False) -> dict[str, Exported]:

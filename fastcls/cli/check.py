@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, progress, verb
 from fastcls.cli.tables import table
 from fastcls.settings import shell
 
@@ -54,17 +53,13 @@ def check(
 
     place = shell.path(path)
     own = place if contents.is_run(path) else Path("checks") / (Path(os.path.realpath(place)).name or "root")
-    found = api.check(path, labels=labels, label_regex=label_regex, out=out or own, progress=_progress)
+    found = api.check(
+        path, labels=labels, label_regex=label_regex, out=out or own, progress=progress("looked at", "files")
+    )
     _show(found.audit)
     print(f"page     {found.page}")
     if found.errors:
         raise typer.Exit(SERIOUS)
-
-
-def _progress(done: int, total: int) -> None:
-    """A line that counts, on a terminal."""
-    if sys.stderr.isatty():
-        print(f"\rlooked at {done:,} of {total:,} files", end="\n" * (done == total), file=sys.stderr, flush=True)
 
 
 def _show(found: Audit) -> None:
