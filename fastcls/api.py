@@ -13,6 +13,7 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
@@ -280,17 +281,24 @@ def check(
     label_regex: str = "",
     out: Paths | None = None,
     progress: Callable[[int, int], object] | None = None,
+    suspects: bool = False,
+    arch: str = "base",
+    weights: Paths = "imagenet",
+    size: int = 224,
 ) -> Check:
     """What is wrong with a folder of images, or with those of a run: files, copies, leaks, labels, classes.
 
     labels: a CSV file of files and labels. label_regex: a pattern whose first group is the label in a file name. out:
     a folder for check.html, check.json and findings.csv; None writes nothing. progress: called with the files looked
-    at and all files. DataError where there are no images, or nothing labels them.
+    at and all files. suspects: the labels that a linear head on the features of a pretrained `arch` contradicts, too;
+    weights: 'imagenet', a run folder or a .safetensors file. DataError where there are no images, or nothing labels
+    them.
     """
     import time
 
     from fastcls.audit import contents
     from fastcls.audit.audit import audit
+    from fastcls.audit.finding import by_severity
     from fastcls.reports import check as pages
 
     began, started, folder = time.perf_counter(), runs.now(), _path(out)
@@ -298,11 +306,18 @@ def check(
     if folder is not None:
         pages.make_folder(folder)
     found = audit(held, progress)
+    given = {"--labels": fspath(labels), "--label-regex": label_regex}
+    if suspects:
+        loading.import_fastai()
+        from fastcls.models import doubts
+
+        doubtful = doubts.find(found, arch, fspath(weights), size)
+        found = replace(found, findings=by_severity([*found.findings, *([doubtful] if doubtful else [])]))
+        given |= {"--arch": arch, "--weights": fspath(weights), "--size": str(size)}
     if folder is None:
         return Check(found, None)
-    given = {"--labels": fspath(labels), "--label-regex": label_regex}
     words = [word for flag, value in given.items() if value for word in (flag, value)]
-    command = shell.command("check", fspath(path), *words)
+    command = shell.command("check", fspath(path), *words, *["--suspects"] * suspects)
     return Check(found, pages.write(folder, found, command, time.perf_counter() - began, started))
 
 

@@ -53,7 +53,8 @@ def slices(right: np.ndarray, labels: np.ndarray, columns: pd.DataFrame) -> tupl
     from scipy.stats import fisher_exact
 
     found: list[tuple[Hashable, Slice]] = []
-    notes, tests = [], {}
+    notes: list[str] = []
+    tests: dict[Hashable, float] = {}
     for at, title in enumerate(columns):
         column = str(title)
         values, note = _values(columns.iloc[:, at], column)
@@ -66,7 +67,7 @@ def slices(right: np.ndarray, labels: np.ndarray, columns: pd.DataFrame) -> tupl
         for value, n in counts[counts >= FEWEST].items() if len(counts) > 1 else ():
             own = (values == value).to_numpy()
             hits, rest = int(right[own].sum()), right[~own]
-            test = column if len(counts) == 2 else (column, value)
+            test: Hashable = column if len(counts) == 2 else (column, value)
             table = [[hits, n - hits], [int(rest.sum()), int((~rest).sum())]]
             tests[test] = float(fisher_exact(table).pvalue)
             of_class = pd.Series(rest).groupby(labels[~own]).mean()

@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 
 from fastcls.errors import OutputError
-from fastcls.runfolder import inside, schema, slices
+from fastcls.runfolder import inside, runs, schema, slices
 from fastcls.runfolder.predictions import BASELINE, FILE, NAMES, NUMBERS, read
 from fastcls.runfolder.text import clean
 
-HISTORY, EVALUATION = "history.csv", "evaluation.json"
+HISTORY = "history.csv"
 TRAINED = "trained_parameters"
 HISTORY_FIXED = ("phase", "epoch", "step", "lr", "train_loss", "valid_loss", "seconds", "images_per_second", TRAINED)
 
@@ -82,8 +82,8 @@ def open_run(folder: Path) -> Run:
     run.model = _read(run, "model.json", "the layers of the network", _json_object, {})
     if (folder / "heatmaps.json").is_file():  # some networks have none
         run.heatmaps = _read(run, "heatmaps.json", "where the network looked", _json_object, {})
-    if (folder / EVALUATION).is_file():
-        run.evaluation = _read(run, EVALUATION, "the figures of the run's own images", _json_object, {})
+    if (folder / runs.EVALUATION).is_file():
+        run.evaluation = _read(run, runs.EVALUATION, "the figures of the run's own images", _json_object, {})
     if (folder / slices.FILE).is_file():  # of images that a table of labels says more of
         run.slices = _read(run, slices.FILE, "the accuracy of slices", slices.read, run.slices)
     return run

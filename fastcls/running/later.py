@@ -1,7 +1,7 @@
 """A finished run on labelled images that came later: another site, next month's. Needs no torch.
 
-What it writes is a run folder of the images' own, for `report`, `compare` and `Run`, and evaluation.json: how they stand
-to those of the run.
+What it writes is a run folder of the images' own, for `report`, `compare` and `Run`, and evaluation.json: how they
+stand to those of the run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fastcls.inference.features import Features
 from fastcls.inference.predictor import Prediction, Predictor
 from fastcls.machine.installation import version
 from fastcls.runfolder import model_files, predictions, runs, slices, splits
-from fastcls.runfolder.run import EVALUATION, HISTORY, HISTORY_FIXED
+from fastcls.runfolder.run import HISTORY, HISTORY_FIXED
 from fastcls.settings import options, shell
 
 HOME = Path("evaluations")
@@ -94,13 +94,13 @@ def evaluate(
         "trained": trained,
         **_beside(run, record, [row for row, _ in known], "test" if "test" in own else "valid"),
     }
-    names = {row[0]: relative(row[0], held.root) for row, _ in seen}
-    listed = [(names[row[0]], NEW if row[1] in place else UNKNOWN, row[1]) for row, _ in seen]
-    further = {t: {names[path]: v for path, v in of.items() if path in names} for t, of in held.further.items()}
+    below = {row[0]: relative(row[0], held.root) for row, _ in seen}
+    listed = [(below[row[0]], NEW if row[1] in place else UNKNOWN, row[1]) for row, _ in seen]
+    further = {t: {below[path]: v for path, v in of.items() if path in below} for t, of in held.further.items()}
     images = dict(Counter(split for _, split, _ in listed))
     runs.write_json(out / "metrics.json", {NEW: figures})
     runs.write_json(out / "model.json", {name: value for name, value in model.items() if name != "sha256"})
-    runs.write_json(out / EVALUATION, about)
+    runs.write_json(out / runs.EVALUATION, about)
     runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
     splits.write(out, listed)
     slices.write(out, [row[:2] for row in listed], further)
