@@ -28,6 +28,6 @@ def read(file: Path) -> Any:
         file, dtype=str, header=None, keep_default_na=False, encoding="utf-8", encoding_errors="surrogateescape"
     )
     titles, body = [clean(title) for title in table.iloc[0]], table.iloc[1:]
-    if tuple(titles[:2]) != FIRST or body.isna().any(axis=None):
-        raise ValueError(f"it does not begin with {', '.join(FIRST)}, or a line is too short")
-    return body.set_axis(titles, axis=1)
+    if tuple(titles[:2]) != FIRST:
+        raise ValueError(f"it does not begin with the columns {', '.join(FIRST)}")
+    return body.fillna("").set_axis(titles, axis=1)
