@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count as counted
 from pathlib import Path
 from typing import Any
@@ -73,38 +73,29 @@ def evaluate(
         notes.append(left_out)
     pairs = zip(rows, answers, strict=True)
     seen = [(row, answer.probabilities) for row, answer in pairs if answer.probabilities is not None]
-    known = [pair for pair in seen if pair[0][1] in set(predictor.classes)]
+    place = {name: i for i, name in enumerate(predictor.classes)}
+    known = [(row, p) for row, p in seen if row[1] in place]
+    counts = Counter(row[1] for row, _ in seen)
     if not known:
-        names = some(sorted({row[1] for row, _ in seen}))
         raise DataError(
-            f"None of the {len(seen):,} images is of a class that {run} knows: they are of {names}.",
+            f"None of the {len(seen):,} images is of a class that {run} knows: they are of {some(sorted(counts))}.",
             f"It knows {some(predictor.classes)}. Are these the labels of this network?",
         )
-    temperature = model.get("temperature")
-    place = {name: i for i, name in enumerate(predictor.classes)}
-    p = np.stack([found for _, found in known])
-    figures = metrics.figures(p, np.array([place[row[1]] for row, _ in known]), temperature)
+    targets, temperature = np.array([place[row[1]] for row, _ in known]), model.get("temperature")
+    figures = metrics.figures(np.stack([p for _, p in known]), targets, temperature)
     own = runs.read_json(run / "metrics.json")
     about: dict[str, Any] = {
         "format": runs.FORMAT,
         "run": str(run.absolute()),
         "own": own,
-        "unknown": dict(Counter(row[1] for row, _ in seen if row[1] not in place).most_common()),
-        "missing": [name for name in place if name not in {row[1] for row, _ in known}],
+        "unknown": {name: n for name, n in counts.most_common() if name not in place},
+        "missing": [name for name in place if name not in counts],
         "trained": trained,
         **_beside(run, record, [row for row, _ in known], "test" if "test" in own else "valid"),
     }
     below = {row[0]: relative(row[0], held.root) for row, _ in seen}
     listed = [(below[row[0]], NEW if row[1] in place else UNKNOWN, row[1]) for row, _ in seen]
     further = {t: {below[path]: v for path, v in of.items() if path in below} for t, of in held.further.items()}
-    images = dict(Counter(split for _, split, _ in listed))
-    runs.write_json(out / "metrics.json", {NEW: figures})
-    runs.write_json(out / "model.json", {name: value for name, value in model.items() if name != "sha256"})
-    runs.write_json(out / runs.EVALUATION, about)
-    runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
-    splits.write(out, listed)
-    slices.write(out, [row[:2] for row in listed], further)
-    predictions.write(out / predictions.FILE, predictor.classes, _rows(seen, listed, place, temperature))
     given = [("--labels", labels), ("--label-regex", label_regex), ("--split", split)]
     words = [word for flag, value in given if value for word in (flag, value)]
     entry = {
@@ -117,8 +108,20 @@ def evaluate(
         "status": "done",
         "started": runs.now(),
         "notes": notes,
-        "data": {"root": str(held.root), "images": images, "classes": len(place), **({"skipped": bad} if bad else {})},
+        "data": {
+            "root": str(held.root),
+            "images": dict(Counter(row[1] for row in listed)),
+            "classes": len(place),
+            **({"skipped": bad} if bad else {}),
+        },
     }
+    runs.write_json(out / "metrics.json", {NEW: figures})
+    runs.write_json(out / "model.json", {name: value for name, value in model.items() if name != "sha256"})
+    runs.write_json(out / runs.EVALUATION, about)
+    runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
+    splits.write(out, listed)
+    slices.write(out, [row[:2] for row in listed], further)
+    predictions.write(out / predictions.FILE, predictor.classes, _rows(seen, listed, place, temperature))
     runs.write_json(out / "run.json", entry)
     notes += precheck(out, sizes=False)
     runs.write_json(out / "run.json", entry)
@@ -180,7 +183,8 @@ def _size(file: str) -> int:
 
 def _watched(answers: Iterator[Prediction], total: int, progress: Progress | None) -> Iterator[Prediction]:
     for done, answer in enumerate(answers, 1):
-        yield answer
+        p = answer.probabilities
+        yield answer if p is None else replace(answer, probabilities=p.astype(np.float32))  # half the memory
         if progress is not None and (done % 64 == 0 or done == total):
             progress(done, total)
 

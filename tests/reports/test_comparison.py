@@ -139,7 +139,7 @@ def test_so_many_images_settle_a_difference_in_four_cases_of_five() -> None:
 
 def test_a_verdict_of_two_runs_says_who_is_better_and_what_would_settle_it() -> None:
     assert verdict(McNemar(1000, 20, 60, 9e-6)).startswith(
-        "The second run is better than the first: 4.00 points more accuracy (95 % interval +2.25 to +5.73)."
+        "The second run is better than the first: 4.00 points more accuracy (95 % interval +2.25 to +5.74)."
     )
     text = verdict(McNemar(1000, 60, 40, 0.0569))
     assert "not shown to be better or worse" in text and "about 960 more images would settle it" in text
