@@ -164,7 +164,7 @@ def _to_aspect(spec: Mapping[str, Any], height: int, width: int) -> list[str]:
 
 
 def _index(axis: str, last: str, spec: Mapping[str, Any]) -> list[str]:
-    """Which row or column is taken for each of the target's: beyond the edge the nearest, or its mirror image."""
+    """The row or column behind each of the target's: beyond the edge the nearest, or its mirror image."""
     if spec["method"] == "pad" and spec["pad_mode"] == "reflection":
         return [
             f"{axis}_twice = Add ({last}, {last})",
