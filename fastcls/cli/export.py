@@ -20,7 +20,7 @@ def export(
         False, "--torch-export", help="model.pt2, a torch.export program; needs --trust and the run's images."
     ),
     openvino: bool = typer.Option(
-        False, "--openvino", help="model.xml and model.bin; needs pip install 'fastcls[openvino]'."
+        False, "--openvino", help="model.xml and model.bin; needs OpenVINO (pip install openvino)."
     ),
     out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder of the files  [default: RUN/export]"),
     trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py, for --torch-export."),

@@ -76,8 +76,8 @@ def search(
     first where they are in the space. Trials never read the test split: the best one's command does.
 
     Run it again to continue: trials that ended count, one that was interrupted is resumed. Machines that are given
-    the same --storage and --name share the trials; on one machine, with a --out each. Needs Optuna, pip install
-    'fastcls[search]' (else exit code 5). Exit code 6 if no trial came to its end.
+    the same --storage and --name share the trials; on one machine, with a --out each. Needs Optuna
+    (else exit code 5). Exit code 6 if no trial came to its end.
     """
     plan = _plan(ctx, settings)
     print("\n".join(_opening(plan)))

@@ -15,7 +15,7 @@ import shutil
 import string
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +128,7 @@ def sqlite_url(file: Path) -> str:
 
 def now() -> str:
     """The time in UTC, to the second, as run.json and check.json write it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def new_folder(recipe: str, now: datetime | None = None) -> Path:
@@ -136,10 +136,10 @@ def new_folder(recipe: str, now: datetime | None = None) -> Path:
 
     Where the clock was set back by less than a day, it takes the second after the newest run: names are in order.
     """
-    when = now or datetime.now(timezone.utc)
+    when = now or datetime.now(UTC)
     for run in reversed(listing()):
         with contextlib.suppress(ValueError):
-            latest = datetime.strptime(run.name[:15], STAMP).replace(tzinfo=timezone.utc)
+            latest = datetime.strptime(run.name[:15], STAMP).replace(tzinfo=UTC)
             if timedelta(0) <= latest - when < timedelta(days=1):
                 when = latest + timedelta(seconds=1)
             break  # the newest that is named so
