@@ -133,6 +133,37 @@ def _entries(table: Any, names: Sequence[str]) -> Probabilities | None:
     return Probabilities(rows[order], classes[order], values[order], False)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """The images of a split that training did not see, labels as class indices. `whole`: no probability is missing."""
+
+    split: str
+    labels: np.ndarray  # (n,)
+    own: np.ndarray  # (n,) the probability of the label
+    probabilities: np.ndarray  # (n, classes), 0 where predictions.csv does not name the class
+    whole: bool
+
+
+def held_out(run: Path, names: Sequence[str]) -> dict[str, HeldOut]:
+    """The evaluated splits, test before valid; empty where the run has none. OutputError for a damaged file."""
+    if not (run / FILE).is_file():
+        return {}
+    table, found = of_run(run, probabilities=True), {}
+    place = {clean(name): i for i, name in enumerate(names)}
+    labels = table["label"].map(lambda name: place.get(clean(name), -1)).to_numpy(int)
+    for split in sorted(set(table["split"])):
+        kept = (table["split"] == split).to_numpy() & (labels >= 0)
+        entries = _entries(table[kept], list(place))
+        own = np.exp(-table["loss"].to_numpy(float)[kept])
+        if entries is None or not (np.isfinite(own).all() and ((entries.values >= 0) & (entries.values <= 1)).all()):
+            raise OutputError(f"{run / FILE} has no probabilities of the {split} split.", "Take the run's own file.")
+        dense = np.zeros((int(kept.sum()), len(names)), np.float32)
+        dense[entries.rows, entries.classes] = entries.values
+        dense[np.arange(len(dense)), labels[kept]] = own
+        found[split] = HeldOut(split, labels[kept], own, dense, entries.whole)
+    return found
+
+
 def named(row: Any) -> dict[str, float]:
     """The classes that a row of a table with probabilities names, each with its probability."""
     if TOP[0][0] in row:
