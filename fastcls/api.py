@@ -323,16 +323,19 @@ def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = Fals
     return exporting.export(runs.find(fspath(run), done=True), kinds or ("onnx",), _path(out), trust)
 
 
-def report(run: Paths = "last", split: str | None = None, pictures: int = 0) -> Path:
+def report(
+    run: Paths = "last", split: str | None = None, pictures: int = 0, costs: Paths = "", odd: Paths = ""
+) -> Path:
     """Write the page and figures of a run anew, of the test images, or the validation images where there are none.
 
-    pictures: of each cell of the confusion matrix, at least; by default the costliest mistakes and hits alone.
+    pictures: of each cell of the confusion matrix, at least; by default the costliest mistakes and hits alone. costs: a
+    CSV of true classes and decisions. odd: a folder of pictures of no class.
     """
     from fastcls.reports import write
 
     if pictures < 0:
         raise UsageError(f"pictures={pictures}: takes an integer from 0.")
-    return write(runs.find(fspath(run), done=True), split, each=pictures)
+    return write(runs.find(fspath(run), done=True), split, each=pictures, costs=fspath(costs), odd=fspath(odd))
 
 
 class Comparison:

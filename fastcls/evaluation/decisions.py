@@ -122,17 +122,13 @@ def _called(probabilities: np.ndarray, recall: dict[int, float]) -> np.ndarray:
 class Costs:
     """What each decision costs for each true class: (classes, decisions). Decisions may be others than classes."""
 
+    names: list[str]  # of the classes
     decisions: list[str]
     table: np.ndarray
 
     def decide(self, probabilities: np.ndarray, temperature: float) -> np.ndarray:
         """(n,) indices of the decisions of the least expected cost, at calibrated probabilities (Elkan 2001)."""
         return (soften(probabilities, temperature) @ self.table).argmin(1)
-
-    def mean(self, decided: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-        """The cost an image of some decisions, and its standard error."""
-        costs = self.table[labels, decided]
-        return float(costs.mean()), float(costs.std(ddof=1) / math.sqrt(len(costs))) if len(costs) > 1 else math.inf
 
 
 def read_costs(file: Path, classes: Sequence[str]) -> Costs:
@@ -165,4 +161,4 @@ def read_costs(file: Path, classes: Sequence[str]) -> Costs:
         wrong = next((cell for cell in cells if number(cell) is None), None)
         if wrong is not None:
             raise DataError(f"--costs {file}: {name!r} has the cost {wrong!r}.", "Costs are finite numbers.")
-    return Costs(decisions, np.array([[float(cell) for cell in found[name]] for name in classes]))
+    return Costs(list(classes), decisions, np.array([[float(cell) for cell in found[name]] for name in classes]))

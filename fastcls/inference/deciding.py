@@ -177,7 +177,7 @@ def _thresholds(
     for k, level in recall.items():
         images = int((held.labels == k).sum())
         _enough(f"--recall {classes[k]}={level:g}", level, images, f"the {held.split} split's {classes[k]!r}")
-    found = decisions.tune(held.probabilities, held.labels, recall, precision)
+    found = decisions.tune(held.dense, held.labels, recall, precision)
     refused = [k for k in precision if not np.isfinite(found.precision[k])]
     if precision and len(refused) == len(precision):
         least = math.ceil(math.log(decisions.RISK) / math.log(min(precision.values())))
