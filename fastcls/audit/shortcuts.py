@@ -56,13 +56,16 @@ class Shortcuts:
     def sentence(self, name: str) -> str:
         """What 'files' or 'look' alone predict, compared with chance."""
         low, high = self.interval(self.accuracy[name])
-        best = sorted(((v, k) for k, v in self.alone.items() if k in (FILES if name == "files" else LOOK)), reverse=True)
+        best = sorted(
+            ((v, k) for k, v in self.alone.items() if k in (FILES if name == "files" else LOOK)), reverse=True
+        )
         each = ", ".join(f"{NAMES.get(k, k)} {v:.0%}" for v, k in best if self.skill(v) > 0) or "none alone"
         what = "of the files (size, bytes, format, folder)" if name == "files" else "of light, colour and sharpness"
         return (
-            f"a small forest that knows nothing but measurements {what} predicts the class of {self.accuracy[name]:.0%} "
-            f"of {self.n:,} images ({low:.0%} to {high:.0%}); always the commonest class would be right for "
-            f"{self.majority:.0%}, shuffled labels give {self.shuffled.get(name, self.majority):.0%}. By itself: {each}."
+            f"a small forest that knows nothing but measurements {what} predicts the class of "
+            f"{self.accuracy[name]:.0%} of {self.n:,} images ({low:.0%} to {high:.0%}); always the commonest class would "
+            f"be right for {self.majority:.0%}, shuffled labels give {self.shuffled.get(name, self.majority):.0%}. "
+            f"By itself: {each}."
         )
 
     def findings(self) -> list[Finding]:
@@ -149,7 +152,6 @@ def read(record: Any) -> Shortcuts | None:
     if not isinstance(record, dict):
         return None
     shares = {name: {str(k): float(v) for k, v in record[name].items()} for name in ("accuracy", "shuffled", "alone")}
-    if {*shares["accuracy"]} - {*TELLING} or not 0 < int(record["n"]):
+    if {*shares["accuracy"]} - {*TELLING} or not int(record["n"]) > 0:
         raise ValueError("no shortcuts")
     return Shortcuts(int(record["n"]), int(record["classes"]), float(record["majority"]), **shares)
-

@@ -125,9 +125,10 @@ def predict(
     if submits and not out:
         raise UsageError("A Kaggle submission is a file.", "Name it:  -o submission.csv")
     decides = Wanted(coverage, levels(precision, "--precision"), levels(recall, "--recall"), costs, unknown)
-    if submits and (top_k or threshold or decides):
+    flag = "--top-k" if top_k else "--threshold" if threshold else decides.first
+    if submits and flag:
         raise UsageError(
-            f"{'--top-k' if top_k else '--threshold' if threshold else decides.first}: a Kaggle submission has an answer for every image, and one.",
+            f"{flag}: a Kaggle submission has an answer for every image, and one.",
             "Leave it out, or leave out the options marked Submission.",
         )
     folder = chosen(run)
@@ -179,9 +180,7 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(shell.path(path)))
 
 
-def _predictor(
-    folder: Path, temperature: float, tta: bool, trust: bool, wanted: Wanted
-) -> Predictor | RecipePredictor:
+def _predictor(folder: Path, temperature: float, tta: bool, trust: bool, wanted: Wanted) -> Predictor | RecipePredictor:
     from fastcls.inference.deciding import predictor
 
     if trust and not (folder / "model.onnx").is_file():

@@ -22,17 +22,17 @@ from fastcls.runfolder.text import number
 RISK = 0.05  # of a precision that is promised and not kept
 UNSURE = -1  # the index of no class
 AMPLE = 3  # times the least number of images: fewer cover more than is wanted, with sets twice as large
-ROUNDING = 1e-9  # of levels such as 0.9 / 0.1
+ROUNDING = 1e-9  # a share of numbers such as 0.9 / 0.1
 
 
 def needed(level: float) -> int:
     """So many images at least say anything of a level."""
-    return math.ceil(level / (1 - level) - ROUNDING)
+    return math.ceil(level / (1 - level) * (1 - ROUNDING))
 
 
 def bound(scores: np.ndarray, level: float) -> float:
     """What a new score is at most with a probability of `level`, 0 to 1; infinite where there are too few scores."""
-    rank = math.ceil((len(scores) + 1) * level - ROUNDING)
+    rank = math.ceil((len(scores) + 1) * level * (1 - ROUNDING))
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else math.inf
 
 
@@ -43,8 +43,8 @@ def set_thresholds(own: np.ndarray, labels: np.ndarray, classes: int, coverage: 
     """(classes,) the least probability with which a class is in a set, and how many classes have one of their own.
 
     own, labels (n,): the probability that each held-out image gets for its label (LAC: Sadinle, Lei and Wasserman
-    2019). Each class with AMPLE images is calibrated by itself, so that its own images are covered (Mondrian); the others
-    together, with the next smallest classes where they too are too few. Infinite where all are too few.
+    2019). Each class with AMPLE images is calibrated by itself, so that its own images are covered (Mondrian); the
+    others together, with the next smallest classes where they too are too few. -inf where all are too few.
     """
     images = np.bincount(labels, minlength=classes)
     least = needed(coverage)

@@ -1,4 +1,4 @@
-"""What `predict` decides from an image's probabilities: sets, thresholds, costs, unknown; calibrated on held-out images.
+"""What `predict` decides from an image's probabilities: sets, thresholds, costs, unknown; held-out images calibrate it.
 
 The sets, and what is unknown, are calibrated on the test split where there is one: nothing was chosen on it, which is
 what the guarantee rests on. Thresholds are tuned on the validation split, so that the report can judge them.
@@ -92,7 +92,7 @@ class Decider:
         raw = soften(p[None], 1 / self.temperature)
         row: Row = {}
         if self.sets is not None:
-            chosen = np.flatnonzero(decisions.sets(raw, self.sets)[0])
+            chosen = np.flatnonzero(decisions.sets(raw, self.sets)[0]).tolist()
             row["set"] = [self.classes[k] for k in sorted(chosen, key=lambda k: -p[k])]
         if self.thresholds is not None:
             k = int(self.thresholds.decide(raw)[0])

@@ -1,7 +1,8 @@
 """Whether an image is like those that a network was trained on: how far its features lie from the nearest class.
 
 The distance is Mahalanobis's, of features of length one, with the covariance within classes (Lee et al. 2018; Mueller
-and Hein 2025): the best of eleven scores on docs/decisions.md. What is typical of it, held-out images say: an image is
+and Hein 2025): the best of eleven scores on docs/decisions.md,
+but for one that needs two matrices. What is typical of it, held-out images say: an image is
 `p_known` likely where so large a share of them is as far away, so that of known images a share r has p_known ≤ r.
 """
 
@@ -15,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from fastcls.errors import DataError, OutputError
-from fastcls.inference.predictor import Prediction, Predictor, softmax
 from fastcls.images import preprocessing
+from fastcls.inference.predictor import Prediction, Predictor, softmax
 from fastcls.runfolder import model_files, runs, splits
 
 FILE = "unknown.safetensors"

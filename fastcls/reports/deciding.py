@@ -120,7 +120,9 @@ def _thresholds(tuned: HeldOut, judged: HeldOut, names: Sequence[str]) -> list[l
     entries, rows = judged.entries, []
     for k in np.unique(judged.labels):
         mine, theirs = tuned.predicted == k, judged.predicted == k
-        found = threshold_for(GOAL, confidence[0][mine], tuned.labels[mine] == k, decisions.RISK) if mine.any() else None
+        found = (
+            threshold_for(GOAL, confidence[0][mine], tuned.labels[mine] == k, decisions.RISK) if mine.any() else None
+        )
         cells = ["none can be promised", "", ""]
         if found:
             kept = theirs & (confidence[1] >= found[0])
@@ -188,8 +190,8 @@ def _odd(run: Path, odd: str) -> tuple[list[list[str]], str]:
     interval = f"{max(0.0, area - half):.3f} to {min(1.0, area + half):.3f}"
     return rows, (
         f"{grouped(len(paths))} pictures of “{odd}” were compared with {grouped(len(known))} held-out images: an odd "
-        f"one is farther from every class than a known one in {percent(area)} of pairs (AUROC {area:.3f}, 95 % interval "
-        f"{interval})."
+        f"one is farther from every class than a known one in {percent(area)} of pairs (AUROC {area:.3f}, 95 % "
+        f"interval {interval})."
     )
 
 
@@ -208,13 +210,17 @@ def shortcuts(run: Path, accuracy: Score | None) -> tuple[str, list[str]]:
         return "", []
     words = {"files": "size, bytes, format and folder of the files", "look": "light, colour and sharpness"}
     parts = [f"{words[name]} alone predict {percent(value, 0)}" for name, value in short.accuracy.items()]
-    quiet = f"Of {grouped(short.n)} images {', '.join(parts)}, where the commonest class is {percent(short.majority, 0)}"
+    quiet = (
+        f"Of {grouped(short.n)} images {', '.join(parts)}, where the commonest class is {percent(short.majority, 0)}"
+    )
     warnings = []
     for name, value in short.accuracy.items():
         beyond = accuracy.value - short.majority if accuracy else 0.0
         explained = (short.interval(value)[0] - short.majority) / beyond if beyond > 0 else 0.0
         if name in short.telling or explained >= EXPLAINED:
-            share = f", {percent(min(1.0, explained), 0)} of what this network knows beyond chance" if beyond > 0 else ""
+            share = (
+                f", {percent(min(1.0, explained), 0)} of what this network knows beyond chance" if beyond > 0 else ""
+            )
             warnings.append(
                 f"A shortcut: {words[name]} alone predict the class of {percent(value, 0)} of the images, where the "
                 f"commonest class is {percent(short.majority, 0)}{share}. The network may rely on it: see Data."
