@@ -129,7 +129,7 @@ def _distance(rows: np.ndarray, means: np.ndarray, precision: np.ndarray) -> np.
 
 
 def planted(folder: Path, scratch: Path) -> Iterator[list[str]]:
-    """EACH images of the first two class folders, saved again: all in one way, then a shortcut in a share of a class."""
+    """EACH images of the first two class folders, saved again: all in one way, then a shortcut in one class."""
     classes = sorted(path for path in folder.iterdir() if path.is_dir())[:2]
     kinds = {"none": 0, "PNG": 1, "quality 60": 1, "one pixel wider": 1, "PNG in half": 0.5, "PNG in a fifth": 0.2}
     for kind, share in kinds.items():

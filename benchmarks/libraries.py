@@ -7,7 +7,6 @@ The same input for both, in turn: what they answer, how long they take. The libr
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -52,11 +51,6 @@ def planted(seed: int = 0) -> tuple[np.ndarray, np.ndarray, set[int]]:
     labels = truth.copy()
     labels[wrong] = (truth[wrong] + random.integers(1, CLASSES, size=len(wrong))) % CLASSES
     return probabilities, labels, set(map(int, wrong))
-
-
-def cold(statement: str) -> Callable[[], object]:
-    """A process of its own that does this and ends."""
-    return lambda: subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True)
 
 
 def main() -> None:
@@ -120,13 +114,6 @@ def main() -> None:
         lambda: [wilson(k, 100) for k in range(101)],
         lambda: [binomtest(k, 100).proportion_ci(method="wilson") for k in range(101)],
         f"within {worst:.0e}",
-    )
-    held(
-        "a value checked against its type, from a cold start",
-        "pydantic",
-        cold("from fastcls.runfolder import schema; schema.check({'a': 1}, dict[str, int], 'x')"),
-        cold("import pydantic; pydantic.TypeAdapter(dict[str, int]).validate_python({'a': 1})"),
-        "both take it",
     )
     columns = ["what", "library", "ours, ms", "theirs, ms", "theirs takes so many times as long", "answers"]
     show("libraries", "Pieces of ours against libraries that have them", columns, rows, rounds, save=given.save)

@@ -49,7 +49,7 @@ class Recipe(loading.Recipe):
         """Train from the data to the report, as `fastcls recipe` does; gives the run.
 
         settings: the recipe's knobs, and the options of every run by their names in `fastcls recipe --help` (seed,
-        limit, keep, …; `extra` takes a mapping, as -o does). out: the run folder. quiet: show nothing meanwhile.
+        limit, keep, …; `extra` takes a mapping, as --set does). out: the run folder. quiet: show nothing meanwhile.
         KnobError names every wrong setting.
         """
         from fastcls.machine.screen import Screen

@@ -56,16 +56,15 @@ class Shortcuts:
     def sentence(self, name: str) -> str:
         """What 'files' or 'look' alone predict, compared with chance."""
         low, high = self.interval(self.accuracy[name])
-        best = sorted(
-            ((v, k) for k, v in self.alone.items() if k in (FILES if name == "files" else LOOK)), reverse=True
-        )
+        kinds = FILES if name == "files" else LOOK
+        best = sorted(((self.alone[k], k) for k in kinds if k in self.alone), reverse=True)
         each = ", ".join(f"{NAMES.get(k, k)} {v:.0%}" for v, k in best if self.skill(v) > 0) or "none alone"
         what = "of the files (size, bytes, format, folder)" if name == "files" else "of light, colour and sharpness"
         return (
             f"a small forest that knows nothing but measurements {what} predicts the class of "
-            f"{self.accuracy[name]:.0%} of {self.n:,} images ({low:.0%} to {high:.0%}); always the commonest class would "
-            f"be right for {self.majority:.0%}, shuffled labels give {self.shuffled.get(name, self.majority):.0%}. "
-            f"By itself: {each}."
+            f"{self.accuracy[name]:.0%} of {self.n:,} images ({low:.0%} to {high:.0%}); always the commonest class "
+            f"would be right for {self.majority:.0%}, shuffled labels give {self.shuffled.get(name, self.majority):.0%}."
+            f" By itself: {each}."
         )
 
     def findings(self) -> list[Finding]:

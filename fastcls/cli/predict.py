@@ -13,6 +13,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, chosen, verb
+from fastcls.cli.documents import JSON, document
 from fastcls.errors import OutputError, UsageError
 from fastcls.runfolder.text import visible
 from fastcls.settings import shell
@@ -96,6 +97,7 @@ def predict(
     fill: str | None = typer.Option(
         None, "--fill", metavar="LABEL", help="Submission: label of ids without an image and of unreadable images."
     ),
+    as_json: bool = JSON,
 ) -> None:
     """Label images with a trained run.
 
@@ -131,6 +133,8 @@ def predict(
             f"{flag}: a Kaggle submission has an answer for every image, and one.",
             "Leave it out, or leave out the options marked Submission.",
         )
+    if as_json and (out or submits):
+        raise UsageError("--json goes to standard output.", "Omit -o, or give -o FILE.jsonl without --json.")
     folder = chosen(run)
     target = shell.path(out) if out else None
     if target is not None:
@@ -152,7 +156,12 @@ def predict(
         table = Table(predictor.classes, top_k, probabilities, threshold, decided)
         for text in decided.notes if decided else ():
             print(f"note: {visible(text)}", file=sys.stderr)
-        _write(table, predictor, images, target, writer)
+        with document(as_json) as show:
+            if not as_json:
+                _write(table, predictor, images, target, writer)
+                return
+            show(list(table.rows(predictor.predict(images))))
+            _refuse_failed(table)
 
 
 class Terminal:
@@ -213,6 +222,11 @@ def _write(
         writer(target, table, rows)
         unsure = f", {table.unsure:,} of them unsure" if table.unsure else ""
         print(f"{table.total - table.failed:,} of {table.total:,} images labelled{unsure}: {target}")
+    _refuse_failed(table)
+
+
+def _refuse_failed(table: Table) -> None:
+    """Exit code 3 where images could not be read."""
     if table.failed:
         print(
             f"error: {table.failed:,} of {table.total:,} images could not be read; their rows say why.",

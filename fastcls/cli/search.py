@@ -59,7 +59,7 @@ def search(
         "", "--storage", metavar="URL", help="Any Optuna storage, shared by many machines  [default: OUT/study.db]"
     ),
     study: str = typer.Option("", "--name", metavar="NAME", help="Name of the study  [default: RECIPE,KNOB=VALUE…]"),
-    out: str = typer.Option("", "--out", metavar="DIR", help="Folder  [default: searches/NAME]"),
+    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder  [default: searches/NAME]"),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be searched; train nothing."),
     *,
     settings: Settings,

@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import string
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -156,7 +157,10 @@ def check_writable(folder: Path, option: str = "--out ") -> None:
         if not folder.is_dir():
             raise OutputError(f"{option}{folder}: this is a file, not a folder.", "Name a new folder.")
         if any(folder.iterdir()):
-            raise OutputError(f"{option}{folder}: this folder is not empty.", "Name a new folder.")
+            hint = "Name a new folder"
+            if option and (folder / "run.json").is_file():
+                hint += ", continue the run with  --resume auto , or replace it with  --overwrite"
+            raise OutputError(f"{option}{folder}: this folder is not empty.", f"{hint}.")
     parent = folder
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
@@ -171,6 +175,15 @@ def check_writable(folder: Path, option: str = "--out ") -> None:
         raise OutputError(
             f"{option}{folder}: {parent} cannot be written ({problem.strerror}).", "Name another folder."
         ) from None
+
+
+def remove(folder: Path) -> None:
+    """Remove a run folder; OutputError where it is none, or another process trains into it."""
+    if not (folder / "run.json").is_file():
+        raise OutputError(f"{folder} is not a run folder (it has no run.json).", "Remove it yourself, or name another.")
+    inside.check(folder)
+    with locked(folder):
+        shutil.rmtree(folder)
 
 
 _held: set[int] = set()

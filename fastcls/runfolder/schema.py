@@ -1,19 +1,15 @@
 """What the JSON files of a run folder hold; a file that holds anything else there is refused before it is used.
 
 A run folder may be untrusted, or off a damaged disk. `load` reads a file within bounds and checks it against
-its declaration, so that the code behind it can take `record["data"]["images"]` for what it is called. Keys may lack,
-or be null, and strange ones may be there, for older and newer versions of fastcls write others.
+its declaration, so that the code behind it can take `record["data"]["images"]` for what it is called. Keys may be
+missing or null, and unknown ones may be present: older and newer versions of fastcls write others.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
-import math
-import types
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, TypedDict, get_args, get_type_hints, is_typeddict
 
 from fastcls.runfolder import inside
 from fastcls.settings.options import Options
@@ -133,84 +129,18 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
-def check(value: Any, kind: Any, where: str = "") -> None:
-    """ValueError, naming the place, where a value is not of a kind: a class, a record, list[…], dict[…], a union.
+def check(value: Any, kind: Any) -> None:
+    """ValueError, naming the place, where a value is not of a kind: a type, a record, list[…], dict[…], a union.
 
-    What is null in a record and may not be is taken out of it.
+    What is null in a record and may not be is removed from it.
     """
-    if kind is Any:
-        return
-    if _is_record(kind):
-        _require(isinstance(value, dict), value, "an object", where)
-        for name, inner in _fields(kind).items():
-            if value.get(name, 0) is None and not _is(None, inner):
+    import msgspec
+
+    if is_typeddict(kind) and isinstance(value, dict):
+        for name, inner in get_type_hints(kind).items():
+            if value.get(name, "") is None and type(None) not in get_args(inner):
                 del value[name]
-            elif name in value:
-                check(value[name], inner, f"{where}.{name}".lstrip("."))
-        return
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        if not any(_is(value, one) for one in inner):
-            check(value, max(inner, key=lambda one: _meant(value, one)), where)
-    elif origin is Literal:
-        _require(value in inner, value, " or ".join(map(repr, inner)), where)
-    elif origin in (list, tuple):
-        _require(isinstance(value, list), value, "a list", where)
-        for index, item in enumerate(value):
-            check(item, inner[0], f"{where}[{index}]")
-    elif origin is dict:
-        _require(isinstance(value, dict), value, "an object", where)
-        for name, item in value.items():
-            check(item, inner[1], f"{where}.{_shown(name)}".lstrip("."))
-    elif kind is float:
-        _require(isinstance(value, int | float) and not isinstance(value, bool), value, "a number", where)
-    elif kind is int:
-        _require(isinstance(value, int) and not isinstance(value, bool), value, "an integer", where)
-    else:
-        _require(isinstance(value, kind), value, NAMES.get(kind, kind.__name__), where)
-
-
-NAMES = {str: "text", bool: "true or false", type(None): "null"}
-
-
-def _is_record(kind: Any) -> bool:
-    return is_typeddict(kind) or dataclasses.is_dataclass(kind)
-
-
-@functools.cache
-def _fields(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _is(value: Any, kind: Any) -> bool:
     try:
-        check(value, kind)
-    except ValueError:
-        return False
-    return True
-
-
-def _meant(value: Any, kind: Any) -> int:
-    """Which member of a union a wrong value was meant to be: that of its own JSON kind, else the first but null."""
-    origin = get_origin(kind) or kind
-    if (isinstance(value, dict) and (origin is dict or _is_record(kind))) or (
-        isinstance(value, list) and origin is list
-    ):
-        return 2
-    return int(kind is not type(None))
-
-
-def _require(holds: bool, value: Any, wanted: str, where: str) -> None:
-    if not holds:
-        raise ValueError(f"{where or 'it'} is {_shown(value)}, where {wanted} belongs")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}…"
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as problem:
+        raise ValueError(str(problem).replace("`", "").replace(" - at $.", " at ").replace("[...]", "")) from None

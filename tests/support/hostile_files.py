@@ -546,7 +546,7 @@ MODELS = [
     ),
     Hostile("network that answers no numbers", PREDICT, "its answers are not numbers", onnx(weights=NANS)),
     # model.json
-    Hostile("a billion classes", PREDICT, "classes is 1000000000, where a list belongs", model(classes=10**9)),
+    Hostile("a billion classes", PREDICT, "Expected array, got int at classes", model(classes=10**9)),
     Hostile(
         "classes for 20 MB",
         PREDICT,
@@ -564,7 +564,7 @@ MODELS = [
     Hostile(
         "lists where objects belong",
         REPORT,
-        "data is a list, where an object belongs",
+        "Expected object, got array at data",
         lambda place: change(place / "run" / "run.json", data=[]),
     ),
     Hostile(
@@ -589,7 +589,7 @@ MODELS = [
     Hostile(
         "normalised by three million numbers", PREDICT, "where a number a channel belongs", prepared(mean=[0.5] * 1000)
     ),
-    Hostile("images in CMYK", PREDICT, "mode is 'CMYK', where 'RGB' or 'L' belongs", prepared(mode="CMYK")),
+    Hostile("images in CMYK", PREDICT, "Invalid enum value 'CMYK' at preprocessing.mode", prepared(mode="CMYK")),
     Hostile(
         "a file elsewhere",
         PREDICT,
