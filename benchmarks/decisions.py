@@ -86,7 +86,7 @@ def features(explainer: Explainer, paths: list[str]) -> tuple[np.ndarray, np.nda
 
 
 class Scores:
-    """Higher is stranger."""
+    """A higher one is less like what is known."""
 
     def __init__(self, features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> None:
         self.parts = {"": self._fit(features, labels), "unit, ": self._fit(unit(features), labels)}

@@ -60,11 +60,11 @@ class Shortcuts:
         best = sorted(((self.alone[k], k) for k in kinds if k in self.alone), reverse=True)
         each = ", ".join(f"{NAMES.get(k, k)} {v:.0%}" for v, k in best if self.skill(v) > 0) or "none alone"
         what = "of the files (size, bytes, format, folder)" if name == "files" else "of light, colour and sharpness"
+        own, majority, shuffled = self.accuracy[name], self.majority, self.shuffled.get(name, self.majority)
         return (
-            f"a small forest that knows nothing but measurements {what} predicts the class of "
-            f"{self.accuracy[name]:.0%} of {self.n:,} images ({low:.0%} to {high:.0%}); always the commonest class "
-            f"would be right for {self.majority:.0%}, shuffled labels give {self.shuffled.get(name, self.majority):.0%}."
-            f" By itself: {each}."
+            f"a small forest that knows nothing but measurements {what} predicts the class of {own:.0%} of {self.n:,} "
+            f"images ({low:.0%} to {high:.0%}); always the commonest class would be right for {majority:.0%}, shuffled "
+            f"labels give {shuffled:.0%}. By itself: {each}."
         )
 
     def findings(self) -> list[Finding]:
