@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def show(
         "hardware": hardware(),
         "versions": {"python": platform.python_version()}
         | {p: version(p) for p in ("torch", "torchvision", "fastai", "timm")},
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "n": n,
         "columns": list(columns),
         "rows": [list(map(str, row)) for row in rows],

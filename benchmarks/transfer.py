@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def measured(cell: Cell, given: argparse.Namespace) -> dict:
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "hardware": hardware(),
         "versions": {name: version(name) for name in ("torch", "torchvision", "fastai", "timm")},
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
     }
 
 

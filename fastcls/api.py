@@ -50,7 +50,7 @@ class Recipe(loading.Recipe):
         """Train from the data to the report, as `fastcls recipe` does; gives the run.
 
         settings: the recipe's knobs, and the options of every run by their names in `fastcls recipe --help` (seed,
-        limit, keep, …; `extra` takes a mapping, as -o does). out: the run folder. quiet: show nothing meanwhile.
+        limit, keep, …; `extra` takes a mapping, as --set does). out: the run folder. quiet: show nothing meanwhile.
         KnobError names every wrong setting.
         """
         from fastcls.machine.screen import Screen
@@ -149,22 +149,38 @@ class Run:
         return self.path / "report.html"
 
     def predict(
-        self, paths: Paths | Iterable[Paths], top_k: int = 0, calibrated: bool = False, tta: bool = False
+        self,
+        paths: Paths | Iterable[Paths],
+        top_k: int = 0,
+        calibrated: bool = False,
+        tta: bool = False,
+        *,
+        coverage: float | None = None,
+        precision: float | Mapping[str, float] | None = None,
+        recall: float | Mapping[str, float] | None = None,
+        costs: Paths = "",
+        unknown: float | None = None,
     ) -> pd.DataFrame:
         """Labels of images, folders or patterns, as `fastcls predict` gives them: path, prediction, confidence, error.
 
         top_k: so many classes more, likeliest first. calibrated: the logits divided by the run's temperature. tta: the
-        mean over image and mirror image. Through model.onnx; an image that cannot be read has an error.
+        mean over image and mirror image. coverage: of a column of sets. precision, recall: of all classes, or class ->
+        share. costs: a CSV of true classes and decisions. unknown: the share of known images that may be called so.
+        Through model.onnx; an image that cannot be read has an error.
         """
         import pandas as pd
 
         from fastcls.datasets.inputs import collect
+        from fastcls.inference import deciding
         from fastcls.inference.answers import Table
-        from fastcls.inference.predictor import Predictor, temperature_of
+        from fastcls.inference.predictor import temperature_of
 
         names = [fspath(path) for path in ([paths] if isinstance(paths, str | PathLike) else paths)]
-        predictor = Predictor(self.path, temperature_of(self.path) if calibrated else 1, mirror=tta)
-        table = Table(predictor.classes, top_k)
+        wanted = deciding.Wanted(coverage, precision, recall, fspath(costs), unknown)
+        temperature = temperature_of(self.path) if calibrated else 1
+        decider = deciding.decider(self.path, wanted, temperature) if wanted else None
+        predictor = deciding.predictor(self.path, temperature, tta, wanted)
+        table = Table(predictor.classes, top_k, decider=decider)
         return pd.DataFrame(table.rows(predictor.predict(collect(names))), columns=list(table.columns))
 
     @cached_property
@@ -321,11 +337,9 @@ def check(
     return Check(found, pages.write(folder, found, command, time.perf_counter() - began, started))
 
 
-def predict(
-    run: Paths, paths: Paths | Iterable[Paths], *, top_k: int = 0, calibrated: bool = False, tta: bool = False
-) -> pd.DataFrame:
-    """Labels of images, folders or patterns by a run's network; see `Run.predict`."""
-    return Run(run).predict(paths, top_k, calibrated, tta)
+def predict(run: Paths, paths: Paths | Iterable[Paths], **options: Any) -> pd.DataFrame:
+    """Labels of images, folders or patterns by a run's network, with the options of `Run.predict`."""
+    return Run(run).predict(paths, **options)
 
 
 def evaluate(
@@ -366,16 +380,19 @@ def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = Fals
     return exporting.export(runs.find(fspath(run), done=True), kinds or ("onnx",), _path(out), trust)
 
 
-def report(run: Paths = "last", split: str | None = None, pictures: int = 0) -> Path:
+def report(
+    run: Paths = "last", split: str | None = None, pictures: int = 0, costs: Paths = "", odd: Paths = ""
+) -> Path:
     """Write the page and figures of a run anew, of the test images, or the validation images where there are none.
 
-    pictures: of each cell of the confusion matrix, at least; by default the costliest mistakes and hits alone.
+    pictures: of each cell of the confusion matrix, at least; by default the costliest mistakes and hits alone. costs: a
+    CSV of true classes and decisions. odd: a folder of pictures of no class.
     """
     from fastcls.reports import write
 
     if pictures < 0:
         raise UsageError(f"pictures={pictures}: takes an integer from 0.")
-    return write(runs.find(fspath(run), done=True), split, each=pictures)
+    return write(runs.find(fspath(run), done=True), split, each=pictures, costs=fspath(costs), odd=fspath(odd))
 
 
 class Comparison:

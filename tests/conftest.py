@@ -30,10 +30,11 @@ REAL = ROOT.parent / "shared" / "data"  # real photographs, beside the checkout 
 
 @dataclass
 class Outcome:
-    """What a command did: its exit code and everything it printed."""
+    """What a command did: its exit code, everything it printed, and that on standard output alone."""
 
     code: int
     output: str
+    stdout: str = ""
 
 
 def command(*words: object, stdin: str = "") -> Outcome:
@@ -41,7 +42,7 @@ def command(*words: object, stdin: str = "") -> Outcome:
     result = CliRunner().invoke(app, [str(word) for word in words], prog_name="fastcls", input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return Outcome(result.exit_code, result.output)
+    return Outcome(result.exit_code, result.output, result.stdout)
 
 
 class Refused(pickle.Unpickler):

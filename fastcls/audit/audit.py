@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fastcls.audit import duplicates
+from fastcls.audit import duplicates, shortcuts
 from fastcls.audit.contents import Contents
 from fastcls.audit.duplicates import Group
 from fastcls.audit.finding import Finding, Item, Severity, by_severity
@@ -29,6 +29,7 @@ class Audit:
     contents: Contents
     measured: dict[str, Measured]
     findings: list[Finding]
+    shortcuts: shortcuts.Shortcuts | None = None
 
     @property
     def errors(self) -> list[Finding]:
@@ -69,16 +70,18 @@ def _files_of(contents: Contents) -> list[str]:
 def _findings(contents: Contents, images: Sequence[Measured]) -> Audit:
     measured = {image.path: image for image in images}
     groups = duplicates.groups(images, [(path, split, label) for path, label, split in contents.rows])
+    short = shortcuts.find(contents.rows, measured)
     found = [
         *_of_table(contents),
         *_of_files(contents, measured),
         *_of_copies(groups, measured),
         *label_findings([label for _, label, _ in contents.rows], [split for _, _, split in contents.rows]),
+        *(short.findings() if short else ()),
     ]
     if contents.notes:
         title, hint = "Left out or read otherwise", "See that this is what you mean."
         found.append(Finding("layout", "note", title, " ".join(contents.notes), hint, names=tuple(contents.notes)))
-    return Audit(contents, measured, by_severity(found))
+    return Audit(contents, measured, by_severity(found), short)
 
 
 def _of_table(contents: Contents) -> Iterator[Finding]:

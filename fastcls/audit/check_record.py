@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastcls.audit import shortcuts
 from fastcls.audit.audit import Audit
 from fastcls.audit.contents import UNDRAWN
 from fastcls.audit.finding import SEVERITIES, Finding, Item
@@ -32,6 +33,7 @@ class Found:
     findings: list[Finding]
     looked_at: int
     files: int
+    shortcuts: shortcuts.Shortcuts | None = None
 
 
 def read(folder: Path) -> Found | None:
@@ -39,7 +41,8 @@ def read(folder: Path) -> Found | None:
     try:
         record = runs.read_json(folder / RECORD)
         findings = [_read(finding) for finding in record["findings"]]
-        return Found(findings, int(record["looked_at"]), int(record["files"]))
+        short = shortcuts.read(record.get("shortcuts"))
+        return Found(findings, int(record["looked_at"]), int(record["files"]), short)
     except (OutputError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
@@ -61,6 +64,7 @@ def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -
     record: dict[str, Any] = {"format": runs.FORMAT, "kind": KIND, "fastcls": __version__, "command": command}
     record |= {"started": started, "seconds": round(seconds, 1), "root": str(contents.root), "layout": contents.layout}
     record |= {"files": audit.files, "looked_at": len(audit.measured), **summary(audit)}
+    record |= {"shortcuts": vars(audit.shortcuts) if audit.shortcuts else None}
     record |= {"findings": [_finding(finding, contents.root) for finding in audit.findings]}
     return runs.write_json(out / RECORD, record)
 

@@ -14,6 +14,7 @@ from typing import ParamSpec
 import typer
 
 from fastcls.cli import streams
+from fastcls.cli.words import Verbs
 from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.machine import extras, ranks
 from fastcls.machine.stop import Stopped
@@ -27,6 +28,7 @@ FOR_SEVERAL = ("recipe", "resume")  # the verbs that several processes can do to
 
 # rich help costs 0.2 s of imports at every start; plain help costs none
 app = typer.Typer(
+    cls=Verbs,
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

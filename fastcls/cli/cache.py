@@ -9,6 +9,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
+from fastcls.cli.documents import JSON, document
 from fastcls.cli.tables import table
 from fastcls.errors import UsageError, did_you_mean
 
@@ -25,6 +26,7 @@ def cache(
         help="Remove this store; 'all' removes everything.",
         autocompletion=completion.stores,
     ),
+    as_json: bool = JSON,
 ) -> None:
     """List or remove the decoded images that runs share.
 
@@ -51,6 +53,10 @@ def cache(
         chosen = names if "all" in clear else clear
         freed = stores.clear(chosen) + (measurements.clear() if MEASUREMENTS in chosen else 0)
         print(f"{_bytes(freed)} freed.")
+        return
+    if as_json:
+        with document(as_json) as show:
+            show({"folder": stores.folder_of_stores(), "stores": found, "measurements_bytes": measurements.size()})
         return
     if measured := measurements.size():
         print(f"{_bytes(measured)} of measurements of images; --clear {MEASUREMENTS} removes them.")

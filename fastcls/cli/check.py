@@ -12,6 +12,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, progress, verb
+from fastcls.cli.documents import JSON, document
 from fastcls.cli.tables import table
 from fastcls.settings import shell
 
@@ -48,6 +49,7 @@ def check(
     out: str = typer.Option(
         "", "-o", "--out", metavar="DIR", help="Folder of the page  [default: checks/NAME, or the run]"
     ),
+    as_json: bool = JSON,
 ) -> None:
     """Say what is wrong with a dataset, and change nothing of it.
 
@@ -66,23 +68,27 @@ def check(
     that training lacks. Warnings and notes leave it at 0.
     """
     from fastcls import api
-    from fastcls.audit import contents
+    from fastcls.audit import check_record, contents
+    from fastcls.runfolder import runs
 
     place = shell.path(path)
     own = place if contents.is_run(path) else Path("checks") / (Path(os.path.realpath(place)).name or "root")
-    found = api.check(
-        path,
-        labels=labels,
-        label_regex=label_regex,
-        out=out or own,
-        suspects=suspects,
-        arch=arch,
-        weights=weights,
-        size=size,
-        progress=progress("looked at", "files"),
-    )
-    _show(found.audit)
-    print(f"page     {found.page}")
+    with document(as_json) as show:
+        found = api.check(
+            path,
+            labels=labels,
+            label_regex=label_regex,
+            out=out or own,
+            suspects=suspects,
+            arch=arch,
+            weights=weights,
+            size=size,
+            progress=progress("looked at", "files"),
+        )
+        _show(found.audit)
+        print(f"page     {found.page}")
+        if as_json and found.page:
+            show({**runs.read_json(found.page.parent / check_record.RECORD), "page": found.page})
     if found.errors:
         raise typer.Exit(SERIOUS)
 

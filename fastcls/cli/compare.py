@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
+from fastcls.cli.documents import JSON, document
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import UsageError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from fastcls.comparison.comparison import Comparison
     from fastcls.running.grid import Plan
 
+Show = Callable[[Any], None]
 FAILED = 6  # the exit code when some run broke down
 
 
@@ -38,8 +41,9 @@ def compare(
         False, "--one-at-a-time", help="Change one knob at a time, an ablation, instead of the whole grid."
     ),
     seeds: int = typer.Option(1, "--seeds", metavar="N", help="Runs a setting, seeded --seed, --seed + 1, …"),
-    out: str = typer.Option("", "--out", metavar="DIR", help="Folder  [default: comparisons/RECIPE,KNOB=VALUE…]"),
+    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder  [default: comparisons/RECIPE,KNOB=VALUE…]"),
     dry_run: bool = typer.Option(False, "--dry-run", help="List the runs, make none."),
+    as_json: bool = JSON,
     *,
     settings: Settings,
 ) -> None:
@@ -61,15 +65,16 @@ def compare(
         raise UsageError(
             "Name a recipe, or runs, before the settings.", "fastcls compare digits-cnn --vary epochs=5,10"
         )
-    if len(names) == 1 and not (Path(names[0]) / "compare.json").is_file():
-        _grid(ctx, names[0], words, settings)
-        return
-    if words or vary or setting:
-        raise UsageError(f"{words[0] if words else '--vary'} goes with a recipe; {len(names)} runs were named.")
-    _existing(names, out)
+    with document(as_json) as show:
+        if len(names) == 1 and not (Path(names[0]) / "compare.json").is_file():
+            _grid(ctx, names[0], words, settings, show)
+            return
+        if words or vary or setting:
+            raise UsageError(f"{words[0] if words else '--vary'} goes with a recipe; {len(names)} runs were named.")
+        _existing(names, out, show)
 
 
-def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -> None:
+def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings, show: Show) -> None:
     from fastcls.datasets.walk import count
     from fastcls.running import grid
     from fastcls.settings import assignments, sources, varied
@@ -89,10 +94,10 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings) -
         for cell in plan.cells:
             print(f"  {'done' if grid.is_done(cell.folder) else 'to do'}  {cell.folder.relative_to(plan.out)}")
         return
-    _make(plan)
+    _make(plan, show)
 
 
-def _make(plan: Plan) -> None:
+def _make(plan: Plan, show: Show) -> None:
     from fastcls.comparison.comparison import Comparison
     from fastcls.machine.screen import Screen
     from fastcls.machine.stop import Stopped
@@ -110,7 +115,7 @@ def _make(plan: Plan) -> None:
         print(f"Stopped; the same command goes on. What there is: {plan.out}")
         raise
     comparison = Comparison(plan.title, command, entries, plan.baseline)
-    _show(comparison, write(plan.out, comparison))
+    _show(comparison, write(plan.out, comparison), show)
     for entry in comparison.failed:
         print(visible(f"failed   {entry.folder.relative_to(plan.out)}: {entry.failed}"))
     if comparison.failed:
@@ -118,7 +123,7 @@ def _make(plan: Plan) -> None:
         raise typer.Exit(FAILED)
 
 
-def _existing(names: list[str], out: str) -> None:
+def _existing(names: list[str], out: str, show: Show) -> None:
     """Runs that are there, or a comparison's; the first is the baseline, and two are tested against each other."""
     from fastcls.comparison.comparison import folder_of
     from fastcls.reports.comparison import write
@@ -126,10 +131,10 @@ def _existing(names: list[str], out: str) -> None:
 
     comparison = grid.existing(names, command_line("compare"))
     folder = shell.path(out) if out else folder_of(comparison.entries)
-    _show(comparison, write(folder, comparison))
+    _show(comparison, write(folder, comparison), show)
 
 
-def _show(comparison: Comparison, page: Path) -> None:
+def _show(comparison: Comparison, page: Path, show: Show) -> None:
     from fastcls.cli.tables import table
     from fastcls.reports import comparison as words
 
@@ -138,3 +143,17 @@ def _show(comparison: Comparison, page: Path) -> None:
         print("\n" + table(header, words.texts(rows)))
         print(visible("\n" + "\n".join(words.sentences(comparison))))
     print(f"page     {page}")
+    records = [
+        {
+            "setting": row.setting,
+            "baseline": row.baseline,
+            "runs": [entry.folder for entry in row.entries],
+            "failed": row.failed,
+            **row.means,
+            "accuracy_sd": row.deviation,
+            "difference": vars(row.difference) if row.difference else None,
+        }
+        for row in comparison.rows
+    ]
+    notes = words.sentences(comparison) if comparison.done else []
+    show({"title": comparison.title, "split": comparison.split, "rows": records, "page": page, "notes": notes})

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import time
 import traceback
+from typing import TYPE_CHECKING
 
 import typer
 
 from fastcls.cli.app import app, verb
+from fastcls.cli.documents import JSON, document
 from fastcls.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from fastcls.running.doctor import Findings
 
 
 @app.command()
 @verb
 def doctor(
     quick: bool = typer.Option(False, "--quick", help="Only look: leave out training, exporting, predicting."),
+    as_json: bool = JSON,
 ) -> None:
     """Say whether fastcls works here, and how to fix what does not.
 
@@ -25,6 +31,13 @@ def doctor(
     from fastcls.running.doctor import examine
 
     found = examine()
+    with document(as_json) as show:
+        problems = [{"problem": problem.message, "fix": problem.hint} for problem in found.problems]
+        show({"facts": dict(found.facts), "notes": found.notes, "problems": problems})
+        _report(found, quick)
+
+
+def _report(found: Findings, quick: bool) -> None:
     for name, value in found.facts:
         print(f"{name:14s}{value}")
     for note in found.notes:

@@ -6,6 +6,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, chosen, progress, verb
+from fastcls.cli.documents import JSON, document
 
 
 @app.command()
@@ -31,6 +32,7 @@ def evaluate(
         False, "--skip-bad", help="Leave out images that cannot be read, and list them, instead of stopping."
     ),
     trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py where there is no ONNX."),
+    as_json: bool = JSON,
 ) -> None:
     """Evaluate a trained run on labelled images that came later.
 
@@ -53,16 +55,25 @@ def evaluate(
     from fastcls.runfolder.text import visible
 
     words = {"labels": labels, "label_regex": label_regex, "split": split, "out": out or None, "skip_bad": skip_bad}
-    found = api.evaluate(chosen(run), path, **words, trust=trust, progress=progress("evaluated", "images"))  # type: ignore[arg-type]
-    files = open_run(found.path)
-    for note in found.record.get("notes", []):
-        print(visible(f"note     {note}"))
-    told = evaluated(files)
-    assert told is not None
-    for split, lines in told.lines.items():
-        rows = [[one.new.name, one.new.text, one.own.text, one.gap] for one in lines]
-        print("\n" + table(["", "new", f"own {split}", "difference (95 % interval)"], rows))
-    print(visible("\n" + "\n".join(told.sentences)))
-    if slices := of_split(files, "new"):
-        print(visible(slices.sentence))
-    print(visible(f"\nfolder   {found.path}   report: {found.report}"))
+    with document(as_json) as show:
+        found = api.evaluate(chosen(run), path, **words, trust=trust, progress=progress("evaluated", "images"))  # type: ignore[arg-type]
+        files = open_run(found.path)
+        for note in found.record.get("notes", []):
+            print(visible(f"note     {note}"))
+        compared, slices = evaluated(files), of_split(files, "new")
+        assert compared is not None
+        for name, lines in compared.lines.items():
+            rows = [[one.new.name, one.new.text, one.own.text, one.gap] for one in lines]
+            print("\n" + table(["", "new", f"own {name}", "difference (95 % interval)"], rows))
+        sentences = [*compared.sentences, *([slices.sentence] if slices else [])]
+        print(visible("\n" + "\n".join(sentences)))
+        print(visible(f"\nfolder   {found.path}   report: {found.report}"))
+        kept = {"folder": found.path, "report": found.report, "sentences": sentences}
+        show(
+            {
+                **kept,
+                "metrics": files.metrics,
+                "evaluation": files.evaluation,
+                "slices": found.slices.to_dict("records"),
+            }
+        )

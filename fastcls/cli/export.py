@@ -12,13 +12,15 @@ from fastcls.cli.app import app, chosen, verb
 @verb
 def export(
     run: str = completion.RUN,
-    onnx: bool = typer.Option(False, "--onnx", help="model.onnx, any batch size  [default, if nothing is asked for]"),
+    onnx: bool = typer.Option(
+        False, "--onnx", help="model.onnx, from pixels to probabilities  [default, if nothing is asked for]"
+    ),
     safetensors: bool = typer.Option(False, "--safetensors", help="model.safetensors: the weights alone."),
     torch_export: bool = typer.Option(
         False, "--torch-export", help="model.pt2, a torch.export program; needs --trust and the run's images."
     ),
     openvino: bool = typer.Option(
-        False, "--openvino", help="model.xml and model.bin; needs pip install 'fastcls[openvino]'."
+        False, "--openvino", help="model.xml and model.bin; needs OpenVINO (pip install openvino)."
     ),
     out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder of the files  [default: RUN/export]"),
     trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py, for --torch-export."),
@@ -29,7 +31,8 @@ def export(
     fastcls export last                      model.onnx, in the run's folder export/
     fastcls export last --openvino -o phone  model.xml and model.bin, in phone/
 
-    Class names and preprocessing are in each file's metadata. Every network is run on images of predictions.csv:
+    model.onnx takes uint8 pixels of any size and gives probabilities; class names and preprocessing are in each
+    file's metadata. Every network is run on images of predictions.csv:
     one that differs from the Learner's probabilities by more than 0.001 is not kept. Files that are there already
     are never written over.
     """

@@ -17,7 +17,7 @@ from fastcls.settings import shell
 def lr_find(
     ctx: typer.Context,
     name: str = completion.RECIPE,
-    out: str = typer.Option("lr-find.png", "--out", metavar="FILE", help="The figure, a .png or .svg file."),
+    out: str = typer.Option("lr-find.png", "-o", "--out", metavar="FILE", help="The figure, a .png or .svg file."),
     steps: int = typer.Option(100, "--steps", metavar="N", help="Mini-batches to try."),
     *,
     settings: Settings,

@@ -8,12 +8,13 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
+from fastcls.cli.documents import JSON, document
 from fastcls.cli.tables import table
 from fastcls.datasets.walk import count
 from fastcls.errors import OutputError, UsageError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 40  # networks whose figures a call computes: some ten seconds
 ORDERS = ("name", "parameters", "gmacs", "accuracy")
+COLUMNS = ("name", "library", "parameters", "gmacs", "input", "weights", "top1")
 
 
 @app.command()
@@ -61,6 +63,7 @@ def models(
         help="With --suggest: measure these networks' frozen features on some of the images.",
         autocompletion=completion.several("suggested", *WORDS),
     ),
+    as_json: bool = JSON,
 ) -> None:
     """List the networks that --arch takes, or suggest one.
 
@@ -78,7 +81,8 @@ def models(
     if suggest:
         if pattern or out:
             raise UsageError(f"--suggest {suggest}: takes no pattern and no -o.", "fastcls models --suggest photos")
-        _suggest(suggest, labels, label_regex, probe)
+        with document(as_json) as show:
+            show(_suggest(suggest, labels, label_regex, probe))
         return
     if labels or label_regex or probe:
         raise UsageError("--labels, --label-regex and --probe go with --suggest.", "fastcls models --suggest photos")
@@ -99,6 +103,10 @@ def models(
         print(f"computing figures of {count(len(missing[:AT_ONCE]), 'network')}, once …", file=sys.stderr, flush=True)
         every = zoo.figured(every, missing[:AT_ONCE])
     rows = sorted((a for a in every if a.name in chosen), key=lambda a: _rank(a, sort))
+    if as_json:
+        with document(as_json) as show:
+            show([dict(zip(COLUMNS, row, strict=True)) for row in map(_figures, rows)])
+        return
     if target is not None:
         _write(target, rows)
     else:
@@ -137,10 +145,12 @@ def _show(rows: Sequence[Architecture]) -> None:
 def _write(target: Path, rows: Sequence[Architecture]) -> None:
     from fastcls.runfolder import runs
 
-    header = ["name", "library", "parameters", "gmacs", "input", "weights", "top1"]
-    lines = [[a.name, a.library, a.parameters, a.gmacs, _size(a), "yes" if a.weights else "no", a.top1] for a in rows]
-    runs.write_csv(target, header, lines)
+    runs.write_csv(target, COLUMNS, map(_figures, rows))
     print(f"{count(len(rows), 'architecture')} in {target}")
+
+
+def _figures(a: Architecture) -> list[Any]:
+    return [a.name, a.library, a.parameters, a.gmacs, _size(a), "yes" if a.weights else "no", a.top1]
 
 
 def _size(architecture: Architecture) -> str:
@@ -148,7 +158,8 @@ def _size(architecture: Architecture) -> str:
     return str(width) if height == width else f"{height}×{width}"
 
 
-def _suggest(target: str, labels: str, label_regex: str, probe: str) -> None:
+def _suggest(target: str, labels: str, label_regex: str, probe: str) -> dict[str, Any]:
+    """Print what suits the images; gives it too."""
     from fastcls.machine.installation import check_installation
 
     check_installation()
@@ -195,6 +206,12 @@ def _suggest(target: str, labels: str, label_regex: str, probe: str) -> None:
         else:
             print(f"ImageNet weights exist for {name}. They are not on this disk: the run has to download them.")
     print("Memory and time are for fp32, without loading images. With --dry-run the command measures its own batch.")
+    return {
+        "images": {"where": images.where, "images": images.count, "classes": images.classes, "a_class": images.a_class},
+        "suggestion": {"arch": name, "weights": weights, "size": found.size, "bs": pick.batch, "tune": found.tune},
+        "reasons": dict(suggest.reasons(images, machine, found)),
+        "command": shell.command("recipe", *images.command, *settings),
+    }
 
 
 def _named(probe: str) -> dict[str, str]:

@@ -13,12 +13,14 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, chosen, verb
+from fastcls.cli.documents import JSON, document
 from fastcls.errors import OutputError, UsageError
 from fastcls.runfolder.text import visible
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
     from fastcls.inference.answers import Table, Writer
+    from fastcls.inference.deciding import Wanted
     from fastcls.inference.predictor import Predictor
     from fastcls.running.replay import RecipePredictor
 
@@ -48,6 +50,21 @@ def predict(
     ),
     tta: bool = typer.Option(
         False, "--tta", help="Mean of the probabilities of an image and of its mirror image (twice the time)."
+    ),
+    coverage: float | None = typer.Option(
+        None, "--coverage", metavar="C", help="Add a set of classes that contains the right one with probability C."
+    ),
+    precision: list[str] = typer.Option(
+        [], "--precision", metavar="[CLASS=]P", help="'unsure' where a prediction is not right with probability P."
+    ),
+    recall: list[str] = typer.Option(
+        [], "--recall", metavar="[CLASS=]R", help="Call so much an image of CLASS that a share R of them is found."
+    ),
+    costs: str = typer.Option(
+        "", "--costs", metavar="FILE", help="Decide for the least cost: a CSV, a row a true class, a column a decision."
+    ),
+    unknown: float | None = typer.Option(
+        None, "--unknown", metavar="R", help="'unknown' for images unlike all classes, and for a share R of known ones."
     ),
     trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py where there is no ONNX."),
     id_column: str | None = typer.Option(
@@ -80,6 +97,7 @@ def predict(
     fill: str | None = typer.Option(
         None, "--fill", metavar="LABEL", help="Submission: label of ids without an image and of unreadable images."
     ),
+    as_json: bool = JSON,
 ) -> None:
     """Label images with a trained run.
 
@@ -99,6 +117,7 @@ def predict(
     """
     from fastcls.datasets.inputs import collect
     from fastcls.inference.answers import Table, writer_for
+    from fastcls.inference.deciding import Wanted, decider, levels
     from fastcls.inference.layout import Images, lay_out
     from fastcls.inference.predictor import temperature_of
     from fastcls.inference.submission import Format
@@ -107,11 +126,15 @@ def predict(
     submits = wanted != Format(probabilities=probabilities)
     if submits and not out:
         raise UsageError("A Kaggle submission is a file.", "Name it:  -o submission.csv")
-    if submits and (top_k or threshold):
+    decides = Wanted(coverage, levels(precision, "--precision"), levels(recall, "--recall"), costs, unknown)
+    flag = "--top-k" if top_k else "--threshold" if threshold else decides.first
+    if submits and flag:
         raise UsageError(
-            f"{'--top-k' if top_k else '--threshold'}: a Kaggle submission has an answer for every image, and one.",
+            f"{flag}: a Kaggle submission has an answer for every image, and one.",
             "Leave it out, or leave out the options marked Submission.",
         )
+    if as_json and (out or submits):
+        raise UsageError("--json goes to standard output.", "Omit -o, or give -o FILE.jsonl without --json.")
     folder = chosen(run)
     target = shell.path(out) if out else None
     if target is not None:
@@ -122,14 +145,23 @@ def predict(
     if first is None:
         raise UsageError("There is nothing to predict: the list of images is empty.")
     images = chain([first], images)
-    predictor = _predictor(folder, temperature_of(folder) if calibrated else 1, tta, trust)
+    temperature = temperature_of(folder) if calibrated else 1
+    decided = decider(folder, decides, temperature) if decides else None
+    predictor = _predictor(folder, temperature, tta, trust, decides)
     if submits and target is not None:
         submission = lay_out(wanted, Images(images, paths), predictor.classes)
         notes = submission.write(target, predictor.predict, predictor.classes, label_value, fill)
         print(visible("\n".join(notes)))
     else:
-        table = Table(predictor.classes, top_k, probabilities, threshold)
-        _write(table, predictor, images, target, writer)
+        table = Table(predictor.classes, top_k, probabilities, threshold, decided)
+        for text in decided.notes if decided else ():
+            print(f"note: {visible(text)}", file=sys.stderr)
+        with document(as_json) as show:
+            if not as_json:
+                _write(table, predictor, images, target, writer)
+                return
+            show(list(table.rows(predictor.predict(images))))
+            _refuse_failed(table)
 
 
 class Terminal:
@@ -157,19 +189,20 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(shell.path(path)))
 
 
-def _predictor(folder: Path, temperature: float, tta: bool, trust: bool) -> Predictor | RecipePredictor:
-    from fastcls.inference.predictor import Predictor
+def _predictor(folder: Path, temperature: float, tta: bool, trust: bool, wanted: Wanted) -> Predictor | RecipePredictor:
+    from fastcls.inference.deciding import predictor
 
     if trust and not (folder / "model.onnx").is_file():
-        if tta:
-            raise UsageError(f"--tta needs a model.onnx, which {folder} has not.", "Omit --tta.")
+        if tta or wanted.unknown is not None:
+            flag = "--tta" if tta else "--unknown"
+            raise UsageError(f"{flag} needs a model.onnx, which {folder} has not.", f"Omit {flag}.")
         from fastcls.running.loading import import_fastai
 
         import_fastai()
         from fastcls.running.replay import RecipePredictor
 
         return RecipePredictor(folder, temperature)
-    return Predictor(folder, temperature, mirror=tta)
+    return predictor(folder, temperature, tta, wanted)
 
 
 def _write(
@@ -189,6 +222,11 @@ def _write(
         writer(target, table, rows)
         unsure = f", {table.unsure:,} of them unsure" if table.unsure else ""
         print(f"{table.total - table.failed:,} of {table.total:,} images labelled{unsure}: {target}")
+    _refuse_failed(table)
+
+
+def _refuse_failed(table: Table) -> None:
+    """Exit code 3 where images could not be read."""
     if table.failed:
         print(
             f"error: {table.failed:,} of {table.total:,} images could not be read; their rows say why.",

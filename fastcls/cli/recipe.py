@@ -19,6 +19,7 @@ from fastcls.settings import shell
 
 if TYPE_CHECKING:
     from fastcls.settings.knobs import Knob
+    from fastcls.settings.request import Request
     from fastcls.settings.sources import RecipeSource
 
 STAGE_TITLES = {
@@ -58,7 +59,7 @@ def recipe(
         show_default=False,
         autocompletion=completion.recipes,
     ),
-    out: str = typer.Option("", "--out", metavar="DIR", help="Run folder  [default: runs/NAME/TIME-xxxx]"),
+    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Run folder  [default: runs/NAME/TIME-xxxx]"),
     time: str = typer.Option("", "--time", metavar="20m", help="As many --epochs as train for about so long."),
     gpus: int | None = Several.gpus,
     processes: int | None = Several.processes,
@@ -67,11 +68,14 @@ def recipe(
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),
     show: bool = typer.Option(False, "--show", help="Print the recipe's source."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Remove the run that is in --out first."),
+    config: str = typer.Option("", "--config", metavar="FILE", help="Settings from a .yaml, .toml or run.json."),
+    print_config: bool = typer.Option(False, "--print-config", help="Print all settings as YAML; train nothing."),
     resume: str = typer.Option(
         "",
         "--resume",
-        metavar="RUN",
-        help="Continue a run of this recipe that was interrupted.",
+        metavar="RUN|auto",
+        help="Continue a run of this recipe that was interrupted; auto: the one in --out, if there is any.",
         autocompletion=completion.runs,
     ),
     copy: str = typer.Option("", "--copy", metavar="FILE", help="Copy the recipe to a file of your own."),
@@ -89,7 +93,7 @@ def recipe(
         print(source.source, end="")
     elif copy:
         _copy(source, Path(copy))
-    elif resume:
+    elif resume and resume != "auto":
         from fastcls.cli.resume import go_on
 
         words = [*ctx.args, *(["--out"] if out else []), *settings.extra]
@@ -110,6 +114,15 @@ def recipe(
             out=shell.path(out) if out else None,
             command=command_line("recipe"),
         )
+        if print_config:
+            from fastcls.settings import configs
+
+            print(configs.printed(request), end="")
+            return
+        if resume and _resumed(request, gpus, processes):
+            return
+        if overwrite and not dry_run and ranks.first():
+            _remove(request.out)
         if dry_run and ranks.first():
             from fastcls.machine.screen import Screen
             from fastcls.running.loading import import_fastai
@@ -121,6 +134,40 @@ def recipe(
             try_it(_settled(request) if auto_batch else request, Screen())
         elif not dry_run:
             _train(request, asked, auto_batch)
+
+
+def _resumed(request: Request, gpus: int | None, processes: int | None) -> bool:
+    """Continue the run in --out, if there is one; False where it is still to be started."""
+    from fastcls.cli.resume import go_on
+    from fastcls.runfolder import recorded, runs
+
+    if request.out is None:
+        raise UsageError("--resume auto: which run is not said.", "Give its folder:  --out DIR")
+    if not (request.out / "run.json").is_file():
+        return False
+    record = runs.read_json(request.out / "run.json")
+    had = recorded.knobs(record)
+    others = [k.flag for k in request.source.knobs if k.name in had and request.stage(k.stage)[k.name] != had[k.name]]
+    if others:
+        raise UsageError(
+            f"--resume auto: {request.out} was started with another {', '.join(others)}.",
+            "Give the settings that it has, or another --out.",
+        )
+    if record.get("status") == "done":
+        print(f"run      {request.out} is done; --overwrite trains it again.")
+    else:
+        go_on(str(request.out), recipe=request.source.name, gpus=gpus, processes=processes)
+    return True
+
+
+def _remove(out: Path | None) -> None:
+    """Remove a run folder; OutputError for a folder that is none."""
+    from fastcls.runfolder import runs
+
+    if out is None:
+        raise UsageError("--overwrite: which run is not said.", "Give its folder:  --out DIR")
+    if out.is_dir() and any(out.iterdir()):
+        runs.remove(out)
 
 
 def _train(request: Any, asked: int, auto_batch: bool) -> None:

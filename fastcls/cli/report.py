@@ -30,6 +30,10 @@ def report(
         help="Pictures of each cell of the confusion matrix, at least: the page grows by some 10 kB each.",
         show_default=False,
     ),
+    costs: str = typer.Option(
+        "", "--costs", metavar="FILE", help="What decisions cost: a CSV, a row a true class, a column a decision."
+    ),
+    odd: str = typer.Option("", "--odd", metavar="FOLDER", help="Pictures of no class: how many are found unknown."),
     open_: bool = typer.Option(False, "--open", help="Open it in the browser."),
 ) -> None:
     """Make report.html and figures/ again from the files of a run.
@@ -38,12 +42,13 @@ def report(
     fastcls report last --open               the newest run's page, in the browser
     fastcls report last --split valid        of the validation images
     fastcls report last --pictures all       every image behind every cell of the confusion matrix
+    fastcls report last --costs costs.csv --odd street     decisions by their costs; pictures of no class
     """
     from fastcls import api
 
     if pictures != "all" and not pictures.isdecimal():
         raise UsageError(f"--pictures {pictures}: takes a number or all.")
-    page = api.report(chosen(run), split or None, sys.maxsize if pictures == "all" else int(pictures))
+    page = api.report(chosen(run), split or None, sys.maxsize if pictures == "all" else int(pictures), costs, odd)
     print(page)
     if open_:
         import webbrowser

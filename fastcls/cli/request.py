@@ -29,7 +29,7 @@ def build(ctx: typer.Context, source: RecipeSource, words: list[str], options: O
     for text in extra:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise KnobError(f"-o {text}: this is no KEY=VALUE.", "Write, for example,  -o wd=0.05")
+            raise KnobError(f"--set {text}: this is no KEY=VALUE.", "Write, for example,  --set wd=0.05")
         pairs[key.strip()] = value
     values, problems = words_to_values(words, source.knobs)
     return requested(source, values, options, pairs, own_flags, problems)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
+from fastcls.cli.app import app, chosen, verb
+from fastcls.cli.documents import JSON, document
 from fastcls.cli.tables import table
 from fastcls.errors import OutputError
 
@@ -18,8 +20,12 @@ ORDERS = ("time", "accuracy", "loss")
 @app.command()
 @verb
 def runs(
-    recipe: str = typer.Argument(
-        "", metavar="RECIPE", help="Only this recipe's runs.", show_default=False, autocompletion=completion.recipes
+    words: list[str] = typer.Argument(
+        None,
+        metavar="[RECIPE | show RUN | diff A B]",
+        help="Only this recipe's runs; the settings of one run; what differs between two.",
+        show_default=False,
+        autocompletion=completion.recipes_or_runs,
     ),
     folder: str = typer.Option(
         "", "--folder", metavar="DIR", help="Only the runs below this folder; by default all that there are."
@@ -27,21 +33,34 @@ def runs(
     sort: str = typer.Option(
         "time", "--sort", metavar="|".join(ORDERS), help="Order of the rows.", autocompletion=completion.among(*ORDERS)
     ),
+    as_json: bool = JSON,
 ) -> None:
     """List the runs: status, figures, and the settings that were given.
 
     \b
     fastcls runs                             all, oldest first
     fastcls runs pets-resnet50 --sort accuracy
+    fastcls runs show last                   all settings of a run
+    fastcls runs diff last runs/a            the settings that two runs do not share
     """
     from fastcls.errors import UsageError
     from fastcls.runfolder import runs as folders
 
     if sort not in ORDERS:
         raise UsageError(f"--sort {sort}: takes time, accuracy or loss.")
+    words = words or []
+    if len(words) > 1:
+        with document(as_json) as show:
+            _settings(words, show)
+        return
+    recipe = next(iter(words), "")
     found = folders.listing(Path(folder)) if folder else folders.everywhere()
     if recipe:
         found = [run for run in found if recipe in (run.parent.name, folders.recipe_of(run))]
+    if as_json:
+        with document(as_json) as show:
+            show([_record(run) for run in found])
+        return
     if not found:
         where = f" in {folder}" if folder else ""
         print(f"No runs{f' of {recipe}' if recipe else ''}{where}. Start one:  fastcls recipe digits-cnn")
@@ -56,6 +75,44 @@ def runs(
         rows.sort(key=lambda row: -row[0] if sort == "accuracy" else row[1])
     header = ["run", "status", "accuracy (95 %)", "loss", "images", "time", "settings"]
     print(table(header, [cells for _, _, cells in rows]))
+
+
+def _settings(words: list[str], show: Callable[[Any], None]) -> None:
+    """show RUN, diff A B."""
+    from fastcls.errors import UsageError
+    from fastcls.runfolder import runs as folders
+    from fastcls.settings.configs import of_a_run
+    from fastcls.settings.knobs import as_text
+
+    what, *names = words
+    if len(names) != {"show": 1, "diff": 2}.get(what):
+        raise UsageError(f"{' '.join(words)}: is neither of these.", "fastcls runs show RUN, fastcls runs diff A B")
+    paths = [chosen(name, done=False) for name in names]
+    held = [of_a_run(folders.read_json(path / "run.json")) for path in paths]
+    keys = list(dict.fromkeys(key for one in held for key in one))
+    if what == "diff":
+        keys = [key for key in keys if held[0].get(key, "–") != held[1].get(key, "–")]
+    show({str(path): {key: one.get(key) for key in keys} for path, one in zip(paths, held, strict=True)})
+    if not keys:
+        print("The two have the same settings.")
+        return
+    cells = [[key, *(as_text(one[key]) if key in one else "–" for one in held)] for key in keys]
+    print(table(["setting", *(str(path) for path in paths)], cells))
+
+
+def _record(run: Path) -> dict[str, Any]:
+    from fastcls.runfolder import runs as folders
+    from fastcls.settings.configs import of_a_run
+
+    found: dict[str, Any] = {"run": _name(run), "folder": run.absolute()}
+    try:
+        record = folders.read_json(run / "run.json")
+        kept = ("recipe", "status", "reason", "started", "data", "wall_seconds")
+        found |= {key: record.get(key) for key in kept} | {"settings": of_a_run(record)}
+        found["metrics"] = folders.read_json(run / "metrics.json")
+    except (OutputError, KeyError) as problem:
+        found["problem"] = str(problem)
+    return found
 
 
 def _name(run: Path) -> str:

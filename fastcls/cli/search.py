@@ -59,7 +59,7 @@ def search(
         "", "--storage", metavar="URL", help="Any Optuna storage, shared by many machines  [default: OUT/study.db]"
     ),
     study: str = typer.Option("", "--name", metavar="NAME", help="Name of the study  [default: RECIPE,KNOB=VALUE…]"),
-    out: str = typer.Option("", "--out", metavar="DIR", help="Folder  [default: searches/NAME]"),
+    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder  [default: searches/NAME]"),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be searched; train nothing."),
     *,
     settings: Settings,
@@ -76,8 +76,8 @@ def search(
     first where they are in the space. Trials never read the test split: the best one's command does.
 
     Run it again to continue: trials that ended count, one that was interrupted is resumed. Machines that are given
-    the same --storage and --name share the trials; on one machine, with a --out each. Needs Optuna, pip install
-    'fastcls[search]' (else exit code 5). Exit code 6 if no trial came to its end.
+    the same --storage and --name share the trials; on one machine, with a --out each. Needs Optuna
+    (else exit code 5). Exit code 6 if no trial came to its end.
     """
     plan = _plan(ctx, settings)
     print("\n".join(_opening(plan)))

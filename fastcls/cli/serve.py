@@ -47,8 +47,8 @@ def serve(
     \b
     fastcls serve last --open
 
-    It shows probabilities, Grad-CAM and the run's mistakes that are nearest to the picture. Needs pip install
-    'fastcls[serve]' (else exit code 5). Pictures are not kept, and nothing leaves this machine. Ctrl-C ends it,
+    It shows probabilities, Grad-CAM and the run's mistakes that are nearest to the picture. Needs
+    Starlette and uvicorn (else exit code 5). Pictures are not kept, and nothing leaves this machine. Ctrl-C ends it,
     with exit code 130.
     """
 

@@ -16,7 +16,7 @@ from fastcls.plugins import tracking
 from fastcls.settings.options import DECLARED, TRACKERS, TYPES, Options, checked, choices
 
 EXTRA: Any = typer.Option(
-    [], "-o", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."
+    [], "--set", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."
 )
 
 
@@ -25,7 +25,7 @@ class Settings:
     """What was typed of them."""
 
     given: dict[str, Any]
-    extra: list[str]  # `-o` pairs
+    extra: list[str]  # `--set` pairs
 
     def options(self, time: str = "", **chosen: Any) -> Options:
         """The options, `chosen` ones in place of what was typed; one KnobError names all that are wrong."""
@@ -35,7 +35,7 @@ class Settings:
 
 
 def takes_settings(only: Collection[str] = (), without: Collection[str] = ()) -> Callable[[Callable], Callable]:
-    """The verb's parameter `settings` becomes the options of every run (`only` these, or all `without` some) and -o."""
+    """The verb's parameter `settings` becomes the options of runs, `only` these or all `without` some, and --set."""
     names = [name for name in DECLARED if (name in only if only else name not in without)]
 
     def decorate(function: Callable) -> Callable:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from fastcls.errors import UsageError
+from fastcls.inference.deciding import UNSURE, Decider
 from fastcls.inference.predictor import Prediction
 from fastcls.machine import extras
 from fastcls.runfolder import runs
 
-UNSURE = "unsure"
 ROWS = 10_000  # of a Parquet file, written at once
 
-Row = dict[str, Any]  # a value a column: text, a float, or None where there is no answer
+Row = dict[str, Any]  # a value a column: text, a float, a list of texts, or None where there is no answer
 
 
 @dataclass
@@ -27,12 +27,14 @@ class Table:
     """What goes into a row, and how many rows there were.
 
     threshold: an answer less likely is 'unsure'.  top_k: so many classes, likeliest first.  all_classes: a column each.
+    decider: what adds columns, and decides otherwise than for the likeliest class.
     """
 
     classes: Sequence[str]
     top_k: int = 0
     all_classes: bool = False
     threshold: float = 0
+    decider: Decider | None = None
     total: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     unsure: int = field(default=0, init=False)
@@ -52,6 +54,7 @@ class Table:
     def columns(self) -> dict[str, type]:
         """The titles, and what stands below each."""
         columns: dict[str, type] = {"path": str, "prediction": str, "confidence": float, "error": str}
+        columns |= self.decider.columns if self.decider else {}
         for k in range(1, self.top_k + 1):
             columns |= {f"top{k}": str, f"p{k}": float}
         return columns | ({f"p:{name}": float for name in self.classes} if self.all_classes else {})
@@ -66,13 +69,14 @@ class Table:
                 self.failed += 1
                 yield empty | {"path": answer.path, "error": answer.error}
             else:
-                yield empty | {"path": answer.path} | self._answer(p)
+                yield empty | {"path": answer.path} | self._answer(p, answer.p_known)
 
-    def _answer(self, p: np.ndarray) -> Row:
+    def _answer(self, p: np.ndarray, p_known: float | None) -> Row:
         best = int(p.argmax())
         sure = p[best] >= self.threshold
-        self.unsure += not sure
         row: Row = {"prediction": self.classes[best] if sure else UNSURE, "confidence": float(p[best])}
+        row |= self.decider.cells(p, p_known) if self.decider else {}
+        self.unsure += row["prediction"] == UNSURE
         for k, index in enumerate(np.argsort(-p, kind="stable")[: self.top_k].tolist(), start=1):
             row |= {f"top{k}": self.classes[index], f"p{k}": float(p[index])}
         return row | ({f"p:{name}": float(p[i]) for i, name in enumerate(self.classes)} if self.all_classes else {})
@@ -96,8 +100,14 @@ def writer_for(target: Path) -> Writer:
 
 def write_csv(stream: Any, table: Table, rows: Iterable[Row]) -> None:
     """A header and the rows, to an open text file; what is not there is an empty cell."""
-    cells = ([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row.values()] for row in rows)
+    cells = ([_cell(value) for value in row.values()] for row in rows)
     runs.write_rows(stream, chain([list(table.columns)], cells))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return "|".join(value)
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _csv(target: Path, table: Table, rows: Iterable[Row]) -> None:
@@ -120,7 +130,7 @@ def _parquet(target: Path, table: Table, rows: Iterable[Row]) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    kinds = {str: pyarrow.string(), float: pyarrow.float64()}
+    kinds = {str: pyarrow.string(), float: pyarrow.float64(), list: pyarrow.list_(pyarrow.string())}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in table.columns.items()])
     rest = iter(rows)
 

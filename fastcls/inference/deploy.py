@@ -15,15 +15,21 @@ import numpy as np
 
 from fastcls.errors import OutputError
 from fastcls.images import preprocessing
+from fastcls.images.decode import decode
 from fastcls.inference.predictor import DECODING_ERRORS, softmax
 from fastcls.machine import extras
 from fastcls.runfolder import model_files, predictions, runs
 from fastcls.version import __version__
 
 TOLERANCE = 1e-3  # of a probability, as where a run checks its own model.onnx
+OF_PIXELS = 1e-2  # of one from pixels on: ONNX Runtime rounds one resized value in 10,000 to the other side than Pillow
 CHECKED = 32  # real images that a file is checked on
 
 Network = Callable[[np.ndarray], np.ndarray]  # prepared images (n, channels, height, width) to logits (n, classes)
+PIXELS = {
+    "input": "uint8 (batch, height, width, 3), or (batch, height, width) for gray: pixels of any size, upright",
+    "output": "probabilities as `fastcls predict` writes them, and calibrated: at the temperature",
+}
 
 
 def metadata(run: Path) -> dict[str, str]:
@@ -45,15 +51,20 @@ def metadata(run: Path) -> dict[str, str]:
 class Reference:
     """Real images of a run, and what its Learner said of them in torch: the rows of predictions.csv."""
 
+    paths: list[Path]
     images: np.ndarray  # (n, channels, height, width), as the network takes them
     classes: np.ndarray  # (n, k) indices of the classes that the row names
     probabilities: np.ndarray  # (n, k) of these
 
     def check(self, network: Network, file: Path) -> float:
-        """The largest difference of a probability; OutputError above TOLERANCE."""
-        found = np.take_along_axis(softmax(network(self.images)), self.classes, 1)
+        """The largest difference of a probability to those of a network; OutputError above TOLERANCE."""
+        return self.compare(softmax(network(self.images)), file, TOLERANCE)
+
+    def compare(self, probabilities: np.ndarray, file: Path, most: float) -> float:
+        """The largest difference to probabilities (n, classes) of these images; OutputError above `most`."""
+        found = np.take_along_axis(probabilities, self.classes, 1)
         difference = float(np.abs(found - self.probabilities).max())
-        if not difference <= TOLERANCE:
+        if not difference <= most:
             raise OutputError(
                 f"{file.name} was not written: its probabilities differ from the Learner's by {difference:.2g}.",
                 "This is a fault of the converter. Another format may do.",
@@ -68,7 +79,7 @@ def reference(run: Path) -> Reference | None:
     if spec is None or not (run / predictions.FILE).is_file():
         return None
     index = {name: i for i, name in enumerate(model["classes"])}
-    images, classes, probabilities = [], [], []
+    paths, images, classes, probabilities = [], [], [], []
     table = predictions.of_run(run, probabilities=True)
     try:
         for row in table[:: max(1, len(table) // CHECKED)][:CHECKED].to_dict("records"):
@@ -76,23 +87,32 @@ def reference(run: Path) -> Reference | None:
             known = [index[name] for name in named], list(map(float, named.values()))
             with contextlib.suppress(*DECODING_ERRORS):
                 images.append(preprocessing.load(root / row["path"], spec))
+                paths.append(root / row["path"])
                 classes.append(known[0])
                 probabilities.append(known[1])
     except (KeyError, ValueError, TypeError) as problem:
         raise OutputError(f"{run / predictions.FILE} does not belong to {run / 'model.json'}: {problem}.") from None
-    return Reference(np.stack(images), np.array(classes), np.array(probabilities)) if images else None
+    return Reference(paths, np.stack(images), np.array(classes), np.array(probabilities)) if images else None
 
 
 def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:
-    """The run's ONNX network with classes and preprocessing in its metadata; gives the difference to the Learner."""
+    """The run's network from pixels to probabilities, with its classes as metadata; the difference to the Learner."""
     import onnx as library
 
-    model = library.load(run / "model.onnx")
-    library.helper.set_model_props(model, metadata(run))
+    from fastcls.inference import pipeline
+
+    record = model_files.read(run)
+    spec, mode = record["preprocessing"], record["preprocessing"]["mode"]
+    model = pipeline.whole(library.load(run / "model.onnx"), spec, record.get("temperature") or 1.0)
+    library.helper.set_model_props(model, metadata(run) | PIXELS)
 
     def write(temporary: Path) -> float | None:
         library.save(model, temporary)
-        return reference.check(_onnxruntime(temporary), target) if reference else None
+        if not reference:
+            return None
+        network = _onnxruntime(temporary)
+        found = np.concatenate([network(decode(path, mode)[None]) for path in reference.paths])
+        return reference.compare(found, target, OF_PIXELS)
 
     return _checked(target, write)
 

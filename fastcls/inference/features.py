@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from fastcls.images import preprocessing
-from fastcls.inference.predictor import Predictor
+from fastcls.inference.predictor import Predictor, softmax
 
 
 class Features(Predictor):
-    """A Predictor that gives features in place of probabilities; `has` says whether the network has any."""
+    """A Predictor that has features beside its probabilities, if the network `has` any."""
 
     def _model(self, file: Path) -> str | bytes:
         import onnx
@@ -22,15 +22,15 @@ class Features(Predictor):
         model = onnx.load(file)
         anatomy = dissect(model)
         self.has = anatomy.features is not None
-        return (
-            Anatomy(anatomy.outlet, anatomy.features, None).body(model).SerializeToString() if self.has else str(file)
-        )
+        body = Anatomy(anatomy.outlet, anatomy.features, None).body(model)
+        return body.SerializeToString()
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
-        """(n, d) of prepared images."""
-        return self._outputs(preprocessing.normalise(np.stack(images), self.spec))[1].reshape(len(images), -1)
+        """Probabilities and features, (n, classes + d)."""
+        logits, *features = self._outputs(preprocessing.normalise(np.stack(images), self.spec))
+        return np.hstack([softmax(logits, self.temperature), *(part.reshape(len(images), -1) for part in features)])
 
     def of(self, paths: Sequence[str]) -> dict[str, np.ndarray]:
         """(d,) of each image that can be read."""
-        found = self.predict(paths)
-        return {one.path: one.probabilities for one in found if one.probabilities is not None}
+        found = super().predict(paths)
+        return {one.path: one.probabilities[len(self.classes) :] for one in found if one.probabilities is not None}

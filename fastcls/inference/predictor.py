@@ -29,11 +29,12 @@ AHEAD = 2  # batches a thread that may be under way or waiting to be taken
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's answer; `error` says why there is none."""
+    """One image's answer; `error` says why there is none. p_known: as `unknown.Knower` gives it."""
 
     path: str
     probabilities: np.ndarray | None
     error: str = ""
+    p_known: float | None = None
 
 
 class Predictor:

@@ -23,7 +23,7 @@ NUMBERS_A_THREAD = 1 << 21  # what a thread must have to compute to be worth wak
 
 def device() -> torch.device:
     """The device of the options in force; EnvironmentProblem where it is missing."""
-    wanted = options.current().device
+    wanted, _, number = options.current().device.partition(":")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         kind = next(kind for kind, found in there.items() if found)
@@ -33,6 +33,14 @@ def device() -> torch.device:
             f"--device {wanted}: this machine (or its torch {torch.__version__}) has none.",
             f"Use --device {' or '.join(kind for kind, found in there.items() if found)}, or omit it.",
         )
+    if number and ranks.world() == 1:
+        if int(number) >= (count := torch.cuda.device_count()):
+            raise EnvironmentProblem(
+                f"--device cuda:{number}: torch finds {count} GPU{'s' * (count != 1)}, counted from 0.",
+                "Choose one of them, or omit it.",
+            )
+        torch.cuda.set_device(int(number))
+        return torch.device("cuda", int(number))
     return _own(wanted, ranks.here())
 
 

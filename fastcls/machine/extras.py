@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
+import shlex
 
 from fastcls.errors import EnvironmentProblem
 
@@ -35,8 +36,15 @@ def missing(extra: str) -> list[str]:
 
 
 def install(*extras: str) -> str:
-    """The command that installs extras."""
-    return f"pip install 'fastcls[{','.join(extras)}]'"
+    """The command that installs extras: their packages, as fastcls itself is on no index yet."""
+    from importlib import metadata
+
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        lines = [line.replace('"', "'").partition(";") for line in metadata.requires("fastcls") or []]
+        needed = [name for extra in extras for name, _, condition in lines if f"extra == '{extra}'" in condition]
+        if needed:
+            return shlex.join(["pip", "install", *dict.fromkeys(needed)])
+    return f"pip install '.[{','.join(extras)}]'  in the checkout"
 
 
 def require(what: str, *extras: str, otherwise: str = "") -> None:

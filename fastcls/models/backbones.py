@@ -152,7 +152,7 @@ def _built(arch: Arch, pretrained: bool, n_in: int, **kwargs: Any) -> nn.Module:
         raise KnobError(
             f"--arch {arch.name}: its constructor, {arch.library}'s {network.__name__}, does not take {match[1]}"
             f"{guess or '.'}",
-            "Keywords of -o that no other function has go to the network's constructor.",
+            "Keywords of --set that no other function has go to the network's constructor.",
         ) from None
 
 

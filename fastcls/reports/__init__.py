@@ -11,12 +11,14 @@ from pathlib import Path
 __all__ = ["write"]
 
 
-def write(run: Path, split: str | None = None, status: str | None = None, each: int = 0) -> Path:
+def write(
+    run: Path, split: str | None = None, status: str | None = None, each: int = 0, costs: str = "", odd: str = ""
+) -> Path:
     """Write `report.html` and `figures/*.png` into a run folder and return the page's path.
 
     status: how the run ended, where run.json does not say it yet. each: pictures of a cell of the confusion matrix, at
-    least.
+    least. costs: a table of what decisions cost. odd: pictures that show no class.
     """
     from fastcls.reports import build  # pandas, matplotlib and scikit-learn, which other pages do without
 
-    return build.write(run, split, status, each)
+    return build.write(run, split, status, each, costs, odd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastcls.errors import OutputError, did_you_mean
-from fastcls.reports import page, shell, wording
+from fastcls.reports import deciding, page, shell, wording
 from fastcls.reports import scores as scored
 from fastcls.reports.classes import WHOLE_MATRIX, matrix_figure, outcome
 from fastcls.reports.curves import Curves, curve_figures
@@ -23,11 +23,13 @@ from fastcls.runfolder.run import Run, open_run
 from fastcls.runfolder.text import clean, number
 
 
-def write(run: Path, split: str | None = None, status: str | None = None, each: int = 0) -> Path:
+def write(
+    run: Path, split: str | None = None, status: str | None = None, each: int = 0, costs: str = "", odd: str = ""
+) -> Path:
     """Write `report.html` and `figures/*.png` into a run folder and return the page's path.
 
     status: how the run ended, where run.json does not say it yet. each: pictures of a cell of the confusion matrix, at
-    least.
+    least. costs, odd: of `deciding.decided`.
     """
     files = open_run(Path(run))
     if status:
@@ -35,7 +37,7 @@ def write(run: Path, split: str | None = None, status: str | None = None, each: 
     for name in (model_files.WEIGHTS, model_files.NETWORK):  # else these would be another network's figures
         model_files.verify(files.folder, name, files.model)
     chosen = _choose(files, split)
-    html, pictures = _render(files, chosen, each)
+    html, pictures = _render(files, chosen, each, costs, odd)
     try:
         for name, data in pictures.items():
             runs.atomic_write(files.folder / "figures" / f"{name}.png", data)
@@ -54,7 +56,7 @@ def _choose(files: Run, split: str | None) -> str:
     return split
 
 
-def _render(files: Run, split: str, each: int = 0) -> tuple[str, dict[str, bytes]]:
+def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[str, dict[str, bytes]]:
     classes = files.model.get("classes")
     names = [clean(name) for name in classes] if isinstance(classes, list) else []
     heatmaps = files.heatmaps.get(split)
@@ -81,6 +83,8 @@ def _render(files: Run, split: str, each: int = 0) -> tuple[str, dict[str, bytes
     layers, layers_left = page.layers(files)
     claim = clean(files.get("claim") or "")
     drawn = [*curves, *matrix, *ranking, *(belief.figures if belief else [])]
+    decided = deciding.decided(files.folder, classes or [], number(files.model.get("temperature")), costs, odd)
+    measured, shortcuts = deciding.shortcuts(files.folder, accuracy)
     html = shell.render(
         "template.html.j2",
         run=files,
@@ -96,7 +100,9 @@ def _render(files: Run, split: str, each: int = 0) -> tuple[str, dict[str, bytes
         device=clean(files.get("device", "name") or files.get("device", "type") or "unknown"),
         images=files.get("data", "images"),
         command=clean(files.get("command") or ""),
-        callouts=page.callouts(files, split, found, result),
+        callouts=[*(("warn", text) for text in shortcuts), *page.callouts(files, split, found, result)],
+        decided=decided,
+        measured=measured,
         tiles=top,
         accuracy=accuracy,
         outcome=result,

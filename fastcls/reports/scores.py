@@ -137,6 +137,8 @@ def claim_sentence(claim: str, accuracy: Score | None, limited: bool, split: str
 
     A claim's ± is the spread over seeds, which another run has too. One of test images says nothing of others.
     """
+    if "itself not measured" in claim.lower():
+        return "The recipe's own network is not measured yet: that is of another, and does not compare with this run."
     if not claim or "not measured" in claim.lower():
         return "The recipe makes no measured claim yet, so there is nothing to compare this run with."
     match = CLAIM.search(claim)

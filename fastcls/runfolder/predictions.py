@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,46 @@ def _entries(table: Any, names: Sequence[str]) -> Probabilities | None:
     rows, classes, values = (part[classes >= 0] for part in (rows, classes, values))
     order = np.argsort(classes, kind="stable")
     return Probabilities(rows[order], classes[order], values[order], False)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The images of a split that training did not see; labels and predictions are class indices."""
+
+    split: str
+    labels: np.ndarray  # (n,)
+    own: np.ndarray  # (n,) the probability of the label
+    predicted: np.ndarray  # (n,)
+    entries: Probabilities
+    classes: int
+
+    @cached_property
+    def dense(self) -> np.ndarray:
+        """(n, classes), 0 where predictions.csv does not name the class."""
+        dense = np.zeros((len(self.labels), self.classes), np.float32)
+        dense[self.entries.rows, self.entries.classes] = self.entries.values
+        return dense
+
+
+def held_out(run: Path, names: Sequence[str]) -> dict[str, HeldOut]:
+    """The evaluated splits, test before valid; empty where the run has none. OutputError for a damaged file."""
+    if not (run / FILE).is_file():
+        return {}
+    table, found = of_run(run, probabilities=True), {}
+    place = {clean(name): i for i, name in enumerate(names)}
+    labels, predicted = (
+        table[column].map(lambda name: place.get(clean(name), -1)).to_numpy(int) for column in ("label", "prediction")
+    )
+    for split in sorted(set(table["split"])):
+        kept = (table["split"] == split).to_numpy() & (labels >= 0) & (predicted >= 0)
+        own = np.exp(-table["loss"].to_numpy(float)[kept])
+        entries = _entries(table[kept], list(place)) if kept.any() else None
+        if entries is None:
+            continue
+        if not (np.isfinite(own).all() and ((entries.values >= 0) & (entries.values <= 1)).all()):
+            raise OutputError(f"{run / FILE} has no probabilities of the {split} split.", "Take the run's own file.")
+        found[split] = HeldOut(split, labels[kept], own, predicted[kept], entries, len(names))
+    return found
 
 
 def named(row: Any) -> dict[str, float]:

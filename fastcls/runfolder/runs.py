@@ -11,10 +11,11 @@ import csv
 import json
 import os
 import random
+import shutil
 import string
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,7 @@ def sqlite_url(file: Path) -> str:
 
 def now() -> str:
     """The time in UTC, to the second, as run.json and check.json write it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def new_folder(recipe: str, now: datetime | None = None) -> Path:
@@ -136,10 +137,10 @@ def new_folder(recipe: str, now: datetime | None = None) -> Path:
 
     Where the clock was set back by less than a day, it takes the second after the newest run: names are in order.
     """
-    when = now or datetime.now(timezone.utc)
+    when = now or datetime.now(UTC)
     for run in reversed(listing()):
         with contextlib.suppress(ValueError):
-            latest = datetime.strptime(run.name[:15], STAMP).replace(tzinfo=timezone.utc)
+            latest = datetime.strptime(run.name[:15], STAMP).replace(tzinfo=UTC)
             if timedelta(0) <= latest - when < timedelta(days=1):
                 when = latest + timedelta(seconds=1)
             break  # the newest that is named so
@@ -157,7 +158,10 @@ def check_writable(folder: Path, option: str = "--out ") -> None:
         if not folder.is_dir():
             raise OutputError(f"{option}{folder}: this is a file, not a folder.", "Name a new folder.")
         if any(folder.iterdir()):
-            raise OutputError(f"{option}{folder}: this folder is not empty.", "Name a new folder.")
+            hint = "Name a new folder"
+            if option and (folder / "run.json").is_file():
+                hint += ", continue the run with  --resume auto , or replace it with  --overwrite"
+            raise OutputError(f"{option}{folder}: this folder is not empty.", f"{hint}.")
     parent = folder
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
@@ -172,6 +176,15 @@ def check_writable(folder: Path, option: str = "--out ") -> None:
         raise OutputError(
             f"{option}{folder}: {parent} cannot be written ({problem.strerror}).", "Name another folder."
         ) from None
+
+
+def remove(folder: Path) -> None:
+    """Remove a run folder; OutputError where it is none, or another process trains into it."""
+    if not (folder / "run.json").is_file():
+        raise OutputError(f"{folder} is not a run folder (it has no run.json).", "Remove it yourself, or name another.")
+    inside.check(folder)
+    with locked(folder):
+        shutil.rmtree(folder)
 
 
 _held: set[int] = set()

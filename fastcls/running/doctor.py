@@ -80,7 +80,7 @@ def _packages(found: Findings) -> None:
     lacking = [extra for extra in extras.MODULES if extras.missing(extra)]
     found.facts.append(("extras", ", ".join(extra for extra in extras.MODULES if extra not in lacking) or "none"))
     if lacking:
-        found.facts.append(("no extras", f"{', '.join(lacking)}: {extras.install('NAME')} installs one"))
+        found.facts.append(("no extras", f"{', '.join(lacking)}: pip install '.[NAME]' in the checkout installs one"))
     wrong = [name for name, need in needs.items() if not _satisfied(need)]
     if wrong:
         what = ", ".join(f"{name}{needs[name].specifier} ({version(name).strip('()')})" for name in wrong)

@@ -120,7 +120,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
 
 
 def resolve_extra(source: sources.RecipeSource, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """`-o` keywords checked against the real signatures of the functions that the recipe calls.
+    """`--set` keywords checked against the real signatures of the functions that the recipe calls.
 
     A key may name its function (`fine_tune.div=10`). All wrong ones are reported in a single KnobError. Those that no
     function has go to `transfer_learner`, if the recipe calls it: the network's constructor may have them.
@@ -144,11 +144,11 @@ def resolve_extra(source: sources.RecipeSource, given: Mapping[str, Any]) -> dic
         if not takers and "transfer_learner" in parameters and function in ("", "transfer_learner"):
             takers = ["transfer_learner"]
         if plain in knobs and not function:
-            problems.append(f"-o {key}: this is a knob of the recipe; write --{plain.replace('_', '-')} {text}")
+            problems.append(f"--set {key}: this is a knob of the recipe; write --{plain.replace('_', '-')} {text}")
         elif not takers:
             known = sorted(set().union(*parameters.values()) if parameters else set())
             where = " or ".join(parameters) or "any function that this recipe calls"
-            problems.append(f"-o {key}: no keyword of {where}{did_you_mean(plain, known)}")
+            problems.append(f"--set {key}: no keyword of {where}{did_you_mean(plain, known)}")
         value = text
         if isinstance(text, str):
             with contextlib.suppress(ValueError, SyntaxError):

@@ -88,7 +88,7 @@ def _pinned(request: Request, precision: str) -> str:
 
 
 def _options(opts: Options) -> dict[str, Any]:
-    """The options as they were given; `-o` keywords are recorded apart."""
+    """The options as they were given; `--set` keywords are recorded apart."""
     return {field.name: getattr(opts, field.name) for field in fields(opts) if field.name != "extra"}
 
 

@@ -112,7 +112,7 @@ def command(request: Request) -> str:
         if knob.name in request.knobs:
             words += [knob.flag, as_text(request.knobs[knob.name])]
     for key, value in request.extra.items():
-        words += ["-o", f"{key}={value}"]
+        words += ["--set", f"{key}={value}"]
     return shell.command(*words, *_option_words(request.options))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastcls.errors import KnobError, RecipeError, did_you_mean
+from fastcls.settings import synonyms
 
 REQUIRED = object()  # the default of a knob that has none
 SCALARS = {"str": str, "int": int, "float": float}
@@ -246,7 +247,10 @@ def checked(
     for name, value in given.items():
         knob, flag = by_name.get(name), "--" + name.replace("_", "-")
         if knob is None:
-            problems.append(f"{flag}: no such knob{did_you_mean(flag, [*by_flag, *other_flags])}")
+            known = [*by_flag, *other_flags]
+            ours = f"--{(synonyms.ours(name) or '').replace('_', '-')}"
+            meant = f"; did you mean {ours!r}?" if ours in known else did_you_mean(flag, known)
+            problems.append(f"{flag}: no such knob{meant}")
             continue
         if value is None and missing_values and not knob.optional:
             continue

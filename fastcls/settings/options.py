@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -17,7 +18,7 @@ from fastcls.errors import KnobError, did_you_mean
 from fastcls.settings import durations
 from fastcls.settings.knobs import Knob, as_text
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
+DEVICES = ("auto", "cpu", "cuda", "mps")  # and cuda:N
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Keep = Literal["best", "last"]
 Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]
@@ -45,7 +46,7 @@ class Options:
     limit: int | None = _option(None, "At most N images a class in each split, for a quick try.", "N", least=1)
     skip_bad: bool = _option(False, "Leave out images that cannot be read, and list them, instead of stopping.")
     workers: int | None = _option(None, "Loader workers  [default: by the cores]", "N", least=0)
-    device: Device = _option("auto", "Where to compute; auto is the GPU where there is one.")
+    device: str = _option("auto", "Where to compute; auto is the GPU where there is one, N or cuda:N one of several.")
     precision: Precision = _option("auto", "Number format of training; auto suits the device and the network.")
     cache_gb: float = _option(
         20.0, "What decoded images may take on disk, all datasets together; 0 decodes them every epoch.", "GB", least=0
@@ -75,6 +76,8 @@ SILENT = ("seed", "workers", "cache_gb", "track", "checkpoint_minutes")
 
 def choices(option: str) -> tuple[str, ...]:
     """The values of an option that has a closed set of them."""
+    if option == "device":
+        return DEVICES
     return get_args(TYPES[option]) if get_origin(TYPES[option]) is Literal else ()
 
 
@@ -91,7 +94,7 @@ def taken(option: str) -> str:
 def allows(option: str, value: Any) -> bool:
     """Whether an option takes a value of its type; None is not finite."""
     if known := choices(option):
-        return value in known
+        return value in known or (option == "device" and re.fullmatch(r"cuda:\d+", str(value)) is not None)
     least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
     if value is None:
         return True
@@ -105,6 +108,12 @@ class Option(Knob):
     def allowed(self) -> str:
         text = taken(self.name)
         return text + " or none" if text and self.optional else text or super().allowed
+
+    def take(self, given: Any) -> Any:
+        """The option's value; `device` takes the number of a GPU too, with or without cuda: before it."""
+        if self.name == "device" and (number := re.fullmatch(r"(?:cuda:)?(\d+)", str(given))):
+            return f"cuda:{number[1]}"
+        return super().take(given)
 
     def _checked(self, value: Any) -> Any:
         if not allows(self.name, super()._checked(value)):

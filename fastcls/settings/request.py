@@ -43,7 +43,7 @@ def requested(
 
 @dataclass
 class Request:
-    """A recipe, the knobs that were given, the options, and `-o` keywords that are still unchecked."""
+    """A recipe, the knobs that were given, the options, and `--set` keywords that are still unchecked."""
 
     source: RecipeSource
     knobs: Mapping[str, Any] = field(default_factory=dict)

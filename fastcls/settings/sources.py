@@ -21,7 +21,7 @@ from fastcls.settings.options import Options
 STAGES = {"get_learner": 0, "fit": 1}  # stage -> leading parameters that are not knobs (fit's `learn`)
 FIELDS = ("Claim", "Data", "Network", "Needs", "Run", "Source")
 RESERVED = {field.name for field in fields(Options)} | {"out", "dry_run", "show", "copy", "help", "resume", "time"}
-RESERVED |= {"gpus", "processes", "auto_batch"}
+RESERVED |= {"gpus", "processes", "auto_batch", "set", "config", "print_config", "overwrite"}
 EXTENSIBLE = ("transfer_learner", "Learner", "fine_tune", "fit_one_cycle", "fit_flat_cos", "fit")
 BUILDERS = {  # ours -> the fastai functions behind
     "transfer_learner": ("transfer_learner", "Learner"),
@@ -58,7 +58,7 @@ class RecipeSource:
 
     @cached_property
     def extensible(self) -> list[str]:
-        """The functions that this recipe calls and that `-o` can give further keywords."""
+        """The functions that this recipe calls and that `--set` can give further keywords."""
         called = {
             node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             for node in ast.walk(ast.parse(self.source))

@@ -119,7 +119,7 @@ def test_a_recipe_run_by_keyword_is_the_run_of_its_command(asked: list[Any], tmp
     given = {"epochs": 3, "filters": (8, 16), "lr": 2e-3, "limit": 20, "keep": "last", "seed": 1, "extra": {"div": 5}}
     recipe("digits-cnn").run(**given, out=tmp_path / "run")
     (one,) = asked
-    words = "--epochs 3 --filters 8,16 --lr 0.002 --limit 20 --keep last --seed 1 -o div=5"
+    words = "--epochs 3 --filters 8,16 --lr 0.002 --limit 20 --keep last --seed 1 --set div=5"
     assert command("recipe", "digits-cnn", *words.split(), "--out", tmp_path / "run").code == 0
     by_command: Request = asked[1]
     same = ("knobs", "options", "out")

@@ -170,7 +170,7 @@ def test_calibrated_divides_the_logits_by_the_runs_temperature(fastcls: Fastcls,
         (None, "has no temperature"),
         (0, "temperature is 0"),
         (1e-308, "temperature is 1e-308"),
-        ("hot", "temperature is 'hot'"),
+        ("hot", "got str at temperature"),
     ],
 )
 def test_a_run_without_a_temperature_says_how_to_get_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 from conftest import Outcome, without_sums
 
 from fastcls.images import preprocessing
+from fastcls.images.decode import decode
+from fastcls.inference import pipeline
 
 Fastcls = Callable[..., Outcome]
 
@@ -30,18 +33,51 @@ def shares(logits: np.ndarray) -> np.ndarray:
     return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
 
 
-def test_onnx_tells_how_to_use_it_and_takes_any_batch(fastcls: Fastcls, digits_run: Path) -> None:
+def test_onnx_takes_pixels_and_gives_the_probabilities_of_predict(fastcls: Fastcls, digits_run: Path) -> None:
     import onnxruntime
 
     outcome = fastcls("export", digits_run, "-o", "out")
     assert outcome.code == 0 and "out/model.onnx: probabilities of 32 real images within" in outcome.output
     session = onnxruntime.InferenceSession("out/model.onnx", providers=["CPUExecutionProvider"])
     shown = session.get_modelmeta().custom_metadata_map
-    assert json.loads(shown["classes"]) == [str(i) for i in range(10)] and shown["output"] == "logits"
-    images, expected = own_answers(digits_run, json.loads(shown["preprocessing"]))
+    assert json.loads(shown["classes"]) == [str(i) for i in range(10)] and "uint8" in shown["input"]
+    root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
+    rows = list(csv.DictReader((digits_run / "predictions.csv").open()))[:7]
+    expected = np.array([[float(row[f"p:{i}"]) for i in range(10)] for row in rows])
+    images = np.stack([decode(root / row["path"], "L") for row in rows])
     for batch in (1, 2, 7):
-        (logits,) = session.run(None, {session.get_inputs()[0].name: images[:batch]})
-        np.testing.assert_allclose(shares(logits), expected[:batch], atol=1e-4)
+        probabilities, calibrated = session.run(["probabilities", "calibrated"], {"images": images[:batch]})
+        np.testing.assert_allclose(probabilities, expected[:batch], atol=1e-4)
+        powers = expected[:batch] ** (1 / float(shown["temperature"]))
+        np.testing.assert_allclose(calibrated, powers / powers.sum(1, keepdims=True), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["crop", "squish", "pad", ""])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_graph_prepares_images_as_we_do(method: str, interpolation: str) -> None:
+    """Of any size and shape, in colours and gray, with every padding: at most one value of 255 apart."""
+    import onnxruntime
+    from onnx import helper, parser
+
+    rng = np.random.default_rng(0)
+    shapes = [(8, 8)] if not method else [(7, 9), (64, 64), (301, 200), (90, 333), (333, 90), (1, 50)]
+    for mode, pad in itertools.product(("RGB", "L"), ("reflection", "border", "zeros") if method == "pad" else ("",)):
+        channels = {"RGB": 3, "L": 1}[mode]
+        spec = {"mode": mode, "method": method, "interpolation": interpolation, "pad_mode": pad}
+        spec |= {"resize": [40, 56], "size": [32, 48], "mean": [0.4] * channels, "std": [0.2] * channels}
+        network = parser.parse_model(
+            '<ir_version: 9, opset_import: ["": 18]>'
+            f"g (float[n, {channels}, y, x] images) => (float[n, c] logits) {{ logits = Flatten (images) }}"
+        )
+        model = pipeline.whole(network, spec, 1.0)
+        model.graph.output.append(helper.make_tensor_value_info("prepared", 1, None))
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        for height, width in shapes:
+            pixels = rng.integers(0, 256, (height, width, 3)[: 2 + (channels == 3)], dtype=np.uint8)
+            expected = preprocessing.normalise(preprocessing.prepare(pixels, spec)[None], spec)
+            (found,) = session.run(["prepared"], {"images": pixels[None]})
+            assert found.shape == expected.shape
+            assert np.abs(found - expected).max() * 255 * 0.2 < 1.01, (spec, pixels.shape)
 
 
 def test_safetensors_are_the_weights_with_their_classes(fastcls: Fastcls, digits_run: Path) -> None:

@@ -24,8 +24,8 @@ import pytest
 from conftest import ROOT, Outcome, command
 from PIL import Image
 
-pytest.importorskip("starlette", reason="needs pip install 'fastcls[serve]'")
-pytest.importorskip("uvicorn", reason="needs pip install 'fastcls[serve]'")
+pytest.importorskip("starlette", reason="needs the extra serve")
+pytest.importorskip("uvicorn", reason="needs the extra serve")
 
 from fastcls.cli import serve as cli
 from fastcls.inference.neighbours import Neighbours

@@ -65,7 +65,7 @@ class Tracked:
 
     def wanted(self, tracker: str) -> None:
         if tracker not in THERE:
-            pytest.skip(f"needs pip install 'fastcls[{tracker}]'")
+            pytest.skip(f"needs the extra {tracker}")
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_a_missing_library_is_answered_with_the_command_that_installs_it(
     outcome = fastcls("recipe", "digits-cnn", "--track", "csv,wandb,mlflow", "--out", "run")
     assert outcome.code == 5 and not Path("run").exists()
     assert "--track wandb,mlflow needs wandb and mlflow, which are not installed." in outcome.output
-    assert "pip install 'fastcls[wandb,mlflow]'" in outcome.output
+    assert "pip install 'wandb>=" in outcome.output and "'mlflow>=" in outcome.output
 
 
 def test_a_run_whose_tracker_is_gone_is_not_resumed_without_it(
@@ -145,7 +145,7 @@ def test_a_run_whose_tracker_is_gone_is_not_resumed_without_it(
     Path("run/run.json").write_text('{"recipe": "digits-cnn", "status": "interrupted", "options": {"track": "mlflow"}}')
     monkeypatch.setitem(sys.modules, "mlflow", None)
     outcome = fastcls("resume", "run")
-    assert outcome.code == 5 and "pip install 'fastcls[mlflow]'" in outcome.output
+    assert outcome.code == 5 and "pip install 'mlflow>=" in outcome.output
 
 
 @pytest.mark.published
@@ -288,7 +288,7 @@ def test_a_tracker_that_fails_ends_alone(
     fastcls: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if "mlflow" not in THERE:
-        pytest.skip("needs pip install 'fastcls[mlflow]'")
+        pytest.skip("needs the extra mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from fastcls.plugins.tracking.csv import Csv

@@ -71,6 +71,7 @@ SECTIONS = [
     "classes",
     "losses",
     "trust",
+    "decisions",
     "suspects",
     "data",
     "network",

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import namedtuple
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -194,7 +194,7 @@ def fit("""), ("learn.fine_tune(", "learn.add_cb(Back())\n    learn.fine_tune(")
 
 def test_names_of_runs_are_in_order_when_the_clock_was_set_back(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    now = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
     made = []
     for when in (now, now - timedelta(hours=1), now - timedelta(minutes=59), now + timedelta(hours=3)):
         made.append(runs.new_folder("digits-cnn", when))

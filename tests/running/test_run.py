@@ -153,7 +153,7 @@ def test_keep_last_ends_with_the_last_epoch(fastcls: Fastcls) -> None:
 
 def test_further_keywords_reach_fastai(fastcls: Fastcls) -> None:
     words = ["recipe", "digits-cnn", "--epochs", "1", "--limit", "20", "--filters", "8", "--out", "r"]
-    outcome = fastcls(*words, "-o", "div=1", "-o", "div_final=1", "-o", "moms=(0.5,0.5,0.5)")
+    outcome = fastcls(*words, "--set", "div=1", "--set", "div_final=1", "--set", "moms=(0.5,0.5,0.5)")
     assert outcome.code == 0, outcome.output
     assert float(rows(Path("r/history.csv"))[0]["lr"]) == pytest.approx(0.01)  # a cycle that never leaves lr
 

@@ -15,6 +15,7 @@ from conftest import ROOT
 from typer.main import get_command
 
 from fastcls.cli import app
+from fastcls.cli.words import VERBS, translated
 from fastcls.settings import sources
 
 # What no page's command does here, by how it begins. What follows `-m fastcls` in it is tried with --dry-run.
@@ -179,6 +180,8 @@ def knob_flags(recipe: str) -> set[str]:
 def wrong(span: str) -> str:
     """What does not exist of a command within a sentence, which may leave out or shorten what it needs; else ''."""
     program, *words = shlex.split(span.replace("…", " "))
+    if program == "fastcls":
+        words = translated(words, get_command(app).commands)[0] if words and words[0] in VERBS else words
     flags = {word.partition("=")[0] for word in words if word.startswith("--")}
     if program == "pytest":
         gone = [word for word in words if word.startswith("tests/") and not (ROOT / word.partition("::")[0]).is_file()]

@@ -1,0 +1,175 @@
+"""The figures of docs/decisions.md.
+
+python -m benchmarks.decisions coverage RUN…              sets over 20 random halves of the held-out predictions
+python -m benchmarks.decisions unknown RUN FOLDER…        eleven scores, AUROC against each folder of odd pictures
+python -m benchmarks.decisions shortcuts FOLDER SCRATCH   shortcuts planted in copies of class folders of photographs
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fastcls.audit import contents, shortcuts
+from fastcls.audit.measurements import measure_all
+from fastcls.datasets.inputs import collect
+from fastcls.evaluation import decisions
+from fastcls.images import preprocessing
+from fastcls.inference.explain import Explainer
+from fastcls.runfolder import model_files, predictions, runs, splits
+
+SPLITS, MOST, ODD, EACH = 20, 3000, 500, 100
+LEVELS = (0.8, 0.9, 0.95, 0.99)
+
+
+def coverage(run: Path) -> Iterator[list[str]]:
+    """Of both splits together where there are two: mean and sd of coverage, mean size of the sets."""
+    held = predictions.held_out(run, model_files.read(run)["classes"]).values()
+    probabilities, labels = np.concatenate([h.dense for h in held]), np.concatenate([h.labels for h in held])
+    for level in LEVELS:
+        found = []
+        for seed in range(SPLITS):
+            order = np.random.default_rng(seed).permutation(len(labels))
+            a, b = np.array_split(order, 2)
+            own = probabilities[a, labels[a]]
+            thresholds, apart = decisions.set_thresholds(own, labels[a], probabilities.shape[1], level)
+            plain = probabilities[b] >= -decisions.bound(-own, level)
+            inside = decisions.sets(probabilities[b], thresholds)
+            rows = np.arange(len(b))
+            found.append([plain[rows, labels[b]].mean(), inside[rows, labels[b]].mean(), inside.sum(1).mean(), apart])
+        mean, sd = np.mean(found, 0), np.std(found, 0, ddof=1)
+        cells = [f"{mean[0]:.1%} ± {sd[0]:.1%}", f"{mean[1]:.1%} ± {sd[1]:.1%}", f"{mean[2]:.2f}", f"{mean[3]:.0f}"]
+        yield [run.name, f"{len(labels) // 2:,}", f"{level:.0%}", *cells]
+
+
+def unknown(run: Path, folders: list[str]) -> Iterator[list[str]]:
+    """A row a score: AUROC, and the share of odd pictures flagged where 5 % of held-out images are."""
+    from sklearn.metrics import roc_auc_score
+
+    explainer, root = Explainer(run), Path(runs.read_json(run / "run.json")["data"]["root"])
+    rows = splits.read(run)
+    random.Random(0).shuffle(rows)
+    held = "test" if any(row[2] == "test" for row in rows) else "valid"
+    train = [row for row in rows if row[2] == "train"][:MOST]
+    labels = np.unique([row[1] for row in train], return_inverse=True)[1]
+    score = Scores(*features(explainer, [str(root / row[0]) for row in train]), labels)
+    known = score(*features(explainer, [str(root / row[0]) for row in rows if row[2] == held][: 2 * ODD]))
+    odd = []
+    for folder in folders:
+        paths = list(collect([folder]))
+        random.Random(0).shuffle(paths)
+        odd.append(score(*features(explainer, paths[:ODD])))
+    for name, own in known.items():
+        cells, bound = [], decisions.bound(own, 0.95)
+        for other in odd:
+            truth = np.r_[np.zeros(len(own)), np.ones(len(other[name]))]
+            area = roc_auc_score(truth, np.r_[own, other[name]])
+            cells.append(f"{area:.3f} ({(other[name] > bound).mean():.0%})")
+        yield [run.name, name, *cells]
+
+
+def features(explainer: Explainer, paths: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, d) and logits (n, classes)."""
+    found = []
+    for start in range(0, len(paths), 16):
+        images = np.stack([explainer._prepare(path) for path in paths[start : start + 16]])
+        logits, own, _ = explainer._parts(preprocessing.normalise(images, explainer.spec))
+        found.append((own, logits))
+    own, logits = (np.concatenate(part).astype(float) for part in zip(*found, strict=True))
+    return own, logits
+
+
+class Scores:
+    """A higher one is less like what is known."""
+
+    def __init__(self, features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> None:
+        self.parts = {"": self._fit(features, labels), "unit, ": self._fit(unit(features), labels)}
+        self.known = unit(features)
+
+    @staticmethod
+    def _fit(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+        from sklearn.covariance import ledoit_wolf
+
+        means = np.stack([features[labels == k].mean(0) for k in range(labels.max() + 1)])
+        covariance, shrinkage = ledoit_wolf(features - means[labels], assume_centered=True)
+        whole = np.cov(features, rowvar=False, bias=True)  # as much shrunken, or the two do not compare
+        whole = (1 - shrinkage) * whole + shrinkage * np.trace(whole) / len(whole) * np.eye(len(whole))
+        return means, np.linalg.inv(covariance), features.mean(0, keepdims=True), np.linalg.inv(whole)
+
+    def __call__(self, features: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
+        from scipy.special import logsumexp, softmax
+
+        near = -np.sort(-unit(features) @ self.known.T, axis=1)
+        found = {"1 - confidence": -softmax(logits, 1).max(1), "max logit": -logits.max(1)}
+        found |= {"energy": -logsumexp(logits, 1), "cosine, nearest": -near[:, 0], "cosine, 10th": -near[:, 9]}
+        found |= {"cosine, mean of 10": -near[:, :10].mean(1)}
+        found |= {"cosine, class mean": -(unit(features) @ unit(self.parts["unit, "][0]).T).max(1)}
+        for name, (means, precision, mean, whole) in self.parts.items():
+            own = unit(features) if name else features
+            nearest = _distance(own, means, precision)
+            found[f"{name}Mahalanobis"] = nearest
+            found[f"{name}relative Mahalanobis"] = nearest - _distance(own, mean, whole)
+        return found
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def _distance(rows: np.ndarray, means: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    from fastcls.inference.unknown import _distance
+
+    return _distance(rows, means, precision)
+
+
+def planted(folder: Path, scratch: Path) -> Iterator[list[str]]:
+    """EACH images of the first two class folders, saved again: all in one way, then a shortcut in one class."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())[:2]
+    kinds = {"none": 0, "PNG": 1, "quality 60": 1, "one pixel wider": 1, "PNG in half": 0.5, "PNG in a fifth": 0.2}
+    for kind, share in kinds.items():
+        for k, own in enumerate(classes):
+            out = scratch / kind.replace(" ", "-") / own.name
+            out.mkdir(parents=True)
+            for i, file in enumerate(sorted(own.iterdir())[:EACH]):
+                image, plant = Image.open(file).convert("RGB"), k == 1 and i < share * EACH
+                if plant and kind.startswith("one"):
+                    image = image.resize((image.width + 1, image.height))
+                form = "png" if plant and kind.startswith("PNG") else "jpg"
+                image.save(out / f"{i}.{form}", quality=60 if plant and kind.startswith("q") else 90)
+        held = contents.read(str(scratch / kind.replace(" ", "-")))
+        measured = {image.path: image for image in measure_all([row[0] for row in held.rows])}
+        started = time.perf_counter()
+        found = shortcuts.find(held.rows, measured)
+        assert found is not None
+        spent = time.perf_counter() - started
+        shares = [f"{found.accuracy[name]:.0%}" for name in ("files", "look")]
+        yield [
+            kind,
+            str(found.n),
+            f"{found.majority:.0%}",
+            *shares,
+            ", ".join(found.telling) or "quiet",
+            f"{spent:.1f} s",
+        ]
+
+
+def main() -> None:
+    what, *words = sys.argv[1:]
+    if what == "coverage":
+        rows = [row for run in words for row in coverage(Path(run))]
+    elif what == "unknown":
+        rows = list(unknown(Path(words[0]), words[1:]))
+    else:
+        rows = list(planted(*map(Path, words)))
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""What `predict` decides from an image's probabilities: sets, thresholds, costs, unknown; held-out images calibrate it.
+
+The sets, and what is unknown, are calibrated on the test split where there is one: nothing was chosen on it, which is
+what the guarantee rests on. Thresholds are tuned on the validation split, so that the report can judge them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcls.datasets.walk import count, some
+from fastcls.errors import OutputError, UsageError, did_you_mean
+from fastcls.evaluation import decisions
+from fastcls.evaluation.calibration import soften
+from fastcls.inference.predictor import Predictor
+from fastcls.runfolder import model_files, predictions, runs
+from fastcls.settings import shell
+
+if TYPE_CHECKING:
+    from fastcls.inference.answers import Row
+
+UNSURE, UNKNOWN = "unsure", "unknown"
+Levels = float | Mapping[str, float] | None  # of all classes, or of some
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """coverage: of the sets. precision, recall: of all classes or some. costs: a table. unknown: false alarms."""
+
+    coverage: float | None = None
+    precision: Levels = None
+    recall: Levels = None
+    costs: str = ""
+    unknown: float | None = None
+
+    @property
+    def first(self) -> str:
+        """The flag of the first that is wanted, or ''."""
+        return next((f"--{name}" for name, value in vars(self).items() if value not in (None, "")), "")
+
+    def __bool__(self) -> bool:
+        return bool(self.first)
+
+
+def levels(words: Sequence[str], flag: str) -> Levels:
+    """'0.95', or 'CLASS=0.95' once or more."""
+    if len(words) == 1 and "=" not in words[0]:
+        return share(words[0], flag)
+    parts = [word.rpartition("=") for word in words]
+    if any(not name for name, _, _ in parts):
+        raise UsageError(f"{flag} {' '.join(words)}: takes a share, or CLASS=SHARE once or more.")
+    return {name: share(value, f"{flag} {name}=") for name, _, value in parts} or None
+
+
+def share(value: Any, flag: str) -> float:
+    """A number between 0 and 1; UsageError for any other."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < 1:
+        raise UsageError(f"{flag}{' ' * (not flag.endswith('='))}{value}: takes a number between 0 and 1, 0.95 say.")
+    return number
+
+
+@dataclass
+class Decider:
+    """The further columns of an image's row. temperature: that of the probabilities that it is given."""
+
+    classes: Sequence[str]
+    temperature: float
+    rate: float | None = None  # of known images that are called unknown
+    sets: np.ndarray | None = None  # (classes,) thresholds
+    thresholds: decisions.Thresholds | None = None
+    costs: decisions.Costs | None = None
+    fitted: float = 1.0  # the run's temperature
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def columns(self) -> dict[str, type]:
+        known = {"set": (self.sets, list), "expected_cost": (self.costs, float), "p_known": (self.rate, float)}
+        return {name: kind for name, (part, kind) in known.items() if part is not None}
+
+    def cells(self, p: np.ndarray, p_known: float | None) -> Row:
+        """Of an image's probabilities (classes,): the columns, and another prediction where it is one."""
+        raw = soften(p[None], 1 / self.temperature)
+        row: Row = {}
+        if self.sets is not None:
+            chosen = np.flatnonzero(decisions.sets(raw, self.sets)[0]).tolist()
+            row["set"] = [self.classes[k] for k in sorted(chosen, key=lambda k: -p[k])]
+        if self.thresholds is not None:
+            k = int(self.thresholds.decide(raw)[0])
+            row |= {"prediction": UNSURE} if k < 0 else {"prediction": self.classes[k], "confidence": float(p[k])}
+        if self.costs is not None:
+            expected = (soften(raw, self.fitted) @ self.costs.table)[0]
+            row |= {"prediction": self.costs.decisions[int(expected.argmin())], "expected_cost": float(expected.min())}
+        if self.rate is not None and p_known is not None:
+            row["p_known"] = p_known
+            if p_known <= self.rate:
+                row["prediction"] = UNKNOWN
+        return row
+
+
+def predictor(run: Path, temperature: float, mirror: bool, wanted: Wanted) -> Predictor:
+    """The network of a run, which says how known an image is where that is wanted."""
+    if mirror and wanted:
+        raise UsageError(
+            f"{wanted.first} and --tta: what is calibrated are the probabilities of single images.", "Omit --tta."
+        )
+    if wanted.unknown is None:
+        return Predictor(run, temperature, mirror)
+    from fastcls.inference.unknown import Knower
+
+    share(wanted.unknown, "--unknown")
+    return Knower(run, temperature)
+
+
+def decider(run: Path, wanted: Wanted, temperature: float = 1) -> Decider:
+    """Calibrated on a run's held-out images. UsageError for what they cannot promise, with the number that could."""
+    model = model_files.read(run)
+    classes = list(model.get("classes", ()))
+    found = Decider(classes, temperature)
+    if wanted.costs and (wanted.precision or wanted.recall):
+        raise UsageError("--costs decides alone: the thresholds follow from the costs.", "Omit --precision, --recall.")
+    for flag, name in {"--precision": UNSURE, "--unknown": UNKNOWN}.items():
+        if getattr(wanted, flag[2:]) is not None and name in classes:
+            raise UsageError(f"{flag}: {name!r} is a class of this run, so its rows could not be distinguished.")
+    if wanted.costs:
+        found.costs = decisions.read_costs(shell.path(wanted.costs), classes)
+        found.fitted = model.get("temperature") or 1.0
+        if model.get("temperature") is None:
+            found.notes.append("--costs: this run has no temperature, so its probabilities are taken as they are.")
+    if wanted.coverage is None and wanted.precision is None and wanted.recall is None and wanted.unknown is None:
+        return found
+    splits = predictions.held_out(run, classes)
+    if not splits:
+        raise OutputError(f"{run} has no held-out predictions ({predictions.FILE}) to calibrate on.", "Train it again.")
+    first = next(iter(splits.values()))
+    if wanted.coverage is not None:
+        coverage = share(wanted.coverage, "--coverage")
+        _enough(f"--coverage {coverage:g}", coverage, len(first.labels), f"the {first.split} split of {run}")
+        found.sets, apart = decisions.set_thresholds(first.own, first.labels, len(classes), coverage)
+        each = "each class by itself" if apart == len(classes) else f"{apart} of {len(classes)} classes by themselves"
+        text = f"sets: {coverage:g} covered, calibrated on {count(len(first.labels), f'{first.split} image')}, {each}."
+        if first.split != "test" and runs.read_json(run / "run.json").get("best_epoch"):
+            text += " These images chose the epoch, so new ones may be covered slightly less; a test split would not."
+        found.notes.append(text)
+    if wanted.unknown is not None:
+        found.rate = share(wanted.unknown, "--unknown")
+        where = f"the {first.split} split of {run}"
+        _enough(f"--unknown {found.rate:g}", 1 - found.rate, len(first.labels), where)
+    if wanted.precision is not None or wanted.recall is not None:
+        found.thresholds = _thresholds(wanted, classes, splits.get("valid", first), found.notes)
+    return found
+
+
+def _enough(what: str, level: float, images: int, where: str) -> None:
+    least = decisions.needed(level)
+    if images < least:
+        raise UsageError(
+            f"{what}: needs {count(least, 'held-out image')}, {where} has {images:,}.",
+            "Hold out more images, or want less.",
+        )
+
+
+def _thresholds(
+    wanted: Wanted, classes: Sequence[str], held: predictions.HeldOut, notes: list[str]
+) -> decisions.Thresholds:
+    asked = {flag: _indices(getattr(wanted, flag[2:]), flag, classes) for flag in ("--recall", "--precision")}
+    recall, precision = asked.values()
+    for k, level in recall.items():
+        images = int((held.labels == k).sum())
+        _enough(f"--recall {classes[k]}={level:g}", level, images, f"the {held.split} split's {classes[k]!r}")
+    found = decisions.tune(held.dense, held.labels, recall, precision)
+    refused = [k for k in precision if not np.isfinite(found.precision[k])]
+    if precision and len(refused) == len(precision):
+        least = math.ceil(math.log(decisions.RISK) / math.log(min(precision.values())))
+        raise UsageError(
+            f"--precision {min(precision.values()):g}: the {held.split} split can promise it of no class; it takes "
+            f"some {least:,} images predicted as the class, all of them right, or more with mistakes among them.",
+            "Hold out more images, or want less.",
+        )
+    if refused:
+        named = some(repr(classes[k]) for k in refused)
+        notes.append(f"--precision: the {held.split} split cannot promise it of {named}, which becomes {UNSURE!r}.")
+    return found
+
+
+def _indices(levels: Levels, flag: str, classes: Sequence[str]) -> dict[int, float]:
+    if levels is None:
+        return {}
+    every = levels if isinstance(levels, Mapping) else dict.fromkeys(classes, levels)
+    for name in every:
+        if name not in classes:
+            raise UsageError(f"{flag} {name}=: no class of this run{did_you_mean(name, classes)}.")
+    return {classes.index(name): share(level, flag) for name, level in every.items()}

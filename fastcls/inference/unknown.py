@@ -1,0 +1,129 @@
+"""Whether an image is like those that a network was trained on: how far its features lie from the nearest class.
+
+The distance is Mahalanobis's, of features of length one, with the covariance within classes (Lee et al. 2018; Mueller
+and Hein 2025): the best of eleven scores on docs/decisions.md,
+but for one that needs two matrices. What is typical of it, held-out images say: an image is
+`p_known` likely where so large a share of them is as far away, so that of known images a share r has p_known ≤ r.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fastcls.errors import DataError, OutputError
+from fastcls.inference.features import Features
+from fastcls.inference.predictor import Prediction
+from fastcls.runfolder import model_files, runs, splits
+
+FILE = "unknown.safetensors"
+MOST = 5000  # images of a split that are looked at, drawn by chance
+
+
+@dataclass(frozen=True)
+class Known:
+    """Where the classes are, means (classes, d), precision (d, d), and the sorted distances (n,) of held-out images."""
+
+    means: np.ndarray
+    precision: np.ndarray
+    distances: np.ndarray
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """(n, d) to (n,): the squared distance to the nearest class."""
+        return _distance(_unit(features), self.means, self.precision)
+
+    def p_known(self, features: np.ndarray) -> np.ndarray:
+        """(n, d) to (n,): the share of held-out images, and of these, that are as far away."""
+        nearer = np.searchsorted(self.distances, self.distance(features), side="left")
+        return (len(self.distances) - nearer + 1) / (len(self.distances) + 1)
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    features = features.astype(np.float64)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def _distance(features: np.ndarray, means: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    own, of_means = features @ precision, means @ precision
+    squares = np.einsum("ij,ij->i", own, features)[:, None] + np.einsum("ij,ij->i", of_means, means)
+    return (squares - 2 * own @ means.T).min(1)
+
+
+def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> Known:
+    """Of training features (n, d) with class indices (n,), and those of held-out images."""
+    from sklearn.covariance import LedoitWolf
+
+    features = _unit(features)
+    names, places = np.unique(labels, return_inverse=True)
+    means = np.stack([features[places == k].mean(0) for k in range(len(names))])
+    precision = LedoitWolf(assume_centered=True).fit(features - means[places]).precision_
+    return Known(means, precision, np.sort(_distance(_unit(held_out), means, precision)))
+
+
+class Knower(Features):
+    """A Predictor that adds to each prediction how likely so strange an image is among known ones, `p_known`.
+
+    What is known of a run is found once, from its images, and kept in its FILE. DataError where the images are gone.
+    """
+
+    def __init__(self, run: Path, temperature: float = 1) -> None:
+        super().__init__(run, temperature)
+        if not self.has:
+            message = f"{self.file} ends in no linear layer, so it has no features to compare."
+            raise OutputError(message, "Omit --unknown.")
+        self.network = runs.digest(self.file)
+        self.known = self._read(run) or self._learn(run)
+
+    def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
+        for answer in super().predict(paths):
+            if answer.probabilities is not None:
+                p, features = np.split(answer.probabilities, [len(self.classes)])
+                answer = replace(answer, probabilities=p, p_known=float(self.known.p_known(features[None])[0]))
+            yield answer
+
+    def features(self, paths: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+        """Features (n, d) of the images that can be read, and what is wrong with the others."""
+        answers = list(super().predict(paths))
+        found = [answer.probabilities[len(self.classes) :] for answer in answers if answer.probabilities is not None]
+        return np.array(found), [f"{answer.path} ({answer.error})" for answer in answers if answer.error]
+
+    def _read(self, run: Path) -> Known | None:
+        from safetensors import SafetensorError, safe_open
+
+        file = run / FILE
+        try:
+            model_files.refuse_long_header(file)
+            with safe_open(file, framework="np") as tensors:
+                known = Known(*(tensors.get_tensor(name) for name in Known.__dataclass_fields__))
+                mine = (tensors.metadata() or {}).get("network") == self.network
+        except (SafetensorError, OSError, OutputError, TypeError, ValueError):
+            return None
+        d = len(known.precision)
+        fits = known.precision.shape == (d, d) and known.means.shape[1:] == (d,) and known.distances.ndim == 1
+        return known if mine and fits and all(np.isfinite(part).all() for part in vars(known).values()) else None
+
+    def _learn(self, run: Path) -> Known:
+        from safetensors.numpy import save_file
+
+        root = Path((runs.read_json(run / "run.json").get("data") or {}).get("root") or "")
+        place = {name: i for i, name in enumerate(self.classes)}
+        rows = [(str(root / path), place[label], split) for path, label, split in splits.read(run) if label in place]
+        random.Random(0).shuffle(rows)
+        held = "test" if any(split == "test" for _, _, split in rows) else "valid"
+        chosen = {name: [row for row in rows if row[2] == name][:MOST] for name in ("train", held)}
+        features = {}
+        for name, images in chosen.items():
+            features[name], lost = self.features([path for path, _, _ in images])
+            if lost or not images:
+                raise DataError(
+                    f"--unknown compares with the images of {run}, of which {len(lost):,} cannot be read: "
+                    f"{', '.join(lost[:2]) or f'it has none for {name}'}.",
+                    f"Predict once with --unknown where they are: {run / FILE} then has what is needed.",
+                )
+        known = fit(features["train"], np.array([label for _, label, _ in chosen["train"]]), features[held])
+        runs.atomic_path(run / FILE, lambda temporary: save_file(vars(known), temporary, {"network": self.network}))
+        return known

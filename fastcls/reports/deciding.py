@@ -1,0 +1,229 @@
+"""What decisions by this network would be worth: sets of classes, thresholds, a cost table, odd pictures, shortcuts.
+
+Tuned on the validation split and judged on the test split; without one, on two halves of the validation images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fastcls.audit import check_record
+from fastcls.datasets.walk import count, some
+from fastcls.errors import DataError, OutputError
+from fastcls.evaluation import decisions
+from fastcls.evaluation.calibration import threshold_for
+from fastcls.evaluation.metrics import Z, wilson
+from fastcls.reports.scores import Score
+from fastcls.reports.wording import grouped, percent
+from fastcls.runfolder.predictions import HeldOut, Probabilities, held_out
+from fastcls.settings import shell
+
+COVERAGES = (0.8, 0.9, 0.95, 0.99)
+GOAL = 0.95  # precision or recall of a class
+RATES = (0.01, 0.05, 0.1)
+CLASSES = 100  # rows of the table of thresholds
+EXPLAINED = 0.5  # of what a network predicts beyond chance, by measurements of the files
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Tables of text, a row a list of cells; `of`: what they were tuned and judged on."""
+
+    of: str
+    whole: bool
+    sets: list[list[str]]
+    thresholds: list[list[str]]
+    left_off: int
+    costs: list[list[str]]
+    costs_sentence: str
+    odd: list[list[str]]
+    odd_sentence: str
+
+
+def decided(
+    run: Path, names: Sequence[str], temperature: float | None, costs: str = "", odd: str = ""
+) -> Decisions | None:
+    """Of a run's predictions; None where it has none. costs: a cost table. odd: pictures that show no class."""
+    table = decisions.read_costs(shell.path(costs), names) if costs else None
+    strange = _odd(run, odd) if odd else ([], "")
+    try:
+        splits = held_out(run, names) if names else {}
+    except OutputError:
+        splits = {}
+    if not splits:
+        if costs or odd:
+            raise OutputError(f"{run} has no held-out predictions to judge decisions on.", "Train it again.")
+        return None
+    tuned, judged, of = _parts(splits)
+    if table and not judged.entries.whole:
+        raise OutputError(f"--costs: {run} has the five likeliest classes of an image only.", "Omit --costs.")
+    thresholds = _thresholds(tuned, judged, names)
+    return Decisions(
+        of, judged.entries.whole, [_set(tuned, judged, coverage) for coverage in COVERAGES],
+        thresholds[:CLASSES], max(0, len(thresholds) - CLASSES),
+        *(_costs(table, judged, temperature or 1.0) if table else ([], "")), *strange,
+    )  # fmt: skip
+
+
+def _parts(splits: dict[str, HeldOut]) -> tuple[HeldOut, HeldOut, str]:
+    if "valid" in splits and "test" in splits:
+        tuned, judged = splits["valid"], splits["test"]
+        return tuned, judged, f"Tuned on {_images(tuned)}, judged on {_images(judged)}."
+    (only,) = list(splits.values())[:1]
+    first = np.random.default_rng(0).random(len(only.labels)) < 0.5
+    parts = _part(only, first), _part(only, ~first)
+    return *parts, f"Tuned on {_images(parts[0])}, judged on the other {grouped(len(parts[1].labels))}."
+
+
+def _images(held: HeldOut) -> str:
+    return f"{grouped(len(held.labels))} {held.split} images"
+
+
+def _part(held: HeldOut, kept: np.ndarray) -> HeldOut:
+    entries, place = held.entries, np.cumsum(kept) - 1
+    mine = kept[entries.rows]
+    part = Probabilities(place[entries.rows[mine]], entries.classes[mine], entries.values[mine], entries.whole)
+    arrays = {name: getattr(held, name)[kept] for name in ("labels", "own", "predicted")}
+    return replace(held, entries=part, **arrays)
+
+
+def _set(tuned: HeldOut, judged: HeldOut, coverage: float) -> list[str]:
+    least = decisions.needed(coverage)
+    if len(tuned.labels) < least:
+        return [percent(coverage, 0), f"needs {grouped(least)} images", "", "", ""]
+    thresholds, apart = decisions.set_thresholds(tuned.own, tuned.labels, tuned.classes, coverage)
+    entries, n = judged.entries, len(judged.labels)
+    inside = entries.values >= thresholds[entries.classes]
+    inside |= entries.classes == judged.predicted[entries.rows]
+    sizes = np.bincount(entries.rows[inside], minlength=n)
+    hits = int(((judged.own >= thresholds[judged.labels]) | (judged.predicted == judged.labels)).sum())
+    by = "each class" if apart == tuned.classes else "all together" if not apart else f"{grouped(apart)} classes apart"
+    return [percent(coverage, 0), _share(hits, n), f"{sizes.mean():.2f}", percent(float((sizes == 1).mean())), by]
+
+
+def _share(hits: int, n: int) -> str:
+    """A share with its 95 % interval."""
+    if not n:
+        return "–"
+    low, high = wilson(hits, n)
+    return f"{percent(hits / n)} ({percent(low, unit=False)} to {percent(high)})"
+
+
+def _thresholds(tuned: HeldOut, judged: HeldOut, names: Sequence[str]) -> list[list[str]]:
+    """A row a class: from which probability its precision, and its recall, is GOAL, and what they are then."""
+    confidence = _confidence(tuned), _confidence(judged)
+    entries, rows = judged.entries, []
+    for k in np.unique(judged.labels):
+        mine, theirs = tuned.predicted == k, judged.predicted == k
+        found = (
+            threshold_for(GOAL, confidence[0][mine], tuned.labels[mine] == k, decisions.RISK) if mine.any() else None
+        )
+        cells = ["none can be promised", "", ""]
+        if found:
+            kept = theirs & (confidence[1] >= found[0])
+            share = kept.sum() / max(1, theirs.sum())
+            cells = [f"{found[0]:.3f}", percent(share, 0), _share(int((judged.labels[kept] == k).sum()), kept.sum())]
+        least = -decisions.bound(-tuned.own[tuned.labels == k], GOAL)
+        if math.isfinite(least):
+            called = entries.rows[(entries.classes == k) & (entries.values >= least)]
+            hits, own = int((judged.labels[called] == k).sum()), judged.labels == k
+            cells += [f"{least:.3g}", _share(hits, int(own.sum())), percent(hits / max(1, len(called)))]
+        else:
+            cells += [f"needs {decisions.needed(GOAL)} images", "", ""]
+        rows.append([names[k], *cells])
+    return rows
+
+
+def _confidence(held: HeldOut) -> np.ndarray:
+    most = np.zeros(len(held.labels))
+    np.maximum.at(most, held.entries.rows, held.entries.values)
+    return most
+
+
+def _costs(costs: decisions.Costs, held: HeldOut, temperature: float) -> tuple[list[list[str]], str]:
+    """Deciding for the least expected cost, beside always taking the likeliest class."""
+    cheap = costs.decide(held.dense, temperature)
+    likely = [costs.decisions.index(name) for name in costs.names] if set(costs.names) <= set(costs.decisions) else None
+    rules = {"least expected cost": cheap}
+    if likely is not None:
+        rules["the likeliest class"] = np.array(likely)[held.predicted]
+    best = int(costs.table[held.labels].mean(0).argmin())
+    rules[f"always “{costs.decisions[best]}”"] = np.full(len(cheap), best)
+    rows, paid = [], {name: costs.table[held.labels, decided] for name, decided in rules.items()}
+    for name, cost in paid.items():
+        most = np.bincount(rules[name], minlength=len(costs.decisions))
+        half = Z * cost.std(ddof=1) / math.sqrt(len(cost)) if len(cost) > 1 else 0.0
+        shown = ", ".join(f"{costs.decisions[i]} {percent(most[i] / len(cost), 0)}" for i in np.argsort(-most)[:3])
+        rows.append([name, f"{cost.mean():.4g} ± {half:.2g}", shown])
+    other = list(paid)[1]
+    saved = paid[other] - paid["least expected cost"]
+    half = Z * saved.std(ddof=1) / math.sqrt(len(saved)) if len(saved) > 1 else math.inf
+    shown = f"{saved.mean():.3g} an image less than {other} (95 % interval {saved.mean() - half:.2g} to "
+    verdict = "it pays" if saved.mean() > half else "which chance may explain"
+    return rows, f"Deciding for the least expected cost costs {shown}{saved.mean() + half:.2g}): {verdict}."
+
+
+def _odd(run: Path, odd: str) -> tuple[list[list[str]], str]:
+    """How well pictures of no class are found: AUROC, and the share flagged at some rates of false alarms."""
+    from fastcls.datasets.inputs import collect
+    from fastcls.inference.unknown import Knower
+
+    paths = list(collect([odd]))
+    knower = Knower(run)
+    features, lost = knower.features(paths)
+    if lost:
+        raise DataError(
+            f"--odd {odd}: {count(len(lost), 'picture')} of {len(paths):,} cannot be read: {some(lost)}.",
+            "Remove them, or get them again.",
+        )
+    distances, known = knower.known.distance(features), knower.known.distances
+    above = np.searchsorted(known, distances, side="left") + np.searchsorted(known, distances, side="right")
+    area = float(above.mean() / 2 / len(known))
+    p = knower.known.p_known(features)
+    rows = [[percent(rate, 0), _share(int((p <= rate).sum()), len(p))] for rate in RATES]
+    half = Z * _error(area, len(distances), len(known))
+    interval = f"{max(0.0, area - half):.3f} to {min(1.0, area + half):.3f}"
+    return rows, (
+        f"{grouped(len(paths))} pictures of “{odd}” were compared with {grouped(len(known))} held-out images: an odd "
+        f"one is farther from every class than a known one in {percent(area)} of pairs (AUROC {area:.3f}, 95 % "
+        f"interval {interval})."
+    )
+
+
+def _error(area: float, odd: int, known: int) -> float:
+    """The standard error of an area under the ROC curve (Hanley and McNeil 1982)."""
+    first, second = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area) + (odd - 1) * (first - area**2) + (known - 1) * (second - area**2)
+    return math.sqrt(spread / (odd * known))
+
+
+def shortcuts(run: Path, accuracy: Score | None) -> tuple[str, list[str]]:
+    """What the files' measurements predict, in a sentence for the data, and warnings for the top of the page."""
+    found = check_record.read(run)
+    short = found.shortcuts if found else None
+    if short is None:
+        return "", []
+    words = {"files": "size, bytes, format and folder of the files", "look": "light, colour and sharpness"}
+    parts = [f"{words[name]} alone predict {percent(value, 0)}" for name, value in short.accuracy.items()]
+    quiet = (
+        f"Of {grouped(short.n)} images {', '.join(parts)}, where the commonest class is {percent(short.majority, 0)}"
+    )
+    warnings = []
+    for name, value in short.accuracy.items():
+        beyond = accuracy.value - short.majority if accuracy else 0.0
+        explained = (short.interval(value)[0] - short.majority) / beyond if beyond > 0 else 0.0
+        if name in short.telling or explained >= EXPLAINED:
+            share = (
+                f", {percent(min(1.0, explained), 0)} of what this network knows beyond chance" if beyond > 0 else ""
+            )
+            warnings.append(
+                f"A shortcut: {words[name]} alone predict the class of {percent(value, 0)} of the images, where the "
+                f"commonest class is {percent(short.majority, 0)}{share}. The network may rely on it: see Data."
+            )
+    each = f" By itself: {', '.join(f'{k} {percent(v, 0)}' for k, v in short.alone.items())}." if short.alone else ""
+    return f"{quiet}: {'a shortcut' if warnings else 'no shortcut'}.{each}", warnings

@@ -1,0 +1,104 @@
+"""Settings in a file: a run's run.json, or YAML, TOML or JSON as `--print-config` prints it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastcls.errors import OutputError, UsageError
+from fastcls.settings import shell
+from fastcls.settings.knobs import as_text
+from fastcls.settings.options import DECLARED
+
+if TYPE_CHECKING:
+    from fastcls.settings.request import Request
+
+FLAG = "--config"
+OF_THE_MACHINE = ("device", "workers")  # in a run.json: as that machine decided
+
+
+def expanded(words: Sequence[str], flags: Collection[str]) -> list[str]:
+    """The words with the settings of --config FILE before them, as those that were typed win; the recipe first.
+
+    flags: of the verb; an option of runs that is none of them is left out.
+    """
+    rest = list(words)
+    place = next(i for i, word in enumerate(rest) if word.partition("=")[0] == FLAG)
+    _, equals, name = rest.pop(place).partition("=")
+    if not equals:
+        if place == len(rest):
+            raise UsageError("--config: needs a file.", "A run's run.json, or what --print-config printed.")
+        name = rest.pop(place)
+    settings = read(name)
+    recipe = settings.pop("recipe", None)
+    named = [rest.pop(0)] if rest and not rest[0].startswith("-") else [recipe] if isinstance(recipe, str) else []
+    kept = {name: settings[name] for name in settings if name not in DECLARED or name.replace("_", "-") in flags}
+    return [*named, *_words(kept), *rest]
+
+
+def read(name: str) -> dict[str, Any]:
+    """The settings of a file, by name; `recipe` among them, further keywords under `set`."""
+    path = shell.path(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".toml":
+            import tomllib
+
+            found = tomllib.loads(text)
+        elif path.suffix in (".yaml", ".yml"):
+            import yaml
+
+            found = yaml.safe_load(text)
+        else:
+            found = json.loads(text)
+    except OSError as problem:
+        raise OutputError(f"--config {name}: cannot be read: {problem.strerror}.") from None
+    except Exception as problem:  # each parser has its own
+        what = " ".join(str(problem).split())[:200]
+        raise UsageError(f"--config {name}: {what}.", "It is a .json, .yaml or .toml file.") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"--config {name}: holds {type(found).__name__}, not settings by name.")
+    return of_a_run(found) if "knobs" in found else {str(key).replace("-", "_"): found[key] for key in found}
+
+
+def of_a_run(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run.json, by name: recipe, knobs, options, and further keywords under `set`."""
+    found: dict[str, Any] = {"recipe": record.get("recipe")}
+    for knobs in record["knobs"].values():
+        found |= knobs
+    options = record.get("options") or {}
+    found |= {name: options[name] for name in DECLARED if name in options and name not in OF_THE_MACHINE}
+    if options.get("auto_epochs"):
+        found["epochs"] = "auto"
+    if options.get("seconds"):
+        found["time"] = f"{options['seconds']:g}s"
+        found.pop("epochs", None)
+    return found | {"set": record.get("extra") or {}}
+
+
+def _words(settings: Mapping[str, Any]) -> list[str]:
+    words: list[str] = []
+    for name, value in settings.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name == "set":
+            words += [word for key, given in (value or {}).items() for word in ("--set", f"{key}={given}")]
+        elif isinstance(value, bool) and name in DECLARED:
+            words.append(flag if value else f"--no-{flag[2:]}")
+        elif value is not None or name not in DECLARED:
+            words.append(f"{flag}={as_text(value)}")
+    return words
+
+
+def printed(request: Request) -> str:
+    """The settings of a request as YAML: all knobs and options."""
+    import yaml
+
+    recipe = request.source.name if request.source.shipped else str(request.source.path)
+    settings: dict[str, Any] = {"recipe": recipe}
+    for stage in ("get_learner", "fit"):
+        settings |= {n: list(v) if isinstance(v, tuple) else v for n, v in request.stage(stage).items()}
+    settings |= {name: getattr(request.options, name) for name in DECLARED}
+    if request.extra:
+        settings["set"] = dict(request.extra)
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
