@@ -20,6 +20,7 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "evaluate",
     "export",
     "lr_find",
     "predict",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fastcls.api import Run as Run
     from fastcls.api import check as check
     from fastcls.api import compare as compare
+    from fastcls.api import evaluate as evaluate
     from fastcls.api import export as export
     from fastcls.api import lr_find as lr_find
     from fastcls.api import predict as predict

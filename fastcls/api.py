@@ -13,6 +13,7 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
@@ -125,6 +126,22 @@ class Run:
             return pd.read_csv(self.path / "suspects.csv", dtype=kinds, keep_default_na=False)
         except (OSError, ValueError) as problem:
             raise OutputError(f"{self.path / 'suspects.csv'} cannot be read: {problem}.") from None
+
+    @cached_property
+    def slices(self) -> pd.DataFrame:
+        """Accuracy by what a table of labels says of the images, of the most trustworthy split, the worst first.
+
+        A row a slice: column, value, n, accuracy, low, high (95 %), others, expected (that of the others on its
+        classes), p (corrected for how many were looked at), shown.
+        """
+        from fastcls.reports import slices
+
+        return slices.frame(slices.of_split(self._files, next(iter(self._files.splits()), "valid")))
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """evaluation.json of a folder that `evaluate` wrote: the run's own figures, how the pictures differ."""
+        return self._files.evaluation
 
     @property
     def report(self) -> Path:
@@ -280,17 +297,24 @@ def check(
     label_regex: str = "",
     out: Paths | None = None,
     progress: Callable[[int, int], object] | None = None,
+    suspects: bool = False,
+    arch: str = "base",
+    weights: Paths = "imagenet",
+    size: int = 224,
 ) -> Check:
     """What is wrong with a folder of images, or with those of a run: files, copies, leaks, labels, classes.
 
     labels: a CSV file of files and labels. label_regex: a pattern whose first group is the label in a file name. out:
     a folder for check.html, check.json and findings.csv; None writes nothing. progress: called with the files looked
-    at and all files. DataError where there are no images, or nothing labels them.
+    at and all files. suspects: the labels that a linear head on the features of a pretrained `arch` contradicts, too;
+    weights: 'imagenet', a run folder or a .safetensors file. DataError where there are no images, or nothing labels
+    them.
     """
     import time
 
     from fastcls.audit import contents
     from fastcls.audit.audit import audit
+    from fastcls.audit.finding import by_severity
     from fastcls.reports import check as pages
 
     began, started, folder = time.perf_counter(), runs.now(), _path(out)
@@ -298,17 +322,50 @@ def check(
     if folder is not None:
         pages.make_folder(folder)
     found = audit(held, progress)
+    given = {"--labels": fspath(labels), "--label-regex": label_regex}
+    if suspects:
+        loading.import_fastai()
+        from fastcls.models import doubts
+
+        doubtful = doubts.find(found, arch, fspath(weights), size)
+        found = replace(found, findings=by_severity([*found.findings, *([doubtful] if doubtful else [])]))
+        given |= {"--arch": arch, "--weights": fspath(weights), "--size": str(size)}
     if folder is None:
         return Check(found, None)
-    given = {"--labels": fspath(labels), "--label-regex": label_regex}
     words = [word for flag, value in given.items() if value for word in (flag, value)]
-    command = shell.command("check", fspath(path), *words)
+    command = shell.command("check", fspath(path), *words, *["--suspects"] * suspects)
     return Check(found, pages.write(folder, found, command, time.perf_counter() - began, started))
 
 
 def predict(run: Paths, paths: Paths | Iterable[Paths], **options: Any) -> pd.DataFrame:
     """Labels of images, folders or patterns by a run's network, with the options of `Run.predict`."""
     return Run(run).predict(paths, **options)
+
+
+def evaluate(
+    run: Paths,
+    path: Paths,
+    *,
+    labels: Paths = "",
+    label_regex: str = "",
+    split: str = "",
+    out: Paths | None = None,
+    skip_bad: bool = False,
+    trust: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Run:
+    """A finished run on labelled images that came later, in any layout that training takes; gives what was written.
+
+    Its figures are those of the split 'new'; `evaluation`, `slices` and the report say how they stand to the run's own.
+    split: of the images only train, valid or test. out: a new folder [evaluations/NAME]. skip_bad: leave out images
+    that cannot be read. trust: without model.onnx, run the run's recipe.py. DataError where no image is of a class that
+    the run knows, or all are files that it was trained on.
+    """
+    from fastcls.running import later
+
+    found = runs.find(fspath(run), done=True)
+    words = fspath(path), fspath(labels), label_regex, split
+    return Run(later.evaluate(found, *words, _path(out), skip_bad, trust, progress))
 
 
 def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = False) -> dict[str, Exported]:

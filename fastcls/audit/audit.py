@@ -17,7 +17,7 @@ from fastcls.audit.rules import RULES, label_findings, relative_rules
 from fastcls.datasets.walk import count
 
 SECONDS, FILES = 10.0, 100_000  # of a quick look, at most
-OF_SIZES = ("few-images", "imbalance")
+OF_SIZES = ("few-images", "imbalance", "no-training-images", "one-class")
 
 Progress = Callable[[int, int], object]  # files looked at, files in all
 
@@ -54,7 +54,7 @@ def audit(contents: Contents, progress: Progress | None = None) -> Audit:
 def quick(contents: Contents, progress: Progress | None = None, sizes: bool = True) -> Audit:
     """Look at the images for SECONDS, and at those that were looked at before; at most at FILES of them.
 
-    sizes: whether the number of images in a class means anything.
+    sizes: whether the number of images in a class means anything, and whether there is something to train on.
     """
     files = _files_of(contents)
     if len(files) > FILES:

@@ -25,10 +25,14 @@ class Contents:
     rows: list[tuple[str, str, str]]
     notes: list[str] = field(default_factory=list)
     faults: dict[str, list[str]] = field(default_factory=dict)  # of a table of labels: what -> which rows
+    further: dict[str, dict[str, str]] = field(default_factory=dict)  # other columns of it: title -> path -> value
 
 
-def read(path: str, labels: str = "", label_regex: str = "") -> Contents:
-    """The images below `path`; DataError where there are none or nothing labels them."""
+def read(path: str, labels: str = "", label_regex: str = "", lenient: bool = True) -> Contents:
+    """The images below `path`; DataError where there are none or nothing labels them.
+
+    lenient: wrong rows of a table of labels become `faults`, and are not refused.
+    """
     if is_run(path):
         if labels or label_regex:
             raise UsageError(f"{path} is a run: its images have labels.", "Omit --labels and --label-regex.")
@@ -40,10 +44,10 @@ def read(path: str, labels: str = "", label_regex: str = "") -> Contents:
         return Contents(root, "CUB-200-2011", [(p, label, "" if s == "train" else s) for p, label, s in rows])
     if plain and (root / "annotations" / "trainval.txt").is_file() and (root / "images").is_dir():
         return _pets(root)
-    found = layouts.listed(root, labels, label_regex, lenient=True)
+    found = layouts.listed(root, labels, label_regex, lenient)
     if not found.rows:
         raise DataError(f"No image in {root} has a label.", "; ".join(found.faults))
-    return Contents(root, found.layout, found.rows, found.notes + found.left_out(), found.faults)
+    return Contents(root, found.layout, found.rows, found.notes + found.left_out(), found.faults, found.further)
 
 
 def is_run(path: str) -> bool:

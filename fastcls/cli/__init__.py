@@ -12,6 +12,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     check,
     compare,
     doctor,
+    evaluate,
     export,
     import_,
     lr_find,

@@ -66,6 +66,17 @@ def chosen(name: str, done: bool = True) -> Path:
     return folder
 
 
+def progress(done_what: str, of_what: str) -> Callable[[int, int], None]:
+    """A line that counts, on a terminal."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            line = f"\r{done_what} {done:,} of {total:,} {of_what}"
+            print(line, end="\n" * (done == total), file=sys.stderr, flush=True)
+
+    return show
+
+
 def refusal(error: FastclsError) -> typer.Exit:
     """Print an error and how to fix it; gives the exit to raise."""
     print(visible(f"{ranks.name()}error: {error.message}"), file=sys.stderr)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from fastcls.cli.app import app, verb
+from fastcls.cli import completion
+from fastcls.cli.app import app, progress, verb
 from fastcls.cli.documents import JSON, document
 from fastcls.cli.tables import table
 from fastcls.settings import shell
@@ -32,6 +32,20 @@ def check(
     label_regex: str = typer.Option(
         "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name: '(.+)_\\d+'."
     ),
+    suspects: bool = typer.Option(
+        False, "--suspects", help="Find labels that a pretrained network contradicts, too: needs torch and weights."
+    ),
+    arch: str = typer.Option(
+        "base", "--arch", metavar="NAME", help="Its network.", autocompletion=completion.architectures
+    ),
+    weights: str = typer.Option(
+        "imagenet",
+        "--weights",
+        metavar="WEIGHTS",
+        help="'imagenet', a run folder or a .safetensors file.",
+        autocompletion=completion.weights,
+    ),
+    size: int = typer.Option(224, "--size", min=8, metavar="PIXELS", help="Its images' side."),
     out: str = typer.Option(
         "", "-o", "--out", metavar="DIR", help="Folder of the page  [default: checks/NAME, or the run]"
     ),
@@ -43,10 +57,12 @@ def check(
     fastcls check photos                     class folders, or train/ and valid/ with class folders
     fastcls check photos --labels labels.csv
     fastcls check last                       the images of the newest run
+    fastcls check photos --suspects          and the labels that ConvNeXt-Nano's features contradict
 
     It looks at files, copies and leaks, labels and classes. Writes check.html with thumbnails, check.json, and
     findings.csv with a row an image. What was measured of a file is kept, so that the next check and every training
-    know it already.
+    know it already. --suspects fits a linear head to a pretrained network's features in five folds, so that every
+    label is judged by a head that has not seen it; one pass over the images.
 
     Exit code 3 if there are errors: images that cannot be used, one image in two splits or under two labels, classes
     that training lacks. Warnings and notes leave it at 0.
@@ -58,19 +74,23 @@ def check(
     place = shell.path(path)
     own = place if contents.is_run(path) else Path("checks") / (Path(os.path.realpath(place)).name or "root")
     with document(as_json) as show:
-        found = api.check(path, labels=labels, label_regex=label_regex, out=out or own, progress=_progress)
+        found = api.check(
+            path,
+            labels=labels,
+            label_regex=label_regex,
+            out=out or own,
+            suspects=suspects,
+            arch=arch,
+            weights=weights,
+            size=size,
+            progress=progress("looked at", "files"),
+        )
         _show(found.audit)
         print(f"page     {found.page}")
         if as_json and found.page:
             show({**runs.read_json(found.page.parent / check_record.RECORD), "page": found.page})
     if found.errors:
         raise typer.Exit(SERIOUS)
-
-
-def _progress(done: int, total: int) -> None:
-    """A line that counts, on a terminal."""
-    if sys.stderr.isatty():
-        print(f"\rlooked at {done:,} of {total:,} files", end="\n" * (done == total), file=sys.stderr, flush=True)
 
 
 def _show(found: Audit) -> None:

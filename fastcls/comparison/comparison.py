@@ -165,9 +165,9 @@ def folder_of(entries: Sequence[Entry]) -> Path:
 
 
 def split_of(entries: Sequence[Entry]) -> str:
-    """'test' where every run was evaluated on it, else 'valid'."""
+    """'test' where every run was evaluated on it, 'new' where `evaluate` did that, else 'valid'."""
     done = [entry for entry in entries if not entry.failed]
-    return "test" if done and all("test" in entry.metrics for entry in done) else "valid"
+    return next((name for name in ("test", "new") if done and all(name in entry.metrics for entry in done)), "valid")
 
 
 def tabulate(entries: Sequence[Entry], baseline: Mapping[str, str]) -> list[Row]:

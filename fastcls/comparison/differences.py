@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
+from typing import Any
 
 import pandas as pd
 
 from fastcls.evaluation.metrics import Z
 
 LEVEL = 0.95  # of every interval
+Z_POWER = 0.841621  # the 80 % point of the normal distribution
 PAIRS = 3  # seeds in common from which on they are pairs: fewer differences say too little of their spread
 
 
@@ -119,6 +121,19 @@ def _bounded(value: float, low: float, high: float, over: str) -> Difference:
     return Difference(value, max(-1.0, low), min(1.0, high), over)
 
 
+def independent(ours: Mapping[str, Any], baseline: Mapping[str, Any]) -> Difference:
+    """Of two figures of metrics.json on other images each, from their intervals.
+
+    Source: Zou and Donner 2008 (MOVER); of two accuracies this is Newcombe 1998, method 10.
+    """
+    value = ours["value"] - baseline["value"]
+    if any(figure.get(end) is None for figure in (ours, baseline) for end in ("low", "high")):
+        return Difference(value)
+    below = math.hypot(ours["value"] - ours["low"], baseline["high"] - baseline["value"])
+    above = math.hypot(ours["high"] - ours["value"], baseline["value"] - baseline["low"])
+    return Difference(value, value - below, value + above, "images")
+
+
 def paired(first: pd.DataFrame, second: pd.DataFrame) -> McNemar | None:
     """The exact McNemar test of two tables of path, label and prediction; None where they share no image.
 
@@ -134,6 +149,18 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> McNemar | None:
     only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     return McNemar(len(both), only_a, only_b, p)
+
+
+def needed(test: McNemar) -> int | None:
+    """Images on which a difference as large is shown in 80 % of cases; None where there is no difference.
+
+    Source: Connor 1987, for McNemar's test at 5 %, two-sided, from the shares of images that only one gets right.
+    """
+    apart, gap = test.only_first + test.only_second, abs(test.only_second - test.only_first)
+    if not gap:
+        return None
+    share, value = apart / test.images, gap / test.images
+    return math.ceil((Z * math.sqrt(share) + Z_POWER * math.sqrt(share - value**2)) ** 2 / value**2)
 
 
 def images_interval(test: McNemar) -> tuple[float, float, float]:

@@ -27,11 +27,12 @@ _YES_NO = dict.fromkeys(("1", "true", "yes"), "valid") | dict.fromkeys(("0", "fa
 
 
 def read(labels: str, root: Path, found: Found) -> None:
-    """Add to `found` a row for each image that the table `labels` names, below `root`."""
+    """Add to `found` a row for each image that the table `labels` names, below `root`, and its `further` columns."""
     file = _locate(labels, root)
     rows = _two_columns(file, rows_of(file, found.notes))
     files = _Files(root, file.parent)
     columns, body = _columns(file, rows, files)
+    further = {at: found.further.setdefault(title, {}) for at, title in columns.others.items()}
     seen: dict[str, tuple[str, str]] = {}
     again: list[tuple[str, str, str]] = []  # rows that name a file once more, otherwise
     problems: dict[str, list[str]] = defaultdict(list)
@@ -60,6 +61,8 @@ def read(labels: str, root: Path, found: Found) -> None:
             again.append((places[0], label, split))
         else:
             good += 1
+            for at, values in further.items():
+                values[slashes(places[0])] = cells[at] if at < len(cells) else ""
     if not seen and not problems:
         raise DataError(f"The table {file} has no rows.", "Give one row an image: file name, label.")
     if options.current().skip_bad and seen and not found.lenient:
@@ -193,6 +196,7 @@ class _Columns:
     split: int | None
     splits: dict[str, str]
     description: str
+    others: dict[int, str]  # their titles; without one a column has nothing to be called by
 
 
 def _columns(
@@ -210,7 +214,7 @@ def _columns(
             )
         at = 0 if is_image(head[0]) or files.find(head[0]) else 1
         text = f"no header, files in column {at + 1}, labels in column {2 - at}"
-        return _Columns(at, 1 - at, None, {}, text), rows
+        return _Columns(at, 1 - at, None, {}, text, {}), rows
     body = rows[1:]
     titles = [title.lower() for title in head]
 
@@ -238,4 +242,5 @@ def _columns(
     splits = SPLIT_NAMES | {"dev": "valid"}
     if split is not None and titles[split] == "is_valid":
         splits |= _YES_NO
-    return _Columns(at, label, split, splits, text), body
+    further = {column: head[column] for column in others if column != label and head[column]}
+    return _Columns(at, label, split, splits, text, further), body

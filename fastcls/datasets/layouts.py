@@ -22,6 +22,7 @@ from fastcls.settings import options, shell
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+SLICE = "slice:"  # how the name of a column begins that says more of an image, its site or camera
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar")
 _HOW = (
     "Sort the images into one folder a class, name a table of file names and labels with --labels, or take "
@@ -41,7 +42,7 @@ def find(
 
     `split` is train, valid or test. Where the layout has no validation split, `valid_pct` of each class is
     drawn with `seed` (the run's own by default). `attrs['layout']` is what was recognised, `attrs['notes']`
-    lists what the user should see.
+    lists what the user should see. A further column TITLE of a table of labels is `slice:TITLE`.
     """
     import pandas as pd
 
@@ -51,6 +52,8 @@ def find(
     if len(classes := {label for _, label, _ in found.rows}) == 1:
         raise DataError(f"All {len(found.rows):,} images in {root} are of one class, {classes.pop()!r}.", _HOW)
     df = pd.DataFrame(found.rows, columns=["path", "label", "split"])
+    for title, values in found.further.items():
+        df[f"{SLICE}{title}"] = df["path"].map(values).fillna("")
     found.rows = []  # a million rows take 160 MB
     found.notes += draw_validation(df, valid_pct, options.current().seed if seed is None else seed)
     check_splits(df, root)

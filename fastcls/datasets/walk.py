@@ -39,6 +39,7 @@ class Found:
     pipes: list[str] = field(default_factory=list)  # what is neither a file nor a folder
     lenient: bool = False  # whether wrong rows of a table of labels are collected in `faults` instead of refused
     faults: dict[str, list[str]] = field(default_factory=dict)  # what is wrong -> which rows or files
+    further: dict[str, dict[str, str]] = field(default_factory=dict)  # other columns of a table -> file -> value
 
     def left_out(self) -> list[str]:
         """Notes on what was found and is not an image that can be used."""

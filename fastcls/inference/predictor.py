@@ -17,7 +17,7 @@ from fastcls.errors import OutputError
 from fastcls.images import preprocessing
 from fastcls.images.check import UNREADABLE, reason
 from fastcls.machine import cpus
-from fastcls.runfolder import model_files, onnx_safety
+from fastcls.runfolder import model_files, onnx_safety, runs
 
 BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
 # what decoding an image raises where it cannot be read
@@ -59,6 +59,9 @@ class Predictor:
         self.file = file = model_files.verify(run, model_files.NETWORK, model)
         if spec is None or not file.is_file():
             recipe = run / "recipe.py"
+            if (run / runs.EVALUATION).is_file():
+                other = runs.read_json(run / runs.EVALUATION).get("run")
+                raise OutputError(f"{run} is an evaluation, without a network of its own.", f"Name its run: {other}")
             raise OutputError(
                 f"{run} has no model.onnx: its network or its transforms could not be exported.",
                 f"Predict through its recipe, which runs the code in {recipe}, with --trust."

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from fastcls.errors import DataError, OutputError
-from fastcls.images import preprocessing
-from fastcls.inference.predictor import Prediction, Predictor, softmax
+from fastcls.inference.features import Features
+from fastcls.inference.predictor import Prediction
 from fastcls.runfolder import model_files, runs, splits
 
 FILE = "unknown.safetensors"
@@ -64,7 +64,7 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> Known
     return Known(means, precision, np.sort(_distance(_unit(held_out), means, precision)))
 
 
-class Knower(Predictor):
+class Knower(Features):
     """A Predictor that adds to each prediction how likely so strange an image is among known ones, `p_known`.
 
     What is known of a run is found once, from its images, and kept in its FILE. DataError where the images are gone.
@@ -72,24 +72,11 @@ class Knower(Predictor):
 
     def __init__(self, run: Path, temperature: float = 1) -> None:
         super().__init__(run, temperature)
+        if not self.has:
+            message = f"{self.file} ends in no linear layer, so it has no features to compare."
+            raise OutputError(message, "Omit --unknown.")
         self.network = runs.digest(self.file)
         self.known = self._read(run) or self._learn(run)
-
-    def _model(self, file: Path) -> bytes:
-        import onnx
-
-        from fastcls.inference.anatomy import Anatomy, dissect
-
-        model = onnx.load(file)
-        anatomy = dissect(model)
-        if not anatomy.features:
-            raise OutputError(f"{file} ends in no linear layer, so it has no features to compare.", "Omit --unknown.")
-        return Anatomy(anatomy.outlet, anatomy.features, None).body(model).SerializeToString()
-
-    def _run(self, images: list[np.ndarray]) -> np.ndarray:
-        """Probabilities and features, (n, classes + d)."""
-        logits, features = self._outputs(preprocessing.normalise(np.stack(images), self.spec))
-        return np.hstack([softmax(logits, self.temperature), features.reshape(len(images), -1)])
 
     def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
         for answer in super().predict(paths):

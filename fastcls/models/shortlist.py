@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from fastai.data.all import CategoryBlock, ColReader, DataBlock, get_c
+from fastai.data.all import CategoryBlock, ColReader, DataBlock
 from fastai.vision.data import ImageBlock
 
 from fastcls import transforms
@@ -56,18 +56,30 @@ def sample(files: Sequence[Sequence[str]]) -> pd.DataFrame:
     table = table[table.split != "test"].sample(frac=1, random_state=options.current().seed)
     turn = table.groupby("label").cumcount()
     table = table.assign(turn=turn)[turn < A_CLASS].sort_values("turn", kind="stable").head(MOST)
-    table = table[table.groupby("label").path.transform("size") > 1].sort_values(["label", "path"])
+    return crossed(table.drop(columns="turn").sort_values(["label", "path"]), "--probe")
+
+
+def crossed(table: pd.DataFrame, option: str) -> pd.DataFrame:
+    """The images, path and label, whose class has two or more; DataError where fewer than two classes have."""
+    table = table[table.groupby("label").path.transform("size") > 1]
     if table.label.nunique() < 2:
         raise DataError(
-            "--probe: fewer than two classes have two images each, so nothing can be cross-validated.",
-            "Leave out --probe, or add images.",
+            f"{option}: fewer than two classes have two images each, so nothing can be cross-validated.",
+            f"Leave out {option}, or add images.",
         )
     first = table.groupby("label").cumcount() == 0  # fastai wants a validation split; every image is cross-validated
-    return table.assign(split=np.where(first, "valid", "train")).drop(columns="turn").reset_index(drop=True)
+    return table.assign(split=np.where(first, "valid", "train")).reset_index(drop=True)
 
 
 def measure(images: pd.DataFrame, arch: str, weights: str, size: int) -> Measured:
     """Probe one network on a `sample`, at `size` pixels; WeightsError where its weights cannot be had."""
+    x, y, classes = features(images, arch, weights, size)
+    found = probe.solve(x, y, len(classes), views=1)
+    return Measured(arch, weights, found.right, found.held_out)
+
+
+def features(images: pd.DataFrame, arch: str, weights: str, size: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """What a pretrained body makes of `crossed` images: (n, d), their classes (n,), and the names of these."""
     block = DataBlock(
         (ImageBlock, CategoryBlock),
         get_x=ColReader("path"),
@@ -81,5 +93,4 @@ def measure(images: pd.DataFrame, arch: str, weights: str, size: int) -> Measure
         batches = dls.test_dl(images)
         x = torch.cat([body(batch[0].as_subclass(torch.Tensor)).float() for batch in batches])
     y = torch.as_tensor(pd.Categorical(images.label, categories=list(dls.vocab)).codes.copy(), dtype=torch.long)
-    found = probe.solve(x, y.to(x.device), get_c(dls), views=1)
-    return Measured(arch, weights, found.right, found.held_out)
+    return x, y.to(x.device), list(map(str, dls.vocab))

@@ -10,9 +10,11 @@ from fastcls.reports import scores as scored
 from fastcls.reports.classes import WHOLE_MATRIX, matrix_figure, outcome
 from fastcls.reports.curves import Curves, curve_figures
 from fastcls.reports.curves import curves as ranking_curves
+from fastcls.reports.evaluated import evaluated
 from fastcls.reports.gallery import KINDS, SUSPECTS, Doubts, copies, doubtful, pictured
 from fastcls.reports.images import images
 from fastcls.reports.learning import learning_figures
+from fastcls.reports.slices import of_split
 from fastcls.reports.thumbnails import Thumbnails
 from fastcls.reports.trust import effects, trust
 from fastcls.runfolder import model_files, runs
@@ -108,7 +110,7 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         guess=scored.guess_sentence(accuracy, result),
         probe=scored.probe_sentence(files, split),
         claimed=scored.claim_sentence(claim, accuracy, bool(files.get("options", "limit")), split),
-        all_scores={name: scored.scores(files, name) for name in files.splits()},
+        all_scores={name: known for name in files.splits() if (known := scored.scores(files, name))},
         phases=phases,
         verdict=verdict,
         probed=(files.history["phase"] == runs.PROBE).any() if len(files.history) else False,
@@ -122,6 +124,8 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         ranking=ranking,
         ranks=ranks,
         whole_matrix=WHOLE_MATRIX,
+        slices=of_split(files, split),
+        evaluated=evaluated(files),
         kinds=KINDS,
         trust=belief,
         effects=effects(files.metrics, files.splits()),

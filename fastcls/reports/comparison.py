@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fastcls.comparison.comparison import COSTS, FIGURES, Comparison, Entry, Row
-from fastcls.comparison.differences import Difference, McNemar
+from fastcls.comparison.differences import Difference, McNemar, images_interval, needed
 from fastcls.reports import shell
 from fastcls.reports.figures import Figure, Palette, frame, over_epochs, shorten
 from fastcls.reports.wording import SPACE, duration, grouped, markdown, moment
@@ -199,13 +199,23 @@ def conclusions(rows: Sequence[Row]) -> list[str]:
 
 
 def verdict(test: McNemar) -> str:
-    """McNemar's test as a sentence."""
+    """Whether the second of two runs is better, by how much, and how many more images would settle it."""
     chance = "p < 0.0001" if test.p < 1e-4 else f"p = {test.p:.4f}" if test.p < 0.1 else f"p = {test.p:.2f}"
-    tells = "a difference that luck hardly explains" if test.p < 0.05 else "no more than luck would explain"
-    return (
+    value, low, high = images_interval(test)
+    size = f"{abs(value) * 100:.2f} points {'more' if value >= 0 else 'less'} accuracy"
+    size += f" (95 % interval {low * 100:+.2f} to {high * 100:+.2f})"
+    counts = (
         f"On the same {test.images:,} images the first run alone is right on {test.only_first:,}, the second alone on "
-        f"{test.only_second:,}: {tells} (exact McNemar test, {chance})."
+        f"{test.only_second:,} (exact McNemar test, {chance})."
     )
+    if test.p < 0.05:
+        return f"The second run is {'better' if value > 0 else 'worse'} than the first: {size}. {counts}"
+    images = needed(test)
+    if images is None:
+        more = "as they stand, no number of images would tell them apart"
+    else:
+        more = f"if it stays so, about {max(1, images - test.images):,} more images would settle it (in 80 % of cases)"
+    return f"The second run is not shown to be better or worse than the first: {size}; {more}. {counts}"
 
 
 def cautions(entries: Sequence[Entry], split: str) -> list[str]:

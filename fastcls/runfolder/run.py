@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fastcls.errors import OutputError
-from fastcls.runfolder import inside, schema
+from fastcls.runfolder import inside, runs, schema, slices
 from fastcls.runfolder.predictions import BASELINE, FILE, NAMES, NUMBERS, read
 from fastcls.runfolder.text import clean
 
@@ -32,6 +32,8 @@ class Run:
     baseline: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*NAMES]))  # the probe's
     model: dict[str, Any] = field(default_factory=dict)
     heatmaps: dict[str, Any] = field(default_factory=dict)
+    slices: pd.DataFrame = field(default_factory=pd.DataFrame)  # what else is known of an image
+    evaluation: dict[str, Any] = field(default_factory=dict)  # of a run on images that came later
     missing: list[str] = field(default_factory=list)
 
     def get(self, *keys: str) -> Any:
@@ -80,6 +82,10 @@ def open_run(folder: Path) -> Run:
     run.model = _read(run, "model.json", "the layers of the network", _json_object, {})
     if (folder / "heatmaps.json").is_file():  # some networks have none
         run.heatmaps = _read(run, "heatmaps.json", "where the network looked", _json_object, {})
+    if (folder / runs.EVALUATION).is_file():
+        run.evaluation = _read(run, runs.EVALUATION, "the figures of the run's own images", _json_object, {})
+    if (folder / slices.FILE).is_file():  # of images that a table of labels says more of
+        run.slices = _read(run, slices.FILE, "the accuracy of slices", slices.read, run.slices)
     return run
 
 

@@ -59,6 +59,15 @@ class Run(TypedDict, total=False):
     tracking: dict[str, dict[str, str | None]]
 
 
+class Compared(TypedDict, total=False):
+    """Of evaluation.json: one thing that new images and those of the run were compared by."""
+
+    name: str
+    p: float
+    old: float | None
+    new: float | None
+
+
 class Preprocessing(TypedDict, total=False):
     """Of model.json: the specification that `fastcls.images.preprocessing` follows."""
 
@@ -97,7 +106,28 @@ class Figure(TypedDict, total=False):
 
 
 Metrics = dict[str, dict[str, Figure | float | None]]  # a split, then a figure
-KINDS: dict[str, Any] = {"run.json": Run, "model.json": Model, "metrics.json": Metrics}
+
+
+class Evaluation(TypedDict, total=False):
+    """evaluation.json: a run on images that came later."""
+
+    run: str
+    own: Metrics  # the run's metrics.json
+    split: str  # of the run's images, with which the new ones are compared
+    expected: float | None  # accuracy with the new class shares, each class as good as in that split
+    unknown: dict[str, int]  # classes that the network does not know: images
+    missing: list[str]  # classes without a new image
+    trained: int  # images left out, for the run was trained on them
+    gaps: list[Compared] | None
+    compared: int  # images of each side
+
+
+KINDS: dict[str, Any] = {
+    "run.json": Run,
+    "model.json": Model,
+    "metrics.json": Metrics,
+    "evaluation.json": Evaluation,
+}
 
 
 def load(path: Path, errors: str = "strict") -> dict[str, Any]:

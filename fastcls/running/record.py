@@ -14,6 +14,7 @@ from fastai.learner import Learner
 
 from fastcls.data.blocks import common_root, fingerprint
 from fastcls.data.pixels import files, targets
+from fastcls.datasets.layouts import SLICE
 from fastcls.datasets.walk import some
 from fastcls.errors import DataError, OutputError
 from fastcls.inference.export import arch_name
@@ -118,6 +119,12 @@ class Images:
         self.root = common_root([path for path, _, _ in rows])
         self.prefix = os.path.join(self.root, "")  # noqa: PTH118
         self.rows = [(self.relative(path), split, label) for path, split, label in rows]
+        self.slices: dict[str, dict[str, str]] = {}  # title -> path -> value
+        for dataset in datasets.values():
+            for name in getattr(dataset.items, "columns", ()):
+                if name.startswith(SLICE):
+                    values = zip(map(self.relative, files(dataset)), dataset.items[name], strict=True)
+                    self.slices.setdefault(name.removeprefix(SLICE), {}).update(values)
 
     def relative(self, path: str) -> str:
         """A file's name in splits.csv and predictions.csv."""

@@ -13,7 +13,7 @@ from fastcls.errors import Diverged, FastclsError, OutputError, RecipeError, Usa
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended, Stop, Stopped
-from fastcls.runfolder import recorded, register, runs, splits
+from fastcls.runfolder import recorded, register, runs, slices, splits
 from fastcls.running import assist
 from fastcls.running.loading import Prepared, prepared
 from fastcls.running.messages import Messages
@@ -128,6 +128,7 @@ class _Run:
         room.require(self.learn, self.out)
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
         splits.write(self.out, self.images.rows)
+        slices.write(self.out, [row[:2] for row in self.images.rows], self.images.slices)
         self._save()
         why = f" ({self.learn.precision_reason})" if self.learn.precision_reason else ""
         self.messages.opening(f"{self.learn.precision}{why}")

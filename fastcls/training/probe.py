@@ -201,26 +201,45 @@ def solve(x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: to
     centre = x.mean(0)
     scale = (x - centre).square().mean().sqrt().clamp_min(1e-12)
     x = (x - centre) / scale
-    decay, temperature, right, held_out = _choose(x, y, classes, views, weight)
+    chosen = _choose(x, y, classes, views, weight)
     start = None
-    for stronger in [d for d in DECAYS if d >= decay]:  # the path that the choice took
+    for stronger in [d for d in DECAYS if d >= chosen.decay]:  # the path that the choice took
         start = _minimise(x, y, classes, stronger, weight, start)
     assert start is not None
-    w, b = (tensor / temperature for tensor in start)
+    w, b = (tensor / chosen.temperature for tensor in start)
     loss = sum(
         float(F.cross_entropy(part @ w.T + b, of, weight, reduction="sum")) for part, of in _chunks(x, y, classes)
     )
     total = len(y) if weight is None else float(weight[y].sum())
     w = w / scale
-    return Solution(w, b - w @ centre, decay, loss / total, right, held_out)
+    return Solution(w, b - w @ centre, chosen.decay, loss / total, chosen.right, len(chosen.held))
+
+
+def out_of_fold(x: torch.Tensor, y: torch.Tensor, classes: int) -> np.ndarray:
+    """(n, classes): what a solution for the others says of each image, by FOLDS; features (n, d), classes (n,)."""
+    centred = x - x.mean(0)
+    scale = centred.square().mean().sqrt().clamp_min(1e-12)
+    chosen = _choose(centred / scale, y, classes, 1, None, whole=True)
+    return chosen.probabilities[np.argsort(chosen.held)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A decay and a temperature; held (m,) images with probabilities (m, classes), of which so many are right."""
+
+    decay: float
+    temperature: float
+    right: int
+    held: np.ndarray
+    probabilities: np.ndarray
 
 
 def _choose(
-    x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: torch.Tensor | None
-) -> tuple[float, float, int, int]:
+    x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: torch.Tensor | None, whole: bool = False
+) -> Choice:
     """The decay and the temperature, by predictions of images that a solution has not seen in any view.
 
-    And how many of these predictions are right, of how many.
+    whole: of every image, however many there are.
     """
     from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
@@ -228,9 +247,9 @@ def _choose(
     labels = y[:n].cpu().numpy()
     most = int(np.bincount(labels).max())
     if most < 2:
-        return 1.0, 1.0, 0, 0
+        return Choice(1.0, 1.0, 0, np.empty(0, int), np.empty((0, classes)))
     folds: Any = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=0)
-    if n > FOLDS_UP_TO:
+    if n > FOLDS_UP_TO and not whole:
         folds = StratifiedShuffleSplit(1, test_size=1 / FOLDS, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
@@ -238,8 +257,7 @@ def _choose(
     seen = [torch.cat([part + view * n for view in range(views)]) for part, _ in parts]
     held = torch.cat([part for _, part in parts])
     starts: list[Any] = [None] * len(parts)
-    best, chosen = math.inf, (DECAYS[0], 1.0, 0, len(held))
-    since = 0
+    best, since, chosen = math.inf, 0, Choice(DECAYS[0], 1.0, 0, held.numpy(), np.empty((0, classes)))
     for decay in DECAYS:
         logits = []
         for i, (own, (_, other)) in enumerate(zip(seen, parts, strict=True)):
@@ -249,12 +267,13 @@ def _choose(
             )
         p = torch.cat(logits).softmax(1).cpu().numpy()
         temperature = calibration.fit_temperature(p, labels[held])
-        softened = calibration.soften(p, temperature)[np.arange(len(held)), labels[held]]
-        loss = -float(np.log(np.maximum(softened, calibration.SMALLEST)).mean())
+        softened = calibration.soften(p, temperature)
+        own = softened[np.arange(len(held)), labels[held]]
+        loss = -float(np.log(np.maximum(own, calibration.SMALLEST)).mean())
         since += 1
         if loss < best:
             right = int((p.argmax(1) == labels[held]).sum())
-            best, chosen, since = loss, (decay, temperature, right, len(held)), 0
+            best, chosen, since = loss, Choice(decay, temperature, right, held.numpy(), softened), 0
         if since >= PATIENCE:
             break
     return chosen

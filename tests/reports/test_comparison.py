@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
+from scipy.stats import norm
 
 from fastcls.comparison import comparison, differences
 from fastcls.comparison.comparison import Entry
-from fastcls.comparison.differences import McNemar
-from fastcls.reports.comparison import Comparison, write
+from fastcls.comparison.differences import McNemar, needed
+from fastcls.reports.comparison import Comparison, verdict, write
 
 HOSTILE = [
     "<script>window.owned=1</script>",
@@ -123,6 +125,24 @@ def test_mcnemar_counts_the_images_that_one_alone_gets_right(tmp_path: Path) -> 
     assert test == McNemar(100, 8, 2, pytest.approx(0.109375))  # 2 * sum(C(10, i), i <= 2) / 2^10
     middle, low, high = differences.images_interval(test)
     assert middle == pytest.approx(-0.06) and low < middle < 0 < high < -low
+
+
+def test_so_many_images_settle_a_difference_in_four_cases_of_five() -> None:
+    assert needed(McNemar(100, 5, 5, 1.0)) is None
+    n = needed(McNemar(1000, 40, 60, 0.06))
+    assert n == pytest.approx((1.959964 * 0.1**0.5 + 0.841621 * (0.1 - 0.02**2) ** 0.5) ** 2 / 0.02**2, abs=1)
+    drawn = np.random.default_rng(0).multinomial(n, [0.04, 0.06, 0.9], size=2000)
+    first, second = drawn[:, 0], drawn[:, 1]
+    shown = 2 * norm.sf(np.abs(second - first) / np.sqrt(first + second)) < 0.05
+    assert 0.77 < shown.mean() < 0.83
+
+
+def test_a_verdict_of_two_runs_says_who_is_better_and_what_would_settle_it() -> None:
+    assert verdict(McNemar(1000, 20, 60, 9e-6)).startswith(
+        "The second run is better than the first: 4.00 points more accuracy (95 % interval +2.25 to +5.74)."
+    )
+    text = verdict(McNemar(1000, 60, 40, 0.0569))
+    assert "not shown to be better or worse" in text and "about 960 more images would settle it" in text
 
 
 def test_runs_without_common_images_are_not_tested(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ MORE = [
     More(r"^resume .*--gpus", "", "the run was trained on a CPU", code=2),
     More(r"^recipe .*--path /data/", "", "no images lie there", code=3),
     More(r"^search .*(?:--trials|--storage)", "--dry-run", "test_search.py searches; these are ResNets"),
+    More(r"^check .*--suspects", "--arch squeezenet1_1 --size 32", "the same network"),
     More(r"^serve ", "--port 0", "the port may be taken"),
 ]
 KIN = "another of its kind trains, on a page or in a test of its own"  # of what is only tried, to keep all of it short

@@ -42,7 +42,14 @@ def photographs(folder: Path) -> None:
     for i in range(4):
         picture(folder / "new_photos" / f"{i}.jpg", i, rng)
         picture(folder / "test" / f"{i:03d}.jpg", i, rng)
+    later = []
+    for i in range(24):
+        label, site = ("cat", "dog", "horse")[i % 3], "north" if i % 2 else "south"
+        later.append((f"{i}.jpg", label, site))
+        picture(folder / "new_site" / f"{i}.jpg", i % 3, rng)
+        picture(folder / "digits_of_may" / str(i % 3) / f"{i}.png", i % 3, rng, 8)
     tables = {
+        "may.csv": [("path", "label", "site"), *later],
         "labels.csv": [("path", "label"), *rows],
         "paths.csv": [("path",), *((f"photos/{name}",) for name, _ in rows)],
         "sample_submission.csv": [("image_id", "breed"), *((f"{i:03d}", "cat") for i in range(4))],

@@ -209,3 +209,14 @@ def test_the_finder_starts_where_training_does(file: Path, tmp_path: Path) -> No
     outcome = command("lr-find", file, "--limit", 40, "--tune", "probe", "--out", tmp_path / "curve.png")
     assert outcome.code == 6 and "train nothing at a learning rate" in outcome.output, outcome.output
     assert not list(tmp_path.iterdir())
+
+
+def test_out_of_fold_answers_know_nothing_of_an_images_own_label() -> None:
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(200, 400)).astype(np.float32))
+    y = torch.from_numpy(rng.integers(0, 2, 200))
+    p = probe.out_of_fold(x, y, 2)
+    assert p.shape == (200, 2) and np.allclose(p.sum(1), 1, atol=1e-5)
+    assert 0.3 < (p.argmax(1) == y.numpy()).mean() < 0.7, "in sample, 400 features separate 200 images"
+    x[:, 0] += 10 * y
+    assert (probe.out_of_fold(x, y, 2).argmax(1) == y.numpy()).mean() > 0.95, "in the order of the images"

@@ -1,0 +1,79 @@
+"""fastcls evaluate RUN PATH: a finished run on labelled images that came later."""
+
+from __future__ import annotations
+
+import typer
+
+from fastcls.cli import completion
+from fastcls.cli.app import app, chosen, progress, verb
+from fastcls.cli.documents import JSON, document
+
+
+@app.command()
+@verb
+def evaluate(
+    run: str = completion.RUN,
+    path: str = typer.Argument(
+        metavar="PATH", help="A folder of labelled images, laid out as the recipe `folder` takes it, or a run."
+    ),
+    labels: str = typer.Option("", "--labels", metavar="FILE", help="A CSV file of files, labels and perhaps more."),
+    label_regex: str = typer.Option(
+        "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name: '(.+)_\\d+'."
+    ),
+    split: str = typer.Option(
+        "",
+        "--split",
+        metavar="train|valid|test",
+        help="Only these of the images  [default: all]",
+        autocompletion=completion.among("train", "valid", "test"),
+    ),
+    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="A new folder  [default: evaluations/NAME]"),
+    skip_bad: bool = typer.Option(
+        False, "--skip-bad", help="Leave out images that cannot be read, and list them, instead of stopping."
+    ),
+    trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py where there is no ONNX."),
+    as_json: bool = JSON,
+) -> None:
+    """Evaluate a trained run on labelled images that came later.
+
+    \b
+    fastcls evaluate last new_site                        class folders, or train/ valid/ test/ of them
+    fastcls evaluate last photos --labels may.csv         further columns (site, camera, age) become slices
+    fastcls compare evaluations/may evaluations/may-2     two runs on the same new images
+
+    It says how far accuracy, F1 and loss are from those of the run's own images, whether chance explains that, and
+    whether the new pictures look like the old ones. Classes that the run does not know are counted apart; files that it
+    was trained on are left out. What it writes is a run folder: predictions.csv, metrics.json, suspects.csv, a report.
+
+    Without torch, by the run's model.onnx. Exit code 3 if an image cannot be read, or none is of a known class.
+    """
+    from fastcls import api
+    from fastcls.cli.tables import table
+    from fastcls.reports.evaluated import evaluated
+    from fastcls.reports.slices import of_split
+    from fastcls.runfolder.run import open_run
+    from fastcls.runfolder.text import visible
+
+    words = {"labels": labels, "label_regex": label_regex, "split": split, "out": out or None, "skip_bad": skip_bad}
+    with document(as_json) as show:
+        found = api.evaluate(chosen(run), path, **words, trust=trust, progress=progress("evaluated", "images"))  # type: ignore[arg-type]
+        files = open_run(found.path)
+        for note in found.record.get("notes", []):
+            print(visible(f"note     {note}"))
+        compared, slices = evaluated(files), of_split(files, "new")
+        assert compared is not None
+        for name, lines in compared.lines.items():
+            rows = [[one.new.name, one.new.text, one.own.text, one.gap] for one in lines]
+            print("\n" + table(["", "new", f"own {name}", "difference (95 % interval)"], rows))
+        sentences = [*compared.sentences, *([slices.sentence] if slices else [])]
+        print(visible("\n" + "\n".join(sentences)))
+        print(visible(f"\nfolder   {found.path}   report: {found.report}"))
+        kept = {"folder": found.path, "report": found.report, "sentences": sentences}
+        show(
+            {
+                **kept,
+                "metrics": files.metrics,
+                "evaluation": files.evaluation,
+                "slices": found.slices.to_dict("records"),
+            }
+        )

@@ -1,0 +1,106 @@
+"""Accuracy in parts of the images: by site, by camera, by age, by whatever else a table says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from fastcls.evaluation.metrics import wilson
+
+FEWEST = 5  # images of a value, below which it is left out
+BINS, NUMBERS = 4, 10  # by the quantiles of a column of more different numbers than these
+EMPTY = "(empty)"
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The images of one value of a column, how many are classified rightly, and of all others the share that is.
+
+    low, high: the 95 % interval of its accuracy. expected: the accuracy that the others have on its classes. p: that of
+    a difference to the others, corrected for how many slices were looked at.
+    """
+
+    column: str
+    value: str
+    n: int
+    right: int
+    low: float
+    high: float
+    others: float
+    expected: float | None
+    p: float
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.n
+
+    @property
+    def shown(self) -> bool:
+        """Whether chance hardly explains the difference to the others."""
+        return self.p < LEVEL
+
+
+def slices(right: np.ndarray, labels: np.ndarray, columns: pd.DataFrame) -> tuple[list[Slice], list[str]]:
+    """The slices, those that are shown to be worse than the rest first, then by accuracy; and what was left out.
+
+    right (n,) booleans; labels (n,); columns: text, a row an image. A value is compared with the rest by Fisher's exact
+    test, all of them corrected after Holm 1979; of a column of two values the two tests are one.
+    """
+    from scipy.stats import fisher_exact
+
+    found: list[tuple[Hashable, Slice]] = []
+    notes: list[str] = []
+    tests: dict[Hashable, float] = {}
+    for at, title in enumerate(columns):
+        column = str(title)
+        values, note = _values(columns.iloc[:, at], column)
+        counts = values.value_counts()
+        few = counts[counts < FEWEST]
+        if len(few):
+            note += f" {len(few):,} of its values with fewer than {FEWEST} images are left out."
+        if note:
+            notes.append(f"{column}:{note}")
+        for value, n in counts[counts >= FEWEST].items() if len(counts) > 1 else ():
+            own = (values == value).to_numpy()
+            hits, rest = int(right[own].sum()), right[~own]
+            test: Hashable = column if len(counts) == 2 else (column, value)
+            table = [[hits, n - hits], [int(rest.sum()), int((~rest).sum())]]
+            tests[test] = float(fisher_exact(table).pvalue)
+            of_class = pd.Series(rest).groupby(labels[~own]).mean()
+            expected = pd.Series(labels[own]).map(of_class).mean()
+            low, high = wilson(hits, int(n))
+            assert low is not None and high is not None
+            usual = None if np.isnan(expected) else float(expected)
+            found.append((test, Slice(column, str(value), int(n), hits, low, high, float(rest.mean()), usual, 1.0)))
+    corrected = holm(tests)
+    rows = [replace(one, p=corrected[test]) for test, one in found]
+    return sorted(rows, key=lambda one: (not (one.shown and one.accuracy < one.others), one.accuracy)), notes
+
+
+def _values(texts: pd.Series, column: str) -> tuple[pd.Series, str]:
+    """The value of each image, numbers in BINS; and why there is none, or nothing."""
+    known = texts[texts != ""]
+    different = known.nunique()
+    numbers = pd.to_numeric(known, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    if different > NUMBERS and numbers.notna().all():
+        bins = pd.qcut(numbers, BINS, duplicates="drop")
+        ends = numbers.groupby(bins, observed=True).agg(["min", "max"])
+        names = {place: f"{low:.10g} to {high:.10g}" for place, low, high in ends.itertuples()}
+        return bins.astype(object).map(names).reindex(texts.index).fillna(EMPTY), ""
+    if different > len(texts) / 2:
+        return texts.iloc[:0], f" {different:,} values of {len(texts):,} images: too many to be slices."
+    if texts.nunique() < 2:
+        return texts.iloc[:0], f" one value, {(texts.iloc[0] or EMPTY)!r}, of all images."
+    return texts.where(texts != "", EMPTY), ""
+
+
+def holm(tests: Mapping[Hashable, float]) -> dict[Hashable, float]:
+    """p-values corrected for how many there are (Holm 1979): one below 0.05 by chance in at most 5 % of families."""
+    corrected, least = {}, 0.0
+    for i, (name, p) in enumerate(sorted(tests.items(), key=lambda item: item[1])):
+        corrected[name] = least = max(least, min(1.0, p * (len(tests) - i)))
+    return corrected

@@ -1,0 +1,238 @@
+"""A finished run on labelled images that came later: another site, next month's. Needs no torch.
+
+What it writes is a run folder of the images' own, for `report`, `compare` and `Run`, and evaluation.json: how they
+stand to those of the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import count as counted
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls import reports
+from fastcls.audit import contents
+from fastcls.audit.check_record import relative
+from fastcls.audit.measurements import measure_all
+from fastcls.audit.precheck import precheck
+from fastcls.datasets.walk import some
+from fastcls.errors import DataError, UsageError
+from fastcls.evaluation import calibration, metrics, shift
+from fastcls.images import check
+from fastcls.inference.features import Features
+from fastcls.inference.predictor import Prediction, Predictor
+from fastcls.machine.installation import version
+from fastcls.runfolder import model_files, predictions, runs, slices, splits
+from fastcls.runfolder.run import HISTORY, HISTORY_FIXED
+from fastcls.settings import options, shell
+
+HOME = Path("evaluations")
+NEW, UNKNOWN = "new", "unknown"  # splits: images of classes that the network knows, and of others
+TAKEN_OVER = ("recipe", "title", "knobs", "extra", "seed", "network", "device")  # of the run's record
+MEASURED = ("brightness", "contrast", "sharpness", "width", "height")
+
+Progress = Callable[[int, int], object]
+Row = tuple[str, str, str]  # path, label, split
+
+
+def evaluate(
+    run: Path,
+    path: str,
+    labels: str = "",
+    label_regex: str = "",
+    split: str = "",
+    out: Path | None = None,
+    skip_bad: bool = False,
+    trust: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Evaluate a run on the images below `path`; gives the folder that is written.
+
+    split: of the images only those. skip_bad: leave out images, and rows of the table, that cannot be read; else
+    DataError. trust: without an ONNX file, run the run's recipe.py, with torch.
+    """
+    record, model = runs.read_json(run / "run.json"), model_files.read(run)
+    predictor = _predictor(run, trust)
+    with options.using(options.Options(skip_bad=skip_bad)) as notes:
+        held = contents.read(path, labels, label_regex, lenient=False)
+        out = out or _folder(held.root.name)
+        runs.check_writable(out)
+        rows, trained = _new_rows(held.rows, split, _own(run, record, "train"), path)
+        notes += held.notes
+    answers = list(_watched(predictor.predict([row[0] for row in rows]), len(rows), progress))
+    if bad := [f"{answer.path}: {answer.error}" for answer in answers if answer.probabilities is None]:
+        if not skip_bad or len(bad) == len(rows):
+            raise check.broken_images(bad, len(rows))
+        left_out = f"{len(bad):,} of {len(rows):,} images cannot be read, left out: {some(bad, check.NAMED)}."
+        notes.append(left_out)
+    pairs = zip(rows, answers, strict=True)
+    seen = [(row, answer.probabilities) for row, answer in pairs if answer.probabilities is not None]
+    place = {name: i for i, name in enumerate(predictor.classes)}
+    known = [(row, p) for row, p in seen if row[1] in place]
+    counts = Counter(row[1] for row, _ in seen)
+    if not known:
+        raise DataError(
+            f"None of the {len(seen):,} images is of a class that {run} knows: they are of {some(sorted(counts))}.",
+            f"It knows {some(predictor.classes)}. Are these the labels of this network?",
+        )
+    targets, temperature = np.array([place[row[1]] for row, _ in known]), model.get("temperature")
+    figures = metrics.figures(np.stack([p for _, p in known]), targets, temperature)
+    own = runs.read_json(run / "metrics.json")
+    about: dict[str, Any] = {
+        "format": runs.FORMAT,
+        "run": str(run.absolute()),
+        "own": own,
+        "unknown": {name: n for name, n in counts.most_common() if name not in place},
+        "missing": [name for name in place if name not in counts],
+        "trained": trained,
+        **_beside(run, record, [row for row, _ in known], "test" if "test" in own else "valid"),
+    }
+    below = {row[0]: relative(row[0], held.root) for row, _ in seen}
+    listed = [(below[row[0]], NEW if row[1] in place else UNKNOWN, row[1]) for row, _ in seen]
+    further = {t: {below[path]: v for path, v in of.items() if path in below} for t, of in held.further.items()}
+    given = [("--labels", labels), ("--label-regex", label_regex), ("--split", split)]
+    words = [word for flag, value in given if value for word in (flag, value)]
+    entry = {
+        "format": runs.FORMAT,
+        **{name: record[name] for name in TAKEN_OVER if name in record},
+        "options": {**record.get("options", {}), "limit": None},
+        "command": shell.command("evaluate", run, path, *words, *["--skip-bad"] * skip_bad),
+        "folder": str(Path.cwd()),
+        "versions": {name: version(name) for name in ("numpy", "pillow", "onnxruntime")},
+        "status": "done",
+        "started": runs.now(),
+        "notes": notes,
+        "data": {
+            "root": str(held.root),
+            "images": dict(Counter(row[1] for row in listed)),
+            "classes": len(place),
+            **({"skipped": bad} if bad else {}),
+        },
+    }
+    runs.write_json(out / "metrics.json", {NEW: figures})
+    runs.write_json(out / "model.json", {name: value for name, value in model.items() if name != "sha256"})
+    runs.write_json(out / runs.EVALUATION, about)
+    runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
+    splits.write(out, listed)
+    slices.write(out, [row[:2] for row in listed], further)
+    predictions.write(out / predictions.FILE, predictor.classes, _rows(seen, listed, place, temperature))
+    runs.write_json(out / "run.json", entry)
+    notes += precheck(out, sizes=False)
+    runs.write_json(out / "run.json", entry)
+    reports.write(out)
+    return out
+
+
+def _predictor(run: Path, trust: bool) -> Any:
+    """Of the run's ONNX file; where there is none and `trust` says so, of its recipe."""
+    if trust and not (run / model_files.NETWORK).is_file():
+        from fastcls.running.loading import import_fastai
+
+        import_fastai()
+        from fastcls.running.replay import RecipePredictor
+
+        return RecipePredictor(run)
+    return Predictor(run)
+
+
+def _folder(name: str) -> Path:
+    """A folder of that name that is not there yet."""
+    names = (HOME / (f"{name or 'root'}-{i}" if i > 1 else name or "root") for i in counted(1))
+    return next(folder for folder in names if not os.path.lexists(folder))
+
+
+def _own(run: Path, record: dict[str, Any], split: str) -> list[Row]:
+    """The images of a run's split that are still where they were."""
+    root = str((record.get("data") or {}).get("root") or "")
+    found = ((os.path.join(root, path), label, part) for path, label, part in splits.read(run) if part == split)  # noqa: PTH118
+    return [row for row in found if os.path.isfile(row[0])]  # noqa: PTH113  a Path a file would take four times as long
+
+
+def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) -> tuple[list[Row], int]:
+    """The images to evaluate, and how many were left out because the run was trained on these very files."""
+    known = {row[2] or contents.UNDRAWN for row in rows}
+    if split and split not in known:
+        raise UsageError(f"--split {split}: {path} has no such images.", f"It has: {some(sorted(known))}.")
+    chosen = list(dict.fromkeys(row for row in rows if not split or row[2] == split))
+    sizes: dict[int, list[str]] = {}
+    for file, *_ in train:
+        sizes.setdefault(_size(file), []).append(file)
+    alike = {size for file, *_ in chosen if (size := _size(file)) in sizes}
+    sums = {runs.digest(Path(file)) for size in alike for file in sizes[size]}
+    new = [row for row in chosen if _size(row[0]) not in alike or runs.digest(Path(row[0])) not in sums]
+    if not new:
+        raise DataError(
+            f"All {len(chosen):,} images of {path} are files that the run was trained on: no figure on them says more.",
+            "Give images that came later.",
+        )
+    return new, len(chosen) - len(new)
+
+
+def _size(file: str) -> int:
+    try:
+        return os.stat(file).st_size  # noqa: PTH116  as above
+    except OSError:
+        return -1
+
+
+def _watched(answers: Iterator[Prediction], total: int, progress: Progress | None) -> Iterator[Prediction]:
+    for done, answer in enumerate(answers, 1):
+        p = answer.probabilities
+        yield answer if p is None else replace(answer, probabilities=p.astype(np.float32))  # half the memory
+        if progress is not None and (done % 64 == 0 or done == total):
+            progress(done, total)
+
+
+def _beside(run: Path, record: dict[str, Any], new: Sequence[Row], split: str) -> dict[str, Any]:
+    """What the new images are compared with: the run's own of a split, by class shares, pictures and features."""
+    table = predictions.of_run(run)
+    own = table[table["split"] == split]
+    found: dict[str, Any] = {"split": split, "expected": None, "gaps": None, "compared": 0}
+    recall = (own["label"] == own["prediction"]).groupby(own["label"]).mean()
+    shares = recall.reindex([label for _, label, _ in new]).dropna()
+    if len(shares):
+        found["expected"] = float(shares.mean())
+    old = _own(run, record, split)
+    labels = np.array([label for _, label, _ in old], str), np.array([label for _, label, _ in new], str)
+    places = shift.matched(*labels)
+    files = [[rows[i][0] for i in at] for rows, at in zip((old, new), places, strict=True)]
+    looked = {one.path: one for one in measure_all([*files[0], *files[1]]) if not one.fault}
+    features = _features(run, [*files[0], *files[1]])
+    sides = [[file for file in side if file in looked and (not features or file in features)] for side in files]
+    if min(map(len, sides)) >= shift.FEWEST:
+        measured = {
+            name: tuple(np.array([getattr(looked[file], name) for file in side], float) for side in sides)
+            for name in MEASURED
+        }
+        deep = tuple(np.stack([features[file] for file in side]) for side in sides) if features else None
+        found["gaps"] = [asdict(gap) for gap in shift.gaps(labels, measured, deep)]  # type: ignore[arg-type]
+        found["compared"] = min(map(len, sides))
+    return found
+
+
+def _features(run: Path, files: Sequence[str]) -> dict[str, np.ndarray]:
+    """Features of files; none of a network that has no ONNX file, or no last linear layer."""
+    if not (run / model_files.NETWORK).is_file():
+        return {}
+    network = Features(run)
+    return network.of(files) if network.has else {}
+
+
+def _rows(
+    seen: Sequence[tuple[Row, np.ndarray]],
+    listed: Sequence[tuple[str, str, str]],
+    place: dict[str, int],
+    temperature: float | None,
+) -> Iterator[tuple[list[str], list[float], np.ndarray]]:
+    """The rows of predictions.csv; an image of a class that the network does not know has no loss."""
+    names = list(place)
+    for (_, p), (path, split, label) in zip(seen, listed, strict=True):
+        calibrated = np.nan if temperature is None else calibration.soften(p[None], temperature).max()
+        own = max(float(p[place[label]]), calibration.SMALLEST) if label in place else np.nan
+        yield [split, path, label, names[int(p.argmax())]], [float(p.max()), calibrated, -np.log(own)], p

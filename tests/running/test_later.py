@@ -1,0 +1,195 @@
+"""A run on images that came later: its own figures again, a planted site, unknown classes, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import Outcome
+from fabricated import make_run
+from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock
+from PIL import Image
+
+import fastcls as package
+from fastcls import Run, data, datasets, transforms
+from fastcls.errors import UsageError
+from fastcls.evaluation.shift import FEATURES, SHARES, gaps, matched
+from fastcls.reports import write
+from fastcls.runfolder import slices as recorded
+from fastcls.runfolder import splits
+from fastcls.running.record import Images
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def later(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Path:
+    """The digits that the run did not train on, as of two sites: B's pictures are dark and inverted."""
+    folder = tmp_path_factory.mktemp("later")
+    root = Path(Run(digits_run).record["data"]["root"])
+    rows = []
+    for i, (path, label, _) in enumerate(row for row in splits.read(digits_run) if row[2] == "valid"):
+        site = "AB"[i % 2]
+        pixels = np.asarray(Image.open(root / path))
+        Image.fromarray((255 - pixels) // 3 if site == "B" else pixels).save(folder / f"{i}.png")
+        rows.append([f"{i}.png", label, site, ["ixus", "eos"][i % 3 == 0], 20 + i % 50, f"patient {i}"])
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file", "label", "site", "camera", "age", "patient"], *rows])
+    return folder
+
+
+def test_the_runs_own_validation_images_give_its_own_figures(digits_run: Path, fastcls: Command) -> None:
+    outcome = fastcls("evaluate", digits_run, digits_run, "--split", "valid")
+    assert outcome.code == 0, outcome.output
+    folder = Path("evaluations") / Path(Run(digits_run).record["data"]["root"]).name
+    own, new = Run(digits_run), Run(folder)
+    for name in ("accuracy", "top5", "macro_f1", "loss", "brier", "ece", "loss_calibrated"):
+        assert new.metrics.loc[("new", name)].tolist() == pytest.approx(
+            own.metrics.loc[("valid", name)].tolist(), abs=1e-4, nan_ok=True
+        )
+    assert "0.0 points higher (95 % interval" in outcome.output and "The new pictures look like" in outcome.output
+    old = own.predictions.set_index("path").query("split == 'valid'")
+    assert (new.predictions.set_index("path")["prediction"] == old["prediction"]).all()
+    page = new.report.read_text()
+    assert 'id="evaluated"' in page and 'id="learning"' not in page and 'id="slices"' not in page
+    assert fastcls("evaluate", digits_run, digits_run, "-o", folder).code == 4, "never over an existing folder"
+    assert fastcls("report", folder).code == 0
+    again = fastcls("compare", digits_run, folder)
+    assert again.code == 0, again.output
+
+
+def test_a_planted_site_is_the_worst_slice_and_is_seen_in_the_pictures(
+    later: Path, digits_run: Path, fastcls: Command
+) -> None:
+    outcome = fastcls("evaluate", digits_run, later, "--labels", "labels.csv", "-o", "found")
+    assert outcome.code == 0, outcome.output
+    run = Run("found")
+    first = run.slices.iloc[0]
+    assert (first["column"], first["value"], first["shown"]) == ("site", "B", True)
+    assert first["accuracy"] < first["others"] - 0.3 and first["p"] < 1e-6
+    assert set(run.slices["column"]) == {"site", "camera", "age"} and (run.slices["column"] == "age").sum() == 4
+    assert not run.slices[run.slices["column"] != "site"]["shown"].any()
+    page = run.report.read_text()
+    assert "patient: 359 values of 359 images" in page and '<bdi>B</bdi> <span class="tag">worse</span>' in page
+    found = {gap["name"]: gap["p"] for gap in run.evaluation["gaps"]}
+    assert max(found["brightness"], found["contrast"], found[FEATURES]) < 0.05 < found[SHARES]
+    assert "site = B" in outcome.output and "which chance hardly explains" in outcome.output
+    assert "do not look like" in outcome.output
+    with (Path("found") / recorded.FILE).open() as file:
+        assert next(csv.reader(file)) == ["path", "split", "site", "camera", "age", "patient"]
+    other = package.evaluate(digits_run, later, labels="labels.csv", out="again")
+    assert other.metrics.equals(run.metrics)
+    assert "as they stand, no number of images" in fastcls("compare", "found", "again").output
+
+
+def test_unknown_missing_and_trained_images_are_counted_apart(
+    later: Path, digits_run: Path, fastcls: Command, tmp_path: Path
+) -> None:
+    record = Run(digits_run).record
+    trained = [path for path, label, split in splits.read(digits_run) if split == "train" and label == "3"][:7]
+    for name, files in {"3": [Path(record["data"]["root"]) / path for path in trained], "ten": [], "4": []}.items():
+        (tmp_path / "new" / name).mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, tmp_path / "new" / name)
+    table = list(csv.DictReader((later / "labels.csv").open()))
+    for row in table:
+        if row["site"] == "A" and row["label"] in ("4", "5"):
+            shutil.copy(later / row["file"], tmp_path / "new" / {"4": "4", "5": "ten"}[row["label"]])
+    n = {name: len(list((tmp_path / "new" / name).iterdir())) for name in ("4", "ten")}
+    outcome = fastcls("evaluate", digits_run, "new")
+    assert outcome.code == 0, outcome.output
+    assert (
+        f"{n['ten']} further images are of 1 class that this network does not know: ten ({n['ten']})" in outcome.output
+    )
+    assert "7 images were left out: the run was trained on these very files" in outcome.output
+    assert "No new image is of 9 of the 10 classes" in outcome.output
+    run = Run("evaluations/new")
+    assert run.metrics.loc[("new", "accuracy"), "n"] == n["4"] and run.evaluation["unknown"] == {"ten": n["ten"]}
+    assert run.predictions["split"].value_counts().to_dict() == {"new": n["4"], "unknown": n["ten"]}
+    assert run.predictions.query("split == 'unknown'")["loss"].isna().all()
+    assert "Classes that this network does not know" in run.report.read_text()
+    refused = fastcls("predict", "evaluations/new", later)
+    assert refused.code == 4 and f"Name its run: {digits_run}" in refused.output
+
+
+def test_what_cannot_be_evaluated_is_refused(later: Path, digits_run: Path, fastcls: Command, tmp_path: Path) -> None:
+    root = Path(Run(digits_run).record["data"]["root"])
+    trained = fastcls("evaluate", digits_run, digits_run, "--split", "train")
+    assert trained.code == 3 and "are files that the run was trained on" in trained.output
+    assert fastcls("evaluate", digits_run, digits_run, "--split", "tests").code == 2
+    shutil.copytree(root / "3", tmp_path / "odd" / "dog")
+    shutil.copytree(root / "4", tmp_path / "odd" / "cat")
+    strange = fastcls("evaluate", digits_run, "odd", "-o", "e")
+    assert strange.code == 3 and ("of a class that" in strange.output or "trained on" in strange.output)
+    for name in ("0", "1"):
+        shutil.copytree(later, tmp_path / "bad" / name, ignore=shutil.ignore_patterns("*.csv", "1*.png", "2*.png"))
+    (tmp_path / "bad" / "0" / "broken.png").write_bytes(b"\x89PNG nothing")
+    bad = fastcls("evaluate", digits_run, "bad", "-o", "e")
+    assert bad.code == 3 and "broken.png" in bad.output and "--skip-bad" in bad.output and not Path("e").exists()
+    skipped = fastcls("evaluate", digits_run, "bad", "-o", "e", "--skip-bad")
+    assert skipped.code == 0 and "1 of" in skipped.output and len(Run("e").record["data"]["skipped"]) == 1
+    shutil.copytree(digits_run, tmp_path / "no-onnx", ignore=shutil.ignore_patterns("model.onnx"))
+    no_onnx = fastcls("evaluate", "no-onnx", later, "--labels", "labels.csv")
+    assert no_onnx.code == 4 and "--trust" in no_onnx.output
+    with pytest.raises(UsageError, match="not both"):
+        package.evaluate(digits_run, later, labels="labels.csv", label_regex="(.)")
+
+
+def test_further_columns_of_a_training_table_are_recorded_and_reported(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    rows = [
+        [f"{i}.png", "cat" if i % 2 else "dog", "north" if i < 9 else "", "valid" if i < 6 else "train"]
+        for i in range(20)
+    ]
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file", "label", "site", "split"], *rows])
+    table = datasets.folder(tmp_path, labels="labels.csv")
+    block = DataBlock(
+        (ImageBlock, CategoryBlock), get_x=ColReader("path"), get_y=ColReader("label"), item_tfms=transforms.resize(8)
+    )
+    images = Images(SimpleNamespace(dls=data.loaders(block, table, bs=4)))  # type: ignore[arg-type]
+    assert images.slices["site"] == {row[0]: row[2] for row in rows}
+    recorded.write(tmp_path, [row[:2] for row in images.rows], images.slices)
+    known = recorded.read(tmp_path / recorded.FILE).set_index("path")
+    assert known["site"].to_dict() == images.slices["site"] and known.loc["3.png", "split"] == "valid"
+
+
+def test_the_report_has_a_section_of_slices_and_survives_a_damaged_file(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ["cat", "dog"], images=60)
+    hostile = "<img src=x onerror=alert(1)>"
+    sites = {f"valid_{i}.png": hostile if i % 3 else "B" for i in range(60)}
+    recorded.write(run, [(path, "valid") for path in sites], {"site": sites})
+    page = write(run).read_text()
+    assert 'id="slices"' in page and "onerror=alert" not in page.replace("&lt;img src=x onerror=alert", "")
+    (run / recorded.FILE).write_text("path,site\nvalid_0.png,B\n")
+    assert "slices.csv cannot be read" in write(run).read_text()
+
+
+def test_two_samples_of_one_kind_do_not_differ_and_others_do() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(list("abc"), 300), rng.choice(list("abc"), 300)
+    places = matched(*labels)
+    assert (labels[0][places[0]] == labels[1][places[1]]).all() and len(places[0]) > 200
+    light = rng.normal(100, 20, 300), rng.normal(100, 20, 300)
+    deep = rng.normal(size=(300, 40)), rng.normal(size=(300, 40))
+    same = gaps(labels, {"brightness": light}, deep)
+    assert [gap.name for gap in same] == [SHARES, "brightness", FEATURES] and not any(gap.shown for gap in same)
+    fewer = labels[0], np.where(labels[1] == "a", "b", labels[1])
+    other = gaps(fewer, {"brightness": (light[0], light[1] - 15)}, (deep[0], deep[1] + 0.5))
+    assert all(gap.shown for gap in other) and other[1].new is not None and other[2].new is not None
+    assert other[1].new < other[1].old and other[2].new > 0.8  # type: ignore[operator]
+
+
+def test_evaluation_json_is_checked_before_it_is_used(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ["cat", "dog"])
+    (run / "evaluation.json").write_text(json.dumps({"own": [1], "gaps": "x"}))
+    page = write(run).read_text()
+    assert "evaluation.json cannot be read" in page and 'id="evaluated"' not in page
