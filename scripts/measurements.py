@@ -114,7 +114,8 @@ MEASUREMENTS = [
         {f"weights={TRANSFER}": "83.4 on valid"},
         default=False,
         remark="Short of the original: five epochs at 48 pixels are what one core trains in half an hour, and at that "
-        "length a body from 9,469 photographs costs more than it brings. From scratch twelve do: [cifar10-scratch](#cifar10-scratch). From Imagenette they are not measured yet.",
+        "length a body from 9,469 photographs costs more than it brings."
+        " From scratch twelve do: [cifar10-scratch](#cifar10-scratch). From Imagenette they are not measured yet.",
     ),
     Measurement(
         "cifar10-transfer-one-rate",
