@@ -212,7 +212,7 @@ def verdict(test: McNemar) -> str:
         return f"The second run is {'better' if value > 0 else 'worse'} than the first: {size}. {counts}"
     images = needed(test)
     if images is None:
-        more = "as they stand, no number of images would tell them apart"
+        more = "as they stand, more images would not settle it"
     else:
         more = f"if it stays so, about {max(1, images - test.images):,} more images would settle it (in 80 % of cases)"
     return f"The second run is not shown to be better or worse than the first: {size}; {more}. {counts}"

@@ -112,8 +112,8 @@ def _gap(name: str = "", p: float = 1, old: float | None = None, new: float | No
     if old is None or new is None:
         return ""
     if name == FEATURES:
-        told = f"a classifier tells new from old in {percent(new, 0)} of cases ({percent(old, 0)} is chance)"
-        return f"by what the network sees in them {told}"
+        separated = f"a classifier separates new from old in {percent(new, 0)} of cases ({percent(old, 0)} is chance)"
+        return f"by what the network sees in them {separated}"
     less, more, form = WORDS.get(name, ("less", "more", "{:g}"))
     word = less if new < old else more if new > old else "otherwise spread"
     return f"they are {word} (median {clean(name)} {form.format(new)}, was {form.format(old)})"
