@@ -261,6 +261,9 @@ def test_unreadable_run(tmp_path: Path) -> None:
         write(tmp_path)
 
 
+CHANCE = (0.0, math.log(10))  # the bounds of a cross-entropy over ten classes of one size
+
+
 @pytest.mark.parametrize(
     ("train", "valid", "answer"),
     [
@@ -275,7 +278,7 @@ def test_unreadable_run(tmp_path: Path) -> None:
     ],
 )
 def test_verdict(train: list[float], valid: list[float], answer: str) -> None:
-    assert learning.verdict(history(train, valid, steps=1000), 10).answer == answer
+    assert learning.verdict(history(train, valid, steps=1000), CHANCE).answer == answer
 
 
 def history(train: list[float], valid: list[float], steps: int) -> Any:
@@ -289,8 +292,25 @@ def history(train: list[float], valid: list[float], steps: int) -> Any:
 
 def test_few_steps_are_not_called_free_of_over_fitting() -> None:
     losses = [2.2, 1.8, 1.4], [2.1, 1.7, 1.2]
-    assert learning.verdict(history(*losses, steps=9), 10).answer == "Hardly trained"
-    assert learning.verdict(history(*losses, steps=900), 10).answer == "No over-fitting seen"
+    assert learning.verdict(history(*losses, steps=9), CHANCE).answer == "Hardly trained"
+    assert learning.verdict(history(*losses, steps=900), CHANCE).answer == "No over-fitting seen"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "train", "valid", "answer"),
+    [
+        ((0.0, 1.87), [1.6, 1.55, 1.5], [1.6, 1.55, 1.5], "Under-fitting"),  # focal; below 0.7 ln 10
+        ((0.0, 1.87), [0.9, 0.6, 0.5], [0.9, 0.6, 0.55], "Hardly trained"),
+        ((0.5, 2.3), [1.0, 0.62, 0.61], [0.9, 0.66, 0.655], "No over-fitting seen"),  # label smoothing; above 0.25 ln 10
+        ((0.5, 2.3), [1.9, 1.85, 1.8], [1.9, 1.85, 1.8], "Under-fitting"),
+        ((0.0, 0.33), [0.31, 0.3, 0.3], [0.31, 0.3, 0.3], "Under-fitting"),  # nine of ten images in one of two classes
+        ((0.0, 2.3), [1.6, 1.5, 1.5], [0.5, 0.4, 0.38], "No over-fitting seen"),  # mixed images
+    ],
+)
+def test_the_verdict_knows_what_the_loss_can_be(
+    bounds: tuple[float, float], train: list[float], valid: list[float], answer: str
+) -> None:
+    assert learning.verdict(history(train, valid, steps=50), bounds).answer == answer
 
 
 def test_the_probe_is_no_epoch_of_training() -> None:
@@ -298,8 +318,8 @@ def test_the_probe_is_no_epoch_of_training() -> None:
 
     solved = history([0.1], [0.5], steps=0).assign(phase="linear probe", epoch=0.0)
     trained = history([0.9, 0.5, 0.3], [0.48, 0.46, 0.45], steps=1000)
-    assert learning.verdict(solved, 10).answer == "Linear probe"
-    assert learning.verdict(pd.concat([solved, trained]), 10) == learning.verdict(trained, 10)
+    assert learning.verdict(solved, CHANCE).answer == "Linear probe"
+    assert learning.verdict(pd.concat([solved, trained]), CHANCE) == learning.verdict(trained, CHANCE)
 
 
 def test_claims() -> None:
