@@ -89,8 +89,8 @@ def bounds(learn: Learner) -> dict[str, float]:
     try:
         labels = targets(learn.dls.train_ds)
         labels = labels[:: len(labels) // 4096 + 1].to(learn.dls.device)
-        known = F.one_hot(labels, learn.dls.c).float()
-        least = min(float(learn.loss_func(sure * known, labels).mean()) for sure in torch.arange(0, 20, 0.25).tolist())
+        known = 2 * F.one_hot(labels, learn.dls.c).float() - 1
+        least = min(float(learn.loss_func(sure * known, labels).mean()) for sure in torch.arange(0, 10, 0.125).tolist())
         output = torch.zeros(learn.dls.c, device=labels.device, requires_grad=True)
         optimizer = torch.optim.LBFGS([output], max_iter=50, line_search_fn="strong_wolfe")
 
@@ -102,7 +102,7 @@ def bounds(learn: Learner) -> dict[str, float]:
 
         with torch.enable_grad():
             optimizer.step(closure)
-            chance = float(closure())
+            chance = closure().item()
     except Exception:  # a loss of the user's own may want anything
         return {}
     return {"least": least, "chance": chance} if math.isfinite(chance) and least < chance else {}
