@@ -18,6 +18,7 @@ from fastcls.cli.tables import table
 from fastcls.datasets.walk import count
 from fastcls.errors import OutputError, UsageError
 from fastcls.models.defaults import WORDS
+from fastcls.runfolder import register
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def models(
     target = shell.path(out) if out else None
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
         raise OutputError(f"-o {out}: this file cannot be written there.", "Name a file in an existing folder.")
+    if target is not None:
+        register.refuse_others(target, "-o")
     from fastcls.models import zoo
 
     if not zoo.is_kept():
@@ -139,7 +142,7 @@ def _write(target: Path, rows: Sequence[Architecture]) -> None:
 
     header = ["name", "library", "parameters", "gmacs", "input", "weights", "top1"]
     lines = [[a.name, a.library, a.parameters, a.gmacs, _size(a), "yes" if a.weights else "no", a.top1] for a in rows]
-    runs.write_csv(target, header, lines)
+    register.wrote(runs.write_csv(target, header, lines))
     print(f"{count(len(rows), 'architecture')} in {target}")
 
 

@@ -166,7 +166,7 @@ def test_sections_and_figures(ten: Path) -> None:
     assert "Always answering “0”, the commonest class, would be right for 10.0\u202f%" in text
     ids = [attributes["id"] for _, attributes in made.elements if attributes.get("id")]
     assert len(ids) == len(set(ids))
-    assert len(made.all("svg")) == len(figures) and all(
+    assert len(made.all("svg")) == 2 * len(figures) - 1 and all(  # wide and narrow, but the matrix
         svg["role"] == "img" and svg["aria-label"] for svg in made.all("svg")
     )
     assert all("pixelated" in str(image.get("class")) for image in made.all("img"))
@@ -396,6 +396,11 @@ def test_in_a_browser(browser: Any, tmp_path: Path) -> None:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         script("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert script("return document.documentElement.scrollWidth") <= width
+        if width == 390:
+            letters = script("""return [...document.querySelectorAll('figure svg')].filter(svg => svg.clientWidth).map(
+                svg => svg.clientWidth / svg.viewBox.baseVal.width *
+                Math.min(...[...svg.querySelectorAll('text')].map(t => parseFloat(getComputedStyle(t).fontSize))))""")
+            assert letters and min(letters) > 9, letters
 
     assert script("return window.owned") is None
     assert browser.get_log("browser") == []
