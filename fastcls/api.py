@@ -452,7 +452,7 @@ def compare(
     `found.failed`.
     """
     from fastcls.comparison.comparison import folder_of
-    from fastcls.reports.comparison import write
+    from fastcls.reports.comparison import make_folder, write
     from fastcls.running import grid
 
     names = [fspath(target) for target in targets]
@@ -467,6 +467,8 @@ def compare(
         return _made(plan, words, whole, seeds, one_at_a_time)
     if vary or settings or fixed:
         raise UsageError("vary, settings and knobs go with a recipe, not with runs.", f"Here: {', '.join(names)}")
+    if folder is not None:
+        make_folder(folder)
     found = grid.existing(names, shell.command("compare", *names))
     return Comparison(found, write(folder or folder_of(found.entries), found))
 

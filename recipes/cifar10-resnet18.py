@@ -44,7 +44,7 @@ def get_learner(
 def fit(
     learn: Learner,
     unfreeze: str = 'all',                            # 'all', 'head', the first stage trained ('layer4'), or how many
-    epochs: int = 4,                                  # epochs after the head is solved on frozen features (epoch 0)
+    epochs: int = 12,                                 # epochs; from ImageNet 4 do, after the head is solved (epoch 0)
     lr: float = 1e-3,                                 # highest learning rate of the head
     div: float = 100.,                                # the stem's rate is the head's divided by this
     wd: float = 0.05,                                 # weight decay

@@ -1,4 +1,4 @@
-"""Copies among images: files of the same bytes, and the same picture re-encoded, resized or slightly retouched.
+"""Copies among images: files of the same bytes, and the same picture re-encoded, resized, retouched or made gray.
 
 Near copies are pairs whose 64-bit perceptual hashes differ in few bits and whose small versions agree; the more bits,
 the better they have to agree. The pairs are found without comparing all with all: where hashes differ in at most FAR
@@ -24,6 +24,8 @@ FAR, SAME = 7, 0.95  # bits, correlation of the small versions
 FARTHER, MORE_SAME = 10, 0.98
 SAME_TINY, TINY = 0.99, 32  # ... of images below so many pixels a side, such as digits, which are similar anyway
 FLAT = 4.0  # contrast below which a picture is a plain surface, whose hash means nothing
+COLOURLESS = 4  # levels between the channels of a picture without colour, with room for what JPEG makes of it
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # as Pillow weighs them: a gray copy is compared by it
 WINDOW = 256  # neighbours looked at in a list of equal bands: bounds the work where thousands look alike
 AT_ONCE = 200_000  # pairs verified at a time
 _ONES = np.array([bin(word).count("1") for word in range(2**BAND)], np.uint8)  # bits that are set
@@ -101,6 +103,8 @@ def near_pairs(images: Sequence[Measured]) -> np.ndarray:
         return np.zeros((0, 2), np.int64)
     hashes = np.array([images[at].hash for at in textured], np.uint64)
     small = np.stack([images[at].small for at in textured]).reshape(len(textured), -1)  # type: ignore[arg-type]
+    colours = small.reshape(len(small), -1, 3)
+    gray, light = np.ptp(colours, 2).max(1) <= COLOURLESS, colours @ LUMINANCE
     tiny = np.array([min(images[at].width, images[at].height) < TINY for at in textured])
     found = [np.zeros((0, 2), np.int64)]
     for left, right in _candidates(hashes):
@@ -110,7 +114,9 @@ def near_pairs(images: Sequence[Measured]) -> np.ndarray:
             close = bits <= FARTHER
             i, j, bits = i[close], j[close], bits[close]
             enough = np.where(tiny[i] & tiny[j], SAME_TINY, np.where(bits <= FAR, SAME, MORE_SAME))
-            alike = _correlation(small[i], small[j]) >= enough
+            agree = _correlation(small[i], small[j])
+            agree = np.where(gray[i] | gray[j], _correlation(light[i], light[j]), agree)
+            alike = agree >= enough
             found.append(np.stack([i[alike], j[alike]], 1))
     return textured[np.unique(np.concatenate(found), axis=0)]
 

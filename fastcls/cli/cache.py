@@ -79,8 +79,8 @@ def _bytes(count: float) -> str:
 
 def _done(how: Mapping[str, Any]) -> str:
     """What was done to the images, in words."""
-    if "short" in how:
-        done = f"whole, short side ≤ {how['short']}"
+    if "size" not in how:  # "short" is of earlier versions
+        done = "whole, reduced to cover {} × {}".format(*how.get("cover", [how.get("short")] * 2))
     elif how["size"]:
         done = f"{how['method']} to {how['size'][0]} × {how['size'][1]}"
     else:

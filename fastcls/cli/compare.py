@@ -126,10 +126,12 @@ def _make(plan: Plan, show: Show) -> None:
 def _existing(names: list[str], out: str, show: Show) -> None:
     """Runs that are there, or a comparison's; the first is the baseline, and two are tested against each other."""
     from fastcls.comparison.comparison import folder_of
-    from fastcls.reports.comparison import write
+    from fastcls.reports.comparison import make_folder, write
     from fastcls.running import grid
 
     comparison = grid.existing(names, command_line("compare"))
+    if out:
+        make_folder(shell.path(out))
     folder = shell.path(out) if out else folder_of(comparison.entries)
     _show(comparison, write(folder, comparison), show)
 

@@ -8,6 +8,7 @@ from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
+from fastcls.runfolder import register
 from fastcls.settings import shell
 
 
@@ -42,6 +43,7 @@ def lr_find(
         raise UsageError(f"--out {out}: the figure is a .png, .svg or .pdf file.")
     if not figure.parent.is_dir():
         raise OutputError(f"--out {out}: there is no folder {figure.parent}.")
+    register.refuse_others(figure, "--out")
     if steps < 20:
         raise UsageError(f"--steps {steps}: the finder needs at least 20.")
 

@@ -19,6 +19,7 @@ from fastcls.cli.tables import table
 from fastcls.datasets.walk import count
 from fastcls.errors import OutputError, UsageError
 from fastcls.models.defaults import WORDS
+from fastcls.runfolder import register
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def models(
     target = shell.path(out) if out else None
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
         raise OutputError(f"-o {out}: this file cannot be written there.", "Name a file in an existing folder.")
+    if target is not None:
+        register.refuse_others(target, "-o")
     from fastcls.models import zoo
 
     if not zoo.is_kept():
@@ -145,7 +148,7 @@ def _show(rows: Sequence[Architecture]) -> None:
 def _write(target: Path, rows: Sequence[Architecture]) -> None:
     from fastcls.runfolder import runs
 
-    runs.write_csv(target, COLUMNS, map(_figures, rows))
+    register.wrote(runs.write_csv(target, COLUMNS, map(_figures, rows)))
     print(f"{count(len(rows), 'architecture')} in {target}")
 
 

@@ -15,6 +15,7 @@ from fastcls.cli import completion
 from fastcls.cli.app import app, chosen, verb
 from fastcls.cli.documents import JSON, document
 from fastcls.errors import OutputError, UsageError
+from fastcls.runfolder import register
 from fastcls.runfolder.text import visible
 from fastcls.settings import shell
 
@@ -151,6 +152,7 @@ def predict(
     if submits and target is not None:
         submission = lay_out(wanted, Images(images, paths), predictor.classes)
         notes = submission.write(target, predictor.predict, predictor.classes, label_value, fill)
+        register.wrote(target)
         print(visible("\n".join(notes)))
     else:
         table = Table(predictor.classes, top_k, probabilities, threshold, decided)
@@ -182,6 +184,7 @@ def check_target(target: Path, run: Path, inputs: list[str], sample: str | None 
         raise UsageError(f"-o {target} is read as well: it is among the PATHS.", "Name another file.")
     if target.exists() and place.is_relative_to(_real(run)):
         raise UsageError(f"-o {target} is a file of the run.", "Name another file, outside of the run folder.")
+    register.refuse_others(target, "-o")
 
 
 def _real(path: Path) -> Path:
@@ -220,6 +223,7 @@ def _write(
         write_csv(Terminal() if sys.stdout.isatty() else sys.stdout, table, rows)
     else:
         writer(target, table, rows)
+        register.wrote(target)
         unsure = f", {table.unsure:,} of them unsure" if table.unsure else ""
         print(f"{table.total - table.failed:,} of {table.total:,} images labelled{unsure}: {target}")
     _refuse_failed(table)

@@ -18,6 +18,9 @@ VERBS = {
     "fit": "recipe",
     "infer": "predict",
     "inference": "predict",
+    "val": "evaluate",
+    "eval": "evaluate",
+    "test": "evaluate",
     "tune": "search",
     "hpo": "search",
     "list": "recipes",
@@ -31,6 +34,7 @@ WITH_RECIPE = ("recipe", "compare", "search", "lr-find")
 RUN = ("model", "weights", "checkpoint", "ckpt", "run")
 PLACES = {
     "predict": (RUN, ("source", "input", "images", "data", "data-dir", "path")),
+    "evaluate": (RUN, ("data", "data-dir", "path", "source")),
     "export": (RUN,),
     "report": (RUN,),
 }

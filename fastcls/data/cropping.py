@@ -17,6 +17,7 @@ from fastcls.machine import devices
 from fastcls.transforms import draws
 
 ATTEMPTS = 10  # crops that may not fit into the image before its centre is taken, as fastai and torchvision have it
+ZOOM = 2.5  # a store of larger images takes longer to crop, and shows no difference from the files' own pixels
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,13 @@ class RandomCrop:
     def how(self, mode: str) -> dict[str, Any]:
         """What a store has to keep for it: whole images, no larger than a crop of them can show.
 
-        A random resized crop shows the image at up to 1/√min_scale of its size; one and a half times is kept at most.
+        A random resized crop shows the image at up to 1/√min_scale of its size; ZOOM times is kept at most. It is
+        resized a second time, so the first must not blur: Lanczos.
         """
-        short = max(self.size)
-        if self.min_scale is not None:
-            short = math.ceil(short * min(1.5, self.min_scale**-0.5))
-            return {"mode": mode, "short": short, "resample": "BICUBIC"}  # resized a second time: keep it sharp
-        return {"mode": mode, "short": short, "resample": self.mode.upper()}  # as fastai resizes
+        if self.min_scale is None:  # resized once, as fastai does
+            return {"mode": mode, "cover": list(self.size), "resample": self.mode.upper()}
+        side = math.ceil(max(self.size) * min(ZOOM, self.min_scale**-0.5))
+        return {"mode": mode, "cover": [side, side], "resample": "LANCZOS"}
 
     def boxes(self, key: draws.Key, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
         """(n, 4): top, left, height, width of each image's crop."""

@@ -74,8 +74,9 @@ def folder_of_stores() -> Path:
 def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress: Progress | None = None) -> Store:
     """The store of these images under `how`, built if it is not there; OutputError where it cannot be.
 
-    how: a specification of `preprocessing`, or {'mode', 'short', 'resample'} for whole images whose short side is
-    reduced to `short`. budget: bytes that all stores together may take. DataError names the images that are damaged.
+    how: a specification of `preprocessing`, or {'mode', 'cover', 'resample'} for whole images, reduced as far as
+    they cover its [height, width]. budget: bytes that all stores together may take. DataError names the images that
+    are damaged.
     """
     root = folder_of_stores()
     name = _key(paths, how)
@@ -187,15 +188,15 @@ def _build(part: Path, name: str, paths: Sequence[str], how: Mapping[str, Any], 
 
 def decoded(path: str | np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
     """(h, w, channels) of one image, a file or decoded pixels, as a store under `how` keeps it."""
-    image = _shrunk(path, how) if "short" in how else preprocessing.prepare(path, how)
+    image = _shrunk(path, how) if "cover" in how else preprocessing.prepare(path, how)
     return np.ascontiguousarray(image if image.ndim == 3 else image[..., None])
 
 
 def _shrunk(path: str | np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
-    """The whole image, its short side at most how['short'] pixels."""
+    """The whole image, reduced to where it just covers how['cover']."""
     pixels = path if isinstance(path, np.ndarray) else decode(path, how["mode"])
     h, w = pixels.shape[:2]
-    scale = how["short"] / min(h, w)
+    scale = max(how["cover"][0] / h, how["cover"][1] / w)
     if scale >= 1:
         return pixels
     return np.asarray(

@@ -227,6 +227,7 @@ def matrix_figure(matrix: Matrix, split: str) -> Figure:
         tips,
         tight=True,
         cells=cells,
+        scrolls=True,
     )
 
 

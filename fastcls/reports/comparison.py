@@ -18,9 +18,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from fastcls.comparison.comparison import COSTS, FIGURES, Comparison, Entry, Row
 from fastcls.comparison.differences import Difference, McNemar, images_interval, needed
 from fastcls.reports import shell
-from fastcls.reports.figures import Figure, Palette, frame, over_epochs, shorten
+from fastcls.reports.figures import NARROW, Figure, Palette, frame, is_narrow, over_epochs, shorten
 from fastcls.reports.wording import SPACE, duration, grouped, markdown, moment
-from fastcls.runfolder import runs
+from fastcls.runfolder import register, runs
 from fastcls.runfolder.text import clean
 
 PAGE = "compare.html"
@@ -45,6 +45,14 @@ WORDED: dict[str, tuple[str, Callable[[float], str]]] = {  # heading of a cost -
 }
 
 
+def make_folder(out: Path) -> None:
+    """OutputError for a folder that holds something, unless it is a comparison's page, as it was written."""
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / PAGE).is_file():
+            runs.check_writable(out)
+        register.refuse_others(out / PAGE, "--out")
+
+
 def write(out: Path, comparison: Comparison) -> Path:
     """Write every file of a comparison into `out` and return the page's path."""
     heads, rows = table(comparison)
@@ -67,7 +75,7 @@ def write(out: Path, comparison: Comparison) -> Path:
         devices=sorted({clean(entry.record.get("device", {}).get("name", "")) for entry in comparison.done}),
         ended=moment(max((str(entry.record.get("started", "")) for entry in comparison.done), default="")),
     )
-    return runs.atomic_write(out / PAGE, html)
+    return register.wrote(runs.atomic_write(out / PAGE, html))
 
 
 def _write_csv(out: Path, comparison: Comparison) -> None:
@@ -263,7 +271,11 @@ def _accuracy(rows: Sequence[Row], split: str) -> Figure | None:
         ax.set_yticks(range(len(shown)), labels, fontsize=9.5, color=palette.ink)
         ax.set_ylim(len(shown) - 0.4, -0.6)
         ax.margins(x=0.06)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=7))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=3 if is_narrow(ax) else 7))
+        if is_narrow(ax):  # the names take their share of the width
+            left = 0.09 * max(map(len, labels)) / NARROW
+            ax.set_position((left, ax.get_position().y0, 0.97 - left, ax.get_position().height))
+            ax.set_title(ax.get_title(loc="left"), loc="left", x=-left / (0.97 - left), fontsize=11, fontweight="bold")
         ax.xaxis.set_major_formatter(PercentFormatter(1))
 
     return Figure("accuracy", title, title, 7.2, 1.1 + 0.32 * len(shown), draw, tight=True)
@@ -291,7 +303,8 @@ def _curves(rows: Sequence[Row]) -> Figure | None:
                 style["label"] = "baseline" if row.baseline else shorten(name(row), LABEL)
             ax.plot(curve.index, curve, **style)
         style = {"frameon": False, "labelcolor": palette.ink, "fontsize": 9, "alignment": "left"}
-        legend = ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), **style)
+        place = (0, -0.18) if is_narrow(ax) else (1.01, 1)
+        legend = ax.legend(loc="upper left", bbox_to_anchor=place, **style)
         if rest:
             legend.set_title(f"{rest} more in gray")
             legend.get_title().set(color=palette.muted, fontsize=9)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -20,6 +21,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from fastcls.evaluation import plots
 
 LABEL = 22  # characters of a class name in a figure
+NARROW = 3.7  # inches of a figure on a phone, where it is drawn a second time so that its letters can be read
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "{http://www.w3.org/1999/xlink}href"
 ElementTree.register_namespace("", SVG)
@@ -72,11 +74,13 @@ class Figure:
     tips: dict[str, str] = field(default_factory=dict)  # id of a drawn shape -> what hovering over it says
     tight: bool = False  # cut to what was drawn, where the labels' lengths decide the size
     cells: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # id of a shape -> label, prediction, count
+    scrolls: bool = False  # on a phone, where it cannot be drawn narrow
 
     def paint(self, palette: Palette) -> Canvas:
         """The figure in these colours."""
         canvas = Canvas(figsize=(self.width, self.height))
-        self.draw(canvas.add_axes((0.115, 0.15, 0.87, 0.755)), palette)
+        left, bottom, top = 0.62 / self.width, 0.5 / self.height, 0.32 / self.height
+        self.draw(canvas.add_axes((left, bottom, 0.985 - left, 1 - bottom - top)), palette)
         return canvas
 
     def png(self) -> bytes:
@@ -88,7 +92,12 @@ class Figure:
         return buffer.getvalue()
 
     def svg(self) -> Markup:
-        """For a page: transparent, `var(--fig-…)` colours, real text, ids of its own."""
+        """For a page: transparent, `var(--fig-…)` colours, real text, ids of its own; wide and narrow."""
+        if self.scrolls or self.width <= NARROW:
+            return self._svg("")
+        return self._svg("wide") + replace(self, name=f"{self.name}-narrow", width=NARROW)._svg("narrow")
+
+    def _svg(self, kind: str) -> Markup:
         with _style():
             matplotlib.rcParams["svg.hashsalt"] = self.name
             buffer = io.BytesIO()
@@ -104,6 +113,8 @@ class Figure:
         root.attrib.pop("height")
         root.attrib.pop("version", None)
         root.set("role", "img")
+        if kind:
+            root.set("class", kind)
         root.set("aria-label", self.alt)
         root.set("style", f"--natural:{width * 4 / 3:.0f}px")
         return Markup(ElementTree.tostring(root, encoding="unicode"))  # made by matplotlib, escaped by ElementTree
@@ -144,9 +155,20 @@ def shorten(text: str, length: int = LABEL) -> str:
     return f"{text[: length - 1 - tail].rstrip()}…{text[-tail:].lstrip()}"
 
 
+def is_narrow(ax: Axes) -> bool:
+    """Whether the figure is the one for a phone."""
+    return ax.figure.get_figwidth() <= NARROW  # type: ignore[union-attr]
+
+
 def frame(ax: Axes, palette: Palette, title: str = "", xlabel: str = "") -> None:
     """Light horizontal lines, no box, the title to the left."""
-    ax.set_title(title, loc="left", color=palette.ink, fontsize=11, fontweight="bold")
+    ax.set_title(
+        "\n".join(textwrap.wrap(title, 42 if is_narrow(ax) else 80)),
+        loc="left",
+        color=palette.ink,
+        fontsize=11,
+        fontweight="bold",
+    )
     ax.set_xlabel(xlabel, color=palette.muted)
     ax.set_facecolor("none")
     ax.grid(visible=False, axis="x")

@@ -19,7 +19,7 @@ METRICS = 4  # that have a figure of their own
 FEWEST = 3  # epochs below which the curves say nothing about fit
 RISE = 0.05  # a validation loss this far above its lowest counts as risen
 FEW_STEPS = 300  # optimiser steps; below, "no over-fitting" may only mean that hardly anything was learned
-LEARNED = 0.25  # of the loss of an even guess: a training loss above this is far from learned
+LEARNED = 0.25  # of the way from the least loss to that of chance: losses above are far from learned
 FALL = 0.02  # … and this far below the epoch before as still falling
 
 
@@ -50,8 +50,11 @@ def phases(history: pd.DataFrame) -> list[Phase]:
     return found
 
 
-def verdict(history: pd.DataFrame, classes: int) -> Verdict:
-    """Over-fitting, under-fitting or neither, as far as the two losses can tell."""
+def verdict(history: pd.DataFrame, bounds: tuple[float, float]) -> Verdict:
+    """Over-fitting, under-fitting or neither, as far as the two losses can tell.
+
+    bounds: the least that the loss can be, and its value for the best answer without a look at the image.
+    """
     if history.empty:
         return Verdict("Nothing to judge", "no epoch is recorded.", "open")
     valid_all = history["valid_loss"]
@@ -71,9 +74,9 @@ def verdict(history: pd.DataFrame, classes: int) -> Verdict:
     epochs = rows["epoch"].astype(int).tolist()
     train, valid = rows["train_loss"].tolist(), rows["valid_loss"].tolist()
     low = min(range(len(valid)), key=valid.__getitem__)
-    result = _judge(epochs, train, valid, low, classes, _still_right(rows))
+    result = _judge(epochs, train, valid, low, bounds, _still_right(rows))
     steps = rows["step"].max()
-    if result.mood == "good" and _hardly_trained(steps, train, classes):
+    if result.mood == "good" and _hardly_trained(steps, train, valid, bounds):
         reason = (
             f"{steps:.0f} steps are few, and the training loss was still at {train[-1]:.3f} after the last epoch, "
             f"from {train[-2]:.3f} the epoch before. Train for more epochs, or with smaller batches."
@@ -85,18 +88,23 @@ def verdict(history: pd.DataFrame, classes: int) -> Verdict:
     return result
 
 
-def _hardly_trained(steps: float, train: list[float], classes: int) -> bool:
-    """Few steps, after which the training images are not learned yet and the loss on them is still falling."""
-    guess = math.log(classes) if classes > 1 else math.inf
-    return steps < FEW_STEPS and (train[-1] > LEARNED * guess or train[-1] < 0.9 * train[-2])
+def _hardly_trained(steps: float, train: list[float], valid: list[float], bounds: tuple[float, float]) -> bool:
+    """Few steps, after which the images are not learned yet or the loss is still falling.
+
+    Mixed training images are never learned: the lower loss counts.
+    """
+    least, chance = bounds
+    last, before = (min(train[at], valid[at]) - least for at in (-1, -2))
+    return steps < FEW_STEPS and (last > LEARNED * (chance - least) or last < 0.9 * before)
 
 
 def _judge(
-    epochs: list[int], train: list[float], valid: list[float], low: int, classes: int, still_right: bool
+    epochs: list[int], train: list[float], valid: list[float], low: int, bounds: tuple[float, float], still_right: bool
 ) -> Verdict:
     last = len(valid) - 1
     at, end = f"{valid[low]:.3f}", f"{valid[last]:.3f}"
-    guess = math.log(classes) if classes > 1 else 0.0
+    least, chance = bounds
+    close = least + 0.7 * (chance - least)
     if valid[last] > valid[low] * (1 + RISE) and last > low:
         if train[last] < train[low]:
             reason = (
@@ -111,10 +119,10 @@ def _judge(
             "too, which points at the learning rate sooner than at over-fitting."
         )
         return Verdict("Unsteady", reason, "warn")
-    if guess and train[last] > 0.7 * guess and valid[last] > 0.7 * guess:
+    if chance and train[last] > close and valid[last] > close:
         reason = (
-            f"both losses ({train[last]:.3f} in training, {end} in validation) ended close to {guess:.3f}, "
-            f"that of an even guess among {classes} classes."
+            f"both losses ({train[last]:.3f} in training, {end} in validation) ended close to {chance:.3f}, "
+            "the best that is possible without a look at the image."
         )
         return Verdict("Under-fitting", reason, "warn")
     if low == last and valid[last] < valid[last - 1] * (1 - FALL):
@@ -123,7 +131,7 @@ def _judge(
             "More epochs may help; a schedule that ends on small steps makes any last epoch look like this."
         )
         return Verdict("No over-fitting seen", reason, "good")
-    gap = valid[last] / train[last] if train[last] > 0 else math.inf
+    gap = (valid[last] - least) / (train[last] - least) if train[last] > least else math.inf
     near = f"within {RISE * 100:.0f}\u202f% of its lowest ({at}, epoch {epochs[low]})"
     reason = f"the validation loss ended at {end}, {near}"
     if gap > 1.5:

@@ -155,6 +155,8 @@ def learning(run: Run, classes: int) -> tuple[list[Phase], Verdict, list[dict[st
     recorded = set() if run.history.empty else set(run.history["epoch"])
     kept = int(best) if best in recorded and best is not None else None
     columns = run.metric_columns
+    ends = [number(run.get("loss", name)) for name in ("least", "chance")]
+    bounds = (0.0, math.log(max(classes, 1))) if None in ends else (ends[0], ends[1])  # older runs: cross-entropy
     rows = [
         {
             "epoch": int(row["epoch"]),
@@ -168,4 +170,4 @@ def learning(run: Run, classes: int) -> tuple[list[Phase], Verdict, list[dict[st
         }
         for row in run.history.to_dict("records")
     ]
-    return phases(run.history) if rows else [], verdict(run.history, classes), rows, kept
+    return phases(run.history) if rows else [], verdict(run.history, bounds), rows, kept

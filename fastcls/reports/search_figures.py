@@ -16,7 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    StrMethodFormatter,
+)
 
 from fastcls.comparison.study import Results
 from fastcls.reports.figures import Figure, Palette, frame, over_epochs, shorten
@@ -62,6 +69,8 @@ class Drawn(Figure):
             for axis in (each.xaxis, each.yaxis):
                 if axis.get_scale() == "log":
                     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                    axis.set_major_locator(LogLocator(subs=(1, 3)))
+                    axis.set_minor_formatter(NullFormatter())  # else formulas
         self.draw(ax, palette)
         return canvas
 
@@ -71,7 +80,7 @@ def _drawn(
 ) -> Drawn:
     wide = plot == "plot_parallel_coordinate"
     size = (7.2, 3.6) if wide else (5.4, 3.1)
-    return Drawn(name, title, alt, *size, draw, tight=True, plot=plot, arguments=arguments)
+    return Drawn(name, title, alt, *size, draw, tight=True, scrolls=wide, plot=plot, arguments=arguments)
 
 
 def short(value: Any) -> str:

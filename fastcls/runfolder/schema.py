@@ -51,6 +51,7 @@ class Run(TypedDict, total=False):
     train_seconds: float
     network: dict[str, float | None]
     speed: dict[str, float | None]
+    loss: dict[str, float | None]
     peak_memory_bytes: float | None
     best_epoch: int | None
     weights: str

@@ -26,6 +26,7 @@ from fastcls.running import record
 from fastcls.running.evaluation import evaluate
 from fastcls.running.messages import Messages
 from fastcls.settings import options
+from fastcls.training import losses
 from fastcls.training.history import as_number
 
 LOST = (
@@ -81,6 +82,7 @@ def _write(learn: Learner, out: Path, screen: Screen, notes: list[str]) -> None:
     about |= {
         "status": "done",
         "network": {"parameters": parameters, "trained_parameters": trainable},
+        "loss": losses.bounds(learn),
         "onnx_difference": found.onnx_difference,
         "weights": "These are the weights that the Learner had when it was saved.",
     }

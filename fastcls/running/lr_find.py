@@ -16,7 +16,7 @@ from fastai.learner import Learner
 
 from fastcls.errors import TrainingError
 from fastcls.machine.screen import Screen, escape
-from fastcls.runfolder import runs
+from fastcls.runfolder import register, runs
 from fastcls.running.loading import prepared
 from fastcls.settings import shell
 from fastcls.settings.request import Request
@@ -108,7 +108,7 @@ def draw(found: Rates, file: Path, title: str) -> None:
     axes.set_title(title, fontsize="medium", parse_math=False)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    runs.atomic_path(file, lambda temporary: figure.savefig(temporary, dpi=160))
+    register.wrote(runs.atomic_path(file, lambda temporary: figure.savefig(temporary, dpi=160)))
 
 
 def find_rates(request: Request, file: Path, steps: int, screen: Screen) -> None:

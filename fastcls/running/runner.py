@@ -193,6 +193,7 @@ class _Run:
         from fastcls.runfolder import predictions
         from fastcls.running import baseline, speed
         from fastcls.training import callbacks as training
+        from fastcls.training import losses
 
         self.processes = ranks.world()
         with assist.shares(self.learn):
@@ -228,6 +229,7 @@ class _Run:
             "trained_parameters": max(row["trained_parameters"] for row in history.rows),
         }
         self.record["train_seconds"] = round(sum(row["seconds"] for row in history.rows), 3)
+        self.record["loss"] = losses.bounds(self.learn)
         self.record["peak_memory_bytes"] = devices.peak_memory(self.learn.dls.device)
         chosen = self.request.options.keep == "best" and best.epoch is not None
         if not last:

@@ -15,6 +15,7 @@ from fastai.callback.core import CancelFitException
 from fastai.callback.schedule import LRFinder, ParamScheduler
 from fastai.learner import Learner
 
+from fastcls.training import losses
 from fastcls.training.checkpoints import load_weights
 
 
@@ -31,7 +32,7 @@ class InMemoryFinder(LRFinder):
     def before_fit(self) -> None:
         ParamScheduler.before_fit(self)
         self.best_loss = float("inf")
-        self.lost = math.log(max(2, getattr(self.dls, "c", 2)))  # the loss of an even guess
+        self.lost = losses.bounds(self.learn).get("chance", math.log(max(2, getattr(self.dls, "c", 2))))
 
     def after_batch(self) -> None:
         """fastai's, but from a solved head, whose loss is small, the noise of a batch is no divergence."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from fastai.data.all import DataLoaders
 from fastai.learner import AvgLoss, Learner
@@ -77,6 +79,33 @@ def loss(name: str, dls: DataLoaders, class_weights: bool = False, smoothing: fl
             weight = weight / weight[targets(dls.train_ds)].mean()
         return FocalLossFlat(weight=weight)
     raise UsageError(f"There is no loss {name!r}.", "Take cross-entropy, label-smoothing or focal.")
+
+
+def bounds(learn: Learner) -> dict[str, float]:
+    """What the Learner's loss can be: 'least', where each label is known, and 'chance', where no image is looked at.
+
+    Chance is the best constant output, on at most 4,096 training images. Empty for a loss that takes something else.
+    """
+    try:
+        labels = targets(learn.dls.train_ds)
+        labels = labels[:: len(labels) // 4096 + 1].to(learn.dls.device)
+        known = 2 * F.one_hot(labels, learn.dls.c).float() - 1
+        least = min(float(learn.loss_func(sure * known, labels).mean()) for sure in torch.arange(0, 10, 0.125).tolist())
+        output = torch.zeros(learn.dls.c, device=labels.device, requires_grad=True)
+        optimizer = torch.optim.LBFGS([output], max_iter=50, line_search_fn="strong_wolfe")
+
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            value = learn.loss_func(output.expand(len(labels), -1), labels).mean()
+            value.backward()
+            return value
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+            chance = closure().item()
+    except Exception:  # a loss of the user's own may want anything
+        return {}
+    return {"least": least, "chance": chance} if math.isfinite(chance) and least < chance else {}
 
 
 def _inverse_frequency(dls: DataLoaders) -> torch.Tensor:

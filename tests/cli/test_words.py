@@ -31,6 +31,7 @@ TAKEN = {
     "train data=photos pretrained=False": "recipe folder --path photos --weights none",
     "predict model=last source=photos": "predict last photos",
     "predict --model last --source photos --conf 0.8": "predict last photos --threshold 0.8",
+    "val model=last data=photos": "evaluate last photos",
     "export model=last format=onnx": "export last --onnx",
     # timm
     "train folder --data-dir photos --model resnet50 -b 32 --lr 1e-3": "recipe folder --path photos --arch resnet50 --bs 32 --lr 1e-3",

@@ -22,7 +22,7 @@ from fastcls.machine import memory
 from fastcls.settings import options
 
 AS_THEY_ARE = {"mode": "RGB", "method": "", "resize": None, "size": None, "pad_mode": "", "mean": None, "std": None}
-WHOLE = {"mode": "RGB", "short": 12, "resample": "BICUBIC"}
+WHOLE = {"mode": "RGB", "cover": [12, 12], "resample": "BICUBIC"}
 
 
 @pytest.fixture
@@ -198,7 +198,13 @@ def test_the_cache_verb_lists_and_clears(files: list[str], fastcls) -> None:
     cache.obtain(files, WHOLE, cache.GB)
     cache.obtain(files[:2], AS_THEY_ARE | {"mode": "L", "method": "squish", "resize": [8, 8], "size": [8, 8]}, cache.GB)
     shown = fastcls("cache").output
-    for part in ("whole, short side ≤ 12", "as is", "squish to 8 × 8, gray", "photos", str(cache.folder_of_stores())):
+    for part in (
+        "whole, reduced to cover 12 × 12",
+        "as is",
+        "squish to 8 × 8, gray",
+        "photos",
+        str(cache.folder_of_stores()),
+    ):
         assert part in shown
     name = cache.listing()[0]["name"]
     wrong = fastcls("cache", "--clear", name[:-1])

@@ -180,6 +180,8 @@ def test_copies_are_found_however_they_were_saved_and_other_pictures_are_not(tmp
     shutil.copy(train / "cat" / "0.jpg", train / "cat" / "same.jpg")  # duplicates
     cats[1].save(train / "cat" / "poor.jpg", quality=40)  # near duplicates
     cats[2].resize((48, 36)).save(train / "cat" / "small.webp", quality=80)
+    cats[8].convert("L").save(train / "cat" / "gray.jpg", quality=85)
+    cats[9].convert("L").convert("RGB").save(train / "cat" / "gray-too.jpg", quality=70)
     shutil.copy(train / "cat" / "3.jpg", valid / "cat" / "leak.jpg")  # leaks
     cats[4].resize((192, 144)).save(valid / "cat" / "large.png")
     shutil.copy(train / "cat" / "5.jpg", train / "dog" / "cat.jpg")  # two labels
@@ -189,7 +191,7 @@ def test_copies_are_found_however_they_were_saved_and_other_pictures_are_not(tmp
     assert outcome.code == 3, outcome.output
     assert found(Path("out")) == {
         "duplicates": 1,
-        "near-duplicates": 2,
+        "near-duplicates": 4,
         "leaks": 3,
         "two-labels": 2,
         "near-two-labels": 1,
@@ -198,6 +200,8 @@ def test_copies_are_found_however_they_were_saved_and_other_pictures_are_not(tmp
     assert paths(Path("out"), "near-duplicates") == [
         ["train/cat/1.jpg", "train/cat/poor.jpg"],
         ["train/cat/2.jpg", "train/cat/small.webp"],
+        ["train/cat/8.jpg", "train/cat/gray.jpg"],
+        ["train/cat/9.jpg", "train/cat/gray-too.jpg"],
     ]
     assert paths(Path("out"), "near-two-labels") == [["train/cat/6.jpg", "train/dog/a-cat.jpg"]]
     assert ["train/cat/7.jpg", "valid/dog/both.jpg"] in paths(Path("out"), "leaks")
@@ -210,7 +214,7 @@ def test_of_many_pictures_no_two_are_taken_for_copies(tmp_path: Path, side: int)
 
     files = [tmp_path / f"{i}.png" for i in range(300)]
     for i, file in enumerate(files):
-        photograph(i, side, side).save(file)
+        photograph(i, side, side).convert("RGB" if i % 3 else "L").save(file)
     names = [str(file) for file in files]
     rows = [(name, "train", "a") for name in names]
     assert duplicates.groups(measurements.measure_all(names), rows) == []

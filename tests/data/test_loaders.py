@@ -23,6 +23,7 @@ from fastai.vision.all import (
     PILImage,
     PILImageBW,
     RandomErasing,
+    RandomResizedCrop,
     Resize,
     Rotate,
     Transform,
@@ -135,6 +136,45 @@ def test_training_images_that_leave_nothing_to_chance_are_those_of_fastai(square
     ours, theirs = build(squares, item_tfms=transforms.resize(8)), stock(squares, item_tfms=Resize(8))
     mine, other = pixels(ours.train), pixels(theirs.train.new(shuffle=False, drop_last=False))
     assert len(mine) == 16 and all(any(torch.equal(image, o) for o in other) for image in mine)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures with as much detail at every scale as photographs have, larger than what is cropped of them."""
+    folder = tmp_path_factory.mktemp("scenes")
+    rng = np.random.default_rng(0)
+    h, w = 300, 400
+    falling = np.hypot(np.fft.fftfreq(h, 1 / h)[:, None], np.fft.fftfreq(w, 1 / w)).clip(1)
+    for i in range(12):
+        noise = np.fft.ifft2(np.fft.fft2(rng.normal(size=(3, h, w))) / falling).real.transpose(1, 2, 0)
+        file = folder / ("cat", "dog")[i % 2] / f"{i:02d}.bmp"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray((128 + 45 * noise / noise.std()).clip(0, 255).astype(np.uint8)).save(file)
+    return folder
+
+
+def sharpness(images: torch.Tensor) -> float:
+    x = images.float()
+    laplacian = x[..., 2:, 1:-1] + x[..., :-2, 1:-1] + x[..., 1:-1, 2:] + x[..., 1:-1, :-2] - 4 * x[..., 1:-1, 1:-1]
+    return float(laplacian.square().mean(dim=(1, 2, 3)).sqrt().mean())
+
+
+@pytest.mark.parametrize(
+    "sizing",
+    [
+        lambda: RandomResizedCrop(48, min_scale=0.35),
+        lambda: RandomResizedCrop(48, min_scale=0.08),
+        lambda: Resize(48),
+        lambda: Resize((24, 72)),
+    ],
+    ids=["min_scale 0.35", "min_scale 0.08", "square", "wide"],
+)
+def test_training_crops_are_as_sharp_as_fastais(scenes: Path, sizing: Callable[[], Any]) -> None:
+    ours, theirs = build(scenes, item_tfms=sizing()).train, stock(scenes, item_tfms=sizing()).train
+    assert isinstance(ours, PixelDL)
+    random.seed(1)  # of fastai's crops
+    drawn = [np.mean([sharpness(pixels(loader)) for _ in range(20)]) for loader in (ours, theirs)]
+    assert drawn[0] / drawn[1] == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.unpickles

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -106,6 +107,30 @@ def test_a_damaged_model_file_is_refused(fastcls: Fastcls, digits_run: Path) -> 
     Path("broken/model.json").write_text("{")
     outcome = fastcls("predict", "broken", image)
     assert outcome.code == 4 and "model.json cannot be read" in outcome.output
+
+
+@pytest.mark.parametrize("verb", ["predict", "submission", "models", "lr-find", "compare"])
+def test_outputs_take_the_place_of_their_own_earlier_ones_alone(fastcls: Fastcls, digits_run: Path, verb: str) -> None:
+    image = next((digits(digits_run) / "3").glob("*.png"))
+    words, out, written = {
+        "predict": (["predict", digits_run, image, "-o"], "out.csv", "out.csv"),
+        "submission": (["predict", digits_run, image, "--id", "stem", "-o"], "out.csv", "out.csv"),
+        "models": (["models", "resnet18", "-o"], "out.csv", "out.csv"),
+        "lr-find": (["lr-find", "digits-cnn", "--steps", 20, "--limit", 20, "--out"], "out.png", "out.png"),
+        "compare": (["compare", digits_run, "other", "--out"], "out", "out/compare.html"),
+    }[verb]
+    if verb == "compare":
+        shutil.copytree(digits_run, "other")
+    for _ in range(2):
+        assert (outcome := fastcls(*words, out)).code == 0, outcome.output
+    Path(written).write_text("edited by me\n")
+    outcome = fastcls(*words, out)
+    assert outcome.code == 4 and "did not write it" in outcome.output and "Name another" in outcome.output
+    assert Path(written).read_text() == "edited by me\n"
+    if verb == "compare":
+        Path("mine").mkdir()
+        Path("mine/table.csv").write_text("mine\n")
+        assert fastcls(*words, "mine").code == 4 and Path("mine/table.csv").read_text() == "mine\n"
 
 
 def test_a_million_paths_are_read_as_they_are_needed(digits_run: Path) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fastai.callback.core import Callback
-from photographs import loaders
+from fastai.losses import LabelSmoothingCrossEntropyFlat
+from photographs import loaders, photographs
 from PIL import Image
+from scipy.stats import entropy
+from timm.loss import BinaryCrossEntropy
 
 from fastcls import models
+from fastcls.data.pixels import targets
 from fastcls.errors import KnobError, UsageError
 from fastcls.models import backbones
 from fastcls.settings import options
@@ -133,6 +139,29 @@ def test_class_weights_are_the_inverse_of_the_shares(photos: Path, tmp_path: Pat
     weight = losses.loss("cross-entropy", loaders(tmp_path), class_weights=True).func.weight
     few, many = weight.tolist()  # classes in order: 'few', 'many'
     assert few / many == pytest.approx(4, rel=0.35) and few + many == pytest.approx(2)
+
+
+def test_what_a_loss_can_be_is_measured_with_it(tmp_path: Path) -> None:
+    dls = loaders(photographs(tmp_path / "even", 50))
+    for i in range(50, 120):
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / "even" / "cat" / f"{i}.png")
+    uneven = loaders(tmp_path / "even")
+    share = (targets(uneven.train_ds) == 0).double().mean().item()
+    half, shares = math.log(2), entropy([share, 1 - share])
+    for given, function, least, chance in (
+        (dls, losses.loss("cross-entropy", dls), 0, half),
+        (dls, losses.loss("label-smoothing", dls), entropy([0.95, 0.05]), half),
+        (dls, LabelSmoothingCrossEntropyFlat(eps=0.1), entropy([0.95, 0.05]), half),
+        (dls, losses.loss("focal", dls), 0, half / 4),
+        (dls, BinaryCrossEntropy(smoothing=0), 0, half),
+        (uneven, losses.loss("cross-entropy", uneven), 0, shares),
+        (uneven, losses.loss("cross-entropy", uneven, class_weights=True), 0, half),
+    ):
+        bounds = losses.bounds(SimpleNamespace(dls=given, loss_func=function))
+        assert bounds["least"] == pytest.approx(least, abs=0.002) and bounds["chance"] == pytest.approx(
+            chance, abs=1e-4
+        )
+    assert losses.bounds(SimpleNamespace(dls=dls, loss_func=torch.nn.TripletMarginLoss())) == {}
 
 
 def test_unknown_names_of_losses_and_optimisers_are_refused(photos: Path) -> None:

@@ -167,7 +167,7 @@ def test_sections_and_figures(ten: Path) -> None:
     assert "Always answering “0”, the commonest class, would be right for 10.0\u202f%" in text
     ids = [attributes["id"] for _, attributes in made.elements if attributes.get("id")]
     assert len(ids) == len(set(ids))
-    assert len(made.all("svg")) == len(figures) and all(
+    assert len(made.all("svg")) == 2 * len(figures) - 1 and all(  # wide and narrow, but the matrix
         svg["role"] == "img" and svg["aria-label"] for svg in made.all("svg")
     )
     assert all("pixelated" in str(image.get("class")) for image in made.all("img"))
@@ -262,6 +262,9 @@ def test_unreadable_run(tmp_path: Path) -> None:
         write(tmp_path)
 
 
+CHANCE = (0.0, math.log(10))  # the bounds of a cross-entropy over ten classes of one size
+
+
 @pytest.mark.parametrize(
     ("train", "valid", "answer"),
     [
@@ -276,7 +279,7 @@ def test_unreadable_run(tmp_path: Path) -> None:
     ],
 )
 def test_verdict(train: list[float], valid: list[float], answer: str) -> None:
-    assert learning.verdict(history(train, valid, steps=1000), 10).answer == answer
+    assert learning.verdict(history(train, valid, steps=1000), CHANCE).answer == answer
 
 
 def history(train: list[float], valid: list[float], steps: int) -> Any:
@@ -290,8 +293,30 @@ def history(train: list[float], valid: list[float], steps: int) -> Any:
 
 def test_few_steps_are_not_called_free_of_over_fitting() -> None:
     losses = [2.2, 1.8, 1.4], [2.1, 1.7, 1.2]
-    assert learning.verdict(history(*losses, steps=9), 10).answer == "Hardly trained"
-    assert learning.verdict(history(*losses, steps=900), 10).answer == "No over-fitting seen"
+    assert learning.verdict(history(*losses, steps=9), CHANCE).answer == "Hardly trained"
+    assert learning.verdict(history(*losses, steps=900), CHANCE).answer == "No over-fitting seen"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "train", "valid", "answer"),
+    [
+        ((0.0, 1.87), [1.6, 1.55, 1.5], [1.6, 1.55, 1.5], "Under-fitting"),  # focal; below 0.7 ln 10
+        ((0.0, 1.87), [0.9, 0.6, 0.5], [0.9, 0.6, 0.55], "Hardly trained"),
+        (
+            (0.5, 2.3),
+            [1.0, 0.62, 0.61],
+            [0.9, 0.66, 0.655],
+            "No over-fitting seen",
+        ),  # label smoothing; above 0.25 ln 10
+        ((0.5, 2.3), [1.9, 1.85, 1.8], [1.9, 1.85, 1.8], "Under-fitting"),
+        ((0.0, 0.33), [0.31, 0.3, 0.3], [0.31, 0.3, 0.3], "Under-fitting"),  # nine of ten images in one of two classes
+        ((0.0, 2.3), [1.6, 1.5, 1.5], [0.5, 0.4, 0.38], "No over-fitting seen"),  # mixed images
+    ],
+)
+def test_the_verdict_knows_what_the_loss_can_be(
+    bounds: tuple[float, float], train: list[float], valid: list[float], answer: str
+) -> None:
+    assert learning.verdict(history(train, valid, steps=50), bounds).answer == answer
 
 
 def test_the_probe_is_no_epoch_of_training() -> None:
@@ -299,8 +324,8 @@ def test_the_probe_is_no_epoch_of_training() -> None:
 
     solved = history([0.1], [0.5], steps=0).assign(phase="linear probe", epoch=0.0)
     trained = history([0.9, 0.5, 0.3], [0.48, 0.46, 0.45], steps=1000)
-    assert learning.verdict(solved, 10).answer == "Linear probe"
-    assert learning.verdict(pd.concat([solved, trained]), 10) == learning.verdict(trained, 10)
+    assert learning.verdict(solved, CHANCE).answer == "Linear probe"
+    assert learning.verdict(pd.concat([solved, trained]), CHANCE) == learning.verdict(trained, CHANCE)
 
 
 def test_claims() -> None:
@@ -377,6 +402,11 @@ def test_in_a_browser(browser: Any, tmp_path: Path) -> None:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         script("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert script("return document.documentElement.scrollWidth") <= width
+        if width == 390:
+            letters = script("""return [...document.querySelectorAll('figure svg')].filter(svg => svg.clientWidth).map(
+                svg => svg.clientWidth / svg.viewBox.baseVal.width *
+                Math.min(...[...svg.querySelectorAll('text')].map(t => parseFloat(getComputedStyle(t).fontSize))))""")
+            assert letters and min(letters) > 9, letters
 
     assert script("return window.owned") is None
     assert browser.get_log("browser") == []

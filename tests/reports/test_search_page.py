@@ -34,7 +34,8 @@ def test_a_page_shows_every_trial_and_escapes_every_name(tmp_path: Path, metric:
     assert [len(results.of(state)) for state in ("done", "pruned", "failed")] == [5, 1, 1]
     page = write(Page(tmp_path, "<h1>", "fastcls search", "fastcls recipe", {"lr": 0.1}, results)).read_text()
     assert "&lt;b&gt;bold&lt;/b&gt;" in page and "<b>bold" not in page and "<i>memory" not in page
-    assert page.count("$x^2$") > 2 and page.count("<svg") == page.count('role="img"') == 7  # letters, not a formula
+    assert page.count("$x^2$") > 2 and page.count("<svg") == page.count('role="img"') == 13  # letters, not a formula
+    assert "mathdefault" not in page
     for name in ("history", "importances", "slice-lr", "slice-arch", "slice-filters", "learning-curves", "parallel"):
         with Image.open(tmp_path / "figures" / f"{name}.png") as image:
             assert image.width > 800
