@@ -55,12 +55,16 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
     return items
 
 
+SAYS_NOTHING = ("images", "image", "imgs", "jpeg", "data", "dataset", "train", "all")
+
+
 def title(run: Run) -> str:
     """The network and the images: what the recipe's own title names may be another network, other images."""
     if run.get("recipe") == BY_HAND:
         return clean(run.get("title") or "")
     network = clean(run.model.get("arch") or "")
-    root = Path(clean(run.get("data", "root") or "")).name
+    folder = Path(clean(run.get("data", "root") or ""))
+    root = folder.parent.name if folder.name.lower() in SAYS_NOTHING else folder.name
     return " on ".join(part for part in (network, root) if part) or clean(run.get("title") or "")
 
 
@@ -155,8 +159,10 @@ def learning(run: Run, classes: int) -> tuple[list[Phase], Verdict, list[dict[st
     recorded = set() if run.history.empty else set(run.history["epoch"])
     kept = int(best) if best in recorded and best is not None else None
     columns = run.metric_columns
-    ends = [number(run.get("loss", name)) for name in ("least", "chance")]
-    bounds = (0.0, math.log(max(classes, 1))) if None in ends else (ends[0], ends[1])  # older runs: cross-entropy
+    least, chance = (number(run.get("loss", name)) for name in ("least", "chance"))
+    bounds = (0.0, math.log(max(classes, 1)))  # older runs: cross-entropy
+    if least is not None and chance is not None:
+        bounds = least, chance
     rows = [
         {
             "epoch": int(row["epoch"]),
