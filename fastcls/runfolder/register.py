@@ -1,4 +1,4 @@
-"""What is remembered in the state folder: every run, wherever it was written, and files that a verb was recorded to write.
+"""What is remembered in the state folder: every run, wherever it was written, and the files that verbs wrote.
 
 A state folder that cannot be written costs the memory, never the run.
 """
