@@ -138,9 +138,9 @@ def predict(
         raise UsageError("--json goes to standard output.", "Omit -o, or give -o FILE.jsonl without --json.")
     folder = chosen(run)
     target = shell.path(out) if out else None
+    writer = writer_for(target) if target is not None and not submits else None
     if target is not None:
         check_target(target, folder, paths, sample)
-    writer = writer_for(target) if target is not None and not submits else None
     images = collect(paths)
     first = next(images, None)
     if first is None:
