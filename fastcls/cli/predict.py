@@ -138,9 +138,11 @@ def predict(
         raise UsageError("--json goes to standard output.", "Omit -o, or give -o FILE.jsonl without --json.")
     folder = chosen(run)
     target = shell.path(out) if out else None
-    writer = writer_for(target) if target is not None and not submits else None
     if target is not None:
         check_target(target, folder, paths, sample)
+    writer = writer_for(target) if target is not None and not submits else None
+    if target is not None:
+        register.refuse_others(target, "-o")
     images = collect(paths)
     first = next(images, None)
     if first is None:
@@ -184,7 +186,6 @@ def check_target(target: Path, run: Path, inputs: list[str], sample: str | None 
         raise UsageError(f"-o {target} is read as well: it is among the PATHS.", "Name another file.")
     if target.exists() and place.is_relative_to(_real(run)):
         raise UsageError(f"-o {target} is a file of the run.", "Name another file, outside of the run folder.")
-    register.refuse_others(target, "-o")
 
 
 def _real(path: Path) -> Path:
