@@ -141,6 +141,7 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         model=files.model,
         settings=page.settings(files),
         lost_pictures=thumbnails.lost,
+        no_heat=page.no_heat(files),
     )
     runs.write_csv(files.folder / "suspects.csv", SUSPECTS, doubts.rows)
     return html, {figure.name: figure.png() for figure in drawn}

@@ -15,6 +15,7 @@ from PIL import Image
 
 SIDE = 56  # pixels of an overlay, which the browser enlarges: the maps have seven or so
 STRONGEST = 0.72  # opacity of the hottest place
+FADES = 0.12  # of a side
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Overlay:
 
 
 def overlay(record: Any, spec: Mapping[str, Any] | None, ratio: float) -> Overlay | None:
-    """The overlay of one picture, or None where the record is none.
+    """The overlay of one picture, or None where the record is none, or nothing is hot.
 
     record: an entry of heatmaps.json. spec: model.json's `preprocessing`. ratio: the picture's width by its height.
     """
@@ -42,16 +43,25 @@ def overlay(record: Any, spec: Mapping[str, Any] | None, ratio: float) -> Overla
         levels = np.frombuffer(base64.b64decode(record["values"], validate=True), np.uint8).reshape(height, width)
     except (TypeError, KeyError, ValueError, binascii.Error):
         return None
+    if not levels.any():
+        return None
     smooth = Image.fromarray(levels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     heat = np.asarray(smooth, dtype=float) / 255
     colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)
-    colours[..., 3] = STRONGEST * np.clip(heat * 1.15 - 0.1, 0, 1)
-    buffer = io.BytesIO()
-    Image.fromarray((colours * 255).round().astype(np.uint8)).quantize(48).save(buffer, "PNG", optimize=True)
     wide, high = _seen(spec or {}, ratio)
+    across, down = (_faded(part < 1) for part in (wide, high))
+    colours[..., 3] = STRONGEST * np.clip(heat * 1.15 - 0.1, 0, 1) * np.outer(down, across)
+    buffer = io.BytesIO()
+    Image.fromarray((colours * 255).round().astype(np.uint8)).quantize(128).save(buffer, "PNG", optimize=True)
     wide, high = wide * min(1.0, ratio), high * min(1.0, 1 / ratio)  # of the picture, then of the square around it
     source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
     return Overlay(source, 50 * (1 - wide), 50 * (1 - high), 100 * wide, 100 * high)
+
+
+def _faded(inside: bool) -> np.ndarray:
+    """(SIDE,) the opacity along a side: it fades where it ends inside the picture; the network saw nothing beyond."""
+    to_edge = np.minimum(np.arange(SIDE), np.arange(SIDE)[::-1]) + 0.5
+    return np.clip(to_edge / (FADES * SIDE), 0, 1) if inside else np.ones(SIDE)
 
 
 def _seen(spec: Mapping[str, Any], ratio: float) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from fastcls.reports.classes import Outcome
 from fastcls.reports.learning import Phase, Verdict, phases, verdict
 from fastcls.reports.scores import Score
 from fastcls.reports.wording import percent, receptive_field, times
+from fastcls.runfolder import runs
 from fastcls.runfolder.recorded import BY_HAND
 from fastcls.runfolder.run import TRAINED, Run
 from fastcls.runfolder.text import clean, number
@@ -151,6 +152,12 @@ def objective_sentence(run: Run, kept: int | None) -> str:
         "show the loss that training minimises, which may include label smoothing or class weights; the figure "
         "at the top is plain cross-entropy."
     )
+
+
+def no_heat(run: Run) -> str:
+    """Why no picture has a heat map, where none has."""
+    notes = [clean(note) for note in run.get("notes") or [] if str(note).startswith(runs.NO_HEAT)]
+    return notes[0].removeprefix(runs.NO_HEAT).strip() if notes else "this run has recorded none for these images"
 
 
 def learning(run: Run, classes: int) -> tuple[list[Phase], Verdict, list[dict[str, Any]], int | None]:

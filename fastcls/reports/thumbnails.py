@@ -20,6 +20,7 @@ from fastcls.runfolder.text import clean
 
 SIDE = 208  # pixels of the longer side; pictures are shown at about half to three quarters of this
 TINY = 64  # below this side a picture is enlarged with its pixels kept square
+UNMAPPED, COLD = "no map: only the first of each kind have one", "no place in it speaks for this prediction"
 MOST_BYTES = 40_000  # a picture's share of the page
 
 
@@ -31,6 +32,7 @@ class Tile:
     why: str = ""
     pixelated: bool = False
     overlay: Overlay | None = None  # where the network looked
+    unmapped: str = ""  # why there is none, where others have one
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,10 @@ class Thumbnails:
             if self.spent > self.most:
                 return Tile(why="left out: the page is full")
             tile, ratio = _tile(self.root / path)
-            if tile.src and path in self.heatmaps:
-                tile = replace(tile, overlay=overlay(self.heatmaps[path], self.spec, ratio))
+            if tile.src and self.heatmaps:
+                found = overlay(self.heatmaps.get(path), self.spec, ratio)
+                why = COLD if path in self.heatmaps else UNMAPPED
+                tile = replace(tile, overlay=found, unmapped="" if found else why)
             self._tiles[path] = tile
             self.lost += not tile.src
             self.spent += len(tile.src)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of run.json and model.json; a reader refuses a newer one
 HOME = Path("runs")
 EVALUATION = "evaluation.json"  # of a folder that `evaluate` wrote
+NO_HEAT = "no Grad-CAM:"  # how a note begins that says why
 PROBE = "linear probe"  # a phase in history.csv: epoch 0, before anything is trained
 STAMP = "%Y%m%d-%H%M%S"  # of a run folder's name, in UTC
 

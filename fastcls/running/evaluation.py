@@ -107,9 +107,10 @@ def _heatmaps(learn: Learner, answers: Interpretation, relative: Callable[[str],
     try:
         maps = gradcam.heatmaps(learn.model, inputs.as_subclass(torch.Tensor).to(device), predicted.tolist())
     except (RuntimeError, torch.OutOfMemoryError) as problem:  # the run is worth keeping all the same
-        options.note(f"no Grad-CAM: {str(problem).splitlines()[0]}")
+        options.note(f"{runs.NO_HEAT} {str(problem).splitlines()[0]}")
         return {}
     if maps is None:
+        options.note(f"{runs.NO_HEAT} this network has no feature maps that it could be drawn of.")
         return {}
     paths = answers.paths()
     levels = (maps * 255).round().to(torch.uint8).numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import re
@@ -16,7 +18,7 @@ from fabricated import make_run
 from PIL import Image
 
 from fastcls.errors import OutputError
-from fastcls.reports import learning, page, thumbnails, write
+from fastcls.reports import heat, learning, page, thumbnails, write
 from fastcls.reports import scores as scored
 from fastcls.reports.figures import shorten
 from fastcls.runfolder.run import open_run
@@ -368,6 +370,25 @@ def test_thumbnails_are_bounded_and_upright(tmp_path: Path) -> None:
     assert tiles.tile("float.tiff").why == "no image of 8 or 16 bits"
 
 
+def opacity(values: Any, spec: Any, ratio: float) -> Any:
+    levels = np.asarray(values, np.uint8)
+    record = {"shape": levels.shape, "values": base64.b64encode(levels.tobytes()).decode()}
+    found = heat.overlay(record, spec, ratio)
+    if found is None:
+        return None
+    with Image.open(io.BytesIO(base64.b64decode(found.src.partition(",")[2]))) as image:
+        return np.asarray(image.convert("RGBA"))[..., 3]
+
+
+def test_heat_ends_softly_inside_a_picture_and_is_whole_at_its_edges() -> None:
+    hot = np.full((4, 4), 255)
+    seen = opacity(hot, {"method": "crop", "resize": [8, 8], "size": [8, 8]}, 2.0)  # a picture twice as wide as high
+    assert seen[:, [0, -1]].max() < 30 and seen[[0, -1], 20:-20].min() > 150
+    assert np.abs(np.diff(seen[28].astype(int))).max() < 60
+    assert opacity(hot, {"method": "squish", "resize": [8, 8], "size": [8, 8]}, 2.0).min() > 150
+    assert opacity(hot * 0, {}, 1.0) is None
+
+
 def test_in_a_browser(browser: Any, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", HOSTILE, notes=HOSTILE, title=HOSTILE[0])
     browser.get(write(run).as_uri())
@@ -402,8 +423,10 @@ def test_in_a_browser(browser: Any, tmp_path: Path) -> None:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         script("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert script("return document.documentElement.scrollWidth") <= width
+        cut = "i => i.className != 'heat' && i.offsetHeight > i.parentElement.clientHeight"
+        assert script(f"return [...document.querySelectorAll('.picture img')].filter({cut}).length") == 0
         if width == 390:
-            letters = script("""return [...document.querySelectorAll('figure svg')].filter(svg => svg.clientWidth).map(
+            letters = script("""return [...document.querySelectorAll('.charts svg')].filter(svg => svg.clientWidth).map(
                 svg => svg.clientWidth / svg.viewBox.baseVal.width *
                 Math.min(...[...svg.querySelectorAll('text')].map(t => parseFloat(getComputedStyle(t).fontSize))))""")
             assert letters and min(letters) > 9, letters

@@ -46,7 +46,7 @@ def make_run(
             figures = [cell for j in order for cell in (classes[j], p[j])] if many else list(p)
             path = f"{split}_{i}.png"
             if pictures:
-                Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(root / path)
+                Image.fromarray(rng.integers(0, 255, (side + i % 2, side, 3), dtype=np.uint8)).save(root / path)
             softer = p ** (1 / temperature)
             rows.append(
                 [split, path, classes[label], classes[best], p[best], loss, softer[best] / softer.sum(), *figures]
