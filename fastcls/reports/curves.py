@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from fastcls.reports.figures import Figure, Palette, frame
@@ -19,7 +17,7 @@ DRAWN = 40  # classes whose own curves are drawn, thin; above, only micro and ma
 
 @dataclass(frozen=True)
 class Curves:
-    """Average precision of each class (NaN without an image), and curves: precision at the recalls of GRID, and the
+    """Average precision of each class (NaN without an image, or of all images), and curves: precision at the recalls of GRID, and the
     true at the false positive rates of GRID, (2, len(GRID))."""
 
     average_precision: np.ndarray  # (classes,)
@@ -32,14 +30,15 @@ class Curves:
 def curves(labels: np.ndarray, probabilities: Probabilities, count: int) -> Curves | None:
     """labels (n,): class indices. A probability that is not on record counts as nothing, below all that are."""
     n, support = len(labels), np.bincount(labels, minlength=count)
-    if not n or not len(probabilities.values):
+    if not n or count < 2 or not len(probabilities.values):
         return None
     right = labels[probabilities.rows] == probabilities.classes
     starts = np.searchsorted(probabilities.classes, np.arange(count + 1))
     precisions = np.full(count, np.nan)
     each: list[np.ndarray] = []
     sums = np.zeros((2, len(GRID)))
-    for c in np.flatnonzero(support):
+    ranked = np.flatnonzero((support > 0) & (support < n))  # where all images are of a class there is nothing to rank
+    for c in ranked:
         own = slice(starts[c], starts[c + 1])
         truth, scores, weights = _complete(right[own], probabilities.values[own], int(support[c]), n)
         precisions[c] = average_precision_score(truth, scores, sample_weight=weights)
@@ -47,9 +46,9 @@ def curves(labels: np.ndarray, probabilities: Probabilities, count: int) -> Curv
         sums += own_curves
         if len(each) < DRAWN:
             each.append(own_curves)
-    found = np.count_nonzero(support)
     micro = _on_grid(*_complete(right, probabilities.values, n, n * count))
-    return Curves(precisions, micro, sums / found, each if found <= DRAWN else [], probabilities.whole)
+    macro = sums / max(len(ranked), 1)
+    return Curves(precisions, micro, macro, each if len(ranked) <= DRAWN else [], probabilities.whole)
 
 
 def _complete(
@@ -65,17 +64,13 @@ def _complete(
 def _on_grid(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Precision over recall and sensitivity over the false positive rate, (2, len(GRID))."""
     precision, recall, _ = precision_recall_curve(truth, scores, sample_weight=weights)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UndefinedMetricWarning)  # of no negative, which is seen to below
-        fall_out, sensitivity, _ = roc_curve(truth, scores, sample_weight=weights)
-    if not np.isfinite(fall_out).all():  # no negative: every image is of this class
-        fall_out = np.linspace(0, 1, len(fall_out))
+    fall_out, sensitivity, _ = roc_curve(truth, scores, sample_weight=weights)
     return np.array([np.interp(GRID, recall[::-1], precision[::-1]), np.interp(GRID, fall_out, sensitivity)])
 
 
 def curve_figures(found: Curves | None) -> list[Figure]:
     """The two figures: every class thin, their mean (macro) and all decisions together (micro) thick."""
-    if found is None:
+    if found is None or np.isnan(found.average_precision).all():
         return []
     roc = "True over false positive rate (ROC)"
     return [

@@ -20,6 +20,7 @@ FEWEST = 3  # epochs below which the curves say nothing about fit
 RISE = 0.05  # a validation loss this far above its lowest counts as risen
 FEW_STEPS = 300  # optimiser steps; below, "no over-fitting" may only mean that hardly anything was learned
 LEARNED = 0.25  # of the way from the least loss to that of chance: losses above are far from learned
+NEAR = 0.05  # … and this near the least is learned, though it falls on
 FALL = 0.02  # … and this far below the epoch before as still falling
 
 
@@ -95,7 +96,8 @@ def _hardly_trained(steps: float, train: list[float], valid: list[float], bounds
     """
     least, chance = bounds
     last, before = (min(train[at], valid[at]) - least for at in (-1, -2))
-    return steps < FEW_STEPS and (last > LEARNED * (chance - least) or last < 0.9 * before)
+    far, near = LEARNED * (chance - least), NEAR * (chance - least)
+    return steps < FEW_STEPS and (last > far or near < last < 0.9 * before)
 
 
 def _judge(

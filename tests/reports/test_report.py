@@ -311,6 +311,7 @@ def test_few_steps_are_not_called_free_of_over_fitting() -> None:
             "No over-fitting seen",
         ),  # label smoothing; above 0.25 ln 10
         ((0.5, 2.3), [1.9, 1.85, 1.8], [1.9, 1.85, 1.8], "Under-fitting"),
+        ((0.0, 2.3), [0.005, 0.002, 0.0007], [0.004, 0.001, 0.0005], "No over-fitting seen"),
         ((0.0, 0.33), [0.31, 0.3, 0.3], [0.31, 0.3, 0.3], "Under-fitting"),  # nine of ten images in one of two classes
         ((0.0, 2.3), [1.6, 1.5, 1.5], [0.5, 0.4, 0.38], "No over-fitting seen"),  # mixed images
     ],
@@ -368,6 +369,15 @@ def test_thumbnails_are_bounded_and_upright(tmp_path: Path) -> None:
     assert len(tiles.tile("turned.jpg").src) <= thumbnails.MOST_BYTES
     assert tiles.tile("broken.jpg").why == "image not readable"
     assert tiles.tile("float.tiff").why == "no image of 8 or 16 bits"
+
+
+def test_a_split_of_one_class_has_no_ranking(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ["cat", "dog"], images=20)
+    header, *rows = (run / "predictions.csv").read_text().splitlines(keepends=True)
+    (run / "predictions.csv").write_text(header + "".join(row for row in rows if row.split(",")[2] == "cat"))
+    made = report(run)
+    assert "All images of this split are of one class" in made.text
+    assert not any("ROC" in svg["aria-label"] for svg in made.all("svg"))
 
 
 def opacity(values: Any, spec: Any, ratio: float) -> Any:
