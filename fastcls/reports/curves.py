@@ -17,8 +17,8 @@ DRAWN = 40  # classes whose own curves are drawn, thin; above, only micro and ma
 
 @dataclass(frozen=True)
 class Curves:
-    """Average precision of each class (NaN without an image, or of all images), and curves: precision at the recalls of GRID, and the
-    true at the false positive rates of GRID, (2, len(GRID))."""
+    """Average precision of each class (NaN where it has no image, or all of them), and curves, (2, len(GRID)):
+    precision at the recalls of GRID, and the true at the false positive rates of GRID."""
 
     average_precision: np.ndarray  # (classes,)
     micro: np.ndarray
