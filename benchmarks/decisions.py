@@ -154,7 +154,7 @@ def planted(folder: Path, scratch: Path) -> Iterator[list[str]]:
             str(found.n),
             f"{found.majority:.0%}",
             *shares,
-            ", ".join(found.telling) or "quiet",
+            ", ".join(found.strong) or "quiet",
             f"{spent:.1f} s",
         ]
 

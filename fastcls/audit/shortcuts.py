@@ -5,7 +5,6 @@ A forest on a few measurements, cross-validated. Where it does well, a network m
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -15,13 +14,14 @@ import numpy as np
 
 from fastcls.audit.finding import Finding
 from fastcls.audit.measure import Measured
+from fastcls.datasets.walk import file_size
 
 MOST, CLASSES = 5000, 50  # images and classes looked at, drawn by chance, the commonest
 FEWEST, EACH, FOLDS = 200, 10, 3  # images in all and of a class, below which nothing is said
 FILES, LOOK = ("size", "bytes", "format", "folder"), ("light", "colour", "sharpness")
 NAMES = {"size": "width and height", "bytes": "file size", "format": "file format", "folder": "source folder"}
 # of the way from chance to always right: Imagenette, CIFAR-10, pets and birds reach 0.09 by files and 0.31 by look
-TELLING = {"files": 0.2, "look": 0.5}
+STRONG = {"files": 0.2, "look": 0.5}
 Q95 = 1.96
 
 
@@ -36,7 +36,7 @@ class Shortcuts:
     classes: int
     majority: float
     accuracy: dict[str, float]  # of 'files' and 'look'
-    shuffled: dict[str, float] = field(default_factory=dict)  # of those that are telling
+    shuffled: dict[str, float] = field(default_factory=dict)  # of those that are strong
     alone: dict[str, float] = field(default_factory=dict)
 
     def interval(self, accuracy: float) -> tuple[float, float]:
@@ -49,9 +49,9 @@ class Shortcuts:
         return (self.interval(accuracy)[0] - self.majority) / max(1e-9, 1 - self.majority)
 
     @property
-    def telling(self) -> list[str]:
+    def strong(self) -> list[str]:
         """'files' or 'look', where they predict more than is innocent."""
-        return [name for name, accuracy in self.accuracy.items() if self.skill(accuracy) >= TELLING[name]]
+        return [name for name, accuracy in self.accuracy.items() if self.skill(accuracy) >= STRONG[name]]
 
     def sentence(self, name: str) -> str:
         """What 'files' or 'look' alone predict, compared with chance."""
@@ -68,13 +68,13 @@ class Shortcuts:
         )
 
     def findings(self) -> list[Finding]:
-        """A warning each where something is telling."""
+        """A warning for each that is strong."""
         titles = {"files": "Shortcut: the files predict the class", "look": "Shortcut: light and colour predict it"}
         fix = (
             "A network may learn this instead of what is seen. See how the classes were collected; save all images in "
             "one format, size and quality, or collect all classes in the same way."
         )
-        return [Finding("shortcut", "warning", titles[name], self.sentence(name), fix) for name in self.telling]
+        return [Finding("shortcut", "warning", titles[name], self.sentence(name), fix) for name in self.strong]
 
 
 def find(rows: Sequence[tuple[str, str, str]], measured: Mapping[str, Measured]) -> Shortcuts | None:
@@ -93,7 +93,7 @@ def find(rows: Sequence[tuple[str, str, str]], measured: Mapping[str, Measured])
     groups = {"files": [c for k in FILES for c in columns[k]], "look": [c for k in LOOK for c in columns[k]]}
     majority = float(np.bincount(labels).max() / len(labels))
     found = Shortcuts(len(labels), len(classes), majority, {k: _predicted(v, labels) for k, v in groups.items()})
-    for name in found.telling:
+    for name in found.strong:
         found.shuffled[name] = _predicted(groups[name], rng.permutation(labels))
         found.alone.update({k: _predicted(columns[k], labels) for k in (FILES if name == "files" else LOOK)})
     return found
@@ -102,7 +102,7 @@ def find(rows: Sequence[tuple[str, str, str]], measured: Mapping[str, Measured])
 def _columns(images: Sequence[Measured], labels: Sequence[str]) -> dict[str, list[np.ndarray]]:
     """(n,) numbers of each kind of measurement."""
     width, height = (np.array([getattr(image, side) for image in images], float) for side in ("width", "height"))
-    size = np.array([_bytes(image.path) for image in images])
+    size = np.array([file_size(image.path) for image in images])
     colours = np.array([np.zeros(3) if i.small is None else i.small.mean((0, 1)) for i in images], float)
     return {
         "size": [width, height, width / np.maximum(height, 1)],
@@ -113,13 +113,6 @@ def _columns(images: Sequence[Measured], labels: Sequence[str]) -> dict[str, lis
         "colour": [colours[:, 0] - colours[:, 1], colours[:, 2] - colours[:, 1]],
         "sharpness": [np.array([i.sharpness for i in images])],
     }
-
-
-def _bytes(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116  a Path a file would take four times as long
-    except OSError:
-        return 0
 
 
 def _codes(values: Any) -> np.ndarray:
@@ -151,6 +144,6 @@ def read(record: Any) -> Shortcuts | None:
     if not isinstance(record, dict):
         return None
     shares = {name: {str(k): float(v) for k, v in record[name].items()} for name in ("accuracy", "shuffled", "alone")}
-    if {*shares["accuracy"]} - {*TELLING} or not int(record["n"]) > 0:
+    if {*shares["accuracy"]} - {*STRONG} or not int(record["n"]) > 0:
         raise ValueError("no shortcuts")
     return Shortcuts(int(record["n"]), int(record["classes"]), float(record["majority"]), **shares)

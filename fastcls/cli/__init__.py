@@ -65,7 +65,7 @@ def _answer() -> None:
     # typer's parser imports pydantic (50 ms) for any option, --help included; what needs no parser gets none
     try:
         match sys.argv[1:]:
-            case ["--version" | "-V"]:
+            case ["--version" | "-V" | "version"]:
                 print(f"fastcls {__version__}")
             case ["recipes"]:
                 recipes.recipes()

@@ -29,9 +29,7 @@ def check(
         metavar="PATH", help="A folder of images, laid out as the recipe `folder` takes it, or a run."
     ),
     labels: str = typer.Option("", "--labels", metavar="FILE", help="A CSV file of files and labels."),
-    label_regex: str = typer.Option(
-        "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name: '(.+)_\\d+'."
-    ),
+    label_regex: str = completion.LABEL_REGEX,
     suspects: bool = typer.Option(
         False, "--suspects", help="Find labels that a pretrained network contradicts, too: needs torch and weights."
     ),

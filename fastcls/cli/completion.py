@@ -84,6 +84,9 @@ def _is_path(incomplete: str) -> bool:
 RUN: Any = typer.Argument(
     metavar="RUN", help="A run folder, a recipe's name (its newest run), or 'last'.", autocompletion=runs
 )
+LABEL_REGEX: Any = typer.Option(
+    "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name: '(.+)_\\d+'."
+)
 RECIPE: Any = typer.Argument(metavar="RECIPE", help="A recipe's name, or a file: ./mine.py", autocompletion=recipes)
 
 

@@ -17,9 +17,7 @@ def evaluate(
         metavar="PATH", help="A folder of labelled images, laid out as the recipe `folder` takes it, or a run."
     ),
     labels: str = typer.Option("", "--labels", metavar="FILE", help="A CSV file of files, labels and perhaps more."),
-    label_regex: str = typer.Option(
-        "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name: '(.+)_\\d+'."
-    ),
+    label_regex: str = completion.LABEL_REGEX,
     split: str = typer.Option(
         "",
         "--split",
@@ -68,10 +66,11 @@ def evaluate(
         sentences = [*compared.sentences, *([slices.sentence] if slices else [])]
         print(visible("\n" + "\n".join(sentences)))
         print(visible(f"\nfolder   {found.path}   report: {found.report}"))
-        kept = {"folder": found.path, "report": found.report, "sentences": sentences}
         show(
             {
-                **kept,
+                "folder": found.path,
+                "report": found.report,
+                "sentences": sentences,
                 "metrics": files.metrics,
                 "evaluation": files.evaluation,
                 "slices": found.slices.to_dict("records"),

@@ -19,9 +19,9 @@ def recipes(as_json: bool = JSON) -> None:
     from fastcls.settings import sources
 
     every = [sources.find(name) for name in sources.available()]
-    with document(as_json) as show:
-        show([_record(source) for source in every])
     if as_json:
+        with document(as_json) as show:
+            show([_record(source) for source in every])
         return
     rows = []
     for source in every:

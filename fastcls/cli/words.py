@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
 from typer.core import TyperGroup
 
 from fastcls.errors import FastclsError, UsageError, did_you_mean
@@ -115,9 +114,6 @@ def translated(words: Sequence[str], verbs: Mapping[str, Any]) -> tuple[list[str
     """The words as we have them, and what was replaced; UsageError where the right words are known but not the same."""
     words = [{"-h": "--help", **SHORT}.get(word, word) for word in words]
     match words:
-        case ["-V"] | ["version"]:
-            print(f"fastcls {_version()}")
-            raise typer.Exit
         case ["help", *rest]:
             words = [*rest, "--help"]
         case ["classify", *rest]:
@@ -135,16 +131,12 @@ def translated(words: Sequence[str], verbs: Mapping[str, Any]) -> tuple[list[str
         raise UsageError(f"There is no command {verb!r}{meant or '.'}", "All of them:  fastcls --help")
     own = {flag[2:] for option in verbs[verb].params for flag in (*option.opts, *option.secondary_opts)} - {""}
     if verb in WITH_RECIPE:
-        rest = _configured(_named(_flagged(rest), own, notes), own)
+        from fastcls.settings import configs
+
+        rest = configs.expanded(_named(_flagged(rest), notes), own)
         own |= _knobs(rest)
         return [verb, *_renamed(rest, own, notes)], notes
     return [verb, *_placed(rest, verb, own, notes)], notes
-
-
-def _version() -> str:
-    from fastcls.version import __version__
-
-    return __version__
 
 
 def _parts(word: str) -> tuple[str, str, str]:
@@ -169,7 +161,7 @@ def _flagged(words: Sequence[str]) -> list[str]:
     return found
 
 
-def _named(words: list[str], own: Collection[str], notes: list[str]) -> list[str]:
+def _named(words: list[str], notes: list[str]) -> list[str]:
     """With the recipe `folder` where images are given and no recipe."""
     names = [_parts(word)[0] for word in words]
     if words and words[0].startswith("--") and any("path" in (name, synonyms.ours(name)) for name in names):
@@ -244,10 +236,3 @@ def _placed(words: Sequence[str], verb: str, own: Collection[str], notes: list[s
         else:
             found.append(word)
     return [*(word for place in sorted(places) for word in places[place]), *found]
-
-
-def _configured(words: list[str], own: Collection[str]) -> list[str]:
-    """The settings of --config FILE as words, before those of the command line, which win."""
-    from fastcls.settings import configs
-
-    return configs.expanded(words, own) if any(_parts(word)[0] == "config" for word in words) else words

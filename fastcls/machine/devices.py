@@ -39,8 +39,7 @@ def device() -> torch.device:
                 f"--device cuda:{number}: torch finds {count} GPU{'s' * (count != 1)}, counted from 0.",
                 "Choose one of them, or omit it.",
             )
-        torch.cuda.set_device(int(number))
-        return torch.device("cuda", int(number))
+        return _gpu(int(number))
     return _own(wanted, ranks.here())
 
 
@@ -54,8 +53,12 @@ def _own(kind: str, place: ranks.Place) -> torch.device:
             f"{place.local_world} processes on this machine need {place.local_world} CUDA GPUs; torch finds {there}.",
             f"Start as many, or let them compute on the CPU:  --device cpu --processes {place.local_world}",
         )
-    torch.cuda.set_device(place.local_rank)
-    return torch.device("cuda", place.local_rank)
+    return _gpu(place.local_rank)
+
+
+def _gpu(index: int) -> torch.device:
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 def seed_everything(seed: int) -> None:

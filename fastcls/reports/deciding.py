@@ -217,7 +217,7 @@ def shortcuts(run: Path, accuracy: Score | None) -> tuple[str, list[str]]:
     for name, value in short.accuracy.items():
         beyond = accuracy.value - short.majority if accuracy else 0.0
         explained = (short.interval(value)[0] - short.majority) / beyond if beyond > 0 else 0.0
-        if name in short.telling or explained >= EXPLAINED:
+        if name in short.strong or explained >= EXPLAINED:
             share = (
                 f", {percent(min(1.0, explained), 0)} of what this network knows beyond chance" if beyond > 0 else ""
             )

@@ -21,7 +21,7 @@ from fastcls.audit import contents
 from fastcls.audit.check_record import relative
 from fastcls.audit.measurements import measure_all
 from fastcls.audit.precheck import precheck
-from fastcls.datasets.walk import some
+from fastcls.datasets.walk import file_size, some
 from fastcls.errors import DataError, UsageError
 from fastcls.evaluation import calibration, metrics, shift
 from fastcls.images import check
@@ -160,25 +160,16 @@ def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) 
     if split and split not in known:
         raise UsageError(f"--split {split}: {path} has no such images.", f"It has: {some(sorted(known))}.")
     chosen = list(dict.fromkeys(row for row in rows if not split or row[2] == split))
-    sizes: dict[int, list[str]] = {}
-    for file, *_ in train:
-        sizes.setdefault(_size(file), []).append(file)
-    alike = {size for file, *_ in chosen if (size := _size(file)) in sizes}
-    sums = {runs.digest(Path(file)) for size in alike for file in sizes[size]}
-    new = [row for row in chosen if _size(row[0]) not in alike or runs.digest(Path(row[0])) not in sums]
+    size = {file: file_size(file) for file, *_ in (*train, *chosen)}
+    alike = {size[file] for file, *_ in train} & {size[file] for file, *_ in chosen}
+    sums = {runs.digest(Path(file)) for file, *_ in train if size[file] in alike}
+    new = [row for row in chosen if size[row[0]] not in alike or runs.digest(Path(row[0])) not in sums]
     if not new:
         raise DataError(
             f"All {len(chosen):,} images of {path} are files that the run was trained on: no figure on them says more.",
             "Give images that came later.",
         )
     return new, len(chosen) - len(new)
-
-
-def _size(file: str) -> int:
-    try:
-        return os.stat(file).st_size  # noqa: PTH116  as above
-    except OSError:
-        return -1
 
 
 def _watched(answers: Iterator[Prediction], total: int, progress: Progress | None) -> Iterator[Prediction]:

@@ -19,12 +19,14 @@ OF_THE_MACHINE = ("device", "workers")  # in a run.json: as that machine decided
 
 
 def expanded(words: Sequence[str], flags: Collection[str]) -> list[str]:
-    """The words with the settings of --config FILE before them, as those that were typed win; the recipe first.
+    """The words, and before them the settings of --config FILE if it is among them; the recipe first.
 
-    flags: of the verb; an option of runs that is none of them is left out.
+    So what was typed wins.     flags: of the verb; an option of runs that is none of them is left out.
     """
     rest = list(words)
-    place = next(i for i, word in enumerate(rest) if word.partition("=")[0] == FLAG)
+    place = next((i for i, word in enumerate(rest) if word.partition("=")[0] == FLAG), None)
+    if place is None:
+        return rest
     _, equals, name = rest.pop(place).partition("=")
     if not equals:
         if place == len(rest):

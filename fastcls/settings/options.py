@@ -94,7 +94,7 @@ def taken(option: str) -> str:
 def allows(option: str, value: Any) -> bool:
     """Whether an option takes a value of its type; None is not finite."""
     if known := choices(option):
-        return value in known or (option == "device" and re.fullmatch(r"cuda:\d+", str(value)) is not None)
+        return value in known
     least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
     if value is None:
         return True

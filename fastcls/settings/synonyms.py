@@ -29,8 +29,6 @@ OURS = {
     "gpus": "devices num-gpus nproc-per-node",
     "device": "accelerator",
     "overwrite": "exist-ok overwrite-output-dir overwrite-output",
-    "channels_last": "channels-last-format",
-    "class_weights": "use-class-weights",
 }
 _KNOWN = {name: ours for ours, names in OURS.items() for name in names.split()}
 

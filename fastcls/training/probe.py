@@ -198,9 +198,7 @@ def solve(x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: to
     held-out predictions, at the temperature that suits them, have the least loss: strong decays classify best but
     leave the logits small. That temperature is the layer's.
     """
-    centre = x.mean(0)
-    scale = (x - centre).square().mean().sqrt().clamp_min(1e-12)
-    x = (x - centre) / scale
+    x, centre, scale = _standardised(x)
     chosen = _choose(x, y, classes, views, weight)
     start = None
     for stronger in [d for d in DECAYS if d >= chosen.decay]:  # the path that the choice took
@@ -217,10 +215,15 @@ def solve(x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: to
 
 def out_of_fold(x: torch.Tensor, y: torch.Tensor, classes: int) -> np.ndarray:
     """(n, classes): what a solution for the others says of each image, by FOLDS; features (n, d), classes (n,)."""
-    centred = x - x.mean(0)
-    scale = centred.square().mean().sqrt().clamp_min(1e-12)
-    chosen = _choose(centred / scale, y, classes, 1, None, whole=True)
+    chosen = _choose(_standardised(x)[0], y, classes, 1, None, whole=True)
     return chosen.probabilities[np.argsort(chosen.held)]
+
+
+def _standardised(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features centred and of a mean square of 1, as DECAYS wants them; the centre (d,) and the scale."""
+    centre = x.mean(0)
+    scale = (x - centre).square().mean().sqrt().clamp_min(1e-12)
+    return (x - centre) / scale, centre, scale
 
 
 @dataclass(frozen=True)

@@ -253,13 +253,13 @@ def test_a_format_that_goes_with_the_class_is_found(tmp_path: Path) -> None:
     assert finding.severity == "warning" and "file format 100%" in finding.what and "of 50%" not in finding.what
     assert "Shortcut" in (tmp_path / "out" / "check.html").read_text()
     record = check_record.read(tmp_path / "out")
-    assert record is not None and record.shortcuts == found.audit.shortcuts and record.shortcuts.telling == ["files"]
+    assert record is not None and record.shortcuts == found.audit.shortcuts and record.shortcuts.strong == ["files"]
     assert record.shortcuts.shuffled["files"] < 0.65
 
 
 def test_clean_images_are_quiet(tmp_path: Path) -> None:
     found = check(pictures(tmp_path / "clean", {"cat": "png", "dog": "png"}))
-    assert found.audit.shortcuts is not None and not found.audit.shortcuts.telling
+    assert found.audit.shortcuts is not None and not found.audit.shortcuts.strong
     assert not [one for one in found.audit.findings if one.kind == "shortcut"]
 
 
@@ -270,7 +270,7 @@ def test_a_source_folder_that_goes_with_the_class_is_found(tmp_path: Path) -> No
         lines += [f"north/{i}.png,{'ill' if i % 10 else 'well'}", f"south/{i}.png,{'well' if i % 10 else 'ill'}"]
     (folder / "labels.csv").write_text("\n".join(lines))
     found = check(folder, labels="labels.csv").audit.shortcuts
-    assert found is not None and found.telling == ["files"] and found.alone["folder"] > 0.85
+    assert found is not None and found.strong == ["files"] and found.alone["folder"] > 0.85
 
 
 def test_the_report_warns_of_a_shortcut(fastcls: Fastcls, tmp_path: Path) -> None:
