@@ -19,9 +19,9 @@ OF_THE_MACHINE = ("device", "workers")  # in a run.json: as that machine decided
 
 
 def expanded(words: Sequence[str], flags: Collection[str]) -> list[str]:
-    """The words, and before them the settings of --config FILE if it is among them; the recipe first.
+    """The words, and before them the settings of --config FILE, if it is among them: what was typed wins.
 
-    So what was typed wins.     flags: of the verb; an option of runs that is none of them is left out.
+    The recipe comes first. flags: of the verb; an option of runs that is none of them is left out.
     """
     rest = list(words)
     place = next((i for i, word in enumerate(rest) if word.partition("=")[0] == FLAG), None)
