@@ -18,6 +18,7 @@ MODULES = {  # extra -> what is imported of it
     "distributed": ("accelerate",),
     "parquet": ("pyarrow",),
     "openvino": ("openvino",),
+    "heic": ("pillow_heif",),
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}  # where a package is not called as its module is
 
