@@ -72,6 +72,7 @@ class Predictor:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 4  # what is wrong comes as an exception
         settings.intra_op_num_threads = self.threads
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a core is never kept for nothing
         try:
             onnx_safety.look_through(file)
             self.session = onnxruntime.InferenceSession(self._model(file), settings, providers=["CPUExecutionProvider"])

@@ -14,7 +14,7 @@ MODULES = {  # extra -> what is imported of it
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
     "search": ("optuna",),
-    "serve": ("starlette", "uvicorn"),
+    "serve": ("starlette", "uvicorn", "python_multipart"),
     "distributed": ("accelerate",),
     "parquet": ("pyarrow",),
     "openvino": ("openvino",),
