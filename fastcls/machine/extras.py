@@ -67,6 +67,11 @@ def declared() -> dict[str, str]:
     return found
 
 
+def light() -> bool:
+    """Whether fastcls was installed without what training needs, and that is not there otherwise."""
+    return _requires()[0] == LIGHT and not all(map(there, TRAINING))
+
+
 def _requires() -> tuple[str, list[str]]:
     """Which of our distributions is installed, and its requirements; nothing in a checkout that was not installed."""
     from importlib import metadata  # 50 ms that few commands need
@@ -81,7 +86,7 @@ def unimportable(problem: ImportError) -> EnvironmentProblem | None:
     """The error for an ImportError that nobody expected; None where it is of no package that fastcls requires."""
     module = (problem.name or "").partition(".")[0]
     package = DISTRIBUTIONS.get(module, module)
-    if package not in declared() and not (module in TRAINING and _requires()[0] == LIGHT):
+    if package not in declared() and not (module in TRAINING and light()):
         return None
     if not there(module):
         return not_installed(package)
@@ -93,7 +98,7 @@ def unimportable(problem: ImportError) -> EnvironmentProblem | None:
 
 def not_installed(package: str) -> EnvironmentProblem:
     """The error for a missing package that is no extra's."""
-    if package in TRAINING and _requires()[0] == LIGHT:
+    if package in TRAINING and light():
         return EnvironmentProblem(
             f"This needs {package}, which {LIGHT} leaves out: it predicts, evaluates, serves, reports and checks.",
             "Install fastcls itself, in its checkout:  pip install .",
