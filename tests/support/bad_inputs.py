@@ -167,7 +167,7 @@ def exif(orientation: int) -> Image.Exif:
 BIG = grain(8, 160, 120)
 DOCUMENTS = {
     "text": ("odd.jpg", b"Dear all, this is no photograph.\n" * 9, "a text file with an image's name"),
-    "HEIC photograph": ("odd.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300), "a telephone's file, renamed"),
+    "HEIC photograph": ("odd.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300), "a telephone's file, cut short"),
     "pickle": ("odd.png", b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.", "would run a command if it were loaded"),
     "PostScript": ("odd.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
                    "a PostScript program, which Pillow would have Ghostscript run"),
@@ -193,7 +193,7 @@ image("bomb", "a few bytes that say they are 20,000 × 20,000 pixels", "refused"
       lambda: png(20_000, 20_000, 8, 2, b""))  # fmt: skip
 image("41 million pixels", "more than decodes in a blink", "warned", "Huge images", "cat/odd.png",
       lambda: encoded(Image.fromarray(GRAY > 100).resize((6400, 6464), Image.Resampling.NEAREST)))  # fmt: skip
-for suffix in (".txt", ".heic", ""):
+for suffix in (".txt", ".dng", ""):
     title = f"a {suffix} file" if suffix else "no suffix"
     image(title, f"beside the images, named odd{suffix}", "skipped", f"{suffix or 'no suffix'} 1", f"cat/odd{suffix}",
           lambda: plain("beside", 0))  # fmt: skip
@@ -300,6 +300,9 @@ for turn, kind, what in (
     image(f"{kind} with EXIF orientation {turn}", what, "right", "", f"cat/odd.{kind.lower()}",
           lambda turn=turn, kind=kind, options=options: encoded(TALL, kind, exif=exif(turn), **options),
           lambda turn=turn, kind=kind, opts=options: TURNS[turn](reread(encoded(TALL, kind, **opts))))  # fmt: skip
+image("HEIC", "a telephone's photograph; the format turns it by itself, whatever its EXIF says", "right", "",
+      "cat/odd.heic", lambda: encoded(TALL, "HEIF", exif=exif(6), quality=-1),
+      lambda: reread(encoded(TALL, "HEIF", quality=-1)))  # fmt: skip
 image("orientation in XMP alone", "no EXIF, but a note of an editor", "right", "", "cat/odd.jpg",
       lambda: (lambda d: d[:2] + b"\xff\xe1" + struct.pack(">H", len(XMP) + 2) + XMP + d[2:])(jpeg(TALL)),
       lambda: TURNS[6](reread(jpeg(TALL))))  # fmt: skip
@@ -398,10 +401,10 @@ folder("the table for the folder", "--path names the CSV file", "refused", "--la
 folder("empty", "a folder of nothing", "refused", "holds no files", lambda photos: photos.mkdir())
 folder("text only", "class folders without a single image", "refused", "holds no images",
        lambda photos: [write(photos / f"{name}/notes.txt", b"notes") for name in ("cat", "dog")])
-folder("an iPhone's photographs", "HEIC alone, which is not read", "refused", "convert them to JPEG",
-       lambda photos: [write(photos / f"{name}/IMG_1.HEIC", b"\0\0\0\x18ftypheic") for name in ("cat", "dog")])
-folder("HEIC among the rest", "one telephone's photographs of several", "skipped", "Pictures in .heic are not read",
-       lambda photos: [two(photos), write(photos / "cat/IMG_1.HEIC", b"\0\0\0\x18ftypheic")])
+folder("a camera's negatives", "raw files alone, which are not read", "refused", "convert them to JPEG",
+       lambda photos: [write(photos / f"{name}/IMG_1.NEF", b"MM\0*") for name in ("cat", "dog")])
+folder("negatives among the rest", "one camera's photographs of several", "skipped", "Pictures in .nef are not read",
+       lambda photos: [two(photos), write(photos / "cat/IMG_1.NEF", b"MM\0*")])
 folder("archives only", "the images are still packed", "refused", "Unpack cats.tar.gz",
        lambda photos: [write(photos / f"{name}.tar.gz", b"\x1f\x8b") for name in ("cats", "dogs")])
 folder("images without labels", "no class folders", "refused", "without labels", lambda photos: plant(photos, "."))
