@@ -113,7 +113,7 @@ def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def unreported_module() -> Iterator[None]:
-    """Runs without an ONNX file either, for all of a module's tests and the runs that they share."""
+    """Runs without page and ONNX file, for all of a module's tests and the runs that they share."""
     with pytest.MonkeyPatch.context() as patch:
         _pageless(patch)
         patch.setattr("fastcls.inference.export._export_onnx", lambda *_: "left out")
@@ -121,9 +121,14 @@ def unreported_module() -> Iterator[None]:
 
 
 @pytest.fixture
-def unreported(monkeypatch: pytest.MonkeyPatch, pageless: None) -> None:
-    """Runs without either, for tests that need neither."""
+def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without an ONNX file."""
     monkeypatch.setattr("fastcls.inference.export._export_onnx", lambda *_: "left out")
+
+
+@pytest.fixture
+def unreported(pageless: None, unexported: None) -> None:
+    """Runs without either, for tests that need neither."""
 
 
 @pytest.fixture(scope="session")

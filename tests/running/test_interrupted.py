@@ -130,6 +130,7 @@ def test_a_finished_run_is_not_written_over(fastcls: Fastcls, monkeypatch: pytes
     assert Path("r/run.json").read_text() == "theirs"
 
 
+@pytest.mark.usefixtures("unexported")
 def test_a_run_killed_while_its_report_is_written_is_resumed(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
         pass

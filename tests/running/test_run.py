@@ -153,6 +153,7 @@ def test_keep_last_ends_with_the_last_epoch(fastcls: Fastcls) -> None:
     assert value == pytest.approx(max(history), abs=1e-4)
 
 
+@pytest.mark.usefixtures("pageless")
 def test_a_bf16_run_with_further_keywords_of_fastai_is_evaluated_in_full_precision(fastcls: Fastcls) -> None:
     words = ["recipe", "digits-cnn", "--epochs", "1", "--limit", "20", "--filters", "8", "--out", "r"]
     words += ["--set", "div=1", "--set", "div_final=1", "--set", "moms=(0.5,0.5,0.5)"]
@@ -190,6 +191,7 @@ def test_a_recipe_of_ones_own_is_the_same_code(fastcls: Fastcls) -> None:
     assert "done" in listed
 
 
+@pytest.mark.usefixtures("pageless")
 def test_a_network_that_cannot_be_exported_is_said_so_and_predicted_only_with_trust(fastcls: Fastcls) -> None:
     source = find("digits-cnn").source.replace(
         "    net = models.cnn(1, dls.c, filters, convs=2, dropout=dropout)",
