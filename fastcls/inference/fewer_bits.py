@@ -134,9 +134,16 @@ def judged(network: Path, small: Any, spec: dict[str, Any], known: Sequence[tupl
                 session.run(None, {name: timed})
             spent.append(time.process_time() - started)
         gains.append(spent[0] / max(spent[1], 1e-9))
-    alone = [int((a & ~b).sum()) for a, b in ((before, after), (after, before))]
-    counts = len(before), int(before.sum()), int(after.sum())
-    return Cost(*counts, *alone, float(np.median(gains)), network.stat().st_size, len(content))
+    return Cost(
+        n=len(before),
+        before=int(before.sum()),
+        after=int(after.sum()),
+        only_before=int((before & ~after).sum()),
+        only_after=int((after & ~before).sum()),
+        gain=float(np.median(gains)),
+        bytes_before=network.stat().st_size,
+        bytes_after=len(content),
+    )
 
 
 def _prepared(images: Sequence[Path], spec: dict[str, Any], most: int) -> np.ndarray:
