@@ -54,10 +54,18 @@ def find(name: str) -> Dataset:
 
 
 def folder(
-    path: str | Path, *, labels: str = "", label_regex: str = "", valid_pct: float = 0.2, seed: int | None = None
+    path: str | Path,
+    *,
+    labels: str = "",
+    label_regex: str = "",
+    valid_pct: float = 0.2,
+    seed: int | None = None,
+    multi_label: str = "auto",
 ) -> DataFrame:
     """Images of your own, whatever their layout: a table with the columns path, label and split (`layouts.find`)."""
-    return layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed)
+    return layouts.find(
+        path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed, multi_label=multi_label
+    )
 
 
 def digits(path: str = "") -> Path:
