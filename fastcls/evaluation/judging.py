@@ -57,6 +57,11 @@ class OneClass:
         """Labels or decisions as the tables of a run have them."""
         return [names[index] for index in truth.tolist()]
 
+    def truth(self, texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
+        """What `texts` was made of."""
+        place = {name: at for at, name in enumerate(names)}
+        return np.array([place[text] for text in texts], int)
+
 
 class Labels:
     """Any number of labels an image; thresholds (labels,) decide, 0.5 where there are none."""
@@ -101,6 +106,14 @@ class Labels:
     def texts(self, truth: np.ndarray, names: Sequence[str]) -> list[str]:
         """Labels or decisions as the tables of a run have them."""
         return [targets.MULTI.text(names[k] for k in np.flatnonzero(row).tolist()) for row in truth]
+
+    def truth(self, texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
+        """What `texts` was made of; names that are none of these are left out."""
+        place = {name: at for at, name in enumerate(names)}
+        found = np.zeros((len(texts), len(names)), bool)
+        for row, text in enumerate(texts):
+            found[row, [place[name] for name in targets.MULTI.names(text) if name in place]] = True
+        return found
 
 
 Judge = OneClass | Labels

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastcls.evaluation import calibration, labels
+from fastcls.evaluation import calibration, judging, labels
 from fastcls.evaluation.metrics import wilson
 from fastcls.evaluation.selection import PAIRS
 from fastcls.evaluation.suspects import suspects
@@ -55,22 +55,13 @@ def held(files: Run, split: str, names: Sequence[str]) -> Held | None:
     table = files.predictions[kept].reset_index(drop=True)
     if table.empty or not names:
         return None
-    truth, predicted = (flags(table[column], names) for column in ("label", "prediction"))
+    truth, predicted = (judging.Labels().truth(table[column].tolist(), names) for column in ("label", "prediction"))
     entries = from_file.probabilities(files.folder / from_file.FILE, kept, list(names))
     if entries is None or not entries.whole:
         return Held(table, truth, predicted, None)
     p = np.zeros(truth.shape, np.float32)
     p[entries.rows, entries.classes] = entries.values
     return Held(table, truth, predicted, p)
-
-
-def flags(texts: pd.Series, names: Sequence[str]) -> np.ndarray:
-    """(n, labels): which label each text names; a name that is none of the run's is left out."""
-    place = {name: at for at, name in enumerate(names)}
-    found = np.zeros((len(texts), len(names)), bool)
-    for row, text in enumerate(texts):
-        found[row, [place[name] for name in map(clean, MULTI.names(text)) if name in place]] = True
-    return found
 
 
 def shown(text: str) -> str:

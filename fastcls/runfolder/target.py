@@ -24,7 +24,7 @@ class SingleLabel:
     several = False
     activation = "Softmax <axis = 1>"  # in ONNX's words
     main, share = "accuracy", "accuracy"  # figures of metrics.json: the first, and the share of images that are right
-    noun, plural = "class", "classes"
+    noun, plural, right = "class", "classes", "accuracy"
     matrix, mistake, down, across = "Confusion matrix", "misclassified as", "label", "predicted"
 
     def text(self, names: Iterable[str]) -> str:
@@ -64,7 +64,7 @@ class MultiLabel:
     several = True
     activation = "Sigmoid"
     main, share = "mAP", "subset_accuracy"
-    noun, plural = "label", "labels"
+    noun, plural, right = "label", "labels", "all labels right"
     matrix, mistake, down, across = "Missed, and seen instead", "missed, seen instead:", "missed", "seen instead"
 
     def text(self, names: Iterable[str]) -> str:

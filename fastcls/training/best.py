@@ -12,7 +12,7 @@ from fastai.data.all import get_c
 from fastai.learner import Learner
 from fastai.torch_core import get_model
 
-from fastcls.errors import KnobError, did_you_mean
+from fastcls.errors import DataError, KnobError, did_you_mean
 from fastcls.evaluation.interpret import activation
 from fastcls.machine.stop import Ended
 from fastcls.settings import options
@@ -140,7 +140,8 @@ class KeepBest(Callback):
 class Prune(Stateless):
     """Has every epoch but the last judged by its figure on the validation split; Ended('pruned') if the verdict is one.
 
-    judge: epoch (from 1) and figure -> why the run ends here, or nothing. metric: 'accuracy', 'macro_f1' or 'loss'.
+    judge: epoch (from 1) and figure -> why the run ends here, or nothing. metric: 'accuracy', 'macro_f1', 'loss' or
+    'mAP'.
     """
 
     order = EarlyStopping.order + 1  # when the epoch is written and shown, before it is saved
@@ -161,7 +162,9 @@ class Prune(Stateless):
 def figure(row: Mapping[str, Any], metric: str) -> float | None:
     """An epoch's figure by a row of history.csv, where the search has had it computed."""
     if metric != "accuracy":
-        value = row.get({"loss": "valid_loss", "macro_f1": "f1"}[metric])
+        value = row.get({"loss": "valid_loss", "macro_f1": "f1"}.get(metric, metric))
+    elif "mAP" in row:
+        raise DataError("--metric accuracy: these images have several labels each.", "Take --metric mAP or macro_f1.")
     elif row.get("accuracy") is not None:
         value = row["accuracy"]
     else:

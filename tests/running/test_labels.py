@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -278,8 +279,10 @@ def test_predict_names_all_labels_above_their_thresholds(run: Path, squares: Pat
         assert answers[path]["prediction"] == row["prediction"]
         assert float(answers[path]["p:red"]) == pytest.approx(float(row["p:red"]), abs=1e-3)
     assert {"top1", "p1", "top2"} <= set(rows(Path("all.csv"))[0])
-    assert fastcls("predict", run, squares / "0.png", "--threshold", "1e-30", "-o", "one.csv").code == 0
-    assert rows(Path("one.csv"))[0]["prediction"] == "blue|green|red"
+    assert fastcls("predict", run, squares, "--threshold", "0.9", "-o", "sure.csv").code == 0
+    for row in rows(Path("sure.csv")):
+        own = answers[Path(row["path"]).name]
+        assert row["prediction"] == "|".join(name for name in NAMES if float(own[f"p:{name}"]) >= 0.9)
     fastcls("predict", run, squares, "-o", "calibrated.csv", "--calibrated")
     assert [r["prediction"] for r in rows(Path("calibrated.csv"))] == [r["prediction"] for r in rows(Path("all.csv"))]
 
@@ -301,6 +304,119 @@ def _predicted(run: Path, squares: Path, fastcls: Any) -> list[dict[str, str]]:
 def test_decisions_for_one_class_say_that_they_do_not_apply(run: Path, squares: Path, fastcls: Any, flag: str) -> None:
     outcome = fastcls("predict", run, squares / "0.png", flag)
     assert outcome.code == 2 and "decides for one class an image" in outcome.output, outcome.output
+
+
+def test_new_images_are_evaluated_beside_the_runs_own(run: Path, squares: Path, fastcls: Any) -> None:
+    Path("new").mkdir()
+    lines = ["file,tags"]
+    for row in rows(squares / "labels.csv")[100:160]:
+        shutil.copy(squares / row["file"], Path("new") / row["file"])
+        lines.append(f"{row['file']},{row['tags']}{';violet' if row['file'] == '120.png' and row['tags'] else ''}")
+    Path("new/tags.csv").write_text("\n".join([*lines, ""]))
+    outcome = fastcls("evaluate", run, "new", "--labels", "tags.csv", "-o", "later")
+    assert outcome.code == 0, outcome.output
+    table = {row["path"]: row for row in rows(Path("later/predictions.csv"))}
+    for row in rows(run / "predictions.csv"):
+        if row["path"] in table:
+            assert [table[row["path"]][name] for name in ("label", "prediction")] == [row["label"], row["prediction"]]
+    figures = json.loads(Path("later/metrics.json").read_text())["new"]
+    assert figures["n"] == 60 and "f1:red" in figures
+    page = Path("later/report.html").read_text()
+    assert "mAP on the 60 new images" in page and "labels that the network does not know" in page.lower() + page
+
+
+def test_two_runs_are_compared_by_images_with_all_labels_right(run: Path, squares: Path, fastcls: Any) -> None:
+    weak = squares.parent / "weak"
+    if not weak.exists():
+        assert trained(squares, "weak", "--epochs", 1, "--lr", 1e-6).code == 0
+    outcome = fastcls("compare", weak, run, "-o", "both")
+    assert (
+        outcome.code == 0
+        and "mAP on test" in outcome.output
+        and "all labels right" in Path("both/table.md").read_text()
+    )
+    (first,) = [row for row in rows(Path("both/results.csv")) if row["folder"].endswith("run")]
+    expected = json.loads((run / "metrics.json").read_text())["test"]
+    assert float(first["mAP"]) == pytest.approx(expected["mAP"]["value"])
+    assert float(first["accuracy"]) == pytest.approx(expected["subset_accuracy"]["value"])
+    assert " mAP" in fastcls("runs", "--folder", squares.parent).output
+
+
+@pytest.mark.faults
+def test_an_interrupted_run_is_resumed_to_the_bit(
+    squares: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastcls.training.history import History
+
+    whole, out = trained(squares, "whole", "--precision", "fp32"), squares.parent / "stopped"
+    assert whole.code == 0
+    after = History.after_epoch
+
+    def stop(self: History) -> None:
+        after(self)
+        if self.trained == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "after_epoch", stop)
+        assert trained(squares, "stopped", "--precision", "fp32").code == 130
+    assert command("resume", out, "--trust").code == 0
+    for name in ("model.safetensors", "predictions.csv", "metrics.json"):
+        assert (out / name).read_bytes() == (squares.parent / "whole" / name).read_bytes(), name
+
+
+def test_an_exported_network_has_its_sigmoid(run: Path, squares: Path, fastcls: Any) -> None:
+    import onnxruntime
+
+    assert fastcls("export", run, "--onnx", "-o", ".").code == 0
+    (file,) = Path().glob("*.onnx")
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    row = rows(run / "predictions.csv")[0]
+    pixels = np.asarray(Image.open(squares / row["path"]))[None]
+    found = session.run(None, {session.get_inputs()[0].name: pixels})[0][0]
+    assert found == pytest.approx([float(row[f"p:{name}"]) for name in NAMES], abs=1e-3)
+    known = session.get_modelmeta().custom_metadata_map
+    assert known["target"] == "multi-label" and len(json.loads(known["thresholds"])) == 3
+
+
+def test_the_page_of_serve_names_all_labels(run: Path, squares: Path) -> None:
+    from fastcls.cli import serve
+    from fastcls.plugins.serve.site import Site
+
+    calibrated, explainer = serve._explainer(run, trust=False)
+    site = Site(run, explainer, calibrated=calibrated)
+    row = next(row for row in rows(run / "predictions.csv") if row["prediction"].count("|") == 1)
+    answer = site.answer((squares / row["path"]).read_bytes())
+    assert f"<bdi>{row['prediction'].replace('|', ', ')}</bdi>" in answer and "share the rest" not in answer
+    assert "3 labels" in site.page()
+
+
+@pytest.mark.published
+def test_a_search_maximises_map_and_says_so_where_accuracy_is_asked_for(squares: Path, fastcls: Any) -> None:
+    recipe = squares.parent / "squares.py"
+    words = ("search", recipe, "--path", squares, "--space", "lr=1e-3..1e-2:log", "--epochs", "1", "--trials", "1")
+    refused = fastcls(*words, "-o", "accuracy")
+    assert refused.code == 3 and "Take --metric mAP" in refused.output, refused.output
+    outcome = fastcls(*words, "--metric", "mAP", "-o", "ranked")
+    assert outcome.code == 0 and "mAP on valid" in outcome.output, outcome.output
+
+
+@pytest.mark.published
+def test_trackers_and_a_saved_learner_have_several_labels(squares: Path, fastcls: Any) -> None:
+    outcome = trained(squares, "tracked", "--epochs", "1", "--track", "csv,tensorboard")
+    assert outcome.code == 0 and "failed" not in outcome.output, outcome.output
+    from fastcls import recipe, save
+
+    learn = recipe(str(squares.parent / "squares.py")).get_learner(path=str(squares))
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1)
+    saved = save(learn, "saved", quiet=True)
+    assert "f1:red" in saved.metrics.reset_index().astype(str).to_string()
+
+
+def test_suggestions_have_no_probe_of_several_labels(squares: Path, fastcls: Any) -> None:
+    outcome = fastcls("models", "--suggest", squares, "--labels", "labels.csv", "--probe", "resnet18")
+    assert outcome.code == 2 and "measures one class an image" in outcome.output, outcome.output
 
 
 # ------------------------------------------------------------------ other blocks
