@@ -339,7 +339,7 @@ def test_two_runs_are_compared_by_images_with_all_labels_right(run: Path, square
     expected = json.loads((run / "metrics.json").read_text())["test"]
     assert float(first["mAP"]) == pytest.approx(expected["mAP"]["value"])
     assert float(first["accuracy"]) == pytest.approx(expected["subset_accuracy"]["value"])
-    assert " mAP" in fastcls("runs", "--folder", squares.parent).output
+    assert " mAP" in fastcls("runs", "--folder", squares.parent.parent).output
 
 
 @pytest.mark.faults
