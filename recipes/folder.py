@@ -8,7 +8,6 @@ Run:     fastcls recipe folder --path photos
 Source:  the template of a course project: augmentation, pretrained models, losses and optimisers to choose from
 """
 from typing import Literal
-
 from fastai.vision.all import *
 
 from fastcls import data, datasets, models, training, transforms
@@ -24,6 +23,7 @@ def get_learner(
     size: int = 224,                                  # image side, pixels
     bs: int = 32,                                     # batch size
     min_scale: float = 0.5,                           # random crop: smallest share of the image kept; 1 crops the centre
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
     flip: bool = True,                                # mirror half of the images
     rotate: float = 10.,                              # rotation up to so many degrees
     translate: float = 0.,                            # shift by up to this fraction of the side
@@ -40,7 +40,7 @@ def get_learner(
     "Finds the layout by looking, then puts a new head on a pretrained body"
     table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, multi_label=multi_label)
     block = DataBlock(blocks=(ImageBlock, data.label_block(table)), get_x=ColReader('path'), get_y=ColReader('label'),
-                      splitter=data.by_column, item_tfms=transforms.resize(size, min_scale),
+                      splitter=data.by_column, item_tfms=transforms.resize(size, min_scale, fit),
                       batch_tfms=[*transforms.policy(policy), *transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase)])
     dls = data.loaders(block, table, bs=bs, balanced=balanced)
     return models.transfer_learner(dls, arch, weights=weights, opt_func=training.optimizer(opt), metrics=training.metrics(dls),

@@ -16,14 +16,14 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from fastcls.images import decode
+from fastcls.images import decode, heic
 from fastcls.images.check import UNREADABLE
 from fastcls.images.decode import JPEG, PLAIN
 
 WORKING = 256  # pixels of the longer side of what is looked at; darkness and blur are measured at about this size
 SIDE = 8  # pixels of the small image that copies are compared by
 DAMAGED = (*UNREADABLE, KeyError, IndexError, TypeError, OverflowError)
-MOVING = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # formats whose further frames are animations or pages
+MOVING = ("GIF", "PNG", "WEBP", "AVIF", "HEIF", "TIFF")  # formats whose further frames are animations or pages
 _IMAGE_STARTS = (JPEG, b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")
 _AVIF = re.compile(rb"....ftypavi[fs]", re.S)
 _OTHER_FILES = {  # how files begin -> what they are
@@ -36,7 +36,6 @@ _OTHER_FILES = {  # how files begin -> what they are
     rb"\x80\x04": "a pickle",
     rb"\x93NUMPY": "a NumPy array",
     rb"SQLite": "a database",
-    rb"....ftyp(hei[cx]|mif1|msf1)": "a HEIC photograph",
     rb"....ftyp": "a video",
     rb"\s*(<!doctype html|<html)": "an HTML page",
     rb"\s*(<svg|<\?xml)": "SVG or XML text",
@@ -101,8 +100,10 @@ def measure(path: str) -> Measured:
         return Measured(path, fault="huge", reason="more pixels than there is memory for")
     except decode.UnknownRange as problem:
         return Measured(path, digest, "unscaled", str(problem), **known)
+    except heic.NeedsPackage as problem:
+        return Measured(path, digest, "unreadable", str(problem))
     except UnidentifiedImageError:
-        if data.startswith(_IMAGE_STARTS) or _AVIF.match(data):
+        if data.startswith(_IMAGE_STARTS) or _AVIF.match(data) or heic.begins(data):
             return Measured(path, digest, "truncated", "begins like an image, but its header is damaged")
         return Measured(path, digest, "fake", _what(data))
     except DAMAGED as problem:

@@ -11,6 +11,7 @@ import typer
 from fastcls.cli.app import app, verb
 from fastcls.cli.documents import JSON, document
 from fastcls.errors import EnvironmentProblem
+from fastcls.machine import extras
 
 if TYPE_CHECKING:
     from fastcls.running.doctor import Findings
@@ -48,7 +49,7 @@ def _report(found: Findings, quick: bool) -> None:
         print("\nThe installation is broken, not fastcls: fix the above, then run this again.")
         raise typer.Exit(EnvironmentProblem.exit_code)
     print("\nThe installation fits together.")
-    if not quick:
+    if not quick and not extras.light():
         print("Training, exporting and predicting with a small network …", flush=True)
         _self_check()
 

@@ -47,9 +47,9 @@ def serve(
     \b
     fastcls serve last --open
 
-    It shows probabilities, Grad-CAM and the run's mistakes that are nearest to the picture. Needs
-    Starlette and uvicorn (else exit code 5). Pictures are not kept, and nothing leaves this machine. Ctrl-C ends it,
-    with exit code 130.
+    It shows probabilities, Grad-CAM and the run's mistakes that are nearest to the picture; programs get JSON from
+    POST /predict, which /docs describes. Needs Starlette, uvicorn and python-multipart (else exit code 5). Pictures
+    are not kept, and nothing leaves this machine. Ctrl-C ends it, with exit code 130.
     """
 
     if not 0 <= threshold <= 1:

@@ -13,18 +13,16 @@ from pathlib import Path
 from fastcls.errors import DataError
 from fastcls.runfolder.target import SINGLE, Target
 
-# What Pillow reads without plug-ins, under the names such files usually have.
+# What is read, under the names such files usually have.
 IMAGE_SUFFIXES = frozenset(
     f".{kind}"
     for kind in (
         *("jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "tif", "tiff", "bmp", "dib"),
-        *("ppm", "pgm", "pbm", "pnm", "tga", "jp2", "avif"),
+        *("ppm", "pgm", "pbm", "pnm", "tga", "jp2", "avif", "heic", "heif"),
     )
 )
-# pictures that cameras and editors write and Pillow alone does not read
-UNREAD = frozenset(
-    f".{kind}" for kind in ("heic", "heif", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "psd", "svg")
-)
+# pictures that cameras and editors write and that are not read
+UNREAD = frozenset(f".{kind}" for kind in ("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "psd", "svg"))
 LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 

@@ -17,6 +17,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from fastcls.images import heic
+
 JPEG = b"\xff\xd8\xff"
 PLAIN = ("YCbCr", "RGB", "Gray")  # Pillow inverts some CMYK files by their metadata
 WITHOUT_WAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -32,6 +34,8 @@ UPRIGHT = {  # what undoes each orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+heic.register()
 
 
 class UnknownRange(ValueError):

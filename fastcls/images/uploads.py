@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fastcls.errors import DataError
+from fastcls.images import heic
 from fastcls.images.decode import PAGES, UnknownRange, decode, frames, orientation
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-NAMES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")
+NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF or HEIC"
 LONGEST = 12_000  # pixels of a side: padded to a square, such a picture takes 0.4 GB
 MOST_PIXELS = 80_000_000  # a photograph's are below 60 million; Pillow warns above 89
 
@@ -39,6 +40,8 @@ def read(data: bytes, mode: str = "RGB") -> Upload:
             raise DataError(_unknown(data, problem)) from None
         except DataError:
             raise
+        except heic.NeedsPackage as problem:
+            raise DataError(f"The picture cannot be used: it is {problem}") from None
         except Exception as problem:  # of bytes made to harm, a decoder may raise anything
             raise DataError(f"The picture is damaged: {_words(problem)}.") from problem
         try:
@@ -69,8 +72,10 @@ def _unknown(data: bytes, problem: Exception) -> str:
     start = data[:4096].lower()
     if b"<svg" in start:
         return f"This is an SVG drawing, which has no pixels. Save it as {NAMES}."
+    if heic.begins(data):
+        return "The picture is damaged: its header cannot be read."
     if start[4:8] == b"ftyp":
-        return f"HEIC and AVIF pictures are not read here, nor are films. Save it as {NAMES}."
+        return f"AVIF pictures are not read here, nor are films. Save it as {NAMES}."
     return f"This is not a picture that can be read here. Send a {NAMES}."
 
 

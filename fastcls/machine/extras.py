@@ -14,11 +14,14 @@ MODULES = {  # extra -> what is imported of it
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
     "search": ("optuna",),
-    "serve": ("starlette", "uvicorn"),
+    "serve": ("starlette", "uvicorn", "python_multipart"),
     "distributed": ("accelerate",),
     "parquet": ("pyarrow",),
     "openvino": ("openvino",),
+    "heic": ("pillow_heif",),
 }
+LIGHT = "fastcls-predict"  # the distribution without TRAINING, scripts/predict-only
+TRAINING = ("torch", "torchvision", "fastai", "timm", "onnxscript")
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}  # where a package is not called as its module is
 
 
@@ -37,13 +40,10 @@ def missing(extra: str) -> list[str]:
 
 def install(*extras: str) -> str:
     """The command that installs extras: their packages, as fastcls itself is on no index yet."""
-    from importlib import metadata
-
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        lines = [line.replace('"', "'").partition(";") for line in metadata.requires("fastcls") or []]
-        needed = [name for extra in extras for name, _, condition in lines if f"extra == '{extra}'" in condition]
-        if needed:
-            return shlex.join(["pip", "install", *dict.fromkeys(needed)])
+    lines = [line.replace('"', "'").partition(";") for line in _requires()[1]]
+    needed = [name for extra in extras for name, _, condition in lines if f"extra == '{extra}'" in condition]
+    if needed:
+        return shlex.join(["pip", "install", *dict.fromkeys(needed)])
     return f"pip install '.[{','.join(extras)}]'  in the checkout"
 
 
@@ -61,25 +61,47 @@ def require(what: str, *extras: str, otherwise: str = "") -> None:
 
 def declared() -> dict[str, str]:
     """Every package that fastcls requires -> its requirement: 'torch>=2.6', 'optuna>=4; extra == "search"'."""
+    found: dict[str, str] = {}
+    for line in _requires()[1]:
+        found.setdefault(re.split(r"[^\w.-]", line, maxsplit=1)[0].lower(), line)
+    return found
+
+
+def light() -> bool:
+    """Whether fastcls was installed without what training needs, and that is not there otherwise."""
+    return _requires()[0] == LIGHT and not all(map(there, TRAINING))
+
+
+def _requires() -> tuple[str, list[str]]:
+    """Which of our distributions is installed, and its requirements; nothing in a checkout that was not installed."""
     from importlib import metadata  # 50 ms that few commands need
 
-    found: dict[str, str] = {}
-    with contextlib.suppress(metadata.PackageNotFoundError):  # a checkout that was not installed
-        for line in metadata.requires("fastcls") or []:
-            found.setdefault(re.split(r"[^\w.-]", line, maxsplit=1)[0].lower(), line)
-    return found
+    for name in ("fastcls", LIGHT):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return name, metadata.requires(name) or []
+    return "", []
 
 
 def unimportable(problem: ImportError) -> EnvironmentProblem | None:
     """The error for an ImportError that nobody expected; None where it is of no package that fastcls requires."""
     module = (problem.name or "").partition(".")[0]
     package = DISTRIBUTIONS.get(module, module)
-    if package not in declared():
+    if package not in declared() and not (module in TRAINING and light()):
         return None
-    if there(module):
-        what, how = f"{package} cannot be imported: {str(problem).splitlines()[0]}.", "--force-reinstall "
-    else:
-        what, how = f"{package} is not installed.", ""
+    if not there(module):
+        return not_installed(package)
     return EnvironmentProblem(
-        what, f"Install it:  pip install {how}{package}    `fastcls doctor` looks at all of them."
+        f"{package} cannot be imported: {str(problem).splitlines()[0]}.",
+        f"Install it:  pip install --force-reinstall {package}    `fastcls doctor` looks at all of them.",
     )
+
+
+def not_installed(package: str) -> EnvironmentProblem:
+    """The error for a missing package that is no extra's."""
+    if package in TRAINING and light():
+        return EnvironmentProblem(
+            f"This needs {package}, which {LIGHT} leaves out: it predicts, evaluates, serves, reports and checks.",
+            "Install fastcls itself, in its checkout:  pip install .",
+        )
+    hint = f"Install it:  pip install {package}    `fastcls doctor` looks at all of them."
+    return EnvironmentProblem(f"{package} is not installed.", hint)

@@ -15,7 +15,7 @@ def check_installation() -> None:
     """EnvironmentProblem where torch or torchvision is missing, or do not fit each other."""
     for package in ("torch", "torchvision", "fastai", "timm"):
         if not extras.there(package):
-            raise EnvironmentProblem(f"{package} is not installed.", f"Install it:  pip install {package}")
+            raise extras.not_installed(package)
     problem = torchvision_problem()
     if problem:
         raise EnvironmentProblem(problem, FIX)

@@ -52,6 +52,11 @@ def examine() -> Findings:
         ]
     )
     _packages(found)
+    if extras.light():
+        found.notes.append(f"{extras.LIGHT} leaves out training.")
+        _imports(found)
+        _folders(found)
+        return found
     try:
         check_installation()
     except EnvironmentProblem as problem:

@@ -89,9 +89,7 @@ class RecipeExplainer(RecipePredictor):
 
     def explain(self, pixels: np.ndarray, top: int) -> Explanation:
         """An image as `decode` gives it, uint8 (h, w, 3); DataError where the network cannot take it."""
-        with tempfile.TemporaryDirectory() as folder:  # fastai's pipeline begins at a file
-            file = Path(folder, "image.png")
-            Image.fromarray(pixels).save(file, compress_level=0)
+        with _as_files([pixels]) as (file,):
             with self._features() as features:
                 (answer,) = self.predict([str(file)])
             if answer.probabilities is None:
@@ -109,6 +107,14 @@ class RecipeExplainer(RecipePredictor):
             features[0][0] if features else None,
             None if heat is None else heat.numpy(),
         )
+
+    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """(n, classes) of images as `decode` gives them; DataError where the network cannot take one."""
+        with _as_files(images) as files:
+            answers = list(self.predict(str(file) for file in files))
+        if problem := next((answer.error for answer in answers if answer.error), ""):
+            raise DataError(f"{problem}.")
+        return np.stack([answer.probabilities for answer in answers if answer.probabilities is not None])
 
     def features(self, paths: Sequence[str]) -> np.ndarray | None:
         """(n, d), or None for a network that has none; raises where an image cannot be read."""
@@ -137,3 +143,13 @@ def _pixels(image: torch.Tensor) -> np.ndarray:
     levels = image.float().cpu() * (255 if image.is_floating_point() else 1)
     pixels = levels.clamp(0, 255).round().to(torch.uint8).movedim(0, 2).numpy()
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+@contextlib.contextmanager
+def _as_files(images: Sequence[np.ndarray]) -> Iterator[list[Path]]:
+    """Files of pixels, where fastai's pipeline begins."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{i}.png") for i in range(len(images))]
+        for file, pixels in zip(files, images, strict=True):
+            Image.fromarray(pixels).save(file, compress_level=0)
+        yield files

@@ -163,3 +163,18 @@ def test_what_is_odd_is_a_note_and_no_problem(fastcls: Fastcls, monkeypatch: pyt
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     said = fastcls("doctor", "--quick").output
     assert "OMP_NUM_THREADS=auto is not an integer" in said and "unset CUDA_VISIBLE_DEVICES" in said
+
+
+def test_without_training_the_rest_is_in_order(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
+    def requires(name: str) -> list[str]:
+        if name == "fastcls":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return ["numpy>=1.26", "onnxruntime>=1.20"]
+
+    there = extras.there
+    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    monkeypatch.setattr(extras, "there", lambda module: module != "torch" and there(module))
+    outcome = fastcls("doctor")
+    assert outcome.code == 0 and "fastcls-predict leaves out training" in outcome.output
+    outcome = fastcls("recipe", "digits-cnn")
+    assert outcome.code == 5 and "needs torch, which fastcls-predict leaves out" in outcome.output

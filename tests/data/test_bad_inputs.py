@@ -42,7 +42,7 @@ def get_learner(path: str, labels: str = '', label_regex: str = '', valid_pct: f
                 filters: tuple[int, ...] = (4,), dropout: float = 0., multi_label: str = 'auto'):
     table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, multi_label=multi_label)
     block = DataBlock((ImageBlock, data.label_block(table)), get_x=ColReader('path'), get_y=ColReader('label'),
-                      splitter=data.by_column, item_tfms=transforms.resize(size, method='squish'))
+                      splitter=data.by_column, item_tfms=transforms.resize(size, fit='squish'))
     dls = data.loaders(block, table, bs=bs)
     return models.learner(dls, models.cnn(3, dls.c, filters, dropout=dropout), metrics=training.metrics(dls))
 

@@ -20,6 +20,8 @@ from fastcls.audit import audit, check_record, contents, measurements
 from fastcls.audit.measure import measure
 from fastcls.audit.precheck import precheck
 from fastcls.audit.rules import label_findings
+from fastcls.images import heic
+from fastcls.machine import extras
 
 HOSTILE = '<img src=x onerror="window.owned=1">'
 SCRIPT = "</script><script>window.owned=1</script>"
@@ -158,7 +160,7 @@ def test_what_training_stops_at_is_what_cannot_be_read(odd: Path, audited: audit
         (b"PK\x03\x04" + b"\1" * 40, "ZIP"),
         (b"<!DOCTYPE html><title>404</title>", "HTML"),
         (b"\x89PNG\r\n\x1a\n" + b"\7" * 60, "header is damaged"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "header is damaged"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
         (bytes(range(128, 256)), "no image that Pillow knows"),
     ],
@@ -166,6 +168,22 @@ def test_what_training_stops_at_is_what_cannot_be_read(odd: Path, audited: audit
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, data: bytes, what: str) -> None:
     (tmp_path / "x.jpg").write_bytes(data)
     assert what in measure(str(tmp_path / "x.jpg")).reason
+
+
+def test_without_its_package_a_heic_photograph_says_what_reads_it(
+    tmp_path: Path, fastcls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(extras.MODULES, "heic", ("no_such_module",))
+    monkeypatch.delitem(Image.OPEN, heic.FORMAT, raising=False)
+    heic.register()
+    for name in ("cat", "dog"):
+        plant(tmp_path / "photos" / name, 3)
+        (tmp_path / "photos" / name / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300))
+    outcome = fastcls("check", "photos", "-o", "out")
+    assert outcome.code == 3 and found(Path("out"))["unreadable"] == 2
+    assert "pip install" in record(Path("out"))["findings"][0]["groups"][0][0]["remark"]
+    outcome = fastcls("recipe", "folder", "--path", "photos", "--weights", "none", "--arch", "resnet18", "--dry-run")
+    assert outcome.code == 3 and "IMG_1.HEIC: a HEIC photograph, which needs pillow-heif:  pip" in outcome.output
 
 
 # ---------------------------------------------------------------------------- copies

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +305,7 @@ def test_the_page_fits_a_phone(page: Any, digits_run: Path, tmp_path: Path) -> N
 
 def ask(address: str, method: str = "GET", path: str = "/", body: Any = None, **headers: str) -> tuple[int, str, Any]:
     """Status, text and headers of an answer."""
-    connection = http.client.HTTPConnection(address.split("/")[2], timeout=10)
+    connection = http.client.HTTPConnection(address.split("/")[2], timeout=60)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         connection.request(method, path, body, named)
@@ -331,8 +332,82 @@ def test_other_sites_are_kept_away(address: str, digits_run: Path) -> None:
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy and "connect-src 'self'" in policy and "frame-ancestors 'none'" in policy
     assert "script-src 'sha256-" in policy and headers["cache-control"] == "no-store" and "server" not in headers
-    for path in ("/docs", "/../etc/passwd", "/look", "/report.html"):
+    for path in ("/redoc", "/../etc/passwd", "/look", "/report.html"):
         assert ask(address, path=path)[0] in (404, 405)
+
+
+def form(**files: bytes) -> dict[str, Any]:
+    """The body of a form with these files, and its type."""
+    parts = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="%s"\r\n\r\n%s\r\n' % (name.encode(), data)
+        for name, data in files.items()
+    )
+    return {"body": b"".join(parts) + b"--x--\r\n", "Content_Type": "multipart/form-data; boundary=x"}
+
+
+def test_programs_get_what_predict_writes(address: str, digits_run: Path, fastcls: Fastcls) -> None:
+    files = [digits(digits_run) / row["path"] for row in rows(digits_run)[:3]]
+    outcome = fastcls("predict", digits_run, *files, "--json", "--top-k", 2, "--calibrated")
+    expected = json.loads(outcome.stdout)
+    sent = form(**{file.name: file.read_bytes() for file in files}, broken=b"no picture")
+    status, text, _ = ask(address, "POST", "/predict?top_k=2", **sent)
+    *rows_of_pictures, broken = json.loads(text)["predictions"]
+    assert status == 200 and json.loads(text)["calibrated"]
+    for row, same, file in zip(rows_of_pictures, expected, files, strict=True):
+        assert list(row) == list(same) and row.pop("path") == file.name
+        for name, value in row.items():
+            assert value == (pytest.approx(same[name], abs=1e-5) if isinstance(value, float) else same[name])
+    assert broken["path"] == "broken" and broken["prediction"] is None and "not a picture" in broken["error"]
+    for kind in ("image/png", BYTES):
+        status, text, _ = ask(address, "POST", "/predict", files[0].read_bytes(), Content_Type=kind)
+        assert status == 200 and json.loads(text)["predictions"][0]["prediction"] == expected[0]["prediction"]
+
+
+def test_programs_are_told_what_is_wrong(address: str, digits_run: Path) -> None:
+    raw = (digits(digits_run) / rows(digits_run)[0]["path"]).read_bytes()
+    for status, message, path, body, headers in (
+        (422, "The file is empty", "", b"", {}),
+        (422, "not a picture", "", b"text", {}),
+        (413, "more than 0.1 MB", "", bytes(100_001), {}),
+        (413, "large is larger than 0.1 MB", "", form(large=bytes(100_001)), {}),
+        (413, "more than 0.8 MB", "", form(**{f"f{i}": bytes(90_000) for i in range(10)}), {}),
+        (400, "Too many files", "", form(**{f"f{i}": raw for i in range(13)}), {}),
+        (400, "no file", "", form(), {}),
+        (400, "cannot be read", "", b"x", {"Content_Type": "multipart/form-data"}),
+        (400, "'topk' is no parameter", "?topk=2", raw, {}),
+        (400, "top_k takes an integer", "?top_k=two", raw, {}),
+        (400, "this run knows 10 classes", "?top_k=11", raw, {}),
+        (403, "other sites", "", raw, {"Origin": "http://evil.example"}),
+        (403, "other sites", "", raw, {"Sec_Fetch_Site": "cross-site"}),
+    ):
+        sent = body if isinstance(body, dict) else {"body": body}
+        try:
+            found, text, _ = ask(address, "POST", f"/predict{path}", **sent, **headers)
+        except (BrokenPipeError, ConnectionResetError):  # the server hangs up on what is announced as too large
+            assert message.startswith("more than")
+            continue
+        assert found == status and message in text, text
+        assert list(json.loads(text)) == (["calibrated", "predictions"] if status == 422 else ["error"])
+
+
+def test_the_interface_is_described_and_the_server_says_it_is_well(address: str, digits_run: Path, page: Any) -> None:
+    health = json.loads(ask(address, path="/health")[1])
+    assert health["status"] == "ok" and len(health["classes"]) == 10 and health["run"] == digits_run.name
+    described = json.loads(ask(address, path="/openapi.json")[1])
+    assert described["openapi"].startswith("3.") and list(described["paths"]) == ["/predict", "/health"]
+    page.get(f"{address}docs")
+    for name in ("POST /predict", "top_k", "multipart/form-data", f"curl {address}health"):
+        assert name in one(page, "body").text
+
+
+def test_two_hundred_programs_at_once_are_all_answered(address: str, digits_run: Path) -> None:
+    known = rows(digits_run)[:20]
+    pictures = [(digits(digits_run) / row["path"]).read_bytes() for row in known]
+    with ThreadPoolExecutor(200) as pool:
+        found = list(pool.map(lambda i: ask(address, "POST", "/predict", pictures[i % 20]), range(200)))
+    assert {status for status, _, _ in found} == {200}
+    predicted = [json.loads(text)["predictions"][0]["prediction"] for _, text, _ in found]
+    assert predicted == [row["prediction"] for row in known] * 10
 
 
 def test_a_visitor_who_leaves_is_no_fault(site: Site) -> None:
@@ -370,7 +445,7 @@ def test_an_upload_is_not_read_beyond_its_limit(address: str, announced: bool) -
     headers = {"Content_Length": "30000000"} if announced else {}
     try:
         status, text, _ = ask(address, "POST", "/look", endless(), Content_Type=BYTES, **headers)
-        assert status == 413 and "larger than 0.1 MB" in text
+        assert status == 413 and "more than 0.1 MB" in text
     except (BrokenPipeError, ConnectionResetError):
         pass  # the server hung up on who would not stop
     assert sent < 30_000_000

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from fastcls.machine import extras
 from fastcls.settings import sources
 
 
@@ -47,6 +49,17 @@ def test_an_installed_wheel_runs_a_recipe_elsewhere(wheel: Path, tmp_path: Path)
     (run,) = (tmp_path / "runs" / "digits-cnn").iterdir()
     assert (run / "report.html").stat().st_size > 10_000
     assert not list(tmp_path.rglob("*onnxruntime.db"))  # what its telemetry keeps until it is sent
+
+
+def test_the_package_without_training_needs_the_same_otherwise() -> None:
+    whole, light = (
+        tomllib.loads(file.read_text())["project"]
+        for file in (ROOT / "pyproject.toml", ROOT / "scripts" / "predict-only" / "pyproject.toml")
+    )
+    left_out = {line for line in whole["dependencies"] if line.startswith(extras.TRAINING)}
+    assert {*light["dependencies"]} == {*whole["dependencies"]} - left_out and len(left_out) == len(extras.TRAINING)
+    assert light["name"] == extras.LIGHT and light["scripts"] == whole["scripts"]
+    assert light["optional-dependencies"].items() <= whole["optional-dependencies"].items()
 
 
 def test_a_bare_checkout_runs(tmp_path: Path) -> None:

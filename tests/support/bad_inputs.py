@@ -170,7 +170,7 @@ BIG = grain(8, 160, 120)
 DOCUMENTS = {
     "text": ("odd.jpg", b"Dear all, this is no photograph.\n" * 9, "a text file with an image's name"),
     "web page": ("odd.jpg", b"<!DOCTYPE html><html><title>404</title></html>", "an error page, downloaded instead"),
-    "HEIC photograph": ("odd.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300), "a telephone's file, renamed"),
+    "HEIC photograph": ("odd.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300), "a telephone's file, cut short"),
     "film": ("odd.jpg", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(300), "an MP4 film, renamed"),
     "archive": ("odd.png", b"PK\x03\x04\x14\0\0\0\x08\0" + bytes(200), "a ZIP archive, renamed"),
     "drawing": ("odd.png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing, renamed"),
@@ -212,7 +212,7 @@ image("bomb in a GIF", "65,535 × 65,535 pixels by its header", "refused", "deco
       lambda: b"GIF89a\xff\xff\xff\xff\0\0\0" + b",\0\0\0\0\xff\xff\xff\xff\0\x08\0;")  # fmt: skip
 image("41 million pixels", "more than decodes in a blink", "warned", "Huge images", "cat/odd.png",
       lambda: encoded(Image.fromarray(GRAY > 100).resize((6400, 6464), Image.Resampling.NEAREST)))  # fmt: skip
-for suffix in (".txt", ".mp4", ".heic", ".svg", ".psd", ".part", ""):
+for suffix in (".txt", ".mp4", ".dng", ".svg", ".psd", ".part", ""):
     title = f"a {suffix} file" if suffix else "no suffix"
     image(title, f"beside the images, named odd{suffix}", "skipped", f"{suffix or 'no suffix'} 1", f"cat/odd{suffix}",
           lambda: plain("beside", 0))  # fmt: skip
@@ -339,6 +339,9 @@ for turn, kind, what in (
     image(f"{kind} with EXIF orientation {turn}", what, "right", "", f"cat/odd.{kind.lower()}",
           lambda turn=turn, kind=kind, options=options: encoded(TALL, kind, exif=exif(turn), **options),
           lambda turn=turn, kind=kind, opts=options: TURNS[turn](reread(encoded(TALL, kind, **opts))))  # fmt: skip
+image("HEIC", "a telephone's photograph; the format turns it by itself, whatever its EXIF says", "right", "",
+      "cat/odd.heic", lambda: encoded(TALL, "HEIF", exif=exif(6), quality=-1),
+      lambda: reread(encoded(TALL, "HEIF", quality=-1)))  # fmt: skip
 image("orientation in XMP alone", "no EXIF, but a note of an editor", "right", "", "cat/odd.jpg",
       lambda: (lambda d: d[:2] + b"\xff\xe1" + struct.pack(">H", len(XMP) + 2) + XMP + d[2:])(jpeg(TALL)),
       lambda: TURNS[6](reread(jpeg(TALL))))  # fmt: skip
@@ -443,10 +446,10 @@ folder("a pipe for the folder", "a named pipe", "refused", "is a file, not a fol
 folder("empty", "a folder of nothing", "refused", "holds no files", lambda photos: photos.mkdir())
 folder("text only", "class folders without a single image", "refused", "holds no images",
        lambda photos: [write(photos / f"{name}/notes.txt", b"notes") for name in ("cat", "dog")])
-folder("an iPhone's photographs", "HEIC alone, which is not read", "refused", "convert them to JPEG",
-       lambda photos: [write(photos / f"{name}/IMG_1.HEIC", b"\0\0\0\x18ftypheic") for name in ("cat", "dog")])
-folder("HEIC among the rest", "one telephone's photographs of several", "skipped", "Pictures in .heic are not read",
-       lambda photos: [two(photos), write(photos / "cat/IMG_1.HEIC", b"\0\0\0\x18ftypheic")])
+folder("a camera's negatives", "raw files alone, which are not read", "refused", "convert them to JPEG",
+       lambda photos: [write(photos / f"{name}/IMG_1.NEF", b"MM\0*") for name in ("cat", "dog")])
+folder("negatives among the rest", "one camera's photographs of several", "skipped", "Pictures in .nef are not read",
+       lambda photos: [two(photos), write(photos / "cat/IMG_1.NEF", b"MM\0*")])
 folder("archives only", "the images are still packed", "refused", "Unpack cats.tar.gz",
        lambda photos: [write(photos / f"{name}.tar.gz", b"\x1f\x8b") for name in ("cats", "dogs")])
 folder("images without labels", "no class folders", "refused", "without labels", lambda photos: plant(photos, "."))

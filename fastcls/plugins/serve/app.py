@@ -1,4 +1,4 @@
-"""The page over HTTP: one page, one address that takes a picture, and what keeps other web sites away from both."""
+"""The page over HTTP, the same for programs, and what keeps other web sites away from both."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastcls.errors import DataError
+from fastcls.plugins.serve import api
+from fastcls.plugins.serve.receiving import SECONDS, TooLarge, limited
 from fastcls.plugins.serve.site import Site
 
 WAITING = 8  # pictures that may be under way at once, of all visitors
-SECONDS = 60  # in which a picture must have arrived
 BYTES = "application/octet-stream"  # a type that no other site's page may send without being asked, and none is
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 HEADERS = {
@@ -49,7 +50,7 @@ def application(site: Site, host: str = "127.0.0.1") -> ASGIApp:
         async with room:
             try:
                 with anyio.fail_after(SECONDS):
-                    data = await _body(request, site.most_bytes)
+                    data = await limited(request, site.most_bytes).body()
                 return HTMLResponse(await anyio.to_thread.run_sync(site.answer, data))
             except ClientDisconnect:  # a page that was closed or reloaded; nobody reads the answer
                 return Response()
@@ -60,30 +61,13 @@ def application(site: Site, host: str = "127.0.0.1") -> ASGIApp:
             except DataError as problem:  # an answer like another: no page should see an error in its console
                 return PlainTextResponse(problem.message)
 
-    return Guard(Starlette(routes=[Route("/", show), Route("/look", look, methods=["POST"])]), host)
-
-
-class TooLarge(DataError):
-    """More bytes than a picture may have."""
+    own = [Route("/", show), Route("/look", look, methods=["POST"])]
+    return Guard(Starlette(routes=own + api.routes(site, room)), host)
 
 
 def _refusal(reason: str, status: int) -> Response:
     """After which the connection ends: what is still on its way to it is not read."""
     return PlainTextResponse(reason, status, {"connection": "close"})
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """The bytes of a request, of which no more are read than are allowed."""
-    problem = TooLarge(f"The file is larger than {most / 1e6:g} MB. Make the picture smaller, or raise --max-mb.")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > most:
-        raise problem
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > most:
-            raise problem
-    return bytes(data)
 
 
 class Guard:

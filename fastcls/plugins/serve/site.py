@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from fastcls.errors import DataError
 from fastcls.images import uploads
 from fastcls.inference.explain import Explanation
 from fastcls.inference.neighbours import NEAREST, TELLING, Neighbours
+from fastcls.inference.predictor import Prediction
 from fastcls.reports import heat, shell
 from fastcls.reports.thumbnails import TINY, Thumbnails, Tile
 from fastcls.reports.wording import grouped, percent
@@ -42,6 +44,7 @@ class Explains(Protocol):
     @property
     def has_heat(self) -> bool: ...
     def explain(self, pixels: np.ndarray, top: int) -> Explanation: ...
+    def probabilities(self, images: Sequence[Any]) -> np.ndarray: ...
     def features(self, paths: Any) -> np.ndarray | None: ...
 
 
@@ -146,6 +149,17 @@ class Site:
     def _shown(self, label: str) -> str:
         """A label of predictions.csv in words."""
         return ", ".join(map(clean, self.explainer.target.names(label))) or "no label"
+
+    def predict(self, pictures: Iterable[tuple[str, bytes]]) -> Iterator[Prediction]:
+        """What the network predicts for each of these files, (name, bytes); an error for what is no picture."""
+        for name, data in pictures:
+            try:
+                pixels = uploads.read(data, self.explainer.mode).pixels
+                with self.lock:
+                    (row,) = self.explainer.probabilities([pixels])
+                yield Prediction(clean(name), row)
+            except (DataError, ValueError) as problem:
+                yield Prediction(clean(name), None, str(problem))
 
     def _facts(self) -> list[str]:
         target = self.explainer.target

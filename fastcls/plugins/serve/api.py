@@ -1,0 +1,187 @@
+"""The network for programs: `POST /predict` takes pictures and gives JSON, as `fastcls predict --json` does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from fastcls.errors import DataError, FastclsError, UsageError
+from fastcls.inference.answers import Table
+from fastcls.plugins.serve.receiving import SECONDS, TooLarge, foreign, limited
+from fastcls.plugins.serve.site import Site
+from fastcls.runfolder.text import clean
+from fastcls.version import __version__
+
+QUEUE = 1000  # requests that may wait for their turn; above, 503
+BATCHES = 8  # of how many of the largest pictures a request may have the bytes
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"  # of /docs
+YES = {"1": True, "true": True, "0": False, "false": False}
+
+
+def routes(site: Site, room: anyio.CapacityLimiter) -> list[Route]:
+    """/predict, /health, and their description: /openapi.json for programs, /docs for people."""
+    described = openapi(site)
+
+    async def predict(request: Request) -> Response:
+        if foreign(request):
+            return refusal("Pages of other sites are not answered.", 403)
+        if room.statistics().tasks_waiting >= QUEUE:
+            return refusal("Too many requests are waiting. Try again in a moment.", 503)
+        try:
+            table = _table(request, site)
+            async with room:
+                with anyio.fail_after(SECONDS):
+                    pictures = await _pictures(request, site)
+                rows = await anyio.to_thread.run_sync(lambda: list(table.rows(site.predict(pictures))))
+        except ClientDisconnect:
+            return Response()
+        except TimeoutError:
+            return refusal(f"The pictures did not arrive within {SECONDS} seconds.", 408)
+        except TooLarge as problem:
+            return refusal(problem.message, 413)
+        except FastclsError as problem:
+            return refusal(problem.message, 400 if isinstance(problem, (UsageError, DataError)) else 500)
+        failed = all(row["error"] for row in rows)
+        return JSONResponse({"calibrated": site.calibrated, "predictions": rows}, 422 if failed else 200)
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok", **_about(site)})
+
+    async def specification(request: Request) -> Response:
+        return JSONResponse(described)
+
+    async def docs(request: Request) -> Response:
+        page = site.templates.get_template("api.html.j2").render(api=described, address=request.base_url)
+        return HTMLResponse(page, headers={"content-security-policy": POLICY})
+
+    return [
+        Route("/predict", predict, methods=["POST"]),
+        Route("/health", health),
+        Route("/openapi.json", specification),
+        Route("/docs", docs),
+    ]
+
+
+def refusal(reason: str, status: int) -> Response:
+    """After which the connection ends: what is still on its way to it is not read."""
+    return JSONResponse({"error": reason}, status, {"connection": "close"})
+
+
+def _about(site: Site) -> dict[str, Any]:
+    return {
+        "run": site.run.resolve().name,
+        "recipe": clean(site.record.get("recipe") or ""),
+        "classes": [clean(name) for name in site.explainer.classes],
+        "calibrated": site.calibrated,
+        "fastcls": __version__,
+    }
+
+
+def _table(request: Request, site: Site) -> Table:
+    """What the query asks for; UsageError where it is wrong."""
+    asked = dict(request.query_params)
+    names = ("top_k", "threshold", "probabilities")
+    if wrong := [name for name in asked if name not in names]:
+        raise UsageError(f"{wrong[0]!r} is no parameter; there are {', '.join(names)}.")
+    try:
+        return Table(
+            [clean(name) for name in site.explainer.classes],
+            top_k=int(asked.get("top_k", 0)),
+            threshold=float(asked.get("threshold", 0)),
+            all_classes=YES[asked.get("probabilities", "false").lower()],
+            target=site.explainer.target,
+            thresholds=site.explainer.thresholds,
+        )
+    except (ValueError, KeyError):
+        raise UsageError("top_k takes an integer, threshold a number, probabilities true or false.") from None
+
+
+async def _pictures(request: Request, site: Site) -> list[tuple[str, bytes]]:
+    """(name, bytes) of each picture: the files of a form, or the body itself."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        return [("", await limited(request, site.most_bytes).body())]
+    try:
+        async with limited(request, BATCHES * site.most_bytes).form(max_files=site.most_files, max_fields=0) as form:
+            files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
+            found = [(file.filename or "", await file.read()) for file in files]
+    except HTTPException as problem:
+        raise UsageError(f"The form cannot be read: {problem.detail}") from None
+    if not found:
+        raise UsageError("The form has no file.", "curl -F files=@photo.jpg …")
+    if large := next((name for name, data in found if len(data) > site.most_bytes), None):
+        raise TooLarge(f"{large} is larger than {site.most_bytes / 1e6:g} MB. Make the picture smaller.")
+    return found
+
+
+def openapi(site: Site) -> dict[str, Any]:
+    """The description of what `routes` answers, by OpenAPI 3.1."""
+    text, number = {"type": ["string", "null"]}, {"type": ["number", "null"]}
+    row = {
+        "type": "object",
+        "required": ["path", "prediction", "confidence", "error"],
+        "properties": {"path": {"type": "string"}, "prediction": text, "confidence": number, "error": text},
+        "additionalProperties": {"description": "top1, p1, … with top_k; p:CLASS with probabilities"},
+    }
+    answer = {
+        "type": "object",
+        "required": ["calibrated", "predictions"],
+        "properties": {"calibrated": {"type": "boolean"}, "predictions": {"type": "array", "items": row}},
+    }
+    error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    files = {"type": "array", "items": binary["schema"], "maxItems": site.most_files}
+    several = {"schema": {"type": "object", "required": ["files"], "properties": {"files": files}}}
+
+    def says(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+        return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+    def takes(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+        return {"name": name, "in": "query", "schema": schema, "description": description}
+
+    most = f"{site.most_bytes / 1e6:g} MB"
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": f"fastcls: {clean(site.run.resolve().name)}", "version": __version__},
+        "paths": {
+            "/predict": {
+                "post": {
+                    "summary": "The predicted class of one picture, or of several",
+                    "parameters": [
+                        takes("top_k", {"type": "integer", "default": 0}, "Add the K likeliest classes."),
+                        takes("threshold", {"type": "number", "default": 0}, "A prediction less likely is 'unsure'."),
+                        takes("probabilities", {"type": "boolean", "default": False}, "Add every class."),
+                    ],
+                    "requestBody": {
+                        "required": True,
+                        "content": {
+                            "application/octet-stream": binary,
+                            "image/*": binary,
+                            "multipart/form-data": several,
+                        },
+                    },
+                    "responses": {
+                        "200": says("A row a picture; error says why there is no prediction.", answer),
+                        "422": says("The same, where no picture can be read.", answer),
+                        "400": says("A parameter or the form is wrong.", error),
+                        "403": says("A page of another site asked.", error),
+                        "408": says(f"The pictures did not arrive within {SECONDS} s.", error),
+                        "413": says(f"More than {most} a picture, or {BATCHES} times that in all.", error),
+                        "503": says(f"{QUEUE:,} requests are waiting.", error),
+                    },
+                }
+            },
+            "/health": {
+                "get": {
+                    "summary": "Whether the server answers; the run and its classes",
+                    "responses": {"200": says("It does.", {"type": "object"})},
+                }
+            },
+        },
+    }

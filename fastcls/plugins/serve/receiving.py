@@ -1,0 +1,42 @@
+"""A request's bytes, of which no more are read than are allowed, and from whom they come."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.types import Message
+
+from fastcls.errors import DataError
+
+SECONDS = 60  # in which a request must have arrived
+
+
+class TooLarge(DataError):
+    """More bytes than a picture, or a request, may have."""
+
+
+def limited(request: Request, most: int) -> Request:
+    """The same request, which raises TooLarge as soon as it has more than `most` bytes."""
+    problem = TooLarge(f"There are more than {most / 1e6:g} MB. Make the picture smaller, or raise --max-mb.")
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most:
+        raise problem
+    read = 0
+
+    async def receive() -> Message:
+        nonlocal read
+        message = await request.receive()
+        read += len(message.get("body", b""))
+        if read > most:
+            raise problem
+        return message
+
+    return Request(request.scope, receive)
+
+
+def foreign(request: Request) -> bool:
+    """Whether a browser says that a page of another site sends this; it may send forms and pictures unasked."""
+    origin = request.headers.get("origin")
+    elsewhere = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    return elsewhere or request.headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
