@@ -131,7 +131,8 @@ def fewer_bits(run: Path, network: Any, target: Path, known: dict[str, str]) -> 
     from fastcls.inference import pipeline
 
     record = model_files.read(run)
-    model = pipeline.whole(network, record["preprocessing"], record.get("temperature") or 1.0)
+    activation = targets.of(record).activation
+    model = pipeline.whole(network, record["preprocessing"], record.get("temperature") or 1.0, activation)
     library.helper.set_model_props(model, metadata(run) | PIXELS | known)
     runs.atomic_path(target, lambda temporary: library.save(model, temporary))
 

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from fastcls.errors import OutputError
+from fastcls.evaluation import judging
 from fastcls.images import preprocessing
 from fastcls.inference.predictor import DECODING_ERRORS
+from fastcls.runfolder import target as targets
 
 CALIBRATION = 128  # training images that the activations' ranges are taken from
 JUDGED = 1000  # validation images at most
@@ -100,8 +102,11 @@ def _int8(network: Path, spec: dict[str, Any], images: Sequence[Path]) -> Any:
         return onnx.load(small)
 
 
-def judged(network: Path, small: Any, spec: dict[str, Any], known: Sequence[tuple[Path, int]]) -> Cost | None:
-    """The cost of the smaller network on images and their classes, evenly chosen; None where none can be read."""
+def judged(network: Path, small: Any, model: dict[str, Any], known: Sequence[tuple[Path, str]]) -> Cost | None:
+    """The cost of the smaller network on images and their labels, evenly chosen; None where none can be read.
+
+    model: the run's model.json. Of several labels an image, right is an image with all of them right.
+    """
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -111,7 +116,13 @@ def judged(network: Path, small: Any, spec: dict[str, Any], known: Sequence[tupl
         onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         for model in (str(network), content)
     )
-    name = whole.get_inputs()[0].name
+    name, spec, classes = whole.get_inputs()[0].name, model["preprocessing"], model["classes"]
+    judge, thresholds = judging.of(targets.of(model)), targets.thresholds(model)
+    at = None if thresholds is None else np.array(thresholds)
+
+    def decided(session: Any) -> np.ndarray:
+        return judge.decide(judge.target.probabilities(session.run(None, {name: batch})[0]), at)
+
     chosen = [known[i] for i in _evenly(len(known), JUDGED)]
     right, timed = [], None
     for start in range(0, len(chosen), BATCH):
@@ -119,8 +130,8 @@ def judged(network: Path, small: Any, spec: dict[str, Any], known: Sequence[tupl
         batch, kept = _batch([image for image, _ in rows], spec)
         if not kept:
             continue
-        truth = np.array([rows[i][1] for i in kept])
-        right.append([session.run(None, {name: batch})[0].argmax(1) == truth for session in (whole, less)])
+        truth = judge.truth([rows[i][1] for i in kept], classes).reshape(len(kept), -1)
+        right.append([(decided(each).reshape(truth.shape) == truth).all(1) for each in (whole, less)])
         timed = batch if timed is None else timed
     if timed is None:
         return None
@@ -134,8 +145,8 @@ def judged(network: Path, small: Any, spec: dict[str, Any], known: Sequence[tupl
                 session.run(None, {name: timed})
             spent.append(time.process_time() - started)
         gains.append(spent[0] / max(spent[1], 1e-9))
-    alone = [int((a & ~b).sum()) for a, b in ((before, after), (after, before))]
     counts = len(before), int(before.sum()), int(after.sum())
+    alone = int((before & ~after).sum()), int((after & ~before).sum())
     return Cost(*counts, *alone, float(np.median(gains)), network.stat().st_size, len(content))
 
 

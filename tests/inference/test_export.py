@@ -85,7 +85,10 @@ def test_fewer_bits_say_what_they_cost(fastcls: Fastcls, digits_run: Path) -> No
 
     outcome = fastcls("export", digits_run, "--int8", "--fp16", "-o", "out")
     assert outcome.code == 0, outcome.output
-    whole, known = Path(digits_run, "model.onnx").stat().st_size, list(csv.DictReader((digits_run / "splits.csv").open()))
+    whole, known = (
+        Path(digits_run, "model.onnx").stat().st_size,
+        list(csv.DictReader((digits_run / "splits.csv").open())),
+    )
     valid = [row for row in known if row["split"] == "valid"]
     root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
     images = np.stack([decode(root / row["path"], "L") for row in valid])

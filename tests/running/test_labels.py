@@ -376,6 +376,10 @@ def test_an_exported_network_has_its_sigmoid(run: Path, squares: Path, fastcls: 
     found = session.run(None, {session.get_inputs()[0].name: pixels})[0][0]
     assert found == pytest.approx([float(row[f"p:{name}"]) for name in NAMES], abs=1e-3)
     known = session.get_modelmeta().custom_metadata_map
+    assert fastcls("export", run, "--int8", "-o", ".").code == 0  # judged by images with all labels right
+    cost = json.loads(Path("model-int8.json").read_text())
+    right = [row["label"] == row["prediction"] for row in rows(run / "predictions.csv") if row["split"] == "valid"]
+    assert (cost["n"], cost["before"]) == (len(right), sum(right))
     assert known["target"] == "multi-label" and len(json.loads(known["thresholds"])) == 3
 
 
