@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fastcls.comparison import differences
 from fastcls.evaluation.metrics import Z, wilson
 from fastcls.reports.classes import Outcome
-from fastcls.reports.wording import percent
+from fastcls.reports.wording import headline, percent
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.target import SINGLE, Target
 from fastcls.runfolder.text import clean, number
@@ -62,7 +62,7 @@ class Score:
 
     @property
     def name(self) -> str:
-        return NAMES.get(self.key, self.key.replace("_", " ").capitalize())
+        return NAMES.get(self.key, headline(self.key))
 
     @property
     def share(self) -> bool:

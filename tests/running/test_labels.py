@@ -15,6 +15,7 @@ from conftest import Outcome, command
 from PIL import Image
 from sklearn import metrics as sk
 
+from fastcls import Run
 from fastcls.datasets import label_sets
 from fastcls.evaluation import labels
 from fastcls.runfolder.target import MULTI
@@ -77,6 +78,7 @@ def run(squares: Path) -> Path:
     outcome = trained(squares, "run")
     assert outcome.code == 0, outcome.output
     assert "several labels an image, separated by ';'" in outcome.output and "test     mAP" in outcome.output
+    assert "in 3 labels" in outcome.output
     return squares.parent / "run"
 
 
@@ -204,6 +206,7 @@ def test_a_run_says_what_kind_of_target_it_has(run: Path) -> None:
     record, model = (json.loads((run / name).read_text()) for name in ("run.json", "model.json"))
     assert record["data"]["target"] == model["target"] == "multi-label" and model["classes"] == NAMES
     assert len(model["thresholds"]) == 3 and model["temperature"] > 0
+    assert "test mAP" in repr(Run(run)) and "mAP" in Run(run)._repr_html_()
     history = rows(run / "history.csv")
     assert history[0]["phase"] == "linear probe" and {"mAP", "f1"} <= set(history[0])
     assert float(history[-1]["mAP"]) > 0.8, history
@@ -376,6 +379,10 @@ def test_an_exported_network_has_its_sigmoid(run: Path, squares: Path, fastcls: 
     found = session.run(None, {session.get_inputs()[0].name: pixels})[0][0]
     assert found == pytest.approx([float(row[f"p:{name}"]) for name in NAMES], abs=1e-3)
     known = session.get_modelmeta().custom_metadata_map
+    assert fastcls("export", run, "--int8", "-o", ".").code == 0  # judged by images with all labels right
+    cost = json.loads(Path("model-int8.json").read_text())
+    right = [row["label"] == row["prediction"] for row in rows(run / "predictions.csv") if row["split"] == "valid"]
+    assert (cost["n"], cost["before"]) == (len(right), sum(right))
     assert known["target"] == "multi-label" and len(json.loads(known["thresholds"])) == 3
 
 
