@@ -372,8 +372,9 @@ def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = Fals
     """The network of a run as files for other programs; gives kind -> file, and how far it is from the Learner.
 
     kinds: 'onnx' (the default), 'safetensors', 'torch-export' (needs `trust`, for it runs the run's recipe.py),
-    'openvino'. out: the folder [RUN/export]. OutputError where a file exists, or differs from the Learner by more than
-    0.001 in a probability on images of the run; then it is not kept.
+    'openvino', 'int8' and 'fp16' (fewer bits; `cost` says what they do). out: the folder [RUN/export]. OutputError
+    where a file exists, or differs from the Learner by more than 0.001 in a probability on images of the run; then it
+    is not kept.
     """
     from fastcls.running import exporting
 

@@ -117,6 +117,18 @@ def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:
     return _checked(target, write)
 
 
+def fewer_bits(run: Path, network: Any, target: Path, known: dict[str, str]) -> None:
+    """A converted network from pixels to probabilities; known: what else its metadata says."""
+    import onnx as library
+
+    from fastcls.inference import pipeline
+
+    record = model_files.read(run)
+    model = pipeline.whole(network, record["preprocessing"], record.get("temperature") or 1.0)
+    library.helper.set_model_props(model, metadata(run) | PIXELS | known)
+    runs.atomic_path(target, lambda temporary: library.save(model, temporary))
+
+
 def safetensors(run: Path, target: Path) -> None:
     """The weights as they are, with classes and preprocessing in the file's metadata."""
     from safetensors.numpy import save_file
