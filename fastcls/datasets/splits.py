@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from fastcls.datasets import label_sets
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError
+from fastcls.runfolder.target import names_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -38,20 +40,28 @@ def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
     drawn = df.index[df["split"] == ""]
     if not len(drawn):
         return []
-    codes, names = pd.factorize(df.loc[drawn, "label"])
-    labels = np.asarray(names, object)[codes].tolist()  # a text a class, not a text a row
+    labels: list[Any] = df.loc[drawn, "label"].tolist()
+    if isinstance(labels[0], str):
+        codes, names = pd.factorize(df.loc[drawn, "label"])
+        labels = np.asarray(names, object)[codes].tolist()  # a text a class, not a text a row
     valid = hold_out(labels, valid_pct, seed)
     df.loc[drawn, "split"] = "train"
     df.loc[drawn[valid], "split"] = "valid"
-    single = [label for label, size in Counter(labels).items() if size == 1]
+    sizes = Counter(name for label in labels for name in names_of(label))
+    single = [name for name, size in sizes.items() if size == 1]
     return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."] if single else []
 
 
-def hold_out(labels: Sequence[Hashable], share: float, seed: int) -> list[int]:
-    """Positions of a stratified sample: `share` of the labels, at least one a class on average, never a single."""
+def hold_out(labels: Sequence[Any], share: float, seed: int) -> list[int]:
+    """Positions of a stratified sample: `share` of the labels, at least one a class on average, never a single.
+
+    Of tuples of labels by iterative stratification: about as large a share of the images with each label.
+    """
     import numpy as np
     from sklearn.model_selection import train_test_split
 
+    if any(isinstance(label, tuple | list) for label in labels):
+        return label_sets.hold_out([names_of(label) for label in labels], share, seed)
     number = {label: n for n, label in enumerate(sorted(set(labels), key=str))}
     strata = np.fromiter(map(number.__getitem__, labels), np.int32, len(labels))
     sizes = np.bincount(strata)
@@ -70,9 +80,12 @@ def hold_out(labels: Sequence[Hashable], share: float, seed: int) -> list[int]:
 
 def check_splits(df: DataFrame, where: object) -> None:
     """DataError for a split that training or evaluation could not use; what is merely odd the audit finds."""
-    by_split = {split: set(rows["label"].unique()) for split, rows in df.groupby("split", sort=False)}
+    by_split = {
+        split: {name for label in rows["label"].unique() for name in names_of(label)}
+        for split, rows in df.groupby("split", sort=False)
+    }
     trained = by_split.get("train", set())
-    if not trained:
+    if "train" not in by_split:
         raise DataError(f"{where} has no training images.", "Give some rows or a folder to train.")
     for split in ("valid", "test"):
         if unknown := sorted(by_split.get(split, set()) - trained):

@@ -27,10 +27,13 @@ DENSE = 100  # up to so many classes, a column 'p:CLASS' each; above, the five m
 
 
 def write(
-    file: Path, classes: Sequence[str], rows: Iterable[tuple[Sequence[str], Sequence[float], np.ndarray]]
+    file: Path,
+    classes: Sequence[str],
+    rows: Iterable[tuple[Sequence[str], Sequence[float], np.ndarray]],
+    dense: bool = False,
 ) -> Path:
-    """Write rows of NAMES, NUMBERS and the probabilities (classes,) of an image."""
-    dense = len(classes) <= DENSE
+    """Write rows of NAMES, NUMBERS and the probabilities (classes,) of an image; dense: of each class, if many."""
+    dense = dense or len(classes) <= DENSE
     columns = [f"p:{name}" for name in classes] if dense else [column for pair in TOP for column in pair]
 
     def cells() -> Iterator[list[str]]:

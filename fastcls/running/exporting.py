@@ -91,13 +91,12 @@ def _export(run: Path, kinds: Sequence[str], home: Path, trust: bool) -> dict[st
 def _fewer_bits(run: Path, kind: str, target: Path) -> dict[str, Any] | None:
     """Write the network in fewer bits, from pixels to probabilities; gives what that costs on the validation images."""
     model, record = model_files.read(run), runs.read_json(run / "run.json")
-    spec, index = model["preprocessing"], {name: i for i, name in enumerate(model["classes"])}
     root, network = Path(record.get("data", {}).get("root", "")), run / "model.onnx"
-    parts: dict[str, list[tuple[Path, int]]] = {"train": [], "valid": []}
+    parts: dict[str, list[tuple[Path, str]]] = {"train": [], "valid": []}
     for path, label, split in splits.read(run):
-        parts.setdefault(split, []).append((root / path, index.get(label, -1)))
-    small = fewer_bits.converted(kind, network, spec, [path for path, _ in parts["train"]])
-    cost = fewer_bits.judged(network, small, spec, parts["valid"])
+        parts.setdefault(split, []).append((root / path, label))
+    small = fewer_bits.converted(kind, network, model["preprocessing"], [path for path, _ in parts["train"]])
+    cost = fewer_bits.judged(network, small, model, parts["valid"])
     found = None
     if cost is not None:
         test = McNemar(cost.n, cost.only_before, cost.only_after, 1.0)

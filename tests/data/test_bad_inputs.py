@@ -39,12 +39,12 @@ from fastcls.transforms import draws
 from fastcls.errors import TrainingError
 
 def get_learner(path: str, labels: str = '', label_regex: str = '', valid_pct: float = 0.2, size: int = 8, bs: int = 8,
-                filters: tuple[int, ...] = (4,), dropout: float = 0.):
-    table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct)
-    block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
+                filters: tuple[int, ...] = (4,), dropout: float = 0., multi_label: str = 'auto'):
+    table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, multi_label=multi_label)
+    block = DataBlock((ImageBlock, data.label_block(table)), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column, item_tfms=transforms.resize(size, fit='squish'))
     dls = data.loaders(block, table, bs=bs)
-    return models.learner(dls, models.cnn(3, dls.c, filters, dropout=dropout), metrics=accuracy)
+    return models.learner(dls, models.cnn(3, dls.c, filters, dropout=dropout), metrics=training.metrics(dls))
 
 def fit(learn, epochs: int = 1, lr: float = 0.1):
     seen = {}

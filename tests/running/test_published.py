@@ -126,6 +126,36 @@ def test_other_late_architectures_take_part(fastcls: Fastcls, cifar10: Path) -> 
     trained(fastcls("recipe", "cifar10-resnet18", *words, "--out", "run"), "run", 10)
 
 
+@pytest.fixture(scope="session")
+def planet(imagenette: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Planet in small, as it is published: mosaics of real photographs, tagged with all their classes."""
+    from benchmarks import mosaics
+
+    root = tmp_path_factory.mktemp("planet")
+    table = mosaics.make(imagenette, root / "train-jpg", train=90, valid=0)
+    with table.open() as file:
+        rows = [(Path(row["file"]).stem, row["labels"]) for row in csv.DictReader(file)]
+    table.unlink()
+    tags = [(name, " ".join(label.replace(" ", "_") for label in labels.split(";"))) for name, labels in rows]
+    with (root / "train_v2.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("image_name", "tags"), *tags])
+    return root
+
+
+def test_planet_with_several_labels_an_image(fastcls: Fastcls, planet: Path) -> None:
+    small = ["--arch", "timm/test_convnext", "--weights", "none", "--size", 64, "--epochs", 1]
+    outcome = fastcls("recipe", "planet-resnet50", "--path", planet, *small, "--out", "run")
+    assert outcome.code == 0, outcome.output
+    record, model = (json.loads(Path("run", name).read_text()) for name in ("run.json", "model.json"))
+    assert record["data"]["target"] == "multi-label" and record["data"]["classes"] == 10
+    assert record["data"]["images"]["valid"] == pytest.approx(18, abs=3) and "golf_ball" in model["classes"]
+    with Path("run/history.csv").open() as file:
+        assert {"fbeta_score", "mAP"} <= set(next(csv.DictReader(file)))
+    words = ["--id-column", "image_name", "--label-column", "tags", "-o", "submission.csv"]
+    assert fastcls("predict", "run", planet / "train-jpg", *words).code == 0
+    assert Path("submission.csv").read_text().startswith("image_name,tags\n")
+
+
 def test_flowers_by_the_official_split(fastcls: Fastcls, flowers: Path) -> None:
     small = ["--arch", "timm/test_convnext", "--weights", "none", "--size", 64, "--epochs", 1]
     record = trained(fastcls("recipe", "flowers-convnext", "--path", flowers, *small, "--out", "run"), "run", 5)

@@ -33,6 +33,7 @@ KINDS = {
     "image": "An image file",
     "folder": "A folder of images",
     "table": "A table of labels",
+    "several": "Several labels an image",
     "name": "A name",
     "knob": "A setting",
 }
@@ -532,6 +533,7 @@ def with_is_valid(photos: Path) -> Rows:
 
 GOOD = lines()
 HOLDS_LABELS, MISSING = "known to hold the labels", "a file that is missing"
+ONE_HOT = "file,cat,dog\n" + "".join(f"{x}{i}.png,{int(x == 'a')},{int(x == 'b')}\n" for x in "ab" for i in range(EACH))
 # fmt: off
 table("byte order mark", "as Excel writes UTF-8", "right", "", b"\xef\xbb\xbf" + GOOD.encode())
 table("semicolons", "as Excel writes it in Europe", "right", "", lines(form="{file};{label}"))
@@ -570,7 +572,9 @@ table("header alone", "no row below it", "refused", "has no rows", "file,label\n
 table("one column", "files without labels", "refused", "one column only", "file\na0.png\n")
 table("no column of labels", "two candidates and no known title", "refused", HOLDS_LABELS,
       lines(form="{file},{label},x", head="file,tier,art"))
-table("one-hot", "a column of 0 and 1 a class", "refused", HOLDS_LABELS, "file,cat,dog\na0.png,1,0\nb0.png,0,1\n")
+table("three columns and no header", "which is which?", "refused", "3 columns and no header",
+      lines(form="{file},{label},x", head="-"))
+table("one-hot", "a column of 0 and 1 a class, one 1 a row", "right", "", ONE_HOT)
 table("a quote that is never closed", "it swallows the rest", "refused", "too few columns",
       GOOD.replace("a3.png", '"a3.png'))
 table("JSON", "named labels.csv", "refused", "known to hold the file names", '{"a0.png": "cat",\n "b0.png": "dog"}\n')
@@ -611,6 +615,99 @@ pattern("a pattern that some names do not match", "--label-regex", "skipped", "1
 pattern("a pattern that no name matches", "--label-regex", "refused", "matches the label pattern", r"^(\d+)-")
 pattern("a pattern without a group", "--label-regex", "refused", "no group", r"^\w+_", code=2)
 pattern("a pattern that is none", "an unclosed parenthesis", "refused", "no regular expression", r"^(\w+_", code=2)
+
+
+# ---------------------------------------------------------------------------- several labels an image
+# fmt: off
+
+
+def several(
+    name: str, what: str, outcome: Outcome, says: str, cells: list[str], gives: list[str] | None = None,
+    head: str = "file,labels", words: tuple[str, ...] = (), code: int = 3,
+) -> None:
+    """A table for eight images, a0 … a7, a cell of labels each; `gives` are their labels as splits.csv has them."""
+
+    def make(photos: Path) -> Rows | None:
+        for number in range(8):
+            write(photos / f"a{number}.png", plain("a", number))
+        rows = [f"a{i % 8}.png,{cell}" for i, cell in enumerate(cells)]
+        write(photos / "labels.csv", "\n".join([head, *rows, ""]).encode())
+        return None if gives is None else {f"a{number}.png": label for number, label in enumerate(gives)}
+
+    CASES.append(Case("several", name, what, outcome, says, make, ("--labels", "labels.csv", *words), code))
+
+
+YES, NO_MULTI = ("--multi-label", "yes"), ("--multi-label", "no")
+SETS = ["cat", "dog", "cat|dog", "cat", "dog", "cat|dog", "cat", "dog"]
+BARE = ["cat", "dog", "cat|dog", "", "dog", "cat|dog", "cat", ""]
+BREEDS = ["golden retriever", "labrador retriever"] * 4
+several("bars", "cat|dog", "warned", "separated by '|'", SETS, SETS)
+several("semicolons", "cat;dog", "warned", "separated by ';'", [x.replace("|", ";") for x in SETS], SETS)
+several("commas", "in quotes", "warned", "separated by commas", [f'"{x}"'.replace("|", ", ") for x in SETS], SETS)
+several("spaces", "cat dog", "warned", "separated by spaces", [x.replace("|", " ") for x in SETS], SETS)
+several("the other order", "dog;cat and cat;dog are one", "warned", "separated by ';'",
+        ["cat", "dog", "cat;dog", "cat", "dog", "dog;cat", "cat", "dog"], SETS)
+several("a label twice in a cell", "cat;cat, on request", "warned", "separated by ';'",
+        ["cat;cat", *[x.replace("|", ";") for x in SETS[1:]]], SETS, words=YES)
+several("separators at the ends", ";cat;dog;, on request", "warned", "separated by ';'",
+        [x.replace("|", ";") + ";" for x in SETS], SETS, words=YES)
+several("spaces around separators", "cat ; dog", "warned", "separated by ';'", [x.replace("|", " ; ") for x in SETS],
+        SETS)
+several("JSON lists", 'each cell a list', "warned", "a list in each cell",
+        ['"[' + ", ".join(f'""{n}""' for n in x.split("|") if n) + ']"' for x in BARE], BARE)
+several("Python lists", "['cat', 'dog']", "warned", "a list in each cell",
+        ['"[' + ", ".join(f"'{n}'" for n in x.split("|") if n) + ']"' for x in BARE], BARE)
+several("images without a label", "an empty cell", "warned", "2 images without a label",
+        [x.replace("|", ";") for x in BARE], BARE)
+several("a list that is never closed", "one cell among lists", "refused", "no list of labels (1 of 12)",
+        ['"[\'cat\']"', '"[\'dog\']"'] * 4 + ["[cat", '"[\'cat\']"', '"[\'dog\']"', '"[\'cat\']"'])
+several("a list of lists", "one cell among lists", "refused", "no list of labels (1 of 8)",
+        ['"[[\'cat\']]"', *['"[\'dog\']"', '"[\'cat\']"'] * 3, '"[\'dog\']"'])
+several("names with spaces", "golden retriever", "right", "", BREEDS, BREEDS)
+several("names with commas", "as ImageNet has them", "right", "", ['"tench, Tinca tinca"', '"goldfish, Carassius"'] * 4,
+        ["tench, Tinca tinca", "goldfish, Carassius"] * 4)
+several("names with semicolons", "Pipistrellus; dwarf", "right", "", ["bat; dwarf", "bat; grey"] * 4,
+        ["bat; dwarf", "bat; grey"] * 4)
+several("ranks of a taxonomy", "Animalia;Chordata", "right", "", ["Animalia;Chordata", "Animalia;Mollusca"] * 4,
+        ["Animalia;Chordata", "Animalia;Mollusca"] * 4)
+several("names with spaces beside semicolons", "a breed and a colour", "warned", "separated by ';'",
+        ["golden retriever", "red", "golden retriever;red", "red"] * 2,
+        ["golden retriever", "red", "golden retriever|red", "red"] * 2)
+several("sets as classes", "on request", "right", "", [x.replace("|", ";") for x in SETS],
+        [x.replace("|", ";") for x in SETS], words=NO_MULTI)
+several("an empty cell among classes", "on request", "refused", "no label (2 of 8)",
+        [x.replace("|", ";") for x in BARE], words=NO_MULTI)
+several("a row a label", "a file in several rows, on request", "warned", "a row each",
+        [*["cat", "dog"] * 4, *["dog", "cat"] * 2], ["cat|dog"] * 4 + ["cat", "dog"] * 2, words=YES)
+several("a row a label, not asked for", "a file in two rows", "refused", "named before with another label",
+        [*["cat", "dog"] * 4, "dog"], head="file,label")
+several("one file, two sets of labels", "contradictory rows", "refused", "named before with another label",
+        [*[x.replace("|", ";") for x in SETS], "cat;dog"])
+several("a set in two orders and two rows", "no contradiction", "warned", "1 repeated row",
+        ["cat;dog", "dog", "cat;dog", "cat", "dog", "cat;dog", "cat", "dog", "dog;cat"], ["cat|dog", *SETS[1:]])
+several("columns of 0 and 1", "one a label", "warned", "several labels an image, from 2 columns of 0 and 1",
+        ["1,0", "0,1", "1,1", "0,0"] * 2, ["cat", "dog", "cat|dog", ""] * 2, head="file,cat,dog")
+several("columns of true and false", "one a label", "warned", "from 2 columns of 0 and 1",
+        ["True,False", "False,True", "True,True", "False,False"] * 2, ["cat", "dog", "cat|dog", ""] * 2,
+        head="file,cat,dog")
+several("columns of 1 and -1", "as CelebA has them", "warned", "from 2 columns of 0 and 1",
+        ["1,-1", "-1,1", "1,1", "-1,-1"] * 2, ["cat", "dog", "cat|dog", ""] * 2, head="file,cat,dog")
+several("columns of 0 and 1 for one class", "on request", "refused",
+        "not exactly one 1, without --multi-label yes (4 of 8)",
+        ["1,0", "0,1", "1,1", "0,0"] * 2, head="file,cat,dog", words=NO_MULTI)
+several("a 2 among 0 and 1", "one cell", "refused", "neither 0 nor 1 (1 of 12): '2' in row 13",
+        [*["1,0", "0,1", "1,1", "0,0"] * 2, "1,0", "0,1", "1,1", "2,1"], head="file,cat,dog")
+several("a gap among 0 and 1", "one empty cell", "refused", "neither 0 nor 1 (1 of 12): '' in row 13",
+        [*["1,0", "0,1", "1,1", "0,0"] * 2, "1,0", "0,1", "1,1", ",1"], head="file,cat,dog")
+several("a label that no image has", "a column of zeros", "warned", "several labels",
+        ["1,0,0", "0,1,0", "1,1,0", "0,0,0"] * 2, ["cat", "dog", "cat|dog", ""] * 2, head="file,cat,dog,bird")
+several("one label alone", "present or not", "refused", "of one class, 'cat'", ["cat", "", "cat", ""] * 2, words=YES)
+several("no label anywhere", "empty cells", "refused", "has a label", [""] * 8, words=YES)
+several("a bar in a name", "kept by a backslash", "warned", "separated by ';'",
+        ["a|b", "c", "a|b;c", "c"] * 2, [r"a\|b", "c", r"a\|b|c", "c"] * 2, words=YES)
+several("a word for yes", "--multi-label maybe", "refused", "takes yes, no or auto", SETS,
+        words=("--multi-label", "maybe"), code=2)
+# fmt: on
 
 
 # ---------------------------------------------------------------------------- names
