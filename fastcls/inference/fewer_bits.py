@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from fastcls.errors import OutputError
-from fastcls.evaluation import judging
 from fastcls.images import preprocessing
 from fastcls.inference.predictor import DECODING_ERRORS
 from fastcls.runfolder import target as targets
@@ -116,13 +115,7 @@ def judged(network: Path, small: Any, model: Mapping[str, Any], known: Sequence[
         onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         for model in (str(network), content)
     )
-    name, spec, classes = whole.get_inputs()[0].name, model["preprocessing"], model["classes"]
-    judge, thresholds = judging.of(targets.of(model)), targets.thresholds(model)
-    at = None if thresholds is None else np.array(thresholds)
-
-    def decided(session: Any) -> np.ndarray:
-        return judge.decide(judge.target.probabilities(session.run(None, {name: batch})[0]), at)
-
+    name = whole.get_inputs()[0].name
     chosen = [known[i] for i in _evenly(len(known), JUDGED)]
     right, timed = [], None
     for start in range(0, len(chosen), BATCH):
