@@ -18,6 +18,8 @@ def get_learner(
     labels: str = '',                                 # CSV file with a path and a label column
     label_regex: str = '',                            # pattern whose first group is the label in a file name
     valid_pct: float = 0.2,                           # share of each class held out where no split is given
+    test_pct: float = 0.,                             # share held out once more, for the figures at the end
+    group: str = '',                                  # column of the table, or pattern of paths: images of one stay together
     arch: str = 'base',                               # small, base, large; torchvision or timm name
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     size: int = 224,                                  # image side, pixels
@@ -37,7 +39,8 @@ def get_learner(
     opt: Literal['adam', 'adamw', 'sgd', 'radam', 'ranger'] = 'adamw',              # optimiser
 ) -> Learner:
     "Finds the layout by looking, then puts a new head on a pretrained body"
-    table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct)
+    table = data.split(datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=None),
+                       valid_pct, test_pct, group)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column, item_tfms=transforms.resize(size, min_scale),
                       batch_tfms=[*transforms.policy(policy), *transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase)])

@@ -54,9 +54,12 @@ def find(name: str) -> Dataset:
 
 
 def folder(
-    path: str | Path, *, labels: str = "", label_regex: str = "", valid_pct: float = 0.2, seed: int | None = None
+    path: str | Path, *, labels: str = "", label_regex: str = "", valid_pct: float | None = 0.2, seed: int | None = None
 ) -> DataFrame:
-    """Images of your own, whatever their layout: a table with the columns path, label and split (`layouts.find`)."""
+    """Images of your own, whatever their layout: a table with the columns path, label and split (`layouts.find`).
+
+    valid_pct: None leaves the split empty where the layout has none, for `data.split`.
+    """
     return layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed)
 
 

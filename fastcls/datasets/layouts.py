@@ -35,18 +35,19 @@ def find(
     *,
     labels: str = "",
     label_regex: str = "",
-    valid_pct: float = 0.2,
+    valid_pct: float | None = 0.2,
     seed: int | None = None,
 ) -> DataFrame:
     """List the images under `path` with text columns `path` (absolute), `label` and `split`.
 
     `split` is train, valid or test. Where the layout has no validation split, `valid_pct` of each class is
-    drawn with `seed` (the run's own by default). `attrs['layout']` is what was recognised, `attrs['notes']`
-    lists what the user should see. A further column TITLE of a table of labels is `slice:TITLE`.
+    drawn with `seed` (the run's own by default); with None it stays empty, for `data.split`. `attrs['layout']` is what
+    was recognised, `attrs['root']` the folder, `attrs['notes']` lists what the user should see. A further column TITLE
+    of a table of labels is `slice:TITLE`.
     """
     import pandas as pd
 
-    if not 0 < valid_pct < 1:
+    if valid_pct is not None and not 0 < valid_pct < 1:
         raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
     root, found = folder(path), listed(path, labels, label_regex)
     if len(classes := {label for _, label, _ in found.rows}) == 1:
@@ -55,9 +56,10 @@ def find(
     for title, values in found.further.items():
         df[f"{SLICE}{title}"] = df["path"].map(values).fillna("")
     found.rows = []  # a million rows take 160 MB
-    found.notes += draw_validation(df, valid_pct, options.current().seed if seed is None else seed)
-    check_splits(df, root)
-    df.attrs.update(layout=found.layout, notes=found.notes + found.left_out())
+    if valid_pct is not None:
+        found.notes += draw_validation(df, valid_pct, options.current().seed if seed is None else seed)
+        check_splits(df, root)
+    df.attrs.update(layout=found.layout, notes=found.notes + found.left_out(), root=str(root))
     return df
 
 

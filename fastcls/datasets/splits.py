@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from fastcls.datasets import groups
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError
 
@@ -26,11 +27,12 @@ def split_of(folder: str) -> str:
     return SPLIT_NAMES[named[1].lower()] if named else ""
 
 
-def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
-    """Give every row whose split is empty to train or valid, by class; returns notes for the user.
+def draw_validation(df: DataFrame, valid_pct: float, seed: int, test_pct: float = 0.0) -> list[str]:
+    """Give every row whose split is empty to train, valid or, with a share for it, test; returns notes for the user.
 
-    A class with a single image stays in train. The share is raised where it would leave fewer validation
-    images than there are classes, so that small sets with many classes can be split too.
+    Stratified by class. A class with a single image stays in train. The share is raised where it would leave fewer
+    validation images than there are classes, so that small sets with many classes can be split too. With a column
+    `group`, whole groups are drawn.
     """
     import numpy as np
     import pandas as pd
@@ -40,9 +42,17 @@ def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
         return []
     codes, names = pd.factorize(df.loc[drawn, "label"])
     labels = np.asarray(names, object)[codes].tolist()  # a text a class, not a text a row
-    valid = hold_out(labels, valid_pct, seed)
     df.loc[drawn, "split"] = "train"
-    df.loc[drawn[valid], "split"] = "valid"
+    if groups.COLUMN in df:
+        valid, test = groups.divide(labels, df.loc[drawn, groups.COLUMN].tolist(), valid_pct, test_pct, seed)
+        df.loc[drawn[valid], "split"], df.loc[drawn[test], "split"] = "valid", "test"
+        return []
+    if test_pct:
+        df.loc[drawn[hold_out(labels, test_pct, seed)], "split"] = "test"
+        drawn = drawn[(df.loc[drawn, "split"] == "train").to_numpy()]
+        valid_pct /= 1 - test_pct
+    rest = df.loc[drawn, "label"].tolist()
+    df.loc[drawn[hold_out(rest, valid_pct, seed)], "split"] = "valid"
     single = [label for label, size in Counter(labels).items() if size == 1]
     return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."] if single else []
 

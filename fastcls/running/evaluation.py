@@ -36,10 +36,17 @@ class Evaluated:
     onnx_difference: float | None
 
 
-def evaluate(learn: Learner, out: Path, build: Mapping[str, Any], relative: Callable[[str], str]) -> Evaluated:
+def evaluate(
+    learn: Learner,
+    out: Path,
+    build: Mapping[str, Any],
+    relative: Callable[[str], str],
+    groups: Mapping[str, str] | None = None,
+) -> Evaluated:
     """Write metrics.json, predictions.csv, the network's files and heatmaps.json into a run folder.
 
     build: how to rebuild the network (recipe name and knobs). relative: a file's name in predictions.csv.
+    groups: the group of each such name, where there are groups.
     """
     with quiet(learn):
         passes = {"valid": Interpretation.from_learner(learn)}
@@ -54,7 +61,7 @@ def evaluate(learn: Learner, out: Path, build: Mapping[str, Any], relative: Call
     runs.write_json(out / "metrics.json", figures)
     runs.write_json(out / "heatmaps.json", heatmaps)
     classes = [str(name) for name in next(iter(passes.values())).vocab]
-    predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature))
+    predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature), groups)
     export.save(learn, out, build, temperature)
     valid = passes["valid"]
     return Evaluated(figures, passes, export.verify(out, valid.paths(), valid.preds.numpy()))

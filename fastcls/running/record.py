@@ -12,10 +12,10 @@ from typing import Any
 
 from fastai.learner import Learner
 
-from fastcls.data.blocks import common_root, fingerprint
+from fastcls.data.blocks import fingerprint
 from fastcls.data.pixels import files, targets
 from fastcls.datasets.layouts import SLICE
-from fastcls.datasets.walk import some
+from fastcls.datasets.walk import common_root, some
 from fastcls.errors import DataError, OutputError
 from fastcls.inference.export import arch_name
 from fastcls.machine import devices
@@ -119,6 +119,8 @@ class Images:
         self.root = common_root([path for path, _, _ in rows])
         self.prefix = os.path.join(self.root, "")  # noqa: PTH118
         self.rows = [(self.relative(path), split, label) for path, split, label in rows]
+        by_path = getattr(dls, "groups", {})
+        self.groups = {self.relative(path): by_path[path] for path, _, _ in rows if path in by_path}
         self.slices: dict[str, dict[str, str]] = {}  # title -> path -> value
         for dataset in datasets.values():
             for name in getattr(dataset.items, "columns", ()):
@@ -143,6 +145,7 @@ class Images:
             "images": {split: counts[split] for split in SPLITS if split in counts},
             "classes": len(self.vocab),
             **({"skipped": self.skipped} if self.skipped else {}),
+            **({"groups": len(set(self.groups.values()))} if self.groups else {}),
         }
 
 
