@@ -25,6 +25,7 @@ def get_learner(
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     valid_pct: float = 0.1,                           # share of the training images that is held out
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
     dropout: float = 0.5,                             # before the last layer
     smoothing: float = 0.1,                           # label smoothing
 ) -> Learner:
@@ -32,7 +33,7 @@ def get_learner(
     table = datasets.birds_table(datasets.birds(path))
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.stratified('label', valid_pct),
-                      item_tfms=transforms.resize(size, min_scale), batch_tfms=transforms.augment())
+                      item_tfms=transforms.resize(size, min_scale, fit), batch_tfms=transforms.augment())
     dls = data.loaders(block, table, bs=bs)
     return models.transfer_learner(dls, arch, weights=weights, ps=dropout, metrics=[accuracy, top_k_accuracy],
                                    loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing))

@@ -22,13 +22,14 @@ def get_learner(
     bs: int = 32,                                     # batch size
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
     smoothing: float = 0.1,                           # label smoothing
 ) -> Learner:
     "The official split: the validation images choose the epoch, the test images are read once at the end"
     table = datasets.flowers_table(datasets.flowers(path))
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column,
-                      item_tfms=transforms.resize(size, min_scale), batch_tfms=transforms.augment())
+                      item_tfms=transforms.resize(size, min_scale, fit), batch_tfms=transforms.augment())
     dls = data.loaders(block, table, bs=bs)
     return models.transfer_learner(dls, arch, weights=weights, metrics=[accuracy, top_k_accuracy],
                                    loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing))

@@ -25,6 +25,7 @@ def get_learner(
     size: int = 224,                                  # image side, pixels
     bs: int = 32,                                     # batch size
     min_scale: float = 0.5,                           # random crop: smallest share of the image kept; 1 crops the centre
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
     flip: bool = True,                                # mirror half of the images
     rotate: float = 10.,                              # rotation up to so many degrees
     translate: float = 0.,                            # shift by up to this fraction of the side
@@ -42,12 +43,11 @@ def get_learner(
     table = data.split(datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=None),
                        valid_pct, test_pct, group)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
-                      splitter=data.by_column, item_tfms=transforms.resize(size, min_scale),
+                      splitter=data.by_column, item_tfms=transforms.resize(size, min_scale, fit),
                       batch_tfms=[*transforms.policy(policy), *transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase)])
     dls = data.loaders(block, table, bs=bs, balanced=balanced)
-    return models.transfer_learner(dls, arch, weights=weights, loss_func=training.loss(loss, dls, class_weights),
-                                   opt_func=training.optimizer(opt), metrics=[accuracy, error_rate],
-                                   cbs=[*transforms.mix(mixup), *training.ema(ema)])
+    return models.transfer_learner(dls, arch, weights=weights, loss_func=training.loss(loss, dls, class_weights), opt_func=training.optimizer(opt),
+                                   metrics=[accuracy, error_rate], cbs=[*transforms.mix(mixup), *training.ema(ema)])
 
 def fit(
     learn: Learner,

@@ -29,6 +29,7 @@ def get_learner(
     valid_size: int | None = None,                    # side of validation and test images, whole; none: their centre at size
     grow_from: int | None = None,                     # image side that training begins on, growing up to size; none: size
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
     rotate: float = 0.,                               # rotation up to so many degrees
     jitter: float = 0.,                               # brightness, contrast and colour by up to this fraction
     bs: int = 64,                                     # batch size
@@ -37,7 +38,7 @@ def get_learner(
     "A tenth of train/ held out to choose the epoch; val/, the published test set, is read once at the end"
     root, mode = datasets.imagenette(path), {'gray': PILImageBW, 'rgb': PILImage}[channels]
     block = DataBlock(blocks=(ImageBlock(mode), CategoryBlock), get_items=get_image_files, get_y=name,
-                      splitter=data.stratified(name, valid_pct), item_tfms=transforms.resize(size, min_scale, valid_size=valid_size),
+                      splitter=data.stratified(name, valid_pct), item_tfms=transforms.resize(size, min_scale, fit, valid_size=valid_size),
                       batch_tfms=transforms.augment(rotate=rotate, zoom=1, jitter=jitter))
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'val'))
     return models.transfer_learner(dls, arch, weights=weights, ps=dropout, drop_path=drop_path, metrics=accuracy,

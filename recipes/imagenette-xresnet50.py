@@ -29,6 +29,7 @@ def get_learner(
     valid_size: int | None = None,                    # side of validation and test images, whole; none: their centre at size
     grow_from: int | None = None,                     # image side that training begins on, growing up to size; none: size
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
     smoothing: float = 0.1,                           # label smoothing
     opt: Literal['ranger', 'adamw'] = 'ranger',    # optimiser
     bs: int = 64,                                     # batch size
@@ -38,7 +39,7 @@ def get_learner(
     "Random crops and flips; val/, the published test set, is read once at the end"
     root = datasets.imagenette(path, source)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=name,
-                      splitter=data.stratified(name, valid_pct), item_tfms=transforms.resize(size, min_scale, valid_size=valid_size),
+                      splitter=data.stratified(name, valid_pct), item_tfms=transforms.resize(size, min_scale, fit, valid_size=valid_size),
                       batch_tfms=transforms.Flip())
     dls = data.loaders(block, root/'train', bs=bs, test=get_image_files(root/'val'))
     net = models.xresnet(arch, dls.c, act_cls=models.ACTIVATIONS[act], sa=attention)

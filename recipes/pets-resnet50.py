@@ -27,11 +27,12 @@ def get_learner(
     split: Literal['random', 'official'] = 'random',  # 'official' keeps the published test images for the end
     valid_pct: float = 0.2,                           # share of each breed that is held out of the training images
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
 ) -> Learner:
     "37 breeds from the file names, a new head on a pretrained body"
     files, test = datasets.pets_parts(get_image_files(datasets.pets(path)), split)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_y=breed, splitter=data.stratified(breed, valid_pct),
-                      item_tfms=transforms.resize(size, min_scale), batch_tfms=transforms.augment())
+                      item_tfms=transforms.resize(size, min_scale, fit), batch_tfms=transforms.augment())
     dls = data.loaders(block, files, bs=bs, test=test)
     return models.transfer_learner(dls, arch, weights=weights, metrics=[accuracy, error_rate])
 

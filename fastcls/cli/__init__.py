@@ -68,7 +68,7 @@ def _answer() -> None:
             case ["--version" | "-V" | "version"]:
                 print(f"fastcls {__version__}")
             case ["recipes"]:
-                recipes.recipes()
+                recipes.recipes(as_json=False)
             case ["recipe", name, "--help"]:
                 print(recipe.help_of(name, typer.main.get_command(app).commands["recipe"]))  # type: ignore[attr-defined]
             case _:

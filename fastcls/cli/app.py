@@ -9,10 +9,11 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any
 
 import typer
 
+from fastcls import log
 from fastcls.cli import streams
 from fastcls.cli.words import Verbs
 from fastcls.errors import FastclsError, OutputError, UsageError
@@ -21,7 +22,13 @@ from fastcls.machine.stop import Stopped
 from fastcls.runfolder.text import visible
 from fastcls.settings import shell
 
-P = ParamSpec("P")
+HOW_MUCH = [  # of what is worth knowing besides a command's results
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=bool)
+    for name, default in (
+        ("verbose", typer.Option(False, "-v", "--verbose", help="Details, and where an error comes from.")),
+        ("quiet", typer.Option(False, "-q", "--quiet", help="Errors alone; of a training its run folder.")),
+    )
+]
 # what a file system answers of a name it is given: no bug, whichever line asked
 REFUSALS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 FOR_SEVERAL = ("recipe", "resume")  # the verbs that several processes can do together
@@ -62,7 +69,7 @@ def chosen(name: str, done: bool = True) -> Path:
 
     folder = runs.find(name, done)
     if folder != shell.path(name):
-        print(f"run      {folder}", file=sys.stderr)
+        log.logger.info(f"run      {folder}")
     return folder
 
 
@@ -70,7 +77,7 @@ def progress(done_what: str, of_what: str) -> Callable[[int, int], None]:
     """A line that counts, on a terminal."""
 
     def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not log.quiet():
             line = f"\r{done_what} {done:,} of {total:,} {of_what}"
             print(line, end="\n" * (done == total), file=sys.stderr, flush=True)
 
@@ -85,34 +92,46 @@ def refusal(error: FastclsError) -> typer.Exit:
     return typer.Exit(error.exit_code)
 
 
-def verb(function: Callable[P, None]) -> Callable[P, None]:
-    """Turn our errors into a message and an exit code; anything else is a bug and keeps its traceback."""
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Turn our errors into a message and an exit code; anything else is a bug and keeps its traceback.
+
+    Adds -v and -q, which every verb takes.
+    """
 
     @functools.wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # of odd metadata: what matters is said of the image
-        streams.prepare()
-        try:
-            if ranks.world() > 1 and function.__name__ not in FOR_SEVERAL:
-                hint = f"Several processes can only do  fastcls {' or '.join(FOR_SEVERAL)}."
-                raise UsageError(f"{ranks.world()} processes were started; each would do the same.", hint)
-            function(*args, **kwargs)
-        except FastclsError as error:
-            raise refusal(error) from None
-        except Stopped as stop:
-            raise typer.Exit(stop.code) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-        except EOFError as problem:  # click would answer it with "Aborted!" and nothing else
-            raise RuntimeError("a file or a stream ended too early") from problem
-        except ImportError as problem:
-            missing = extras.unimportable(problem)
-            if missing is None:
-                raise
-            raise refusal(missing) from None
-        except OSError as problem:
-            if problem.errno not in REFUSALS or problem.filename is None:
-                raise
-            raise refusal(OutputError(f"{str(problem.filename)[:200]}: {problem.strerror}.")) from None
+    def guarded(*args: Any, verbose: bool = False, quiet: bool = False, **kwargs: Any) -> None:
+        if verbose and quiet:
+            raise refusal(UsageError("-v and -q exclude each other."))
+        with log.at(verbose, quiet):
+            _guarded(function, *args, **kwargs)
 
-    return guarded
+    of_its_own = inspect.signature(function).parameters.values()
+    return with_parameters(guarded, [*of_its_own, *HOW_MUCH])
+
+
+def _guarded(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # of odd metadata: what matters is said of the image
+    streams.prepare()
+    try:
+        if ranks.world() > 1 and function.__name__ not in FOR_SEVERAL:
+            hint = f"Several processes can only do  fastcls {' or '.join(FOR_SEVERAL)}."
+            raise UsageError(f"{ranks.world()} processes were started; each would do the same.", hint)
+        function(*args, **kwargs)
+    except FastclsError as error:
+        log.logger.debug("where that came from:", exc_info=error)
+        raise refusal(error) from None
+    except Stopped as stop:
+        raise typer.Exit(stop.code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except EOFError as problem:  # click would answer it with "Aborted!" and nothing else
+        raise RuntimeError("a file or a stream ended too early") from problem
+    except ImportError as problem:
+        missing = extras.unimportable(problem)
+        if missing is None:
+            raise
+        raise refusal(missing) from None
+    except OSError as problem:
+        if problem.errno not in REFUSALS or problem.filename is None:
+            raise
+        raise refusal(OutputError(f"{str(problem.filename)[:200]}: {problem.strerror}.")) from None

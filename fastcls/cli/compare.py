@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.documents import JSON, document
@@ -106,7 +107,7 @@ def _make(plan: Plan, show: Show) -> None:
 
     command = command_line("compare")
     if not all(grid.is_done(cell.folder) for cell in plan.cells):
-        print("loading torch and fastai …", flush=True)
+        log.status("loading torch and fastai …")
     try:
         entries = grid.run_all(
             plan, Screen(), lambda so_far: write(plan.out, Comparison(plan.title, command, so_far, plan.baseline))

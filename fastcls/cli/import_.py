@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from fastcls import log
 from fastcls.cli.app import app, verb
 from fastcls.errors import OutputError, UsageError
 from fastcls.settings import shell
@@ -46,7 +47,7 @@ def import_(
             f"{file} is a pickle: to read it is to run what its maker put into it. It was not read. {_asks(source)}",
             f"If you trust who made it:  {shell.command('import', file, '--trust-pickle')}",
         )
-    print("loading torch and fastai …", flush=True)
+    log.status("loading torch and fastai …")
     from fastcls.running.loading import import_fastai
 
     import_fastai()

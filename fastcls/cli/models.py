@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from fastcls.cli.documents import JSON, document
 from fastcls.cli.tables import table
 from fastcls.datasets.walk import count
 from fastcls.errors import OutputError, UsageError
+from fastcls.log import logger
 from fastcls.models.defaults import WORDS
 from fastcls.runfolder import register
 from fastcls.settings import shell
@@ -97,13 +97,13 @@ def models(
     from fastcls.models import zoo
 
     if not zoo.is_kept():
-        print("listing the networks of torchvision and timm, once …", file=sys.stderr, flush=True)
+        logger.info("listing the networks of torchvision and timm, once …")
     every = zoo.catalogue()
     found = zoo.matching(pattern, every) if pattern else [a for a in every if a.library == "torchvision"]
     chosen = {a.name for a in found if a.weights or not weights}
     missing = [a.name for a in found if a.name in chosen and a.gmacs is None]
     if missing:
-        print(f"computing figures of {count(len(missing[:AT_ONCE]), 'network')}, once …", file=sys.stderr, flush=True)
+        logger.info(f"computing figures of {count(len(missing[:AT_ONCE]), 'network')}, once …")
         every = zoo.figured(every, missing[:AT_ONCE])
     rows = sorted((a for a in every if a.name in chosen), key=lambda a: _rank(a, sort))
     if as_json:
@@ -179,7 +179,7 @@ def _suggest(target: str, labels: str, label_regex: str, probe: str) -> dict[str
     print(f"layout   {images.layout}")
     print(f"sizes    short side {images.short}, long side {images.long} pixels (medians of {images.sampled:,} images)")
     print(f"machine  {machine.name}, {machine.memory / 1e9:.0f} GB\n", flush=True)
-    found = suggest.suggest(images, machine, lambda name: print(f"timing {name} …", file=sys.stderr, flush=True))
+    found = suggest.suggest(images, machine, lambda name: logger.info(f"timing {name} …"))
     options = {"pick": found.pick, "smaller": found.smaller, "larger": found.larger}
     rows = []
     for kind, option in options.items():
@@ -242,7 +242,7 @@ def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: in
     images = shortlist.sample(files)
     measured, missing = [], []
     for name, weights in networks.items():
-        print(f"probing {name} …", file=sys.stderr, flush=True)
+        logger.info(f"probing {name} …")
         try:
             measured.append(shortlist.measure(images, name, weights, size))
         except WeightsError as problem:

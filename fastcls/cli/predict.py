@@ -15,6 +15,7 @@ from fastcls.cli import completion
 from fastcls.cli.app import app, chosen, verb
 from fastcls.cli.documents import JSON, document
 from fastcls.errors import OutputError, UsageError
+from fastcls.log import logger
 from fastcls.runfolder import register
 from fastcls.runfolder.text import visible
 from fastcls.settings import shell
@@ -159,7 +160,7 @@ def predict(
     else:
         table = Table(predictor.classes, top_k, probabilities, threshold, decided)
         for text in decided.notes if decided else ():
-            print(f"note: {visible(text)}", file=sys.stderr)
+            logger.warning(f"note: {visible(text)}")
         with document(as_json) as show:
             if not as_json:
                 _write(table, predictor, images, target, writer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import typer
 
 from fastcls.errors import KnobError, UsageError
+from fastcls.log import logger
 from fastcls.machine import cpus, ranks
 from fastcls.settings.options import Options
 
@@ -45,10 +45,9 @@ def count(gpus: int | None, processes: int | None) -> int:
             "Omit it: torchrun or accelerate launch says how many.",
         )
     if asked == 1 and ranks.only_one_started():
-        print(
+        logger.warning(
             "note: accelerate launch was asked for several processes and started one, as it does without GPUs or with "
-            "--cpu.\nFor more than one give  --device cpu --processes N  to fastcls, or use torchrun.",
-            file=sys.stderr,
+            "--cpu.\nFor more than one give  --device cpu --processes N  to fastcls, or use torchrun."
         )
     return asked
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, refusal, verb
 from fastcls.cli.processes import Several, count, launched_folder, on_gpus, start
@@ -15,6 +16,7 @@ from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.machine import ranks
+from fastcls.runfolder.text import visible
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
@@ -186,7 +188,9 @@ def _train(request: Any, asked: int, auto_batch: bool) -> None:
     from fastcls.running.runner import run
 
     request = replace(request, out=out)
-    run(_settled(request) if auto_batch else request, Screen())
+    folder = run(_settled(request) if auto_batch else request, Screen())
+    if log.quiet():  # the one result of a training that a script needs
+        print(visible(folder))
 
 
 def _settled(request: Any) -> Any:
@@ -201,7 +205,7 @@ def _settled(request: Any) -> Any:
 
 
 def _announce(source: RecipeSource) -> None:
-    print(f"{source.name}: loading torch and fastai …", flush=True)
+    log.status(f"{source.name}: loading torch and fastai …")
 
 
 def _copy(source: RecipeSource, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, chosen, verb
 from fastcls.cli.processes import Several, count, start
@@ -80,8 +81,10 @@ def go_on(
     if gpus and kind != "cuda":
         raise UsageError(f"{folder} was trained on {kind}, and goes on there.", f"Use --processes {gpus}.")
     start(asked, folder)
-    print(f"{visible(name)}: loading torch and fastai …", flush=True)
+    log.status(f"{visible(name)}: loading torch and fastai …")
     from fastcls.machine.screen import Screen
     from fastcls.running import runner
 
     runner.resume(folder, Screen(), extend, trust, path=path)
+    if log.quiet():
+        print(visible(folder))

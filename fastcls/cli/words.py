@@ -10,6 +10,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from fastcls.errors import FastclsError, UsageError, did_you_mean
+from fastcls.log import logger
 from fastcls.settings import shell, synonyms
 
 VERBS = {
@@ -103,8 +104,8 @@ class Verbs(TyperGroup):
             from fastcls.cli.app import refusal
 
             raise refusal(error) from None
-        if notes:
-            print(f"note     {', '.join(notes)}:  {shell.command(*words)}", file=sys.stderr)
+        if notes and not {"-q", "--quiet"}.intersection(words):
+            logger.warning(f"note     {', '.join(notes)}:  {shell.command(*words)}")
         if sys.argv[1:] == args:  # what a run records as its command
             sys.argv[1:] = words
         return super().parse_args(ctx, words)

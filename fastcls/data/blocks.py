@@ -28,6 +28,7 @@ from fastcls.data.unseen import Loaders
 from fastcls.datasets.walk import common_root, some
 from fastcls.errors import DataError, UsageError
 from fastcls.images import check, opening
+from fastcls.log import logger
 from fastcls.machine import devices, ranks
 from fastcls.settings import options
 from fastcls.transforms import equivalents
@@ -91,6 +92,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
             )
     else:
         check.refuse_broken(([] if stored else images) + tested)
+    logger.debug(f"images are read {'item by item, as fastai does' if plan is None else 'in batches'}")
     kind = {"dl_type": SeededDL} if plan is None else {"dl_type": PixelDL, "plan": plan}
     dsets._dbunch_type = Loaders
     dls = dsets.dataloaders(

@@ -23,7 +23,7 @@ from fastcls.images.check import reading
 from fastcls.machine import devices
 from fastcls.settings import options
 from fastcls.transforms import draws
-from fastcls.transforms.resizing import ResizedCrop
+from fastcls.transforms.resizing import Letterbox, ResizedCrop
 
 ON_DEVICE = 0.3  # of a GPU's free memory: stores up to that are kept there
 
@@ -110,9 +110,11 @@ class Plan:
             finished = item_specification(sizing, mode)
         except ValueError:
             return None
-        if mode not in ("RGB", "L") or len(sizing) > 1 or finished["method"] == "pad":
+        if mode not in ("RGB", "L") or len(sizing) > 1:
+            return None
+        if finished["method"] == "pad" and not isinstance(sizing[0], Letterbox):
             return None  # fastai pads training images at random places
-        if any(type(tfm) not in (Resize, RandomResizedCrop, ResizedCrop) for tfm in sizing):
+        if any(type(tfm) not in (Resize, RandomResizedCrop, ResizedCrop, Letterbox) for tfm in sizing):
             return None  # one of training images alone, which only fastai can do
         return cls(kind._tensor_cls, finished, RandomCrop.of(sizing[0]) if sizing else None, sizing)
 

@@ -8,7 +8,6 @@ published labels and split; `folder` reads images of your own.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +18,7 @@ from fastcls.datasets.catalogue import CATALOGUE, FLOWERS, Dataset
 from fastcls.datasets.downloads import cache_dir, download
 from fastcls.datasets.walk import some
 from fastcls.errors import DataError, DownloadError, UsageError, did_you_mean
+from fastcls.log import logger
 from fastcls.settings import options
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _cifar(path: str, name: str) -> Path:
 
     def write(into: Path) -> None:
         published = source or _fetch(find(name)) / inside
-        _print(f"Writing the {find(name).images:,} images of {published} to {into.parent / f'{name}-png'}, once")
+        logger.info(f"Writing the {find(name).images:,} images of {published} to {into.parent / f'{name}-png'}, once")
         cifar.convert(published, into, name)
 
     return _built(f"{name}-png", write)
@@ -311,15 +311,11 @@ def _fetch(data: Dataset) -> Path:
                 except DownloadError as error:
                     by_hand = f"Or fetch {url} by hand, unpack it and name its folder with --path."
                     raise DownloadError(error.message, f"{error.hint}\n{by_hand}".strip()) from error
-            _print(f"Unpacking {', '.join(archive.name for archive in archives)} to {folder}")
+            logger.info(f"Unpacking {', '.join(archive.name for archive in archives)} to {folder}")
             unpack(archives, folder)
             for archive in archives:
                 archive.unlink()
     return folder
-
-
-def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fastcls.errors import DataError, EnvironmentProblem, OutputError
+from fastcls.log import logger
 
 MAX_BYTES = 100 * 2**30  # unpacked; no dataset of the catalogue comes near
 MAX_MEMBERS = 5_000_000
@@ -40,7 +41,7 @@ def locked(target: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=2)
         except Timeout:
-            print(f"Waiting for another process that is making {target}", file=sys.stderr, flush=True)
+            logger.info(f"Waiting for another process that is making {target}")
             lock.acquire()
     except OSError as error:
         raise OutputError(

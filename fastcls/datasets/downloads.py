@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fastcls.datasets.archives import locked
 from fastcls.errors import DownloadError, OutputError
+from fastcls.log import logger
 from fastcls.runfolder import runs
 from fastcls.settings import shell
 
@@ -204,7 +205,7 @@ def _record(url: str, sha256: str) -> None:
 def _progress(url: str, dest: Path, size: int) -> Iterator[Callable[[int, int | None], object]]:
     """A function of the bytes so far and in all that draws a bar on a terminal; elsewhere one line is printed."""
     if not sys.stderr.isatty():
-        print(f"Downloading {url} to {dest}", file=sys.stderr, flush=True)
+        logger.info(f"Downloading {url} to {dest}")
         yield lambda done, whole: None
         return
     from rich import progress

@@ -28,6 +28,7 @@ from fastcls.errors import DataError, OutputError
 from fastcls.images import preprocessing
 from fastcls.images.check import broken_images, reading
 from fastcls.images.decode import decode
+from fastcls.log import logger
 from fastcls.machine import cpus, memory, ranks
 from fastcls.runfolder import runs
 from fastcls.settings import options
@@ -93,6 +94,7 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
                 with building(folder) as part:
                     _build(part, name, paths, how, progress)
                 store = _open(folder)
+            logger.debug(f"decoded images: {folder}, {how}")
             if store is None:
                 raise OutputError(f"the decoded images in {folder} are damaged as soon as they are written")
             os.utime(folder / "store.json")  # when it was last used

@@ -11,7 +11,7 @@ import numpy as np
 from fastcls.errors import DataError
 from fastcls.images import preprocessing
 from fastcls.inference.anatomy import Anatomy
-from fastcls.inference.predictor import Predictor, softmax
+from fastcls.inference.predictor import Predictor, providers, softmax
 
 STEP = 0.001  # by which a map is raised to see what it does to the logits, in units of the highest value of any map
 TOGETHER = 32_000_000  # bytes of raised maps that the head is run on at once
@@ -43,7 +43,7 @@ class Explainer(Predictor):
         self.anatomy: Anatomy = dissect(model)
         if self.anatomy.maps:
             head = self.anatomy.head(model).SerializeToString()
-            self.head = onnxruntime.InferenceSession(head, providers=["CPUExecutionProvider"])
+            self.head = onnxruntime.InferenceSession(head, providers=providers())
         return self.anatomy.body(model).SerializeToString()
 
     @property

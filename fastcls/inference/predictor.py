@@ -75,7 +75,7 @@ class Predictor:
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a core is never kept for nothing
         try:
             onnx_safety.look_through(file)
-            self.session = onnxruntime.InferenceSession(self._model(file), settings, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(self._model(file), settings, providers=providers())
         except onnx_safety.Unsafe as problem:
             raise OutputError(f"{file} is refused: {problem}.", "No network that fastcls exports does.") from None
         except Exception as problem:  # onnxruntime's own exception types are not public
@@ -170,6 +170,14 @@ class Predictor:
             what = "not numbers" if outputs[0].shape == shape else f"of the shape {outputs[0].shape}, not {shape}"
             raise OutputError(f"{self.file}: its answers are {what}.", OF_ONE_RUN)
         return outputs
+
+
+def providers() -> list[str]:
+    """Where the network runs: on an Nvidia GPU where onnxruntime-gpu is installed, else on the CPU."""
+    import onnxruntime
+
+    there = onnxruntime.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
 
 
 def softmax(logits: np.ndarray, temperature: float = 1) -> np.ndarray:

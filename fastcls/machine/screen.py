@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastcls import log
 from fastcls.errors import FastclsError
 from fastcls.runfolder.text import visible
 
@@ -41,7 +42,7 @@ class Screen:
         # In a notebook rich would show both, the log too, as HTML; and its kernel reports colours, as a terminal does.
         plain: dict[str, Any] = {"highlight": False, "force_jupyter": False}
         terminal = False if "ipykernel" in sys.modules else None
-        self.console = Terminal(quiet=quiet, soft_wrap=False, force_terminal=terminal, **plain)
+        self.console = Terminal(quiet=quiet or log.quiet(), soft_wrap=False, force_terminal=terminal, **plain)
         self._log = Console(file=io.StringIO(), width=LOG_WIDTH, color_system=None, force_terminal=False, **plain)
 
     @property

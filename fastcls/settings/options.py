@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fastcls.errors import KnobError, did_you_mean
+from fastcls.log import logger
 from fastcls.settings import durations
 from fastcls.settings.knobs import Knob, as_text
 
@@ -189,6 +189,6 @@ def note(text: str) -> None:
     """Tell the user something worth knowing that is not an error; a run also records it."""
     notes = _notes.get()
     if notes is None:
-        print(f"note: {text}", file=sys.stderr)
+        logger.warning(f"note: {text}")
     elif text not in notes:
         notes.append(text)

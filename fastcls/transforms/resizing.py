@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from fastai.callback.core import Callback
 from fastai.data.all import DataLoaders, fastuple
-from fastai.vision.augment import RandomResizedCrop, RandTransform, Resize
+from fastai.vision.augment import PadMode, RandomResizedCrop, RandTransform, Resize, ResizeMethod
 from PIL import Image
 from torch.nn import functional as F
 
@@ -15,27 +15,54 @@ from fastcls.errors import UsageError
 from fastcls.images import preprocessing
 from fastcls.runfolder.model_files import LONGEST_SIDE
 
+FITS = ("crop", "squish", "pad")
 
-def resize(size: int, min_scale: float = 1.0, method: str = "crop", valid_size: int | None = None) -> RandTransform:
-    """Every image to size × size: a random crop of at least `min_scale` of its area, or a plain resize.
 
-    `method` of the plain resize is 'crop', 'squish' or 'pad' (fastai's ResizeMethod). valid_size: beside random crops,
-    the side that validation images are squished to, whole; None shows their centre at `size`. A pretrained network
-    changes it to the interpolation, the share of the centre and, if it takes no other, the size of its weights.
+def resize(size: int, min_scale: float = 1.0, fit: str = "crop", valid_size: int | None = None) -> RandTransform:
+    """Every image to size × size: in training a random crop of at least `min_scale` of its area, or all of it.
+
+    fit: how a whole image becomes a square, in validation and prediction, and in training without random crops:
+    'crop' takes its centre, 'squish' changes its aspect ratio, 'pad' puts it amid black (a letterbox), in training as
+    well, whatever min_scale says. valid_size: beside random crops, the side that validation images are squished to.
+    A pretrained network changes it to the interpolation, the share of the centre and, if it takes no other, the size
+    of its weights.
     """
+    if fit not in FITS:
+        raise UsageError(f"fit={fit!r}: an image becomes a square by one of {', '.join(FITS)}.")
     for side in (size, *([] if valid_size is None else [valid_size])):
         if not 1 <= side <= LONGEST_SIDE:
             hint = f"Give a size of 1 to {LONGEST_SIDE}: --size 224, for example."
             raise UsageError(f"Images of {side} × {side} pixels cannot be trained on.", hint)
-    if valid_size is not None and min_scale >= 1:
+    if valid_size is not None and (min_scale >= 1 or fit == "pad"):
         raise UsageError(
             "A size of its own for validation images goes with random crops in training.",
             "Give --min-scale 0.35, for example, or omit --valid-size.",
         )
-    whole = None if valid_size is None else {"method": "squish", "resize": [valid_size] * 2, "size": [valid_size] * 2}
-    tfm = ResizedCrop(size, whole, min_scale=min_scale) if min_scale < 1 else Resize(size, method=method)
+    tfm: RandTransform
+    if fit == "pad":
+        tfm = Letterbox(size)
+    elif min_scale < 1:
+        squished = valid_size or (size if fit == "squish" else None)
+        tfm = ResizedCrop(size, squish(squished, squished) if squished else None, min_scale=min_scale)
+    else:
+        tfm = Resize(size, method=fit)
     tfm.adapts = True
     return tfm
+
+
+def squish(height: int, width: int) -> dict[str, Any]:
+    """Of a specification of `fastcls.images.preprocessing`: the whole image at this size."""
+    return {"method": "squish", "resize": [height, width], "size": [height, width]}
+
+
+class Letterbox(Resize):
+    """The whole image amid black, in the middle: fastai's padding without its random place in training."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, method=ResizeMethod.Pad, pad_mode=PadMode.Zeros)
+
+    def before_call(self, b: Any, split_idx: int) -> None:
+        super().before_call(b, 1)
 
 
 class ResizedCrop(RandomResizedCrop):
@@ -47,6 +74,7 @@ class ResizedCrop(RandomResizedCrop):
     def __init__(self, size: int, evaluation: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(size, **kwargs)
         self.evaluation, self.fixed = evaluation or {}, evaluation is not None
+        self.own_size = self.size
 
     def before_call(self, b: Any, split_idx: int) -> None:
         super().before_call(b, split_idx)
@@ -83,7 +111,8 @@ def adapt(
             tfm.size = fastuple(size[1], size[0])
         if isinstance(tfm, ResizedCrop):
             if size is not None:
-                tfm.evaluation, tfm.fixed = {}, False
+                tfm.fixed = tfm.fixed and tfm.evaluation["size"] == [tfm.own_size[1], tfm.own_size[0]]
+                tfm.evaluation = squish(*size) if tfm.fixed else {}
             if crop_pct is not None and not tfm.fixed:
                 sides = [tfm.size[1], tfm.size[0]]
                 whole = [int(side / crop_pct + 1e-6) for side in sides]  # timm rounds down

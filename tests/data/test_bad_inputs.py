@@ -43,7 +43,7 @@ def get_learner(path: str, labels: str = '', label_regex: str = '', valid_pct: f
     table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=None)
     table = data.split(table, valid_pct, test_pct, group)
     block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
-                      splitter=data.by_column, item_tfms=transforms.resize(size, method='squish'))
+                      splitter=data.by_column, item_tfms=transforms.resize(size, fit='squish'))
     dls = data.loaders(block, table, bs=bs)
     return models.learner(dls, models.cnn(3, dls.c, filters, dropout=dropout), metrics=accuracy)
 

@@ -111,8 +111,10 @@ def pixels(loader: Any) -> torch.Tensor:
 
 SIZES: dict[str, Callable[[], Any]] = {
     "crop": lambda: transforms.resize(20),
-    "squish": lambda: transforms.resize(20, method="squish"),
-    "pad": lambda: transforms.resize(20, method="pad"),
+    "squish": lambda: transforms.resize(20, fit="squish"),
+    "pad": lambda: Resize(20, method="pad"),
+    "letterbox": lambda: transforms.resize(20, fit="pad"),
+    "random crops, squish": lambda: transforms.resize(20, 0.35, "squish"),
     "random resized crop": lambda: transforms.resize(20, 0.35),
 }
 

@@ -297,8 +297,10 @@ def test_a_table_of_paths_is_read_as_a_table_of_labels_is(tmp_path: Path, table:
 
 TRANSFORMS = {
     "crop": transforms.resize(48),
-    "squish": transforms.resize(48, method="squish"),
-    "pad by reflection": transforms.resize(48, method="pad"),
+    "squish": transforms.resize(48, fit="squish"),
+    "pad by reflection": Resize(48, method="pad"),
+    "letterbox": transforms.resize(48, fit="pad"),
+    "squish, random crops in training": transforms.resize(48, 0.4, "squish"),
     "pad with zeros": Resize(48, method="pad", pad_mode="zeros"),
     "pad with the border": Resize(48, method="pad", pad_mode="border"),
     "random resized crop": RandomResizedCrop(48, min_scale=0.4),
