@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from fastcls.data import copies
 from fastcls.datasets import groups, splits
 from fastcls.datasets.layouts import SLICE
 from fastcls.datasets.walk import common_root, count, some
 from fastcls.errors import UsageError
 from fastcls.settings import options
+
+COPIES = "near copies"  # what images are grouped by where nothing is named
 
 
 def split(table: pd.DataFrame, valid_pct: float = 0.2, test_pct: float = 0.0, group: str = "") -> pd.DataFrame:
@@ -19,12 +23,13 @@ def split(table: pd.DataFrame, valid_pct: float = 0.2, test_pct: float = 0.0, gr
 
     valid_pct, test_pct: shares of each class. group: a column of the table, or a regular expression over the path below
     the folder of images, whose images stay on one side; it becomes the column `group`. A split that the table has is
-    left as it is; groups on both sides of it become a note.
+    left as it is; groups on both sides of it become a note. Without it near copies of an image are kept together.
     """
     table = table.copy()
     notes, root = list(table.attrs.get("notes", [])), table.attrs.get("root", "")
     empty = table["split"] == ""
     _check_shares(valid_pct, test_pct)
+    group = group or (groups.COLUMN if groups.COLUMN in table else "")
     if test_pct and (table["split"] == "test").any():
         raise UsageError(f"--test-pct {test_pct}: {root} has a test split of its own.", "Leave it out.")
     if test_pct and not empty.any():
@@ -34,7 +39,12 @@ def split(table: pd.DataFrame, valid_pct: float = 0.2, test_pct: float = 0.0, gr
         columns = {str(title).removeprefix(SLICE): table[title].tolist() for title in table}
         columns = {title: values for title, values in columns.items() if title not in ("path", "split", "label")}
         table[groups.COLUMN], by = groups.named(group, table["path"].tolist(), root, columns)
-    notes += splits.draw_validation(table, valid_pct, options.current().seed, test_pct)
+    together = None
+    if not group and empty.any() and options.current().keep_copies_together:
+        together = copies.together(table["path"].tolist())
+        if any(together):
+            table[groups.COLUMN], by = together, COPIES
+    notes += splits.draw_validation(table, valid_pct, options.current().seed, test_pct, together)
     splits.check_splits(table, root)
     if group:
         notes += _of_groups(table, by, drawn=bool(empty.any()))
@@ -92,7 +102,7 @@ def stratified(
     """A splitter that holds out `valid_pct` of the items, stratified by their label, seeded by the run's seed.
 
     label: a function of an item, or the column of a table. group: such a one, or a regular expression over files'
-    paths; the items of one group stay together.
+    paths; the items of one group stay together. Without it near copies of an image do.
     """
     _check_shares(valid_pct)
 
@@ -105,7 +115,10 @@ def stratified(
             valid, _ = groups.divide(labels, names, valid_pct, 0.0, seed)
             of = dict(zip(paths, names, strict=True))
         else:
-            valid = splits.hold_out(labels, valid_pct, seed)
+            together = _copies(items) if options.current().keep_copies_together else []
+            valid = splits.hold_out(labels, valid_pct, seed, together)
+            if any(together):
+                of = dict(zip(_paths(items), together, strict=True))
         held = set(valid)
         return [i for i in range(len(items)) if i not in held], sorted(valid), of
 
@@ -114,6 +127,12 @@ def stratified(
 
 def _paths(items: Any) -> list[str]:
     return [str(item) for item in (items["path"] if isinstance(items, pd.DataFrame) and "path" in items else items)]
+
+
+def _copies(items: Any) -> list[str]:
+    """The group of copies that each item is in; none for items that are no files."""
+    paths = _paths(items)
+    return copies.together(paths) if all(map(os.path.isfile, paths)) else []
 
 
 def _names(items: Any, group: Callable[[Any], Hashable] | str, paths: Sequence[str]) -> list[str]:

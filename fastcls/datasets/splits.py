@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,12 +27,14 @@ def split_of(folder: str) -> str:
     return SPLIT_NAMES[named[1].lower()] if named else ""
 
 
-def draw_validation(df: DataFrame, valid_pct: float, seed: int, test_pct: float = 0.0) -> list[str]:
+def draw_validation(
+    df: DataFrame, valid_pct: float, seed: int, test_pct: float = 0.0, copies: Sequence[str] | None = None
+) -> list[str]:
     """Give every row whose split is empty to train, valid or, with a share for it, test; returns notes for the user.
 
     Stratified by class. A class with a single image stays in train. The share is raised where it would leave fewer
     validation images than there are classes, so that small sets with many classes can be split too. With a column
-    `group`, whole groups are drawn.
+    `group`, whole groups are drawn; copies: small ones, by the name of each row's, empty where it is alone.
     """
     import numpy as np
     import pandas as pd
@@ -43,25 +45,33 @@ def draw_validation(df: DataFrame, valid_pct: float, seed: int, test_pct: float 
     codes, names = pd.factorize(df.loc[drawn, "label"])
     labels = np.asarray(names, object)[codes].tolist()  # a text a class, not a text a row
     df.loc[drawn, "split"] = "train"
-    if groups.COLUMN in df:
+    if copies is None and groups.COLUMN in df:
         valid, test = groups.divide(labels, df.loc[drawn, groups.COLUMN].tolist(), valid_pct, test_pct, seed)
         df.loc[drawn[valid], "split"], df.loc[drawn[test], "split"] = "valid", "test"
         return []
+    of = dict(zip(df.index, copies, strict=True)) if copies else {}
     if test_pct:
-        df.loc[drawn[hold_out(labels, test_pct, seed)], "split"] = "test"
+        held = hold_out(labels, test_pct, seed, [of[row] for row in drawn] if of else None)
+        df.loc[drawn[held], "split"] = "test"
         drawn = drawn[(df.loc[drawn, "split"] == "train").to_numpy()]
         valid_pct /= 1 - test_pct
     rest = df.loc[drawn, "label"].tolist()
-    df.loc[drawn[hold_out(rest, valid_pct, seed)], "split"] = "valid"
+    held = hold_out(rest, valid_pct, seed, [of[row] for row in drawn] if of else None)
+    df.loc[drawn[held], "split"] = "valid"
     single = [label for label, size in Counter(labels).items() if size == 1]
     return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."] if single else []
 
 
-def hold_out(labels: Sequence[Hashable], share: float, seed: int) -> list[int]:
-    """Positions of a stratified sample: `share` of the labels, at least one a class on average, never a single."""
+def hold_out(labels: Sequence[Hashable], share: float, seed: int, copies: Sequence[str] | None = None) -> list[int]:
+    """Positions of a stratified sample: `share` of the labels, at least one a class on average, never a single.
+
+    copies: a name each; those of one name are held out together or not at all. Empty: it is alone.
+    """
     import numpy as np
     from sklearn.model_selection import train_test_split
 
+    if copies is not None and any(copies):
+        return _hold_out_whole(labels, share, seed, copies)
     number = {label: n for n, label in enumerate(sorted(set(labels), key=str))}
     strata = np.fromiter(map(number.__getitem__, labels), np.int32, len(labels))
     sizes = np.bincount(strata)
@@ -76,6 +86,19 @@ def hold_out(labels: Sequence[Hashable], share: float, seed: int) -> list[int]:
     _, valid = train_test_split(many, test_size=held_out, random_state=seed, stratify=strata[many])
     found: list[int] = np.sort(valid).tolist()
     return found
+
+
+def _hold_out_whole(labels: Sequence[Hashable], share: float, seed: int, copies: Sequence[str]) -> list[int]:
+    """As `hold_out` of the first of each name, and all others of that name with it."""
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for place, name in enumerate(copies):
+        members[name or place].append(place)
+    units = list(members.values())
+    held = [units[i] for i in hold_out([labels[unit[0]] for unit in units], share, seed)]
+    trained = Counter(labels)
+    trained.subtract(labels[place] for unit in held for place in unit)
+    # copies of several labels may have taken the last image of one with them
+    return sorted(place for unit in held if all(trained[labels[place]] for place in unit) for place in unit)
 
 
 def check_splits(df: DataFrame, where: object) -> None:

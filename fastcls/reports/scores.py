@@ -7,14 +7,20 @@ import re
 from dataclasses import dataclass
 
 from fastcls.comparison import differences
-from fastcls.evaluation.metrics import Z, wilson
+from fastcls.evaluation.metrics import WITHOUT, Z, wilson
 from fastcls.reports.classes import Outcome
 from fastcls.reports.wording import percent
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.text import clean, number
 
 NAMES = {
-    **{"accuracy": "Accuracy", "top5": "Top-5 accuracy", "macro_f1": "Macro F1", "loss": "Loss"},
+    **{
+        "accuracy": "Accuracy",
+        WITHOUT: "Accuracy without leaked images",
+        "top5": "Top-5 accuracy",
+        "macro_f1": "Macro F1",
+        "loss": "Loss",
+    },
     **{
         "macro_precision": "Macro precision",
         "macro_recall": "Macro recall",
@@ -91,7 +97,7 @@ def tiles(found: dict[str, Score], outcome: Outcome | None, classes: int) -> lis
         found = {**found, "macro_f1": Score("macro_f1", outcome.macro_f1, None, None, outcome.n)}
     if outcome and "loss" not in found and outcome.mean_loss is not None:
         found = {**found, "loss": Score("loss", outcome.mean_loss, None, None, outcome.n)}
-    keys = ("accuracy", "top5", "macro_f1", "loss") if classes > MANY else ("accuracy", "macro_f1", "loss")
+    keys = ("accuracy", WITHOUT, *(["top5"] if classes > MANY else []), "macro_f1", "loss")
     return [found[key] for key in keys if key in found]
 
 

@@ -16,7 +16,7 @@ from fastai.learner import Learner
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from fastcls.evaluation import calibration, gradcam, selection
+from fastcls.evaluation import calibration, gradcam, metrics, selection
 from fastcls.evaluation.interpret import Interpretation, decoded_pixels
 from fastcls.inference import export
 from fastcls.runfolder import predictions, runs
@@ -42,11 +42,12 @@ def evaluate(
     build: Mapping[str, Any],
     relative: Callable[[str], str],
     groups: Mapping[str, str] | None = None,
+    leaked: Mapping[str, set[str]] | None = None,
 ) -> Evaluated:
     """Write metrics.json, predictions.csv, the network's files and heatmaps.json into a run folder.
 
     build: how to rebuild the network (recipe name and knobs). relative: a file's name in predictions.csv.
-    groups: the group of each such name, where there are groups.
+    groups: the group of each such name, where there are groups. leaked: of each split those that training has seen.
     """
     with quiet(learn):
         passes = {"valid": Interpretation.from_learner(learn)}
@@ -58,6 +59,11 @@ def evaluate(
     _save_batch(learn, out / "figures" / "batch.png")
     temperature = passes["valid"].temperature()
     figures = {split: answers.figures(temperature) for split, answers in passes.items()}
+    for split, names in (leaked or {}).items():
+        if split in passes:
+            answers = passes[split]
+            clean = np.array([relative(path) not in names for path in answers.paths()])
+            figures[split] |= metrics.without(clean, (answers.decoded == answers.targs).numpy())
     runs.write_json(out / "metrics.json", figures)
     runs.write_json(out / "heatmaps.json", heatmaps)
     classes = [str(name) for name in next(iter(passes.values())).vocab]

@@ -19,12 +19,12 @@ import numpy as np
 from fastcls import reports
 from fastcls.audit import contents
 from fastcls.audit.check_record import relative
-from fastcls.audit.measurements import measure_all
 from fastcls.audit.precheck import precheck
 from fastcls.datasets.walk import file_size, some
 from fastcls.errors import DataError, UsageError
 from fastcls.evaluation import calibration, metrics, shift
 from fastcls.images import check
+from fastcls.images.measurements import measure_all
 from fastcls.inference.features import Features
 from fastcls.inference.predictor import Prediction, Predictor
 from fastcls.machine.installation import version

@@ -75,6 +75,8 @@ class Messages:
 
         The test split's come first: no epoch was chosen by them.
         """
+        from fastcls.evaluation import metrics
+
         self.screen.print()
         splits = sorted(figures, key=lambda split: split != "test")
         for split in splits:
@@ -86,6 +88,13 @@ class Messages:
                 style="bold" if split == splits[0] else None,
                 soft_wrap=True,
             )
+            if clean := values.get(metrics.WITHOUT):
+                seen = f"{values['n'] - clean['n']:,} of these images have a copy, or one of their group, in train:"
+                self.screen.print(
+                    f"{'':8s} [b]{seen}[/b] without them {clean['value']:.4f}  (95 %: {clean['low']:.4f} to "
+                    f"{clean['high']:.4f}, n = {clean['n']:,})",
+                    soft_wrap=True,
+                )
         if speed := self.record.get("speed"):
             used = ""
             if "utilisation" in speed:

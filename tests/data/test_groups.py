@@ -1,4 +1,4 @@
-"""Groups stay on one side of a split: by a column, by a pattern, in a table or as a splitter."""
+"""Groups stay on one side of a split: by a column, by a pattern, as copies, in a table or as a splitter."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from bursts import burst, scene
 from conftest import Outcome
 from PIL import Image
 
@@ -90,8 +91,120 @@ def test_too_few_groups_for_three_splits_are_refused_with_counts() -> None:
         data.split(both, 0.2, 0.2, "patient")
 
 
+# ---------------------------------------------------------------------------- copies, where nothing is named
+
+
+def siblings(found: pd.DataFrame) -> int:
+    """Validation images of a burst that is trained on."""
+    name = found["path"].str.rpartition("_")[0]
+    return int(name[found["split"] == "valid"].isin(name[found["split"] == "train"]).sum())
+
+
+@pytest.fixture(scope="module")
+def bursts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """480 images in 160 bursts of three, half of each of two classes."""
+    root, rng = tmp_path_factory.mktemp("bursts"), np.random.default_rng(0)
+    for i in range(160):
+        burst(root / ("cat" if i % 2 else "dog"), f"{i:03d}", scene(rng), rng)
+    return root
+
+
+def test_bursts_are_kept_together_unless_told_otherwise(bursts: Path) -> None:
+    plain = datasets.folder(bursts, valid_pct=None)
+    with options.using(Options()) as notes:
+        found = data.split(plain)
+    assert siblings(found) == 0 and found["group"].nunique() == 160
+    assert found.groupby("label")["split"].value_counts().loc[:, "valid"].tolist() == [48, 48]
+    assert notes == ["480 images are copies or near copies (160 groups): each group stays in one split."]
+    with options.using(Options(keep_copies_together=False)) as notes:
+        parted = data.split(plain)
+    assert siblings(parted) > 70 and "group" not in parted and not notes
+    files = [Path(path) for path in plain["path"]]
+    split = data.stratified(lambda file: file.parent.name)
+    train, valid = split(files)
+    assert {files[i].name[:3] for i in train}.isdisjoint(files[i].name[:3] for i in valid) and len(valid) == 96
+
+
+def test_pictures_that_are_merely_alike_do_not_become_one_group(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    camera = scene(rng)  # a fixed one: what passes before it is small
+    for i in range(80):
+        file = tmp_path / ("cat" if i % 2 else "dog") / f"{i}.png"
+        file.parent.mkdir(exist_ok=True)
+        pixels = np.asarray(camera).copy()
+        pixels[i : i + 8, 40:48] = 255 * (i % 2)
+        Image.fromarray(pixels).save(file)
+    (tmp_path / "cat" / "copy.png").write_bytes((tmp_path / "cat" / "1.png").read_bytes())
+    with options.using(Options()) as notes:
+        found = data.split(datasets.folder(tmp_path, valid_pct=None))
+    assert "81 images look alike in groups of up to 81, too many to be kept together" in notes[0]
+    assert "group" not in found and found["split"].value_counts().to_dict() == {"train": 65, "valid": 16}
+
+
+def test_digits_are_too_small_to_be_near_copies() -> None:
+    """Their split is what it was before copies were looked for."""
+    files = sorted(datasets.digits().rglob("*.png"))
+    label = lambda file: file.parent.name  # noqa: E731
+    with options.using(Options()) as notes:
+        now = data.stratified(label)(files)
+    with options.using(Options(keep_copies_together=False)):
+        assert data.stratified(label)(files) == now and not notes
+
+
+def test_a_class_of_copies_alone_stays_in_train(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    for i in range(10):
+        burst(tmp_path / "cat", f"{i}", scene(rng), rng, 1)
+    burst(tmp_path / "dog", "1", scene(rng), rng, 4)
+    found = data.split(datasets.folder(tmp_path, valid_pct=None))
+    assert set(found["split"][found["label"] == "dog"]) == {"train"} and (found["split"] == "valid").any()
+
+
+def test_a_leaking_split_that_the_data_come_with_is_kept_and_the_figures_say_so(
+    fastcls: Fastcls, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    for label in ("cat", "dog"):
+        for i in range(12):
+            burst(tmp_path / "photos" / ("train" if i < 8 else "valid") / label, f"{i}", scene(rng, 64), rng, 1)
+        for i in range(2):
+            copied = (tmp_path / "photos" / "train" / label / f"{i}_0.jpg").read_bytes()
+            (tmp_path / "photos" / "valid" / label / f"copy{i}.jpg").write_bytes(copied)
+    words = ("--arch", "squeezenet1_1", "--weights", "none", "--size", 32, "--bs", 8, "--epochs", 1)
+    outcome = fastcls("recipe", "folder", "--path", "photos", *words, "--out", "run")
+    assert outcome.code == 0, outcome.output
+    figures = json.loads(Path("run/metrics.json").read_text())["valid"]
+    assert figures["n"] == 12 and figures["accuracy_without_leaks"]["n"] == 8
+    answers = predictions.read(Path("run/predictions.csv"))
+    own = answers[~answers["path"].str.contains("copy")]
+    assert figures["accuracy_without_leaks"]["value"] == pytest.approx((own["label"] == own["prediction"]).mean())
+    shown, value = " ".join(outcome.output.split()), f"{figures['accuracy_without_leaks']['value']:.4f}"
+    assert f"4 of these images have a copy, or one of their group, in train: without them {value}" in shown
+    page = Path("run/report.html").read_text()
+    assert "4 of the 12 valid images have a copy" in page and "Accuracy without leaked images" in page
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(25))
+def test_no_burst_or_copy_is_ever_on_both_sides(seed: int, tmp_path: Path) -> None:
+    """Generated layouts: bursts, and copies that were re-encoded, resized or renamed, of few classes and many."""
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(2, 6))
+    for i in range(int(rng.integers(20, 60))):
+        folder, shots = tmp_path / f"c{i % classes}", int(rng.integers(1, 5))
+        first, *_ = burst(folder, f"{i:02d}", scene(rng), rng, shots if seed % 2 else 1)
+        for k in range(0 if seed % 2 else shots - 1):
+            kind = rng.choice(["png", "webp", "jpg"])
+            size = int(rng.integers(64, 192))
+            with Image.open(first) as image:
+                image.resize((size, size)).save(folder / f"{i:02d}_{k + 1}.{kind}")
+    with options.using(Options(seed=seed)):
+        found = data.split(datasets.folder(tmp_path, valid_pct=None), float(rng.choice([0.1, 0.2, 0.33])))
+    assert siblings(found) == 0 and {"train", "valid"} == set(found["split"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(25))
 def test_no_group_is_ever_on_both_sides(seed: int, tmp_path: Path) -> None:
     """Generated layouts: sizes of groups and classes, groups of several classes, by column, pattern, table on disk."""
     rng = np.random.default_rng(seed)
