@@ -49,6 +49,7 @@ class Score:
     low: float | None
     high: float | None
     n: int | None
+    groups: int | None = None  # that the interval is over, where it is not over images
 
     @property
     def name(self) -> str:
@@ -84,7 +85,9 @@ def scores(run: Run, split: str) -> dict[str, Score]:
         if value is not None:
             n = number(entry.get("n", held.get("n")))
             size = None if n is None else int(n)
-            found[key] = Score(clean(key), value, number(entry.get("low")), number(entry.get("high")), size)
+            groups = number(entry.get("groups"))
+            ends = number(entry.get("low")), number(entry.get("high"))
+            found[key] = Score(clean(key), value, *ends, size, None if groups is None else int(groups))
     return found
 
 

@@ -16,7 +16,7 @@ from fastai.learner import Learner
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from fastcls.evaluation import calibration, gradcam, metrics, selection
+from fastcls.evaluation import calibration, gradcam, grouped, metrics, selection
 from fastcls.evaluation.interpret import Interpretation, decoded_pixels
 from fastcls.inference import export
 from fastcls.runfolder import predictions, runs
@@ -64,6 +64,10 @@ def evaluate(
             answers = passes[split]
             clean = np.array([relative(path) not in names for path in answers.paths()])
             figures[split] |= metrics.without(clean, (answers.decoded == answers.targs).numpy())
+    for split, answers in passes.items():
+        codes = grouped.codes_of([groups.get(relative(path), "") for path in answers.paths()]) if groups else None
+        if codes is not None:
+            grouped.widen(figures[split], answers.preds.numpy(), answers.targs.numpy(), temperature, codes)
     runs.write_json(out / "metrics.json", figures)
     runs.write_json(out / "heatmaps.json", heatmaps)
     classes = [str(name) for name in next(iter(passes.values())).vocab]

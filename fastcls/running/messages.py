@@ -82,8 +82,9 @@ class Messages:
         for split in splits:
             values = figures[split]
             accuracy, loss, f1 = values["accuracy"], values["loss"], values["macro_f1"]
+            over = f" over {accuracy['groups']:,} groups" if "groups" in accuracy else ""
             self.screen.print(
-                f"{split:8s} accuracy {accuracy['value']:.4f}  (95 %: {accuracy['low']:.4f} to "
+                f"{split:8s} accuracy {accuracy['value']:.4f}  (95 %{over}: {accuracy['low']:.4f} to "
                 f"{accuracy['high']:.4f}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
                 style="bold" if split == splits[0] else None,
                 soft_wrap=True,

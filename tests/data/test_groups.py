@@ -246,5 +246,9 @@ def test_a_run_by_groups_records_them(fastcls: Fastcls, tmp_path: Path) -> None:
     splits = pd.read_csv("run/splits.csv")
     assert splits["group"].nunique() == 16 and (splits.groupby("group")["split"].nunique() == 1).all()
     assert json.loads(Path("run/run.json").read_text())["data"]["groups"] == 16
+    held = int((splits["split"] == "valid").sum()) // 3
+    assert json.loads(Path("run/metrics.json").read_text())["valid"]["accuracy"]["groups"] == held
+    assert f"(95 % over {held} groups: " in outcome.output
+    assert f"interval over {held} groups" in Path("run/report.html").read_text()
     answers = predictions.read(Path("run/predictions.csv"))
     assert answers["group"].tolist() == [Path(path).stem.rpartition("_")[0] for path in answers["path"]]
