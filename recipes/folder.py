@@ -20,6 +20,8 @@ def get_learner(
     valid_pct: float = 0.2,                           # share of each class held out where no split is given
     test_pct: float = 0.,                             # share held out once more, for the figures at the end
     group: str = '',                                  # column of the table, or pattern of paths: images of one stay together
+    split_by: str = '',                               # column of dates or numbers: the newest images are for the end
+    newest: float = 0.2,                              # share of them, the test split, with --split-by
     arch: str = 'base',                               # small, base, large; torchvision or timm name
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     size: int = 224,                                  # image side, pixels
@@ -41,7 +43,7 @@ def get_learner(
 ) -> Learner:
     "Finds the layout by looking, then puts a new head on a pretrained body"
     table = data.split(datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=None),
-                       valid_pct, test_pct, group)
+                       valid_pct, test_pct, group, split_by, newest)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column, item_tfms=transforms.resize(size, min_scale, fit),
                       batch_tfms=[*transforms.policy(policy), *transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase)])

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from fastcls.data import copies
-from fastcls.datasets import groups, splits
+from fastcls.datasets import groups, newer, splits
 from fastcls.datasets.layouts import SLICE
 from fastcls.datasets.walk import common_root, count, some
 from fastcls.errors import UsageError
@@ -18,12 +18,20 @@ from fastcls.settings import options
 COPIES = "near copies"  # what images are grouped by where nothing is named
 
 
-def split(table: pd.DataFrame, valid_pct: float = 0.2, test_pct: float = 0.0, group: str = "") -> pd.DataFrame:
+def split(
+    table: pd.DataFrame,
+    valid_pct: float = 0.2,
+    test_pct: float = 0.0,
+    group: str = "",
+    split_by: str = "",
+    newest: float = 0.2,
+) -> pd.DataFrame:
     """A table of path, label and split with the empty splits drawn, by the run's seed and stratified by class.
 
     valid_pct, test_pct: shares of each class. group: a column of the table, or a regular expression over the path below
     the folder of images, whose images stay on one side; it becomes the column `group`. A split that the table has is
     left as it is; groups on both sides of it become a note. Without it near copies of an image are kept together.
+    split_by: a column of dates or numbers, by which the `newest` share of the images is the test split.
     """
     table = table.copy()
     notes, root = list(table.attrs.get("notes", [])), table.attrs.get("root", "")
@@ -34,16 +42,22 @@ def split(table: pd.DataFrame, valid_pct: float = 0.2, test_pct: float = 0.0, gr
         raise UsageError(f"--test-pct {test_pct}: {root} has a test split of its own.", "Leave it out.")
     if test_pct and not empty.any():
         raise UsageError(f"--test-pct {test_pct}: {root} comes with its split.", "Leave it out.")
-    by = ""
+    if split_by and (test_pct or not empty.all()):
+        own = f"--test-pct {test_pct} draws one" if test_pct else f"{root} comes with a split"
+        raise UsageError(f"--split-by {split_by} chooses the test split, but {own}.", "Give one alone.")
+    by, columns = "", _columns(table)
     if group:
-        columns = {str(title).removeprefix(SLICE): table[title].tolist() for title in table}
-        columns = {title: values for title, values in columns.items() if title not in ("path", "split", "label")}
         table[groups.COLUMN], by = groups.named(group, table["path"].tolist(), root, columns)
     together = None
     if not group and empty.any() and options.current().keep_copies_together:
         together = copies.together(table["path"].tolist())
         if any(together):
             table[groups.COLUMN], by = together, COPIES
+    if split_by:
+        order = newer.moments(split_by, columns, table["path"].tolist(), root)
+        late, note = newer.newest(order, newest, table[groups.COLUMN].tolist() if by else None, split_by)
+        table.loc[late, "split"] = "test"
+        notes.append(note)
     notes += splits.draw_validation(table, valid_pct, options.current().seed, test_pct, together)
     splits.check_splits(table, root)
     if group:
@@ -82,6 +96,12 @@ def _of_groups(table: pd.DataFrame, by: str, drawn: bool) -> list[str]:
         classes = count(len(missing), "class")
         notes.append(f"{classes} without an image in valid, for want of groups: {some(missing)}.")
     return notes
+
+
+def _columns(table: pd.DataFrame) -> dict[str, list[str]]:
+    """The further columns of a table, by title."""
+    columns = {str(title).removeprefix(SLICE): table[title].tolist() for title in table}
+    return {title: values for title, values in columns.items() if title not in ("path", "split", "label")}
 
 
 class Splitter:

@@ -39,9 +39,10 @@ from fastcls.transforms import draws
 from fastcls.errors import TrainingError
 
 def get_learner(path: str, labels: str = '', label_regex: str = '', valid_pct: float = 0.2, test_pct: float = 0.,
-                group: str = '', size: int = 8, bs: int = 8, filters: tuple[int, ...] = (4,), dropout: float = 0.):
+                group: str = '', split_by: str = '', size: int = 8, bs: int = 8, filters: tuple[int, ...] = (4,),
+                dropout: float = 0.):
     table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=None)
-    table = data.split(table, valid_pct, test_pct, group)
+    table = data.split(table, valid_pct, test_pct, group, split_by)
     block = DataBlock((ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column, item_tfms=transforms.resize(size, fit='squish'))
     dls = data.loaders(block, table, bs=bs)

@@ -203,6 +203,51 @@ def test_no_burst_or_copy_is_ever_on_both_sides(seed: int, tmp_path: Path) -> No
     assert siblings(found) == 0 and {"train", "valid"} == set(found["split"])
 
 
+# ---------------------------------------------------------------------------- by time
+
+
+def timed(dates: list[str]) -> pd.DataFrame:
+    """Twenty images a class, with these times."""
+    found = table({"cat": [1] * 20, "dog": [1] * 20}, Path("/photos"))
+    found["slice:taken"] = dates
+    return found
+
+
+def test_the_newest_images_are_kept_for_the_end() -> None:
+    days = [f"2026-0{1 + i % 5}-{10 + i % 20:02d}" for i in range(40)]
+    for taken in (days, [day.replace("-", "") for day in days]):
+        found = data.split(timed(taken), split_by="taken", newest=0.2)
+        test = found["slice:taken"][found["split"] == "test"]
+        assert len(test) == 8 and min(test) > max(found["slice:taken"][found["split"] != "test"])
+        assert (found["split"] == "valid").sum() == 6
+    assert "8 images of 40 are the newest by 'taken', from" in found.attrs["notes"][-1]
+
+
+def test_images_of_one_time_and_of_one_group_stay_on_one_side() -> None:
+    found = data.split(timed(["1"] * 15 + ["2"] * 5 + ["1"] * 10 + ["2"] * 5 + ["3"] * 5), split_by="taken")
+    assert set(found["slice:taken"][found["split"] == "test"]) == {"3"}  # 5 rather than 15 of the 8 that were wanted
+    together = timed([str(i) for i in range(40)])
+    together["slice:patient"] = [str(i % 10) if i in (0, 39) else f"p{i}" for i in range(40)]
+    together.loc[[0, 39], "slice:patient"] = "same"
+    found = data.split(together, group="patient", split_by="taken")
+    assert found["split"][0] == found["split"][39] == "test"
+
+
+@pytest.mark.parametrize(
+    ("taken", "says"),
+    [
+        (["2026-01-01"] * 39 + [""], "no date or number for 1 of 40 images: dog/dog019_0.png ''"),
+        (["2026-01-01"] * 39 + ["soon"], "'soon'"),
+        (["2026-01-01"] * 40, "has one value"),
+        ([f"0{1 + i % 9}/04/2026" for i in range(40)], "can be read in two ways: 01/04/2026"),
+    ],
+)
+def test_times_that_are_none_are_refused(taken: list[str], says: str) -> None:
+    with pytest.raises(DataError) as refused:
+        data.split(timed(taken), split_by="taken")
+    assert says in refused.value.message
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(25))
 def test_no_group_is_ever_on_both_sides(seed: int, tmp_path: Path) -> None:

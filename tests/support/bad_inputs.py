@@ -800,4 +800,5 @@ group("There is no table with further columns", "a column, and no table", "patie
 group("does not match 11 of 12 paths: cat/1.png", "a pattern that some paths do not have", "cat/0")
 group("no regular expression", "a pattern that never ends", "(cat", code=2)
 group("All 12 images are of one group, 'png'", "a pattern that every path has alike", "png$")
+knob("there is no such column", "a column of times, and no table", "--split-by", "taken")
 knob("leave nothing to train on", "all is held out", "--test-pct", "0.9")
