@@ -180,7 +180,13 @@ class Run:
         temperature = temperature_of(self.path) if calibrated else 1
         decider = deciding.decider(self.path, wanted, temperature) if wanted else None
         predictor = deciding.predictor(self.path, temperature, tta, wanted)
-        table = Table(predictor.classes, top_k, decider=decider)
+        table = Table(
+            predictor.classes,
+            top_k,
+            decider=decider,
+            target=predictor.target,
+            thresholds=predictor.thresholds,
+        )
         return pd.DataFrame(table.rows(predictor.predict(collect(names))), columns=list(table.columns))
 
     @cached_property
@@ -295,6 +301,7 @@ def check(
     *,
     labels: Paths = "",
     label_regex: str = "",
+    multi_label: str = "auto",
     out: Paths | None = None,
     progress: Callable[[int, int], object] | None = None,
     suspects: bool = False,
@@ -304,11 +311,11 @@ def check(
 ) -> Check:
     """What is wrong with a folder of images, or with those of a run: files, copies, leaks, labels, classes.
 
-    labels: a CSV file of files and labels. label_regex: a pattern whose first group is the label in a file name. out:
-    a folder for check.html, check.json and findings.csv; None writes nothing. progress: called with the files looked
-    at and all files. suspects: the labels that a linear head on the features of a pretrained `arch` contradicts, too;
-    weights: 'imagenet', a run folder or a .safetensors file. DataError where there are no images, or nothing labels
-    them.
+    labels: a CSV file of files and labels. label_regex: a pattern whose first group is the label in a file name.
+    multi_label: 'yes', 'no' or 'auto', whether an image may have several labels. out: a folder for check.html,
+    check.json and findings.csv; None writes nothing. progress: called with the files looked at and all files. suspects:
+    the labels that a linear head on the features of a pretrained `arch` contradicts, too; weights: 'imagenet', a run
+    folder or a .safetensors file. DataError where there are no images, or nothing labels them.
     """
     import time
 
@@ -318,12 +325,15 @@ def check(
     from fastcls.reports import check as pages
 
     began, started, folder = time.perf_counter(), runs.now(), _path(out)
-    held = contents.read(fspath(path), fspath(labels), label_regex)
+    held = contents.read(fspath(path), fspath(labels), label_regex, multi_label=multi_label)
     if folder is not None:
         pages.make_folder(folder)
     found = audit(held, progress)
     given = {"--labels": fspath(labels), "--label-regex": label_regex}
+    given |= {"--multi-label": multi_label} if multi_label != "auto" else {}
     if suspects:
+        if held.target.several:
+            raise UsageError("--suspects: it judges one class an image; a run's report has those of several labels.")
         loading.import_fastai()
         from fastcls.models import doubts
 
@@ -372,8 +382,9 @@ def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = Fals
     """The network of a run as files for other programs; gives kind -> file, and how far it is from the Learner.
 
     kinds: 'onnx' (the default), 'safetensors', 'torch-export' (needs `trust`, for it runs the run's recipe.py),
-    'openvino'. out: the folder [RUN/export]. OutputError where a file exists, or differs from the Learner by more than
-    0.001 in a probability on images of the run; then it is not kept.
+    'openvino', 'int8' and 'fp16' (fewer bits; `cost` says what they do). out: the folder [RUN/export]. OutputError
+    where a file exists, or differs from the Learner by more than 0.001 in a probability on images of the run; then it
+    is not kept.
     """
     from fastcls.running import exporting
 

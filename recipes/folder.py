@@ -1,4 +1,4 @@
-"""Your own photographs: a pretrained network on class folders, a flat folder or a CSV.
+"""Your own photographs: a pretrained network on class folders, a flat folder or a CSV, one label an image or several.
 
 Claim:   not measured yet: it depends on your images
 Data:    yours: train/valid/test or class folders, a flat folder with --label-regex, or a CSV with --labels
@@ -10,13 +10,13 @@ Source:  the template of a course project: augmentation, pretrained models, loss
 from typing import Literal
 
 from fastai.vision.all import *
-
 from fastcls import data, datasets, models, training, transforms
 
 def get_learner(
     path: str,                                        # folder with the images
     labels: str = '',                                 # CSV file with a path and a label column
     label_regex: str = '',                            # pattern whose first group is the label in a file name
+    multi_label: Literal['auto', 'yes', 'no'] = 'auto',       # may an image have several labels, or none? auto looks
     valid_pct: float = 0.2,                           # share of each class held out where no split is given
     test_pct: float = 0.,                             # share held out once more, for the figures at the end
     group: str = '',                                  # column of the table, or pattern of paths: images of one stay together
@@ -37,19 +37,19 @@ def get_learner(
     mixup: float = 0.,                                # blend pairs of images: alpha of their shares, 0.4 say
     balanced: bool = False,                           # draw rare classes as often as others
     ema: float = 0.,                                  # decay of an average of the weights, which is kept instead; 0.99 say
-    loss: Literal['cross-entropy', 'label-smoothing', 'focal'] = 'cross-entropy',   # loss function
+    loss: Literal['cross-entropy', 'label-smoothing', 'focal', 'asymmetric'] = 'cross-entropy',   # the last: several labels
     class_weights: bool = False,                      # weigh rare classes more
     opt: Literal['adam', 'adamw', 'sgd', 'radam', 'ranger'] = 'adamw',              # optimiser
 ) -> Learner:
     "Finds the layout by looking, then puts a new head on a pretrained body"
-    table = data.split(datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=None),
-                       valid_pct, test_pct, group, split_by, newest)
-    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
+    table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=None, multi_label=multi_label)
+    table = data.split(table, valid_pct, test_pct, group, split_by, newest)
+    block = DataBlock(blocks=(ImageBlock, data.label_block(table)), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column, item_tfms=transforms.resize(size, min_scale, fit),
                       batch_tfms=[*transforms.policy(policy), *transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase)])
     dls = data.loaders(block, table, bs=bs, balanced=balanced)
-    return models.transfer_learner(dls, arch, weights=weights, loss_func=training.loss(loss, dls, class_weights), opt_func=training.optimizer(opt),
-                                   metrics=[accuracy, error_rate], cbs=[*transforms.mix(mixup), *training.ema(ema)])
+    return models.transfer_learner(dls, arch, weights=weights, opt_func=training.optimizer(opt), metrics=training.metrics(dls),
+                                   loss_func=training.loss(loss, dls, class_weights), cbs=transforms.mix(mixup) + training.ema(ema))
 
 def fit(
     learn: Learner,

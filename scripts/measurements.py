@@ -229,5 +229,6 @@ UNMEASURED = [
     Unmeasured("pets-resnet50", "not published", f"{WEIGHTS}; 370 of its 7,390 images are here"),
     Unmeasured("birds-resnet50", "not published", f"{WEIGHTS}; [another network](#birds) on 50 of its 200 classes is"),
     Unmeasured("flowers-convnext", "not published", f"{WEIGHTS}; nor can the images"),
+    Unmeasured("planet-resnet50", "not published", f"{WEIGHTS}; nor can the images"),
     Unmeasured("folder", "–", "depends on your images"),
 ]

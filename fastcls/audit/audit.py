@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from fastcls.audit import several as label_sets
 from fastcls.audit import shortcuts
 from fastcls.audit.contents import Contents
 from fastcls.audit.finding import Finding, Item, Severity, by_severity
@@ -71,18 +72,26 @@ def _files_of(contents: Contents) -> list[str]:
 def _findings(contents: Contents, images: Sequence[Measured]) -> Audit:
     measured = {image.path: image for image in images}
     groups = duplicates.groups(images, [(path, split, label) for path, label, split in contents.rows])
-    short = shortcuts.find(contents.rows, measured)
+    several = contents.target.several
+    short = None if several else shortcuts.find(contents.rows, measured)  # which predict one class an image
+    names, splits = zip(*contents.labels, strict=True) if contents.labels else ((), ())
     found = [
         *_of_table(contents),
         *_of_files(contents, measured),
         *_of_copies(groups, measured),
-        *label_findings([label for _, label, _ in contents.rows], [split for _, _, split in contents.rows]),
+        *label_findings(names, splits),
+        *(_several(contents) if several else ()),
         *(short.findings() if short else ()),
     ]
     if contents.notes:
         title, hint = "Left out or read otherwise", "See that this is what you mean."
         found.append(Finding("layout", "note", title, " ".join(contents.notes), hint, names=tuple(contents.notes)))
     return Audit(contents, measured, by_severity(found), short)
+
+
+def _several(contents: Contents) -> Iterator[Finding]:
+    rows = [(path, contents.target.names(label), split) for path, label, split in contents.rows]
+    return label_sets.findings(rows)
 
 
 def _of_table(contents: Contents) -> Iterator[Finding]:
@@ -119,7 +128,7 @@ def _of_copies(groups: Sequence[Group], measured: dict[str, Measured]) -> Iterat
     texts: list[tuple[str, Severity, str, str, str]] = [
         ("two-labels", "error", "One image under two labels",
          "at least one of the labels is wrong, and no network can get both right.",
-         "Decide which label is right and remove the other copies."),
+         "Decide which label is right and remove the other copies; if an image may have several, --multi-label yes."),
         ("leaks", "error", "Leaks: one image in two splits",
          "metrics measured on images that were trained on are untrue.",
          "Remove the copies from train, or from where accuracy is measured."),

@@ -80,7 +80,7 @@ def summary(audit: Audit) -> dict[str, Any]:
     return {
         "images": len(audit.contents.rows),
         "splits": dict(Counter(split or UNDRAWN for _, _, split in audit.contents.rows)),
-        "classes": len({label for _, label, _ in audit.contents.rows}),
+        "classes": len({name for name, _ in audit.contents.labels}),
         "formats": dict(Counter(image.format for image in read).most_common()),
         "modes": dict(Counter(image.mode for image in read).most_common()),
         "sizes": sizes,

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastcls import datasets
-from fastcls.datasets import layouts
+from fastcls.datasets import label_sets, layouts
 from fastcls.datasets.walk import count
 from fastcls.errors import DataError, UsageError
-from fastcls.runfolder import runs, splits
+from fastcls.runfolder import runs, splits, target
+from fastcls.runfolder.target import SINGLE, Target
 from fastcls.settings import shell
 
 PETS = r"^(.+)_\d+\.jpg$"
@@ -26,16 +27,26 @@ class Contents:
     notes: list[str] = field(default_factory=list)
     faults: dict[str, list[str]] = field(default_factory=dict)  # of a table of labels: what -> which rows
     further: dict[str, dict[str, str]] = field(default_factory=dict)  # other columns of it: title -> path -> value
+    target: Target = SINGLE  # which says what a label names
+
+    @property
+    def labels(self) -> list[tuple[str, str]]:
+        """(class, split) of every label of every image."""
+        return [(name, split) for _, label, split in self.rows for name in self.target.names(label)]
 
 
-def read(path: str, labels: str = "", label_regex: str = "", lenient: bool = True) -> Contents:
+def read(
+    path: str, labels: str = "", label_regex: str = "", lenient: bool = True, multi_label: str = "auto"
+) -> Contents:
     """The images below `path`; DataError where there are none or nothing labels them.
 
-    lenient: wrong rows of a table of labels become `faults`, and are not refused.
+    multi_label: yes, no or auto: whether an image may have several labels. lenient: wrong rows of a table of labels
+    become `faults`, and are not refused.
     """
     if is_run(path):
-        if labels or label_regex:
-            raise UsageError(f"{path} is a run: its images have labels.", "Omit --labels and --label-regex.")
+        if labels or label_regex or multi_label != "auto":
+            hint = "Omit --labels, --label-regex and --multi-label."
+            raise UsageError(f"{path} is a run: its images have labels.", hint)
         return _of_run(shell.path(path))
     root = layouts.folder(path)
     plain = not (labels or label_regex)
@@ -44,10 +55,12 @@ def read(path: str, labels: str = "", label_regex: str = "", lenient: bool = Tru
         return Contents(root, "CUB-200-2011", [(p, label, "" if s == "train" else s) for p, label, s in rows])
     if plain and (root / "annotations" / "trainval.txt").is_file() and (root / "images").is_dir():
         return _pets(root)
-    found = layouts.listed(root, labels, label_regex, lenient)
-    if not found.rows:
+    found = layouts.listed(root, labels, label_regex, lenient, label_sets.wanted(multi_label))
+    if not any(found.target.names(label) for _, label, _ in found.rows):
         raise DataError(f"No image in {root} has a label.", "; ".join(found.faults))
-    return Contents(root, found.layout, found.rows, found.notes + found.left_out(), found.faults, found.further)
+    return Contents(
+        root, found.layout, found.rows, found.notes + found.left_out(), found.faults, found.further, found.target
+    )
 
 
 def is_run(path: str) -> bool:
@@ -72,4 +85,5 @@ def _of_run(folder: Path) -> Contents:
     if not root.is_dir():
         raise DataError(f"The images of {folder} are no longer in {root}.", "Give the folder where they are now.")
     rows = [((root / path).as_posix(), label, split) for path, label, split in splits.read(folder)]
-    return Contents(root, f"the {count(len(rows), 'image')} of the run {folder.name}", rows)
+    layout = f"the {count(len(rows), 'image')} of the run {folder.name}"
+    return Contents(root, layout, rows, target=target.of(data))

@@ -30,6 +30,7 @@ def check(
     ),
     labels: str = typer.Option("", "--labels", metavar="FILE", help="A CSV file of files and labels."),
     label_regex: str = completion.LABEL_REGEX,
+    multi_label: str = completion.MULTI_LABEL,
     suspects: bool = typer.Option(
         False, "--suspects", help="Find labels that a pretrained network contradicts, too: needs torch and weights."
     ),
@@ -76,6 +77,7 @@ def check(
             path,
             labels=labels,
             label_regex=label_regex,
+            multi_label=multi_label,
             out=out or own,
             suspects=suspects,
             arch=arch,
@@ -97,7 +99,8 @@ def _show(found: Audit) -> None:
     from fastcls.runfolder.text import clean
 
     facts, root = summary(found), found.contents.root
-    print(f"{clean(root)}: {count(facts['images'], 'image')} in {count(facts['classes'], 'class')}")
+    noun = found.contents.target.noun
+    print(f"{clean(root)}: {count(facts['images'], 'image')} in {count(facts['classes'], noun)}")
     print(f"layout   {clean(found.contents.layout)}")
     print(f"images   {', '.join(f'{n:,} {split}' for split, n in facts['splits'].items())}\n")
     if not found.findings:

@@ -87,6 +87,12 @@ RUN: Any = typer.Argument(
 LABEL_REGEX: Any = typer.Option(
     "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name: '(.+)_\\d+'."
 )
+MULTI_LABEL: Any = typer.Option(
+    "auto",
+    "--multi-label",
+    metavar="yes|no|auto",
+    help="Whether an image may have several labels, or none; auto looks.",
+)
 RECIPE: Any = typer.Argument(metavar="RECIPE", help="A recipe's name, or a file: ./mine.py", autocompletion=recipes)
 
 

@@ -174,8 +174,11 @@ def _suggest(target: str, labels: str, label_regex: str, probe: str) -> dict[str
         import_fastai()
     named = _named(probe)
     images = suggest.look(target, labels, label_regex)
-    machine = suggest.machine()
-    print(f"{images.where}: {images.count:,} images of {images.classes:,} classes, {images.a_class:,} a class (median)")
+    if probe and images.target.several:
+        raise UsageError("--probe: it measures one class an image, and these have several labels.", "Omit --probe.")
+    machine, noun = suggest.machine(), images.target.noun
+    classes = f"{images.classes:,} {images.target.plural}"
+    print(f"{images.where}: {images.count:,} images of {classes}, {images.a_class:,} a {noun} (median)")
     print(f"layout   {images.layout}")
     print(f"sizes    short side {images.short}, long side {images.long} pixels (medians of {images.sampled:,} images)")
     print(f"machine  {machine.name}, {machine.memory / 1e9:.0f} GB\n", flush=True)

@@ -45,7 +45,10 @@ def predict(
         False, "--probabilities", help="Add a column for each class, with its probability."
     ),
     threshold: float = typer.Option(
-        0.0, "--threshold", metavar="T", help="A prediction less likely than T is written as 'unsure'."
+        0.0,
+        "--threshold",
+        metavar="T",
+        help="A prediction less likely than T is 'unsure'; of several labels: predict those from T on.",
     ),
     calibrated: bool = typer.Option(
         False, "--calibrated", help="Divide the logits by the temperature that was fitted on the validation split."
@@ -112,6 +115,10 @@ def predict(
 
     A CSV of paths (.csv, .tsv) has a column 'path', 'file' or 'image'; its paths start here, or beside the table.
 
+    Where images have several labels, the prediction is all whose probability reaches the label's own threshold,
+    separated by '|', and the confidence that of the least sure of these decisions; in a submission they are separated
+    by spaces.
+
     An image that cannot be read becomes a row with an error, and the exit code is 3.
 
     With any option marked Submission, -o is a file for Kaggle: an id and a label a row, with --probability-of an id and
@@ -154,11 +161,12 @@ def predict(
     predictor = _predictor(folder, temperature, tta, trust, decides)
     if submits and target is not None:
         submission = lay_out(wanted, Images(images, paths), predictor.classes)
-        notes = submission.write(target, predictor.predict, predictor.classes, label_value, fill)
+        notes = submission.write(target, predictor, label_value, fill)
         register.wrote(target)
         print(visible("\n".join(notes)))
     else:
-        table = Table(predictor.classes, top_k, probabilities, threshold, decided)
+        classes, rule = predictor.classes, (predictor.target, predictor.thresholds)
+        table = Table(classes, top_k, probabilities, threshold, decided, *rule)
         for text in decided.notes if decided else ():
             logger.warning(f"note: {visible(text)}")
         with document(as_json) as show:

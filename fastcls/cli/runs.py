@@ -121,15 +121,17 @@ def _name(run: Path) -> str:
 
 
 def _row(run: Path) -> tuple[float, float, list[str]]:
-    from fastcls.runfolder import recorded
+    from fastcls.runfolder import recorded, target
     from fastcls.runfolder import runs as folders
 
     record: dict[str, Any] = folders.read_json(run / "run.json")
     try:
         figures = folders.read_json(run / "metrics.json")
         split = "test" if "test" in figures else "valid"
-        accuracy, loss = figures[split]["accuracy"], float(figures[split]["loss"]["value"])
+        first = target.of(record.get("data") or {}).main
+        accuracy, loss = figures[split][first], float(figures[split]["loss"]["value"])
         shown = f"{accuracy['value']:.4f} ({accuracy['low']:.3f}–{accuracy['high']:.3f}) {split}"
+        shown += "" if first == "accuracy" else f" {first}"
         value = accuracy["value"]
     except (OutputError, KeyError, TypeError, ValueError):  # a run that did not end, a file that was damaged
         value, loss, shown = 0.0, float("inf"), str(record.get("reason") or "–").splitlines()[0]

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 SHOWN = 10  # trials in the terminal's table
 PLANNED = ("trials", "time", "metric", "pruner", "prune_after_trials", "prune_after_epochs", "storage", "study")
 NOTHING = 6  # the exit code when no trial came to its end
-TRIALS, METRICS, PRUNERS = 20, ("accuracy", "macro_f1", "loss"), ("median", "none")  # running.search's, which is heavy
+TRIALS, METRICS, PRUNERS = (
+    20,
+    ("accuracy", "macro_f1", "loss", "mAP"),
+    ("median", "none"),
+)  # running.search's, which is heavy
 
 
 @app.command(context_settings=TAKES_KNOBS, cls=completion.TakesKnobs)

@@ -20,12 +20,14 @@ from fastcls.comparison import differences
 from fastcls.comparison.differences import Difference
 from fastcls.errors import OutputError
 from fastcls.runfolder import predictions, runs
+from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import read_history
 from fastcls.settings.knobs import as_text
 from fastcls.settings.options import SILENT
 
 HOME = Path("comparisons")
 FIGURES = ("accuracy", "top5", "macro_f1", "loss")
+MORE = ("mAP",)  # of several labels an image
 COSTS = ("train_seconds", "images_per_second", "parameters", "trained_parameters", "peak_memory_bytes")
 
 
@@ -40,8 +42,17 @@ class Entry:
     metrics: dict[str, Any] = field(default_factory=dict)
     failed: str = ""
 
+    @property
+    def target(self) -> targets.Target:
+        """The kind of labels that its images have."""
+        return targets.of(self.record.get("data") or {})
+
     def figure(self, name: str, split: str) -> float:
-        """accuracy, top5, macro_f1 or loss on a split; NaN where there is none."""
+        """accuracy, top5, macro_f1 or loss on a split; NaN where there is none.
+
+        Of several labels the accuracy is the share of images that have all of them right.
+        """
+        name = self.target.share if name == "accuracy" else name
         entry = self.metrics.get(split, {}).get(name)
         return _number(entry.get("value") if isinstance(entry, dict) else entry)
 
@@ -112,6 +123,11 @@ class Comparison:
         return tabulate(self.entries, self.baseline)
 
     @property
+    def target(self) -> targets.Target:
+        """The kind of labels that the images have."""
+        return self.done[0].target if self.done else targets.SINGLE
+
+    @property
     def done(self) -> list[Entry]:
         return [entry for entry in self.entries if not entry.failed]
 
@@ -139,6 +155,11 @@ def existing(folders: Sequence[Path]) -> list[Entry]:
         entries.append(entry)
     classes = [tuple(runs.read_json(entry.folder / "model.json").get("classes", ())) for entry in entries]
     for entry, own in zip(entries, classes, strict=True):
+        if entry.target != entries[0].target:
+            raise OutputError(
+                f"{entry.folder} is {entry.target.kind}, {entries[0].folder} {entries[0].target.kind}: "
+                "their figures do not compare."
+            )
         if set(own) != set(classes[0]):
             raise OutputError(
                 f"{entry.folder} has other classes than {entries[0].folder} ({len(own)} and "
@@ -190,7 +211,7 @@ def _row(group: Sequence[Entry], held: Sequence[Entry], split: str, baseline: Ma
     changed = {key: value for key, value in setting.items() if value != baseline.get(key)}
     done = [entry for entry in group if not entry.failed]
     values = [entry.figure("accuracy", split) for entry in done]
-    means = {name: _mean([entry.figure(name, split) for entry in done]) for name in FIGURES}
+    means = {name: _mean([entry.figure(name, split) for entry in done]) for name in (*FIGURES, *MORE)}
     means |= {name: _mean([entry.cost(name) for entry in done]) for name in COSTS}
     deviation = stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
     fixed = (setting, changed, done, len(group) - len(done), means, deviation, not changed)

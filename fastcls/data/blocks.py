@@ -17,11 +17,12 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from fastai.data.all import DataBlock, DataLoaders, Datasets, RandomSplitter, get_c, noop, test_set
 
-from fastcls.data import splitting
+from fastcls.data import splitting, target
 from fastcls.data.dataloaders import PixelDL, SeededDL
 from fastcls.data.pixels import Plan, files, name_classes, targets
 from fastcls.data.unseen import Loaders
@@ -43,6 +44,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     validation image, or a file that is not an image.
     """
     opening.install()
+    target.check(block)
     if bs < 1:
         raise UsageError(f"A batch of {bs} images cannot be trained.", "Give --bs a number of 2 or more.")
     whole = source
@@ -111,10 +113,22 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     if slow := equivalents.unknown(dls.train.after_batch.fs):
         options.note(f"batch transforms that fastcls has no fast equivalent of run as in fastai: {', '.join(slow)}.")
     if balanced:
-        labels = targets(dls.train_ds)
-        dls.train.weights = (1 / torch.bincount(labels)[labels]).numpy()
+        dls.train.weights = _balancing(targets(dls.train_ds))
     dls.test_items = _limited_test(block, test if test is None or hasattr(test, "iloc") else in_order(test))
     return dls
+
+
+def _balancing(labels: torch.Tensor) -> np.ndarray:
+    """How often each image is drawn, so that every class is as often as any other; of several labels, the rarest."""
+    if labels.ndim == 1:
+        return (1 / torch.bincount(labels)[labels]).numpy()
+    options.note(
+        "--balanced: images are drawn by the rarest of their labels, for labels that go together cannot all be as "
+        "frequent; --class-weights weighs each label by itself."
+    )
+    each = labels / labels.sum(0).clamp(min=1)
+    bare = ~labels.any(1)
+    return torch.where(bare, 1 / max(1, int(bare.sum())), each.amax(1)).numpy()
 
 
 def _datasets(block: DataBlock, source: Any, skipped: list[str]) -> Datasets:
@@ -157,7 +171,8 @@ def _datasets(block: DataBlock, source: Any, skipped: list[str]) -> Datasets:
         raise
     if (limit := options.current().limit) is None:
         return dsets
-    labels = targets(dsets).tolist()
+    own = targets(dsets)
+    labels = own.tolist() if own.ndim == 1 else [tuple(row.nonzero().flatten().tolist()) for row in own]
     return make(*_only(dsets.items, [_sample(split, [labels[i] for i in split], limit) for split in dsets.splits]))
 
 
@@ -186,19 +201,26 @@ def _limited_test(block: DataBlock, test: Any) -> Any:
         return test
     getter = block.getters[-1]
     rows = [row for _, row in test.iterrows()] if hasattr(test, "iterrows") else list(test)
-    return _at(test, _sample(range(len(rows)), [getter(row) for row in rows], limit))
+    labels = [label if isinstance(label, str) else _hashable(label) for label in map(getter, rows)]
+    return _at(test, _sample(range(len(rows)), labels, limit))
+
+
+def _hashable(label: Any) -> Hashable:
+    return tuple(label) if isinstance(label, Sequence) else label
 
 
 def _sample(indices: Sequence[int], labels: Sequence[Hashable], limit: int) -> list[int]:
-    """At most `limit` of `indices` a label, chosen by the run's seed."""
+    """At most `limit` of `indices` a label, chosen by the run's seed; of several labels, while one has room."""
     order = list(zip(indices, labels, strict=True))
     random.Random(options.current().seed).shuffle(order)
     count: dict[Hashable, int] = defaultdict(int)
     kept = []
     for index, label in order:
-        count[label] += 1
-        if count[label] <= limit:
+        own = (label or ("",)) if isinstance(label, tuple) else (label,)
+        if any(count[name] < limit for name in own):
             kept.append(int(index))
+        for name in own:
+            count[name] += 1
     return sorted(kept)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import LRFinder
-from fastai.data.all import TensorCategory, TfmdDL, to_device
+from fastai.data.all import TensorCategory, TensorMultiCategory, TfmdDL, to_device
 from fastai.data.load import _loaders, chunked
 
 from fastcls.data.pixels import Plan, targets
@@ -129,7 +129,8 @@ class PixelDL(SeededDL):
             pixels = source(draws.Key(self.seed, self.epoch, indices))
             batch: tuple[torch.Tensor, ...] = (pixels.as_subclass(self.plan.tensor_type),)
             if labels is not None:
-                batch += (TensorCategory(labels[indices]),)
+                kind = TensorCategory if labels.ndim == 1 else TensorMultiCategory
+                batch += (kind(labels[indices]),)
             if self.device is not None and self.device.type == "cuda":  # which copies from pinned memory in parallel
                 batch = tuple(b if b.is_cuda else b.pin_memory() for b in batch)
             return indices, batch

@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from fastai.data.all import Categorize, CategoryMap, ColReader, DataBlock, Datasets, L, Pipeline, ToTensor
+from fastai.data.all import (
+    Categorize,
+    CategoryMap,
+    ColReader,
+    DataBlock,
+    Datasets,
+    EncodedMultiCategorize,
+    L,
+    MultiCategorize,
+    OneHotEncode,
+    Pipeline,
+    ToTensor,
+)
 from fastai.vision.augment import RandomResizedCrop, Resize
 from fastai.vision.core import PILBase
 from PIL import Image
@@ -101,7 +113,7 @@ class Plan:
         create = image_types[0] if len(image_types) == 1 else None
         if getattr(create, "__func__", None) is not PILBase.create.__func__ or len(block.type_tfms) != 2:
             return None
-        if not all(isinstance(tfm, Categorize) for tfm in block.type_tfms[1]):
+        if not all(isinstance(tfm, Categorize) or tfm is OneHotEncode for tfm in block.type_tfms[1]):
             return None
         kind = create.__self__  # type: ignore[union-attr]
         mode = kind._open_args.get("mode")
@@ -196,29 +208,49 @@ def _opened(dataset: Datasets) -> Sequence[Any]:
 
 
 def targets(dataset: Datasets) -> torch.Tensor:
-    """(n,) class indices of every item of a labelled dataset, looked up once."""
+    """Of every item of a labelled dataset, looked up once: (n,) class indices, or (n, labels) zeros and ones."""
     tl = dataset.tls[-1]
     if "targets" not in vars(tl):
-        last = tl.tfms.fs[-1]
-        if isinstance(last, Categorize):
-            index = last.vocab.o2i
+        fs = tl.tfms.fs
+        at = next((i for i, tfm in enumerate(fs) if isinstance(tfm, Categorize)), None)
+        if at is None:
+            tl.targets = torch.tensor([int(label) for label in tl])
+        elif isinstance(fs[at], EncodedMultiCategorize):
+            tl.targets = torch.tensor(list(map(list, _column(tl.items, fs[:at])))).float()
+        else:
+            index, labels = fs[at].vocab.o2i, _column(tl.items, fs[:at])
             try:
-                tl.targets = torch.tensor([index[name] for name in _column(tl.items, tl.tfms.fs[:-1])])
+                if isinstance(fs[at], MultiCategorize):
+                    tl.targets = _flags([[index[name] for name in own] for own in labels], len(fs[at].vocab))
+                else:
+                    tl.targets = torch.tensor([index[name] for name in labels])
             except KeyError as problem:
                 raise DataError(f"The label {problem} is not one of the training classes.") from None
-        else:
-            tl.targets = torch.tensor([int(label) for label in tl])
     return tl.targets
 
 
+def _flags(indices: Sequence[Sequence[int]], labels: int) -> torch.Tensor:
+    """(n, labels): 1 where an item has the label."""
+    found = torch.zeros(len(indices), labels)
+    for row, own in enumerate(indices):
+        found[row, own] = 1
+    return found
+
+
 def name_classes(block: DataBlock, items: Any, training: Sequence[int]) -> None:
-    """Give the block's Categorize its classes, as it would find them itself: for a million rows that took a minute."""
-    (*_, last), getter = block.type_tfms[-1], block.getters[-1]
-    if len(block.type_tfms[-1]) > 1 or type(last) is not Categorize or last.vocab is not None:
+    """Give the block's Categorize or MultiCategorize its classes, as it would find them itself.
+
+    For a million rows that took a minute.
+    """
+    (first, *others), getter = block.type_tfms[-1], block.getters[-1]
+    several = type(first) is MultiCategorize and others == [OneHotEncode]
+    if first.vocab is not None or not (several or (type(first) is Categorize and not others)):
         return
     getters = (getter if isinstance(getter, Pipeline) else Pipeline(getter)).fs
     chosen = items.iloc[training] if isinstance(items, pd.DataFrame) else L(items, use_list=None)[training]
-    last.vocab = CategoryMap(list(_column(chosen, getters)), sort=last.sort, add_na=last.add_na)
+    labels = _column(chosen, getters)
+    names = list(dict.fromkeys(name for own in labels for name in own)) if several else list(labels)
+    first.vocab = CategoryMap(names, sort=True if several else first.sort, add_na=first.add_na)
 
 
 def _column(items: Any, getters: Sequence[Any]) -> Sequence[Any]:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from fastai.data.all import L
 
 from fastcls.data import copies
 from fastcls.datasets import groups, newer, splits
 from fastcls.datasets.layouts import SLICE
 from fastcls.datasets.walk import common_root, count, some
 from fastcls.errors import UsageError
+from fastcls.runfolder.target import names_of
 from fastcls.settings import options
 
 COPIES = "near copies"  # what images are grouped by where nothing is named
@@ -34,6 +36,9 @@ def split(
     split_by: a column of dates or numbers, by which the `newest` share of the images is the test split.
     """
     table = table.copy()
+    several = any(isinstance(label, list) for label in table["label"])
+    if several:
+        table["label"] = table["label"].map(tuple)
     notes, root = list(table.attrs.get("notes", [])), table.attrs.get("root", "")
     empty = table["split"] == ""
     _check_shares(valid_pct, test_pct)
@@ -62,6 +67,8 @@ def split(
     splits.check_splits(table, root)
     if group:
         notes += _of_groups(table, by, drawn=bool(empty.any()))
+    if several:
+        table["label"] = table["label"].map(list)  # fastai's transforms go into tuples
     table.attrs |= {"notes": notes, "groups": by}
     return table
 
@@ -91,8 +98,11 @@ def _of_groups(table: pd.DataFrame, by: str, drawn: bool) -> list[str]:
             f"{count(len(both), 'group')} of {names.nunique():,} with images on both sides of the split that the data "
             f"come with: {some(both)}. What is measured there is too good."
         )
-    validated = set(table["label"][splits_of == "valid"])
-    if drawn and (missing := sorted(set(table["label"]) - validated)):
+    every, validated = (
+        {name for label in labels for name in names_of(label)}
+        for labels in (table["label"], table["label"][splits_of == "valid"])
+    )
+    if drawn and (missing := sorted(every - validated)):
         classes = count(len(missing), "class")
         notes.append(f"{classes} without an image in valid, for want of groups: {some(missing)}.")
     return notes
@@ -121,13 +131,15 @@ def stratified(
 ) -> Callable[[Any], Any]:
     """A splitter that holds out `valid_pct` of the items, stratified by their label, seeded by the run's seed.
 
-    label: a function of an item, or the column of a table. group: such a one, or a regular expression over files'
-    paths; the items of one group stay together. Without it near copies of an image do.
+    label: a function of an item, or the column of a table; lists of labels are stratified label by label.
+    group: such a one, or a regular expression over files' paths; the items of one group stay together. Without it near
+    copies of an image do.
     """
     _check_shares(valid_pct)
 
     def draw(items: Any) -> tuple[list[int], list[int], dict[str, str]]:
-        labels = [str(name) for name in (items[label] if isinstance(label, str) else map(label, items))]
+        own = items[label] if isinstance(label, str) else map(label, items)
+        labels = [tuple(map(str, one)) if isinstance(one, tuple | list | L) else str(one) for one in own]
         seed, of = options.current().seed, {}
         if group:
             paths = _paths(items)

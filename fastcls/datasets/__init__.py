@@ -16,6 +16,7 @@ from fastcls.datasets import layouts
 from fastcls.datasets.archives import building, locked, unpack
 from fastcls.datasets.catalogue import CATALOGUE, FLOWERS, Dataset
 from fastcls.datasets.downloads import cache_dir, download
+from fastcls.datasets.label_table import rows_of
 from fastcls.datasets.walk import some
 from fastcls.errors import DataError, DownloadError, UsageError, did_you_mean
 from fastcls.log import logger
@@ -39,6 +40,8 @@ _IMAGEWOOF = {
 WNID_NAMES = _IMAGENETTE | _IMAGEWOOF
 _CUB_FILES = ("images.txt", "train_test_split.txt", "image_class_labels.txt", "classes.txt")
 _FLOWER_FILES = ("imagelabels.mat", "setid.mat")
+_PLANET = "https://www.kaggle.com/c/planet-understanding-the-amazon-from-space"
+_PLANET_TABLES, _PLANET_IMAGES = ("train_v2.csv", "labels.csv"), ("train-jpg", "train")
 _AGAIN = "Unpack the published archive again."
 
 
@@ -54,13 +57,21 @@ def find(name: str) -> Dataset:
 
 
 def folder(
-    path: str | Path, *, labels: str = "", label_regex: str = "", valid_pct: float | None = 0.2, seed: int | None = None
+    path: str | Path,
+    *,
+    labels: str = "",
+    label_regex: str = "",
+    valid_pct: float | None = 0.2,
+    seed: int | None = None,
+    multi_label: str = "auto",
 ) -> DataFrame:
     """Images of your own, whatever their layout: a table with the columns path, label and split (`layouts.find`).
 
     valid_pct: None leaves the split empty where the layout has none, for `data.split`.
     """
-    return layouts.find(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed)
+    return layouts.find(
+        path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed, multi_label=multi_label
+    )
 
 
 def digits(path: str = "") -> Path:
@@ -248,6 +259,34 @@ def flowers_table(root: Path) -> DataFrame:
                 raise DataError(f"{root}: image {number} of setid.mat has no label in imagelabels.mat.", _AGAIN)
             rows.append((f"jpg/image_{number:05d}.jpg", FLOWERS[labels[number - 1] - 1], split))
     return _table(Path(root), rows, root / _FLOWER_FILES[1])
+
+
+def planet(path: str = "") -> Path:
+    """The folder of Planet's training images, train-jpg/ or train/, and train_v2.csv; there is nothing to download."""
+    if not path:
+        raise DataError(
+            "Planet's images are Kaggle's to give: they cannot be downloaded from here.",
+            f"Fetch train-jpg and train_v2.csv from {_PLANET}, and name their folder with --path.",
+        )
+
+    def accepts(folder: Path) -> bool:
+        images = any((folder / name).is_dir() for name in _PLANET_IMAGES)
+        return images and any((folder / name).is_file() for name in _PLANET_TABLES)
+
+    return _locate(path, accepts, ["planet"], "train-jpg/ (or train/) and train_v2.csv (or labels.csv)")
+
+
+def planet_table(root: Path) -> DataFrame:
+    """One row an image of `planet()`: path and label, a list of tags."""
+    listed_in = next(root / name for name in _PLANET_TABLES if (root / name).is_file())
+    folder = next(root / name for name in _PLANET_IMAGES if (root / name).is_dir())
+    rows = [cells for _, cells in rows_of(listed_in, [], strict=True)]
+    if not rows or rows[0] != ["image_name", "tags"] or any(len(cells) != 2 for cells in rows):
+        raise DataError(f"{listed_in} has not the columns image_name and tags.", _AGAIN)
+    named = [(f"{folder.name}/{name}.jpg", tags, "") for name, tags in rows[1:]]
+    table = _table(root, named, listed_in)
+    table["label"] = table["label"].str.split()
+    return table.drop(columns="split")
 
 
 def _matlab(file: Path, name: str) -> list[int]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from fastcls.datasets.walk import composed, count, some
 from fastcls.errors import DataError, UsageError, did_you_mean
+from fastcls.runfolder.target import names_of
 
 COLUMN = "group"  # of a table: the name of each image's group; empty for an image that is alone
 _PLAIN = re.compile(r"[\w -]+")  # what is rather the name of a column than a pattern
@@ -83,39 +84,49 @@ def _below(paths: Sequence[str], root: str | Path) -> str:
 
 
 def divide(
-    labels: Sequence[str], groups: Sequence[str], valid: float, test: float, seed: int, thing: str = "group"
+    labels: Sequence[str | Sequence[str]],
+    groups: Sequence[str],
+    valid: float,
+    test: float,
+    seed: int,
+    thing: str = "group",
 ) -> tuple[list[int], list[int]]:
     """Positions of validation and test images: about these shares of the images and of each class, in whole groups.
 
-    Folds of scikit-learn's StratifiedGroupKFold; several are one split where its share says so. DataError where a class
-    has one group alone, which could be on one side alone.
+    Folds of scikit-learn's StratifiedGroupKFold, by the rarest of an image's labels; several folds are one split where
+    its share says so. DataError where a class has one group alone, which could be on one side alone.
     """
     import numpy as np
 
     groups_of: dict[str, set[str]] = defaultdict(set)
+    sizes: Counter[str] = Counter()
     for label, group in zip(labels, groups, strict=True):
-        groups_of[label].add(group)
-    sizes = Counter(labels)
-    if single := sorted(label for label, own in groups_of.items() if len(own) == 1):
-        shown = [f"{label} ({count(sizes[label], 'image')}, all of {min(groups_of[label])!r})" for label in single]
+        for name in names_of(label):
+            groups_of[name].add(group)
+            sizes[name] += 1
+    if single := sorted(name for name, own in groups_of.items() if len(own) == 1):
+        shown = [f"{name} ({count(sizes[name], 'image')}, all of {min(groups_of[name])!r})" for name in single]
         raise DataError(
-            f"{count(len(single), 'class')} of {len(groups_of):,} with one {thing} alone, which can be trained on or "
+            f"{count(len(single), 'class')} of {len(groups_of):,} with one group alone, which can be trained on or "
             f"held out, not both: {some(shown)}.",
             "Add images of other groups, or leave these classes out.",
         )
-    n, for_valid, for_test = _folds(valid, test, min(len(set(groups)), max(sizes.values())))
-    codes = {label: i for i, label in enumerate(sorted(groups_of))}
-    targets = np.array([codes[label] for label in labels])
-    wanted = np.outer([valid, test], np.bincount(targets))
+    rarest = [min(names_of(label), key=lambda name: (sizes[name], name), default="") for label in labels]
+    n, for_valid, for_test = _folds(valid, test, min(len(set(groups)), max(Counter(rarest).values())))
+    codes = {name: i for i, name in enumerate(sorted(groups_of))}
+    has = np.zeros((len(labels), len(codes)), bool)
+    for row, label in enumerate(labels):
+        has[row, [codes[name] for name in names_of(label)]] = True
+    wanted = np.outer([valid, test], has.sum(0))
     best: tuple[float, list[int], list[int]] | None = None
     for attempt in range(_DRAWS):
-        folds = kfold(labels, groups, n, seed + attempt)
+        folds = kfold(rarest, groups, n, seed + attempt)
         for first in range(n):
             turned = (folds - first) % n
             splits = [np.flatnonzero(turned < for_valid)]
             splits.append(np.flatnonzero((turned >= for_valid) & (turned < for_valid + for_test)))
-            counts = np.stack([np.bincount(targets[at], minlength=len(codes)) for at in splits])
-            if (counts.sum(0) == np.bincount(targets)).any() or not len(splits[0]) or (test and not len(splits[1])):
+            counts = np.stack([has[at].sum(0) for at in splits])
+            if (counts.sum(0) == has.sum(0)).any() or not len(splits[0]) or (test and not len(splits[1])):
                 continue  # a class would have nothing to be trained on
             off = float(np.abs(counts - wanted).sum() + (counts[0] == 0).sum())
             if best is None or off < best[0]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from fastcls.datasets import label_sets
 from fastcls.datasets.splits import SPLIT_NAMES
 from fastcls.datasets.walk import Found, composed, count, files_below, is_image, is_text, slashes, some
 from fastcls.errors import DataError
+from fastcls.runfolder.target import MULTI, SINGLE
 from fastcls.settings import options, shell
 
 FILE_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_id", "id", "name")
@@ -26,29 +28,39 @@ NAMED = 5  # rows that are left out, of each kind
 _YES_NO = dict.fromkeys(("1", "true", "yes"), "valid") | dict.fromkeys(("0", "false", "no"), "train")
 
 
-def read(labels: str, root: Path, found: Found) -> None:
-    """Add to `found` a row for each image that the table `labels` names, below `root`, and its `further` columns."""
+def read(labels: str, root: Path, found: Found, multi: label_sets.MultiLabel = "auto") -> None:
+    """Add to `found` a row for each image that the table `labels` names, below `root`, and its `further` columns.
+
+    multi: whether an image may have several labels; 'auto' finds out by looking.
+    """
     file = _locate(labels, root)
     rows = _two_columns(file, rows_of(file, found.notes))
     files = _Files(root, file.parent)
-    columns, body = _columns(file, rows, files)
+    columns, body = _columns(file, rows, files, multi)
+    reader = _labels(columns, body, multi)
+    found.target = MULTI if reader.several else SINGLE
     further = {at: found.further.setdefault(title, {}) for at, title in columns.others.items()}
     seen: dict[str, tuple[str, str]] = {}
     again: list[tuple[str, str, str]] = []  # rows that name a file once more, otherwise
     problems: dict[str, list[str]] = defaultdict(list)
-    good = 0
+    good, joined = 0, set()
     for number, cells in body:
-        if len(cells) <= max(columns.file, columns.label, columns.split or 0):
+        if len(cells) <= max(columns.file, *columns.labels, columns.split or 0):
             problems[NO_COLUMN].append(f"row {number}")
             continue
-        name, label, split = cells[columns.file], cells[columns.label], ""
+        name, split = cells[columns.file], ""
+        try:
+            label = reader.read(cells)
+        except ValueError as problem:
+            problems[reader.fault].append(f"{str(problem)!r} in row {number}")
+            continue
         if columns.split is not None:
             split = columns.splits.get(cells[columns.split].lower(), "")
             if not split:
                 text = f"{cells[columns.split]!r} in row {number}"
                 problems["a split that is none of train, valid, test"].append(text)
         places = files.find(name)
-        if not label:
+        if not label and not reader.several:
             problems[NO_LABEL].append(f"row {number}")
         elif files.leaves(name):
             problems[OUTSIDE].append(name)
@@ -57,6 +69,12 @@ def read(labels: str, root: Path, found: Found) -> None:
         elif not places:
             problems[NO_FILE].append(name or f"row {number}")
         elif seen.setdefault(places[0], (label, split)) != (label, split):
+            if reader.scheme.separator == label_sets.ROWS and seen[places[0]][1] == split:
+                good += 1
+                joined.add(places[0])
+                both = {*MULTI.names(seen[places[0]][0]), *MULTI.names(label)}
+                seen[places[0]] = MULTI.text(both), split
+                continue
             problems["a file named before with another label or split"].append(name)
             again.append((places[0], label, split))
         else:
@@ -78,7 +96,7 @@ def read(labels: str, root: Path, found: Found) -> None:
             f"Correct or remove them{', or leave them out with --skip-bad' * (problems.keys() <= SKIPPED)}. "
             f"File names are looked up in {root}, with or without their suffix.",
         )
-    if repeated := good - len(seen):
+    if (repeated := good - len(seen)) and not joined:
         found.notes.append(f"{count(repeated, 'repeated row')} of {file.name} dropped.")
     if unlisted := [os.path.relpath(image, root) for image in files.images if image not in seen]:
         left_out = f"{count(len(unlisted), 'image')} not listed in {file.name} left out: {some(unlisted)}."
@@ -86,7 +104,12 @@ def read(labels: str, root: Path, found: Found) -> None:
     named = [(path, label, split) for path, (label, split) in seen.items()] + again
     draws = columns.split is not None and not any(split == "valid" for _, _, split in named)
     found.rows = [(slashes(path), label, "" if draws and split == "train" else split) for path, label, split in named]
-    found.layout = f"the table {file.name}: {columns.description}"
+    said = f"; {reader.said}" if reader.said else ""
+    found.layout = f"the table {file.name}: {columns.description}{said}"
+    if reader.several:
+        bare = sum(not label for label, _ in seen.values())
+        without = f"; {count(bare, 'image')} without a label" if bare else ""
+        found.notes.append(f"{file.name}: {reader.said}{without}.")
 
 
 def _locate(labels: str, root: Path) -> Path:
@@ -192,15 +215,65 @@ class _Columns:
     """Which column holds what."""
 
     file: int
-    label: int
+    labels: list[int]  # one, or those of 0 and 1
     split: int | None
     splits: dict[str, str]
     description: str
     others: dict[int, str]  # their titles; without one a column has nothing to be called by
+    titles: list[str]  # of `labels`
+
+
+@dataclass
+class _Labels:
+    """How the cells of a row become a label, as text; ValueError, with the cell, where they are none."""
+
+    columns: _Columns
+    scheme: label_sets.Scheme
+    said: str = ""
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have more or fewer labels than one."""
+        return self.scheme.several
+
+    @property
+    def fault(self) -> str:
+        """What a cell is that cannot be read."""
+        if len(self.columns.labels) > 1:
+            return "a cell that is neither 0 nor 1" if self.several else "not exactly one 1, without --multi-label yes"
+        return "a cell that is no list of labels"
+
+    def read(self, cells: list[str]) -> str:
+        """The label of a row."""
+        own = [cells[column] for column in self.columns.labels]
+        if len(own) == 1:
+            names = self.scheme.names(own[0])
+        else:
+            names = label_sets.flagged(own, self.columns.titles)
+            if not self.several and len(names) != 1:
+                raise ValueError(" ".join(own)[:60])
+        return MULTI.text(names) if self.several else names[0]
+
+
+def _labels(columns: _Columns, body: list[tuple[int, list[str]]], multi: label_sets.MultiLabel) -> _Labels:
+    """How the labels are to be read."""
+    whole = [cells for _, cells in body if len(cells) > max(columns.file, *columns.labels)]
+    if len(columns.labels) > 1:
+        several = multi != "no"
+        if multi == "auto":
+            flags = [[cells[column].lower() in label_sets.YES for column in columns.labels] for cells in whole]
+            several = any(sum(own) != 1 for own in flags)
+        how = f"{len(columns.labels)} columns of 0 and 1"
+        said = f"several labels an image, from {how}" if several else f"one class an image, from {how}"
+        return _Labels(columns, label_sets.Scheme(several), said)
+    cells = [cells[columns.labels[0]] for cells in whole]
+    named = [cells[columns.file] for cells in whole]
+    found = label_sets.scheme(cells, columns.titles[0], multi, repeats=len(set(named)) < len(named))
+    return _Labels(columns, found, found.said)
 
 
 def _columns(
-    file: Path, rows: list[tuple[int, list[str]]], files: _Files
+    file: Path, rows: list[tuple[int, list[str]]], files: _Files, multi: label_sets.MultiLabel
 ) -> tuple[_Columns, list[tuple[int, list[str]]]]:
     """Find the columns by their names, else by what they hold; returns them and the rows below the header."""
     if not rows:
@@ -214,7 +287,7 @@ def _columns(
             )
         at = 0 if is_image(head[0]) or files.find(head[0]) else 1
         text = f"no header, files in column {at + 1}, labels in column {2 - at}"
-        return _Columns(at, 1 - at, None, {}, text, {}), rows
+        return _Columns(at, [1 - at], None, {}, text, {}, [""]), rows
     body = rows[1:]
     titles = [title.lower() for title in head]
 
@@ -230,17 +303,22 @@ def _columns(
     at = next((column for column in likely if holds_files(column)), (by_content + likely + [-1])[0])
     split = next(iter(named(SPLIT_COLUMNS, at)), None)
     others = [column for column in range(len(titles)) if column not in (at, split)]
-    label = next(iter(named(LABEL_COLUMNS, at)), others[0] if len(others) == 1 else -1)
-    if at < 0 or label < 0:
+    labels = named((*LABEL_COLUMNS, *label_sets.COLUMNS), at, -1 if split is None else split)[:1]
+    if not labels:
+        labels = others if len(others) == 1 else label_sets.indicators(others, [row for _, row in body])
+    labels = [column for column in labels if head[column]]
+    if at < 0 or not labels:
         missing = "file names" if at < 0 else "labels"
         raise DataError(
             f"No column of {file} is known to hold the {missing}; its columns are {', '.join(head)}.",
-            f"Call the columns {', '.join(FILE_COLUMNS[:3])} … and {', '.join(LABEL_COLUMNS[:3])} ….",
+            f"Call the columns {', '.join(FILE_COLUMNS[:3])} … and {', '.join(LABEL_COLUMNS[:3])} …, or give a column "
+            "of 0 and 1 a label.",
         )
-    text = f"files in column {head[at]!r}, labels in {head[label]!r}"
+    where = repr(head[labels[0]]) if len(labels) == 1 else f"{count(len(labels), 'column')} of 0 and 1"
+    text = f"files in column {head[at]!r}, labels in {where}"
     text += f", split in {head[split]!r}" if split is not None else ""
     splits = SPLIT_NAMES | {"dev": "valid"}
     if split is not None and titles[split] == "is_valid":
         splits |= _YES_NO
-    further = {column: head[column] for column in others if column != label and head[column]}
-    return _Columns(at, label, split, splits, text, further), body
+    further = {column: head[column] for column in others if column not in labels and head[column]}
+    return _Columns(at, labels, split, splits, text, further, [head[column] for column in labels]), body

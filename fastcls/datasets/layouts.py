@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastcls.datasets import label_sets
 from fastcls.datasets.splits import check_splits, draw_validation, split_of
 from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some, unread
 from fastcls.errors import DataError, UsageError, did_you_mean
@@ -37,36 +38,53 @@ def find(
     label_regex: str = "",
     valid_pct: float | None = 0.2,
     seed: int | None = None,
+    multi_label: str = "auto",
 ) -> DataFrame:
-    """List the images under `path` with text columns `path` (absolute), `label` and `split`.
+    """List the images under `path` with columns `path` (absolute), `label` and `split`, all text.
 
     `split` is train, valid or test. Where the layout has no validation split, `valid_pct` of each class is
     drawn with `seed` (the run's own by default); with None it stays empty, for `data.split`. `attrs['layout']` is what
     was recognised, `attrs['root']` the folder, `attrs['notes']` lists what the user should see. A further column TITLE
     of a table of labels is `slice:TITLE`.
+    multi_label: whether an image may have several labels, or none: 'yes', 'no', or 'auto', by looking. Where it may,
+    `label` holds lists of names, and `attrs['target']` is 'multi-label'.
     """
     import pandas as pd
 
     if valid_pct is not None and not 0 < valid_pct < 1:
         raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
-    root, found = folder(path), listed(path, labels, label_regex)
-    if len(classes := {label for _, label, _ in found.rows}) == 1:
+    root, found = folder(path), listed(path, labels, label_regex, multi=label_sets.wanted(multi_label))
+    if len(classes := {name for label in {row[1] for row in found.rows} for name in found.target.names(label)}) == 1:
         raise DataError(f"All {len(found.rows):,} images in {root} are of one class, {classes.pop()!r}.", _HOW)
+    if found.rows and not classes:
+        raise DataError(f"No image in {root} has a label.", "Give the table of labels some.")
     df = pd.DataFrame(found.rows, columns=["path", "label", "split"])
+    if found.target.several:
+        df["label"] = df["label"].map(found.target.names)
     for title, values in found.further.items():
         df[f"{SLICE}{title}"] = df["path"].map(values).fillna("")
     found.rows = []  # a million rows take 160 MB
     if valid_pct is not None:
         found.notes += draw_validation(df, valid_pct, options.current().seed if seed is None else seed)
         check_splits(df, root)
+    if found.target.several:
+        df["label"] = df["label"].map(list)  # fastai's transforms go into tuples
+    df.attrs.update({"target": found.target.kind} if found.target.several else {})
     df.attrs.update(layout=found.layout, notes=found.notes + found.left_out(), root=str(root))
     return df
 
 
-def listed(path: str | Path, labels: str = "", label_regex: str = "", lenient: bool = False) -> Found:
+def listed(
+    path: str | Path,
+    labels: str = "",
+    label_regex: str = "",
+    lenient: bool = False,
+    multi: label_sets.MultiLabel = "auto",
+) -> Found:
     """The images under `path` as they are: nothing is drawn, and nothing of classes and splits is refused.
 
-    lenient: wrong rows of a table of labels are collected in `faults` and not refused.
+    multi: whether an image may have several labels; the label of a row is then `target.text` of them. lenient: wrong
+    rows of a table of labels are collected in `faults` and not refused.
     """
     if labels and label_regex:
         raise UsageError("Labels come from a table or from the file names, not both.", "Give one of the two.")
@@ -74,11 +92,17 @@ def listed(path: str | Path, labels: str = "", label_regex: str = "", lenient: b
     if labels:
         from fastcls.datasets import label_table
 
-        label_table.read(labels, root, found)
+        label_table.read(labels, root, found, multi)
     elif label_regex:
+        if multi == "yes":
+            raise UsageError(
+                "--multi-label yes: a pattern takes one label from a file name.",
+                "Give a table of labels with --labels, or put copies of a file into several class folders.",
+            )
         _from_file_names(root, label_regex, found)
     else:
         _from_folders(root, found)
+        label_sets.merge_folders(found, multi)
     return found
 
 

@@ -27,7 +27,7 @@ def moments(column: str, columns: Mapping[str, Sequence[str]], paths: Sequence[s
     texts = pd.Series([str(value).strip() for value in columns[column]])
     numbers = pd.to_numeric(texts, errors="coerce")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of dates whose day and month could be taken for each other: refused below
+        warnings.simplefilter("ignore")  # of dates whose day and month could change places: refused below
         dates = pd.to_datetime(texts, errors="coerce", format="mixed", utc=True)
         other = pd.to_datetime(texts, errors="coerce", format="mixed", utc=True, dayfirst=True)
     found = numbers if numbers.notna().sum() >= dates.notna().sum() else dates

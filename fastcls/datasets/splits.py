@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastcls.datasets import groups
+from fastcls.datasets import groups, label_sets
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError
+from fastcls.runfolder.target import names_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -42,8 +43,10 @@ def draw_validation(
     drawn = df.index[df["split"] == ""]
     if not len(drawn):
         return []
-    codes, names = pd.factorize(df.loc[drawn, "label"])
-    labels = np.asarray(names, object)[codes].tolist()  # a text a class, not a text a row
+    labels: list[Any] = df.loc[drawn, "label"].tolist()
+    if isinstance(labels[0], str):
+        codes, names = pd.factorize(df.loc[drawn, "label"])
+        labels = np.asarray(names, object)[codes].tolist()  # a text a class, not a text a row
     df.loc[drawn, "split"] = "train"
     if copies is None and groups.COLUMN in df:
         valid, test = groups.divide(labels, df.loc[drawn, groups.COLUMN].tolist(), valid_pct, test_pct, seed)
@@ -55,16 +58,18 @@ def draw_validation(
         df.loc[drawn[held], "split"] = "test"
         drawn = drawn[(df.loc[drawn, "split"] == "train").to_numpy()]
         valid_pct /= 1 - test_pct
-    rest = df.loc[drawn, "label"].tolist()
+    rest = labels if not test_pct else df.loc[drawn, "label"].tolist()
     held = hold_out(rest, valid_pct, seed, [of[row] for row in drawn] if of else None)
     df.loc[drawn[held], "split"] = "valid"
-    single = [label for label, size in Counter(labels).items() if size == 1]
+    sizes = Counter(name for label in labels for name in names_of(label))
+    single = [name for name, size in sizes.items() if size == 1]
     return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."] if single else []
 
 
-def hold_out(labels: Sequence[Hashable], share: float, seed: int, copies: Sequence[str] | None = None) -> list[int]:
+def hold_out(labels: Sequence[Any], share: float, seed: int, copies: Sequence[str] | None = None) -> list[int]:
     """Positions of a stratified sample: `share` of the labels, at least one a class on average, never a single.
 
+    Of tuples of labels by iterative stratification: about as large a share of the images with each label.
     copies: a name each; those of one name are held out together or not at all. Empty: it is alone.
     """
     import numpy as np
@@ -72,6 +77,8 @@ def hold_out(labels: Sequence[Hashable], share: float, seed: int, copies: Sequen
 
     if copies is not None and any(copies):
         return _hold_out_whole(labels, share, seed, copies)
+    if any(isinstance(label, tuple | list) for label in labels):
+        return label_sets.hold_out([names_of(label) for label in labels], share, seed)
     number = {label: n for n, label in enumerate(sorted(set(labels), key=str))}
     strata = np.fromiter(map(number.__getitem__, labels), np.int32, len(labels))
     sizes = np.bincount(strata)
@@ -88,24 +95,27 @@ def hold_out(labels: Sequence[Hashable], share: float, seed: int, copies: Sequen
     return found
 
 
-def _hold_out_whole(labels: Sequence[Hashable], share: float, seed: int, copies: Sequence[str]) -> list[int]:
+def _hold_out_whole(labels: Sequence[Any], share: float, seed: int, copies: Sequence[str]) -> list[int]:
     """As `hold_out` of the first of each name, and all others of that name with it."""
     members: dict[Hashable, list[int]] = defaultdict(list)
     for place, name in enumerate(copies):
         members[name or place].append(place)
     units = list(members.values())
     held = [units[i] for i in hold_out([labels[unit[0]] for unit in units], share, seed)]
-    trained = Counter(labels)
-    trained.subtract(labels[place] for unit in held for place in unit)
-    # copies of several labels may have taken the last image of one with them
-    return sorted(place for unit in held if all(trained[labels[place]] for place in unit) for place in unit)
+    trained = Counter(name for label in labels for name in names_of(label))
+    trained.subtract(name for unit in held for place in unit for name in names_of(labels[place]))
+    kept = [unit for unit in held if all(trained[name] for place in unit for name in names_of(labels[place]))]
+    return sorted(place for unit in kept for place in unit)  # copies of several labels may have taken the last of one
 
 
 def check_splits(df: DataFrame, where: object) -> None:
     """DataError for a split that training or evaluation could not use; what is merely odd the audit finds."""
-    by_split = {split: set(rows["label"].unique()) for split, rows in df.groupby("split", sort=False)}
+    by_split = {
+        split: {name for label in rows["label"].unique() for name in names_of(label)}
+        for split, rows in df.groupby("split", sort=False)
+    }
     trained = by_split.get("train", set())
-    if not trained:
+    if "train" not in by_split:
         raise DataError(f"{where} has no training images.", "Give some rows or a folder to train.")
     for split in ("valid", "test"):
         if unknown := sorted(by_split.get(split, set()) - trained):

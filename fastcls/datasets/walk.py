@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastcls.errors import DataError
+from fastcls.runfolder.target import SINGLE, Target
 
 # What is read, under the names such files usually have.
 IMAGE_SUFFIXES = frozenset(
@@ -38,6 +39,7 @@ class Found:
     lenient: bool = False  # whether wrong rows of a table of labels are collected in `faults` instead of refused
     faults: dict[str, list[str]] = field(default_factory=dict)  # what is wrong -> which rows or files
     further: dict[str, dict[str, str]] = field(default_factory=dict)  # other columns of a table -> file -> value
+    target: Target = SINGLE  # which says what the labels of the rows name
 
     def left_out(self) -> list[str]:
         """Notes on what was found and is not an image that can be used."""

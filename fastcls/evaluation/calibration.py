@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,9 @@ def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return np.exp(logits - logsumexp(logits, axis=1, keepdims=True)).astype(probabilities.dtype)
 
 
-def blocks(probabilities: np.ndarray, temperature: float) -> Iterator[tuple[slice, np.ndarray]]:
+def blocks(
+    probabilities: np.ndarray, temperature: float, soften: Callable[[np.ndarray, float], np.ndarray] = soften
+) -> Iterator[tuple[slice, np.ndarray]]:
     """`soften`, a block of rows at a time: for splits whose probabilities fill the memory once already."""
     step = max(1, BLOCK // probabilities.shape[1])
     for start in range(0, len(probabilities), step):

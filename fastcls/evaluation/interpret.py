@@ -14,19 +14,22 @@ from fastai.data.all import DataLoader
 from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner, Recorder
 from matplotlib.axes import Axes
-from torch.nn import functional as F
 
+from fastcls.data import target
 from fastcls.data.pixels import files
-from fastcls.evaluation import calibration, gradcam, metrics, plots, suspects
+from fastcls.evaluation import gradcam, judging, plots, suspects
+from fastcls.runfolder.target import SINGLE, Target
 
 
-def activation(loss_func: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Outputs (n, classes) to probabilities: as the loss itself says, else softmax.
+def activation(loss_func: Any, target: Target = SINGLE) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Outputs (n, classes) to probabilities: as the loss itself says, else softmax, or sigmoids of several labels.
 
     fastai takes the outputs of a network with any other loss, torch's CrossEntropyLoss among them, for probabilities.
     """
     own = getattr(loss_func, "activation", None)
-    return own if own is not None else partial(torch.softmax, dim=-1)
+    if own is not None:
+        return own
+    return torch.sigmoid if target.several else partial(torch.softmax, dim=-1)
 
 
 def decoded_pixels(dl: DataLoader, batch: tuple[torch.Tensor, ...]) -> np.ndarray:
@@ -51,16 +54,24 @@ def _recorder_kept(learn: Learner) -> Iterator[None]:
 class Interpretation(ClassificationInterpretation):
     """fastai's ClassificationInterpretation, with the network run once instead of once a question.
 
-    `preds` (n, classes) are probabilities, `targs` and `decoded` (n,) class indices, `losses` (n,) the
-    cross-entropy of each image in nats, whatever loss the network was trained with; all on the CPU.
+    `preds` (n, classes) are probabilities, `targs` and `decoded` (n,) class indices, or (n, classes) of several labels
+    an image, `losses` (n,) the cross-entropy of each image in nats, whatever loss the network was trained with; all on
+    the CPU.
     """
 
     def __init__(
         self, learn: Learner, dl: DataLoader, preds: torch.Tensor, targs: torch.Tensor, act: Any = None
     ) -> None:
-        entropies = F.nll_loss(preds.clamp_min(calibration.SMALLEST).log(), targs, reduction="none")
-        super().__init__(learn, dl, entropies, act)
-        self.preds, self.targs, self.decoded = preds, targs, preds.argmax(1)
+        self.judge = judging.of(target.of(learn.dls))
+        losses = torch.from_numpy(self.judge.losses(preds.numpy(), targs.numpy())).float()
+        super().__init__(learn, dl, losses, act)
+        self.preds, self.targs = preds, targs
+        self.decide(None)
+
+    def decide(self, thresholds: np.ndarray | None) -> None:
+        """Predict from these probabilities (labels,) on; what one class an image is predicted by is fixed."""
+        self.thresholds = thresholds
+        self.decoded = torch.from_numpy(self.judge.decide(self.preds.numpy(), thresholds))
 
     @classmethod
     def from_learner(
@@ -69,7 +80,7 @@ class Interpretation(ClassificationInterpretation):
         """Run the network over `dl`, or over split `ds_idx` of the learner's loaders, once."""
         dl = dl or learn.dls[ds_idx].new(shuffle=False, drop_last=False)
         with _recorder_kept(learn):
-            preds, targs = learn.get_preds(dl=dl, act=act or activation(learn.loss_func))
+            preds, targs = learn.get_preds(dl=dl, act=act or activation(learn.loss_func, target.of(learn.dls)))
         return cls(learn, dl, torch.as_tensor(preds).float().cpu(), torch.as_tensor(targs).long().cpu(), act)
 
     def __getitem__(self, idxs: Any) -> tuple[Any, ...]:
@@ -80,14 +91,20 @@ class Interpretation(ClassificationInterpretation):
         return inputs, self.preds[picked], self.targs[picked], self.decoded[picked], self.losses[picked]
 
     def confusion_matrix(self) -> Any:
-        """Counts (classes × classes), rows are true classes."""
-        return metrics.confusion(self.targs.numpy(), self.decoded.numpy(), len(self.vocab))
+        """Counts (classes × classes), rows are true classes; of several labels, those missed, columns seen instead."""
+        return self.judge.confusion(self.targs.numpy(), self.decoded.numpy(), len(self.vocab))
 
     def most_confused(self, min_val: int = 1) -> list[tuple[str, str, int]]:
         """(true class, predicted class, count) of the mistakes made at least `min_val` times, most first.
 
         Of as many mistakes each, the costlier ones come first.
         """
+        if self.judge.target.several:
+            counts = self.confusion_matrix()
+            np.fill_diagonal(counts, 0)
+            at = np.argwhere(counts >= max(1, min_val))
+            order = np.argsort(-counts[tuple(at.T)], kind="stable")
+            return [(self.vocab[i], self.vocab[j], int(counts[i, j])) for i, j in at[order].tolist()]
         wrong = self.targs != self.decoded
         both = torch.stack([self.targs, self.decoded])[:, wrong]
         pairs, which, counts = torch.unique(both, dim=1, return_inverse=True, return_counts=True)
@@ -102,7 +119,11 @@ class Interpretation(ClassificationInterpretation):
 
         names = [str(name) for name in self.vocab]
         labels = list(range(len(names)))
-        print(classification_report(self.targs, self.decoded, labels=labels, target_names=names, zero_division=0))
+        print(
+            classification_report(
+                self.targs.int(), self.decoded.int(), labels=labels, target_names=names, zero_division=0
+            )
+        )
 
     def plot_confusion_matrix(
         self,
@@ -136,7 +157,7 @@ class Interpretation(ClassificationInterpretation):
         """Draw `k` images, hardest first, or those at the indices `k`; `heat` lays Grad-CAM of the answer over them."""
         rows = list(map(int, self.top_losses(k, largest)[1])) if isinstance(k, int) else list(k)
         lines = [
-            f"{self._name(self.decoded[i])} {self.preds[i].max():.0%}, is {self._name(self.targs[i])}\n"
+            f"{self._said(self.decoded[i])} {self.preds[i].max():.0%}, is {self._said(self.targs[i])}\n"
             f"loss {self.losses[i]:.2f}"
             for i in rows
         ]
@@ -173,10 +194,13 @@ class Interpretation(ClassificationInterpretation):
     def plot_reliability(self, temperature: float | None = None, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """Draw accuracy over confidence, and the same with the logits divided by `temperature`."""
         (ax,) = plots.grid(1, None if ax is None else [ax], **{"figsize": (4.5, 4), **kwargs})
-        confidence = {"as trained": self.preds.max(1).values.numpy()}
+        p = {"as trained": self.preds.numpy()}
         if temperature is not None:
-            confidence["after scaling"] = calibration.soften(self.preds.numpy(), temperature).max(1)
-        plots.reliability(ax, confidence, (self.decoded == self.targs).numpy())
+            p["after scaling"] = self.judge.soften(self.preds.numpy(), temperature)
+        if self.judge.target.several:  # each label of each image, by its probability
+            plots.reliability(ax, {name: one.ravel() for name, one in p.items()}, self.targs.numpy().ravel() > 0)
+        else:
+            plots.reliability(ax, {name: one.max(1) for name, one in p.items()}, (self.decoded == self.targs).numpy())
         ax.set(xlabel="confidence", ylabel="accuracy")
         ax.legend(loc="upper left", frameon=False)
         return ax
@@ -187,10 +211,18 @@ class Interpretation(ClassificationInterpretation):
         None for a network without feature maps, as a vision transformer.
         """
         inputs = self[rows][0].as_subclass(torch.Tensor).to(self.learn.dls.device)
-        return gradcam.heatmaps(self.learn.model, inputs, self.decoded[rows].tolist() if classes is None else classes)
+        return gradcam.heatmaps(self.learn.model, inputs, self.explained(rows) if classes is None else classes)
 
-    def _name(self, index: Any) -> str:
-        return plots.text(self.vocab[int(index)])
+    def explained(self, rows: Sequence[int]) -> list[int]:
+        """The class that the heat map of each image speaks of: the predicted one; of several, what costs it most."""
+        parts = (part[rows].numpy() for part in (self.preds, self.targs, self.decoded))
+        found: list[int] = self.judge.explained(*parts).tolist()
+        return found
+
+    def _said(self, label: torch.Tensor) -> str:
+        """A label or prediction on an axis."""
+        (text,) = self.judge.texts(label[None].numpy(), [str(name) for name in self.vocab])
+        return plots.text(text or "none")
 
     def _pictures(
         self, rows: Sequence[int], lines: Sequence[str], heat: bool, axs: Sequence[Axes] | None, **kwargs: Any
@@ -203,12 +235,13 @@ class Interpretation(ClassificationInterpretation):
         return axes
 
     def figures(self, temperature: float | None = None) -> dict[str, Any]:
-        """Accuracy, top-5, loss, macro precision/recall/F1, Brier score and ECE, with their 95 % intervals and n."""
-        return metrics.figures(self.preds.numpy(), self.targs.numpy(), temperature)
+        """Those of metrics.json, with their 95 % intervals and n: accuracy, macro F1, loss, Brier score, ECE …"""
+        names = [str(name) for name in self.vocab]
+        return self.judge.figures(self.preds.numpy(), self.targs.numpy(), names, self.thresholds, temperature)
 
     def temperature(self) -> float:
         """What the logarithms of the probabilities are divided by to calibrate them; fit it on the validation split."""
-        return calibration.fit_temperature(self.preds.numpy(), self.targs.numpy())
+        return self.judge.temperature(self.preds.numpy(), self.targs.numpy())
 
     def paths(self) -> list[str]:
         """The file of each image, in the order of `preds`."""

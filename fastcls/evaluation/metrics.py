@@ -32,22 +32,22 @@ def figures(probabilities: np.ndarray, targets: np.ndarray, temperature: float |
     predictions = probabilities.argmax(1)
     right = predictions == targets
     losses = cross_entropy(probabilities, targets)
-    out: dict[str, Any] = {"n": n, "accuracy": _proportion(int(right.sum()), n)}
+    out: dict[str, Any] = {"n": n, "accuracy": proportion(int(right.sum()), n)}
     if classes > 5:
         top5 = np.argpartition(probabilities, -5, axis=1)[:, -5:]
-        out["top5"] = _proportion(int((top5 == targets[:, None]).any(1).sum()), n)
-    out["loss"] = _mean(losses)
+        out["top5"] = proportion(int((top5 == targets[:, None]).any(1).sum()), n)
+    out["loss"] = mean(losses)
     for name, value, low, high in _macro(targets, predictions, classes):
-        out[name] = _figure(value, low, high, n)
-    out["brier"] = _mean(calibration.brier(probabilities, targets), 2.0)
-    out["ece"] = _figure(calibration.calibration_error(probabilities.max(1), right), None, None, n)
+        out[name] = figure(value, low, high, n)
+    out["brier"] = mean(calibration.brier(probabilities, targets), 2.0)
+    out["ece"] = figure(calibration.calibration_error(probabilities.max(1), right), None, None, n)
     if temperature is not None:
         losses, distances, confidence = (np.empty(n) for _ in range(3))
         for rows, softened in calibration.blocks(probabilities, temperature):
             losses[rows], confidence[rows] = cross_entropy(softened, targets[rows]), softened.max(1)
             distances[rows] = calibration.brier(softened, targets[rows])
-        out["loss_calibrated"], out["brier_calibrated"] = _mean(losses), _mean(distances, 2.0)
-        out["ece_calibrated"] = _figure(calibration.calibration_error(confidence, right), None, None, n)
+        out["loss_calibrated"], out["brier_calibrated"] = mean(losses), mean(distances, 2.0)
+        out["ece_calibrated"] = figure(calibration.calibration_error(confidence, right), None, None, n)
     return out
 
 
@@ -55,7 +55,7 @@ def without(clean: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     """The accuracy of the `clean` images alone, as WITHOUT; nothing where all are or none is."""
     if clean.all() or not clean.any():
         return {}
-    return {WITHOUT: _proportion(int(right[clean].sum()), int(clean.sum()))}
+    return {WITHOUT: proportion(int(right[clean].sum()), int(clean.sum()))}
 
 
 def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -63,21 +63,23 @@ def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(probabilities[np.arange(len(targets)), targets], calibration.SMALLEST))
 
 
-def _figure(value: float, low: float | None, high: float | None, n: int) -> dict[str, Any]:
+def figure(value: float, low: float | None, high: float | None, n: int) -> dict[str, Any]:
+    """A value with the ends of its interval and the images that it is of, as metrics.json has it."""
     return {"value": value, "low": low, "high": high, "n": n}
 
 
-def _mean(values: np.ndarray, most: float = np.inf) -> dict[str, Any]:
+def mean(values: np.ndarray, most: float = np.inf) -> dict[str, Any]:
     """The mean of values from 0 to `most`, and an interval that is normal for its logarithm: no end is below 0."""
-    mean, n = float(values.mean()), len(values)
-    if n < 2 or not mean:
-        return _figure(mean, None, None, n)
-    factor = float(np.exp(Z * values.std(ddof=1) / np.sqrt(n) / mean))
-    return _figure(mean, mean / factor, min(most, mean * factor), n)
+    average, n = float(values.mean()), len(values)
+    if n < 2 or not average:
+        return figure(average, None, None, n)
+    factor = float(np.exp(Z * values.std(ddof=1) / np.sqrt(n) / average))
+    return figure(average, average / factor, min(most, average * factor), n)
 
 
-def _proportion(successes: int, n: int) -> dict[str, Any]:
-    return _figure(successes / n, *wilson(successes, n), n)
+def proportion(successes: int, n: int) -> dict[str, Any]:
+    """A share that was counted, with its score interval."""
+    return figure(successes / n, *wilson(successes, n), n)
 
 
 def wilson(successes: int, n: int) -> tuple[float | None, float | None]:

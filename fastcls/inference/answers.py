@@ -16,6 +16,7 @@ from fastcls.inference.deciding import UNSURE, Decider
 from fastcls.inference.predictor import Prediction
 from fastcls.machine import extras
 from fastcls.runfolder import runs
+from fastcls.runfolder.target import SINGLE, Target
 
 ROWS = 10_000  # of a Parquet file, written at once
 
@@ -26,7 +27,8 @@ Row = dict[str, Any]  # a value a column: text, a float, a list of texts, or Non
 class Table:
     """What goes into a row, and how many rows there were.
 
-    threshold: an answer less likely is 'unsure'.  top_k: so many classes, likeliest first.  all_classes: a column each.
+    threshold: an answer less likely is 'unsure'; of several labels an image, from which on all of them are predicted,
+    in place of `thresholds`, each its own.  top_k: so many classes, likeliest first.  all_classes: a column each.
     decider: what adds columns, and decides otherwise than for the likeliest class.
     """
 
@@ -35,6 +37,8 @@ class Table:
     all_classes: bool = False
     threshold: float = 0
     decider: Decider | None = None
+    target: Target = SINGLE
+    thresholds: Sequence[float] | None = None
     total: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     unsure: int = field(default=0, init=False)
@@ -44,7 +48,7 @@ class Table:
             raise UsageError(f"--threshold {self.threshold:g}: takes a probability from 0 to 1.")
         if not 0 <= self.top_k <= len(self.classes):
             raise UsageError(f"--top-k {self.top_k}: this run knows {len(self.classes)} classes.")
-        if self.threshold and UNSURE in self.classes:
+        if self.threshold and UNSURE in self.classes and not self.target.several:
             raise UsageError(
                 f"--threshold: {UNSURE!r} is a class of this run, so its rows could not be distinguished.",
                 "Omit --threshold and compare the column of confidence yourself.",
@@ -72,11 +76,12 @@ class Table:
                 yield empty | {"path": answer.path} | self._answer(p, answer.p_known)
 
     def _answer(self, p: np.ndarray, p_known: float | None) -> Row:
-        best = int(p.argmax())
-        sure = p[best] >= self.threshold
-        row: Row = {"prediction": self.classes[best] if sure else UNSURE, "confidence": float(p[best])}
+        chosen, confidence = self.target.answer(p, self.thresholds, self.threshold)
+        sure = bool(chosen) or self.target.several
+        prediction = self.target.text(self.classes[k] for k in chosen) if sure else UNSURE
+        row: Row = {"prediction": prediction, "confidence": confidence}
         row |= self.decider.cells(p, p_known) if self.decider else {}
-        self.unsure += row["prediction"] == UNSURE
+        self.unsure += row["prediction"] == UNSURE and not self.target.several
         for k, index in enumerate(np.argsort(-p, kind="stable")[: self.top_k].tolist(), start=1):
             row |= {f"top{k}": self.classes[index], f"p{k}": float(p[index])}
         return row | ({f"p:{name}": float(p[i]) for i, name in enumerate(self.classes)} if self.all_classes else {})

@@ -20,6 +20,7 @@ from fastcls.evaluation import decisions
 from fastcls.evaluation.calibration import soften
 from fastcls.inference.predictor import Predictor
 from fastcls.runfolder import model_files, predictions, runs
+from fastcls.runfolder import target as targets
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
@@ -125,6 +126,11 @@ def decider(run: Path, wanted: Wanted, temperature: float = 1) -> Decider:
     """Calibrated on a run's held-out images. UsageError for what they cannot promise, with the number that could."""
     model = model_files.read(run)
     classes = list(model.get("classes", ()))
+    if targets.of(model).several and wanted:
+        raise UsageError(
+            f"{wanted.first}: it decides for one class an image, and this run has several labels.",
+            f"Omit {wanted.first}. Each label has a threshold of its own; --threshold T takes one for all.",
+        )
     found = Decider(classes, temperature)
     if wanted.costs and (wanted.precision or wanted.recall):
         raise UsageError("--costs decides alone: the thresholds follow from the costs.", "Omit --precision, --recall.")

@@ -16,9 +16,10 @@ import numpy as np
 from fastcls.errors import OutputError
 from fastcls.images import preprocessing
 from fastcls.images.decode import decode
-from fastcls.inference.predictor import DECODING_ERRORS, softmax
+from fastcls.inference.predictor import DECODING_ERRORS
 from fastcls.machine import extras
 from fastcls.runfolder import model_files, predictions, runs
+from fastcls.runfolder import target as targets
 from fastcls.version import __version__
 
 TOLERANCE = 1e-3  # of a probability, as where a run checks its own model.onnx
@@ -40,11 +41,13 @@ def metadata(run: Path) -> dict[str, str]:
         "preprocessing": json.dumps(model.get("preprocessing")),
         "input": "float32 (batch, channels, height, width): pixels / 255, minus mean, over std",
         "output": "logits",
+        "target": targets.of(model).kind,
         "arch": str(model.get("arch", "")),
         "recipe": str(record.get("recipe", "")),
         "written_by": f"fastcls {__version__}",
     }
-    return known | ({"temperature": repr(model["temperature"])} if model.get("temperature") is not None else {})
+    further = {name: json.dumps(model[name]) for name in ("temperature", "thresholds") if model.get(name) is not None}
+    return known | further
 
 
 @dataclass
@@ -55,10 +58,11 @@ class Reference:
     images: np.ndarray  # (n, channels, height, width), as the network takes them
     classes: np.ndarray  # (n, k) indices of the classes that the row names
     probabilities: np.ndarray  # (n, k) of these
+    target: targets.Target
 
     def check(self, network: Network, file: Path) -> float:
         """The largest difference of a probability to those of a network; OutputError above TOLERANCE."""
-        return self.compare(softmax(network(self.images)), file, TOLERANCE)
+        return self.compare(self.target.probabilities(network(self.images)), file, TOLERANCE)
 
     def compare(self, probabilities: np.ndarray, file: Path, most: float) -> float:
         """The largest difference to probabilities (n, classes) of these images; OutputError above `most`."""
@@ -92,7 +96,9 @@ def reference(run: Path) -> Reference | None:
                 probabilities.append(known[1])
     except (KeyError, ValueError, TypeError) as problem:
         raise OutputError(f"{run / predictions.FILE} does not belong to {run / 'model.json'}: {problem}.") from None
-    return Reference(paths, np.stack(images), np.array(classes), np.array(probabilities)) if images else None
+    if not images:
+        return None
+    return Reference(paths, np.stack(images), np.array(classes), np.array(probabilities), targets.of(model))
 
 
 def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:
@@ -103,7 +109,8 @@ def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:
 
     record = model_files.read(run)
     spec, mode = record["preprocessing"], record["preprocessing"]["mode"]
-    model = pipeline.whole(library.load(run / "model.onnx"), spec, record.get("temperature") or 1.0)
+    activation = targets.of(record).activation
+    model = pipeline.whole(library.load(run / "model.onnx"), spec, record.get("temperature") or 1.0, activation)
     library.helper.set_model_props(model, metadata(run) | PIXELS)
 
     def write(temporary: Path) -> float | None:
@@ -115,6 +122,19 @@ def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:
         return reference.compare(found, target, OF_PIXELS)
 
     return _checked(target, write)
+
+
+def fewer_bits(run: Path, network: Any, target: Path, known: dict[str, str]) -> None:
+    """A converted network from pixels to probabilities; known: what else its metadata says."""
+    import onnx as library
+
+    from fastcls.inference import pipeline
+
+    record = model_files.read(run)
+    activation = targets.of(record).activation
+    model = pipeline.whole(network, record["preprocessing"], record.get("temperature") or 1.0, activation)
+    library.helper.set_model_props(model, metadata(run) | PIXELS | known)
+    runs.atomic_path(target, lambda temporary: library.save(model, temporary))
 
 
 def safetensors(run: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from fastcls.errors import DataError
 from fastcls.images import preprocessing
 from fastcls.inference.anatomy import Anatomy
-from fastcls.inference.predictor import Predictor, providers, softmax
+from fastcls.inference.predictor import Predictor, providers
 
 STEP = 0.001  # by which a map is raised to see what it does to the logits, in units of the highest value of any map
 TOGETHER = 32_000_000  # bytes of raised maps that the head is run on at once
@@ -63,7 +63,7 @@ class Explainer(Predictor):
         except ValueError as problem:
             raise DataError(f"{problem}.") from None
         logits, features, maps = self._parts(preprocessing.normalise(seen[None], self.spec))
-        probabilities = softmax(logits, self.temperature)[0]
+        probabilities = self.target.probabilities(logits, self.temperature)[0]
         likeliest = np.argsort(-probabilities, kind="stable")[:top]
         heat = None if maps is None else self._heat(maps[0], likeliest)
         return Explanation(seen, probabilities, likeliest.tolist(), None if features is None else features[0], heat)

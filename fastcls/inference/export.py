@@ -17,6 +17,7 @@ import torch
 from fastai.learner import Learner
 from torch import nn
 
+from fastcls.data import target
 from fastcls.data.describe import describe_preprocessing
 from fastcls.inference.predictor import Predictor
 from fastcls.models import summary, weights
@@ -30,11 +31,18 @@ NAMES: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], 
 OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
 
 
-def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float = 1.0) -> None:
+def save(
+    learn: Learner,
+    run: Path,
+    build: Mapping[str, Any],
+    temperature: float = 1.0,
+    thresholds: np.ndarray | None = None,
+) -> None:
     """Write model.safetensors, model.json and, where the network allows it, model.onnx into a run folder.
 
     build: how to rebuild the network (recipe name and knobs), empty where nobody knows. temperature: what its logits
-    are divided by to calibrate them. A network that cannot be exported is noted.
+    are divided by to calibrate them. thresholds (labels,): from which probability on a label is predicted. A
+    network that cannot be exported is noted.
     """
     weights.save(learn.model, run / "model.safetensors")
     spec: dict[str, Any] | None
@@ -52,6 +60,8 @@ def save(learn: Learner, run: Path, build: Mapping[str, Any], temperature: float
         "classes": [str(name) for name in learn.dls.vocab],
         "preprocessing": spec,
         "temperature": temperature,
+        "target": target.of(learn.dls).kind,
+        "thresholds": None if thresholds is None else [round(float(one), 6) for one in thresholds],
         "parameters": parameters,
         "trainable": trained,
         "summary": _summary(learn.model, example.shape[1:]),

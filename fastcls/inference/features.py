@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcls.images import preprocessing
-from fastcls.inference.predictor import Predictor, softmax
+from fastcls.inference.predictor import Predictor
 
 
 class Features(Predictor):
@@ -28,7 +28,8 @@ class Features(Predictor):
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
         """Probabilities and features, (n, classes + d)."""
         logits, *features = self._outputs(preprocessing.normalise(np.stack(images), self.spec))
-        return np.hstack([softmax(logits, self.temperature), *(part.reshape(len(images), -1) for part in features)])
+        probabilities = self.target.probabilities(logits, self.temperature)
+        return np.hstack([probabilities, *(part.reshape(len(images), -1) for part in features)])
 
     def of(self, paths: Sequence[str]) -> dict[str, np.ndarray]:
         """(d,) of each image that can be read."""

@@ -22,15 +22,15 @@ NEXT = "\n"
 KINDS = {"bilinear": 'mode = "linear"', "bicubic": 'mode = "cubic", cubic_coeff_a = -0.5'}
 
 
-def whole(network: onnx.ModelProto, spec: Mapping[str, Any], temperature: float) -> onnx.ModelProto:
-    """The network (prepared images to logits) between the preprocessing of model.json and softmax.
+def whole(network: onnx.ModelProto, spec: Mapping[str, Any], temperature: float, activation: str) -> onnx.ModelProto:
+    """The network (prepared images to logits) between the preprocessing of model.json and the target's activation.
 
-    temperature: of the second output, `calibrated`.
+    temperature: of the second output, `calibrated`. activation: an operator of ONNX, from logits to probabilities.
     """
     versions = f'<ir_version: {network.ir_version}, opset_import: ["": {_opset(network)}]>'
     classes = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     before = parser.parse_model(f"{versions} before {_before(spec)}")
-    after = parser.parse_model(f"{versions} after {_after(classes, temperature)}")
+    after = parser.parse_model(f"{versions} after {_after(classes, temperature, activation)}")
     image, logits = network.graph.input[0].name, network.graph.output[0].name
     joined = compose.merge_models(
         before, compose.add_prefix(network, "network/"), io_map=[("prepared", f"network/{image}")]
@@ -181,14 +181,14 @@ def _index(axis: str, last: str, spec: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _after(classes: int, temperature: float) -> str:
+def _after(classes: int, temperature: float, activation: str) -> str:
     """The graph from logits to probabilities, as they are and at the temperature."""
     outputs = ", ".join(f"float[n, {classes or 'classes'}] {name}" for name in ("probabilities", "calibrated"))
     steps = [
-        "probabilities = Softmax <axis = 1> (logits)",
+        f"probabilities = {activation} (logits)",
         _constant("temperature", "float", temperature),
         "softened = Div (logits, temperature)",
-        "calibrated = Softmax <axis = 1> (softened)",
+        f"calibrated = {activation} (softened)",
     ]
     return f"(float[n, {classes or 'classes'}] logits) => ({outputs}) {{\n{NEXT.join(steps)}\n}}"
 

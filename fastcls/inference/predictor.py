@@ -18,6 +18,7 @@ from fastcls.images import preprocessing
 from fastcls.images.check import UNREADABLE, reason
 from fastcls.machine import cpus
 from fastcls.runfolder import model_files, onnx_safety, runs
+from fastcls.runfolder import target as targets
 
 BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
 # what decoding an image raises where it cannot be read
@@ -55,6 +56,7 @@ class Predictor:
 
         model = model_files.read(run)
         self.classes: list[str] = list(model.get("classes", ()))
+        self.target, self.thresholds = targets.of(model), targets.thresholds(model, temperature)
         spec = model.get("preprocessing")
         self.file = file = model_files.verify(run, model_files.NETWORK, model)
         if spec is None or not file.is_file():
@@ -157,7 +159,7 @@ class Predictor:
         return answer
 
     def _network(self, batch: np.ndarray) -> np.ndarray:
-        return softmax(self._outputs(batch)[0], self.temperature)
+        return self.target.probabilities(self._outputs(batch)[0], self.temperature)
 
     def _outputs(self, batch: np.ndarray) -> list[np.ndarray]:
         """What the network gives, the logits (n, classes) first; OutputError where these are none."""
@@ -178,13 +180,6 @@ def providers() -> list[str]:
 
     there = onnxruntime.get_available_providers()
     return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
-
-
-def softmax(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
-    """Probabilities (n, classes) of logits, or of the logarithms of other probabilities, divided by a temperature."""
-    scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(1, keepdims=True))
-    return exponentials / exponentials.sum(1, keepdims=True)
 
 
 def temperature_of(run: Path) -> float:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, UsageError, did_you_mean
 from fastcls.inference.predictor import Prediction
 from fastcls.runfolder import runs
+from fastcls.runfolder.target import Target
 
 ID_FORMS = ("stem", "name", "path")
 UNIFORM = "uniform"  # for --fill: log loss punishes a wrong certainty without bound, equal shares never
@@ -52,6 +54,16 @@ class Format:
             )
 
 
+class Predicts(Protocol):
+    """What a `Predictor` has of use here."""
+
+    classes: list[str]
+    target: Target
+    thresholds: list[float] | None
+
+    def predict(self, paths: Iterable[str]) -> Iterator[Prediction]: ...
+
+
 @dataclass
 class Submission:
     """A table that lacks nothing but its answers."""
@@ -66,19 +78,24 @@ class Submission:
     def write(
         self,
         file: Path,
-        predict: Callable[[Iterable[str]], Iterator[Prediction]],
-        known: Sequence[str],
+        predictor: Predicts,
         label_value: str | None = None,
         fill: str | None = None,
     ) -> list[str]:
         """Predict, write all of the file or nothing, and say what it holds.
 
-        `known` are the classes in the network's order. DataError where an image cannot be read and `fill` is None.
+        Several labels of an image are separated by spaces. DataError where an image cannot be read and `fill` is None.
         """
+        predict, known = predictor.predict, predictor.classes
         labels = [str(index) for index in range(len(known))] if label_value == "index" else known
         order = [known.index(name) for name in self.classes]
         filling = [""] * len(self.columns) if fill is None else self._filling(fill, known)
         unreadable: list[str] = []
+        if predictor.target.several and not order and (spaced := [name for name in labels if " " in name]):
+            raise UsageError(
+                f"A submission separates the labels of an image by spaces, and {spaced[0]!r} has one itself.",
+                "Give --label-value index, or --probabilities for a column a label.",
+            )
 
         def rows() -> Iterator[list[str]]:
             answers = predict(image for image in self.images if image)
@@ -91,7 +108,8 @@ class Submission:
                     elif order:
                         cells = [f"{p:.6g}" for p in answer.probabilities[order]]
                     else:
-                        cells = [labels[int(answer.probabilities.argmax())]]
+                        chosen, _ = predictor.target.answer(answer.probabilities, predictor.thresholds, 0)
+                        cells = [" ".join(labels[k] for k in chosen)]
                 line = row.copy()
                 for column, cell in zip(self.columns, cells, strict=True):
                     line[column] = cell

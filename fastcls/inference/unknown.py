@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcls.errors import DataError, OutputError
+from fastcls.errors import DataError, OutputError, UsageError
 from fastcls.inference.features import Features
 from fastcls.inference.predictor import Prediction
 from fastcls.runfolder import model_files, runs, splits
@@ -72,6 +72,9 @@ class Knower(Features):
 
     def __init__(self, run: Path, temperature: float = 1) -> None:
         super().__init__(run, temperature)
+        if self.target.several:
+            message = "--unknown compares an image with classes of one class each, and this run has several labels."
+            raise UsageError(message, "Omit --unknown.")
         if not self.has:
             message = f"{self.file} ends in no linear layer, so it has no features to compare."
             raise OutputError(message, "Omit --unknown.")

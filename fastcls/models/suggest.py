@@ -26,6 +26,7 @@ from fastcls.machine import devices
 from fastcls.models import zoo
 from fastcls.models.defaults import PUBLISHED
 from fastcls.runfolder import runs, splits
+from fastcls.runfolder import target as targets
 from fastcls.settings import shell
 
 # Accuracy after transfer goes with ImageNet accuracy: r = 0.96 where the whole network is tuned, 0.99 where only a head
@@ -65,6 +66,7 @@ class Images:
     sampled: int
     command: tuple[str, ...]  # words after `fastcls recipe`
     files: Sequence[Sequence[str]] = field(default=(), repr=False)  # path, label, split
+    target: targets.Target = targets.SINGLE
 
     @property
     def few(self) -> bool:
@@ -122,9 +124,11 @@ def look(target: str, labels: str = "", label_regex: str = "") -> Images:
     if (path / "run.json").is_file() or not path.exists():
         return _of_run(_run(target))
     table = layouts.find(path, labels=labels, label_regex=label_regex)
+    if targets.of(table.attrs).several:
+        table["label"] = table["label"].map(targets.MULTI.text)
     rows = table[["path", "label", "split"]].values.tolist()
     command = ("folder", *_words(path=target, labels=labels, label_regex=label_regex))
-    return _images(target, table.attrs["layout"], rows, command)
+    return _images(target, table.attrs["layout"], rows, command, targets.of(table.attrs))
 
 
 def machine() -> Machine:
@@ -208,7 +212,7 @@ def _of_run(run: Path) -> Images:
         given = {knob: str(knobs[knob]) for knob in ("path", "labels", "label_regex") if knobs.get(knob)}
         command = [record["recipe"], *_words(**given)]
     files = [(str(root / path), label, split) for path, label, split in rows]
-    return _images(str(root), f"as split by the run {run}", files, tuple(command))
+    return _images(str(root), f"as split by the run {run}", files, tuple(command), targets.of(record["data"]))
 
 
 def _words(**knobs: str) -> list[str]:
@@ -216,7 +220,13 @@ def _words(**knobs: str) -> list[str]:
     return [word for knob, value in knobs.items() if value for word in (f"--{knob.replace('_', '-')}", value)]
 
 
-def _images(where: str, layout: str, files: Sequence[Sequence[str]], command: tuple[str, ...]) -> Images:
+def _images(
+    where: str,
+    layout: str,
+    files: Sequence[Sequence[str]],
+    command: tuple[str, ...],
+    target: targets.Target = targets.SINGLE,
+) -> Images:
     """From rows of path, label and split."""
     from PIL import Image
 
@@ -233,10 +243,12 @@ def _images(where: str, layout: str, files: Sequence[Sequence[str]], command: tu
     if not found:
         raise DataError(f"None of the images of {where} can be read. The last one: {problem}", "Fix or replace them.")
     short, long = (int(median(side)) for side in zip(*found, strict=True))
-    classes = Counter(label for _, label, _ in files)
+    classes = Counter(name for _, label, _ in files for name in target.names(label))
     trained = sum(split == "train" for _, _, split in files)
     a_class = int(median(classes.values()))
-    return Images(where, layout, len(files), trained, len(classes), a_class, short, long, len(found), command, files)
+    return Images(
+        where, layout, len(files), trained, len(classes), a_class, short, long, len(found), command, files, target
+    )
 
 
 def _usual_batch(images: Images) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from fastcls.errors import OutputError, did_you_mean
-from fastcls.reports import deciding, page, shell, wording
+from fastcls.errors import OutputError, UsageError, did_you_mean
+from fastcls.reports import deciding, labels, page, shell, wording
 from fastcls.reports import scores as scored
 from fastcls.reports.classes import WHOLE_MATRIX, matrix_figure, outcome
 from fastcls.reports.curves import Curves, curve_figures
@@ -19,6 +20,7 @@ from fastcls.reports.thumbnails import Thumbnails
 from fastcls.reports.trust import effects, trust
 from fastcls.runfolder import model_files, runs
 from fastcls.runfolder import predictions as from_file
+from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import Run, open_run
 from fastcls.runfolder.text import clean, number
 
@@ -69,22 +71,35 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
     predictions = files.predictions
     ranks, doubts = _from_probabilities(files, split, names)
     precisions = dict(zip(names, ranks.average_precision, strict=True)) if ranks else {}
-    result = outcome(predictions[predictions["split"] == split], names, thumbnails, precisions, each)
+    target, temperature = targets.of(files.model), number(files.model.get("temperature"))
+    if target.several and (costs or odd):
+        flag = "--costs" if costs else "--odd"
+        raise UsageError(
+            f"{flag}: it decides for one class an image, and this run has several labels.", f"Omit {flag}."
+        )
+    held = labels.held(files, split, names) if target.several else None
+    if target.several:
+        result = labels.outcome(held, names, thumbnails, each) if held else None
+        belief: Any = labels.trust(held, names, temperature, split)
+        decided: Any = labels.decided(files, names)
+    else:
+        result = outcome(predictions[predictions["split"] == split], names, thumbnails, precisions, each)
+        own = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
+        belief = trust(own, temperature, split)
+        decided = deciding.decided(files.folder, classes or [], temperature, costs, odd)
     count = len(names) or (result.classes if result else 0)
-    own = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
-    belief = trust(own, number(files.model.get("temperature")), split)
     found = scored.scores(files, split)
-    top = scored.tiles(found, result, count)
-    accuracy = next((score for score in top if score.key == "accuracy"), None)
+    top = scored.tiles(found, result, count, target)
+    accuracy = next((score for score in top if score.key == target.main), None)
+    right = found.get(target.share) or accuracy
     phases, verdict, epochs, kept = page.learning(files, count)
     curves = learning_figures(files.history, files.metric_columns, phases, kept)
-    matrix = [matrix_figure(result.matrix, split)] if result else []
+    matrix = [matrix_figure(result.matrix, split, target)] if result else []
     ranking = curve_figures(ranks)
     layers, layers_left = page.layers(files)
     claim = clean(files.get("claim") or "")
     drawn = [*curves, *matrix, *ranking, *(belief.figures if belief else [])]
-    decided = deciding.decided(files.folder, classes or [], number(files.model.get("temperature")), costs, odd)
-    measured, shortcuts = deciding.shortcuts(files.folder, accuracy)
+    measured, shortcuts = deciding.shortcuts(files.folder, right)
     html = shell.render(
         "template.html.j2",
         run=files,
@@ -104,13 +119,22 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         decided=decided,
         measured=measured,
         tiles=top,
-        accuracy=accuracy,
+        several=target.several,
+        noun=target.noun,
+        plural=target.plural,
+        accuracy=right,
+        main=accuracy,
+        together=labels.together(held, names) if held else [],
         outcome=result,
         count=count,
-        guess=scored.guess_sentence(accuracy, result),
+        guess=scored.guess_sentence(right, result),
         probe=scored.probe_sentence(files, split),
-        claimed=scored.claim_sentence(claim, accuracy, bool(files.get("options", "limit")), split),
-        all_scores={name: known for name in files.splits() if (known := scored.scores(files, name))},
+        claimed=scored.claim_sentence(claim, right, bool(files.get("options", "limit")), split),
+        all_scores={
+            name: {key: score for key, score in known.items() if ":" not in key}
+            for name in files.splits()
+            if (known := scored.scores(files, name))
+        },
         phases=phases,
         verdict=verdict,
         probed=(files.history["phase"] == runs.PROBE).any() if len(files.history) else False,
@@ -149,6 +173,9 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
 
 def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, Doubts]:
     """What needs more than the likeliest class: curves over thresholds, and labels in doubt."""
+    if targets.of(files.model).several:
+        held = labels.held(files, split, names)
+        return (labels.curves(held), labels.doubtful(held, names)) if held else (None, Doubts([]))
     predictions = files.predictions
     kept = ((predictions["split"] == split) & predictions["label"].isin(names)).to_numpy(bool)
     if not kept.any():
@@ -157,5 +184,5 @@ def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curve
     if entries is None:
         return None, Doubts([])
     table = predictions[kept]
-    labels = table["label"].map({name: i for i, name in enumerate(names)}).to_numpy(int)
-    return ranking_curves(labels, entries, len(names)), doubtful(table, entries, names)
+    own = table["label"].map({name: i for i, name in enumerate(names)}).to_numpy(int)
+    return ranking_curves(own, entries, len(names)), doubtful(table, entries, names)

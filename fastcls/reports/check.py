@@ -106,7 +106,7 @@ def _rows(audit: Audit) -> Iterator[list[Any]]:
 def _classes(audit: Audit) -> list[tuple[str, dict[str, int], int]]:
     """Name, images a split and images in all of every class, the smallest first."""
     counts: dict[str, Counter[str]] = {}
-    for _, label, split in audit.contents.rows:
+    for label, split in audit.contents.labels:
         counts.setdefault(label, Counter())[split or UNDRAWN] += 1
     rows = [(clean(label), dict(splits), splits.total()) for label, splits in counts.items()]
     return sorted(rows, key=lambda row: (row[2], row[0]))

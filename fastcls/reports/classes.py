@@ -18,6 +18,7 @@ from fastcls.reports.figures import LABEL, Figure, Palette, shorten
 from fastcls.reports.gallery import gallery
 from fastcls.reports.thumbnails import Shown, Thumbnails, Tile
 from fastcls.runfolder.predictions import GROUP
+from fastcls.runfolder.target import SINGLE, Target
 from fastcls.runfolder.text import number
 
 WHOLE_MATRIX = 40  # up to this many classes the matrix is drawn in full
@@ -205,8 +206,11 @@ def _pairs(
     ]
 
 
-def matrix_figure(matrix: Matrix, split: str) -> Figure:
-    """The confusion matrix: right answers in blue, mistakes in vermillion, each row a whole."""
+def matrix_figure(matrix: Matrix, split: str, target: Target = SINGLE) -> Figure:
+    """The confusion matrix: right answers in blue, mistakes in vermillion, each row a whole.
+
+    Of several labels an image: labels that were missed, and what was seen instead in the same images.
+    """
     count = len(matrix.names)
     cell = 0.5 if count <= 6 else 0.4 if count <= 12 else 0.25
     longest = min(LABEL, max(len(name) for name in matrix.names))
@@ -214,15 +218,15 @@ def matrix_figure(matrix: Matrix, split: str) -> Figure:
     tips, cells = {}, {}
     for i, j in np.argwhere(matrix.counts):
         name, other = matrix.names[i], matrix.names[j]
-        end = "recognised" if i == j else f"misclassified as {other}"
+        end = "recognised" if i == j else f"{target.mistake} {other}"
         tips[f"cell-{i}-{j}"] = f"{name}: {matrix.counts[i, j]} of {matrix.support[i]} {end}"
         cells[f"cell-{i}-{j}"] = (name, other, str(matrix.counts[i, j]))
     if matrix.whole:
-        title = f"Confusion matrix, {split} split, {count} classes"
+        title = f"{target.matrix}, {split} split, {count} {target.plural}"
     else:
-        title = f"The {count} classes confused most, {split} split"
+        title = f"The {count} {target.plural} confused most, {split} split"
     side = cell * count + margin
-    draw = _cells(matrix, title, cell * 72)
+    draw = _cells(matrix, title, cell * 72, target)
     return Figure(
         "confusion-matrix",
         title,
@@ -237,7 +241,7 @@ def matrix_figure(matrix: Matrix, split: str) -> Figure:
     )
 
 
-def _cells(matrix: Matrix, title: str, cell: float) -> Callable[[Axes, Palette], None]:
+def _cells(matrix: Matrix, title: str, cell: float, target: Target) -> Callable[[Axes, Palette], None]:
     def draw(ax: Axes, palette: Palette) -> None:
         count = len(matrix.names)
         ax.set_facecolor("none")
@@ -266,8 +270,8 @@ def _cells(matrix: Matrix, title: str, cell: float) -> Callable[[Axes, Palette],
         ax.set_aspect("equal")
         for spine in ax.spines.values():
             spine.set_color(palette.line)
-        ax.set_xlabel("predicted", color=palette.muted)
-        ax.set_ylabel("label", color=palette.muted)
+        ax.set_xlabel(target.across, color=palette.muted)
+        ax.set_ylabel(target.down, color=palette.muted)
         if count > 4:
             ax.set_title(title, loc="left", color=palette.ink, fontsize=11, fontweight="bold")
 

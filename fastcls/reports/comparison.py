@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fastcls.comparison.comparison import COSTS, FIGURES, Comparison, Entry, Row
+from fastcls.comparison.comparison import COSTS, FIGURES, MORE, Comparison, Entry, Row
 from fastcls.comparison.differences import Difference, McNemar, images_interval, needed
 from fastcls.reports import shell
 from fastcls.reports.figures import NARROW, Figure, Palette, frame, is_narrow, over_epochs, shorten
@@ -43,6 +43,9 @@ WORDED: dict[str, tuple[str, Callable[[float], str]]] = {  # heading of a cost -
     "trained": ("trained_parameters", _millions),
     "peak memory": ("peak_memory_bytes", lambda value: f"{value / 1e9:.2f}{SPACE}GB"),
 }
+
+
+CURVES = {"accuracy": "Accuracy", "mAP": "mAP", "valid_loss": "Loss"}
 
 
 def make_folder(out: Path) -> None:
@@ -80,12 +83,14 @@ def write(out: Path, comparison: Comparison) -> Path:
 
 def _write_csv(out: Path, comparison: Comparison) -> None:
     """results.csv has a row a run, table.csv a row a setting; shares are fractions, empty cells unknown."""
-    knobs, split, figures = list(comparison.baseline), comparison.split, [*FIGURES, *COSTS]
+    knobs, split = list(comparison.baseline), comparison.split
+    measured = [*FIGURES, *(MORE if comparison.target.several else ())]
+    figures = [*measured, *COSTS]
     each = [
         [
             *(entry.setting.get(knob, "") for knob in knobs),
             *(entry.seed, "failed" if entry.failed else "done", split),
-            *(_known(entry.figure(figure, split)) for figure in FIGURES),
+            *(_known(entry.figure(figure, split)) for figure in measured),
             *(_known(entry.cost(cost)) for cost in COSTS),
             *(os.path.relpath(entry.folder, out), entry.failed),
         ]
@@ -131,11 +136,15 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
             (runs_of, len(row.entries)),
             ("" if row.baseline else difference(row), _known(gap)),
         ]
+        if comparison.target.several:
+            cells.insert(1, (spread(row.means["mAP"], math.nan), _known(row.means["mAP"])))
         for cost, word in costs.values():
             value = row.means[cost]
             cells.append(("–" if math.isnan(value) else word(value), _known(value)))
         rows.append(cells)
-    return ["setting", f"accuracy on {comparison.split}, %", "runs", "difference", *costs], rows
+    first, several = comparison.target.right, comparison.target.several
+    ranked = [f"mAP on {comparison.split}, %"] if several else []
+    return ["setting", *ranked, f"{first} on {comparison.split}, %", "runs", "difference", *costs], rows
 
 
 def texts(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
@@ -145,7 +154,9 @@ def texts(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
 
 def sentences(comparison: Comparison) -> list[str]:
     """What to know before believing the table, and how to read it."""
-    return [*cautions(comparison.entries, comparison.split), *notes(comparison.rows, comparison.test)]
+    more = ["Differences and tests are of the share of images that have all labels right."]
+    several = more if comparison.target.several else []
+    return [*cautions(comparison.entries, comparison.split), *several, *notes(comparison.rows, comparison.test)]
 
 
 def name(row: Row) -> str:
@@ -287,17 +298,18 @@ def _accuracy(rows: Sequence[Row], split: str) -> Figure | None:
 def _curves(rows: Sequence[Row]) -> Figure | None:
     """The validation metric over the epochs, a line a setting (its seeds' mean); most of many are gray."""
     done = [row for row in rows if row.entries]
-    column = "accuracy" if all("accuracy" in e.history for row in done for e in row.entries) else "valid_loss"
+    known = [name for name in ("accuracy", "mAP") if all(name in e.history for row in done for e in row.entries)]
+    column = known[0] if done and known else "valid_loss"
     curves = [(row, _curve(row, column)) for row in done]
     curves = [(row, curve) for row, curve in curves if len(curve) > 1]
     if not curves:
         return None
     strokes = dict(zip([id(row) for row, _ in curves if not row.baseline], STROKES, strict=False))
     rest = sum(not row.baseline for row, _ in curves) - len(strokes)
-    title = "Accuracy on valid while learning" if column == "accuracy" else "Loss on valid while learning"
+    title = f"{CURVES[column]} on valid while learning"
 
     def draw(ax: Axes, palette: Palette) -> None:
-        over_epochs(ax, palette, title, share=column == "accuracy")
+        over_epochs(ax, palette, title, share=column != "valid_loss")
         for row, curve in curves:
             style: dict[str, Any] = {"color": palette.muted, "alpha": 0.45, "linewidth": 0.9, "zorder": 2}
             if row.baseline or id(row) in strokes:

@@ -42,11 +42,11 @@ def curves(labels: np.ndarray, probabilities: Probabilities, count: int) -> Curv
         own = slice(starts[c], starts[c + 1])
         truth, scores, weights = _complete(right[own], probabilities.values[own], int(support[c]), n)
         precisions[c] = average_precision_score(truth, scores, sample_weight=weights)
-        own_curves = _on_grid(truth, scores, weights)
+        own_curves = on_grid(truth, scores, weights)
         sums += own_curves
         if len(each) < DRAWN:
             each.append(own_curves)
-    micro = _on_grid(*_complete(right, probabilities.values, n, n * count))
+    micro = on_grid(*_complete(right, probabilities.values, n, n * count))
     macro = sums / max(len(ranked), 1)
     return Curves(precisions, micro, macro, each if len(ranked) <= DRAWN else [], probabilities.whole)
 
@@ -61,7 +61,7 @@ def _complete(
     return truth, np.concatenate([scores, [-1, -1]]), np.concatenate([np.ones(len(right)), [lost, others]])
 
 
-def _on_grid(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def on_grid(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Precision over recall and sensitivity over the false positive rate, (2, len(GRID))."""
     precision, recall, _ = precision_recall_curve(truth, scores, sample_weight=weights)
     fall_out, sensitivity, _ = roc_curve(truth, scores, sample_weight=weights)

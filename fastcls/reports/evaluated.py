@@ -10,10 +10,11 @@ from fastcls.datasets.walk import count, some
 from fastcls.evaluation.shift import FEATURES, SHARES
 from fastcls.reports.scores import Score, scores
 from fastcls.reports.wording import percent
+from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.text import clean
 
-FIGURES = ("accuracy", "top5", "macro_f1", "loss", "ece")
+FIGURES = ("accuracy", "top5", "mAP", "macro_f1", "subset_accuracy", "loss", "ece")
 WORDS = {
     "brightness": ("darker", "brighter", "{:.0f} of 255"),
     "contrast": ("of less contrast", "of more contrast", "{:.0f}"),
@@ -72,12 +73,12 @@ def evaluated(files: Run, split: str = "new") -> Evaluated | None:
 def _figures(found: dict[str, Any], lines: dict[str, list[Line]]) -> list[str]:
     """How the accuracy stands to that of the run's own images, and what of it other class shares explain."""
     split = found.get("split", "")
-    line = next((line for line in lines.get(split, ()) if line.new.key == "accuracy"), None)
+    line = next((line for line in lines.get(split, ()) if line.new.key in ("accuracy", targets.MULTI.main)), None)
     if line is None:
         return []
     gap = line.difference
     images = f"{line.new.n:,} new images" if line.new.n else "new images"
-    text = f"Accuracy on the {images} is {line.new.text} ({line.new.interval}), on the run's own {split} images "
+    text = f"{line.new.name} on the {images} is {line.new.text} ({line.new.interval}), on the run's own {split} images "
     text += f"{line.own.text}: {abs(gap.value) * 100:.1f} points {'lower' if gap.value < 0 else 'higher'}"
     if gap.low is not None and gap.high is not None:
         shown = "which chance hardly explains" if gap.shown else "no more than chance explains"

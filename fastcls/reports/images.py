@@ -14,7 +14,9 @@ from PIL import Image
 from fastcls.errors import OutputError
 from fastcls.reports.wording import grouped
 from fastcls.runfolder import splits
+from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import Run
+from fastcls.runfolder.target import Target
 from fastcls.runfolder.text import clean
 
 ORDER = ["train", "valid", "test"]
@@ -34,7 +36,9 @@ def images(run: Run) -> dict[str, Any] | None:
         return None
     if table.empty:
         return None
-    counts = pd.crosstab(table["label"], table["split"])
+    target = targets.of(run.get("data") or {})
+    table["label"] = table["label"].map(target.names)
+    counts = pd.crosstab(*(table.explode("label", ignore_index=True)[column] for column in ("label", "split")))
     counts = counts[sorted(counts, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))]
     counts = counts.sort_values(counts.columns[0], ascending=False, kind="stable")
     shown = counts
@@ -44,22 +48,35 @@ def images(run: Run) -> dict[str, Any] | None:
         "splits": [clean(name) for name in counts.columns],
         "rows": [(clean(label), numbers) for label, *numbers in shown.itertuples(name=None)],
         "left_off": len(counts) - len(shown),
-        "balance": _balance(counts.iloc[:, 0], clean(counts.columns[0])),
+        "balance": _balance(counts.iloc[:, 0], clean(counts.columns[0]), target) + _bare(table["label"]),
         "sizes": _sizes(table["path"], run.get("data", "root")),
         "batch": _batch(run.folder / "figures" / "batch.png"),
     }
 
 
-def _balance(counts: pd.Series, split: str) -> str:
+def _bare(labels: pd.Series) -> str:
+    """How many labels images have, where that varies."""
+    sizes = labels.map(len)
+    if (sizes == 1).all():
+        return ""
+    without = int((sizes == 0).sum())
+    none = f"; {grouped(without)} have none" if without else ""
+    return f" An image has {sizes.mean():.1f} labels on average, {int(sizes.max())} at most{none}."
+
+
+def _balance(counts: pd.Series, split: str, target: Target) -> str:
     most, least = int(counts.iloc[0]), int(counts.iloc[-1])
     if most == least:
-        return f"Every class has {grouped(most)} images in {split}."
+        return f"Every {target.noun} has {grouped(most)} images in {split}."
     first, last = clean(counts.index[0]), clean(counts.index[-1])
     ends = f"“{first}” has {grouped(most)} images in {split}, “{last}” {grouped(least)}"
     if least * RARE <= most:
         return (
-            f"The classes are far from balanced: {ends}. Accuracy hides what happens to the rare ones; read macro F1."
+            f"The {target.plural} are far from balanced: {ends}. {'Micro F1' if target.several else 'Accuracy'} hides "
+            "what happens to the rare ones; read macro F1."
         )
+    if target.several:
+        return f"{ends}."
     return f"{ends}: near enough to each other for accuracy to mean something."
 
 

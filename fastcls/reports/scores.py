@@ -11,17 +11,22 @@ from fastcls.evaluation.metrics import WITHOUT, Z, wilson
 from fastcls.reports.classes import Outcome
 from fastcls.reports.wording import percent
 from fastcls.runfolder.run import Run
+from fastcls.runfolder.target import SINGLE, Target
 from fastcls.runfolder.text import clean, number
 
 NAMES = {
+    **{"accuracy": "Accuracy", WITHOUT: "Accuracy without leaked images", "top5": "Top-5 accuracy"},
+    **{"mAP": "mAP", "macro_f1": "Macro F1", "loss": "Loss"},
     **{
-        "accuracy": "Accuracy",
-        WITHOUT: "Accuracy without leaked images",
-        "top5": "Top-5 accuracy",
-        "macro_f1": "Macro F1",
-        "loss": "Loss",
-    },
-    **{
+        "micro_f1": "Micro F1",
+        "samples_f1": "F1 an image",
+        "samples_f2": "F2 an image",
+        "subset_accuracy": "All labels right",
+        "hamming_loss": "Labels wrong (Hamming loss)",
+        "macro_roc_auc": "Macro ROC AUC",
+        "lrap": "Ranking precision (LRAP)",
+        "ranking_loss": "Ranking loss",
+        "coverage_error": "Coverage error",
         "macro_precision": "Macro precision",
         "macro_recall": "Macro recall",
         "brier": "Brier score",
@@ -31,7 +36,13 @@ NAMES = {
         "ece_calibrated": "Calibration error after temperature scaling",
     },
 }
-WHOLE_NUMBERS = ("loss", "brier", "loss_calibrated", "brier_calibrated")  # metrics that are not shares of one
+WHOLE_NUMBERS = (
+    "loss",
+    "brier",
+    "loss_calibrated",
+    "brier_calibrated",
+    "coverage_error",
+)  # metrics that are not shares of one
 MANY = 10  # classes from which on a right answer among five says something
 CLAIM = re.compile(
     r"(?<!top-5 )(?<!top5 )(?:\b(?P<split>test|valid) )?\b(?P<figure>accuracy|error(?:[ _]rate)?)"
@@ -91,8 +102,10 @@ def scores(run: Run, split: str) -> dict[str, Score]:
     return found
 
 
-def tiles(found: dict[str, Score], outcome: Outcome | None, classes: int) -> list[Score]:
+def tiles(found: dict[str, Score], outcome: Outcome | None, classes: int, target: Target = SINGLE) -> list[Score]:
     """The figures at the top; worked out from the predictions where metrics.json has none."""
+    if target.several:
+        return [found[key] for key in (target.main, "macro_f1", "micro_f1", target.share, "loss") if key in found]
     if outcome and "accuracy" not in found:
         low, high = wilson(outcome.n - outcome.mistakes, outcome.n)
         found = {**found, "accuracy": Score("accuracy", outcome.accuracy, low, high, outcome.n)}

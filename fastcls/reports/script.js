@@ -90,14 +90,19 @@
     const [kind, one, chip, count] = ["kind", "class", "pair", "count"].map((name) => document.getElementById(`gallery-${name}`));
     const heat = document.getElementById("heat");
     let pair = null;
-    const names = new Set(items.flatMap((item) => [item.dataset.label, item.dataset.prediction]));
+    const classes = (text) => text.split("\n").filter(Boolean);  // of a label or a prediction: one, or several
+    const names = new Set(items.flatMap((item) => [...classes(item.dataset.label), ...classes(item.dataset.prediction)]));
     one.append(...[...names].sort((a, b) => a.localeCompare(b, undefined, { numeric: true })).map((name) => new Option(name, name)));
-    const inPair = (item, [label, prediction]) => item.dataset.label === label && item.dataset.prediction === prediction;
+    const inPair = (item, [label, prediction]) => {
+      const [own, said] = [classes(item.dataset.label), classes(item.dataset.prediction)];
+      const mistaken = label === prediction || !(own.includes(prediction) || said.includes(label));
+      return own.includes(label) && said.includes(prediction) && mistaken;
+    };
     const show = () => {
       let shown = 0;
       for (const item of items) {
         const { label, prediction, kinds } = item.dataset;
-        const ofClass = !one.value || label === one.value || prediction === one.value;
+        const ofClass = !one.value || classes(label).includes(one.value) || classes(prediction).includes(one.value);
         item.hidden = pair ? !inPair(item, pair) : !(ofClass && kinds.split(" ").includes(kind.value));
         shown += !item.hidden;
       }

@@ -18,7 +18,7 @@ from fastcls.runfolder.text import clean
 from fastcls.settings.space import Dimension
 
 PAGE, PLAN = "search.html", "search.json"
-NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "loss": "loss"}
+NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1", "loss": "loss", "mAP": "mAP"}
 FEW = 10  # finished trials on which importances rest too lightly
 EDGE = 0.05  # of a range: as near to its end as this, the best may lie beyond
 

@@ -33,7 +33,7 @@ from fastcls.settings.space import Dimension
 MOST = 8  # knobs that have a figure of their own, those that matter most first
 LABEL = 18  # characters of a value or of a knob's name
 REACH = 4.0  # how many times further from the best than the median trial a point may lie before it is not drawn
-NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "loss": "Loss"}
+NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "loss": "Loss", "mAP": "mAP"}
 GRADED = LinearSegmentedColormap.from_list("graded", ["#b4bbc1", "#0b78c2"])  # stands out on white and on black
 
 

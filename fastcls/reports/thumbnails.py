@@ -48,6 +48,15 @@ class Shown:
     split: str = ""
     remark: str = ""
     kinds: tuple[str, ...] = ()  # of the gallery's
+    label_names: tuple[str, ...] | None = None  # where an image has several
+    prediction_names: tuple[str, ...] | None = None
+
+    @property
+    def classes(self) -> tuple[str, str]:
+        """The classes of label and prediction, a line each, for the page's script."""
+        own = (self.label,) if self.label_names is None else self.label_names
+        said = (self.prediction,) if self.prediction_names is None else self.prediction_names
+        return "\n".join(own), "\n".join(said)
 
     @property
     def file(self) -> str:

@@ -101,7 +101,7 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
             "Reliability",
             f"Accuracy over confidence on the {split} split, against the diagonal of an honest network",
             *(5.4, 3.9),
-            _reliability(lines, right),
+            reliability(lines, right),
             {},
         ),
         Figure(
@@ -145,12 +145,19 @@ def _value(held: Mapping[str, Any], key: str) -> float | None:
     return number(entry.get("value") if isinstance(entry, dict) else entry)
 
 
-def _reliability(lines: Mapping[str, np.ndarray], right: np.ndarray) -> Callable[[Axes, Palette], None]:
+def reliability(
+    lines: Mapping[str, np.ndarray],
+    right: np.ndarray,
+    xlabel: str = "confidence",
+    title: str = "Accuracy over confidence",
+) -> Callable[[Axes, Palette], None]:
+    """What draws the share that is right over each of the named confidences (n,)."""
+
     def draw(ax: Axes, palette: Palette) -> None:
         frame(ax, palette)
         plots.reliability(ax, lines, right, (palette.train, palette.valid), palette.muted)
-        ax.set_xlabel("confidence", color=palette.muted)
-        ax.set_title("Accuracy over confidence", loc="left", color=palette.ink, fontsize=11, fontweight="bold")
+        ax.set_xlabel(xlabel, color=palette.muted)
+        ax.set_title(title, loc="left", color=palette.ink, fontsize=11, fontweight="bold")
         ax.legend(loc="upper left", frameon=False, labelcolor=palette.ink, fontsize=9)
 
     return draw

@@ -31,10 +31,14 @@ def write(
     file: Path,
     classes: Sequence[str],
     rows: Iterable[tuple[Sequence[str], Sequence[float], np.ndarray]],
+    dense: bool = False,
     groups: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write rows of NAMES, NUMBERS and the probabilities (classes,) of an image; with groups, that of each path."""
-    dense = len(classes) <= DENSE
+    """Write rows of NAMES, NUMBERS and the probabilities (classes,) of an image.
+
+    dense: of each class, if many. groups: that of each path, where there are groups.
+    """
+    dense = dense or len(classes) <= DENSE
     own = [GROUP] if groups else []
     columns = [f"p:{name}" for name in classes] if dense else [column for pair in TOP for column in pair]
 

@@ -25,6 +25,7 @@ class Data(TypedDict, total=False):
     fingerprint: str
     images: dict[str, int]
     classes: int
+    target: str
 
 
 class Run(TypedDict, total=False):
@@ -91,6 +92,8 @@ class Model(TypedDict, total=False):
     classes: list[str]
     preprocessing: Preprocessing | None
     temperature: float | None
+    target: str
+    thresholds: list[float] | None
     parameters: int | None
     trainable: int | None
     sha256: dict[str, str]

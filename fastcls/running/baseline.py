@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import get_model
 
+from fastcls.data import target
 from fastcls.data.pixels import files, targets
+from fastcls.evaluation import judging
 from fastcls.machine import ranks
 from fastcls.runfolder import predictions, runs
 from fastcls.settings import options
@@ -45,11 +48,13 @@ class KeepBaseline(Callback):
             loaders["test"] = dls.test_dl(dls.test_items, with_labels=True)
         vocab = [str(name) for name in dls.vocab]
         for split, dl in loaders.items():
-            labels, predicted = targets(dl.dataset).tolist(), self._predicted(dl)
-            for path, label, prediction in zip(files(dl.dataset), labels, predicted, strict=True):
-                yield [split, self.relative(path), vocab[label], vocab[prediction]]
+            judge = judging.of(target.of(dls))
+            truth, logits = targets(dl.dataset).numpy(), self._logits(dl)
+            decided = judge.decide(judge.target.probabilities(logits))
+            for names in zip(files(dl.dataset), judge.texts(truth, vocab), judge.texts(decided, vocab), strict=True):
+                yield [split, self.relative(names[0]), *names[1:]]
 
     @torch.no_grad()
-    def _predicted(self, dl: Any) -> list[int]:
+    def _logits(self, dl: Any) -> np.ndarray:
         network = get_model(self.learn.model).eval()
-        return torch.cat([network(batch[0].as_subclass(torch.Tensor)).argmax(1) for batch in dl]).tolist()
+        return torch.cat([network(batch[0].as_subclass(torch.Tensor)).float() for batch in dl]).cpu().numpy()

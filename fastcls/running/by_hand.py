@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastai.data.all import Categorize, Datasets, TensorCategory
+from fastai.data.all import (
+    Categorize,
+    Datasets,
+    EncodedMultiCategorize,
+    OneHotEncode,
+    TensorCategory,
+    TensorMultiCategory,
+)
 from fastai.learner import Learner
 from fastai.torch_core import no_random
 from fastai.vision.core import PILBase, PILMask
 
 from fastcls import reports as report
 from fastcls.audit.precheck import precheck
+from fastcls.data import target
 from fastcls.data.pixels import files
 from fastcls.errors import Diverged, UsageError
 from fastcls.evaluation.interpret import activation
@@ -116,7 +124,7 @@ def _refuse(learn: Any) -> None:
     """UsageError where files, labels, splits or probabilities are not what a run folder records."""
     if not isinstance(learn, Learner):
         raise UsageError(f"{type(learn).__name__} is not a fastai Learner.", "fastcls.save(learn, 'folder')")
-    needs = "Needed: the loaders of a DataBlock, images from files, one class an image."
+    needs = "Needed: the loaders of a DataBlock, images from files, one class or several labels an image."
     datasets = [loader.dataset for loader in getattr(learn.dls, "loaders", [])]
     if not all(isinstance(dataset, Datasets) and len(dataset.tls) == 2 for dataset in datasets):
         kind = type(datasets[0]).__name__ if datasets else "nothing"
@@ -132,8 +140,10 @@ def _refuse(learn: Any) -> None:
     image, label = datasets[1][0]
     if not isinstance(image, PILBase) or isinstance(image, PILMask):
         raise UsageError(f"Its items begin as {type(image).__name__}, not as images.", needs)
-    if type(label) is not TensorCategory or type(datasets[1].tls[1].tfms.fs[-1]) is not Categorize or label.ndim:
-        raise UsageError(f"Its labels are {type(label).__name__}, not one class an image.", needs)
+    kinds = [type(tfm) for tfm in datasets[1].tls[1].tfms.fs]
+    one = type(label) is TensorCategory and kinds[-1] is Categorize and not label.ndim
+    if not (one or (type(label) is TensorMultiCategory and OneHotEncode in kinds) or EncodedMultiCategorize in kinds):
+        raise UsageError(f"Its labels are {type(label).__name__}, not one class or several labels an image.", needs)
     _refuse_answers(learn)
 
 
@@ -147,10 +157,11 @@ def _refuse_answers(learn: Learner) -> None:
     if shape != (1, classes):
         what = f"{shape or type(answer).__name__} for an image"
         raise UsageError(f"The network answers {what}, where {(1, classes)} belongs: one logit a class.")
-    probabilities = activation(learn.loss_func)(answer.float())
+    kind = target.of(learn.dls)
+    probabilities = activation(learn.loss_func, kind)(answer.float())
     if not torch.isfinite(probabilities).all():
         raise Diverged("The network's answers are not finite (NaN or infinity): its training diverged.")
-    if abs(float(probabilities.sum()) - 1) > 1e-3:
+    if not kind.several and abs(float(probabilities.sum()) - 1) > 1e-3:
         what = (
             f"{type(learn.loss_func).__name__} makes probabilities that sum to {float(probabilities.sum()):.3g}, not 1"
         )

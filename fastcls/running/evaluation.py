@@ -55,25 +55,31 @@ def evaluate(
             passes["test"] = Interpretation.from_learner(
                 learn, dl=learn.dls.test_dl(learn.dls.test_items, with_labels=True)
             )
-        heatmaps = {split: _heatmaps(learn, answers, relative) for split, answers in passes.items()}
     _save_batch(learn, out / "figures" / "batch.png")
-    temperature = passes["valid"].temperature()
+    valid = passes["valid"]
+    temperature = valid.temperature()
+    thresholds = valid.judge.thresholds(valid.preds.numpy(), valid.targs.numpy())
+    for answers in passes.values():
+        answers.decide(thresholds)
+    with quiet(learn):
+        heatmaps = {split: _heatmaps(learn, answers, relative) for split, answers in passes.items()}
     figures = {split: answers.figures(temperature) for split, answers in passes.items()}
     for split, names in (leaked or {}).items():
-        if split in passes:
+        if split in passes and not passes[split].judge.target.several:
             answers = passes[split]
             clean = np.array([relative(path) not in names for path in answers.paths()])
             figures[split] |= metrics.without(clean, (answers.decoded == answers.targs).numpy())
-    for split, answers in passes.items():
+    several = passes["valid"].judge.target.several  # whose intervals are over images
+    for split, answers in passes.items() if not several else ():
         codes = grouped.codes_of([groups.get(relative(path), "") for path in answers.paths()]) if groups else None
         if codes is not None:
             grouped.widen(figures[split], answers.preds.numpy(), answers.targs.numpy(), temperature, codes)
     runs.write_json(out / "metrics.json", figures)
     runs.write_json(out / "heatmaps.json", heatmaps)
     classes = [str(name) for name in next(iter(passes.values())).vocab]
-    predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature), groups)
-    export.save(learn, out, build, temperature)
-    valid = passes["valid"]
+    dense = valid.judge.target.several  # any label may be among those of an image
+    predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature), dense, groups)
+    export.save(learn, out, build, temperature, thresholds)
     return Evaluated(figures, passes, export.verify(out, valid.paths(), valid.preds.numpy()))
 
 
@@ -84,13 +90,14 @@ def _predicted(
     for split, found in passes.items():
         vocab = [str(name) for name in found.vocab]
         probabilities, losses = found.preds.numpy(), found.losses.tolist()
-        targets, predicted = found.targs.tolist(), found.decoded.tolist()
-        calibrated = np.empty(len(probabilities))
-        for block, softened in calibration.blocks(probabilities, temperature):
-            calibrated[block] = softened.max(1)
+        judge, decided = found.judge, found.decoded.numpy()
+        labels, predicted = judge.texts(found.targs.numpy(), vocab), judge.texts(decided, vocab)
+        confidence, calibrated = judge.confidence(probabilities, decided), np.empty(len(probabilities))
+        for block, softened in calibration.blocks(probabilities, temperature, judge.soften):
+            calibrated[block] = judge.confidence(softened, decided[block])
         for i, path in enumerate(found.paths()):
-            names = [split, relative(path), vocab[targets[i]], vocab[predicted[i]]]
-            yield names, [probabilities[i][predicted[i]], calibrated[i], losses[i]], probabilities[i]
+            names = [split, relative(path), labels[i], predicted[i]]
+            yield names, [confidence[i], calibrated[i], losses[i]], probabilities[i]
 
 
 def _save_batch(learn: Learner, file: Path) -> None:
@@ -110,19 +117,19 @@ def _heatmaps(learn: Learner, answers: Interpretation, relative: Callable[[str],
     vocab = [str(name) for name in answers.vocab]
     table = pd.DataFrame(
         {
-            "label": [vocab[i] for i in answers.targs.tolist()],
-            "prediction": [vocab[i] for i in answers.decoded.tolist()],
-            "confidence": answers.preds.max(1).values.numpy(),
+            "label": answers.judge.texts(answers.targs.numpy(), vocab),
+            "prediction": answers.judge.texts(answers.decoded.numpy(), vocab),
+            "confidence": answers.judge.confidence(answers.preds.numpy(), answers.decoded.numpy()),
             "loss": answers.losses.numpy(),
         }
     )
     rows = selection.explained(table).index.tolist()
     if not rows:
         return {}
-    inputs, _, _, predicted, _ = answers[rows]
+    inputs, shown = answers[rows][0], answers.explained(rows)
     device = learn.dls.device
     try:
-        maps = gradcam.heatmaps(learn.model, inputs.as_subclass(torch.Tensor).to(device), predicted.tolist())
+        maps = gradcam.heatmaps(learn.model, inputs.as_subclass(torch.Tensor).to(device), shown)
     except (RuntimeError, torch.OutOfMemoryError) as problem:  # the run is worth keeping all the same
         options.note(f"{runs.NO_HEAT} {str(problem).splitlines()[0]}")
         return {}
@@ -132,6 +139,10 @@ def _heatmaps(learn: Learner, answers: Interpretation, relative: Callable[[str],
     paths = answers.paths()
     levels = (maps * 255).round().to(torch.uint8).numpy()
     return {
-        relative(paths[row]): {"shape": list(level.shape), "values": base64.b64encode(level.tobytes()).decode("ascii")}
-        for row, level in zip(rows, levels, strict=True)
+        relative(paths[row]): {
+            "shape": list(level.shape),
+            "values": base64.b64encode(level.tobytes()).decode("ascii"),
+            "class": vocab[index],
+        }
+        for row, level, index in zip(rows, levels, shown, strict=True)
     }

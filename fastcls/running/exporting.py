@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from fastcls.comparison.differences import McNemar, images_interval
 from fastcls.errors import OutputError, UsageError, did_you_mean
-from fastcls.inference import deploy
+from fastcls.inference import deploy, fewer_bits
 from fastcls.inference.predictor import Predictor
-from fastcls.runfolder import recorded, runs
+from fastcls.runfolder import model_files, recorded, runs, splits
 
 FILES = {
     "onnx": "model.onnx",
     "safetensors": "model.safetensors",
     "torch-export": "model.pt2",
     "openvino": "model.xml",
+    "int8": "model-int8.onnx",
+    "fp16": "model-fp16.onnx",
 }
+FEWER_BITS = ("int8", "fp16")
 
 
 class Exported(NamedTuple):
     """A file, the largest difference of a probability to the Learner's, and the images that it was found on.
 
-    difference: None where nothing was compared: weights alone, or no image of the run can be read any more.
+    difference: None where nothing was compared: weights alone, fewer bits, or no image of the run can be read any more.
+    cost: what fewer bits do to accuracy, time and size; it is in a JSON file beside the network, too.
     """
 
     file: Path
     difference: float | None
     images: int
+    cost: dict[str, Any] | None = None
 
 
 def export(run: Path, kinds: Sequence[str], out: Path | None, trust: bool) -> dict[str, Exported]:
@@ -55,14 +62,18 @@ def _removed_if_empty(home: Path) -> Iterator[None]:
 def _export(run: Path, kinds: Sequence[str], home: Path, trust: bool) -> dict[str, Exported]:
     targets = {kind: home / FILES[kind] for kind in kinds}
     _check(run, kinds, trust)
-    _check_free([*targets.values(), *(home / "model.bin" for kind in kinds if kind == "openvino")])
-    reference = None if list(kinds) == ["safetensors"] else deploy.reference(run)
+    beside = {"openvino": "model.bin", "int8": "model-int8.json", "fp16": "model-fp16.json"}
+    _check_free([*targets.values(), *(home / beside[kind] for kind in kinds if kind in beside)])
+    reference = None if {*kinds} <= {"safetensors", *FEWER_BITS} else deploy.reference(run)
     images = 0 if reference is None else len(reference.images)
     found = {}
     for kind, target in targets.items():
         if kind == "safetensors":
             deploy.safetensors(run, target)
             found[kind] = Exported(target, None, 0)
+            continue
+        if kind in FEWER_BITS:
+            found[kind] = Exported(target, None, 0, _fewer_bits(run, kind, target))
             continue
         if kind == "torch-export":
             from fastcls.running.loading import import_fastai
@@ -77,6 +88,26 @@ def _export(run: Path, kinds: Sequence[str], home: Path, trust: bool) -> dict[st
     return found
 
 
+def _fewer_bits(run: Path, kind: str, target: Path) -> dict[str, Any] | None:
+    """Write the network in fewer bits, from pixels to probabilities; gives what that costs on the validation images."""
+    model, record = model_files.read(run), runs.read_json(run / "run.json")
+    root, network = Path(record.get("data", {}).get("root", "")), run / "model.onnx"
+    parts: dict[str, list[tuple[Path, str]]] = {"train": [], "valid": []}
+    for path, label, split in splits.read(run):
+        parts.setdefault(split, []).append((root / path, label))
+    small = fewer_bits.converted(kind, network, model["preprocessing"], [path for path, _ in parts["train"]])
+    cost = fewer_bits.judged(network, small, model, parts["valid"])
+    found = None
+    if cost is not None:
+        test = McNemar(cost.n, cost.only_before, cost.only_after, 1.0)
+        difference, low, high = images_interval(test)
+        found = asdict(cost) | {"split": "valid", "difference": difference, "low": low, "high": high}
+    deploy.fewer_bits(run, small, target, {"bits": kind})
+    if found is not None:
+        runs.write_json(target.with_suffix(".json"), found)
+    return found
+
+
 def _check(run: Path, kinds: Sequence[str], trust: bool) -> None:
     """Refuse, before anything is written, what this run or this installation cannot give."""
     if "torch-export" in kinds:
@@ -88,7 +119,7 @@ def _check(run: Path, kinds: Sequence[str], trust: bool) -> None:
             )
     if "openvino" in kinds:
         deploy.import_openvino()
-    for kind in ("onnx", "openvino"):
+    for kind in ("onnx", "openvino", *FEWER_BITS):
         if kind in kinds:
             if not (run / "model.onnx").is_file():
                 raise OutputError(

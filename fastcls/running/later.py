@@ -23,13 +23,14 @@ from fastcls.audit.precheck import precheck
 from fastcls.datasets import groups
 from fastcls.datasets.walk import file_size, some
 from fastcls.errors import DataError, FastclsError, UsageError
-from fastcls.evaluation import calibration, grouped, metrics, shift
+from fastcls.evaluation import grouped, judging, shift
 from fastcls.images import check
 from fastcls.images.measurements import measure_all
 from fastcls.inference.features import Features
 from fastcls.inference.predictor import Prediction, Predictor
 from fastcls.machine.installation import version
 from fastcls.runfolder import model_files, predictions, runs, slices, splits
+from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import HISTORY, HISTORY_FIXED
 from fastcls.settings import options, shell
 
@@ -60,8 +61,10 @@ def evaluate(
     """
     record, model = runs.read_json(run / "run.json"), model_files.read(run)
     predictor = _predictor(run, trust)
+    target = targets.of(model)
+    judge = judging.of(target)
     with options.using(options.Options(skip_bad=skip_bad)) as notes:
-        held = contents.read(path, labels, label_regex, lenient=False)
+        held = contents.read(path, labels, label_regex, False, "yes" if target.several else "no")
         out = out or _folder(held.root.name)
         runs.check_writable(out)
         rows, trained = _new_rows(held.rows, split, _own(run, record, "train"), path)
@@ -75,32 +78,39 @@ def evaluate(
     pairs = zip(rows, answers, strict=True)
     seen = [(row, answer.probabilities) for row, answer in pairs if answer.probabilities is not None]
     place = {name: i for i, name in enumerate(predictor.classes)}
-    known = [(row, p) for row, p in seen if row[1] in place]
-    counts = Counter(row[1] for row, _ in seen)
+    counts = Counter(name for row, _ in seen for name in target.names(row[1]))
+    if target.several:  # an image may have others beside those that the network knows
+        if strange := {name: n for name, n in counts.items() if name not in place}:
+            listed_names = some(f"{name} ({n:,})" for name, n in strange.items())
+            notes.append(f"labels that the network does not know were left out: {listed_names}.")
+        seen = [((row[0], _known_part(row[1], place), row[2]), p) for row, p in seen]
+    unknown = {} if target.several else {name: n for name, n in counts.most_common() if name not in place}
+    known = [(row, p) for row, p in seen if row[1] not in unknown] if counts.keys() & place.keys() else []
     if not known:
         raise DataError(
             f"None of the {len(seen):,} images is of a class that {run} knows: they are of {some(sorted(counts))}.",
             f"It knows {some(predictor.classes)}. Are these the labels of this network?",
         )
-    targets, temperature = np.array([place[row[1]] for row, _ in known]), model.get("temperature")
+    truth, temperature = judge.truth([row[1] for row, _ in known], predictor.classes), model.get("temperature")
+    thresholds = None if predictor.thresholds is None else np.array(predictor.thresholds)
     probabilities = np.stack([p for _, p in known])
-    figures = metrics.figures(probabilities, targets, temperature)
+    figures = judge.figures(probabilities, truth, predictor.classes, thresholds, temperature)
     group_of = _groups(record, held)
-    codes = grouped.codes_of([group_of.get(row[0], "") for row, _ in known])
+    codes = None if target.several else grouped.codes_of([group_of.get(row[0], "") for row, _ in known])
     if codes is not None:
-        grouped.widen(figures, probabilities, targets, temperature, codes)
+        grouped.widen(figures, probabilities, truth, temperature, codes)
     own = runs.read_json(run / "metrics.json")
     about: dict[str, Any] = {
         "format": runs.FORMAT,
         "run": str(run.absolute()),
         "own": own,
-        "unknown": {name: n for name, n in counts.most_common() if name not in place},
+        "unknown": unknown,
         "missing": [name for name in place if name not in counts],
         "trained": trained,
-        **_beside(run, record, [row for row, _ in known], "test" if "test" in own else "valid"),
+        **_beside(run, record, [row for row, _ in known], "test" if "test" in own else "valid", target.several),
     }
     below = {row[0]: relative(row[0], held.root) for row, _ in seen}
-    listed = [(below[row[0]], NEW if row[1] in place else UNKNOWN, row[1]) for row, _ in seen]
+    listed = [(below[row[0]], UNKNOWN if row[1] in unknown else NEW, row[1]) for row, _ in seen]
     further = {t: {below[path]: v for path, v in of.items() if path in below} for t, of in held.further.items()}
     given = [("--labels", labels), ("--label-regex", label_regex), ("--split", split)]
     words = [word for flag, value in given if value for word in (flag, value)]
@@ -118,6 +128,7 @@ def evaluate(
             "root": str(held.root),
             "images": dict(Counter(row[1] for row in listed)),
             "classes": len(place),
+            "target": target.kind,
             **({"skipped": bad} if bad else {}),
         },
     }
@@ -128,12 +139,18 @@ def evaluate(
     belongs = {below[path]: name for path, name in group_of.items() if path in below}
     splits.write(out, listed, belongs)
     slices.write(out, [row[:2] for row in listed], further)
-    predictions.write(out / predictions.FILE, predictor.classes, _rows(seen, listed, place, temperature), belongs)
+    written = _rows(seen, listed, predictor, judge, thresholds, temperature)
+    predictions.write(out / predictions.FILE, predictor.classes, written, target.several, belongs)
     runs.write_json(out / "run.json", entry)
     notes += precheck(out, sizes=False)
     runs.write_json(out / "run.json", entry)
     reports.write(out)
     return out
+
+
+def _known_part(text: str, place: dict[str, int]) -> str:
+    """Of several labels those that the network knows."""
+    return targets.MULTI.text(name for name in targets.MULTI.names(text) if name in place)
 
 
 def _predictor(run: Path, trust: bool) -> Any:
@@ -200,14 +217,14 @@ def _watched(answers: Iterator[Prediction], total: int, progress: Progress | Non
             progress(done, total)
 
 
-def _beside(run: Path, record: dict[str, Any], new: Sequence[Row], split: str) -> dict[str, Any]:
+def _beside(run: Path, record: dict[str, Any], new: Sequence[Row], split: str, several: bool) -> dict[str, Any]:
     """What the new images are compared with: the run's own of a split, by class shares, pictures and features."""
     table = predictions.of_run(run)
     own = table[table["split"] == split]
     found: dict[str, Any] = {"split": split, "expected": None, "gaps": None, "compared": 0}
     recall = (own["label"] == own["prediction"]).groupby(own["label"]).mean()
     shares = recall.reindex([label for _, label, _ in new]).dropna()
-    if len(shares):
+    if len(shares) and not several:
         found["expected"] = float(shares.mean())
     old = _own(run, record, split)
     labels = np.array([label for _, label, _ in old], str), np.array([label for _, label, _ in new], str)
@@ -238,12 +255,20 @@ def _features(run: Path, files: Sequence[str]) -> dict[str, np.ndarray]:
 def _rows(
     seen: Sequence[tuple[Row, np.ndarray]],
     listed: Sequence[tuple[str, str, str]],
-    place: dict[str, int],
+    predictor: Any,
+    judge: judging.Judge,
+    thresholds: np.ndarray | None,
     temperature: float | None,
 ) -> Iterator[tuple[list[str], list[float], np.ndarray]]:
     """The rows of predictions.csv; an image of a class that the network does not know has no loss."""
-    names = list(place)
     for (_, p), (path, split, label) in zip(seen, listed, strict=True):
-        calibrated = np.nan if temperature is None else calibration.soften(p[None], temperature).max()
-        own = max(float(p[place[label]]), calibration.SMALLEST) if label in place else np.nan
-        yield [split, path, label, names[int(p.argmax())]], [float(p.max()), calibrated, -np.log(own)], p
+        row = p[None]
+        decided = judge.decide(row, thresholds)
+        (said,) = judge.texts(decided, predictor.classes)
+        calibrated = np.nan
+        if temperature is not None:
+            calibrated = float(judge.confidence(judge.soften(row, temperature), decided)[0])
+        loss = np.nan
+        if split != UNKNOWN:
+            loss = float(judge.losses(row, judge.truth([label], predictor.classes))[0])
+        yield [split, path, label, said], [float(judge.confidence(row, decided)[0]), calibrated, loss], p

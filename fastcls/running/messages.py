@@ -81,11 +81,13 @@ class Messages:
         splits = sorted(figures, key=lambda split: split != "test")
         for split in splits:
             values = figures[split]
-            accuracy, loss, f1 = values["accuracy"], values["loss"], values["macro_f1"]
+            name = answers[split].judge.target.main
+            accuracy, loss, f1 = values[name], values["loss"], values["macro_f1"]
             over = f" over {accuracy['groups']:,} groups" if "groups" in accuracy else ""
+            low, high = (f"{end:.4f}" if end is not None else "–" for end in (accuracy["low"], accuracy["high"]))
             self.screen.print(
-                f"{split:8s} accuracy {accuracy['value']:.4f}  (95 %{over}: {accuracy['low']:.4f} to "
-                f"{accuracy['high']:.4f}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
+                f"{split:8s} {name} {accuracy['value']:.4f}  (95 %{over}: {low} to "
+                f"{high}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
                 style="bold" if split == splits[0] else None,
                 soft_wrap=True,
             )
@@ -103,7 +105,8 @@ class Messages:
                 used = f", {speed['utilisation']:.1%} of the {peak} that a matrix product reaches here"
             self._line("speed", f"{speed['images_per_second']:,.0f} images/s in training{used}")
         if confused := answers[splits[0]].most_confused()[:3]:
-            pairs = "; ".join(f"{a} misclassified as {b} ({n})" for a, b, n in confused)
+            mistake = answers[splits[0]].judge.target.mistake
+            pairs = "; ".join(f"{a} {mistake} {b} ({n})" for a, b, n in confused)
             self._line("confused", escape(f"on {splits[0]}: {pairs}"))
         self._line("kept", escape(self.record["weights"]))
         self.notes()

@@ -12,11 +12,13 @@ from typing import Any
 
 from fastai.learner import Learner
 
+from fastcls.data import target
 from fastcls.data.blocks import fingerprint
 from fastcls.data.pixels import files, targets
 from fastcls.datasets.layouts import SLICE
 from fastcls.datasets.walk import common_root, some
 from fastcls.errors import DataError, OutputError
+from fastcls.evaluation import judging
 from fastcls.inference.export import arch_name
 from fastcls.machine import devices
 from fastcls.machine.installation import version
@@ -108,13 +110,15 @@ class Images:
         dls = learn.dls
         self.skipped: list[str] = getattr(dls, "skipped", [])  # what cannot be read, a line each
         self.vocab = [str(name) for name in dls.vocab]
+        self.target = target.of(dls)
+        judge = judging.of(self.target)
         datasets = {"train": dls.train_ds, "valid": dls.valid_ds}
         test = getattr(dls, "test_items", None)
         if test is not None:
             datasets["test"] = dls.test_dl(test, with_labels=True).dataset
         rows: list[tuple[str, str, str]] = []
         for split, dataset in datasets.items():
-            labels = [self.vocab[label] for label in targets(dataset).tolist()]
+            labels = judge.texts(targets(dataset).numpy(), self.vocab)
             rows += zip(files(dataset), [split] * len(labels), labels, strict=True)
         self.root = common_root([path for path, _, _ in rows])
         self.prefix = os.path.join(self.root, "")  # noqa: PTH118
@@ -144,6 +148,7 @@ class Images:
             "fingerprint": fingerprint(self.rows, self.root),
             "images": {split: counts[split] for split in SPLITS if split in counts},
             "classes": len(self.vocab),
+            "target": self.target.kind,
             **({"skipped": self.skipped} if self.skipped else {}),
             **({"groups": len(set(self.groups.values()))} if self.groups else {}),
         }

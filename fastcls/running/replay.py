@@ -18,9 +18,10 @@ from fastcls.evaluation import gradcam
 from fastcls.evaluation.interpret import activation
 from fastcls.inference.explain import Explanation
 from fastcls.inference.export import input_example
-from fastcls.inference.predictor import Prediction, softmax
+from fastcls.inference.predictor import Prediction
 from fastcls.models import weights
 from fastcls.runfolder import model_files, recorded, runs
+from fastcls.runfolder import target as targets
 from fastcls.running.loading import prepared
 from fastcls.settings import sources
 from fastcls.settings.request import Request
@@ -40,6 +41,7 @@ class RecipePredictor:
         record, model = runs.read_json(run / "run.json"), model_files.read(run)
         recipe = recorded.recipe_file(run, record)
         self.classes: list[str] = list(model.get("classes", ()))
+        self.target, self.thresholds = targets.of(model), targets.thresholds(model, temperature)
         file = model_files.verify(run, model_files.WEIGHTS, model)
         options, knobs = recorded.options(record), recorded.knobs(record)
         if knobs.get("weights", "none") != "none":
@@ -61,10 +63,10 @@ class RecipePredictor:
         try:
             with quiet(self.learn):
                 loader = self.learn.dls.test_dl([Path(p) for p in paths], num_workers=0)
-                probabilities, _ = self.learn.get_preds(dl=loader, act=activation(self.learn.loss_func))
+                probabilities, _ = self.learn.get_preds(dl=loader, act=activation(self.learn.loss_func, self.target))
             rows = torch.as_tensor(probabilities).double().cpu().numpy()
             if self.temperature != 1:
-                rows = softmax(np.log(rows.clip(np.finfo(float).tiny)), self.temperature)
+                rows = self.target.softened(rows, self.temperature)
             yield from (Prediction(path, row) for path, row in zip(paths, rows, strict=True))
         except (OSError, SyntaxError) as problem:
             if len(paths) == 1:

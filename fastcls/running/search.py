@@ -40,7 +40,12 @@ if TYPE_CHECKING:
 
 HOME = Path("searches")
 TRIALS = 20
-BEST_BY = {"accuracy": "", "macro_f1": "f1", "loss": "valid_loss"}  # which epoch of a trial is best for each metric
+BEST_BY = {
+    "accuracy": "",
+    "macro_f1": "f1",
+    "loss": "valid_loss",
+    "mAP": "mAP",
+}  # which epoch of a trial is best for each metric
 METRICS, PRUNERS = tuple(BEST_BY), ("median", "none")
 PLAN, STUDY = "search.json", "study.db"
 REFRESH = 20.0  # seconds between two looks at all trials, which take some themselves

@@ -127,7 +127,7 @@ class PolyakAverage(Callback):
         network = get_model(self.learn.model).eval()
         seen = [(network(*inputs).float(), target) for *inputs, target in self.dls.valid]
         logits, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*seen, strict=True))
-        own = calibrated_loss(logits.softmax(1).cpu().numpy(), targets.cpu().numpy())
+        own = calibrated_loss(self.loss_func, logits, targets)
         loss = torch.tensor(own, device=self.dls.device)
         if ranks.world() > 1:
             torch.distributed.all_reduce(loss)

@@ -6,20 +6,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.data.all import get_c
 from fastai.learner import Learner
-from fastai.metrics import accuracy, error_rate, skm_to_fastai, top_k_accuracy
 from fastai.torch_core import get_model
-from sklearn import metrics as scores
 
-from fastcls.errors import KnobError, did_you_mean
-from fastcls.evaluation import calibration, metrics
+from fastcls.errors import DataError, KnobError, did_you_mean
 from fastcls.evaluation.interpret import activation
 from fastcls.machine.stop import Ended
 from fastcls.settings import options
+from fastcls.training import objectives
 from fastcls.training.checkpoints import load_weights
 from fastcls.training.history import EarlyStopping, History, Stateless
 
@@ -27,42 +24,25 @@ TIE = 0.5  # standard errors of a share; two epochs that differ by less are dist
 MOST = 50_000_000  # probabilities that are calibrated for it; with more of them images, chance decides little
 LOSS = "valid_loss"
 TOP = 5  # classes that fastai's top_k_accuracy looks at
-CRITERIA: dict[str, Callable[[], Any]] = {
-    "accuracy": lambda: accuracy,
-    "error_rate": lambda: error_rate,
-    "top_k_accuracy": lambda: top_k_accuracy,
-    "balanced_accuracy": lambda: skm_to_fastai(scores.balanced_accuracy_score, name="balanced_accuracy"),
-    "f1": lambda: _macro("f1", scores.f1_score),
-    "precision": lambda: _macro("precision", scores.precision_score),
-    "recall": lambda: _macro("recall", scores.recall_score),
-    "kappa": lambda: skm_to_fastai(scores.cohen_kappa_score, name="kappa"),
-    "mcc": lambda: skm_to_fastai(scores.matthews_corrcoef, name="mcc"),
-}
-
-
-def _macro(name: str, score: Callable[..., float]) -> Any:
-    """The mean over the classes that occur, as metrics.json has it: one that is only predicted has no recall."""
-
-    def mean(targets: Any, predictions: Any) -> float:
-        return score(targets, predictions, labels=np.unique(targets), average="macro", zero_division=0)
-
-    return skm_to_fastai(mean, name=name)
+CRITERIA: dict[str, Callable[[], Any]] = objectives.OneClass().criteria
 
 
 def ensure(learn: Learner, name: str) -> None:
     """Have the learner compute that figure after every epoch; KnobError where there is none of that name.
 
-    Names are those of history.csv: the recipe's own metrics, `valid_loss`, or one of CRITERIA (means over the classes).
+    Names are those of history.csv: the recipe's own metrics, `valid_loss`, or one of its target's
+    (means over the classes).
     """
     own = [metric.name for metric in learn.metrics]
     if not name or name == LOSS or name in own:
         return
-    if name not in CRITERIA:
-        known = list(dict.fromkeys([*own, LOSS, *CRITERIA]))
+    criteria = objectives.of(learn.dls).criteria
+    if name not in criteria:
+        known = list(dict.fromkeys([*own, LOSS, *criteria]))
         raise KnobError(f"--best-by {name}: takes {', '.join(known)}{did_you_mean(name, known)}")
     if name == "top_k_accuracy" and (classes := get_c(learn.dls)) <= TOP:
         raise KnobError(f"--best-by {name}: it counts the {TOP} likeliest classes, and there are {classes}.")
-    learn.metrics = [*learn.metrics, CRITERIA[name]()]
+    learn.metrics = [*learn.metrics, criteria[name]()]
 
 
 def criterion(learn: Learner) -> str:
@@ -77,10 +57,12 @@ def smaller_is_better(criterion: str) -> bool:
     return "loss" in criterion or "error" in criterion
 
 
-def calibrated_loss(p: np.ndarray, labels: np.ndarray) -> float:
-    """Cross-entropy of probabilities (n, classes) at the temperature that suits them."""
-    softened = calibration.soften(p, calibration.fit_temperature(p, labels))
-    return float(np.mean(metrics.cross_entropy(softened, labels)))
+def calibrated_loss(loss_func: Any, outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Cross-entropy of a network's outputs (n, classes) at the temperature that suits them."""
+    judge = objectives.of_labels(labels).judge
+    p = activation(loss_func, judge.target)(outputs.float()).cpu().numpy()
+    y = labels.long().cpu().numpy()
+    return float(judge.losses(judge.soften(p, judge.temperature(p, y)), y).mean())
 
 
 class KeepBest(Callback):
@@ -145,11 +127,9 @@ class KeepBest(Callback):
     def _calibrated_loss(self) -> float:
         """Cross-entropy of the validation images at the temperature that suits this epoch."""
         outputs, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*self.seen, strict=True))
-        if outputs.ndim != 2 or targets.ndim != 1 or outputs.numel() > MOST:
+        if outputs.ndim != 2 or targets.ndim > 2 or outputs.numel() > MOST:
             return float(self.history.rows[-1]["valid_loss"])
-        p = activation(self.loss_func)(outputs.float()).numpy()
-        labels = targets.long().numpy()
-        return calibrated_loss(p, labels)
+        return calibrated_loss(self.loss_func, outputs, targets)
 
     def restore(self, learn: Learner) -> None:
         """Load the best epoch's weights."""
@@ -160,7 +140,8 @@ class KeepBest(Callback):
 class Prune(Stateless):
     """Has every epoch but the last judged by its figure on the validation split; Ended('pruned') if the verdict is one.
 
-    judge: epoch (from 1) and figure -> why the run ends here, or nothing. metric: 'accuracy', 'macro_f1' or 'loss'.
+    judge: epoch (from 1) and figure -> why the run ends here, or nothing. metric: 'accuracy', 'macro_f1', 'loss' or
+    'mAP'.
     """
 
     order = EarlyStopping.order + 1  # when the epoch is written and shown, before it is saved
@@ -181,7 +162,9 @@ class Prune(Stateless):
 def figure(row: Mapping[str, Any], metric: str) -> float | None:
     """An epoch's figure by a row of history.csv, where the search has had it computed."""
     if metric != "accuracy":
-        value = row.get({"loss": "valid_loss", "macro_f1": "f1"}[metric])
+        value = row.get({"loss": "valid_loss", "macro_f1": "f1"}.get(metric, metric))
+    elif "mAP" in row:
+        raise DataError("--metric accuracy: these images have several labels each.", "Take --metric mAP or macro_f1.")
     elif row.get("accuracy") is not None:
         value = row["accuracy"]
     else:

@@ -7,12 +7,18 @@ import math
 import torch
 from fastai.data.all import DataLoaders
 from fastai.learner import AvgLoss, Learner
-from fastai.losses import BaseLoss, CrossEntropyLossFlat
+from fastai.losses import BaseLoss, BCEWithLogitsLossFlat, CrossEntropyLossFlat
+from timm.loss import AsymmetricLossMultiLabel
 from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
+from fastcls.data import target
 from fastcls.data.pixels import targets
 from fastcls.errors import UsageError
+from fastcls.training import objectives
+
+LOSSES = ("cross-entropy", "label-smoothing", "focal", "asymmetric")
 
 
 class FocalLoss(nn.Module):
@@ -64,21 +70,71 @@ class AvgLossByWeight(AvgLoss):
         self.count += learn.to_detach(counts)
 
 
-def loss(name: str, dls: DataLoaders, class_weights: bool = False, smoothing: float = 0.1) -> BaseLoss:
-    """'cross-entropy', 'label-smoothing' (Szegedy et al. 2016) or 'focal' (Lin et al. 2017, gamma 2).
+class LabelLoss(nn.Module):
+    """Of any number of labels an image, the mean over images and labels; targets may be shares, as mixup makes them.
 
-    `class_weights` weighs each class by the inverse of its share of the training images.
+    binary cross-entropy, focal (Lin et al. 2017) or asymmetric (Ridnik et al. 2021, timm's). smoothing moves targets
+    towards a half; pos_weight (labels,) weighs positives.
     """
-    weight = _inverse_frequency(dls) if class_weights else None
+
+    pos_weight: torch.Tensor | None
+
+    def __init__(
+        self,
+        kind: str = "cross-entropy",
+        smoothing: float = 0.0,
+        pos_weight: torch.Tensor | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.kind, self.smoothing, self.reduction = kind, smoothing, reduction
+        self.register_buffer("pos_weight", pos_weight)
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """input (n, labels) logits, target (n, labels) 0 to 1."""
+        target = target.to(input.dtype) * (1 - self.smoothing) + self.smoothing / 2
+        if self.kind == "asymmetric":
+            loss = AsymmetricLossMultiLabel(reduction="none", pos_weight=self.pos_weight)(input, target)
+        elif self.kind == "focal":
+            loss = sigmoid_focal_loss(input, target, alpha=-1)
+            if self.pos_weight is not None:
+                loss = loss * (1 + (self.pos_weight - 1) * target)
+        else:
+            loss = F.binary_cross_entropy_with_logits(input, target, pos_weight=self.pos_weight, reduction="none")
+        if self.reduction == "none":
+            return loss.mean(-1)
+        return loss.mean() if self.reduction == "mean" else loss.sum()
+
+
+class LabelLossFlat(BCEWithLogitsLossFlat):
+    """`LabelLoss` as fastai's losses are used: sigmoid as its activation."""
+
+    def __init__(self, *, thresh: float = 0.5, **kwargs: object) -> None:
+        BaseLoss.__init__(self, LabelLoss, flatten=False, floatify=True, is_2d=False, **kwargs)
+        self.thresh = thresh
+
+
+def loss(name: str, dls: DataLoaders, class_weights: bool = False, smoothing: float = 0.1) -> BaseLoss:
+    """'cross-entropy', 'label-smoothing' (Szegedy et al. 2016), 'focal' (Lin et al. 2017, gamma 2) or 'asymmetric'.
+
+    `class_weights` weighs each class by the inverse of its share of the training images. Of several labels an image
+    the entropy is binary, and `class_weights` weighs the positives of each label by the negatives for each; the
+    asymmetric loss (Ridnik et al. 2021) is for them.
+    """
+    weight = objectives.of(dls).balance(targets(dls.train_ds), dls.c).to(dls.device) if class_weights else None
+    if name not in LOSSES:
+        raise UsageError(f"There is no loss {name!r}.", f"Take {', '.join(LOSSES[:-1])} or {LOSSES[-1]}.")
+    if target.of(dls).several:
+        return LabelLossFlat(kind=name, smoothing=smoothing * (name == "label-smoothing"), pos_weight=weight)
+    if name == "asymmetric":
+        raise UsageError("--loss asymmetric: these images have one class each.", "Take focal, or another.")
     if name == "cross-entropy":
         return CrossEntropyLossFlat(weight=weight)
     if name == "label-smoothing":
         return CrossEntropyLossFlat(weight=weight, label_smoothing=smoothing)  # fastai's weighs it otherwise than torch
-    if name == "focal":
-        if weight is not None:  # a mean over images, not over weights as torch's: so these have the mean 1
-            weight = weight / weight[targets(dls.train_ds)].mean()
-        return FocalLossFlat(weight=weight)
-    raise UsageError(f"There is no loss {name!r}.", "Take cross-entropy, label-smoothing or focal.")
+    if weight is not None:  # a mean over images, not over weights as torch's: so these have the mean 1
+        weight = weight / weight[targets(dls.train_ds)].mean()
+    return FocalLossFlat(weight=weight)
 
 
 def bounds(learn: Learner) -> dict[str, float]:
@@ -89,7 +145,7 @@ def bounds(learn: Learner) -> dict[str, float]:
     try:
         labels = targets(learn.dls.train_ds)
         labels = labels[:: len(labels) // 4096 + 1].to(learn.dls.device)
-        known = 2 * F.one_hot(labels, learn.dls.c).float() - 1
+        known = 2 * (F.one_hot(labels, learn.dls.c) if labels.ndim == 1 else labels).float() - 1
         least = min(float(learn.loss_func(sure * known, labels).mean()) for sure in torch.arange(0, 10, 0.125).tolist())
         output = torch.zeros(learn.dls.c, device=labels.device, requires_grad=True)
         optimizer = torch.optim.LBFGS([output], max_iter=50, line_search_fn="strong_wolfe")
@@ -106,9 +162,3 @@ def bounds(learn: Learner) -> dict[str, float]:
     except Exception:  # a loss of the user's own may want anything
         return {}
     return {"least": least, "chance": chance} if math.isfinite(chance) and least < chance else {}
-
-
-def _inverse_frequency(dls: DataLoaders) -> torch.Tensor:
-    counts = torch.bincount(targets(dls.train_ds), minlength=dls.c).clamp(min=1).float()
-    weights = counts.sum() / counts
-    return (weights / weights.mean()).to(dls.device)

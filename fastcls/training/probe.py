@@ -9,7 +9,6 @@ features and underperform out-of-distribution"); from the probe's head it starts
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +20,13 @@ from fastai.callback.core import Callback, TrainEvalCallback
 from fastai.learner import Learner
 from fastai.torch_core import get_model
 from torch import nn
-from torch.nn import functional as F
 
+from fastcls.data import target
 from fastcls.data.pixels import targets
 from fastcls.errors import RecipeError
-from fastcls.evaluation import calibration
 from fastcls.machine import ranks
 from fastcls.settings import options
-from fastcls.training import patches
+from fastcls.training import objectives, patches
 from fastcls.training.history import Stateless
 
 # Weight decays tried, strongest first, each starting from the solution before it; of the mean loss, for features that
@@ -119,7 +117,8 @@ class SolveHead(Stateless):
         """(views × n, features) and their classes, view by view in the order of the images."""
         dls = self.dls
         labels = targets(dls.train_ds)
-        rows = sample(labels.numpy(), max(1, NUMBERS // self.views // layer.in_features))
+        strata = objectives.of_labels(labels).strata(labels.numpy())
+        rows = sample(strata, max(1, NUMBERS // self.views // layer.in_features))
         if len(rows) < len(labels):
             options.note(f"the linear probe is solved on {len(rows):,} of {len(labels):,} training images.")
         own = rows[ranks.here().rank :: ranks.world()] if ranks.world() > 1 else rows
@@ -130,7 +129,7 @@ class SolveHead(Stateless):
             from fastcls.training.parallel import gathered
 
             seen = [gathered(x, len(rows)) for x in seen]
-        return torch.cat(seen), labels[rows].repeat(self.views).to(seen[0].device)
+        return torch.cat(seen), torch.cat([labels[rows]] * self.views).to(seen[0].device)
 
     def _views(self, rows: np.ndarray) -> Iterator[Any]:
         """Loaders of these training images: as validation shows them, then as training augments them."""
@@ -172,8 +171,14 @@ def last_layer(network: nn.Module, classes: int) -> nn.Linear:
 
 
 def class_weights(learn: Learner) -> torch.Tensor | None:
-    """(classes,): what each counts for, by the loss function and by a sampler that balances; None if all alike."""
+    """(classes,): what each counts for, by the loss function and by a sampler that balances; None if all alike.
+
+    Of several labels an image, what the positives of each count for, by the loss function.
+    """
     loss = getattr(learn.loss_func, "func", learn.loss_func)
+    if target.of(learn.dls).several:
+        weight = getattr(loss, "pos_weight", None)
+        return None if weight is None else weight.detach().float()
     weight = getattr(loss, "weight", None)
     if getattr(learn.dls.train, "weights", None) is not None:
         counts = torch.bincount(targets(learn.dls.train_ds), minlength=learn.dls.c)
@@ -194,7 +199,8 @@ def sample(labels: np.ndarray, most: int) -> np.ndarray:
 def solve(x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: torch.Tensor | None = None) -> Solution:
     """The linear layer that classifies features best.
 
-    x: (views × n, features), view by view; y: (views × n,) classes; weight: (classes,). The decay is the one whose
+    x: (views × n, features), view by view; y: (views × n,) classes, or zeros and ones (views × n, classes) of several
+    labels an image, each of which is classified against the rest; weight: (classes,). The decay is the one whose
     held-out predictions, at the temperature that suits them, have the least loss: strong decays classify best but
     leave the logits small. That temperature is the layer's.
     """
@@ -205,12 +211,10 @@ def solve(x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: to
         start = _minimise(x, y, classes, stronger, weight, start)
     assert start is not None
     w, b = (tensor / chosen.temperature for tensor in start)
-    loss = sum(
-        float(F.cross_entropy(part @ w.T + b, of, weight, reduction="sum")) for part, of in _chunks(x, y, classes)
-    )
-    total = len(y) if weight is None else float(weight[y].sum())
+    objective = objectives.of_labels(y)
+    loss = sum(float(objective.entropy(part @ w.T + b, of, weight)) for part, of in _chunks(x, y, classes))
     w = w / scale
-    return Solution(w, b - w @ centre, chosen.decay, loss / total, chosen.right, len(chosen.held))
+    return Solution(w, b - w @ centre, chosen.decay, loss / objective.total(y, weight), chosen.right, len(chosen.held))
 
 
 def out_of_fold(x: torch.Tensor, y: torch.Tensor, classes: int) -> np.ndarray:
@@ -244,19 +248,13 @@ def _choose(
 
     whole: of every image, however many there are.
     """
-    from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
-
     n = len(y) // views
-    labels = y[:n].cpu().numpy()
-    most = int(np.bincount(labels).max())
-    if most < 2:
+    objective, labels = objectives.of_labels(y), y[:n].cpu().numpy()
+    judge = objective.judge
+    folds = objective.folds(labels, FOLDS, n > FOLDS_UP_TO and not whole)
+    if not folds:
         return Choice(1.0, 1.0, 0, np.empty(0, int), np.empty((0, classes)))
-    folds: Any = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=0)
-    if n > FOLDS_UP_TO and not whole:
-        folds = StratifiedShuffleSplit(1, test_size=1 / FOLDS, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
-        parts = [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in folds.split(np.zeros(n), labels)]
+    parts = [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in folds]
     seen = [torch.cat([part + view * n for view in range(views)]) for part, _ in parts]
     held = torch.cat([part for _, part in parts])
     starts: list[Any] = [None] * len(parts)
@@ -268,14 +266,13 @@ def _choose(
             logits.append(
                 torch.cat([part @ starts[i][0].T + starts[i][1] for part, _ in _chunks(x[other], y[other], classes)])
             )
-        p = torch.cat(logits).softmax(1).cpu().numpy()
-        temperature = calibration.fit_temperature(p, labels[held])
-        softened = calibration.soften(p, temperature)
-        own = softened[np.arange(len(held)), labels[held]]
-        loss = -float(np.log(np.maximum(own, calibration.SMALLEST)).mean())
+        p, truth = objective.probabilities(torch.cat(logits)).cpu().numpy(), labels[held]
+        temperature = judge.temperature(p, truth)
+        softened = judge.soften(p, temperature)
+        loss = float(judge.losses(softened, truth).mean())
         since += 1
         if loss < best:
-            right = int((p.argmax(1) == labels[held]).sum())
+            right = int((judge.decide(p) == truth).reshape(len(truth), -1).all(1).sum())
             best, chosen, since = loss, Choice(decay, temperature, right, held.numpy(), softened), 0
         if since >= PATIENCE:
             break
@@ -293,7 +290,8 @@ def _minimise(
     """Weight and bias of the least cross-entropy plus decay / 2 times the weights' squares, by L-BFGS."""
     w, b = start or (x.new_zeros(classes, x.shape[1]), x.new_zeros(classes))
     w, b = w.clone().requires_grad_(), b.clone().requires_grad_()
-    total = len(y) if weight is None else float(weight[y].sum())
+    objective = objectives.of_labels(y)
+    total = objective.total(y, weight)
     optimiser = torch.optim.LBFGS(
         [w, b],
         max_iter=ITERATIONS,
@@ -309,7 +307,7 @@ def _minimise(
         penalty.backward()
         loss = penalty.detach()
         for part, of in _chunks(x, y, classes):
-            share = F.cross_entropy(part @ w.T + b, of, weight, reduction="sum") / total
+            share = objective.entropy(part @ w.T + b, of, weight) / total
             share.backward()
             loss = loss + share.detach()
         return loss

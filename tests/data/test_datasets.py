@@ -373,11 +373,33 @@ def test_flowers_that_are_not_all_there(flowers):
             datasets.flowers_table(flowers)
 
 
+# ---------------------------------------------------------------------------- planet
+
+
+def test_planet(tmp_path):
+    images(tmp_path / "planet" / "train-jpg", "train_0.jpg", "train_1.jpg")
+    table = tmp_path / "planet" / "train_v2.csv"
+    table.write_text("image_name,tags\ntrain_0,haze primary\ntrain_1,agriculture clear\n")
+    found = datasets.planet_table(datasets.planet(str(tmp_path)))
+    assert found["label"].tolist() == [["haze", "primary"], ["agriculture", "clear"]]
+    assert found["path"][0] == (tmp_path / "planet/train-jpg/train_0.jpg").as_posix()
+    for text, message in (
+        ("image_name\ntrain_0\n", "image_name and tags"),
+        (table.read_text() + "x,y\n", "missing: x.jpg"),
+    ):
+        table.write_text(text)
+        with pytest.raises(DataError, match=message):
+            datasets.planet_table(table.parent)
+    with pytest.raises(DataError, match="Kaggle's to give") as caught:
+        datasets.planet()
+    assert "train_v2.csv" in caught.value.hint and "--path" in caught.value.hint
+
+
 # ---------------------------------------------------------------------------- refusals that all share
 
 FUNCTIONS = [
     getattr(datasets, name)
-    for name in ("digits", "pets", "cifar10", "cifar100", "imagenette", "imagewoof", "birds", "flowers")
+    for name in ("digits", "pets", "cifar10", "cifar100", "imagenette", "imagewoof", "birds", "flowers", "planet")
 ]
 
 

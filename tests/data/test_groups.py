@@ -297,3 +297,13 @@ def test_a_run_by_groups_records_them(fastcls: Fastcls, tmp_path: Path) -> None:
     assert f"interval over {held} groups" in Path("run/report.html").read_text()
     answers = predictions.read(Path("run/predictions.csv"))
     assert answers["group"].tolist() == [Path(path).stem.rpartition("_")[0] for path in answers["path"]]
+
+
+def test_images_with_several_labels_are_split_in_groups_too() -> None:
+    found = table({"cat": [2] * 20, "dog": [2] * 20}, Path("/photos"))
+    found["label"] = [[label, "outdoors"] if i % 3 else [label] for i, label in enumerate(found["label"])]
+    drawn = data.split(found, group="patient")
+    assert_apart(drawn, found["slice:patient"])
+    assert drawn["label"].tolist() == found["label"].tolist()
+    outdoors = drawn["label"].map(lambda names: "outdoors" in names)
+    assert (drawn["split"][outdoors] == "valid").mean() == pytest.approx(0.2, abs=0.08)

@@ -80,6 +80,34 @@ def test_the_graph_prepares_images_as_we_do(method: str, interpolation: str) -> 
             assert np.abs(found - expected).max() * 255 * 0.2 < 1.01, (spec, pixels.shape)
 
 
+def test_fewer_bits_say_what_they_cost(fastcls: Fastcls, digits_run: Path) -> None:
+    import onnxruntime
+
+    outcome = fastcls("export", digits_run, "--int8", "--fp16", "-o", "out")
+    assert outcome.code == 0, outcome.output
+    whole = (digits_run / "model.onnx").stat().st_size
+    valid = [row for row in csv.DictReader((digits_run / "splits.csv").open()) if row["split"] == "valid"]
+    root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
+    images = np.stack([decode(root / row["path"], "L") for row in valid])
+    truth = np.array([int(row["label"]) for row in valid])
+    for kind, line in zip(("int8", "fp16"), outcome.output.splitlines(), strict=True):
+        cost = json.loads(Path(f"out/model-{kind}.json").read_text())
+        session = onnxruntime.InferenceSession(f"out/model-{kind}.onnx", providers=["CPUExecutionProvider"])
+        (probabilities,) = session.run(["probabilities"], {"images": images})
+        assert cost["n"] == len(valid) and abs(cost["after"] - (probabilities.argmax(1) == truth).sum()) <= 1
+        assert cost["before"] - cost["only_before"] == cost["after"] - cost["only_after"]
+        assert cost["low"] <= cost["difference"] <= cost["high"] and cost["bytes_after"] < whole == cost["bytes_before"]
+        assert f"{cost['after'] / cost['n']:.1%} of {len(valid)} valid images right" in line
+    shutil.copytree(digits_run, "moved")
+    record = json.loads(Path("moved/run.json").read_text())
+    record["data"]["root"] = "nowhere"
+    Path("moved/run.json").write_text(json.dumps(record))
+    outcome = fastcls("export", "moved", "--int8")
+    assert outcome.code == 4 and "no training image" in outcome.output and not Path("moved/export").exists()
+    outcome = fastcls("export", "moved", "--fp16")
+    assert outcome.code == 0 and "not checked" in outcome.output
+
+
 def test_safetensors_are_the_weights_with_their_classes(fastcls: Fastcls, digits_run: Path) -> None:
     from safetensors import safe_open
 

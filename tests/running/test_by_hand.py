@@ -188,11 +188,6 @@ def without_split(photos: Path) -> Learner:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], type[FastclsError], str]] = {
-    "several labels": (
-        lambda photos: block(photos, fv.MultiCategoryBlock, lambda file: ["a", file.parent.name], 4),
-        UsageError,
-        "TensorMultiCategory, not one class",
-    ),
     "masks": (lambda photos: block(photos, fv.MaskBlock, fv.noop, 3), UsageError, "PILMask, not one class"),
     "numbers": (
         lambda photos: block(photos, fv.RegressionBlock, lambda file: 1.5, 1),

@@ -95,6 +95,8 @@ def _table(request: Request, site: Site) -> Table:
             top_k=int(asked.get("top_k", 0)),
             threshold=float(asked.get("threshold", 0)),
             all_classes=YES[asked.get("probabilities", "false").lower()],
+            target=site.explainer.target,
+            thresholds=site.explainer.thresholds,
         )
     except (ValueError, KeyError):
         raise UsageError("top_k takes an integer, threshold a number, probabilities true or false.") from None

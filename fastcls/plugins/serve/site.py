@@ -21,9 +21,10 @@ from fastcls.inference.explain import Explanation
 from fastcls.inference.neighbours import NEAREST, TELLING, Neighbours
 from fastcls.inference.predictor import Prediction
 from fastcls.reports import heat, shell
-from fastcls.reports.thumbnails import TINY, Thumbnails
+from fastcls.reports.thumbnails import TINY, Thumbnails, Tile
 from fastcls.reports.wording import grouped, percent
 from fastcls.runfolder import predictions, runs
+from fastcls.runfolder.target import Target
 from fastcls.runfolder.text import clean, number
 
 HERE = Path(__file__).parent
@@ -35,6 +36,8 @@ class Explains(Protocol):
 
     classes: list[str]
     temperature: float
+    target: Target
+    thresholds: list[float] | None
 
     @property
     def mode(self) -> str: ...
@@ -98,6 +101,7 @@ class Site:
             folder=self.run.resolve().name,
             facts=self._facts(),
             calibrated=self.calibrated,
+            several=self.explainer.target.several,
             coverage=json.dumps(predictions.coverage(self.images)),
             threshold=round(100 * self.threshold),
             split=self.split,
@@ -115,8 +119,12 @@ class Site:
             found = self.explainer.explain(upload.pixels, TOP)
             near = None if found.features is None else self.neighbours.near(found.features)
         height, width = upload.pixels.shape[:2]
+        target = self.explainer.target
+        chosen, _ = target.answer(found.probabilities, self.explainer.thresholds, 0)
         return self.templates.get_template("answer.html.j2").render(
             classes=[(clean(self.explainer.classes[i]), float(found.probabilities[i])) for i in found.likeliest],
+            several=target.several,
+            said=", ".join(clean(self.explainer.classes[i]) for i in chosen) or "no label",
             others=len(self.explainer.classes) - len(found.likeliest),
             seen=_png(found.seen),
             pixelated=max(found.seen.shape[:2]) < TINY,
@@ -125,8 +133,7 @@ class Site:
             turned=upload.turned,
             overlays=_overlays(found),
             near=near,
-            mistakes=[(clean(one.label), clean(one.prediction), alike, self.thumbnails.tile(one.path), clean(one.path))
-                      for one, alike in near.mistakes] if near else [],
+            mistakes=[self._mistake(one, alike) for one, alike in near.mistakes] if near else [],
             neighbours=self.neighbours,
             compared=len(self.neighbours.known),
             nearest=NEAREST,
@@ -146,12 +153,23 @@ class Site:
             except (DataError, ValueError) as problem:
                 yield Prediction(clean(name), None, str(problem))
 
+    def _mistake(self, one: predictions.Predicted, alike: float) -> tuple[str, str, float, Tile, str]:
+        path = clean(one.path)
+        return self._shown(one.label), self._shown(one.prediction), alike, self.thumbnails.tile(one.path), path
+
+    def _shown(self, label: str) -> str:
+        """A label of predictions.csv in words."""
+        return ", ".join(map(clean, self.explainer.target.names(label))) or "no label"
+
     def _facts(self) -> list[str]:
-        facts = [f"{grouped(len(self.explainer.classes))} classes"]
+        target = self.explainer.target
+        facts = [f"{grouped(len(self.explainer.classes))} {target.plural}"]
         if self.images:
             right = sum(not image.wrong for image in self.images)
             share = percent(right / len(self.images))
             facts.insert(0, f"{share} of the {grouped(len(self.images))} images of the {self.split} split right")
+            if target.several:
+                facts[0] = f"all labels {facts[0]}"
         if self.calibrated:
             return [*facts, f"probabilities calibrated (temperature {number(self.explainer.temperature):.3g})"]
         return [*facts, "probabilities not calibrated: this run has no temperature"]

@@ -39,7 +39,7 @@ class Ending:
             f"{split}/{name}{'' if part == 'value' else f'_{part}'}": float(figure[part])
             for split, values in self.files.metrics.items()
             for name, figure in values.items()
-            if isinstance(figure, dict)
+            if isinstance(figure, dict) and ":" not in name  # those of single labels are in metrics.json
             for part in ("value", *parts)
             if figure.get(part) is not None
         }

@@ -1,0 +1,124 @@
+"""How probabilities are judged by the kind of target: losses, calibration, thresholds, figures, decisions.
+
+judge = judging.of(target); truth and decisions are (n,) class indices, or (n, labels) booleans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcls.evaluation import calibration, labels, metrics
+from fastcls.runfolder import target as targets
+
+
+class OneClass:
+    """One class an image."""
+
+    target = targets.SINGLE
+    losses = staticmethod(metrics.cross_entropy)
+    soften = staticmethod(calibration.soften)
+    temperature = staticmethod(calibration.fit_temperature)
+
+    def thresholds(self, probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
+        """The likeliest class is predicted, however likely."""
+        return None
+
+    def decide(self, probabilities: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
+        """What is predicted."""
+        return probabilities.argmax(1)
+
+    def confidence(self, probabilities: np.ndarray, decided: np.ndarray, thresholds: Any = None) -> np.ndarray:
+        """(n,): the probability of what is predicted."""
+        return probabilities.max(1)
+
+    def figures(
+        self,
+        probabilities: np.ndarray,
+        truth: np.ndarray,
+        names: Sequence[str],
+        thresholds: np.ndarray | None,
+        temperature: float | None,
+    ) -> dict[str, Any]:
+        """Those of metrics.json."""
+        return metrics.figures(probabilities, truth, temperature)
+
+    def confusion(self, truth: np.ndarray, decided: np.ndarray, classes: int) -> np.ndarray:
+        """(classes, classes): labels down, predictions across."""
+        return metrics.confusion(truth, decided, classes)
+
+    def explained(self, probabilities: np.ndarray, truth: np.ndarray, decided: np.ndarray) -> np.ndarray:
+        """(n,): the class that a heat map speaks of."""
+        return decided
+
+    def texts(self, truth: np.ndarray, names: Sequence[str]) -> list[str]:
+        """Labels or decisions as the tables of a run have them."""
+        return [names[index] for index in truth.tolist()]
+
+    def truth(self, texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
+        """What `texts` was made of."""
+        place = {name: at for at, name in enumerate(names)}
+        return np.array([place[text] for text in texts], int)
+
+
+class Labels:
+    """Any number of labels an image; thresholds (labels,) decide, 0.5 where there are none."""
+
+    target = targets.MULTI
+    losses = staticmethod(labels.entropies)
+    soften = staticmethod(labels.soften)
+    temperature = staticmethod(labels.fit_temperature)
+    thresholds = staticmethod(labels.best_thresholds)
+
+    def decide(self, probabilities: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
+        """What is predicted."""
+        found: np.ndarray = probabilities >= (labels.HALF if thresholds is None else thresholds)
+        return found
+
+    def confidence(self, probabilities: np.ndarray, decided: np.ndarray, thresholds: Any = None) -> np.ndarray:
+        """(n,): the probability of the least sure of an image's decisions."""
+        found: np.ndarray = np.where(decided, probabilities, 1 - probabilities).min(1)
+        return found
+
+    def figures(
+        self,
+        probabilities: np.ndarray,
+        truth: np.ndarray,
+        names: Sequence[str],
+        thresholds: np.ndarray | None,
+        temperature: float | None,
+    ) -> dict[str, Any]:
+        """Those of metrics.json."""
+        each = np.full(len(names), labels.HALF) if thresholds is None else thresholds
+        return labels.figures(probabilities, truth, names, each, temperature)
+
+    def confusion(self, truth: np.ndarray, decided: np.ndarray, classes: int) -> np.ndarray:
+        """(labels, labels): missed down, seen instead across, found on the diagonal."""
+        return labels.instead(truth, decided)
+
+    def explained(self, probabilities: np.ndarray, truth: np.ndarray, decided: np.ndarray) -> np.ndarray:
+        """(n,): the label that a heat map speaks of, the one that costs an image most."""
+        found: np.ndarray = np.abs(probabilities - truth).argmax(1)
+        return found
+
+    def texts(self, truth: np.ndarray, names: Sequence[str]) -> list[str]:
+        """Labels or decisions as the tables of a run have them."""
+        return [targets.MULTI.text(names[k] for k in np.flatnonzero(row).tolist()) for row in truth]
+
+    def truth(self, texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
+        """What `texts` was made of; names that are none of these are left out."""
+        place = {name: at for at, name in enumerate(names)}
+        found = np.zeros((len(texts), len(names)), bool)
+        for row, text in enumerate(texts):
+            found[row, [place[name] for name in targets.MULTI.names(text) if name in place]] = True
+        return found
+
+
+Judge = OneClass | Labels
+
+
+def of(target: targets.Target) -> Judge:
+    """The judge of a run's target."""
+    return Labels() if target.several else OneClass()

@@ -1,0 +1,270 @@
+"""Figures of images with any number of labels, from probabilities (n, labels) and truth (n, labels).
+
+scikit-learn computes what it has; the intervals are ours. A figure `precision:NAME` is that of one label.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+
+from fastcls.evaluation import calibration
+from fastcls.evaluation.metrics import Z, figure, mean, proportion, wilson
+
+DRAWS, NUMBERS = 400, 4_000_000  # of the bootstrap: at most, and weights drawn at once
+FEWEST_DRAWS = 50
+POSITIVES = 10  # images with a label, below which the labels share a threshold
+HALF = 0.5
+BLOCK = 4_000_000  # comparisons of labels at once
+
+
+# ------------------------------------------------------------------ probabilities
+
+
+def entropies(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(n,): binary cross-entropy in nats, the mean over the labels of an image."""
+    own = np.where(truth, probabilities, 1 - probabilities.astype(float))
+    return -np.log(np.maximum(own, calibration.SMALLEST)).mean(1)
+
+
+def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """The T for which sigmoid(logit p / T) has the least cross-entropy over all labels; 1 where none is best."""
+    right = (probabilities >= HALF) == truth
+    if right.all() or not right.any():
+        return 1.0
+    most = max(1, calibration.FITTED_ON // probabilities.shape[1])
+    logits, signs = _logits(probabilities[:most]), np.where(truth[:most], -1.0, 1.0)
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0, signs * logits * np.exp(-log_temperature)).mean())
+
+    edge = np.log(calibration.HOTTEST)
+    return float(np.exp(minimize_scalar(loss, bounds=(-edge, edge), method="bounded").x))
+
+
+def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """sigmoid(logit p / T): what is likelier stays likelier."""
+    softened: np.ndarray = expit(_logits(probabilities) / temperature).astype(probabilities.dtype)
+    return softened
+
+
+def _logits(probabilities: np.ndarray) -> np.ndarray:
+    p = probabilities.astype(float)
+    found: np.ndarray = logit(np.clip(p, calibration.SMALLEST, 1 - np.finfo(float).epsneg))
+    return found
+
+
+# ------------------------------------------------------------------ thresholds
+
+
+def best_thresholds(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(labels,) probabilities from which on each label is predicted, for the highest F1 of these images.
+
+    A label with fewer than POSITIVES images has that of all labels together: its own would be chance.
+    """
+    together = _best(probabilities.ravel(), truth.ravel())
+    enough = truth.sum(0) >= POSITIVES
+    each = [_best(probabilities[:, k], truth[:, k]) if enough[k] else together for k in range(truth.shape[1])]
+    return np.round(np.maximum(each, 1e-6), 6)  # as model.json has them
+
+
+def _best(p: np.ndarray, y: np.ndarray) -> float:
+    """The middle between the last probability that is taken and the first that is not."""
+    if not y.any():
+        return HALF
+    order = np.argsort(-p, kind="stable")
+    falling, hits = p[order].astype(float), np.cumsum(y[order])
+    taken = np.arange(1, len(p) + 1)
+    last = np.append(falling[1:] != falling[:-1], True)  # equal ones are taken together
+    at = int(np.argmax(np.where(last, 2 * hits / (taken + y.sum()), -1.0)))
+    return float((falling[at] + (falling[at + 1] if at + 1 < len(p) else 0.0)) / 2)
+
+
+# ------------------------------------------------------------------ figures
+
+
+def mean_average_precision(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """mAP: scikit-learn's average precision, the mean over the labels that occur."""
+    from sklearn.metrics import average_precision_score
+
+    present = truth.any(0)
+    if not present.any():
+        return float("nan")
+    return float(average_precision_score(truth[:, present].astype(int), probabilities[:, present], average="macro"))
+
+
+def figures(
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    names: Sequence[str],
+    thresholds: np.ndarray,
+    temperature: float | None = None,
+) -> dict[str, Any]:
+    """All figures of a split, each with a 95 % interval and n; what is undefined is left out.
+
+    mAP and macro figures: the mean over the labels that occur (of ROC AUC, that vary). Precision, recall, F1 at the
+    thresholds; `_at_half` at 0.5. Intervals: Wilson's score of what is counted; normal for the logarithm of what is a
+    mean over images; for the rest normal for the logit, its standard error by the bootstrap over images.
+    """
+    from sklearn import metrics as sk
+
+    truth, p = truth.astype(bool), probabilities
+    n = len(truth)
+    predicted, half = p >= thresholds, p >= HALF
+    present = np.flatnonzero(truth.any(0))
+    vary = np.flatnonzero(truth.any(0) & ~truth.all(0))
+    y, d = truth.astype(int), predicted.astype(int)
+    draws = _bootstrap(p, truth, predicted, present, vary)
+
+    def known(name: str, value: float, count: int = n) -> dict[str, Any]:
+        return figure(float(value), *_interval(float(value), draws.get(name)), count)
+
+    def score(kind: Callable[..., Any], average: Any, decided: np.ndarray = d, **options: Any) -> Any:
+        labels = present if average == "macro" else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of images and labels without any, which zero_division is for
+            return kind(y, decided, average=average, labels=labels, zero_division=0, **options)
+
+    kinds = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
+    out: dict[str, Any] = {"n": n}
+    precisions = {int(k): float(sk.average_precision_score(y[:, k], p[:, k])) for k in present}
+    areas = {int(k): float(sk.roc_auc_score(y[:, k], p[:, k])) for k in vary}
+    if precisions:
+        out["mAP"] = known("mAP", float(np.mean(list(precisions.values()))))
+    if areas:
+        out["macro_roc_auc"] = known("macro_roc_auc", float(np.mean(list(areas.values()))))
+    for average in ("macro", "micro", "samples"):
+        for name, kind in kinds.items():
+            out[f"{average}_{name}"] = known(f"{average}_{name}", score(kind, average))
+    out["samples_f2"] = known("samples_f2", score(sk.fbeta_score, "samples", beta=2))
+    out["macro_f1_at_half"] = known("macro_f1_at_half", score(sk.f1_score, "macro", half.astype(int)))
+    out["micro_f1_at_half"] = known("micro_f1_at_half", score(sk.f1_score, "micro", half.astype(int)))
+    out["subset_accuracy"] = proportion(int((predicted == truth).all(1).sum()), n)
+    out["hamming_loss"] = mean((predicted != truth).mean(1), 1.0)
+    for name, values in ranking(p, truth).items():
+        out[name] = mean(values, np.inf if name == "coverage_error" else 1.0)
+    out["loss"] = mean(entropies(p, truth))
+    out["brier"] = mean(np.square(p.astype(float) - truth).mean(1), 1.0)
+    out["ece"] = figure(calibration.calibration_error(p.ravel(), truth.ravel()), None, None, n)
+    if temperature is not None:
+        softened = soften(p, temperature)
+        out["loss_calibrated"] = mean(entropies(softened, truth))
+        out["brier_calibrated"] = mean(np.square(softened.astype(float) - truth).mean(1), 1.0)
+        out["ece_calibrated"] = figure(calibration.calibration_error(softened.ravel(), truth.ravel()), None, None, n)
+    each = {name: score(kind, None) for name, kind in kinds.items()}
+    hits = (truth & predicted).sum(0)
+    for k in present.tolist():
+        name, counts = names[k], {"precision": predicted[:, k].sum(), "recall": truth[:, k].sum()}
+        for what, count in counts.items():
+            low, high = wilson(int(hits[k]), int(count)) if count else (None, None)
+            out[f"{what}:{name}"] = figure(float(each[what][k]), low, high, int(count))
+        out[f"f1:{name}"] = known(f"f1:{k}", each["f1"][k])
+        out[f"average_precision:{name}"] = known(f"average_precision:{k}", precisions[k])
+        if k in areas:
+            out[f"roc_auc:{name}"] = known(f"roc_auc:{k}", areas[k])
+        out[f"ece:{name}"] = figure(calibration.calibration_error(p[:, k], truth[:, k]), None, None, n)
+    return out
+
+
+def ranking(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each image (n,), as scikit-learn defines them: lrap, coverage_error, ranking_loss; it gives means alone."""
+    n, labels = truth.shape
+    found = {name: np.zeros(n) for name in ("lrap", "coverage_error", "ranking_loss")}
+    step = max(1, BLOCK // labels**2)
+    for start in range(0, n, step):
+        rows = slice(start, start + step)
+        p, y = probabilities[rows], truth[rows].astype(bool)
+        above = p[:, None, :] >= p[:, :, None]  # (image, label, other): the other is at least as likely
+        rank, among, own = above.sum(2), (above & y[:, None, :]).sum(2), y.sum(1)
+        share = np.where(y, among / rank, 0).sum(1)
+        found["lrap"][rows] = np.where((own == 0) | (own == labels), 1, share / np.maximum(own, 1))
+        found["coverage_error"][rows] = np.where(y, rank, 0).max(1)
+        wrong = np.where(y, rank - among, 0).sum(1)
+        found["ranking_loss"][rows] = wrong / np.maximum(own * (labels - own), 1)
+    return found
+
+
+def _interval(value: float, draws: np.ndarray | None) -> tuple[float | None, float | None]:
+    """95 %, normal for the logit; none where nothing varies."""
+    if draws is None or not 0 < value < 1:
+        return None, None
+    error = float(np.nanstd(draws, ddof=1)) if np.isfinite(draws).sum() > 1 else 0.0
+    if error < 1e-12:
+        return None, None
+    half = Z * error / (value * (1 - value))
+    low, high = (float(expit(logit(value) + side * half)) for side in (-1, 1))
+    return low, high
+
+
+def _bootstrap(
+    p: np.ndarray, truth: np.ndarray, predicted: np.ndarray, present: np.ndarray, vary: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Values of the figures that are neither counts nor means, on images drawn anew: Poisson weights, seeded."""
+    n = len(truth)
+    count = int(np.clip(NUMBERS // n, FEWEST_DRAWS, DRAWS))
+    weights = np.random.default_rng(0).poisson(1.0, (count, n)).astype(np.float32)
+    half = p >= HALF
+    hits, called, own = (weights @ flags.astype(np.float32) for flags in (truth & predicted, predicted, truth))
+    at_half = [weights @ flags.astype(np.float32) for flags in (truth & half, half, truth)]
+    found: dict[str, np.ndarray] = {}
+    for name, (a, b, c) in {"": (hits, called, own), "_at_half": at_half}.items():
+        scores = {"precision": (a, b), "recall": (a, c), "f1": (2 * a, b + c)}
+        for kind, (above, below) in scores.items():
+            each = _over(above, below)
+            found[f"macro_{kind}{name}"] = each[:, present].mean(1) if len(present) else each.mean(1)
+            found[f"micro_{kind}{name}"] = _over(above.sum(1), below.sum(1))
+            if kind == "f1" and not name:
+                found |= {f"f1:{k}": each[:, k] for k in present}
+    right, said, real = (flags.sum(1).astype(float) for flags in (truth & predicted, predicted, truth))
+    totals = weights.sum(1)
+    images = {"precision": (right, said), "recall": (right, real), "f1": (2 * right, said + real)}
+    images["f2"] = (5 * right, said + 4 * real)
+    for kind, (above, below) in images.items():
+        found[f"samples_{kind}"] = _over(weights @ _over(above, below).astype(np.float32), totals)
+    areas, precisions = [], []
+    for k in present:
+        order = np.argsort(-p[:, k], kind="stable")
+        w, y = weights[:, order], truth[order, k]
+        positive = np.cumsum(w * y, 1)
+        taken = np.cumsum(w, 1)
+        all_of_it = positive[:, -1]
+        precisions.append(_over((w * y * _over(positive, taken)).sum(1), all_of_it))
+        found[f"average_precision:{k}"] = precisions[-1]
+        if k in vary:
+            negative = (taken - positive)[:, -1]
+            above_it = (w * ~y * positive).sum(1)  # pairs that are in the right order
+            areas.append(_over(above_it, all_of_it * negative))
+            found[f"roc_auc:{k}"] = areas[-1]
+    if precisions:
+        found["mAP"] = np.mean(precisions, 0)
+    if areas:
+        found["macro_roc_auc"] = np.mean(areas, 0)
+    return found
+
+
+def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, 0 where there is nothing to divide by."""
+    return np.divide(above, below, out=np.zeros_like(above, dtype=float), where=below > 0)
+
+
+# ------------------------------------------------------------------ mistakes
+
+
+def instead(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(labels, labels): images in which a label was missed and another was seen that is not there; diagonal: found."""
+    t, d = truth.astype(bool), predicted.astype(bool)
+    counts = (t & ~d).astype(int).T @ (d & ~t).astype(int)
+    np.fill_diagonal(counts, (t & d).sum(0))
+    return counts
+
+
+def of_labels(figures: Mapping[str, Any], kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The figures of one kind, `f1` say, by label."""
+    for name, value in figures.items():
+        if name.startswith(f"{kind}:"):
+            yield name.removeprefix(f"{kind}:"), value

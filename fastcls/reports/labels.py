@@ -1,0 +1,351 @@
+"""A page of a run whose images have several labels: what was missed and seen instead, thresholds, calibration a label.
+
+It gives what `classes`, `trust`, `deciding` and `gallery` give of one class an image, so that the page is one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fastcls.evaluation import calibration, judging, labels
+from fastcls.evaluation.metrics import wilson
+from fastcls.evaluation.selection import PAIRS
+from fastcls.evaluation.suspects import suspects
+from fastcls.reports import classes
+from fastcls.reports.classes import ClassRow, Outcome, Pair
+from fastcls.reports.curves import Curves, on_grid
+from fastcls.reports.figures import Figure
+from fastcls.reports.gallery import Doubts, gallery
+from fastcls.reports.thumbnails import Thumbnails
+from fastcls.reports.trust import reliability
+from fastcls.reports.wording import grouped, percent, points
+from fastcls.runfolder import predictions as from_file
+from fastcls.runfolder.run import Run
+from fastcls.runfolder.target import MULTI
+from fastcls.runfolder.text import clean, number
+
+MOST = 2000  # rows of tables of labels
+NONE = "no label"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A split's images: rows of predictions.csv, truth and predictions (n, labels), probabilities where they are."""
+
+    table: pd.DataFrame
+    truth: np.ndarray
+    predicted: np.ndarray
+    p: np.ndarray | None
+
+    def part(self, rows: np.ndarray) -> Held:
+        """Some of the images."""
+        p = None if self.p is None else self.p[rows]
+        return Held(self.table[rows], self.truth[rows], self.predicted[rows], p)
+
+
+def held(files: Run, split: str, names: Sequence[str]) -> Held | None:
+    """The evaluated images of a split; None where there are none."""
+    kept = (files.predictions["split"] == split).to_numpy(bool)
+    table = files.predictions[kept].reset_index(drop=True)
+    if table.empty or not names:
+        return None
+    truth, predicted = (judging.Labels().truth(table[column].tolist(), names) for column in ("label", "prediction"))
+    entries = from_file.probabilities(files.folder / from_file.FILE, kept, list(names))
+    if entries is None or not entries.whole:
+        return Held(table, truth, predicted, None)
+    p = np.zeros(truth.shape, np.float32)
+    p[entries.rows, entries.classes] = entries.values
+    return Held(table, truth, predicted, p)
+
+
+def shown(text: str) -> str:
+    """Labels as a page has them."""
+    return ", ".join(MULTI.names(text)) or NONE
+
+
+def outcome(own: Held, names: list[str], thumbnails: Thumbnails, each: int = 0) -> Outcome:
+    """What `classes.outcome` says of one class an image; a mistake is an image with any label wrong."""
+    table, truth, predicted = own.table, own.truth, own.predicted
+    counts = labels.instead(truth, predicted)
+    support = truth.sum(0)
+    wrong = (truth != predicted).any(1)
+    sets = table["label"].value_counts()
+    rows = _rows(own, names, counts)
+    off = counts.copy()
+    np.fill_diagonal(off, 0)
+    at = np.argwhere(off)
+    at = at[np.argsort(-off[tuple(at.T)], kind="stable")]
+    return Outcome(
+        n=len(table),
+        classes=len(names),
+        mistakes=int(wrong.sum()),
+        accuracy=float(1 - wrong.mean()),
+        majority=shown(str(sets.index[0])),
+        majority_share=float(sets.iloc[0] / len(table)),
+        macro_f1=float(np.mean([row.f1 or 0.0 for row in rows if row.support] or [0.0])),
+        mean_loss=number(table["loss"].mean()),
+        matrix=_matrix(names, counts, support, at),
+        pairs=[_pair(own, names, counts, support, i, j, thumbnails) for i, j in at[:PAIRS].tolist()],
+        confused_pairs=len(at),
+        rows=rows[:MOST],
+        left_off=max(0, len(rows) - MOST),
+        absent=[name for name, n in zip(names, support, strict=True) if not n],
+        shown=[
+            replace(
+                image,
+                label=shown(image.label),
+                prediction=shown(image.prediction),
+                label_names=MULTI.names(image.label),
+                prediction_names=MULTI.names(image.prediction),
+                remark=_explained(thumbnails, image.path),
+            )
+            for image in gallery(table, thumbnails, each)
+        ],
+    )
+
+
+def _explained(thumbnails: Thumbnails, path: str) -> str:
+    """The label that the heat map of an image speaks of."""
+    record = thumbnails.heatmaps.get(path)
+    return clean(record.get("class", "")) if isinstance(record, dict) else ""
+
+
+def _rows(own: Held, names: Sequence[str], counts: np.ndarray) -> list[ClassRow]:
+    """A row a label, the worst F1 first."""
+    truth, predicted = own.truth, own.predicted
+    support, said, hits = truth.sum(0), predicted.sum(0), (truth & predicted).sum(0)
+    rows = []
+    for k, name in enumerate(names):
+        n = int(support[k])
+        low, high = wilson(int(hits[k]), n) if n else (None, None)
+        others = np.delete(counts[k], k)
+        most = int(others.argmax()) if len(others) and others.any() else -1
+        seen = np.delete(np.array(names, object), k)[most] if most >= 0 else ""
+        rows.append(
+            ClassRow(
+                name,
+                n,
+                hits[k] / said[k] if said[k] else None,
+                hits[k] / n if n else None,
+                2 * hits[k] / (n + said[k]) if n else None,
+                low,
+                high,
+                str(seen),
+                int(others[most]) if most >= 0 else 0,
+                _average_precision(own, k) if n else None,
+            )
+        )
+    return sorted(rows, key=lambda row: (not row.support, row.f1 if row.f1 is not None else 0.0, -row.support))
+
+
+def _average_precision(own: Held, k: int) -> float | None:
+    if own.p is None:
+        return None
+    return labels.mean_average_precision(own.p[:, [k]], own.truth[:, [k]])
+
+
+def _matrix(names: list[str], counts: np.ndarray, support: np.ndarray, at: np.ndarray) -> classes.Matrix:
+    """What was seen instead of a label that was missed; of many labels those with most of it."""
+    if len(names) <= classes.WHOLE_MATRIX:
+        return classes.Matrix(names, counts, support, True)
+    chosen: list[int] = []
+    for pair in at.tolist():
+        if len({*chosen, *pair}) <= classes.BLOCK:
+            chosen += [k for k in pair if k not in chosen]
+    chosen = chosen or np.argsort(-support)[: classes.BLOCK].tolist()
+    return classes.Matrix([names[k] for k in chosen], counts[np.ix_(chosen, chosen)], support[chosen], False)
+
+
+def _pair(
+    own: Held, names: Sequence[str], counts: np.ndarray, support: np.ndarray, i: int, j: int, thumbnails: Thumbnails
+) -> Pair:
+    """A label that was missed where another was seen that is not there, with pictures."""
+    truth, predicted, table = own.truth, own.predicted, own.table
+    mistakes = truth[:, i] & ~predicted[:, i] & predicted[:, j] & ~truth[:, j]
+    costly = table[mistakes].sort_values("loss", ascending=False, kind="stable")["path"].iloc[0]
+
+    def example(k: int) -> Any:
+        found = table[truth[:, k] & predicted[:, k]].sort_values("confidence", ascending=False, kind="stable")
+        return thumbnails.tile(found["path"].iloc[0]) if len(found) else None
+
+    return Pair(
+        label=names[i],
+        prediction=names[j],
+        count=int(counts[i, j]),
+        support=int(support[i]),
+        back=int(counts[j, i]),
+        mistake=thumbnails.tile(costly),
+        label_example=example(i),
+        prediction_example=example(j),
+    )
+
+
+def together(own: Held, names: Sequence[str], most: int = PAIRS) -> list[tuple[str, str, int, float]]:
+    """Pairs of labels that are wrong in the same images, and how often chance alone would have it so.
+
+    Two labels, images with both wrong, and the number that independent mistakes would give; the most beyond it first.
+    """
+    wrong = (own.truth != own.predicted).astype(int)
+    both, each = wrong.T @ wrong, wrong.sum(0)
+    expected = np.outer(each, each) / max(1, len(wrong))
+    i, j = np.triu_indices(len(names), 1)
+    order = np.argsort(-(both - expected)[i, j], kind="stable")[:most]
+    pairs = zip(i[order].tolist(), j[order].tolist(), strict=True)
+    return [(names[a], names[b], int(both[a, b]), float(expected[a, b])) for a, b in pairs if both[a, b]]
+
+
+# ------------------------------------------------------------------ curves
+
+
+def curves(own: Held) -> Curves | None:
+    """Precision over recall and ROC of each label."""
+    if own.p is None:
+        return None
+    n = len(own.truth)
+    support = own.truth.sum(0)
+    ranked = np.flatnonzero((support > 0) & (support < n))
+    if not len(ranked):
+        return None
+    weights = np.ones(n)
+    each = [on_grid(own.truth[:, k], own.p[:, k], weights) for k in ranked]
+    precisions = np.full(len(support), np.nan)
+    precisions[ranked] = [labels.mean_average_precision(own.p[:, [k]], own.truth[:, [k]]) for k in ranked]
+    micro = on_grid(own.truth.ravel(), own.p.ravel(), np.ones(own.truth.size))
+    return Curves(precisions, micro, np.mean(each, 0), each if len(each) <= 40 else [], True)
+
+
+# ------------------------------------------------------------------ calibration
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whether a probability of 0.9 means that a label is there nine times in ten."""
+
+    n: int
+    sentences: list[str]
+    figures: list[Figure]
+    rows: list[list[str]]  # a label: images, mean probability, share that has it, calibration errors
+    calibrated: bool
+    goals: tuple[()] = ()
+
+
+def trust(own: Held | None, names: Sequence[str], temperature: float | None, split: str) -> Trust | None:
+    """Of the probability of each label in each image."""
+    if own is None or own.p is None:
+        return None
+    p, y = own.p, own.truth
+    flat, present = p.ravel().astype(float), y.ravel()
+    error = calibration.calibration_error
+    before = error(flat, present)
+    usual, most = calibration.honest_errors(flat)
+    softened = None if temperature is None else labels.soften(p, temperature)
+    lines = {"as trained": flat, **({} if softened is None else {"after scaling": softened.ravel().astype(float)})}
+    decisions = f"{grouped(len(y))} images and {len(names)} labels"
+    beside = "no more than chance explains" if before <= most else "more than chance explains"
+    sentences = [
+        f"Over {decisions} the mean probability of a label is {percent(float(flat.mean()))}, and "
+        f"{percent(float(present.mean()))} are there.",
+        f"The calibration error is {points(before)}; a network whose probabilities are right shows about "
+        f"{points(usual)} on as many, so this is {beside}.",
+    ]
+    if softened is not None and temperature is not None:
+        after = points(error(softened.ravel().astype(float), present))
+        sentences.append(
+            f"The temperature that fits the validation split best is T = {temperature:.2f}; with the logits divided "
+            f"by it the error is {after}."
+        )
+    rows = []
+    for k, name in enumerate(names[:MOST]):
+        own_errors = [error(p[:, k], y[:, k])] + ([] if softened is None else [error(softened[:, k], y[:, k])])
+        shares = (float(p[:, k].mean()), float(y[:, k].mean()))
+        rows.append([name, grouped(int(y[:, k].sum())), *map(percent, shares), *map(points, own_errors)])
+    title = (
+        f"Share of images with a label over its probability, {split} split, against the diagonal of an honest network"
+    )
+    figure = Figure("reliability", "Reliability", title, 5.4, 3.9, reliability(lines, present, *_WORDS))
+    return Trust(len(y), sentences, [figure], rows, softened is not None)
+
+
+_WORDS = ("probability of a label", "Share with the label over its probability")
+
+
+# ------------------------------------------------------------------ decisions
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Thresholds a label, tuned on some images and judged on others; rows of text."""
+
+    of: str
+    rows: list[list[str]]
+    sentence: str
+
+
+def decided(files: Run, names: Sequence[str]) -> Decisions | None:
+    """What the threshold of each label is worth beside 0.5: tuned on valid and judged on test, else on halves."""
+    splits = {name: found for name in ("valid", "test") if (found := held(files, name, names)) is not None}
+    parts = [found for found in splits.values() if found.p is not None]
+    if not parts:
+        return None
+    if len(parts) == 2:
+        tuned, judged = parts
+        of = f"Tuned on {grouped(len(tuned.truth))} valid images, judged on {grouped(len(judged.truth))} test images."
+    else:
+        (only,) = parts
+        first = np.random.default_rng(0).random(len(only.truth)) < 0.5
+        tuned, judged = only.part(first), only.part(~first)
+        of = f"Tuned on {grouped(len(tuned.truth))} images, judged on the other {grouped(len(judged.truth))}."
+    assert tuned.p is not None and judged.p is not None
+    if not len(tuned.truth) or not len(judged.truth):
+        return None
+    thresholds = labels.best_thresholds(tuned.p, tuned.truth)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scores = [_scores(judged.truth, judged.p >= at) for at in (thresholds, labels.HALF)]
+    present = judged.truth.any(0)
+    rows = []
+    for k in np.flatnonzero(present)[:MOST]:
+        (precision, recall, f1), (*_, half) = (each[:, k] for each in scores)
+        cells = (percent(float(value)) for value in (precision, recall, f1, half))
+        rows.append([names[k], f"{thresholds[k]:.3f}", *cells])
+    means = [float(each[2, present].mean()) if present.any() else 0.0 for each in scores]
+    gain = (means[0] - means[1]) * 100
+    sentence = f"Macro F1 is {percent(means[0])} with them and {percent(means[1])} at 0.5 ({gain:+.1f} points)."
+    return Decisions(of, rows, sentence)
+
+
+def _scores(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(3, labels): precision, recall and F1."""
+    hits, said, own = (part.sum(0).astype(float) for part in (truth & predicted, predicted, truth))
+    return np.stack([hits / np.maximum(said, 1), hits / np.maximum(own, 1), 2 * hits / np.maximum(said + own, 1)])
+
+
+# ------------------------------------------------------------------ doubts
+
+
+def doubtful(own: Held | None, names: Sequence[str]) -> Doubts:
+    """Labels that the network contradicts, and labels that it misses: confident learning, a label against the rest."""
+    if own is None or own.p is None:
+        return Doubts([])
+    rows: list[tuple[Any, ...]] = []
+    paths, n = own.table["path"].to_numpy(), len(own.truth)
+    for k, name in enumerate(names):
+        y, p = own.truth[:, k].astype(int), own.p[:, k].astype(float)
+        if not 0 < y.sum() < n:
+            continue
+        both = np.concatenate([1 - p, p])
+        entries = np.tile(np.arange(n), 2), np.repeat([0, 1], n), both
+        found, noise = suspects(y, *entries, np.where(y == 1, p, 1 - p), 2)
+        if not noise.shown:
+            continue
+        words = f"without {name}", name
+        for one in found:
+            image = (paths[one.row], words[y[one.row]], words[one.looks_like])
+            rows.append((*image, one.of_label, one.of_other, one.margin, round(one.wrong, 4)))
+    return Doubts(sorted(rows, key=lambda row: (-row[-1], -row[-2])))
