@@ -9,7 +9,6 @@ Source:  the template of a course project: augmentation, pretrained models, loss
 """
 from typing import Literal
 from fastai.vision.all import *
-
 from fastcls import data, datasets, models, training, transforms
 
 def get_learner(

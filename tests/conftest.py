@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from fastcls.cli import app
@@ -91,56 +92,117 @@ def without_sums(run: Path) -> None:
     (run / "model.json").write_text(json.dumps(record))
 
 
+def _pageless(patch: pytest.MonkeyPatch) -> None:
+    from fastcls import reports
+
+    def asked_for(run: Path, *args: Any, status: str | None = None, **kwargs: Any) -> Path:
+        if status is None:
+            return write(run, *args, **kwargs)
+        (run / "report.html").write_text("left out")
+        return run / "report.html"
+
+    write = reports.write
+    patch.setattr(reports, "write", asked_for)
+
+
+@pytest.fixture
+def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end without a page, which takes a tiny one half of its time; `fastcls report` still makes one."""
+    _pageless(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def unreported_module() -> Iterator[None]:
+    """Runs without page and ONNX file, for all of a module's tests and the runs that they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        _pageless(patch)
+        patch.setattr("fastcls.inference.export._export_onnx", lambda *_: "left out")
+        yield
+
+
+@pytest.fixture
+def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without an ONNX file."""
+    monkeypatch.setattr("fastcls.inference.export._export_onnx", lambda *_: "left out")
+
+
+@pytest.fixture
+def unreported(pageless: None, unexported: None) -> None:
+    """Runs without either, for tests that need neither."""
+
+
 @pytest.fixture(scope="session")
-def digits_run(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A folder of this name, made by the first of pytest's workers that asks for it, for all of them to read."""
+    own = tmp_path_factory.getbasetemp()
+    home = own if worker_id == "master" else own.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = home / "shared" / name, home / f"{name}.made"
+        with FileLock(done.with_suffix(".lock")):
+            if not done.exists():
+                folder.mkdir(parents=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def digits_run(once: Callable[..., Path], data_cache: None) -> Path:
     """One small but whole run of digits-cnn, shared by every test that reads a run."""
-    run = tmp_path_factory.mktemp("runs") / "digits"
-    words = ["recipe", "digits-cnn", "--epochs", "3", "--limit", "60", "--filters", "16,32", "--out", run]
-    outcome = command(*words, "--seed", "3")
-    assert outcome.code == 0, outcome.output
-    (run / "terminal.txt").write_text(outcome.output)
-    return run
+
+    def train(folder: Path) -> None:
+        words = ["recipe", "digits-cnn", "--epochs", "3", "--limit", "60", "--filters", "16,32", "--seed", "3"]
+        outcome = command(*words, "--out", folder / "digits")
+        assert outcome.code == 0, outcome.output
+        (folder / "digits" / "terminal.txt").write_text(outcome.output)
+
+    return once("trained", train) / "digits"
 
 
-def _unpacked(name: str, factory: pytest.TempPathFactory, a_folder: int | None = None) -> Path:
+def _unpacked(name: str, once: Callable[..., Path], a_folder: int | None = None) -> Path:
     """The archive's folder, or the first so many files of each of its folders."""
     archive = REAL / f"{name}.tar.xz"
     if not archive.is_file():
         pytest.skip(f"needs the real images of ../shared/data/{archive.name}")
-    folder = factory.mktemp(name)
-    taken: Counter[str] = Counter()
 
-    def wanted(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-        taken[parent := member.name.rpartition("/")[0]] += member.isfile()
-        return tarfile.data_filter(member, path) if a_folder is None or taken[parent] <= a_folder else None
+    def unpack(folder: Path) -> None:
+        taken: Counter[str] = Counter()
 
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter=wanted)
-    return folder
+        def wanted(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+            taken[parent := member.name.rpartition("/")[0]] += member.isfile()
+            return tarfile.data_filter(member, path) if a_folder is None or taken[parent] <= a_folder else None
+
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter=wanted)
+
+    return once(name, unpack)
 
 
 @pytest.fixture(scope="session")
-def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cifar10(once: Callable[..., Path]) -> Path:
     """100 real images a class of CIFAR-10's training set, and of its test set."""
-    return _unpacked("cifar10", tmp_path_factory, 100)
+    return _unpacked("cifar10", once, 100)
 
 
 @pytest.fixture(scope="session")
-def cifar100(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cifar100(once: Callable[..., Path]) -> Path:
     """20 real images a class of CIFAR-100's training set, and of its test set."""
-    return _unpacked("cifar100", tmp_path_factory, 20)
+    return _unpacked("cifar100", once, 20)
 
 
 @pytest.fixture(scope="session")
-def imagenette(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def imagenette(once: Callable[..., Path]) -> Path:
     """40 real photographs a class of Imagenette's train/, and of its val/."""
-    return _unpacked("imagenette2-160", tmp_path_factory, 40) / "imagenette2-160"
+    return _unpacked("imagenette2-160", once, 40) / "imagenette2-160"
 
 
 @pytest.fixture(scope="session")
-def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pets(once: Callable[..., Path]) -> Path:
     """The Oxford-IIIT Pet sample: 370 real photographs of 37 breeds."""
-    return _unpacked("oxford-iiit-pet-sample", tmp_path_factory)
+    return _unpacked("oxford-iiit-pet-sample", once)
 
 
 @pytest.fixture

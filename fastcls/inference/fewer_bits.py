@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from fastcls.errors import OutputError
-from fastcls.evaluation import judging
 from fastcls.images import preprocessing
 from fastcls.inference.predictor import DECODING_ERRORS
 from fastcls.runfolder import target as targets
@@ -102,10 +101,10 @@ def _int8(network: Path, spec: dict[str, Any], images: Sequence[Path]) -> Any:
         return onnx.load(small)
 
 
-def judged(network: Path, small: Any, model: dict[str, Any], known: Sequence[tuple[Path, str]]) -> Cost | None:
+def judged(network: Path, small: Any, model: Mapping[str, Any], known: Sequence[tuple[Path, str]]) -> Cost | None:
     """The cost of the smaller network on images and their labels, evenly chosen; None where none can be read.
 
-    model: the run's model.json. Of several labels an image, right is an image with all of them right.
+    model: model.json.
     """
     import onnxruntime
 
@@ -116,22 +115,16 @@ def judged(network: Path, small: Any, model: dict[str, Any], known: Sequence[tup
         onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         for model in (str(network), content)
     )
-    name, spec, classes = whole.get_inputs()[0].name, model["preprocessing"], model["classes"]
-    judge, thresholds = judging.of(targets.of(model)), targets.thresholds(model)
-    at = None if thresholds is None else np.array(thresholds)
-
-    def decided(session: Any) -> np.ndarray:
-        return judge.decide(judge.target.probabilities(session.run(None, {name: batch})[0]), at)
-
+    name = whole.get_inputs()[0].name
     chosen = [known[i] for i in _evenly(len(known), JUDGED)]
     right, timed = [], None
     for start in range(0, len(chosen), BATCH):
         rows = chosen[start : start + BATCH]
-        batch, kept = _batch([image for image, _ in rows], spec)
+        batch, kept = _batch([image for image, _ in rows], model["preprocessing"])
         if not kept:
             continue
-        truth = judge.truth([rows[i][1] for i in kept], classes).reshape(len(kept), -1)
-        right.append([(decided(each).reshape(truth.shape) == truth).all(1) for each in (whole, less)])
+        truth = np.array([rows[i][1] for i in kept])
+        right.append([_predicted(session.run(None, {name: batch})[0], model) == truth for session in (whole, less)])
         timed = batch if timed is None else timed
     if timed is None:
         return None
@@ -145,9 +138,23 @@ def judged(network: Path, small: Any, model: dict[str, Any], known: Sequence[tup
                 session.run(None, {name: timed})
             spent.append(time.process_time() - started)
         gains.append(spent[0] / max(spent[1], 1e-9))
-    counts = len(before), int(before.sum()), int(after.sum())
-    alone = int((before & ~after).sum()), int((after & ~before).sum())
-    return Cost(*counts, *alone, float(np.median(gains)), network.stat().st_size, len(content))
+    return Cost(
+        n=len(before),
+        before=int(before.sum()),
+        after=int(after.sum()),
+        only_before=int((before & ~after).sum()),
+        only_after=int((after & ~before).sum()),
+        gain=float(np.median(gains)),
+        bytes_before=network.stat().st_size,
+        bytes_after=len(content),
+    )
+
+
+def _predicted(logits: np.ndarray, model: Mapping[str, Any]) -> np.ndarray:
+    """(n,) the label of each image, as splits.csv has it."""
+    target, thresholds = targets.of(model), targets.thresholds(model)
+    chosen = (target.answer(p, thresholds, 0)[0] for p in target.probabilities(logits))
+    return np.array([target.text(model["classes"][i] for i in row) for row in chosen])
 
 
 def _prepared(images: Sequence[Path], spec: dict[str, Any], most: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -41,6 +42,7 @@ def render(template: str, home: Path = HERE, **values: Any) -> str:
     )
 
 
+@functools.cache  # compiled templates: many runs of one process have a page each
 def environment(home: Path = HERE) -> jinja2.Environment:
     """The templates of a folder and those that all pages share; whatever they are given is escaped."""
     found = jinja2.Environment(

@@ -13,7 +13,6 @@ from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.inference import deploy, fewer_bits
 from fastcls.inference.predictor import Predictor
 from fastcls.runfolder import model_files, recorded, runs, splits
-from fastcls.runfolder import target as targets
 
 FILES = {
     "onnx": "model.onnx",
@@ -92,13 +91,11 @@ def _export(run: Path, kinds: Sequence[str], home: Path, trust: bool) -> dict[st
 def _fewer_bits(run: Path, kind: str, target: Path) -> dict[str, Any] | None:
     """Write the network in fewer bits, from pixels to probabilities; gives what that costs on the validation images."""
     model, record = model_files.read(run), runs.read_json(run / "run.json")
-    spec, names = model["preprocessing"], targets.of(model).names
     root, network = Path(record.get("data", {}).get("root", "")), run / "model.onnx"
     parts: dict[str, list[tuple[Path, str]]] = {"train": [], "valid": []}
     for path, label, split in splits.read(run):
-        if {*names(label)} <= {*model["classes"]}:
-            parts.setdefault(split, []).append((root / path, label))
-    small = fewer_bits.converted(kind, network, spec, [path for path, _ in parts["train"]])
+        parts.setdefault(split, []).append((root / path, label))
+    small = fewer_bits.converted(kind, network, model["preprocessing"], [path for path, _ in parts["train"]])
     cost = fewer_bits.judged(network, small, model, parts["valid"])
     found = None
     if cost is not None:

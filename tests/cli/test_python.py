@@ -14,6 +14,7 @@ from fastcls.errors import DataError, KnobError, OutputError, UsageError
 from fastcls.settings.space import Range
 
 
+@pytest.mark.usefixtures("unreported")
 def test_train_resume_and_report(tmp_path: Path) -> None:
     run = fastcls.train("digits-cnn", epochs=1, limit=8, filters=(4, 8), out=tmp_path / "run", quiet=True)
     assert run.record["knobs"]["get_learner"]["filters"] == [4, 8] and run.record["status"] == "done"
@@ -77,6 +78,7 @@ def test_check(tmp_path: Path) -> None:
         fastcls.check(tmp_path / "nowhere")
 
 
+@pytest.mark.usefixtures("unreported")
 def test_search(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     space = {"lr": Range(1e-3, 1e-1, log=True), "filters": [(4,), (4, 8)]}

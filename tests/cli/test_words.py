@@ -180,6 +180,7 @@ def test_lists_and_verdicts_are_one_json_document(fastcls: Fastcls, digits_run: 
     assert listed[0]["settings"]["recipe"] == "digits-cnn" and listed[0]["metrics"]["valid"]["accuracy"]["value"] > 0
 
 
+@pytest.mark.usefixtures("unreported")
 def test_the_same_command_again_resumes_ends_or_replaces(fastcls: Fastcls) -> None:
     words = ["recipe", "digits-cnn", "--limit", "8", "--filters", "4", "--epochs", "1", "--out", "r"]
     assert fastcls(*words, "--resume", "auto").code == 0

@@ -575,11 +575,12 @@ def test_before_training_time_is_bounded_and_what_was_left_out_is_told(
     assert precheck(run, sizes=False) == [part]
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_training_tells_of_copies_before_its_first_step(tmp_path: Path, fastcls: Any) -> None:
     for name in ("cat", "dog"):
         files = plant(tmp_path / "p" / name, 15)
     shutil.copy(files[0], tmp_path / "p" / "cat" / "copy.jpg")
-    words = ["--path", "p", "--arch", "resnet18", "--weights", "none", "--epochs", "1"]
+    words = ["--path", "p", "--arch", "timm/test_resnet", "--weights", "none", "--epochs", "1"]
     outcome = fastcls("recipe", "folder", *words, "--size", "32", "--out", "run", "--seed", "1")
     assert outcome.code == 0, outcome.output
     assert "One image under two labels: 1 group, 2 images" in outcome.output.split("epoch")[0]

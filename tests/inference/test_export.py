@@ -85,11 +85,8 @@ def test_fewer_bits_say_what_they_cost(fastcls: Fastcls, digits_run: Path) -> No
 
     outcome = fastcls("export", digits_run, "--int8", "--fp16", "-o", "out")
     assert outcome.code == 0, outcome.output
-    whole, known = (
-        Path(digits_run, "model.onnx").stat().st_size,
-        list(csv.DictReader((digits_run / "splits.csv").open())),
-    )
-    valid = [row for row in known if row["split"] == "valid"]
+    whole = (digits_run / "model.onnx").stat().st_size
+    valid = [row for row in csv.DictReader((digits_run / "splits.csv").open()) if row["split"] == "valid"]
     root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
     images = np.stack([decode(root / row["path"], "L") for row in valid])
     truth = np.array([int(row["label"]) for row in valid])

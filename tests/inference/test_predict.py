@@ -346,9 +346,8 @@ NETWORKS = {
     [
         ("our own", False),
         ("our own", True),
-        ("timm", False),
-        ("torchvision", True),
-        pytest.param("timm", True, marks=pytest.mark.slow),
+        ("timm", True),
+        pytest.param("torchvision", True, marks=pytest.mark.slow),
         pytest.param("torchvision", False, marks=pytest.mark.slow),
     ],
 )

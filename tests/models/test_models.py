@@ -23,8 +23,18 @@ from fastcls.settings import options
 from fastcls.training import losses, optimizers
 from fastcls.training.history import quiet
 
-FAMILIES = ["resnet18", "vgg11", "mobilenet_v3_small", "vit_b_32", "timm/convnext_atto", "timm/swin_s3_tiny_224"]
-SLOW = ["alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5"]
+FAMILIES = ["resnet18", "mobilenet_v3_small", "timm/convnext_atto", "timm/test_vit"]
+SLOW = [
+    "alexnet",
+    "vit_b_32",
+    "timm/swin_s3_tiny_224",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "googlenet",
+    "inception_v3",
+    "mnasnet0_5",
+]
 SLOW += ["regnet_y_400mf", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vgg11_bn", "maxvit_t"]
 SLOW += ["timm/vit_tiny_patch16_224", "timm/efficientnet_b0", "timm/resnet26d", "timm/mambaout_femto"]
 SLOW += ["timm/vit_small_patch14_dinov2", "timm/eva02_tiny_patch14_224", "timm/tiny_vit_5m_224", "timm/fastvit_t8"]

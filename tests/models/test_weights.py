@@ -359,9 +359,9 @@ def a_pickle(file: Path) -> None:
 
 
 SPOILT: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "cut short": ("resnet18", cut, "not a readable .safetensors file"),
+    "cut short": ("timm/test_resnet", cut, "not a readable .safetensors file"),
     "not finite": ("timm/test_resnet", not_finite, "holds values that are not finite"),
-    "a pickle": ("resnet18", a_pickle, "not a readable .safetensors file"),
+    "a pickle": ("timm/test_resnet", a_pickle, "not a readable .safetensors file"),
     "a larger network": (
         "timm/test_resnet",
         lambda file: write("timm/test_resnet", file, layers=(2, 2, 2, 2)),

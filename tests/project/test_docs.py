@@ -98,9 +98,12 @@ def stocked(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Path:
 
 
 @pytest.fixture
-def shell(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+def shell(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Shell:
     """A shell in a folder of its own that has what pages take for granted."""
     import torch
+
+    if request.getfixturevalue("page").stem != "README":
+        request.getfixturevalue("pageless")
 
     monkeypatch.setenv("FASTCLS_DATA", str(stocked / "data"))
     monkeypatch.setenv("TORCH_HOME", str(stocked / "hub"))

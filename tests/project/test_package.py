@@ -42,10 +42,6 @@ def test_an_installed_wheel_runs_a_recipe_elsewhere(wheel: Path, tmp_path: Path)
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr.lower(), done.stderr
-    command = [sys.executable, "-m", "fastcls", "lr-find", "digits-cnn", "--out", "curve.png"]
-    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert found.returncode == 0 and "warning" not in found.stderr.lower(), found.stderr
-    assert "fastcls recipe digits-cnn --lr" in found.stdout
     (run,) = (tmp_path / "runs" / "digits-cnn").iterdir()
     assert (run / "report.html").stat().st_size > 10_000
     assert not list(tmp_path.rglob("*onnxruntime.db"))  # what its telemetry keeps until it is sent

@@ -203,15 +203,16 @@ def test_150_classes_show_the_most_confused(tmp_path: Path) -> None:
     assert len([row for row in made.all("td") if "data-value" in row]) == 150 * 6 + 150  # a class's figures; its images
 
 
-def test_hostile_names_are_inert(tmp_path: Path) -> None:
-    info: dict[str, Any] = {
-        "title": HOSTILE[0],
-        "claim": HOSTILE[1],
-        "command": HOSTILE[2],
-        "notes": HOSTILE,
-        "recipe": HOSTILE[3],
-    }
-    made = report(make_run(tmp_path / "run", HOSTILE, **info, reason=HOSTILE[1], status=HOSTILE[0]))
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
+    """A run whose every text is markup of some kind, and its page."""
+    texts = dict(zip(("title", "claim", "command", "recipe", "reason", "status"), HOSTILE, strict=False))
+    run = make_run(tmp_path_factory.mktemp("hostile") / "run", HOSTILE, notes=HOSTILE, **texts)
+    return run, report(run)
+
+
+def test_hostile_names_are_inert(hostile: tuple[Path, Page]) -> None:
+    made = hostile[1]
     check_closed(made)
     for name in HOSTILE:
         assert clean(name) in made.text
@@ -399,9 +400,8 @@ def test_heat_ends_softly_inside_a_picture_and_is_whole_at_its_edges() -> None:
     assert opacity(hot * 0, {}, 1.0) is None
 
 
-def test_in_a_browser(browser: Any, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", HOSTILE, notes=HOSTILE, title=HOSTILE[0])
-    browser.get(write(run).as_uri())
+def test_in_a_browser(browser: Any, hostile: tuple[Path, Page]) -> None:
+    browser.get((hostile[0] / "report.html").as_uri())
     script = browser.execute_script
     rows = "[...document.querySelectorAll('#class-table tbody tr:not([hidden])')]"
     column = f"return {rows}.map(r => r.cells[{{}}].innerText)"

@@ -19,8 +19,11 @@ SMALL = ["--epochs", 1, "--limit", 20, "--filters", "8", "--bs", 20]
 GRID = ["compare", "digits-cnn", *SMALL, "--vary", "dropout=0,0.3", "--setting", "lr=1e9 dropout=0.1", "--seeds", 2]
 
 
+pytestmark = pytest.mark.usefixtures("unreported_module")
+
+
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def grid(tmp_path_factory: pytest.TempPathFactory, unreported_module: None) -> tuple[Path, Any]:
     """Two settings that train and one that cannot, for two seeds each."""
     out = tmp_path_factory.mktemp("compare") / "grid"
     return out, command(*GRID, "--out", out)
@@ -41,7 +44,6 @@ def test_one_failing_setting_does_not_stop_the_others(grid: tuple[Path, Any]) ->
         if row["status"] == "done":
             metrics = json.loads((out / row["folder"] / "metrics.json").read_text())
             assert float(row["accuracy"]) == metrics["valid"]["accuracy"]["value"]
-            assert (out / row["folder"] / "report.html").is_file()
 
 
 def test_a_run_of_a_comparison_is_the_run_that_its_command_makes(grid: tuple[Path, Any], tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_a_run_of_a_comparison_is_the_run_that_its_command_makes(grid: tuple[Pat
 def test_called_again_it_makes_only_what_is_missing(grid: tuple[Path, Any], tmp_path: Path) -> None:
     out = tmp_path / "grid"
     shutil.copytree(grid[0], out)
-    kept, cut = out / "dropout=0.0" / "seed-42" / "model.onnx", out / "dropout=0.3" / "seed-42"
+    kept, cut = out / "dropout=0.0" / "seed-42" / "model.safetensors", out / "dropout=0.3" / "seed-42"
     before = kept.stat().st_mtime_ns
     record = json.loads((cut / "run.json").read_text())
     (cut / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
@@ -97,25 +99,18 @@ def test_an_ablation_changes_one_knob_at_a_time(fastcls: Fastcls) -> None:
 
 def test_options_are_varied_as_knobs_are(fastcls: Fastcls) -> None:
     """The epochs are chosen by pay or by time, and every run's command says so."""
-    words = ["--vary", "accumulate=2", "--vary", "epochs=auto", "--vary", "time=2s", "--setting", "clip=1 keep=last"]
+    words = ["--vary", "epochs=auto", "--vary", "time=1s", "--setting", "accumulate=2 keep=last"]
     outcome = fastcls("compare", "digits-cnn", *SMALL, "--one-at-a-time", *words, "--out", "options")
     assert outcome.code == 0, outcome.output
-    found = {row["folder"].partition("/")[0]: row for row in records(Path("options"))}
-    assert set(found) == {"baseline", "accumulate=2", "epochs=auto", "time=2s", "clip=1.0,keep=last"}
-    commands = {
-        name: json.loads((Path("options") / row["folder"] / "run.json").read_text()) for name, row in found.items()
-    }
-    assert commands["accumulate=2"]["options"]["accumulate"] == 2 and commands["baseline"]["options"]["accumulate"] == 1
-    assert (
-        "--epochs auto" in commands["epochs=auto"]["command"]
-        and "--keep last" in commands["clip=1.0,keep=last"]["command"]
-    )
-    assert "--time 2s" in commands["time=2s"]["command"] and "--epochs" not in commands["time=2s"]["command"]
-    epochs = {
-        name: len(list(csv.DictReader((Path("options") / row["folder"] / "history.csv").open())))
-        for name, row in found.items()
-    }
-    assert epochs["baseline"] == 1 < epochs["epochs=auto"] and epochs["time=2s"] > 1
+    runs = {row["folder"].partition("/")[0]: Path("options", row["folder"]) for row in records(Path("options"))}
+    assert set(runs) == {"baseline", "epochs=auto", "time=1s", "accumulate=2,keep=last"}
+    found = {name: json.loads((run / "run.json").read_text()) for name, run in runs.items()}
+    both = found["accumulate=2,keep=last"]
+    assert both["options"]["accumulate"] == 2 and "--keep last" in both["command"]
+    assert found["baseline"]["options"]["accumulate"] == 1 and "--epochs auto" in found["epochs=auto"]["command"]
+    assert "--time 1s" in found["time=1s"]["command"] and "--epochs" not in found["time=1s"]["command"]
+    epochs = {name: len((run / "history.csv").read_text().splitlines()) - 1 for name, run in runs.items()}
+    assert epochs["baseline"] == 1 < epochs["epochs=auto"] and epochs["time=1s"] > 1
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_a_run_whose_reader_is_gone_keeps_its_log(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "log.txt").read_text() == "one\ntwo\n"
 
 
+@pytest.mark.usefixtures("unreported")
 def test_ctrl_c_between_two_runs_ends_a_comparison(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
     """It falls into gc.collect(), where what a finaliser raises is ignored."""
     collect = gc.collect
@@ -93,6 +94,7 @@ def test_a_comparison_that_is_under_way_is_left_alone(fastcls: Fastcls) -> None:
         assert sorted(str(path) for path in run.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("unreported")
 def test_images_that_are_others_now_cost_a_comparison_nothing(fastcls: Fastcls, digits_run: Path) -> None:
     shutil.copytree(json.loads((digits_run / "run.json").read_text())["data"]["root"], "photos")
     words = [*COMPARE, "--path", "photos"]
@@ -128,6 +130,7 @@ def test_a_finished_run_is_not_written_over(fastcls: Fastcls, monkeypatch: pytes
     assert Path("r/run.json").read_text() == "theirs"
 
 
+@pytest.mark.usefixtures("unexported")
 def test_a_run_killed_while_its_report_is_written_is_resumed(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
         pass

@@ -87,6 +87,7 @@ def fit(learn):
 '''
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_recipe_may_look_for_its_rate(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
     """No epoch of the run, no lost metric, no file; and a resumed run takes the rates that were found."""
     Path("finds.py").write_text(FINDS)

@@ -12,26 +12,24 @@ import pytest
 from conftest import Outcome, command
 
 Fastcls = Callable[..., Outcome]
-pytestmark = pytest.mark.published
+pytestmark = [pytest.mark.published, pytest.mark.usefixtures("pageless")]  # of whose pages test_report.py has more
 SHORT = ["--epochs", 1, "--limit", 12, "--bs", 40]
 
 
-def trained(outcome: Outcome, run: Path | str, classes: int) -> dict[str, Any]:
+def trained(outcome: Outcome, run: Path | str, classes: int, exported: bool = True) -> dict[str, Any]:
     """The run's record, after a look at what every run must have."""
     assert outcome.code == 0, outcome.output
     record = json.loads(Path(run, "run.json").read_text())
     metrics = json.loads(Path(run, "metrics.json").read_text())
     assert record["status"] == "done" and record["data"]["classes"] == classes
     assert set(record["data"]["images"]) == {"train", *metrics} == {"train", "valid", "test"}
-    assert record["onnx_difference"] < 1e-3
-    assert Path(run, "report.html").stat().st_size > 50_000
+    assert record["onnx_difference"] < 1e-3 if exported else record["onnx_difference"] is None
     return record
 
 
 @pytest.mark.parametrize(
     "knobs",
     [
-        "",
         "--act gelu --norm group --filters 16,32,32 --kernel 5 --opt sgd --lr 0.1 --schedule step",
         "--act silu --norm evonorm-b0 --opt adam --schedule flat-cos --dropout 0",
         "--norm evonorm-s0 --schedule constant",
@@ -42,7 +40,7 @@ def test_the_three_layer_cnn_with_every_knob(fastcls: Fastcls, cifar10: Path, kn
     trained(fastcls("recipe", "cifar10-cnn", "--path", cifar10, *SHORT, *knobs.split(), "--out", "run"), "run", 10)
 
 
-@pytest.mark.parametrize("mix", ["--mixup 0.4", "--cutmix 1 --schedule step", "--cutout 0.25 --rotate 15"])
+@pytest.mark.parametrize("mix", ["--mixup 0.4 --cutout 0.25 --rotate 15", "--cutmix 1 --schedule step"])
 def test_the_five_layer_cnn_with_its_augmentations(fastcls: Fastcls, cifar10: Path, mix: str) -> None:
     trained(fastcls("recipe", "cifar10-cnn5", "--path", cifar10, *SHORT, *mix.split(), "--out", "run"), "run", 10)
 
@@ -87,6 +85,7 @@ def imagenette_run(tmp_path_factory: pytest.TempPathFactory, imagenette: Path) -
     return run
 
 
+@pytest.mark.usefixtures("unreported")
 def test_the_transfer_is_one_comparison(fastcls: Fastcls, cifar10: Path, imagenette_run: Path) -> None:
     words = ["--vary", f"weights=none,{imagenette_run}", "--path", cifar10, *SHORT, "--size", 32, "--out", "transfer"]
     outcome = fastcls("compare", "cifar10-resnet18", *words)
@@ -98,16 +97,18 @@ def test_the_transfer_is_one_comparison(fastcls: Fastcls, cifar10: Path, imagene
     assert "linear probe" in histories[str(imagenette_run)] and "linear probe" not in histories["none"]
 
 
+@pytest.mark.usefixtures("unreported")
 @pytest.mark.parametrize(("unfreeze", "phase"), [("layer4", "last 2 of"), ("2", "last 3 of"), ("head", "head only")])
 def test_late_stages_alone(fastcls: Fastcls, cifar10: Path, imagenette_run: Path, unfreeze: str, phase: str) -> None:
     words = ["--path", cifar10, *SHORT, "--size", 32, "--weights", imagenette_run, "--unfreeze", unfreeze]
     outcome = fastcls("recipe", "cifar10-resnet18", *words, "--out", "run")
-    record = trained(outcome, "run", 10)
+    record = trained(outcome, "run", 10, exported=False)
     assert phase in Path("run/history.csv").read_text()
     trained_share = record["network"]["trained_parameters"] / record["network"]["parameters"]
     assert {"layer4": 0.7 < trained_share < 0.85, "2": 0.9 < trained_share < 1, "head": trained_share < 0.1}[unfreeze]
 
 
+@pytest.mark.usefixtures("unreported")
 def test_full_against_head_in_one_line(fastcls: Fastcls, pets: Path, imagenette_run: Path) -> None:
     small = ["--arch", "resnet18", "--size", 64, "--limit", 3, "--epochs", 1, "--bs", 16]
     words = ["--path", pets, *small, "--weights", imagenette_run, "--vary", "tune=full,head", "--out", "tune"]
@@ -121,7 +122,7 @@ def test_full_against_head_in_one_line(fastcls: Fastcls, pets: Path, imagenette_
 
 
 def test_other_late_architectures_take_part(fastcls: Fastcls, cifar10: Path) -> None:
-    words = ["--path", cifar10, *SHORT[:3], 4, "--size", 32, "--weights", "none", "--arch", "vgg11_bn", "--bs", 20]
+    words = ["--path", cifar10, *SHORT[:3], 4, "--size", 32, "--weights", "none", "--arch", "squeezenet1_1", "--bs", 20]
     trained(fastcls("recipe", "cifar10-resnet18", *words, "--out", "run"), "run", 10)
 
 

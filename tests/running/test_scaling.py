@@ -203,7 +203,7 @@ def test_a_killed_process_ends_the_other_and_one_process_goes_on(several: Severa
     os.kill(second, signal.SIGKILL)
     began = time.monotonic()
     assert several.ask(second) == -signal.SIGKILL and several.ask(first) == 6
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 300  # long before gloo gives up
     said = several.log(0).read_text()
     assert "Another process of this run ended" in said and f"fastcls resume {out}" in said and "Traceback" not in said
     assert record(out)["status"] == "failed"
@@ -278,7 +278,7 @@ def test_the_launcher_tells_who_was_killed_and_ends_the_others(
     began = time.monotonic()
     with pytest.raises(TrainingError) as refusal:
         launch.launch(2, tmp_path)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     assert "Rank 1 of 2 processes was killed by SIGKILL" in refusal.value.message
     assert f"fastcls resume {tmp_path} --processes 2" in refusal.value.hint
     assert "Rank 0 did not end by itself within 0.3 s" in capfd.readouterr().err

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import stat
 import struct
 import zlib
 from collections.abc import Callable
@@ -169,35 +168,20 @@ def exif(orientation: int) -> Image.Exif:
 BIG = grain(8, 160, 120)
 DOCUMENTS = {
     "text": ("odd.jpg", b"Dear all, this is no photograph.\n" * 9, "a text file with an image's name"),
-    "web page": ("odd.jpg", b"<!DOCTYPE html><html><title>404</title></html>", "an error page, downloaded instead"),
     "HEIC photograph": ("odd.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300), "a telephone's file, cut short"),
-    "film": ("odd.jpg", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(300), "an MP4 film, renamed"),
-    "archive": ("odd.png", b"PK\x03\x04\x14\0\0\0\x08\0" + bytes(200), "a ZIP archive, renamed"),
-    "drawing": ("odd.png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing, renamed"),
     "pickle": ("odd.png", b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.", "would run a command if it were loaded"),
     "PostScript": ("odd.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
                    "a PostScript program, which Pillow would have Ghostscript run"),
-    "nothing but zeros": ("odd.png", bytes(4096), "a file that a crashed disk left full of zeros"),
 }  # fmt: skip
 for title, (name, data, what) in DOCUMENTS.items():
     image(title, what, "refused", "not an image", f"cat/{name}", lambda data=data: data)
-for title, data in {"text": b"x\n", "empty": b"", "half a JPEG": jpeg()[:500]}.items():
-    image(
-        f"first, {title}",
-        "the first training image, which fastai opens to see its kind",
-        "refused",
-        "1 of 12 images cannot be read: ",
-        "cat/0.png",
-        lambda data=data: data,
-    )
+image("first", "the first training image, which fastai opens to see its kind", "refused",
+      "1 of 12 images cannot be read: ", "cat/0.png", lambda: b"x\n")  # fmt: skip
 image("empty file", "0 bytes under an image's name", "refused", "an empty file", "cat/odd.png", lambda: b"")
 image("half a JPEG", "a download that was interrupted", "refused", "truncated", "dog/odd.jpg",
       lambda: encoded(BIG, "JPEG")[:-500])  # fmt: skip
 image("half a PNG", "interrupted amid its pixels", "refused", "odd.png: image file is truncated", "dog/odd.png",
       lambda: encoded(BIG)[:9000])  # fmt: skip
-image("JPEG without pixels", "nothing after its first bytes", "refused", "odd.jpg: not an image", "dog/odd.jpg",
-      lambda: jpeg()[:20])  # fmt: skip
-image("PNG signature alone", "eight bytes", "refused", "not an image", "dog/odd.png", lambda: encoded(ODD)[:8])
 image("PNG with a wrong checksum", "a bit of its pixels was flipped", "refused", "broken data stream", "cat/odd.png",
       lambda: (lambda d: d[:60] + bytes([d[60] ^ 1]) + d[61:])(encoded(BIG)))  # fmt: skip
 image("WebP cut short", "interrupted amid its pixels", "refused", "odd.webp: ", "cat/odd.webp",
@@ -208,11 +192,9 @@ image("JPEG damaged within", "some bytes are garbled: libjpeg complains and fill
       "cat/odd.jpg", lambda: (lambda d: d[:-2] + b"\0\x11\x22" * 9 + d[-2:])(encoded(BIG, "JPEG")))  # fmt: skip
 image("bomb", "a few bytes that say they are 20,000 × 20,000 pixels", "refused", "decompression bomb", "cat/odd.png",
       lambda: png(20_000, 20_000, 8, 2, b""))  # fmt: skip
-image("bomb in a GIF", "65,535 × 65,535 pixels by its header", "refused", "decompression bomb", "cat/odd.gif",
-      lambda: b"GIF89a\xff\xff\xff\xff\0\0\0" + b",\0\0\0\0\xff\xff\xff\xff\0\x08\0;")  # fmt: skip
 image("41 million pixels", "more than decodes in a blink", "warned", "Huge images", "cat/odd.png",
       lambda: encoded(Image.fromarray(GRAY > 100).resize((6400, 6464), Image.Resampling.NEAREST)))  # fmt: skip
-for suffix in (".txt", ".mp4", ".dng", ".svg", ".psd", ".part", ""):
+for suffix in (".txt", ".dng", ""):
     title = f"a {suffix} file" if suffix else "no suffix"
     image(title, f"beside the images, named odd{suffix}", "skipped", f"{suffix or 'no suffix'} 1", f"cat/odd{suffix}",
           lambda: plain("beside", 0))  # fmt: skip
@@ -241,8 +223,6 @@ def _link_to_a_pipe(file: Path) -> None:
 
 
 special("named pipe", "would be waited for for ever", "skipped", "neither file nor folder", os.mkfifo)
-special("socket", "left behind by a program", "skipped", "neither file nor folder",
-        lambda file: os.mknod(file, stat.S_IFSOCK | 0o600))  # fmt: skip
 special("link to a pipe", "leads to a named pipe", "skipped", "neither file nor folder", _link_to_a_pipe)
 special("dangling link", "leads to a file that was removed", "refused", "odd.png: No such file",
         lambda file: file.symlink_to("removed.png"))  # fmt: skip
@@ -256,13 +236,10 @@ special("link to an image", "leads out of the folder, to a good one", "right", "
 DEEP_SAYS = "16-bit gray images"
 EIGHT = gray(np.rint(DEEP / 257).astype(np.uint8))
 image("16-bit gray PNG", "0 … 65,535", "warned", DEEP_SAYS, "cat/odd.png", lambda: encoded(DEEP), EIGHT)
-image("16-bit gray TIFF", "little-endian", "warned", DEEP_SAYS, "cat/odd.tif", lambda: encoded(DEEP, "TIFF"), EIGHT)
 image("16-bit gray TIFF, big-endian", "as microscopes write it", "warned", DEEP_SAYS, "cat/odd.tif",
       lambda: encoded(Image.frombytes("I;16B", (SIDE, SIDE), DEEP.astype(">u2").tobytes()), "TIFF"), EIGHT)  # fmt: skip
 image("16-bit gray TIFF, 0 is white", "as scanners and X-rays have it", "warned", DEEP_SAYS, "cat/odd.tif",
       lambda: encoded(Image.fromarray(65535 - DEEP), "TIFF", tiffinfo={262: 0}), EIGHT)  # fmt: skip
-image("16-bit PGM", "0 … 65,535", "warned", DEEP_SAYS, "cat/odd.pgm",
-      lambda: b"P5 8 8 65535\n" + DEEP.astype(">u2").tobytes(), EIGHT)  # fmt: skip
 image("10-bit PGM", "its header says that 1,023 is white", "warned", DEEP_SAYS, "cat/odd.pgm",
       lambda: b"P5 8 8 1023\n" + (DEEP // 64).astype(">u2").tobytes(),
       lambda: gray(np.rint((DEEP // 64) / 1023 * 255).astype(np.uint8)))  # fmt: skip
@@ -281,10 +258,6 @@ image("floats from 0 to 1", "a TIFF of floating-point numbers whose white is unk
       "floating-point numbers", "cat/odd.tif", lambda: encoded((DEEP / 65535).astype(np.float32), "TIFF"))  # fmt: skip
 image("32-bit integers", "a TIFF whose white nobody knows", "refused", "32-bit integers", "cat/odd.tif",
       lambda: encoded(DEEP.astype(np.int32) * 9, "TIFF"))  # fmt: skip
-image("float map", "a portable float map named .pgm", "refused", "floating-point numbers", "cat/odd.pgm",
-      lambda: b"Pf\n8 8\n-1.0\n" + (DEEP / 65535).astype("<f4").tobytes())  # fmt: skip
-image("black and white", "one bit a pixel", "right", "", "cat/odd.png",
-      lambda: encoded(Image.fromarray(GRAY > 100)), lambda: gray((GRAY > 100).astype(np.uint8) * 255))  # fmt: skip
 image("two bits a pixel", "four grays", "right", "", "cat/odd.png",
       lambda: png(SIDE, SIDE, 2, 0, b"".join(b"\0\x1b\xe4" for _ in range(SIDE))),
       lambda: gray(np.tile(np.array([0, 85, 170, 255, 255, 170, 85, 0], np.uint8), (SIDE, 1))))  # fmt: skip
@@ -296,30 +269,19 @@ image("palette with a transparent colour", "what is transparent becomes white", 
       lambda: png(SIDE, SIDE, 8, 3, png_rows(np.arange(64, dtype=np.uint8).reshape(SIDE, SIDE) % 3),
                   (b"PLTE", bytes([255, 0, 0, 0, 255, 0, 0, 0, 255])), (b"tRNS", bytes([255, 0]))),
       lambda: np.array([[255, 0, 0], [255] * 3, [0, 0, 255]], np.uint8)[np.arange(64).reshape(8, 8) % 3])  # fmt: skip
-image("palette of half-transparent colours", "each colour with its own transparency", "right", "", "cat/odd.png",
-      lambda: png(SIDE, SIDE, 8, 3, png_rows(np.arange(64, dtype=np.uint8).reshape(SIDE, SIDE) % 2),
-                  (b"PLTE", bytes([200, 0, 0, 0, 100, 0])), (b"tRNS", bytes([51, 204]))),
-      lambda: np.array([[244, 204, 204], [51, 131, 51]], np.uint8)[np.arange(64).reshape(8, 8) % 2])  # fmt: skip
 image("transparent PNG", "a cut-out: what is transparent becomes white", "right", "", "cat/odd.png",
       lambda: encoded(np.dstack([ODD, ALPHA])), lambda: on_white(ODD, ALPHA))  # fmt: skip
-image("transparent gray PNG", "gray with transparency", "right", "", "cat/odd.png",
-      lambda: encoded(Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(ALPHA)])),
-      lambda: on_white(gray(GRAY), ALPHA))  # fmt: skip
 image("PNG with a transparent colour", "black stands for nothing", "right", "", "cat/odd.png",
       lambda: encoded(ODD * (ALPHA > 99)[..., None], transparency=(0, 0, 0)),
       lambda: np.where(ALPHA[..., None] > 99, ODD, 255).astype(np.uint8))  # fmt: skip
 image("transparent WebP", "lossless, with transparency", "right", "", "cat/odd.webp",
       lambda: encoded(np.dstack([ODD, np.maximum(ALPHA, 1)]), "WEBP", lossless=True, exact=True),
       lambda: on_white(ODD, np.maximum(ALPHA, 1)))  # fmt: skip
-image("transparent TIFF", "four channels", "right", "", "cat/odd.tif",
-      lambda: encoded(np.dstack([ODD, ALPHA]), "TIFF"), lambda: on_white(ODD, ALPHA))  # fmt: skip
 image("nothing to be seen", "transparent all over: white", "warned", "Blank images", "cat/odd.png",
       lambda: encoded(np.dstack([ODD, ALPHA * 0])), lambda: ODD * 0 + 255)  # fmt: skip
 image("CMYK JPEG", "for a printing press", "warned", "CMYK images", "cat/odd.jpg",
       lambda: encoded(Image.fromarray(ODD).convert("CMYK"), "JPEG", quality=100, subsampling=0),
       lambda: reread(encoded(ODD, "JPEG", quality=100, subsampling=0)))  # fmt: skip
-image("CMYK TIFF", "for a printing press", "warned", "CMYK images", "cat/odd.tif",
-      lambda: encoded(Image.fromarray(ODD).convert("CMYK"), "TIFF"), ODD)  # fmt: skip
 image("colour profile", "a profile is inside: the numbers are taken as they are", "right", "", "cat/odd.png",
       lambda: encoded(ODD, icc_profile=b"none that anyone could use"), ODD)  # fmt: skip
 
@@ -345,8 +307,6 @@ image("HEIC", "a telephone's photograph; the format turns it by itself, whatever
 image("orientation in XMP alone", "no EXIF, but a note of an editor", "right", "", "cat/odd.jpg",
       lambda: (lambda d: d[:2] + b"\xff\xe1" + struct.pack(">H", len(XMP) + 2) + XMP + d[2:])(jpeg(TALL)),
       lambda: TURNS[6](reread(jpeg(TALL))))  # fmt: skip
-image("EXIF orientation 9", "there are only eight", "right", "", "cat/odd.jpg", lambda: jpeg(TALL, exif=exif(9)),
-      lambda: reread(jpeg(TALL)))  # fmt: skip
 image("damaged EXIF", "nothing that can be read, in a good picture", "right", "", "cat/odd.jpg",
       lambda: jpeg(TALL, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\0\1"), lambda: reread(jpeg(TALL)))  # fmt: skip
 MOVES = [Image.fromarray(grain(20 + i)) for i in range(3)]
@@ -366,8 +326,6 @@ image("JPEG with a preview inside", "as cameras write them; the picture itself i
 image("a single pixel", "1 × 1", "warned", "Blank images", "cat/odd.png", lambda: encoded(ODD[:1, :1]), ODD[:1, :1])
 LINE = grain(30, 4000, 1)
 image("a line", "4,000 × 1 pixels", "right", "", "cat/odd.png", lambda: encoded(LINE), LINE)
-image("a column", "1 × 4,000 pixels", "right", "", "cat/odd.png", lambda: encoded(grain(31, 1, 4000)), grain(31, 1,
-      4000) )  # fmt: skip
 image("of one colour", "a blank picture", "warned", "Blank images", "cat/odd.png", lambda: encoded(ODD * 0 + 90),
       ODD * 0 + 90)  # fmt: skip
 image("PNG named .jpg", "read by what it holds", "right", "", "cat/odd.jpg", lambda: encoded(ODD), ODD)
@@ -441,8 +399,6 @@ folder("an archive", "not unpacked", "refused", "unpack it",
        lambda photos: write(photos.parent / "photos.zip", b"PK\x03\x04"), ("--path", "photos.zip"))
 folder("the table for the folder", "--path names the CSV file", "refused", "--labels labels.csv",
        lambda photos: write(photos.parent / "labels.csv", b"file,label\n"), ("--path", "labels.csv"))
-folder("a pipe for the folder", "a named pipe", "refused", "is a file, not a folder",
-       lambda photos: os.mkfifo(photos.parent / "pipe"), ("--path", "pipe"))
 folder("empty", "a folder of nothing", "refused", "holds no files", lambda photos: photos.mkdir())
 folder("text only", "class folders without a single image", "refused", "holds no images",
        lambda photos: [write(photos / f"{name}/notes.txt", b"notes") for name in ("cat", "dog")])
@@ -462,14 +418,12 @@ folder("a class of one image", "it stays in train", "warned", "single image, kep
        lambda photos: [two(photos), plant(photos, "fox", "fox train", 1)])
 folder("empty class", "a class folder of nothing", "skipped", "without images: ignored",
        lambda photos: [(photos / "fox").mkdir(parents=True), two(photos)])
-folder("class of text", "a class folder with notes alone", "skipped", "without images: ignored",
-       lambda photos: [write(photos / "fox/notes.txt", b"notes"), two(photos)])
 folder("images beside the class folders", "in no class", "skipped", "1 image beside the class folders",
        lambda photos: [write(photos / "stray.png", plain("stray", 0)), two(photos)])
 folder("uneven classes", "60 cats, 3 dogs", "warned", "Unevenly filled classes",
        lambda photos: [plant(photos, "cat", count=60), plant(photos, "dog", count=3)])
 
-for names in (("train", "val", "test"), ("training", "validation", "testing"), ("Train", "VALID", "")):
+for names in (("training", "validation", "testing"), ("Train", "VALID", "")):
     folder(f"{names[0]} and {names[1]}", "the validation folder by another name", "right", "",
            lambda photos, names=names: splits(photos, *names))
 for names in (("Training_set", "val images", "seg_test"), ("train/train", "valid/valid", "test/testing")):
@@ -488,12 +442,8 @@ folder("two validation splits", "val/ and valid/", "refused", "two folders for o
        lambda photos: [splits(photos, "train", "val"), splits(photos, "train", "valid")])
 folder("a class in valid alone", "the network could never predict it", "refused", "of the valid split",
        lambda photos: [splits(photos, "train", "valid"), plant(photos, "valid/fox", count=2)])
-folder("a class in test alone", "the network could never predict it", "refused", "of the test split",
-       lambda photos: [splits(photos, "train", "valid", "test"), plant(photos, "test/fox", count=2)])
 folder("a class without validation images", "nothing will be known of it", "warned", "without validation images",
        lambda photos: [splits(photos, "train", "valid"), plant(photos, "train/fox", split="train")])
-folder("train without class folders", "images right in train/", "refused", "images but no class folders",
-       lambda photos: [plant(photos, "train"), plant(photos, "valid/cat"), plant(photos, "valid/dog")])
 folder("empty train", "a training folder of nothing", "refused", "holds no images",
        lambda photos: [splits(photos, "", "valid"), (photos / "train").mkdir()])
 folder("empty valid", "a validation folder of nothing", "refused", "The validation folder",
@@ -514,13 +464,11 @@ folder("copies", "one file twice in a class", "warned", "Duplicates: 1 group, 2 
 folder("one image under two labels", "a cat among the dogs", "warned", "One image under two labels",
        lambda photos: [two(photos), copied(photos, "dog/copy.png", "cat", "dog")])
 
-for hidden in (".git", ".ipynb_checkpoints", "__MACOSX"):
+for hidden in (".git", "__MACOSX"):
     folder(f"{hidden}/", "a folder that programs leave behind", "right", "", lambda photos, name=hidden: [
         plant(photos, f"{name}/cat") and None, plant(photos, f"cat/{name}") and None, two(photos)])
 folder("._0.png and .DS_Store", "hidden files that macOS leaves behind", "right", "", lambda photos: [
     write(photos / "cat/._0.png", b"\0\5\x16\7"), write(photos / "cat/.DS_Store", b"\0\0\0\1Bud1"), two(photos)])
-folder("Thumbs.db and desktop.ini", "hidden files that Windows leaves behind", "right", "", lambda photos: [
-    write(photos / "cat/Thumbs.db", b"\xd0\xcf"), write(photos / "cat/desktop.ini", b"[x]"), two(photos)])
 folder("folders in a class", "read as the one class", "warned", "with folders inside",
        lambda photos: [two(photos), plant(photos, "cat/kittens", "cat")])
 folder("a folder around it all", "as archives unpack", "warned", "Took photos/data/",
@@ -529,8 +477,6 @@ folder("300 folders deep", "one inside the other", "warned", "with folders insid
        lambda photos: [two(photos), plant(photos, "/".join(["cat", *"d" * 300]), "cat", 1)])
 folder("a link up", "a class folder that leads back to the whole: a circle", "right", "",
        lambda photos: [two(photos), linked(photos, "cat/again", "..")])
-folder("a circle alone", "nothing but a link to itself", "refused", "holds no files",
-       lambda photos: linked(photos, "again", "."))
 folder("a class folder elsewhere", "a link to it", "right", "", lambda photos: [
     two(photos), linked(photos, "fox", "../fox"),
     {f"fox/{path.rpartition('/')[2]}": "fox" for path in plant(photos.parent, "fox")}])
@@ -596,23 +542,17 @@ table("UTF-16", "as Excel saves Unicode text", "right", "", lines("Kätzchen", f
       ("Kätzchen", "dog"))
 table("Windows-1252", "not UTF-8", "warned", "is not UTF-8", lines("Kätzchen").encode("cp1252"), ("Kätzchen", "dog"))
 table("Windows line ends", "\\r\\n", "right", "", lines(end="\r\n"))
-table("line ends of old Macs", "\\r", "right", "", lines(end="\r"))
 table("no header", "files and labels from the first row on", "right", "", lines(head="-"))
 table("labels first", "the columns the other way round", "right", "", lines(form="{label},{file}"))
 table("titles nobody knows", "the columns are known by what they hold", "right", "", lines(head="foto,tier"))
-table("blank lines", "between the rows", "right", "", GOOD.replace("\n", "\n\n"))
 table("spaces", "around every cell", "right", "", lines(form="  {file} ,  {label}  "))
-table("quotes", "around every cell", "right", "", lines(form='"{file}","{label}"'))
 table("a comma in the labels", "in quotes", "right", "", lines("cat, small", form='{file},"{label}"'),
       ("cat, small", "dog"))
-table("a comma at the end of every row", "an empty last column", "right", "", lines(form="{file},{label},"))
 table("further columns", "an index and a remark", "right", "",
       lines(form="7,{file},{label},fine", head="index,file,label,remark"))
 for title, what, first, second in (
-    ("leading zeros", "007 and 7 are two classes", "007", "7"), ("decimals", "1.0 and 1 are two classes", "1.0", "1"),
-    ("exponents", "1e5 and 100000 are two classes", "1e5", "100000"), ("NA and null", "labels, not gaps", "NA", "null"),
+    ("leading zeros", "007 and 7 are two classes", "007", "7"), ("NA and null", "labels, not gaps", "NA", "null"),
     ("True and False", "labels, not truth", "True", "False"),
-    ("dates", "labels, not dates", "2024-01-02", "02/01/2024"), ("formulas", "=1+1 is text here", "=1+1", "@SUM(A1)"),
 ):
     table(title, what, "right", "", lines(first, second), (first, second))
 table("case twins", "Cat and cat", "warned", "differ by case", lines("Cat", "cat"), ("Cat", "cat"))
@@ -625,12 +565,8 @@ table("a label missing", "an empty cell", "refused", "no label (1 of 12): row 4"
 table("conflicting rows", "one file, two labels", "refused", "named before with another label", GOOD + "a0.png,dog\n")
 table("a cell missing", "a row of one cell", "refused", "too few columns (1 of 13): row 14", GOOD + "a0.png\n")
 table("unknown files", "not in the folder", "refused", f"{MISSING} (1 of 13): c0.png", GOOD + "c0.png,cat\n")
-table("capitals", "A0.PNG for a0.png", "refused", MISSING, GOOD.replace("a0.png", "A0.PNG"))
-table("a web address", "in the column of files", "refused", MISSING, GOOD + "https://x.test/a.png,cat\n")
 table("a path out of the folder", "../secret.png", "refused", "leads out of the folder", GOOD + "../secret.png,cat\n")
-table("a path from the root", "/etc/passwd", "refused", "leads out of the folder", GOOD + "/etc/passwd,cat\n")
 table("a way out and back", "through the folder above", "right", "", GOOD.replace("a0.png", "../photos/a0.png"))
-table("a folder for a file", "the folder itself", "refused", MISSING, GOOD + ".,cat\n")
 table("empty", "no bytes at all", "refused", "is empty", "")
 table("header alone", "no row below it", "refused", "has no rows", "file,label\n")
 table("one column", "files without labels", "refused", "one column only", "file\na0.png\n")
@@ -641,12 +577,10 @@ table("three columns and no header", "which is which?", "refused", "3 columns an
 table("one-hot", "a column of 0 and 1 a class, one 1 a row", "right", "", ONE_HOT)
 table("a quote that is never closed", "it swallows the rest", "refused", "too few columns",
       GOOD.replace("a3.png", '"a3.png'))
-table("bytes that are not text", "a picture named labels.csv", "refused", "no CSV file", plain("labels", 0))
 table("JSON", "named labels.csv", "refused", "known to hold the file names", '{"a0.png": "cat",\n "b0.png": "dog"}\n')
 table("a spreadsheet", "labels.xlsx", "refused", "Save it as CSV", b"PK\x03\x04", place="labels.xlsx")
 table("another name", "labels.csv is there, label.csv was named", "refused", "holds labels.csv", GOOD,
       words=("--labels", "label.csv"))
-table("one class", "the same label everywhere", "refused", "of one class, 'cat'", lines("cat", "cat"))
 table("a cell of 200,000 letters", "longer than any label", "refused", "no CSV file", GOOD + "a" * 200_000 + ",cat\n")
 table("all rows of one split", "none to train on", "refused", "no training images",
       lines(form="{file},{label},valid", head="file,label,split"))
@@ -656,9 +590,6 @@ other_table("a split column", "is_valid of True and False", "right", "", with_is
 other_table("a name that two files have", "in two folders", "refused", "a file name that several files have",
             lambda photos: [plant(photos, "one"), plant(photos, "two"),
                             write(photos / "labels.csv", b"file,label\n0.png,cat\n1.png,dog\n")])
-other_table("a row for a text file", "there, but not an image", "refused", "not an image", lambda photos: [
-    plant(photos, "."), write(photos / "notes.txt", b"notes"),
-    write(photos / "labels.csv", b"file,label\n0.png,cat\n1.png,cat\n2.png,dog\n3.png,dog\nnotes.txt,dog\n")])
 other_table("a pipe for the table", "a named pipe", "refused", "no table of labels",
             lambda photos: [two(photos), os.mkfifo(photos / "labels.csv")])
 # fmt: on
@@ -799,32 +730,21 @@ def not_utf8(photos: Path) -> Rows:
 
 
 named("Chinese", "a class in Chinese", "猫")
-named("emoji", "with a variation selector", "❤️🐈")
-named("an accent as one character", "é", "caf\u00e9")
 named("an accent as two characters", "e and a combining accent, as macOS writes it", "cafe\u0301")
 named("right to left", "with an override that turns the text round", "\u202etac")
 named("a newline", "in the class and in the file", "two\nlines", "a\nb.png")
-named("a carriage return", "in the file", "cat", "a\rb.png")
-named("a tab", "in the class", "a\tb")
 named("quotes", "of both kinds", '"cat\'s"', "\"'.png")
 named("markup", "a script, if a page did not escape it", "<script>alert(1)<", "<img src=x onerror=alert(1)>.png")
 named("a terminal's colours", "an escape sequence, if a terminal obeyed it", "\x1b[31mred")
 named("brackets", "[bold] and [/], which Rich would read as its own", "[bold]cat[", "[red].png")
-named("braces and percent", "{0} and %s", "{0}%s{label}")
-named("commas and semicolons", "in the class", "a,b;c")
 named("a backslash", "in the class and in the file", "back\\slash", "a\\b.png")
 named("a dash in front", "like an option", "-rf")
-named("a tilde and a dollar", "~ and $HOME", "~$HOME")
 named("a space", "a class of nothing but a space", " ")
-named("numbers", "007", "007", "7.png")
 named("nan", "a class that pandas would read as a gap", "nan")
-named("None", "a class that Python would read as nothing", "None")
-named("train inside", "a class called traindog", "traindog")
 named("the longest class", "255 bytes", "c" * 255)
 named("the longest file", "255 bytes", "cat", "f" * 251 + ".png")
 named("stars", "*, ? and [a-z], as patterns have them", "*?[a-z]")
 named("twins by case", "Cat and cat", "Cat", other="cat", says="differ by case")
-named("twins by a space", "'cat' and 'cat '", "cat", other="cat ", says="differ by case")
 named("twins by an accent", "é as one character and as two", "caf\u00e9", other="cafe\u0301", says="differ by case")
 for name, what, outcome, says, make, words in (
     ("bytes that are not text", "a name in another encoding", "skipped", "whose names are not UTF-8", not_utf8, ()),
@@ -843,31 +763,16 @@ def knob(says: str, what: str, *words: str, code: int = 2) -> None:
 
 
 knob("--size 0", "no pixels", "--size", "0")
-knob("--size -5", "fewer than none", "--size", "-5")
 knob("--size 8.5", "half a pixel", "--size", "8.5")
-knob("--size big", "a word for a number", "--size", "big")
 knob("--bs", "no images a batch", "--bs", "0")
 knob("--epochs 0", "nothing would be trained", "--epochs", "0")
-knob("--epochs -1", "fewer than none", "--epochs", "-1")
 knob("--valid-pct", "a share of nothing", "--valid-pct", "0")
-knob("--valid-pct", "20 instead of 0.2", "--valid-pct", "20")
-knob("--valid-pct", "not finite", "--valid-pct", "nan")
 knob("--lr", "not finite", "--lr", "nan")
-knob("--lr", "no step at all", "--lr", "0")
-knob("--lr", "the wrong way", "--lr", "-0.1")
 knob("--limit 0", "no images", "--limit", "0")
-knob("--workers -1", "fewer processes than none", "--workers", "-1")
-knob("--cache-gb", "less room than none", "--cache-gb", "-1")
 knob("--precision", "a word that is none", "--precision", "fp7")
-knob("--device", "a word that is none", "--device", "graphics")
-knob("--accumulate", "no batches a step", "--accumulate", "0")
-knob("--clip", "nothing would be learned", "--clip", "0")
-knob("--patience", "stops before it starts", "--patience", "0")
 knob("'--size'", "a knob misspelt", "--sise", "8")
 knob("--size", "a knob without its value", "--size")
 knob("not both", "labels from a table and from names", "--labels", "labels.csv", "--label-regex", "(a)")
 knob("No folder of images was named", "an empty path", "--path", "", code=3)
-knob("--lr inf", "no end", "--lr", "inf")
 knob("--dropout", "nothing is left", "--dropout", "1")
 knob("--filters 0,4", "a layer without channels", "--filters", "0,4")
-knob("--filters", "no layer at all", "--filters", "")

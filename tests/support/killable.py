@@ -121,7 +121,7 @@ def ended(child: int) -> bool:
     return Path(f"/proc/{child}/stat").read_text().split()[2] == "Z"
 
 
-def until(condition: Any, seconds: float = 60) -> None:
+def until(condition: Any, seconds: float = 300) -> None:
     """Wait until it holds."""
     end = time.monotonic() + seconds
     while not condition():

@@ -94,6 +94,7 @@ def test_the_probe_alone_is_a_whole_run(file: Path) -> None:
     assert command("predict", folder, folder / "figures", "--out", folder / "answers.csv").code == 0
 
 
+@pytest.mark.usefixtures("unreported")
 def test_training_that_spoils_the_network_leaves_the_probe(file: Path) -> None:
     folder = file.parent / "spoiled"
     outcome = command("recipe", file, "--limit", 20, "--lr", "1.0", "--epochs", 1, "--out", folder)
@@ -191,7 +192,7 @@ def test_what_the_probe_changes_is_what_is_counted(run: tuple[Path, Outcome], fi
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_later_fits_keep_the_statistics_that_the_head_was_solved_on(file: Path, frozen: bool) -> None:
-    learn = recipe(str(file)).get_learner()
+    learn = recipe(str(file)).get_learner(classes=2)
     norm = learn.model[0][2]
     with learn.no_bar(), learn.no_logging():
         for _ in range(2):
@@ -204,9 +205,9 @@ def test_later_fits_keep_the_statistics_that_the_head_was_solved_on(file: Path, 
 
 def test_the_finder_starts_where_training_does(file: Path, tmp_path: Path) -> None:
     """From the solved head: a random one starts at a loss of log 10 and suggests its own rates."""
-    found = lr_find(str(file), tune="full", limit=40)
+    found = lr_find(str(file), tune="full", limit=20, steps=20)
     assert found.losses[0] < 0.8
-    outcome = command("lr-find", file, "--limit", 40, "--tune", "probe", "--out", tmp_path / "curve.png")
+    outcome = command("lr-find", file, "--limit", 20, "--tune", "probe", "--out", tmp_path / "curve.png")
     assert outcome.code == 6 and "train nothing at a learning rate" in outcome.output, outcome.output
     assert not list(tmp_path.iterdir())
 

@@ -49,9 +49,9 @@ def test_a_slice_of_difficult_classes_is_told_from_one_of_difficult_pictures() -
 
 def test_where_nothing_differs_a_slice_is_blamed_in_at_most_a_twentieth_of_cases() -> None:
     blamed = 0
-    for seed in range(100):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         columns = pd.DataFrame({name: rng.choice(list("abcde"), 150) for name in ("site", "camera", "age")})
         found, _ = slices(rng.random(150) < 0.8, rng.choice(["x", "y"], 150), columns)
         blamed += any(one.shown for one in found)
-    assert blamed <= 9  # of a binomial of 100 and 0.05 the 97 % point; Fisher's test is conservative
+    assert blamed <= 5  # of a binomial of 40 and 0.05 the 98 % point; Fisher's test is conservative

@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -260,8 +261,11 @@ def test_ten_thousand_classes_fit_into_a_page(tmp_path: Path) -> None:
     assert (run / "report.html").stat().st_size < 10_000_000
 
 
-def test_a_cell_says_how_many_of_its_images_are_shown(planted: tuple[Path, dict[str, str]], browser: Any) -> None:
-    run, _ = planted
+def test_a_cell_says_how_many_of_its_images_are_shown(
+    planted: tuple[Path, dict[str, str]], browser: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(planted[0], run)
     count = "return [...document.querySelectorAll('.cell[data-label]')].map(c => Number(c.dataset.count))"
     for pictures, all_shown in ((0, False), ("all", True)):
         assert command("report", run, "--pictures", pictures).code == 0
@@ -275,4 +279,3 @@ def test_a_cell_says_how_many_of_its_images_are_shown(planted: tuple[Path, dict[
         assert (text == f"{max(counts)} pictures") == all_shown, text
         assert all_shown or text.endswith(f" of {max(counts)} pictures"), text
     assert command("report", run, "--pictures", "many").code == 2
-    assert command("report", run).code == 0

@@ -142,14 +142,6 @@ class Site:
             evaluated=len(self.images),
         )  # fmt: skip
 
-    def _mistake(self, one: predictions.Predicted, alike: float) -> tuple[str, str, float, Tile, str]:
-        path = clean(one.path)
-        return self._shown(one.label), self._shown(one.prediction), alike, self.thumbnails.tile(one.path), path
-
-    def _shown(self, label: str) -> str:
-        """A label of predictions.csv in words."""
-        return ", ".join(map(clean, self.explainer.target.names(label))) or "no label"
-
     def predict(self, pictures: Iterable[tuple[str, bytes]]) -> Iterator[Prediction]:
         """What the network predicts for each of these files, (name, bytes); an error for what is no picture."""
         for name, data in pictures:
@@ -160,6 +152,14 @@ class Site:
                 yield Prediction(clean(name), row)
             except (DataError, ValueError) as problem:
                 yield Prediction(clean(name), None, str(problem))
+
+    def _mistake(self, one: predictions.Predicted, alike: float) -> tuple[str, str, float, Tile, str]:
+        path = clean(one.path)
+        return self._shown(one.label), self._shown(one.prediction), alike, self.thumbnails.tile(one.path), path
+
+    def _shown(self, label: str) -> str:
+        """A label of predictions.csv in words."""
+        return ", ".join(map(clean, self.explainer.target.names(label))) or "no label"
 
     def _facts(self) -> list[str]:
         target = self.explainer.target
