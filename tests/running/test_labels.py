@@ -244,6 +244,7 @@ def test_the_probe_is_logistic_regression_one_against_the_rest() -> None:
         assert np.corrcoef(ours[:, k], theirs)[0, 1] > 0.9999
 
 
+@pytest.mark.usefixtures("unreported")
 @pytest.mark.parametrize(
     "words",
     [
@@ -328,6 +329,7 @@ def test_new_images_are_evaluated_beside_the_runs_own(run: Path, squares: Path, 
     assert "mAP on the 60 new images" in page and "labels that the network does not know" in page.lower() + page
 
 
+@pytest.mark.usefixtures("unreported")
 def test_two_runs_are_compared_by_images_with_all_labels_right(run: Path, squares: Path, fastcls: Any) -> None:
     weak = squares.parent / "weak"
     if not weak.exists():
@@ -346,6 +348,7 @@ def test_two_runs_are_compared_by_images_with_all_labels_right(run: Path, square
 
 
 @pytest.mark.faults
+@pytest.mark.usefixtures("unreported")
 def test_an_interrupted_run_is_resumed_to_the_bit(
     squares: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
