@@ -47,7 +47,9 @@ def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
     valid = hold_out(labels, valid_pct, seed)
     df.loc[drawn, "split"] = "train"
     df.loc[drawn[valid], "split"] = "valid"
-    sizes = Counter(name for label in labels for name in names_of(label))
+    sizes: Counter[str] = Counter()
+    for label, size in Counter(labels).items():  # of a million images there are few different ones
+        sizes.update(dict.fromkeys(names_of(label), size))
     single = [name for name, size in sizes.items() if size == 1]
     return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."] if single else []
 
