@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import OutputError, UsageError
 from fastcls.plugins import tracking
-from fastcls.runfolder import register, runs
+from fastcls.runfolder import register, runs, target
 from fastcls.running import loading, series
 from fastcls.settings import shell, sources
 from fastcls.settings.knobs import as_text
@@ -200,8 +200,9 @@ class Run:
         return str(self.path)
 
     def __repr__(self) -> str:
-        accuracy = self.metrics.query("figure == 'accuracy'")["value"].items() if len(self.metrics) else ()
-        figures = [f"{split} accuracy {value:.4f}" for (split, _), value in accuracy]
+        main = target.of(self._files.get("data") or {}).main
+        own = self.metrics.query("figure == @main")["value"].items() if len(self.metrics) else ()
+        figures = [f"{split} {main} {value:.4f}" for (split, _), value in own]
         return f"Run({str(self.path)!r}): {', '.join([str(self.record.get('status')), *figures])}"
 
     def _repr_html_(self) -> str:
@@ -211,11 +212,11 @@ class Run:
 
 
 def save(learn: Learner, folder: Paths, *, quiet: bool = False) -> Run:
-    """A run folder of any fastai Learner on image files with a class each, however it was trained; gives the run.
+    """A run folder of any fastai Learner on labelled image files, however it was trained; gives the run.
 
     It is evaluated on its validation images, and on `learn.dls.test_items` if there are any; metrics, predictions,
     network, curves of the last fit and report are written. UsageError, and nothing written, where its labels are not
-    one class an image, it has no validation images, or the folder holds something. quiet: show nothing meanwhile.
+    classes, it has no validation images, or the folder holds something. quiet: show nothing meanwhile.
     """
     loading.import_fastai()
     from fastcls.machine.screen import Screen

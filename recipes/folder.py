@@ -8,7 +8,6 @@ Run:     fastcls recipe folder --path photos
 Source:  the template of a course project: augmentation, pretrained models, losses and optimisers to choose from
 """
 from typing import Literal
-
 from fastai.vision.all import *
 from fastcls import data, datasets, models, training, transforms
 

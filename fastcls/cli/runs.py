@@ -130,7 +130,8 @@ def _row(run: Path) -> tuple[float, float, list[str]]:
         split = "test" if "test" in figures else "valid"
         first = target.of(record.get("data") or {}).main
         accuracy, loss = figures[split][first], float(figures[split]["loss"]["value"])
-        shown = f"{accuracy['value']:.4f} ({accuracy['low']:.3f}–{accuracy['high']:.3f}) {split}"
+        interval = "" if accuracy["low"] is None else f" ({accuracy['low']:.3f}–{accuracy['high']:.3f})"
+        shown = f"{accuracy['value']:.4f}{interval} {split}"
         shown += "" if first == "accuracy" else f" {first}"
         value = accuracy["value"]
     except (OutputError, KeyError, TypeError, ValueError):  # a run that did not end, a file that was damaged

@@ -108,6 +108,9 @@ def read(labels: str, root: Path, found: Found, multi: label_sets.MultiLabel = "
     found.layout = f"the table {file.name}: {columns.description}{said}"
     if reader.several:
         bare = sum(not label for label, _ in seen.values())
+        held = {name for label, _ in seen.values() for name in MULTI.names(label)}
+        if absent := [title for title in columns.titles if len(columns.labels) > 1 and title not in held]:
+            found.notes.append(f"{count(len(absent), 'label')} without an image left out: {some(absent)}.")
         without = f"; {count(bare, 'image')} without a label" if bare else ""
         found.notes.append(f"{file.name}: {reader.said}{without}.")
 

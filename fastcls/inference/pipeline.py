@@ -17,12 +17,15 @@ import PIL
 from onnx import compose, parser
 
 from fastcls.runfolder.model_files import CHANNELS
+from fastcls.runfolder.target import SINGLE
 
 NEXT = "\n"
 KINDS = {"bilinear": 'mode = "linear"', "bicubic": 'mode = "cubic", cubic_coeff_a = -0.5'}
 
 
-def whole(network: onnx.ModelProto, spec: Mapping[str, Any], temperature: float, activation: str) -> onnx.ModelProto:
+def whole(
+    network: onnx.ModelProto, spec: Mapping[str, Any], temperature: float, activation: str = SINGLE.activation
+) -> onnx.ModelProto:
     """The network (prepared images to logits) between the preprocessing of model.json and the target's activation.
 
     temperature: of the second output, `calibrated`. activation: an operator of ONNX, from logits to probabilities.

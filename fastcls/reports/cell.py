@@ -17,7 +17,7 @@ from fastcls.runfolder.run import Run
 from fastcls.runfolder.text import clean, number
 from fastcls.settings.knobs import REQUIRED, Knob, as_text
 
-SHOWN = ("accuracy", "top5", "macro_f1", "loss", "ece")
+SHOWN = ("accuracy", "top5", "mAP", "macro_f1", "subset_accuracy", "loss", "ece")
 
 
 def of_run(run: Run, report: Path) -> str:

@@ -197,7 +197,8 @@ def together(own: Held, names: Sequence[str], most: int = PAIRS) -> list[tuple[s
     i, j = np.triu_indices(len(names), 1)
     order = np.argsort(-(both - expected)[i, j], kind="stable")[:most]
     pairs = zip(i[order].tolist(), j[order].tolist(), strict=True)
-    return [(names[a], names[b], int(both[a, b]), float(expected[a, b])) for a, b in pairs if both[a, b]]
+    found = [(names[a], names[b], int(both[a, b]), float(expected[a, b])) for a, b in pairs]
+    return [row for row in found if row[2] > max(1, row[3])]
 
 
 # ------------------------------------------------------------------ curves

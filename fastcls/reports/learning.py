@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from fastcls.reports.figures import Figure, Palette, frame, shorten
+from fastcls.reports.wording import headline
 from fastcls.runfolder import runs
 
 METRICS = 4  # that have a figure of their own
@@ -159,7 +160,7 @@ def learning_figures(history: pd.DataFrame, metrics: list[str], phases: list[Pha
         return []
     shown = [name for name in metrics if name != "error_rate" or "accuracy" not in metrics][:METRICS]
     plans = [("loss", "Loss", [("training", "train_loss"), ("validation", "valid_loss")])]
-    plans += [(f"metric-{_slug(name)}", name.replace("_", " ").capitalize(), [("", name)]) for name in shown]
+    plans += [(f"metric-{_slug(name)}", headline(name), [("", name)]) for name in shown]
     plans.append(("learning-rate", "Learning rate at the end of an epoch", [("", "lr")]))
     found = []
     for name, title, series in plans:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from fastcls.comparison import differences
 from fastcls.evaluation.metrics import WITHOUT, Z, wilson
 from fastcls.reports.classes import Outcome
-from fastcls.reports.wording import percent
+from fastcls.reports.wording import headline, percent
+from fastcls.runfolder import runs
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.target import SINGLE, Target
 from fastcls.runfolder.text import clean, number
@@ -64,7 +65,7 @@ class Score:
 
     @property
     def name(self) -> str:
-        return NAMES.get(self.key, self.key.replace("_", " ").capitalize())
+        return NAMES.get(self.key, headline(self.key))
 
     @property
     def share(self) -> bool:
@@ -146,6 +147,8 @@ def probe_sentence(run: Run, split: str) -> str:
     reached = f"reaches {percent(right / len(before))}{interval} on the same {test.images:,} images"
     if not test.only_first + test.only_second:
         return f"{reached}: the network of this run makes the same mistakes."
+    if (run.history["phase"] == runs.PROBE).all():  # what differs are the thresholds of several labels
+        return f"{reached} at a threshold of 0.5; it is the network of this run, which has a threshold a label."
     gain, least, most = differences.images_interval(test)
     word = "more" if gain >= 0 else "fewer"
     sentence = f"{reached}; this run has {abs(gain) * 100:.1f} points {word} ({least * 100:+.1f} to {most * 100:+.1f})"

@@ -52,7 +52,7 @@ def environment(home: Path = HERE) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.filters["soft"] = wording.soft
+    found.filters |= {"soft": wording.soft, "headline": wording.headline}
     found.globals.update(
         percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len, clean=clean
     )

@@ -20,6 +20,13 @@ def percent(value: float | None, digits: int = 1, unit: bool = True) -> str:
     return f"{value * 100:.{digits}f}" + (f"{SPACE}%" if unit else "")
 
 
+def headline(name: str) -> str:
+    """A metric as a heading; a first word that has capitals of its own, mAP say, keeps them."""
+    text = name.replace("_", " ")
+    first = text.split(" ")[0]
+    return text[:1].upper() + text[1:] if first == first.lower() else text
+
+
 def points(value: float) -> str:
     """A difference of two shares."""
     return f"{value * 100:.1f}{SPACE}points"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcls.machine.screen import Screen, escape
+from fastcls.runfolder import target
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Messages:
         self.screen.once(f"[b]{escape(self.record['title'])}[/b]", soft_wrap=True)
         if "claim" in self.record:
             self._once("claim", escape(self.record["claim"]))
-        self._once("images", f"{images} in {data['classes']} classes ({escape(data['root'])})")
+        self._once("images", f"{images} in {data['classes']} {target.of(data).plural} ({escape(data['root'])})")
         where = f"{times}{device['type']} ({escape(device['name'])})"
         self._once("device", f"{where}, {precision}")
         self.notes()

@@ -30,6 +30,10 @@ class OneClass:
         """What that sum is a mean over."""
         return len(y) if weight is None else float(weight[y].sum())
 
+    def mean(self, entropy: float, y: torch.Tensor, weight: torch.Tensor | None) -> float:
+        """The sum as the loss function gives it."""
+        return entropy / self.total(y, weight)
+
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.softmax(1)
 
@@ -89,6 +93,10 @@ class Labels:
     def total(self, y: torch.Tensor, weight: torch.Tensor | None) -> float:
         """What that sum is a mean over: images, so that each label has as strong a decay as if it were alone."""
         return len(y)
+
+    def mean(self, entropy: float, y: torch.Tensor, weight: torch.Tensor | None) -> float:
+        """The sum as the loss function gives it: over images and labels."""
+        return entropy / y.numel()
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.sigmoid()

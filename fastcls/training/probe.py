@@ -214,7 +214,7 @@ def solve(x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: to
     objective = objectives.of_labels(y)
     loss = sum(float(objective.entropy(part @ w.T + b, of, weight)) for part, of in _chunks(x, y, classes))
     w = w / scale
-    return Solution(w, b - w @ centre, chosen.decay, loss / objective.total(y, weight), chosen.right, len(chosen.held))
+    return Solution(w, b - w @ centre, chosen.decay, objective.mean(loss, y, weight), chosen.right, len(chosen.held))
 
 
 def out_of_fold(x: torch.Tensor, y: torch.Tensor, classes: int) -> np.ndarray:

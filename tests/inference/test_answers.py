@@ -69,17 +69,13 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(
     assert outcome.code == 3 and "nowhere/*.jpg: no image matches this pattern" in outcome.output
 
 
-@pytest.mark.parametrize(
-    "table, text",
-    [
-        ("a.csv", "path,label\n{0},x\n{1},y\n"),
-        ("b.csv", "\ufefflabel;Image\r\n1;{0}\r\n2;{1}\r\n\r\n"),
-        ("c.tsv", "split\tfile\nx\t{0}\ny\t{1}\n"),
-        ("d.csv", "{0}\n{1}\n"),
-        ("photos/e.csv", 'n,filename\n1,"high/3-0.png"\n2,high/3-1.png\n'),
-    ],
-    ids=["path", "BOM, CRLF and semicolons", "tabs", "no titles", "beside the table"],
-)
+@pytest.mark.parametrize("table, text", [
+    ("a.csv", "path,label\n{0},x\n{1},y\n"),
+    ("b.csv", "\ufefflabel;Image\r\n1;{0}\r\n2;{1}\r\n\r\n"),
+    ("c.tsv", "split\tfile\nx\t{0}\ny\t{1}\n"),
+    ("d.csv", "{0}\n{1}\n"),
+    ("photos/e.csv", 'n,filename\n1,"high/3-0.png"\n2,high/3-1.png\n'),
+], ids=["path", "BOM, CRLF and semicolons", "tabs", "no titles", "beside the table"])  # fmt: skip
 def test_a_table_of_paths(fastcls: Fastcls, digits_run: Path, photos: list[str], table: str, text: str) -> None:
     Path(table).write_bytes(text.format(*photos).encode())
     outcome = fastcls("predict", digits_run, table)
@@ -97,16 +93,12 @@ def test_predictions_are_a_table_of_paths_too(fastcls: Fastcls, digits_run: Path
     assert Path("first.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "data, parts",
-    [
-        (b"label,fold\nx,1\n", ["has no column of paths", "'label', 'fold'", "'path'"]),
-        (b"", ["has no column of paths", "empty"]),
-        (b"path\n\0\xff.png\n", ["no CSV file", "not text"]),
-        (b"path\n", ["nothing to predict"]),
-    ],
-    ids=["other columns", "empty", "no text", "only titles"],
-)
+@pytest.mark.parametrize("data, parts", [
+    (b"label,fold\nx,1\n", ["has no column of paths", "'label', 'fold'", "'path'"]),
+    (b"", ["has no column of paths", "empty"]),
+    (b"path\n\0\xff.png\n", ["no CSV file", "not text"]),
+    (b"path\n", ["nothing to predict"]),
+], ids=["other columns", "empty", "no text", "only titles"])  # fmt: skip
 def test_a_table_without_paths_is_explained(fastcls: Fastcls, digits_run: Path, data: bytes, parts: list[str]) -> None:
     Path("table.csv").write_bytes(data)
     outcome = fastcls("predict", digits_run, "table.csv")
@@ -193,21 +185,17 @@ def test_tta_is_the_mean_over_the_image_and_its_mirror_image(
             assert float(row[title]) == pytest.approx(sum(float(view[title]) for view in views) / 2, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "words, code, parts",
-    [
-        (["--threshold", "1.5"], 2, ["--threshold 1.5", "from 0 to 1"]),
-        (["--threshold", "nan"], 2, ["--threshold nan"]),
-        (["--top-k", "11"], 2, ["--top-k 11", "knows 10 classes"]),
-        (["--top-k", "3", "--id", "stem", "-o", "s.csv"], 2, ["--top-k", "Kaggle"]),
-        (["-o", "out.xlsx"], 2, ["-o out.xlsx", ".csv, .jsonl, .ndjson, .parquet"]),
-        (["-o", "photos/low/1-0.png"], 2, [".png is no format"]),
-        (["-o", "nowhere/out.csv"], 4, ["-o nowhere/out.csv", "cannot be written"]),
-        (["-o", "/dev/null"], 4, ["-o /dev/null", "cannot be written"]),
-        (["-o", "RUN/predictions.csv"], 2, ["is a file of the run"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("-") else "",
-)
+@pytest.mark.parametrize("words, code, parts", [
+    (["--threshold", "1.5"], 2, ["--threshold 1.5", "from 0 to 1"]),
+    (["--threshold", "nan"], 2, ["--threshold nan"]),
+    (["--top-k", "11"], 2, ["--top-k 11", "knows 10 classes"]),
+    (["--top-k", "3", "--id", "stem", "-o", "s.csv"], 2, ["--top-k", "Kaggle"]),
+    (["-o", "out.xlsx"], 2, ["-o out.xlsx", ".csv, .jsonl, .ndjson, .parquet"]),
+    (["-o", "photos/low/1-0.png"], 2, [".png is no format"]),
+    (["-o", "nowhere/out.csv"], 4, ["-o nowhere/out.csv", "cannot be written"]),
+    (["-o", "/dev/null"], 4, ["-o /dev/null", "cannot be written"]),
+    (["-o", "RUN/predictions.csv"], 2, ["is a file of the run"]),
+], ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("-") else "")  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_written(
     fastcls: Fastcls, digits_run: Path, photos: list[str], words: list[str], code: int, parts: list[str]
 ) -> None:

@@ -44,19 +44,12 @@ def refused(outcome: Outcome, code: int, *parts: str) -> None:
     assert not list(Path().glob("*submission.csv*")) + list(Path().glob(".*"))
 
 
-@pytest.mark.parametrize(
-    "words, header, ids",
-    [
-        (["--id", "stem"], ["id", "label"], ["006", "007", "8", "9", "a,b"]),
-        (["--id-column", "Image Id"], ["Image Id", "label"], ["006", "007", "8", "9", "a,b"]),
-        (
-            ["--id", "name", "--label-column", "y", "--id-column", "x"],
-            ["x", "y"],
-            ["006.png", "007.png", "8.png", "9.png", "a,b.png"],
-        ),
-    ],
-    ids=["defaults", "a title", "names and titles"],
-)
+@pytest.mark.parametrize("words, header, ids", [
+    (["--id", "stem"], ["id", "label"], ["006", "007", "8", "9", "a,b"]),
+    (["--id-column", "Image Id"], ["Image Id", "label"], ["006", "007", "8", "9", "a,b"]),
+    (["--id", "name", "--label-column", "y", "--id-column", "x"], ["x", "y"],
+        ["006.png", "007.png", "8.png", "9.png", "a,b.png"]),
+], ids=["defaults", "a title", "names and titles"])  # fmt: skip
 def test_ids_and_labels(
     fastcls: Fastcls, digits_run: Path, photos: list[str], words: list[str], header: list[str], ids: list[str]
 ) -> None:
@@ -106,15 +99,11 @@ def test_label_value_index_is_the_networks_order(fastcls: Fastcls, digits_run: P
     assert [row[1] for row in table("submission.csv")[1:]] == photos
 
 
-@pytest.mark.parametrize(
-    "sample, order",
-    [
-        ("image_id,breed\n9,x\n006,x\n8,x\n", [3, 0, 2]),
-        ("\ufeffimage_id,breed\r\n9,x\r\n006,x\r\n\r\n", [3, 0]),
-        ('"image,id",breed\n"a,b.png",x\n8.png,x\n8.png,x\n', [4, 2, 2]),
-    ],
-    ids=["stems", "a BOM and CRLF", "names, quoted and repeated"],
-)
+@pytest.mark.parametrize("sample, order", [
+    ("image_id,breed\n9,x\n006,x\n8,x\n", [3, 0, 2]),
+    ("\ufeffimage_id,breed\r\n9,x\r\n006,x\r\n\r\n", [3, 0]),
+    ('"image,id",breed\n"a,b.png",x\n8.png,x\n8.png,x\n', [4, 2, 2]),
+], ids=["stems", "a BOM and CRLF", "names, quoted and repeated"])  # fmt: skip
 def test_a_sample_submission_gives_columns_rows_and_order(
     fastcls: Fastcls, digits_run: Path, photos: list[str], sample: str, order: list[int]
 ) -> None:
@@ -195,23 +184,19 @@ def test_the_probability_of_one_class(fastcls: Fastcls, digits_run: Path, photos
     assert submit(fastcls, digits_run, *words[:2]).code == 0, "these are labels"
 
 
-@pytest.mark.parametrize(
-    "sample, parts",
-    [
-        ("id,0,1,2,3,4,5,6,7,8,nine\n8,0,0,0,0,0,0,0,0,0,0\n", ["no column for '9'", "no class for column 'nine'"]),
-        ("id,a,b,c\n8,0,0,0\n", ["has 4 columns", "each of this run's 10 classes", "'0', '1', '2' and 7 more"]),
-        ("id,label\nx1,0\nx2,0\nx3,0\nx4,0\n", ["No id of sample.csv", "'x1', 'x2', 'x3' and 1 more", "test/006.png"]),
-        ("id,label\n8,0\n88,0\n888,0\n", ["2 of 3 ids without", "'88', '888'", "matched by stem", "--fill LABEL"]),
-        ("id,label\n8,0\n7\n", ["sample.csv, line 3: 1 cell under 2 columns"]),
-        ("id;label\n8;0\n", ["no second column beside 'id;label'", "commas"]),
-        ("id,label\n", ["no rows below a header"]),
-        ("", ["no rows below a header"]),
-        ('id,label\n"8"x,0\n', ["no CSV file", "expected after"]),
-        ("id,label\nä,0\n".encode("latin-1"), ["no CSV file in UTF-8"]),
-        (None, ["--sample-submission sample.csv", "No such file"]),
-    ],
-    ids=lambda value: None if isinstance(value, list) else repr(value)[:30],
-)
+@pytest.mark.parametrize("sample, parts", [
+    ("id,0,1,2,3,4,5,6,7,8,nine\n8,0,0,0,0,0,0,0,0,0,0\n", ["no column for '9'", "no class for column 'nine'"]),
+    ("id,a,b,c\n8,0,0,0\n", ["has 4 columns", "each of this run's 10 classes", "'0', '1', '2' and 7 more"]),
+    ("id,label\nx1,0\nx2,0\nx3,0\nx4,0\n", ["No id of sample.csv", "'x1', 'x2', 'x3' and 1 more", "test/006.png"]),
+    ("id,label\n8,0\n88,0\n888,0\n", ["2 of 3 ids without", "'88', '888'", "matched by stem", "--fill LABEL"]),
+    ("id,label\n8,0\n7\n", ["sample.csv, line 3: 1 cell under 2 columns"]),
+    ("id;label\n8;0\n", ["no second column beside 'id;label'", "commas"]),
+    ("id,label\n", ["no rows below a header"]),
+    ("", ["no rows below a header"]),
+    ('id,label\n"8"x,0\n', ["no CSV file", "expected after"]),
+    ("id,label\nä,0\n".encode("latin-1"), ["no CSV file in UTF-8"]),
+    (None, ["--sample-submission sample.csv", "No such file"]),
+], ids=lambda value: None if isinstance(value, list) else repr(value)[:30])  # fmt: skip
 def test_a_sample_that_does_not_fit_is_explained(
     fastcls: Fastcls, digits_run: Path, photos: list[str], sample: str | bytes | None, parts: list[str]
 ) -> None:
@@ -242,25 +227,21 @@ def test_unreadable_images_and_missing_ones_need_a_fill(fastcls: Fastcls, digits
     assert "note: --fill cat is no label that this run predicts" in outcome.output
 
 
-@pytest.mark.parametrize(
-    "words, parts",
-    [
-        (["--id", "stems"], ["--id stems: takes stem, name or path"]),
-        (["--label-value", "number"], ["--label-value number: takes name or index"]),
-        (["--id-column", "x", "--label-column", "x"], ["both 'x'"]),
-        (["--probabilities", "--label-column", "x"], ["--label-column", "--probabilities", "Leave one out"]),
-        (["--probabilities", "--label-value", "index"], ["--label-value", "--probabilities"]),
-        (["--probabilities", "--probability-of", "7"], ["--probability-of 7", "--probabilities"]),
-        (["--probability-of", "7", "--label-value", "index"], ["--probability-of 7", "--label-value"]),
-        (["--probability-of", "seven"], ["--probability-of seven: no class of this run"]),
-        (["--probability-of", "7", "--sample-submission", "wide.csv"], ["--probability-of 7: wide.csv takes"]),
-        (["--probabilities", "--sample-submission", "two.csv"], ["--probabilities: two.csv has one column of labels"]),
-        (["--label-value", "index", "--sample-submission", "wide.csv"], ["--label-value index: wide.csv takes a prob"]),
-        (["--sample-submission", "two.csv", "-o", "two.csv"], ["-o two.csv is the sample submission itself"]),
-        (["--id", "stem", "-o", ""], ["A Kaggle submission is a file", "-o submission.csv"]),
-    ],
-    ids=lambda value: " ".join(value) if value[0].startswith("--") and value[0] != value[-1] else "",
-)
+@pytest.mark.parametrize("words, parts", [
+    (["--id", "stems"], ["--id stems: takes stem, name or path"]),
+    (["--label-value", "number"], ["--label-value number: takes name or index"]),
+    (["--id-column", "x", "--label-column", "x"], ["both 'x'"]),
+    (["--probabilities", "--label-column", "x"], ["--label-column", "--probabilities", "Leave one out"]),
+    (["--probabilities", "--label-value", "index"], ["--label-value", "--probabilities"]),
+    (["--probabilities", "--probability-of", "7"], ["--probability-of 7", "--probabilities"]),
+    (["--probability-of", "7", "--label-value", "index"], ["--probability-of 7", "--label-value"]),
+    (["--probability-of", "seven"], ["--probability-of seven: no class of this run"]),
+    (["--probability-of", "7", "--sample-submission", "wide.csv"], ["--probability-of 7: wide.csv takes"]),
+    (["--probabilities", "--sample-submission", "two.csv"], ["--probabilities: two.csv has one column of labels"]),
+    (["--label-value", "index", "--sample-submission", "wide.csv"], ["--label-value index: wide.csv takes a prob"]),
+    (["--sample-submission", "two.csv", "-o", "two.csv"], ["-o two.csv is the sample submission itself"]),
+    (["--id", "stem", "-o", ""], ["A Kaggle submission is a file", "-o submission.csv"]),
+], ids=lambda value: " ".join(value) if value[0].startswith("--") and value[0] != value[-1] else "")  # fmt: skip
 def test_flags_that_contradict_each_other(
     fastcls: Fastcls, digits_run: Path, photos: list[str], words: list[str], parts: list[str]
 ) -> None:

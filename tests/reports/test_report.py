@@ -300,23 +300,15 @@ def test_few_steps_are_not_called_free_of_over_fitting() -> None:
     assert learning.verdict(history(*losses, steps=900), CHANCE).answer == "No over-fitting seen"
 
 
-@pytest.mark.parametrize(
-    ("bounds", "train", "valid", "answer"),
-    [
-        ((0.0, 1.87), [1.6, 1.55, 1.5], [1.6, 1.55, 1.5], "Under-fitting"),  # focal; below 0.7 ln 10
-        ((0.0, 1.87), [0.9, 0.6, 0.5], [0.9, 0.6, 0.55], "Hardly trained"),
-        (
-            (0.5, 2.3),
-            [1.0, 0.62, 0.61],
-            [0.9, 0.66, 0.655],
-            "No over-fitting seen",
-        ),  # label smoothing; above 0.25 ln 10
-        ((0.5, 2.3), [1.9, 1.85, 1.8], [1.9, 1.85, 1.8], "Under-fitting"),
-        ((0.0, 2.3), [0.005, 0.002, 0.0007], [0.004, 0.001, 0.0005], "No over-fitting seen"),
-        ((0.0, 0.33), [0.31, 0.3, 0.3], [0.31, 0.3, 0.3], "Under-fitting"),  # nine of ten images in one of two classes
-        ((0.0, 2.3), [1.6, 1.5, 1.5], [0.5, 0.4, 0.38], "No over-fitting seen"),  # mixed images
-    ],
-)
+@pytest.mark.parametrize(("bounds", "train", "valid", "answer"), [
+    ((0.0, 1.87), [1.6, 1.55, 1.5], [1.6, 1.55, 1.5], "Under-fitting"),  # focal; below 0.7 ln 10
+    ((0.0, 1.87), [0.9, 0.6, 0.5], [0.9, 0.6, 0.55], "Hardly trained"),
+    ((0.5, 2.3), [1.0, 0.62, 0.61], [0.9, 0.66, 0.655], "No over-fitting seen"),  # label smoothing; above 0.25 ln 10
+    ((0.5, 2.3), [1.9, 1.85, 1.8], [1.9, 1.85, 1.8], "Under-fitting"),
+    ((0.0, 2.3), [0.005, 0.002, 0.0007], [0.004, 0.001, 0.0005], "No over-fitting seen"),
+    ((0.0, 0.33), [0.31, 0.3, 0.3], [0.31, 0.3, 0.3], "Under-fitting"),  # nine of ten images in one of two classes
+    ((0.0, 2.3), [1.6, 1.5, 1.5], [0.5, 0.4, 0.38], "No over-fitting seen"),  # mixed images
+])  # fmt: skip
 def test_the_verdict_knows_what_the_loss_can_be(
     bounds: tuple[float, float], train: list[float], valid: list[float], answer: str
 ) -> None:

@@ -15,6 +15,7 @@ from conftest import Outcome, command
 from PIL import Image
 from sklearn import metrics as sk
 
+from fastcls import Run
 from fastcls.datasets import label_sets
 from fastcls.evaluation import labels
 from fastcls.runfolder.target import MULTI
@@ -77,6 +78,7 @@ def run(squares: Path) -> Path:
     outcome = trained(squares, "run")
     assert outcome.code == 0, outcome.output
     assert "several labels an image, separated by ';'" in outcome.output and "test     mAP" in outcome.output
+    assert "in 3 labels" in outcome.output
     return squares.parent / "run"
 
 
@@ -204,6 +206,7 @@ def test_a_run_says_what_kind_of_target_it_has(run: Path) -> None:
     record, model = (json.loads((run / name).read_text()) for name in ("run.json", "model.json"))
     assert record["data"]["target"] == model["target"] == "multi-label" and model["classes"] == NAMES
     assert len(model["thresholds"]) == 3 and model["temperature"] > 0
+    assert "test mAP" in repr(Run(run)) and "mAP" in Run(run)._repr_html_()
     history = rows(run / "history.csv")
     assert history[0]["phase"] == "linear probe" and {"mAP", "f1"} <= set(history[0])
     assert float(history[-1]["mAP"]) > 0.8, history
@@ -241,6 +244,7 @@ def test_the_probe_is_logistic_regression_one_against_the_rest() -> None:
         assert np.corrcoef(ours[:, k], theirs)[0, 1] > 0.9999
 
 
+@pytest.mark.usefixtures("unreported")
 @pytest.mark.parametrize(
     "words",
     [
@@ -325,6 +329,7 @@ def test_new_images_are_evaluated_beside_the_runs_own(run: Path, squares: Path, 
     assert "mAP on the 60 new images" in page and "labels that the network does not know" in page.lower() + page
 
 
+@pytest.mark.usefixtures("unreported")
 def test_two_runs_are_compared_by_images_with_all_labels_right(run: Path, squares: Path, fastcls: Any) -> None:
     weak = squares.parent / "weak"
     if not weak.exists():
@@ -343,6 +348,7 @@ def test_two_runs_are_compared_by_images_with_all_labels_right(run: Path, square
 
 
 @pytest.mark.faults
+@pytest.mark.usefixtures("unreported")
 def test_an_interrupted_run_is_resumed_to_the_bit(
     squares: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +382,10 @@ def test_an_exported_network_has_its_sigmoid(run: Path, squares: Path, fastcls: 
     found = session.run(None, {session.get_inputs()[0].name: pixels})[0][0]
     assert found == pytest.approx([float(row[f"p:{name}"]) for name in NAMES], abs=1e-3)
     known = session.get_modelmeta().custom_metadata_map
+    assert fastcls("export", run, "--int8", "-o", ".").code == 0  # judged by images with all labels right
+    cost = json.loads(Path("model-int8.json").read_text())
+    right = [row["label"] == row["prediction"] for row in rows(run / "predictions.csv") if row["split"] == "valid"]
+    assert (cost["n"], cost["before"]) == (len(right), sum(right))
     assert known["target"] == "multi-label" and len(json.loads(known["thresholds"])) == 3
 
 

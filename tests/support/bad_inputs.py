@@ -699,7 +699,7 @@ several("a 2 among 0 and 1", "one cell", "refused", "neither 0 nor 1 (1 of 12): 
         [*["1,0", "0,1", "1,1", "0,0"] * 2, "1,0", "0,1", "1,1", "2,1"], head="file,cat,dog")
 several("a gap among 0 and 1", "one empty cell", "refused", "neither 0 nor 1 (1 of 12): '' in row 13",
         [*["1,0", "0,1", "1,1", "0,0"] * 2, "1,0", "0,1", "1,1", ",1"], head="file,cat,dog")
-several("a label that no image has", "a column of zeros", "warned", "several labels",
+several("a label that no image has", "a column of zeros", "warned", "1 label without an image left out: bird",
         ["1,0,0", "0,1,0", "1,1,0", "0,0,0"] * 2, ["cat", "dog", "cat|dog", ""] * 2, head="file,cat,dog,bird")
 several("one label alone", "present or not", "refused", "of one class, 'cat'", ["cat", "", "cat", ""] * 2, words=YES)
 several("no label anywhere", "empty cells", "refused", "has a label", [""] * 8, words=YES)

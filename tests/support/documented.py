@@ -28,6 +28,7 @@ NOT_RUN = {
     "scripts/check": "CI runs it after the tests",
     "tensorboard": "serves until Ctrl-C; test_tracking.py reads what it would show",
     "mlflow": "the same",
+    "curl": "asks a server that runs until Ctrl-C; test_serve.py asks one",
     "torchrun": "several machines or GPUs; test_scaling.py starts torchrun on one without",
     "accelerate": "several GPUs; test_scaling.py starts it without",
     "scontrol": "Slurm's",

@@ -44,20 +44,13 @@ def kept(tmp_path: Path, epochs: list[tuple[int, float, float]], images: int, cr
     return keep.epoch
 
 
-@pytest.mark.parametrize(
-    ("epochs", "images", "epoch"),
-    [
-        ([(80, 2.0, 1.0), (95, 2.0, 1.0), (85, 2.0, 0.1)], 100, 2),  # far better counts, whatever the loss
-        ([(90, 2.0, 1.0), (91, 2.0, 1.0), (90, 2.0, 0.2)], 100, 3),  # one image of a hundred is chance
-        ([(900, 2.0, 1.0), (930, 2.0, 1.0), (900, 2.0, 0.2)], 1000, 2),  # thirty of a thousand are not
-        ([(90, 1.0, 0.5), (90, 20.0, 0.4)], 100, 2),  # sure of itself, which a temperature corrects
-        (
-            [(90, 2.0, 0.3), (89, 2.0, 0.25), (88, 2.0, 0.2), (87, 2.0, 0.1)],
-            100,
-            2,
-        ),  # ties are with the best, not the last
-    ],
-)
+@pytest.mark.parametrize(("epochs", "images", "epoch"), [
+    ([(80, 2.0, 1.0), (95, 2.0, 1.0), (85, 2.0, 0.1)], 100, 2),  # far better counts, whatever the loss
+    ([(90, 2.0, 1.0), (91, 2.0, 1.0), (90, 2.0, 0.2)], 100, 3),  # one image of a hundred is chance
+    ([(900, 2.0, 1.0), (930, 2.0, 1.0), (900, 2.0, 0.2)], 1000, 2),  # thirty of a thousand are not
+    ([(90, 1.0, 0.5), (90, 20.0, 0.4)], 100, 2),  # sure of itself, which a temperature corrects
+    ([(90, 2.0, 0.3), (89, 2.0, 0.25), (88, 2.0, 0.2), (87, 2.0, 0.1)], 100, 2),  # ties are with the best, not the last
+])  # fmt: skip
 @pytest.mark.parametrize("criterion", ["accuracy", "error_rate"])
 def test_chance_does_not_choose_the_epoch(
     tmp_path: Path, epochs: list[tuple[int, float, float]], images: int, epoch: int, criterion: str
