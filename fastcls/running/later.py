@@ -64,7 +64,8 @@ def evaluate(
     target = targets.of(model)
     judge = judging.of(target)
     with options.using(options.Options(skip_bad=skip_bad)) as notes:
-        held = contents.read(path, labels, label_regex, False, "yes" if target.several else "no")
+        several = "auto" if contents.is_run(path) else "yes" if target.several else "no"  # a run's images have labels
+        held = contents.read(path, labels, label_regex, False, several)
         out = out or _folder(held.root.name)
         runs.check_writable(out)
         rows, trained = _new_rows(held.rows, split, _own(run, record, "train"), path)
