@@ -61,7 +61,9 @@ def draw_validation(
     rest = labels if not test_pct else df.loc[drawn, "label"].tolist()
     held = hold_out(rest, valid_pct, seed, [of[row] for row in drawn] if of else None)
     df.loc[drawn[held], "split"] = "valid"
-    sizes = Counter(name for label in labels for name in names_of(label))
+    sizes: Counter[str] = Counter()
+    for label, size in Counter(labels).items():  # of a million images there are few different ones
+        sizes.update(dict.fromkeys(names_of(label), size))
     single = [name for name, size in sizes.items() if size == 1]
     return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."] if single else []
 
