@@ -4,7 +4,7 @@ python -m benchmarks.bursts FOLDER SCRATCH --weights FILE    FOLDER: class folde
 
 Bursts: each of some photographs of a class is taken three times (up to 4 % lost a side, ±15 % brightness, JPEG quality
 75 to 95). Patients: each of them gets the same coloured veil and frame over all of its six images, which are different
-photographs of one class, so that they are alike without being copies. New images are other photographs, of other
+photographs of one class, so that they are similar without being copies. New images are other photographs, of other
 patients. A recipe's head is solved on frozen features (`--tune probe`).
 """
 

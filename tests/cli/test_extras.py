@@ -45,7 +45,8 @@ def test_what_is_not_installed_is_answered_with_the_command_that_installs_it(
     assert outcome.code == 5, outcome.output
     assert f"error: {said}, which is not installed.\nInstall it:  pip install " in outcome.output
     command = outcome.output.partition("Install it:  ")[2].splitlines()[0]
-    assert f"{module.replace('_', '-')}>=" in command and "fastcls" not in command, "no index has a package of our name that is ours"
+    package = module.replace("_", "-")
+    assert f"{package}>=" in command and "fastcls" not in command, "no index has a package of our name that is ours"
     assert list(Path().iterdir()) == [], "nothing was begun"
 
 
