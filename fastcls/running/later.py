@@ -63,7 +63,8 @@ def evaluate(
     target = targets.of(model)
     judge = judging.of(target)
     with options.using(options.Options(skip_bad=skip_bad)) as notes:
-        held = contents.read(path, labels, label_regex, False, "yes" if target.several else "no")
+        multi = "auto" if contents.is_run(path) else "yes" if target.several else "no"
+        held = contents.read(path, labels, label_regex, False, multi)
         out = out or _folder(held.root.name)
         runs.check_writable(out)
         rows, trained = _new_rows(held.rows, split, _own(run, record, "train"), path)
