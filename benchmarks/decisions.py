@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image
 
 from fastcls.audit import contents, shortcuts
-from fastcls.audit.measurements import measure_all
 from fastcls.datasets.inputs import collect
 from fastcls.evaluation import decisions
 from fastcls.images import preprocessing
+from fastcls.images.measurements import measure_all
 from fastcls.inference.explain import Explainer
 from fastcls.runfolder import model_files, predictions, runs, splits
 

@@ -17,6 +17,10 @@ def get_learner(
     label_regex: str = '',                            # pattern whose first group is the label in a file name
     multi_label: Literal['auto', 'yes', 'no'] = 'auto',       # may an image have several labels, or none? auto looks
     valid_pct: float = 0.2,                           # share of each class held out where no split is given
+    test_pct: float = 0.,                             # share held out once more, for the figures at the end
+    group: str = '',                                  # column of the table, or pattern of paths: images of one stay together
+    split_by: str = '',                               # column of dates or numbers: the newest images are for the end
+    newest: float = 0.2,                              # share of them, the test split, with --split-by
     arch: str = 'base',                               # small, base, large; torchvision or timm name
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     size: int = 224,                                  # image side, pixels
@@ -37,7 +41,8 @@ def get_learner(
     opt: Literal['adam', 'adamw', 'sgd', 'radam', 'ranger'] = 'adamw',              # optimiser
 ) -> Learner:
     "Finds the layout by looking, then puts a new head on a pretrained body"
-    table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, multi_label=multi_label)
+    table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=None, multi_label=multi_label)
+    table = data.split(table, valid_pct, test_pct, group, split_by, newest)
     block = DataBlock(blocks=(ImageBlock, data.label_block(table)), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column, item_tfms=transforms.resize(size, min_scale, fit),
                       batch_tfms=[*transforms.policy(policy), *transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase)])

@@ -7,15 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fastcls.audit import duplicates, shortcuts
 from fastcls.audit import several as label_sets
+from fastcls.audit import shortcuts
 from fastcls.audit.contents import Contents
-from fastcls.audit.duplicates import Group
 from fastcls.audit.finding import Finding, Item, Severity, by_severity
-from fastcls.audit.measure import Measured
-from fastcls.audit.measurements import measure_all
 from fastcls.audit.rules import RULES, label_findings, relative_rules
 from fastcls.datasets.walk import count
+from fastcls.images import duplicates
+from fastcls.images.duplicates import Group
+from fastcls.images.measure import Measured
+from fastcls.images.measurements import measure_all
 
 SECONDS, FILES = 10.0, 100_000  # of a quick look, at most
 OF_SIZES = ("few-images", "imbalance", "no-training-images", "one-class")
@@ -121,7 +122,7 @@ def _of_copies(groups: Sequence[Group], measured: dict[str, Measured]) -> Iterat
         if not group.two_labels and not group.leak:
             kinds["duplicates" if group.identical else "near-duplicates"].append(group)
     drawn = any("" in group.splits for group in groups)
-    random_split = " A validation split drawn at random will have copies on both sides." if drawn else ""
+    random_split = " A split that training draws keeps the copies on one side." if drawn else ""
     once = "Keep one of each, or keep all copies in one split by naming the splits in a table or folders."
     near: Severity = "warning" if drawn else "note"
     texts: list[tuple[str, Severity, str, str, str]] = [

@@ -13,9 +13,9 @@ from pathlib import Path
 from PIL import Image
 
 from fastcls.audit.finding import Finding, Severity
-from fastcls.audit.measure import Measured
 from fastcls.datasets.walk import count, some
 from fastcls.images.decode import PAGES
+from fastcls.images.measure import Measured
 
 LARGE = 40e6  # pixels: decoding takes seconds and hundreds of megabytes
 DARK, BRIGHT = 20, 240  # mean luminance, where the dataset itself is in between

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fastcls.audit.finding import Finding
-from fastcls.audit.measure import Measured
 from fastcls.datasets.walk import file_size
+from fastcls.images.measure import Measured
 
 MOST, CLASSES = 5000, 50  # images and classes looked at, drawn by chance, the commonest
 FEWEST, EACH, FOLDS = 200, 10, 3  # images in all and of a class, below which nothing is said

@@ -38,8 +38,8 @@ def cache(
     """
     import time
 
-    from fastcls.audit import measurements
     from fastcls.images import cache as stores
+    from fastcls.images import measurements
 
     found = stores.listing()
     names = [store["name"] for store in found] + [MEASUREMENTS]

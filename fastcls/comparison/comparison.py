@@ -76,12 +76,16 @@ class Entry:
         if not (self.folder / predictions.FILE).is_file():
             return pd.Series(dtype=bool)
         table = self.predictions[self.predictions["split"] == split].drop_duplicates("path")
-        return pd.Series((table["label"] == table["prediction"]).to_numpy(), table["path"])
+        right = pd.Series((table["label"] == table["prediction"]).to_numpy(), table["path"])
+        if predictions.GROUP in table:
+            right.attrs[predictions.GROUP] = dict(zip(table["path"], table[predictions.GROUP], strict=True))
+        return right
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """split, path, label and prediction of every evaluated image, as text."""
-        return predictions.of_run(self.folder)[list(predictions.NAMES)]
+        """split, path, label and prediction of every evaluated image, and its group where there are groups, as text."""
+        table = predictions.of_run(self.folder)
+        return table[[*predictions.NAMES, *([predictions.GROUP] if predictions.GROUP in table else [])]]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.special import stdtr, stdtrit
 
+from fastcls.evaluation import grouped
 from fastcls.evaluation.metrics import Z
+from fastcls.runfolder.predictions import GROUP
 
 LEVEL = 0.95  # of every interval
 Z_POWER = 0.841621  # the 80 % point of the normal distribution
@@ -49,6 +53,8 @@ class McNemar:
     only_first: int
     only_second: int
     p: float
+    groups: int | None = None  # of images that belong together, where there are groups
+    effect: float = 1.0  # of which the variance of the difference is so many times that of as many single images
 
 
 def difference(ours: Sequence[Run], baseline: Sequence[Run]) -> Difference | None:
@@ -95,7 +101,17 @@ def _over_images(ours: Sequence[pd.Series], baseline: Sequence[pd.Series]) -> fl
         return 0.0
     shares = [pd.concat(list(side), axis=1).mean(axis=1) for side in (ours, baseline)]
     gap = shares[0] - shares[1]
-    return float(gap.var(ddof=1) / len(gap)) if len(gap) > 1 else 0.0
+    if len(gap) < 2:
+        return 0.0
+    codes = _codes(ours[0], gap.index)
+    wider = 1.0 if codes is None or not gap.any() else grouped.effect(gap.to_numpy(float), codes)
+    return float(gap.var(ddof=1) / len(gap)) * wider
+
+
+def _codes(right: pd.Series, paths: pd.Index) -> np.ndarray | None:
+    """The groups of these images, where the run knows of groups."""
+    names = right.attrs.get(GROUP)
+    return grouped.codes_of([names.get(path, "") for path in paths]) if names else None
 
 
 def _single(value: float, ours: pd.Series, baseline: pd.Series) -> Difference:
@@ -107,8 +123,9 @@ def _single(value: float, ours: pd.Series, baseline: pd.Series) -> Difference:
         return Difference(value)
     if set(ours.index) == set(baseline.index):
         gap = ours.astype(int) - baseline.reindex(ours.index).astype(int)
-        test = McNemar(len(gap), int((gap < 0).sum()), int((gap > 0).sum()), math.nan)
-        return _bounded(value, *images_interval(test)[1:], "images")
+        counted = McNemar(len(gap), int((gap < 0).sum()), int((gap > 0).sum()), 1.0)
+        test = _over_groups(counted, gap, _codes(ours, gap.index))
+        return _bounded(value, *images_interval(test)[1:], "groups" if test.groups else "images")
     shares = [(right.sum() + 1, len(right) + 2) for right in (ours, baseline)]
     middle = shares[0][0] / shares[0][1] - shares[1][0] / shares[1][1]
     spread = math.sqrt(sum(k / n * (1 - k / n) / n for k, n in shares))
@@ -148,7 +165,23 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> McNemar | None:
     right_a, right_b = both["prediction_a"] == both["label_a"], both["prediction_b"] == both["label_b"]
     only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return McNemar(len(both), only_a, only_b, p)
+    test = McNemar(len(both), only_a, only_b, p)
+    names = next((both[name] for name in (GROUP, f"{GROUP}_a") if name in both), None)
+    if names is None:
+        return test
+    return _over_groups(test, right_b.astype(int) - right_a.astype(int), grouped.codes_of(names.tolist()))
+
+
+def _over_groups(test: McNemar, gap: pd.Series, codes: np.ndarray | None) -> McNemar:
+    """The test of images that belong together: McNemar's statistic over the design effect, by Student's t."""
+    if codes is None:
+        return test
+    count = len(np.unique(codes))
+    apart = test.only_first + test.only_second
+    wider = grouped.effect(gap.to_numpy(float), codes) if apart else 1.0
+    root = abs(test.only_second - test.only_first) / math.sqrt(apart * wider) if apart else 0.0
+    p = max(test.p, 2 * float(stdtr(max(1, count - 1), -root)))
+    return replace(test, p=p, groups=count, effect=wider)
 
 
 def needed(test: McNemar) -> int | None:
@@ -160,15 +193,17 @@ def needed(test: McNemar) -> int | None:
     if not gap:
         return None
     share, value = apart / test.images, gap / test.images
-    return math.ceil((Z * math.sqrt(share) + Z_POWER * math.sqrt(share - value**2)) ** 2 / value**2)
+    return math.ceil(test.effect * (Z * math.sqrt(share) + Z_POWER * math.sqrt(share - value**2)) ** 2 / value**2)
 
 
 def images_interval(test: McNemar) -> tuple[float, float, float]:
-    """Difference in accuracy, second less first, and its 95 % interval over the images.
+    """Difference in accuracy, second less first, and its 95 % interval over the images, or over their groups.
 
     Source: Agresti and Min 2005, for paired proportions: half a picture is added to each cell of the 2 × 2 table.
     """
     first, second, n = test.only_first + 0.5, test.only_second + 0.5, test.images + 2
     middle = (second - first) / n
-    half = Z * math.sqrt(first + second - (second - first) ** 2 / n) / n
+    half = Z * math.sqrt(test.effect * (first + second - (second - first) ** 2 / n)) / n
+    if test.groups:
+        half *= float(stdtrit(max(1, test.groups - 1), (1 + LEVEL) / 2)) / Z
     return (test.only_second - test.only_first) / test.images, middle - half, middle + half

@@ -13,51 +13,26 @@ import os
 import random
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from fastai.data.all import DataBlock, DataLoaders, Datasets, L, RandomSplitter, get_c, noop, test_set
+from fastai.data.all import DataBlock, DataLoaders, Datasets, RandomSplitter, get_c, noop, test_set
 
-from fastcls.data import target
+from fastcls.data import splitting, target
 from fastcls.data.dataloaders import PixelDL, SeededDL
 from fastcls.data.pixels import Plan, files, name_classes, targets
 from fastcls.data.unseen import Loaders
-from fastcls.datasets.splits import hold_out
-from fastcls.datasets.walk import some
+from fastcls.datasets.walk import common_root, some
 from fastcls.errors import DataError, UsageError
 from fastcls.images import check, opening
 from fastcls.log import logger
 from fastcls.machine import devices, ranks
 from fastcls.settings import options
 from fastcls.transforms import equivalents
-
-
-def stratified(label: Callable[[Any], Hashable] | str, valid_pct: float = 0.2) -> Callable[[Any], Any]:
-    """A splitter that holds out `valid_pct` of the items, stratified by their label, seeded by the run's seed.
-
-    label: a function of an item, or the column of a table. Lists of labels are stratified label by label.
-    """
-    if not 0 < valid_pct < 1:
-        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
-
-    def split(items: Any) -> tuple[list[int], list[int]]:
-        labels = items[label] if isinstance(label, str) else map(label, items)
-        named = [tuple(map(str, own)) if isinstance(own, tuple | list | L) else str(own) for own in labels]
-        valid = hold_out(named, valid_pct, options.current().seed)
-        held = set(valid)
-        return [i for i in range(len(items)) if i not in held], valid
-
-    return split
-
-
-def by_column(table: pd.DataFrame) -> tuple[list[int], list[int]]:
-    """A splitter for tables with a `split` column of 'train' and 'valid'."""
-    splits = table["split"].to_numpy()
-    return [i for i, s in enumerate(splits) if s == "train"], [i for i, s in enumerate(splits) if s == "valid"]
 
 
 def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balanced: bool = False) -> DataLoaders:
@@ -72,6 +47,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     target.check(block)
     if bs < 1:
         raise UsageError(f"A batch of {bs} images cannot be trained.", "Give --bs a number of 2 or more.")
+    whole = source
     if isinstance(source, pd.DataFrame) and "split" in source:
         for text in source.attrs.get("notes", []):
             options.note(text)
@@ -79,7 +55,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
             test = source[source["split"] == "test"].reset_index(drop=True)
         source = source[source["split"] != "test"].reset_index(drop=True)
         if block.splitter is None:
-            block.splitter = by_column
+            block.splitter = splitting.by_column
     skipped: list[str] = []
     dsets = _datasets(block, source, skipped)
     n_train, n_valid = len(dsets.train), len(dsets.valid)
@@ -133,7 +109,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     )
     if plan is not None:
         plan.own, plan.device = (dls.train_ds, dls.valid_ds), dls.device
-    dls.plan, dls.skipped = plan, skipped
+    dls.plan, dls.skipped, dls.groups = plan, skipped, splitting.groups_of(whole, block.splitter)
     if slow := equivalents.unknown(dls.train.after_batch.fs):
         options.note(f"batch transforms that fastcls has no fast equivalent of run as in fastai: {', '.join(slow)}.")
     if balanced:
@@ -246,12 +222,6 @@ def _sample(indices: Sequence[int], labels: Sequence[Hashable], limit: int) -> l
         for name in own:
             count[name] += 1
     return sorted(kept)
-
-
-def common_root(paths: Sequence[str]) -> Path:
-    """The deepest folder that holds all `paths`."""
-    folders = {os.path.dirname(path) for path in paths}  # noqa: PTH120  a Path a file would take seconds for a million
-    return Path(os.path.commonpath(map(os.path.abspath, folders))) if folders else Path.cwd()
 
 
 def fingerprint(rows: Sequence[tuple[str, str, str]], root: Path) -> str:

@@ -36,21 +36,22 @@ def find(
     *,
     labels: str = "",
     label_regex: str = "",
-    valid_pct: float = 0.2,
+    valid_pct: float | None = 0.2,
     seed: int | None = None,
     multi_label: str = "auto",
 ) -> DataFrame:
     """List the images under `path` with columns `path` (absolute), `label` and `split`, all text.
 
     `split` is train, valid or test. Where the layout has no validation split, `valid_pct` of each class is
-    drawn with `seed` (the run's own by default). `attrs['layout']` is what was recognised, `attrs['notes']`
-    lists what the user should see. A further column TITLE of a table of labels is `slice:TITLE`.
+    drawn with `seed` (the run's own by default); with None it stays empty, for `data.split`. `attrs['layout']` is what
+    was recognised, `attrs['root']` the folder, `attrs['notes']` lists what the user should see. A further column TITLE
+    of a table of labels is `slice:TITLE`.
     multi_label: whether an image may have several labels, or none: 'yes', 'no', or 'auto', by looking. Where it may,
     `label` holds lists of names, and `attrs['target']` is 'multi-label'.
     """
     import pandas as pd
 
-    if not 0 < valid_pct < 1:
+    if valid_pct is not None and not 0 < valid_pct < 1:
         raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
     root, found = folder(path), listed(path, labels, label_regex, multi=label_sets.wanted(multi_label))
     if len(classes := {name for label in {row[1] for row in found.rows} for name in found.target.names(label)}) == 1:
@@ -63,12 +64,13 @@ def find(
     for title, values in found.further.items():
         df[f"{SLICE}{title}"] = df["path"].map(values).fillna("")
     found.rows = []  # a million rows take 160 MB
-    found.notes += draw_validation(df, valid_pct, options.current().seed if seed is None else seed)
-    check_splits(df, root)
+    if valid_pct is not None:
+        found.notes += draw_validation(df, valid_pct, options.current().seed if seed is None else seed)
+        check_splits(df, root)
     if found.target.several:
         df["label"] = df["label"].map(list)  # fastai's transforms go into tuples
     df.attrs.update({"target": found.target.kind} if found.target.several else {})
-    df.attrs.update(layout=found.layout, notes=found.notes + found.left_out())
+    df.attrs.update(layout=found.layout, notes=found.notes + found.left_out(), root=str(root))
     return df
 
 

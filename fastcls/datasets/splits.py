@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastcls.datasets import label_sets
+from fastcls.datasets import groups, label_sets
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError
 from fastcls.runfolder.target import names_of
@@ -28,11 +28,14 @@ def split_of(folder: str) -> str:
     return SPLIT_NAMES[named[1].lower()] if named else ""
 
 
-def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
-    """Give every row whose split is empty to train or valid, by class; returns notes for the user.
+def draw_validation(
+    df: DataFrame, valid_pct: float, seed: int, test_pct: float = 0.0, copies: Sequence[str] | None = None
+) -> list[str]:
+    """Give every row whose split is empty to train, valid or, with a share for it, test; returns notes for the user.
 
-    A class with a single image stays in train. The share is raised where it would leave fewer validation
-    images than there are classes, so that small sets with many classes can be split too.
+    Stratified by class. A class with a single image stays in train. The share is raised where it would leave fewer
+    validation images than there are classes, so that small sets with many classes can be split too. With a column
+    `group`, whole groups are drawn; copies: small ones, by the name of each row's, empty where it is alone.
     """
     import numpy as np
     import pandas as pd
@@ -44,9 +47,20 @@ def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
     if isinstance(labels[0], str):
         codes, names = pd.factorize(df.loc[drawn, "label"])
         labels = np.asarray(names, object)[codes].tolist()  # a text a class, not a text a row
-    valid = hold_out(labels, valid_pct, seed)
     df.loc[drawn, "split"] = "train"
-    df.loc[drawn[valid], "split"] = "valid"
+    if copies is None and groups.COLUMN in df:
+        valid, test = groups.divide(labels, df.loc[drawn, groups.COLUMN].tolist(), valid_pct, test_pct, seed)
+        df.loc[drawn[valid], "split"], df.loc[drawn[test], "split"] = "valid", "test"
+        return []
+    of = dict(zip(df.index, copies, strict=True)) if copies else {}
+    if test_pct:
+        held = hold_out(labels, test_pct, seed, [of[row] for row in drawn] if of else None)
+        df.loc[drawn[held], "split"] = "test"
+        drawn = drawn[(df.loc[drawn, "split"] == "train").to_numpy()]
+        valid_pct /= 1 - test_pct
+    rest = labels if not test_pct else df.loc[drawn, "label"].tolist()
+    held = hold_out(rest, valid_pct, seed, [of[row] for row in drawn] if of else None)
+    df.loc[drawn[held], "split"] = "valid"
     sizes: Counter[str] = Counter()
     for label, size in Counter(labels).items():  # of a million images there are few different ones
         sizes.update(dict.fromkeys(names_of(label), size))
@@ -54,14 +68,17 @@ def draw_validation(df: DataFrame, valid_pct: float, seed: int) -> list[str]:
     return [f"{count(len(single), 'class')} with a single image, kept in train: {some(single)}."] if single else []
 
 
-def hold_out(labels: Sequence[Any], share: float, seed: int) -> list[int]:
+def hold_out(labels: Sequence[Any], share: float, seed: int, copies: Sequence[str] | None = None) -> list[int]:
     """Positions of a stratified sample: `share` of the labels, at least one a class on average, never a single.
 
     Of tuples of labels by iterative stratification: about as large a share of the images with each label.
+    copies: a name each; those of one name are held out together or not at all. Empty: it is alone.
     """
     import numpy as np
     from sklearn.model_selection import train_test_split
 
+    if copies is not None and any(copies):
+        return _hold_out_whole(labels, share, seed, copies)
     if any(isinstance(label, tuple | list) for label in labels):
         return label_sets.hold_out([names_of(label) for label in labels], share, seed)
     number = {label: n for n, label in enumerate(sorted(set(labels), key=str))}
@@ -78,6 +95,19 @@ def hold_out(labels: Sequence[Any], share: float, seed: int) -> list[int]:
     _, valid = train_test_split(many, test_size=held_out, random_state=seed, stratify=strata[many])
     found: list[int] = np.sort(valid).tolist()
     return found
+
+
+def _hold_out_whole(labels: Sequence[Any], share: float, seed: int, copies: Sequence[str]) -> list[int]:
+    """As `hold_out` of the first of each name, and all others of that name with it."""
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for place, name in enumerate(copies):
+        members[name or place].append(place)
+    units = list(members.values())
+    held = [units[i] for i in hold_out([labels[unit[0]] for unit in units], share, seed)]
+    trained = Counter(name for label in labels for name in names_of(label))
+    trained.subtract(name for unit in held for place in unit for name in names_of(labels[place]))
+    kept = [unit for unit in held if all(trained[name] for place in unit for name in names_of(labels[place]))]
+    return sorted(place for unit in kept for place in unit)  # copies of several labels may have taken the last of one
 
 
 def check_splits(df: DataFrame, where: object) -> None:

@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from fastcls.evaluation import calibration
 
 Z = 1.959964  # the 97.5 % point of the normal distribution
+WITHOUT = "accuracy_without_leaks"
 MACRO = ("macro_precision", "macro_recall", "macro_f1")
 
 
@@ -48,6 +49,13 @@ def figures(probabilities: np.ndarray, targets: np.ndarray, temperature: float |
         out["loss_calibrated"], out["brier_calibrated"] = mean(losses), mean(distances, 2.0)
         out["ece_calibrated"] = figure(calibration.calibration_error(confidence, right), None, None, n)
     return out
+
+
+def without(clean: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """The accuracy of the `clean` images alone, as WITHOUT; nothing where all are or none is."""
+    if clean.all() or not clean.any():
+        return {}
+    return {WITHOUT: proportion(int(right[clean].sum()), int(clean.sum()))}
 
 
 def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from fastcls.evaluation import grouped
 from fastcls.evaluation.metrics import wilson
 
 FEWEST = 5  # images of a value, below which it is left out
@@ -44,11 +45,14 @@ class Slice:
         return self.p < LEVEL
 
 
-def slices(right: np.ndarray, labels: np.ndarray, columns: pd.DataFrame) -> tuple[list[Slice], list[str]]:
+def slices(
+    right: np.ndarray, labels: np.ndarray, columns: pd.DataFrame, codes: np.ndarray | None = None
+) -> tuple[list[Slice], list[str]]:
     """The slices, those that are shown to be worse than the rest first, then by accuracy; and what was left out.
 
     right (n,) booleans; labels (n,); columns: text, a row an image. A value is compared with the rest by Fisher's exact
-    test, all of them corrected after Holm 1979; of a column of two values the two tests are one.
+    test, all of them corrected after Holm 1979; of a column of two values the two tests are one. codes (n,): the group
+    of each image; then images count as the independent ones that their groups are worth.
     """
     from scipy.stats import fisher_exact
 
@@ -69,10 +73,14 @@ def slices(right: np.ndarray, labels: np.ndarray, columns: pd.DataFrame) -> tupl
             hits, rest = int(right[own].sum()), right[~own]
             test: Hashable = column if len(counts) == 2 else (column, value)
             table = [[hits, n - hits], [int(rest.sum()), int((~rest).sum())]]
+            if codes is not None:
+                for side, at_side in zip(table, (own, ~own), strict=True):
+                    worth = grouped.effect(right[at_side].astype(float), codes[at_side])
+                    side[:] = [round(count / worth) for count in side]
             tests[test] = float(fisher_exact(table).pvalue)
             of_class = pd.Series(rest).groupby(labels[~own]).mean()
             expected = pd.Series(labels[own]).map(of_class).mean()
-            low, high = wilson(hits, int(n))
+            low, high = wilson(hits, int(n)) if codes is None else grouped.proportion(right[own], codes[own])
             assert low is not None and high is not None
             usual = None if np.isnan(expected) else float(expected)
             found.append((test, Slice(column, str(value), int(n), hits, low, high, float(rest.mean()), usual, 1.0)))

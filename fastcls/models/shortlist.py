@@ -15,7 +15,7 @@ from fastai.data.all import CategoryBlock, ColReader, DataBlock
 from fastai.vision.data import ImageBlock
 
 from fastcls import transforms
-from fastcls.data import blocks as data
+from fastcls.data import blocks, splitting
 from fastcls.errors import DataError
 from fastcls.evaluation.metrics import wilson
 from fastcls.models import learners as models
@@ -84,10 +84,10 @@ def features(images: pd.DataFrame, arch: str, weights: str, size: int) -> tuple[
         (ImageBlock, CategoryBlock),
         get_x=ColReader("path"),
         get_y=ColReader("label"),
-        splitter=data.by_column,
+        splitter=splitting.by_column,
         item_tfms=transforms.resize(size),
     )
-    dls = data.loaders(block, images, bs=BATCH)
+    dls = blocks.loaders(block, images, bs=BATCH)
     body = models.transfer_learner(dls, arch, weights=weights).model[0].eval()
     with torch.no_grad():
         batches = dls.test_dl(images)

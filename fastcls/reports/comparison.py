@@ -195,11 +195,12 @@ def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:
             found.append(
                 f"Differences are to the baseline, in percentage points, with a 95 % interval over the {what}."
             )
-    if "images" in over:
-        found.append(
-            "Where a setting has a single run its difference, in percentage points, has a 95 % interval over the "
-            "images alone: it tells these two networks apart and says nothing of other seeds."
-        )
+    for what, units in (("images", "images"), ("groups", "groups of images")):
+        if what in over:
+            found.append(
+                "Where a setting has a single run its difference, in percentage points, has a 95 % interval over the "
+                f"{units} alone: it tells these two networks apart and says nothing of other seeds."
+            )
     if test:
         found.append(verdict(test))
     if len(held) > 4:
@@ -222,10 +223,12 @@ def verdict(test: McNemar) -> str:
     chance = "p < 0.0001" if test.p < 1e-4 else f"p = {test.p:.4f}" if test.p < 0.1 else f"p = {test.p:.2f}"
     value, low, high = images_interval(test)
     size = f"{abs(value) * 100:.2f} points {'more' if value >= 0 else 'less'} accuracy"
-    size += f" (95 % interval {low * 100:+.2f} to {high * 100:+.2f})"
+    over = f" over {test.groups:,} groups" if test.groups else ""
+    size += f" (95 % interval{over} {low * 100:+.2f} to {high * 100:+.2f})"
+    kind = f"McNemar's test, over {test.groups:,} groups" if test.groups else "exact McNemar test"
     counts = (
         f"On the same {test.images:,} images the first run alone is right on {test.only_first:,}, the second alone on "
-        f"{test.only_second:,} (exact McNemar test, {chance})."
+        f"{test.only_second:,} ({kind}, {chance})."
     )
     if test.p < 0.05:
         return f"The second run is {'better' if value > 0 else 'worse'} than the first: {size}. {counts}"

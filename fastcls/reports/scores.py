@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from fastcls.comparison import differences
-from fastcls.evaluation.metrics import Z, wilson
+from fastcls.evaluation.metrics import WITHOUT, Z, wilson
 from fastcls.reports.classes import Outcome
 from fastcls.reports.wording import headline, percent
 from fastcls.runfolder import runs
@@ -16,7 +16,8 @@ from fastcls.runfolder.target import SINGLE, Target
 from fastcls.runfolder.text import clean, number
 
 NAMES = {
-    **{"accuracy": "Accuracy", "top5": "Top-5 accuracy", "mAP": "mAP", "macro_f1": "Macro F1", "loss": "Loss"},
+    **{"accuracy": "Accuracy", WITHOUT: "Accuracy without leaked images", "top5": "Top-5 accuracy"},
+    **{"mAP": "mAP", "macro_f1": "Macro F1", "loss": "Loss"},
     **{
         "micro_f1": "Micro F1",
         "samples_f1": "F1 an image",
@@ -60,6 +61,7 @@ class Score:
     low: float | None
     high: float | None
     n: int | None
+    groups: int | None = None  # that the interval is over, where it is not over images
 
     @property
     def name(self) -> str:
@@ -95,7 +97,9 @@ def scores(run: Run, split: str) -> dict[str, Score]:
         if value is not None:
             n = number(entry.get("n", held.get("n")))
             size = None if n is None else int(n)
-            found[key] = Score(clean(key), value, number(entry.get("low")), number(entry.get("high")), size)
+            groups = number(entry.get("groups"))
+            ends = number(entry.get("low")), number(entry.get("high"))
+            found[key] = Score(clean(key), value, *ends, size, None if groups is None else int(groups))
     return found
 
 
@@ -110,7 +114,7 @@ def tiles(found: dict[str, Score], outcome: Outcome | None, classes: int, target
         found = {**found, "macro_f1": Score("macro_f1", outcome.macro_f1, None, None, outcome.n)}
     if outcome and "loss" not in found and outcome.mean_loss is not None:
         found = {**found, "loss": Score("loss", outcome.mean_loss, None, None, outcome.n)}
-    keys = ("accuracy", "top5", "macro_f1", "loss") if classes > MANY else ("accuracy", "macro_f1", "loss")
+    keys = ("accuracy", WITHOUT, *(["top5"] if classes > MANY else []), "macro_f1", "loss")
     return [found[key] for key in keys if key in found]
 
 

@@ -6,7 +6,7 @@ Names stay text, so that a class called 'NA' or '007' keeps its name; bytes that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ FILE = "predictions.csv"
 BASELINE = "probe.csv"  # what the linear probe predicts: NAMES alone
 NAMES = ("split", "path", "label", "prediction")
 NUMBERS = ("confidence", "calibrated", "loss")
+GROUP = "group"  # where there are groups: images of one belong together; empty for an image that is alone
 TOP = tuple((f"top{k}", f"p{k}") for k in range(1, 6))
 DENSE = 100  # up to so many classes, a column 'p:CLASS' each; above, the five most likely in TOP
 
@@ -31,9 +32,14 @@ def write(
     classes: Sequence[str],
     rows: Iterable[tuple[Sequence[str], Sequence[float], np.ndarray]],
     dense: bool = False,
+    groups: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write rows of NAMES, NUMBERS and the probabilities (classes,) of an image; dense: of each class, if many."""
+    """Write rows of NAMES, NUMBERS and the probabilities (classes,) of an image.
+
+    dense: of each class, if many. groups: that of each path, where there are groups.
+    """
     dense = dense or len(classes) <= DENSE
+    own = [GROUP] if groups else []
     columns = [f"p:{name}" for name in classes] if dense else [column for pair in TOP for column in pair]
 
     def cells() -> Iterator[list[str]]:
@@ -43,9 +49,10 @@ def write(
             else:
                 top = np.argpartition(p, -5)[-5:]
                 probabilities = [cell for i in top[np.argsort(-p[top])] for cell in (classes[i], f"{p[i]:.6g}")]
-            yield [*names, *(f"{number:.6g}" for number in numbers), *probabilities]
+            group = [groups.get(names[1], "")] if groups else []
+            yield [*names, *(f"{number:.6g}" for number in numbers), *group, *probabilities]
 
-    return runs.write_csv(file, [*NAMES, *NUMBERS, *columns], cells())
+    return runs.write_csv(file, [*NAMES, *NUMBERS, *own, *columns], cells())
 
 
 def write_baseline(file: Path, rows: Iterable[Sequence[str]]) -> Path:
@@ -56,11 +63,11 @@ def write_baseline(file: Path, rows: Iterable[Sequence[str]]) -> Path:
 def read(file: Path, probabilities: bool = False) -> Any:
     """A DataFrame of NAMES as text and NUMBERS as floats (NaN where there is none), with `probabilities` their columns.
 
-    OSError or ValueError where the file is not that.
+    GROUP is text, where the file has it. OSError or ValueError where the file is not that.
     """
     import pandas as pd
 
-    text = {*NAMES, *NUMBERS, *(name for name, _ in TOP)}
+    text = {*NAMES, *NUMBERS, GROUP, *(name for name, _ in TOP)}
     table = pd.read_csv(
         file,
         dtype=defaultdict(lambda: np.float32, dict.fromkeys(text, str)),  # type: ignore[arg-type, return-value]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fastcls.errors import OutputError
 from fastcls.runfolder import inside, runs, schema, slices
-from fastcls.runfolder.predictions import BASELINE, FILE, NAMES, NUMBERS, read
+from fastcls.runfolder.predictions import BASELINE, FILE, GROUP, NAMES, NUMBERS, read
 from fastcls.runfolder.text import clean
 
 HISTORY = "history.csv"
@@ -130,7 +130,8 @@ def read_history(folder: Path) -> pd.DataFrame:
 
 def _predictions(path: Path) -> pd.DataFrame:
     """The columns that a report needs, names as a page can show them."""
-    table = read(path)[[*NAMES, *NUMBERS]]
+    table = read(path)
+    table = table[[*NAMES, *NUMBERS, *([GROUP] if GROUP in table else [])]]
     for name in ("split", "label", "prediction"):
         names = {value: clean(value) for value in table[name].unique()}
         table[name] = table[name].map(names)

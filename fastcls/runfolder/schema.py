@@ -107,6 +107,7 @@ class Figure(TypedDict, total=False):
     low: float | None
     high: float | None
     n: int | None
+    groups: int | None  # that the interval is over, where it is not over images
 
 
 Metrics = dict[str, dict[str, Figure | float | None]]  # a split, then a figure

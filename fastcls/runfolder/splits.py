@@ -1,9 +1,9 @@
-"""splits.csv: a row an image of the run, with its split and label."""
+"""splits.csv: a row an image of the run, with its split and label, and where there are groups its group."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 
@@ -14,9 +14,11 @@ FILE = "splits.csv"
 COLUMNS = ("path", "split", "label")
 
 
-def write(run: Path, rows: Iterable[Sequence[str]]) -> Path:
-    """Write rows of COLUMNS into a run folder."""
-    return runs.write_csv(run / FILE, COLUMNS, rows)
+def write(run: Path, rows: Iterable[Sequence[str]], groups: Mapping[str, str] | None = None) -> Path:
+    """Write rows of COLUMNS into a run folder, with the group of each path, if any has one."""
+    if not groups:
+        return runs.write_csv(run / FILE, COLUMNS, rows)
+    return runs.write_csv(run / FILE, [*COLUMNS, "group"], ([*row, groups.get(row[0], "")] for row in rows))
 
 
 def read(run: Path) -> list[tuple[str, str, str]]:

@@ -16,7 +16,7 @@ from fastai.learner import Learner
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from fastcls.evaluation import calibration, gradcam, selection
+from fastcls.evaluation import calibration, gradcam, grouped, metrics, selection
 from fastcls.evaluation.interpret import Interpretation, decoded_pixels
 from fastcls.inference import export
 from fastcls.runfolder import predictions, runs
@@ -36,10 +36,18 @@ class Evaluated:
     onnx_difference: float | None
 
 
-def evaluate(learn: Learner, out: Path, build: Mapping[str, Any], relative: Callable[[str], str]) -> Evaluated:
+def evaluate(
+    learn: Learner,
+    out: Path,
+    build: Mapping[str, Any],
+    relative: Callable[[str], str],
+    groups: Mapping[str, str] | None = None,
+    leaked: Mapping[str, set[str]] | None = None,
+) -> Evaluated:
     """Write metrics.json, predictions.csv, the network's files and heatmaps.json into a run folder.
 
     build: how to rebuild the network (recipe name and knobs). relative: a file's name in predictions.csv.
+    groups: the group of each such name, where there are groups. leaked: of each split those that training has seen.
     """
     with quiet(learn):
         passes = {"valid": Interpretation.from_learner(learn)}
@@ -56,11 +64,21 @@ def evaluate(learn: Learner, out: Path, build: Mapping[str, Any], relative: Call
     with quiet(learn):
         heatmaps = {split: _heatmaps(learn, answers, relative) for split, answers in passes.items()}
     figures = {split: answers.figures(temperature) for split, answers in passes.items()}
+    for split, names in (leaked or {}).items():
+        if split in passes and not passes[split].judge.target.several:
+            answers = passes[split]
+            clean = np.array([relative(path) not in names for path in answers.paths()])
+            figures[split] |= metrics.without(clean, (answers.decoded == answers.targs).numpy())
+    several = passes["valid"].judge.target.several  # whose intervals are over images
+    for split, answers in passes.items() if not several else ():
+        codes = grouped.codes_of([groups.get(relative(path), "") for path in answers.paths()]) if groups else None
+        if codes is not None:
+            grouped.widen(figures[split], answers.preds.numpy(), answers.targs.numpy(), temperature, codes)
     runs.write_json(out / "metrics.json", figures)
     runs.write_json(out / "heatmaps.json", heatmaps)
     classes = [str(name) for name in next(iter(passes.values())).vocab]
     dense = valid.judge.target.several  # any label may be among those of an image
-    predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature), dense)
+    predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature), dense, groups)
     export.save(learn, out, build, temperature, thresholds)
     return Evaluated(figures, passes, export.verify(out, valid.paths(), valid.preds.numpy()))
 

@@ -19,12 +19,13 @@ import numpy as np
 from fastcls import reports
 from fastcls.audit import contents
 from fastcls.audit.check_record import relative
-from fastcls.audit.measurements import measure_all
 from fastcls.audit.precheck import precheck
+from fastcls.datasets import groups
 from fastcls.datasets.walk import file_size, some
-from fastcls.errors import DataError, UsageError
-from fastcls.evaluation import judging, shift
+from fastcls.errors import DataError, FastclsError, UsageError
+from fastcls.evaluation import grouped, judging, shift
 from fastcls.images import check
+from fastcls.images.measurements import measure_all
 from fastcls.inference.features import Features
 from fastcls.inference.predictor import Prediction, Predictor
 from fastcls.machine.installation import version
@@ -95,6 +96,10 @@ def evaluate(
     thresholds = None if predictor.thresholds is None else np.array(predictor.thresholds)
     probabilities = np.stack([p for _, p in known])
     figures = judge.figures(probabilities, truth, predictor.classes, thresholds, temperature)
+    group_of = _groups(record, held)
+    codes = None if target.several else grouped.codes_of([group_of.get(row[0], "") for row, _ in known])
+    if codes is not None:
+        grouped.widen(figures, probabilities, truth, temperature, codes)
     own = runs.read_json(run / "metrics.json")
     about: dict[str, Any] = {
         "format": runs.FORMAT,
@@ -132,10 +137,11 @@ def evaluate(
     runs.write_json(out / "model.json", {name: value for name, value in model.items() if name != "sha256"})
     runs.write_json(out / runs.EVALUATION, about)
     runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
-    splits.write(out, listed)
+    belongs = {below[path]: name for path, name in group_of.items() if path in below}
+    splits.write(out, listed, belongs)
     slices.write(out, [row[:2] for row in listed], further)
     written = _rows(seen, listed, predictor, judge, thresholds, temperature)
-    predictions.write(out / predictions.FILE, predictor.classes, written, dense=target.several)
+    predictions.write(out / predictions.FILE, predictor.classes, written, target.several, belongs)
     runs.write_json(out / "run.json", entry)
     notes += precheck(out, sizes=False)
     runs.write_json(out / "run.json", entry)
@@ -171,6 +177,19 @@ def _own(run: Path, record: dict[str, Any], split: str) -> list[Row]:
     root = str((record.get("data") or {}).get("root") or "")
     found = ((os.path.join(root, path), label, part) for path, label, part in splits.read(run) if part == split)  # noqa: PTH118
     return [row for row in found if os.path.isfile(row[0])]  # noqa: PTH113  a Path a file would take four times as long
+
+
+def _groups(record: dict[str, Any], held: contents.Contents) -> dict[str, str]:
+    """The group of each new image, where the run was split by a column or pattern that the new images have too."""
+    knobs = (record.get("knobs") or {}).get("get_learner") or {}
+    group, paths = str(knobs.get("group") or ""), [path for path, *_ in held.rows]
+    if not group:
+        return {}
+    columns = {title: [values.get(path, "") for path in paths] for title, values in held.further.items()}
+    try:
+        return dict(zip(paths, groups.named(group, paths, held.root, columns)[0], strict=True))
+    except FastclsError:
+        return {}
 
 
 def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) -> tuple[list[Row], int]:

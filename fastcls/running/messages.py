@@ -76,19 +76,29 @@ class Messages:
 
         The test split's come first: no epoch was chosen by them.
         """
+        from fastcls.evaluation import metrics
+
         self.screen.print()
         splits = sorted(figures, key=lambda split: split != "test")
         for split in splits:
             values = figures[split]
             name = answers[split].judge.target.main
             accuracy, loss, f1 = values[name], values["loss"], values["macro_f1"]
+            over = f" over {accuracy['groups']:,} groups" if "groups" in accuracy else ""
             low, high = (f"{end:.4f}" if end is not None else "–" for end in (accuracy["low"], accuracy["high"]))
             self.screen.print(
-                f"{split:8s} {name} {accuracy['value']:.4f}  (95 %: {low} to "
+                f"{split:8s} {name} {accuracy['value']:.4f}  (95 %{over}: {low} to "
                 f"{high}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
                 style="bold" if split == splits[0] else None,
                 soft_wrap=True,
             )
+            if clean := values.get(metrics.WITHOUT):
+                seen = f"{values['n'] - clean['n']:,} of these images have a copy, or one of their group, in train:"
+                self.screen.print(
+                    f"{'':8s} [b]{seen}[/b] without them {clean['value']:.4f}  (95 %: {clean['low']:.4f} to "
+                    f"{clean['high']:.4f}, n = {clean['n']:,})",
+                    soft_wrap=True,
+                )
         if speed := self.record.get("speed"):
             used = ""
             if "utilisation" in speed:

@@ -13,10 +13,10 @@ from typing import Any
 from fastai.learner import Learner
 
 from fastcls.data import target
-from fastcls.data.blocks import common_root, fingerprint
+from fastcls.data.blocks import fingerprint
 from fastcls.data.pixels import files, targets
 from fastcls.datasets.layouts import SLICE
-from fastcls.datasets.walk import some
+from fastcls.datasets.walk import common_root, some
 from fastcls.errors import DataError, OutputError
 from fastcls.evaluation import judging
 from fastcls.inference.export import arch_name
@@ -123,6 +123,8 @@ class Images:
         self.root = common_root([path for path, _, _ in rows])
         self.prefix = os.path.join(self.root, "")  # noqa: PTH118
         self.rows = [(self.relative(path), split, label) for path, split, label in rows]
+        by_path = getattr(dls, "groups", {})
+        self.groups = {self.relative(path): by_path[path] for path, _, _ in rows if path in by_path}
         self.slices: dict[str, dict[str, str]] = {}  # title -> path -> value
         for dataset in datasets.values():
             for name in getattr(dataset.items, "columns", ()):
@@ -148,6 +150,7 @@ class Images:
             "classes": len(self.vocab),
             "target": self.target.kind,
             **({"skipped": self.skipped} if self.skipped else {}),
+            **({"groups": len(set(self.groups.values()))} if self.groups else {}),
         }
 
 

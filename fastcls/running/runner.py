@@ -127,7 +127,7 @@ class _Run:
 
         room.require(self.learn, self.out)
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
-        splits.write(self.out, self.images.rows)
+        splits.write(self.out, self.images.rows, self.images.groups)
         slices.write(self.out, [row[:2] for row in self.images.rows], self.images.slices)
         self._save()
         why = f" ({self.learn.precision_reason})" if self.learn.precision_reason else ""
@@ -268,11 +268,13 @@ class _Run:
     def _finish(self) -> None:
         """One pass a split, and every file made from it."""
         from fastcls import reports as report
+        from fastcls.audit import leaks
         from fastcls.running.evaluation import evaluate
         from fastcls.training.checkpoints import Store
 
         build = {"recipe": self.request.source.name, "knobs": self.record["knobs"]["get_learner"]}
-        found = evaluate(self.learn, self.out, build, self.images.relative)
+        seen = leaks.leaked(self.out, self.images.rows, self.images.groups)
+        found = evaluate(self.learn, self.out, build, self.images.relative, self.images.groups, seen)
         self.record["onnx_difference"] = found.onnx_difference
         Store(self.out).keep_newest()
         self._save()

@@ -9,7 +9,7 @@ import numpy as np
 from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, accuracy, get_image_files, parent_label
 from PIL import Image
 
-from fastcls.data import blocks as data
+from fastcls.data import blocks, splitting
 from fastcls.inference import export
 from fastcls.models import learners as models
 from fastcls.models import networks
@@ -29,9 +29,9 @@ def run() -> None:
             blocks=(ImageBlock, CategoryBlock),
             get_items=get_image_files,
             get_y=parent_label,
-            splitter=data.stratified(parent_label, valid_pct=0.5),
+            splitter=splitting.stratified(parent_label, valid_pct=0.5),
         )
-        dls = data.loaders(block, images, bs=IMAGES)
+        dls = blocks.loaders(block, images, bs=IMAGES)
         learn = models.learner(dls, networks.cnn(3, dls.c, (8,)), stats=((0.5,) * 3, (0.5,) * 3), metrics=accuracy)
         with learn.no_bar(), learn.no_logging():
             learn.fit(1, 0.01)

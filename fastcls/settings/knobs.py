@@ -24,10 +24,10 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         "epochs bs size valid_size grow_from filters widths hidden convs kernel",
     ),
     "0 or more": (lambda value: value >= 0, "freeze_epochs wd mixup cutmix pad rotate"),
-    "from 0 to below 1": (lambda value: 0 <= value < 1, "dropout smoothing drop_path ema warmup"),
+    "from 0 to below 1": (lambda value: 0 <= value < 1, "dropout smoothing drop_path ema warmup test_pct"),
     "from 0 to 1": (lambda value: 0 <= value <= 1, "flip translate jitter erase cutout"),
     "above 0": (lambda value: value > 0, "lr div"),
-    "between 0 and 1": (lambda value: 0 < value < 1, "valid_pct"),
+    "between 0 and 1": (lambda value: 0 < value < 1, "valid_pct newest"),
     "above 0 and at most 1": (lambda value: 0 < value <= 1, "min_scale"),
 }
 RANGES = {name: (within, words) for words, (within, names) in _RANGES.items() for name in names.split()}

@@ -44,6 +44,7 @@ class Options:
 
     seed: int = _option(42, "Seeds the split, the initial weights, the augmentation.", "N", least=0, most=2**32 - 1)
     limit: int | None = _option(None, "At most N images a class in each split, for a quick try.", "N", least=1)
+    keep_copies_together: bool = _option(True, "Near copies of an image stay on one side of a split that is drawn.")
     skip_bad: bool = _option(False, "Leave out images that cannot be read, and list them, instead of stopping.")
     workers: int | None = _option(None, "Loader workers  [default: by the cores]", "N", least=0)
     device: str = _option("auto", "Where to compute; auto is the GPU where there is one, N or cuda:N one of several.")

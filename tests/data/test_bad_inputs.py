@@ -38,9 +38,11 @@ from fastcls import data, datasets, models, training, transforms
 from fastcls.transforms import draws
 from fastcls.errors import TrainingError
 
-def get_learner(path: str, labels: str = '', label_regex: str = '', valid_pct: float = 0.2, size: int = 8, bs: int = 8,
-                filters: tuple[int, ...] = (4,), dropout: float = 0., multi_label: str = 'auto'):
-    table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, multi_label=multi_label)
+def get_learner(path: str, labels: str = '', label_regex: str = '', valid_pct: float = 0.2, test_pct: float = 0.,
+                group: str = '', split_by: str = '', size: int = 8, bs: int = 8, filters: tuple[int, ...] = (4,),
+                dropout: float = 0., multi_label: str = 'auto'):
+    table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=None, multi_label=multi_label)
+    table = data.split(table, valid_pct, test_pct, group, split_by)
     block = DataBlock((ImageBlock, data.label_block(table)), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column, item_tfms=transforms.resize(size, fit='squish'))
     dls = data.loaders(block, table, bs=bs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -16,11 +17,11 @@ import pytest
 from bad_inputs import encoded, exif, png
 from PIL import Image, ImageFilter
 
-from fastcls.audit import audit, check_record, contents, measurements
-from fastcls.audit.measure import measure
+from fastcls.audit import audit, check_record, contents
 from fastcls.audit.precheck import precheck
 from fastcls.audit.rules import label_findings
-from fastcls.images import heic
+from fastcls.images import heic, measurements
+from fastcls.images.measure import measure
 from fastcls.machine import extras
 
 HOSTILE = '<img src=x onerror="window.owned=1">'
@@ -228,7 +229,7 @@ def test_copies_are_found_however_they_were_saved_and_other_pictures_are_not(tmp
 
 @pytest.mark.parametrize("side", [8, 32, 160])
 def test_of_many_pictures_no_two_are_taken_for_copies(tmp_path: Path, side: int) -> None:
-    from fastcls.audit import duplicates
+    from fastcls.images import duplicates
 
     files = [tmp_path / f"{i}.png" for i in range(300)]
     for i, file in enumerate(files):
@@ -239,8 +240,8 @@ def test_of_many_pictures_no_two_are_taken_for_copies(tmp_path: Path, side: int)
 
 
 def test_near_pairs_are_those_of_a_comparison_of_all_with_all() -> None:
-    from fastcls.audit import duplicates
-    from fastcls.audit.measure import Measured
+    from fastcls.images import duplicates
+    from fastcls.images.measure import Measured
 
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (8, 8, 3), np.uint8)
@@ -248,7 +249,7 @@ def test_near_pairs_are_those_of_a_comparison_of_all_with_all() -> None:
     for start in list(hashes):  # and some that differ from these in 1 to 14 bits
         for bits in range(1, 15):
             hashes.append(start ^ sum(1 << int(bit) for bit in rng.choice(64, bits, replace=False)))
-    images = [Measured(str(i), hash=h, contrast=50.0, width=99, height=99, small=small) for i, h in enumerate(hashes)]
+    images = [Measured(str(i), hash=h, contrast=50.0, width=40, height=40, small=small) for i, h in enumerate(hashes)]
     pairs = set(map(tuple, duplicates.near_pairs(images).tolist()))
     apart = {
         (i, j): bin(hashes[i] ^ hashes[j]).count("1") for i in range(len(hashes)) for j in range(i + 1, len(hashes))
@@ -257,6 +258,9 @@ def test_near_pairs_are_those_of_a_comparison_of_all_with_all() -> None:
     assert max(apart[pair] for pair in pairs) <= duplicates.FARTHER
     likely = {pair for pair, bits in apart.items() if bits <= duplicates.FARTHER}
     assert len(pairs) > 0.8 * len(likely)
+    photographs = [dataclasses.replace(image, width=99, height=99) for image in images]  # compared all with all
+    found = set(map(tuple, duplicates.near_pairs(photographs).tolist()))
+    assert found == {pair for pair, bits in apart.items() if bits <= max(most for most, _ in duplicates.BURST)}
 
 
 def test_plain_surfaces_are_no_copies_of_each_other_unless_the_files_are_the_same(tmp_path: Path, fastcls: Any) -> None:

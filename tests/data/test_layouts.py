@@ -46,7 +46,7 @@ def test_class_folders_are_split_by_class(tmp_path):
     df = layouts.find(tmp_path)
     assert list(df.columns) == ["path", "label", "split"]
     assert sizes(df) == {("train", "cat"): 40, ("train", "dog"): 8, ("valid", "cat"): 10, ("valid", "dog"): 2}
-    assert df.attrs == {"layout": "2 class folders", "notes": []}
+    assert df.attrs == {"layout": "2 class folders", "notes": [], "root": str(tmp_path)}
     assert df.path.iloc[0] == (tmp_path / "cat/0.jpg").as_posix()
     assert all(isinstance(value, str) for value in df.to_numpy().ravel())
 

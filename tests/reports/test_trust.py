@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
-from fastcls.evaluation import calibration, metrics, suspects
+from fastcls.comparison import differences
+from fastcls.evaluation import calibration, grouped, metrics, suspects
 from fastcls.reports.trust import effects, trust
 
 
@@ -132,3 +134,77 @@ def test_noise_is_found_from_the_likely_classes_alone() -> None:
     few, _ = suspects.noise(own, rows, p[rows, top.ravel()], 40)
     whole, _ = suspects.noise(own, all_rows, p[all_rows, all_classes], 40)
     assert few.share == pytest.approx(whole.share, abs=0.01)
+
+
+# ---------------------------------------------------------------------------- intervals over groups
+
+
+def drawn(rng: np.random.Generator, groups: int, alike: float, classes: int = 3) -> tuple[np.ndarray, ...]:
+    """Probabilities, targets and groups of 1 to 6 images each; alike: how much those of a group share their luck."""
+    sizes = rng.integers(1, 7, groups)
+    codes = np.repeat(np.arange(groups), sizes)
+    luck = rng.normal(0, np.sqrt(alike), groups)[codes] + rng.normal(0, np.sqrt(1 - alike), len(codes))
+    targets = rng.integers(0, classes, len(codes))
+    own = 1 / (1 + np.exp(-(1.0 + 1.5 * luck)))
+    p = np.repeat(((1 - own) / (classes - 1))[:, None], classes, axis=1)
+    wrong = (targets + 1 + rng.integers(0, classes - 1, len(codes))) % classes
+    share = rng.uniform(0.5, 0.9, len(codes))
+    rest = 1 - own
+    p[np.arange(len(codes)), wrong] = rest * share
+    if classes == 3:
+        p[np.arange(len(codes)), 3 - targets - wrong] = rest * (1 - share)
+    p[np.arange(len(codes)), targets] = own
+    return p, targets, codes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("groups", "alike"), [(40, 0.8), (160, 0.8), (160, 0.0), (0, 0.0)])
+def test_nominal_intervals_contain_the_truth(groups: int, alike: float) -> None:
+    """Of 95 % intervals 93 to 97 % do, plain (no groups) and over groups."""
+    rng, rounds = np.random.default_rng(groups + int(alike * 10)), 2000
+    names = ("accuracy", "loss", "brier", "macro_f1", "macro_recall")
+    big = drawn(rng, 200_000, alike)
+    truth = metrics.figures(big[0], big[1])
+    held = dict.fromkeys(names, 0)
+    for _ in range(rounds):
+        p, targets, codes = drawn(rng, groups or 200, alike)
+        found = metrics.figures(p, targets)
+        if groups:
+            grouped.widen(found, p, targets, None, codes)
+            assert found["accuracy"]["groups"] == groups
+        for name in names:
+            held[name] += found[name]["low"] <= truth[name]["value"] <= found[name]["high"]
+    shares = {name: count / rounds for name, count in held.items()}
+    assert all(0.93 <= share <= 0.97 for share in shares.values()), shares
+
+
+@pytest.mark.slow
+def test_nominal_intervals_of_a_difference_contain_the_truth() -> None:
+    rng, rounds, held, plain = np.random.default_rng(5), 2000, 0, 0
+    for _ in range(rounds):
+        codes = np.repeat(np.arange(60), rng.integers(1, 7, 60))
+        shared = rng.normal(0, 1, (2, 60))[:, codes]
+        right = (shared + rng.normal(0, 0.5, shared.shape)) > np.array([[-0.5], [-0.7]])
+        tables = [
+            pd.DataFrame({"path": np.arange(len(codes)).astype(str), "label": "a", "prediction": np.where(r, "a", "b"),
+                          "group": codes.astype(str)})
+            for r in right
+        ]  # fmt: skip
+        truth = scipy.stats.norm.cdf(0.7 / np.sqrt(1.25)) - scipy.stats.norm.cdf(0.5 / np.sqrt(1.25))
+        for drop in (False, True):
+            test = differences.paired(*(table.drop(columns="group") if drop else table for table in tables))
+            _, low, high = differences.images_interval(test)
+            held += not drop and low <= truth <= high
+            plain += drop and low <= truth <= high
+    assert 0.93 <= held / rounds <= 0.97 and plain / rounds < 0.9, (held / rounds, plain / rounds)
+
+
+def test_images_of_a_group_count_as_few_and_single_ones_as_they_are() -> None:
+    p, targets, codes = drawn(np.random.default_rng(0), 50, 0.9)
+    alone, over = metrics.figures(p, targets, 1.0), metrics.figures(p, targets, 1.0)
+    grouped.widen(over, p, targets, 1.0, codes)
+    for name in ("accuracy", "loss", "brier", "macro_f1", "loss_calibrated"):
+        assert over[name]["high"] - over[name]["low"] > alone[name]["high"] - alone[name]["low"]
+        assert over[name]["value"] == alone[name]["value"] and over[name]["groups"] == 50
+    assert grouped.codes_of(["", "", ""]) is None and len(set(grouped.codes_of(["a", "", "a", ""]))) == 3
+    assert grouped.proportion(np.ones(30), np.repeat(np.arange(10), 3))[0] == pytest.approx(0.66, abs=0.01)

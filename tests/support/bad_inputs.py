@@ -776,3 +776,30 @@ knob("not both", "labels from a table and from names", "--labels", "labels.csv",
 knob("No folder of images was named", "an empty path", "--path", "", code=3)
 knob("--dropout", "nothing is left", "--dropout", "1")
 knob("--filters 0,4", "a layer without channels", "--filters", "0,4")
+knob("--filters", "no layer at all", "--filters", "")
+
+
+def group(says: str, what: str, given: str, patients: str = "", code: int = 3) -> None:
+    """--group with the patients of cat/0.png …, dog/5.png in a table, a letter each, where there is one."""
+
+    def make(photos: Path) -> None:
+        rows = zip(two(photos).items(), patients, strict=bool(patients))
+        write(
+            photos / "labels.csv",
+            "".join(["file,label,patient\n", *(f"{file},{label},{p.strip()}\n" for (file, label), p in rows)]).encode(),
+        )
+
+    words = ("--group", given, *(TABLE if patients else ()))
+    CASES.append(Case("knob", f"--group {given}: {patients or 'no table'}", what, "refused", says, make, words, code))
+
+
+group("is empty for 2 of 12 images: cat/1.png, dog/5.png", "a column with gaps", "patient", "a bcdefghij ")
+group("All 12 images are of one group, 'a'", "a column of one value", "patient", "aaaaaaaaaaaa")
+group("cat (6 images, all of 'a')", "a class in one group alone", "patient", "aaaaaaabcdea")
+group("did you mean 'patient'?", "a column misspelt", "pateint", "abcdefabcdef", code=2)
+group("There is no table with further columns", "a column, and no table", "patient", code=2)
+group("does not match 11 of 12 paths: cat/1.png", "a pattern that some paths do not have", "cat/0")
+group("no regular expression", "a pattern that never ends", "(cat", code=2)
+group("All 12 images are of one group, 'png'", "a pattern that every path has alike", "png$")
+knob("there is no such column", "a column of times, and no table", "--split-by", "taken")
+knob("leave nothing to train on", "all is held out", "--test-pct", "0.9")

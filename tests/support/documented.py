@@ -79,6 +79,7 @@ MORE += [
     More(f"^{words}$", "--dry-run", KIN)
     for words in (
         r"compare folder .*--vary balanced.*",
+        r"recipe folder .*--group.*",
         r"compare folder .*--vary policy.*",
         r"compare \./mine.py .*",
         r"compare pets-resnet50 .*",

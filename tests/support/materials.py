@@ -51,6 +51,10 @@ def photographs(folder: Path) -> None:
     tables = {
         "may.csv": [("path", "label", "site"), *later],
         "labels.csv": [("path", "label"), *rows],
+        "patients.csv": [
+            ("path", "label", "patient"),
+            *((*row, f"{row[0][:3]}{i // 2 % 4}") for i, row in enumerate(rows)),
+        ],
         "tags.csv": [("path", "tags"), *((row[0], row[1] + ";outdoors" * (i % 2)) for i, row in enumerate(rows))],
         "paths.csv": [("path",), *((f"photos/{name}",) for name, _ in rows)],
         "sample_submission.csv": [("image_id", "breed"), *((f"{i:03d}", "cat") for i in range(4))],

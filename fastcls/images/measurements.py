@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from fastcls.audit.measure import SIDE, Measured, measure
 from fastcls.datasets.downloads import cache_dir
+from fastcls.images.measure import SIDE, Measured, measure
 from fastcls.machine import cpus
 
 FORMAT = 4  # of what is kept: another number where `Measured` or how it is measured changes

@@ -3,7 +3,8 @@
 Near copies are pairs whose 64-bit perceptual hashes differ in few bits and whose small versions agree; the more bits,
 the better they have to agree. The pairs are found without comparing all with all: where hashes differ in at most FAR
 bits, one of four bands of 16 bits differs in a bit at most, so every band is looked up as it is and with each bit
-flipped. Most pairs of up to FARTHER bits are found that way too.
+flipped. Most pairs of up to FARTHER bits are found that way too. Pictures of a burst, moved and lit a little otherwise,
+differ in more: they are found by comparing the small versions of all with all, while there are not too many.
 
     groups = duplicates.groups(measure_all(paths), rows)
     [group for group in groups if group.leak]
@@ -17,11 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcls.audit.measure import Measured
+from fastcls.images.measure import Measured
 
 BAND = 16
 FAR, SAME = 7, 0.95  # bits, correlation of the small versions
 FARTHER, MORE_SAME = 10, 0.98
+BURST = ((12, 0.95), (18, 0.97))  # ... of photographs, larger than SMALL a side: bits, correlation
+SMALL, COMPARED = 64, 20_000  # with so many all are compared with all, 4 s of a core
 SAME_TINY, TINY = 0.99, 32  # ... of images below so many pixels a side, such as digits, which are similar anyway
 FLAT = 4.0  # contrast below which a picture is a plain surface, whose hash means nothing
 COLOURLESS = 4  # levels between the channels of a picture without colour, with room for what JPEG makes of it
@@ -69,7 +72,7 @@ def groups(measured: Sequence[Measured], rows: Sequence[tuple[str, str, str]]) -
             by_digest[image.digest].append(image.path)
     place = {path: at for at, paths in enumerate(by_digest.values()) for path in paths}
     once = {image.digest: image for image in measured if not image.fault}
-    component = _connected(near_pairs([once[digest] for digest in by_digest]), len(by_digest))
+    component = connected(near_pairs([once[digest] for digest in by_digest]), len(by_digest))
     members: dict[int, list[int]] = defaultdict(list)
     for row, (path, _, _) in enumerate(rows):
         if path in place:
@@ -82,7 +85,7 @@ def groups(measured: Sequence[Measured], rows: Sequence[tuple[str, str, str]]) -
     return found
 
 
-def _connected(pairs: np.ndarray, n: int) -> list[int]:
+def connected(pairs: np.ndarray, n: int) -> list[int]:
     """To which group each of `n` belongs, where pairs belong together (SciPy's would delay every run by its import)."""
     parent = list(range(n))
 
@@ -107,6 +110,9 @@ def near_pairs(images: Sequence[Measured]) -> np.ndarray:
     gray, light = np.ptp(colours, 2).max(1) <= COLOURLESS, colours @ LUMINANCE
     tiny = np.array([min(images[at].width, images[at].height) < TINY for at in textured])
     found = [np.zeros((0, 2), np.int64)]
+    large = np.array([min(images[at].width, images[at].height) >= SMALL for at in textured]).nonzero()[0]
+    if 2 <= len(large) <= COMPARED:
+        found.append(large[_bursts(hashes[large], small[large])])
     for left, right in _candidates(hashes):
         for start in range(0, len(left), AT_ONCE):
             i, j = left[start : start + AT_ONCE], right[start : start + AT_ONCE]
@@ -119,6 +125,22 @@ def near_pairs(images: Sequence[Measured]) -> np.ndarray:
             alike = agree >= enough
             found.append(np.stack([i[alike], j[alike]], 1))
     return textured[np.unique(np.concatenate(found), axis=0)]
+
+
+def _bursts(hashes: np.ndarray, small: np.ndarray) -> np.ndarray:
+    """(n, 2) positions of pairs that one of BURST's limits takes for the same scene."""
+    vectors = small - small.mean(1, keepdims=True, dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-6)
+    found = [np.zeros((0, 2), np.int64)]
+    least = min(same for _, same in BURST)
+    for start in range(0, len(vectors), 1000):
+        alike = vectors[start : start + 1000] @ vectors[start:].T
+        i, j = np.nonzero(alike >= least)
+        same, i, j = alike[i, j][i < j], i[i < j] + start, j[i < j] + start
+        bits = _bits_apart(hashes[i], hashes[j])
+        close = np.any([(bits <= most) & (same >= enough) for most, enough in BURST], axis=0)
+        found.append(np.stack([i[close], j[close]], 1))
+    return np.concatenate(found)
 
 
 def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

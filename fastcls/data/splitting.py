@@ -1,0 +1,187 @@
+"""Splits of a run: drawn by class, in whole groups where there are groups, or as the table has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from fastai.data.all import L
+
+from fastcls.data import copies
+from fastcls.datasets import groups, newer, splits
+from fastcls.datasets.layouts import SLICE
+from fastcls.datasets.walk import common_root, count, some
+from fastcls.errors import UsageError
+from fastcls.runfolder.target import names_of
+from fastcls.settings import options
+
+COPIES = "near copies"  # what images are grouped by where nothing is named
+
+
+def split(
+    table: pd.DataFrame,
+    valid_pct: float = 0.2,
+    test_pct: float = 0.0,
+    group: str = "",
+    split_by: str = "",
+    newest: float = 0.2,
+) -> pd.DataFrame:
+    """A table of path, label and split with the empty splits drawn, by the run's seed and stratified by class.
+
+    valid_pct, test_pct: shares of each class. group: a column of the table, or a regular expression over the path below
+    the folder of images, whose images stay on one side; it becomes the column `group`. A split that the table has is
+    left as it is; groups on both sides of it become a note. Without it near copies of an image are kept together.
+    split_by: a column of dates or numbers, by which the `newest` share of the images is the test split.
+    """
+    table = table.copy()
+    several = any(isinstance(label, list) for label in table["label"])
+    if several:
+        table["label"] = table["label"].map(tuple)
+    notes, root = list(table.attrs.get("notes", [])), table.attrs.get("root", "")
+    empty = table["split"] == ""
+    _check_shares(valid_pct, test_pct)
+    group = group or (groups.COLUMN if groups.COLUMN in table else "")
+    if test_pct and (table["split"] == "test").any():
+        raise UsageError(f"--test-pct {test_pct}: {root} has a test split of its own.", "Leave it out.")
+    if test_pct and not empty.any():
+        raise UsageError(f"--test-pct {test_pct}: {root} comes with its split.", "Leave it out.")
+    if split_by and (test_pct or not empty.all()):
+        own = f"--test-pct {test_pct} draws one" if test_pct else f"{root} comes with a split"
+        raise UsageError(f"--split-by {split_by} chooses the test split, but {own}.", "Give one alone.")
+    by, columns = "", _columns(table)
+    if group:
+        table[groups.COLUMN], by = groups.named(group, table["path"].tolist(), root, columns)
+    together = None
+    if not group and empty.any() and options.current().keep_copies_together:
+        together = copies.together(table["path"].tolist())
+        if any(together):
+            table[groups.COLUMN], by = together, COPIES
+    if split_by:
+        order = newer.moments(split_by, columns, table["path"].tolist(), root)
+        late, note = newer.newest(order, newest, table[groups.COLUMN].tolist() if by else None, split_by)
+        table.loc[late, "split"] = "test"
+        notes.append(note)
+    notes += splits.draw_validation(table, valid_pct, options.current().seed, test_pct, together)
+    splits.check_splits(table, root)
+    if group:
+        notes += _of_groups(table, by, drawn=bool(empty.any()))
+    if several:
+        table["label"] = table["label"].map(list)  # fastai's transforms go into tuples
+    table.attrs |= {"notes": notes, "groups": by}
+    return table
+
+
+def _check_shares(valid_pct: float, test_pct: float = 0.0) -> None:
+    if not 0 < valid_pct < 1:
+        raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
+    if not 0 <= test_pct < 1 - valid_pct:
+        raise UsageError(
+            f"Shares of {valid_pct} for validation and {test_pct} for test leave nothing to train on.",
+            "Give --valid-pct 0.2 --test-pct 0.2, for example.",
+        )
+
+
+def _of_groups(table: pd.DataFrame, by: str, drawn: bool) -> list[str]:
+    """What the user should see of groups and splits."""
+    names, splits_of = table[groups.COLUMN], table["split"]
+    both = groups.straddling(names.tolist(), splits_of.tolist())
+    sizes = [
+        f"{own.nunique():,} ({count(len(own), 'image')}) in {part}"
+        for part in ("train", "valid", "test")
+        if len(own := names[splits_of == part])
+    ]
+    notes = [f"{count(names.nunique(), 'group')} by {by}: {', '.join(sizes)}."]
+    if both:
+        notes.append(
+            f"{count(len(both), 'group')} of {names.nunique():,} with images on both sides of the split that the data "
+            f"come with: {some(both)}. What is measured there is too good."
+        )
+    every, validated = (
+        {name for label in labels for name in names_of(label)}
+        for labels in (table["label"], table["label"][splits_of == "valid"])
+    )
+    if drawn and (missing := sorted(every - validated)):
+        classes = count(len(missing), "class")
+        notes.append(f"{classes} without an image in valid, for want of groups: {some(missing)}.")
+    return notes
+
+
+def _columns(table: pd.DataFrame) -> dict[str, list[str]]:
+    """The further columns of a table, by title."""
+    columns = {str(title).removeprefix(SLICE): table[title].tolist() for title in table}
+    return {title: values for title, values in columns.items() if title not in ("path", "split", "label")}
+
+
+class Splitter:
+    """A splitter for a DataBlock; after it split, `groups` says to which group each file belongs."""
+
+    def __init__(self, draw: Callable[[Any], tuple[list[int], list[int], dict[str, str]]]) -> None:
+        self.draw = draw
+        self.groups: dict[str, str] = {}
+
+    def __call__(self, items: Any) -> tuple[list[int], list[int]]:
+        train, valid, self.groups = self.draw(items)
+        return train, valid
+
+
+def stratified(
+    label: Callable[[Any], Hashable] | str, valid_pct: float = 0.2, group: Callable[[Any], Hashable] | str = ""
+) -> Callable[[Any], Any]:
+    """A splitter that holds out `valid_pct` of the items, stratified by their label, seeded by the run's seed.
+
+    label: a function of an item, or the column of a table; lists of labels are stratified label by label.
+    group: such a one, or a regular expression over files' paths; the items of one group stay together. Without it near
+    copies of an image do.
+    """
+    _check_shares(valid_pct)
+
+    def draw(items: Any) -> tuple[list[int], list[int], dict[str, str]]:
+        own = items[label] if isinstance(label, str) else map(label, items)
+        labels = [tuple(map(str, one)) if isinstance(one, tuple | list | L) else str(one) for one in own]
+        seed, of = options.current().seed, {}
+        if group:
+            paths = _paths(items)
+            names = _names(items, group, paths)
+            valid, _ = groups.divide(labels, names, valid_pct, 0.0, seed)
+            of = dict(zip(paths, names, strict=True))
+        else:
+            together = _copies(items) if options.current().keep_copies_together else []
+            valid = splits.hold_out(labels, valid_pct, seed, together)
+            if any(together):
+                of = dict(zip(_paths(items), together, strict=True))
+        held = set(valid)
+        return [i for i in range(len(items)) if i not in held], sorted(valid), of
+
+    return Splitter(draw)
+
+
+def _paths(items: Any) -> list[str]:
+    return [str(item) for item in (items["path"] if isinstance(items, pd.DataFrame) and "path" in items else items)]
+
+
+def _copies(items: Any) -> list[str]:
+    """The group of copies that each item is in; none for items that are no files."""
+    paths = _paths(items)
+    return copies.together(paths) if all(map(os.path.isfile, paths)) else []
+
+
+def _names(items: Any, group: Callable[[Any], Hashable] | str, paths: Sequence[str]) -> list[str]:
+    if not isinstance(group, str):
+        return [str(name) for name in map(group, items)]
+    columns: Mapping[str, Any] = {str(title): items[title] for title in items} if hasattr(items, "columns") else {}
+    return groups.named(group, paths, common_root(paths), columns)[0]
+
+
+def by_column(table: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """A splitter for tables with a `split` column of 'train' and 'valid'."""
+    column = table["split"].to_numpy()
+    return [i for i, s in enumerate(column) if s == "train"], [i for i, s in enumerate(column) if s == "valid"]
+
+
+def groups_of(items: Any, splitter: Any) -> dict[str, str]:
+    """The group of each file, where items are a table with a column of groups or the splitter drew groups."""
+    if isinstance(items, pd.DataFrame) and {"path", groups.COLUMN} <= set(items.columns):
+        return dict(zip(items["path"].astype(str), items[groups.COLUMN].astype(str), strict=True))
+    return dict(getattr(splitter, "groups", {}))

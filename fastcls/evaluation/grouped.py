@@ -1,0 +1,127 @@
+"""Intervals over groups: images of one patient or burst are right or wrong together, and say less than as many alone.
+
+Every interval keeps its centre and its scale and widens by the design effect: how much more the mean varies when whole
+groups are drawn than when images are (Kish 1965). A proportion is the score interval of as many independent images as
+the groups are worth (Franco, Little, Louis and Slud 2019); quantiles are Student's, of as many groups less one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit, stdtrit
+
+from fastcls.evaluation import calibration, metrics
+
+BLOCK = 1000  # groups that are left out at a time
+
+
+def codes_of(names: Sequence[str]) -> np.ndarray | None:
+    """A number for each name's group, one of its own where it is empty; None where every image is alone."""
+    place: dict[object, int] = {}
+    codes = [place.setdefault(name or (i,), len(place)) for i, name in enumerate(names)]
+    return np.array(codes) if len(place) < len(codes) else None
+
+
+def effect(values: np.ndarray, codes: np.ndarray) -> float:
+    """The variance of the mean when groups are drawn, over that when images are; at least 1.
+
+    Where no value differs from another, nothing says how alike a group's images are: then all of them are one.
+    """
+    n, count = len(values), len(np.unique(codes))
+    alone = values.var(ddof=1) / n if n > 1 else 0.0
+    if count < 2 or not alone > 0:
+        return n / max(1, count)
+    sums = np.bincount(codes, values - values.mean())
+    return max(1.0, float(count / (count - 1) * np.square(sums).sum() / n**2 / alone))
+
+
+def quantile(codes: np.ndarray) -> float:
+    """The 97.5 % point of Student's t for these groups, in place of the normal distribution's."""
+    return float(stdtrit(max(1, len(np.unique(codes)) - 1), 0.975))
+
+
+def proportion(right: np.ndarray, codes: np.ndarray) -> tuple[float | None, float | None]:
+    """The 95 % interval of the share that is right, over groups."""
+    return _score(float(right.mean()), len(right) / effect(right.astype(float), codes), quantile(codes))
+
+
+def _score(share: float, n: float, z: float) -> tuple[float, float]:
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def widen(
+    figures: Mapping[str, Any],
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    temperature: float | None,
+    codes: np.ndarray,
+) -> None:
+    """Have the figures of `metrics.figures` of these images their intervals over groups, and say over how many."""
+    count, t = len(np.unique(codes)), quantile(codes)
+    right = (probabilities.argmax(1) == targets).astype(float)
+    shares = {"accuracy": right}
+    if "top5" in figures:
+        best = np.argpartition(probabilities, -5, axis=1)[:, -5:]
+        shares["top5"] = (best == targets[:, None]).any(1).astype(float)
+    for name in ("accuracy", "top5", metrics.WITHOUT):
+        if name in figures:
+            one = figures[name]
+            worth = one["n"] / effect(shares.get(name, right), codes)
+            one["low"], one["high"] = _score(one["value"], worth, t)
+    means = {"loss": metrics.cross_entropy(probabilities, targets), "brier": calibration.brier(probabilities, targets)}
+    if temperature is not None:
+        losses, distances = np.empty(len(targets)), np.empty(len(targets))
+        for rows, softened in calibration.blocks(probabilities, temperature):
+            losses[rows] = metrics.cross_entropy(softened, targets[rows])
+            distances[rows] = calibration.brier(softened, targets[rows])
+        means |= {"loss_calibrated": losses, "brier_calibrated": distances}
+    for name, values in means.items():
+        one = figures[name]
+        if one["low"] is not None:
+            factor = (one["value"] / one["low"]) ** (np.sqrt(effect(values, codes)) * t / metrics.Z)
+            one["low"], one["high"] = one["value"] / factor, one["value"] * factor
+            if name.startswith("brier"):
+                one["high"] = min(2.0, one["high"])
+    errors = _macro_errors(probabilities.argmax(1), targets, probabilities.shape[1], codes)
+    for name, error in zip(metrics.MACRO, errors, strict=True):
+        one = figures[name]
+        if one["low"] is not None and one["low"] > 0 and one["high"] < 1:
+            low, high = logit(one["low"]), logit(one["high"])
+            centre, half = expit((low + high) / 2), (high - low) / 2
+            wide = max(half, t * error / (centre * (1 - centre)))
+            one["low"], one["high"] = (float(expit((low + high) / 2 + side * wide)) for side in (-1, 1))
+    for one in figures.values():
+        if isinstance(one, dict) and one.get("low") is not None:
+            one["groups"] = count
+
+
+def _macro_errors(predictions: np.ndarray, targets: np.ndarray, classes: int, codes: np.ndarray) -> np.ndarray:
+    """The standard errors of macro precision, recall and F1 by the delete-one-group jackknife."""
+    _, codes = np.unique(codes, return_inverse=True)
+    count = int(codes.max()) + 1
+    parts = [(targets, slice(None)), (predictions, slice(None)), (targets, predictions == targets)]
+    whole = np.stack([np.bincount(which[at], minlength=classes) for which, at in parts]).astype(float)
+    found = np.empty((3, count))
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes[order], np.arange(0, count + BLOCK, BLOCK))
+    for block, (start, end) in enumerate(pairwise(ends)):
+        rows, first = order[start:end], block * BLOCK
+        size = min(BLOCK, count - first)
+        left = []
+        for total, (which, at) in zip(whole, parts, strict=True):
+            mask = np.ones(len(rows), bool) if isinstance(at, slice) else at[rows]
+            place = (codes[rows][mask] - first) * classes + which[rows][mask]
+            left.append(total - np.bincount(place, minlength=size * classes).reshape(size, classes))
+        support, predicted, hits = left
+        present = np.maximum(1, (support > 0).sum(1))
+        pairs = ((hits, predicted), (hits, support), (2 * hits, predicted + support))
+        for i, (a, b) in enumerate(pairs):
+            shares = np.divide(a, b, out=np.zeros_like(a), where=(b > 0) & (support > 0))
+            found[i, first : first + size] = shares.sum(1) / present
+    return np.sqrt((count - 1) / count * np.square(found - found.mean(1, keepdims=True)).sum(1))
