@@ -10,14 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "fastcls"
 # fmt: off
 ORDER = [
-    "version", "errors", "lazy", "settings", "runfolder", "machine", "datasets", "images", "transforms", "data",
-    "audit",
-    "evaluation", "training", "models", "inference", "comparison", "reports", "plugins", "running", "api", "cli",
+    "version", "errors", "lazy", "log", "settings", "runfolder", "machine", "datasets", "images", "transforms",
+    "data", "audit", "evaluation", "training", "models", "inference", "comparison", "reports", "plugins", "running", "api", "cli",
     "__main__",
 ]
 # they import torch where they need it, if at all: help, lists, checks, predictions and reports answer at once
 LIGHT = [
-    "version", "errors", "lazy", "settings", "runfolder", "machine", "datasets", "images", "audit", "comparison",
+    "version", "errors", "lazy", "log", "settings", "runfolder", "machine", "datasets", "images", "audit", "comparison",
     "reports", "api", "cli",
 ]
 # fmt: on

@@ -60,8 +60,8 @@ def test_the_interval_of_accuracy_holds_what_it_promises() -> None:
         held = 0
         for _ in range(1000):
             right = int((rng.random(120) < rate).sum())
-            interval = metrics._proportion(right, 120)
-            held += interval["low"] <= rate <= interval["high"]
+            low, high = metrics.wilson(right, 120)
+            held += low <= rate <= high
         assert 920 <= held <= 985
 
 
