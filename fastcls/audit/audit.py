@@ -73,7 +73,8 @@ def _findings(contents: Contents, images: Sequence[Measured]) -> Audit:
     measured = {image.path: image for image in images}
     groups = duplicates.groups(images, [(path, split, label) for path, label, split in contents.rows])
     several = contents.target.several
-    short = None if several else shortcuts.find(contents.rows, measured)  # which predict one class an image
+    copies = [group.paths for group in groups]
+    short = None if several else shortcuts.find(contents.rows, measured, copies)  # which predict one class an image
     names, splits = zip(*contents.labels, strict=True) if contents.labels else ((), ())
     found = [
         *_of_table(contents),

@@ -5,7 +5,7 @@ A forest on a few measurements, cross-validated. Where it does well, a network m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -77,8 +77,13 @@ class Shortcuts:
         return [Finding("shortcut", "warning", titles[name], self.sentence(name), fix) for name in self.strong]
 
 
-def find(rows: Sequence[tuple[str, str, str]], measured: Mapping[str, Measured]) -> Shortcuts | None:
-    """Of rows (path, label, split); None where there are too few images to say anything."""
+def find(
+    rows: Sequence[tuple[str, str, str]], measured: Mapping[str, Measured], copies: Iterable[Iterable[str]] = ()
+) -> Shortcuts | None:
+    """Of rows (path, label, split); None where there are too few images to say anything.
+
+    copies: files that are copies of each other; one of them must not predict another.
+    """
     rng = np.random.default_rng(0)
     known = [(measured[path], label) for path, label, _ in rows if path in measured and not measured[path].fault]
     names, labels, counts = np.unique([label for _, label in known], return_inverse=True, return_counts=True)
@@ -89,13 +94,16 @@ def find(rows: Sequence[tuple[str, str, str]], measured: Mapping[str, Measured])
     if len(kept) < FEWEST or len(classes) < 2 or np.bincount(labels).min() < FOLDS:
         return None
     images = [known[i][0] for i in kept]
+    of = {path: number for number, paths in enumerate(copies) for path in paths}
+    groups_of = _codes(str(of.get(image.path, image.path)) for image in images)
     columns = _columns(images, [names[i] for i in classes[labels]])
     groups = {"files": [c for k in FILES for c in columns[k]], "look": [c for k in LOOK for c in columns[k]]}
     majority = float(np.bincount(labels).max() / len(labels))
-    found = Shortcuts(len(labels), len(classes), majority, {k: _predicted(v, labels) for k, v in groups.items()})
+    accuracy = {k: _predicted(v, labels, groups_of) for k, v in groups.items()}
+    found = Shortcuts(len(labels), len(classes), majority, accuracy)
     for name in found.strong:
-        found.shuffled[name] = _predicted(groups[name], rng.permutation(labels))
-        found.alone.update({k: _predicted(columns[k], labels) for k in (FILES if name == "files" else LOOK)})
+        found.shuffled[name] = _predicted(groups[name], rng.permutation(labels), groups_of)
+        found.alone.update({k: _predicted(columns[k], labels, groups_of) for k in (FILES if name == "files" else LOOK)})
     return found
 
 
@@ -126,17 +134,21 @@ def _folders(images: Sequence[Measured], labels: Sequence[str]) -> list[np.ndarr
     return [] if len(pairs) == len(set(folders)) else [_codes(folders)]
 
 
-def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray) -> float:
-    """The share of images whose class the others predict, in FOLDS folds."""
+def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray, groups: np.ndarray) -> float:
+    """The share of images whose class those of other groups predict, in FOLDS folds."""
     columns = [column for column in columns if np.ptp(column)]
     if not columns:
         return float(np.bincount(labels).max() / len(labels))
     from sklearn.ensemble import ExtraTreesClassifier
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
     forest = ExtraTreesClassifier(30, min_samples_leaf=3, random_state=0)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    return float((cross_val_predict(forest, np.column_stack(columns), labels, cv=folds) == labels).mean())
+    alone = len(set(groups.tolist())) == len(groups)
+    kind: Any = StratifiedKFold if alone else StratifiedGroupKFold  # which takes long
+    folds = kind(FOLDS, shuffle=True, random_state=0)
+    by = None if alone else groups
+    found = cross_val_predict(forest, np.column_stack(columns), labels, groups=by, cv=folds)
+    return float((found == labels).mean())
 
 
 def read(record: Any) -> Shortcuts | None:

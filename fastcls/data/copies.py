@@ -7,11 +7,12 @@ said. What is measured is kept for the check, which then has nothing left to mea
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastcls.datasets.walk import count, file_size
+from fastcls.datasets.walk import count, file_size, slashes
 from fastcls.images import duplicates
 from fastcls.images.measurements import measure_all
 from fastcls.runfolder import runs
@@ -27,11 +28,12 @@ def together(paths: Sequence[str]) -> list[str]:
     near = len(every) <= MOST_IMAGES
     found = _near(every) if near else _identical(every)
     largest = max(FEWEST, min(USUAL, len(every) // 10), len(every) // 100)
+    root = os.path.commonpath(every) if len(every) > 1 else ""
     group: dict[str, str] = {}
     loose: list[list[str]] = []
     for members in found:
         if len(members) <= largest:
-            group |= dict.fromkeys(members, members[0])
+            group |= dict.fromkeys(members, slashes(os.path.relpath(members[0], root)))
         else:
             loose.append(members)
     if group:

@@ -22,7 +22,11 @@ MODULES = {  # extra -> what is imported of it
 }
 LIGHT = "fastcls-predict"  # the distribution without TRAINING, scripts/predict-only
 TRAINING = ("torch", "torchvision", "fastai", "timm", "onnxscript")
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}  # where a package is not called as its module is
+DISTRIBUTIONS = {  # where a package is not called as its module is
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "iterstrat": "iterative-stratification",
+}
 
 
 def there(module: str) -> bool:
