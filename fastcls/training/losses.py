@@ -8,7 +8,6 @@ import torch
 from fastai.data.all import DataLoaders
 from fastai.learner import AvgLoss, Learner
 from fastai.losses import BaseLoss, BCEWithLogitsLossFlat, CrossEntropyLossFlat
-from timm.loss import AsymmetricLossMultiLabel
 from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
@@ -94,6 +93,8 @@ class LabelLoss(nn.Module):
         """input (n, labels) logits, target (n, labels) 0 to 1."""
         target = target.to(input.dtype) * (1 - self.smoothing) + self.smoothing / 2
         if self.kind == "asymmetric":
+            from timm.loss import AsymmetricLossMultiLabel
+
             loss = AsymmetricLossMultiLabel(reduction="none", pos_weight=self.pos_weight)(input, target)
         elif self.kind == "focal":
             loss = sigmoid_focal_loss(input, target, alpha=-1)

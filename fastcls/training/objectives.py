@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.metrics import AccumMetric, ActivationType, accuracy, error_rate, skm_to_fastai, top_k_accuracy
-from sklearn import metrics as scores
 from torch.nn import functional as F
 
 from fastcls.data import target as data_target
@@ -68,6 +67,8 @@ class OneClass:
     @property
     def criteria(self) -> dict[str, Any]:
         """What --best-by knows beside a recipe's own metrics."""
+        from sklearn import metrics as scores  # which a run's first lines need not wait for
+
         return {
             "accuracy": lambda: accuracy,
             "error_rate": lambda: error_rate,
@@ -130,6 +131,7 @@ class Labels:
     @property
     def criteria(self) -> dict[str, Any]:
         """What --best-by knows beside a recipe's own metrics; what decides does so at 0.5."""
+        from sklearn import metrics as scores
 
         def decided(name: str, score: Any, **options: Any) -> Any:
             return lambda: _decided(name, score, **options)
