@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,13 +105,8 @@ def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:
     """The run's network from pixels to probabilities, with its classes as metadata; the difference to the Learner."""
     import onnx as library
 
-    from fastcls.inference import pipeline
-
-    record = model_files.read(run)
-    spec, mode = record["preprocessing"], record["preprocessing"]["mode"]
-    activation = targets.of(record).activation
-    model = pipeline.whole(library.load(run / "model.onnx"), spec, record.get("temperature") or 1.0, activation)
-    library.helper.set_model_props(model, metadata(run) | PIXELS)
+    mode = model_files.read(run)["preprocessing"]["mode"]
+    model = _from_pixels(run, library.load(run / "model.onnx"))
 
     def write(temporary: Path) -> float | None:
         library.save(model, temporary)
@@ -128,13 +123,21 @@ def fewer_bits(run: Path, network: Any, target: Path, known: dict[str, str]) -> 
     """A converted network from pixels to probabilities; known: what else its metadata says."""
     import onnx as library
 
+    model = _from_pixels(run, network, known)
+    runs.atomic_path(target, lambda temporary: library.save(model, temporary))
+
+
+def _from_pixels(run: Path, network: Any, known: Mapping[str, str] | None = None) -> Any:
+    """A network of the run as one graph from pixels to probabilities, with its metadata and what else is known."""
+    import onnx as library
+
     from fastcls.inference import pipeline
 
     record = model_files.read(run)
     activation = targets.of(record).activation
     model = pipeline.whole(network, record["preprocessing"], record.get("temperature") or 1.0, activation)
-    library.helper.set_model_props(model, metadata(run) | PIXELS | known)
-    runs.atomic_path(target, lambda temporary: library.save(model, temporary))
+    library.helper.set_model_props(model, metadata(run) | PIXELS | dict(known or {}))
+    return model
 
 
 def safetensors(run: Path, target: Path) -> None:
