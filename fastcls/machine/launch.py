@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 GRACE = 600  # seconds that the processes have to save after a signal; torch before 2.12 gives them 30
 LINES = 20  # of a silent process's standard error, printed when it failed
+HANG_UP = getattr(signal, "SIGHUP", None)  # Windows has none
 LAUNCHER = "FASTCLS_LAUNCHER"  # the launcher's process, without which the others end
 
 
@@ -45,6 +46,8 @@ def launch(count: int, folder: Path) -> int:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus.cores() // count)))
         if sys.platform == "linux":
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: nothing is heard outside of it
+        if HANG_UP and signal.getsignal(HANG_UP) == signal.SIG_IGN:  # by nohup; the agent listens to it again
+            signal.pthread_sigmask(signal.SIG_BLOCK, {HANG_UP})
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -101,9 +104,14 @@ def _verdict(failures: Mapping[int, ProcessFailure], count: int, folder: Path, l
 
 
 def follow() -> None:
-    """Stop training, as SIGTERM does, when the launcher is gone: nothing would be left to end this process."""
+    """Stop training, as SIGTERM does, when the launcher is gone: nothing would be left to end this process.
+
+    Or when it passes on a hang-up.
+    """
     if LAUNCHER not in os.environ:
         return
+    if HANG_UP:
+        signal.signal(HANG_UP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
     def watch() -> None:
         while str(os.getppid()) == os.environ[LAUNCHER]:

@@ -269,6 +269,8 @@ def handlers() -> Iterator[None]:
     numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT
     before = [signal.getsignal(number) for number in numbers]
     yield
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which drops one that waits
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
 
@@ -315,6 +317,11 @@ class TestLauncher:
         )
         assert launch.launch(2, tmp_path) == code
         assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+    def test_lets_a_hang_up_under_nohup_disturb_nobody(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        start(monkeypatch, "time.sleep(0.5); os.kill(os.getppid(), signal.SIGHUP); time.sleep(0.5)")
+        assert launch.launch(2, tmp_path) == 0
 
 
 def test_a_process_ends_when_its_launcher_is_gone() -> None:
