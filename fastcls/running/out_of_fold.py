@@ -194,8 +194,8 @@ def _notes(members: Sequence[Entry], folds: int, repeats: int, tested: bool) -> 
     if interval := of_folds(values, members[0].share):
         low, mean, high = (f"{100 * value:.1f}" for value in (interval[0], np.mean(values), interval[1]))
         found.append(
-            f"over {count(len(members), 'fold')} the mean accuracy is {mean} % (95 %: {low} to {high}, corrected for the "
-            "images that the folds share)."
+            f"over {count(len(members), 'fold')} the mean accuracy is {mean} % (95 %: {low} to {high}, corrected for "
+            "the images that the folds share)."
         )
     chosen = [one for one in members if one.record.get("options", {}).get("keep") != "last"]
     if any((one.record.get("train_seconds") or 0) and one.record.get("best_epoch") for one in chosen):
