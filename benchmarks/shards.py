@@ -166,9 +166,9 @@ def main() -> None:
     if options.only != "speed":
         columns = ["", "to the first batch, s", "CPU s", "index, bytes a row", "a process's own", "peak"]
         note = (
-            "First (n = 1): the index is made from the manifest, once a machine. Other work took most of both cores, as the "
-            "CPU seconds say. The index is mapped, so that all processes share it; a process's own bytes a row are those "
-            "after the first batch; the peak counts mapped pages too."
+            "First (n = 1): the index is made from the manifest, once a machine. Other work took most of both cores, "
+            "as the CPU seconds say. The index is mapped, so that all processes share it; a process's own bytes a row "
+            "are those after the first batch; the peak counts mapped pages too."
         )
         bars = "Ten million packed images"
         show("shards", bars, columns, index(options.images, options.rounds), options.rounds, note, options.save)
