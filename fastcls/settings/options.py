@@ -51,7 +51,7 @@ class Options:
     device: str = _option("auto", "Where to compute; auto is the GPU where there is one, N or cuda:N one of several.")
     precision: Precision = _option("auto", "Number format of training; auto suits the device and the network.")
     cache_gb: float = _option(
-        20.0, "What decoded images may take on disk, all datasets together; 0 decodes them every epoch.", "GB", least=0
+        20.0, "What decoded images and fetched shards may take on disk together; 0 decodes every epoch.", "GB", least=0
     )
     accumulate: int = _option(1, "Sum the gradients of N batches, then step.", "N", least=1)
     clip: float | None = _option(None, "Largest norm of the gradient.", "NORM", above=0)
