@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +24,8 @@ from fastcls.runfolder import model_files, predictions, runs
 from fastcls.runfolder import target as targets
 from fastcls.settings import shell
 
-if TYPE_CHECKING:
-    from fastcls.inference.answers import Row
-
 UNSURE, UNKNOWN = "unsure", "unknown"
+Row = dict[str, Any]  # a value a column: text, a float, a list of texts, or None where there is no answer
 Levels = float | Mapping[str, float] | None  # of all classes, or of some
 
 
