@@ -8,10 +8,12 @@ images, of classifiers that were trained on as many images as a fold's.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 import numpy as np
+import pandas as pd
 
-from fastcls.comparison.differences import of_folds
+from fastcls.comparison.differences import Run, difference, of_folds
 from fastcls.evaluation.metrics import Z, proportion
 
 # images, features, classes, spread of the classes
@@ -65,17 +67,27 @@ def covered(problem: Problem, n: int, k: int, repeats: int, draws: int) -> tuple
         if draw < TRUTHS:
             held = problem.folds(y, k) == 0
             truths.append(problem.right(x[~held], y[~held], problem.new).mean(1))
-        accuracies, gaps = [float(a) for a, _ in values], [float(a - b) for a, b in values]
+        accuracies = [float(a) for a, _ in values]
         gap = out[0] - out[1]
         of_images, half = proportion(round(out[0].sum()), n), Z * np.sqrt(gap.var(ddof=1) / n)
-        shifted = of_folds([0.5 + one / 2 for one in gaps], 1 / (k - 1))  # as shares, which it keeps within 0 to 1
-        found.append((*of_folds(accuracies, 1 / (k - 1)), of_images["low"], of_images["high"]))
-        found[-1] += (2 * shifted[0] - 1, 2 * shifted[1] - 1, gap.mean() - half, gap.mean() + half)
+        found.append((*of_folds(accuracies, 1 / (k - 1), n), of_images["low"], of_images["high"]))
+        over = difference(*(runs(values, out, side, fold) for side in (0, 1)))
+        found[-1] += (over.low, over.high, gap.mean() - half, gap.mean() + half)
     accuracy, other = np.mean(truths, axis=0)
     bounds = np.array(found)
     truth = (accuracy, accuracy, accuracy - other, accuracy - other)
     shares = [float(((bounds[:, 2 * i] <= t) & (t <= bounds[:, 2 * i + 1])).mean()) for i, t in enumerate(truth)]
     return shares[0], shares[1], shares[2], shares[3]
+
+
+def runs(values: list[np.ndarray], out: np.ndarray, side: int, fold: np.ndarray) -> list[Run]:
+    """The runs of one classifier, a fold each; what each classifies rightly stands in for all repeats' mean."""
+    k = int(fold.max()) + 1
+    held = [pd.Series(out[side, fold == one], np.flatnonzero(fold == one).astype(str)) for one in range(k)]
+    return [
+        Run(i // k, float(value[side]), partial(held.__getitem__, i % k), f"{i % k + 1}/{k}", 1 / (k - 1))
+        for i, value in enumerate(values)
+    ]
 
 
 def main() -> None:

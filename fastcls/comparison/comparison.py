@@ -243,10 +243,17 @@ def _row(group: Sequence[Entry], held: Sequence[Entry], split: str, baseline: Ma
     means |= {name: _mean([entry.cost(name) for entry in done]) for name in COSTS}
     deviation = stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
     fixed = (setting, changed, done, len(group) - len(done), means, deviation, not changed)
-    interval = differences.of_folds(values, done[0].share) if done and all(entry.fold for entry in done) else None
+    interval = interval_of(done, split) if done and all(entry.fold for entry in done) else None
     if not changed or not done or not held:
         return Row(*fixed, interval=interval)
     return Row(*fixed, differences.difference(_side(done, split), _side(held, split)), interval)
+
+
+def interval_of(folds: Sequence[Entry], split: str) -> tuple[float, float] | None:
+    """The 95 % interval of the mean accuracy of these folds, as `differences.of_folds` has it."""
+    held = sum((one.record.get("data") or {}).get("images", {}).get(split, 0) for one in folds)
+    values = [one.figure("accuracy", split) for one in folds]
+    return differences.of_folds(values, folds[0].share, held // len({one.seed for one in folds}))
 
 
 def mcnemar(first: Entry, second: Entry, split: str) -> differences.McNemar | None:

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from fastcls.evaluation import grouped
-from fastcls.evaluation.metrics import Z
+from fastcls.evaluation.metrics import Z, proportion
 from fastcls.runfolder.predictions import GROUP
 
 LEVEL = 0.95  # of every interval
@@ -91,17 +91,19 @@ def difference(ours: Sequence[Run], baseline: Sequence[Run]) -> Difference | Non
     return _bounded(value, value - half, value + half, "seeds and images" if images else "seeds")
 
 
-def of_folds(values: Sequence[float], share: float) -> tuple[float, float] | None:
-    """The 95 % interval of a mean over folds; None of fewer than two.
+def of_folds(values: Sequence[float], share: float, images: int) -> tuple[float, float] | None:
+    """The 95 % interval of a mean accuracy over folds; None of fewer than two.
 
-    share: images held out for each that was trained on. The folds' networks share most of their images, so the mean
+    share: images held out for each that was trained on. images: of all folds together; the interval is no narrower than
+    one over these, for folds may come out alike by chance. The folds' networks share most of their images, so the mean
     varies more than that of as many independent runs. Source: Nadeau and Bengio 2003, equation 9; of repeated
     cross-validation Bouckaert and Frank 2004.
     """
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
     half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * math.sqrt(_corrected(values, share))
-    return max(0.0, fmean(values) - half), min(1.0, fmean(values) + half)
+    one = proportion(round(fmean(values) * images), images)
+    return min(one["low"], max(0.0, fmean(values) - half)), max(one["high"], min(1.0, fmean(values) + half))
 
 
 def _corrected(values: Sequence[float], share: float) -> float:
@@ -119,7 +121,22 @@ def _of_folds(value: float, ours: Sequence[Run], baseline: Sequence[Run]) -> Dif
     else:
         total = sum(_corrected(list(side.values()), share) for side in sides)
     half = float(stdtrit(min(map(len, sides)) - 1, (1 + LEVEL) / 2)) * math.sqrt(total)
+    half = max(half, _half_over_images(ours, baseline))
     return _bounded(value, value - half, value + half, "folds")
+
+
+def _half_over_images(ours: Sequence[Run], baseline: Sequence[Run]) -> float:
+    """Half of the interval of the difference over the images, or groups, that both were evaluated on; 0 of none."""
+    rights = [run.right() for run in (*ours, *baseline)]
+    groups = {path: name for right in rights for path, name in right.attrs.get(GROUP, {}).items()}
+    shares = [pd.concat([run.right() for run in side]).groupby(level=0).mean() for side in (ours, baseline)]
+    gap = (shares[0] - shares[1]).dropna()
+    if gap.empty:
+        return 0.0
+    gap.attrs[GROUP] = groups
+    counted = McNemar(len(gap), round(-gap[gap < 0].sum()), round(gap[gap > 0].sum()), 1.0)
+    _, low, high = images_interval(_over_groups(counted, gap, _codes(gap, gap.index) if groups else None))
+    return (high - low) / 2
 
 
 def _over_seeds(ours: Sequence[Run], baseline: Sequence[Run]) -> tuple[float, int]:

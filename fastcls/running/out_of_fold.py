@@ -16,8 +16,7 @@ import pandas as pd
 
 from fastcls import reports
 from fastcls.audit.precheck import precheck
-from fastcls.comparison.comparison import Entry
-from fastcls.comparison.differences import of_folds
+from fastcls.comparison.comparison import Entry, interval_of
 from fastcls.datasets.walk import common_root, count
 from fastcls.errors import OutputError
 from fastcls.evaluation import grouped, judging
@@ -181,9 +180,9 @@ def _runs(members: Sequence[Entry], out: Path) -> list[dict[str, Any]]:
 
 
 def _over_folds(members: Sequence[Entry]) -> dict[str, float | None]:
-    """The mean accuracy over the folds with its interval, as `differences.of_folds` has it."""
+    """The mean accuracy over the folds with its interval, as `interval_of` has it."""
     values = [one.figure("accuracy", VALID) for one in members]
-    low, high = of_folds(values, members[0].share) or (None, None)
+    low, high = interval_of(members, VALID) or (None, None)
     return {"value": float(np.mean(values)), "low": low, "high": high}
 
 
@@ -191,7 +190,7 @@ def _notes(members: Sequence[Entry], folds: int, repeats: int, tested: bool) -> 
     each = f"the mean over {repeats} repeats" if repeats > 1 else "the answer of one network"
     found = [f"{folds} folds: every image is predicted by networks that were not trained on it; {each}."]
     values = [one.figure("accuracy", VALID) for one in members]
-    if interval := of_folds(values, members[0].share):
+    if interval := interval_of(members, VALID):
         low, mean, high = (f"{100 * value:.1f}" for value in (interval[0], np.mean(values), interval[1]))
         found.append(
             f"over {count(len(members), 'fold')} the mean accuracy is {mean} % (95 %: {low} to {high}, corrected for "

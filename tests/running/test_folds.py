@@ -235,7 +235,7 @@ def test_intervals_over_folds_contain_the_truth() -> None:
                     right[~own] += hits / repeats
                     if trial % 5 == 0:
                         truths.append((_nearest(new, means) == y).mean())
-            bounds.append(of_folds(values, 40 / 160))
+            bounds.append(of_folds(values, 40 / 160, 200))
             pooled = metrics.proportion(round(right.sum()), 200)
             over_images.append((pooled["low"], pooled["high"]))
         truth = np.mean(truths)
