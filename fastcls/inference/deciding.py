@@ -18,6 +18,7 @@ from fastcls.datasets.walk import count, some
 from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.evaluation import decisions
 from fastcls.evaluation.calibration import soften
+from fastcls.inference.average import Average
 from fastcls.inference.predictor import Predictor
 from fastcls.runfolder import model_files, predictions, runs
 from fastcls.runfolder import target as targets
@@ -112,6 +113,14 @@ def predictor(run: Path, temperature: float, mirror: bool, wanted: Wanted) -> Pr
         raise UsageError(
             f"{wanted.first} and --tta: what is calibrated are the probabilities of single images.", "Omit --tta."
         )
+    if model_files.read(run).get("members"):
+        if wanted:
+            raise UsageError(
+                f"{wanted.first}: {run} answers with the mean of several networks; calibrated are the answers of each "
+                "of them alone.",
+                f"Name a fold's run, or omit {wanted.first}.",
+            )
+        return Average(run, temperature, mirror)
     if wanted.unknown is None:
         return Predictor(run, temperature, mirror)
     from fastcls.inference.unknown import Knower
