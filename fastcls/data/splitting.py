@@ -155,28 +155,29 @@ def stratified(
         labels = [tuple(map(str, one)) if isinstance(one, tuple | list | L) else str(one) for one in own]
         seed, of = options.current().seed, {}
         if group:
-            paths = _paths(items)
+            paths = paths_of(items)
             names = _names(items, group, paths)
             valid, _ = groups.divide(labels, names, valid_pct, 0.0, seed)
             of = dict(zip(paths, names, strict=True))
         else:
-            together = _copies(items) if options.current().keep_copies_together else []
+            together = copies_of(items) if options.current().keep_copies_together else []
             valid = splits.hold_out(labels, valid_pct, seed, together)
             if any(together):
-                of = dict(zip(_paths(items), together, strict=True))
+                of = dict(zip(paths_of(items), together, strict=True))
         held = set(valid)
         return [i for i in range(len(items)) if i not in held], sorted(valid), of
 
     return Splitter(draw)
 
 
-def _paths(items: Any) -> list[str]:
+def paths_of(items: Any) -> list[str]:
+    """The file of each item, as text."""
     return [str(item) for item in (items["path"] if isinstance(items, pd.DataFrame) and "path" in items else items)]
 
 
-def _copies(items: Any) -> list[str]:
+def copies_of(items: Any) -> list[str]:
     """The group of copies that each item is in; none for items that are no files."""
-    paths = _paths(items)
+    paths = paths_of(items)
     return copies.together(paths) if all(map(_is_file, paths)) else []
 
 

@@ -56,22 +56,7 @@ def find(name: str) -> Dataset:
         ) from None
 
 
-def folder(
-    path: str | Path,
-    *,
-    labels: str = "",
-    label_regex: str = "",
-    valid_pct: float | None = 0.2,
-    seed: int | None = None,
-    multi_label: str = "auto",
-) -> DataFrame:
-    """Images of your own, whatever their layout: a table with the columns path, label and split (`layouts.find`).
-
-    valid_pct: None leaves the split empty where the layout has none, for `data.split`.
-    """
-    return layouts.find(
-        path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed, multi_label=multi_label
-    )
+folder = layouts.find  # images of your own, whatever their layout
 
 
 def digits(path: str = "") -> Path:
