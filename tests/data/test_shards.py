@@ -160,6 +160,9 @@ def test_the_probe_and_later_images_and_the_check_read_a_pack(fastcls: Any, sour
     assert trained(fastcls, source, "one", "--tune", "head") == trained(fastcls, "packed", "two", "--tune", "head")
     done = fastcls("check", "packed")
     assert done.code == 0 and "40 images in 2 classes" in done.output, done.output
+    runs = [trained(fastcls, "packed", f"fold{k}", "--fold", f"{k}/2", "--epochs", 1) for k in (1, 2)]
+    held = [{row.split(",")[0] for row in run["splits.csv"].decode().splitlines() if ",valid," in row} for run in runs]
+    assert len(held[0]) == len(held[1]) == 20 and not held[0] & held[1]
     shutil.move("packed", "moved")
     done = fastcls("resume", "two", "--extend-epochs", 1, "--path", "moved")
     assert done.code == 0, done.output
