@@ -165,7 +165,7 @@ def _datasets(block: DataBlock, source: Any, skipped: list[str]) -> Datasets:
     if options.current().skip_bad:
         every = paths()
         bad = check.broken(every, decode=True)
-        keep = [[int(i) for i in _positions(split, len(every)) if every[i] not in bad] for split in splits]
+        keep = [[int(i) for i in splitting.positions(split, len(every)) if every[i] not in bad] for split in splits]
         if not keep[0]:
             raise check.broken_images(list(bad.values()), len(every))
         items, splits = _only(items, keep)
@@ -182,12 +182,8 @@ def _datasets(block: DataBlock, source: Any, skipped: list[str]) -> Datasets:
         return dsets
     own = targets(dsets)
     labels = own.tolist() if own.ndim == 1 else [tuple(row.nonzero().flatten().tolist()) for row in own]
-    parts = [_positions(split, len(labels)) for split in dsets.splits]
+    parts = [splitting.positions(split, len(labels)) for split in dsets.splits]
     return make(*_only(dsets.items, [_sample(part, [labels[i] for i in part], limit) for part in parts]))
-
-
-def _positions(split: Any, n: int) -> Sequence[int]:
-    return range(n)[split] if isinstance(split, slice) else split
 
 
 def _only(items: Any, keep: Sequence[Sequence[int]]) -> tuple[Any, list[list[int]]]:

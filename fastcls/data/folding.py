@@ -29,7 +29,9 @@ class Fold:
 
     def __call__(self, items: Any) -> tuple[list[int], list[int]]:
         k, n = self.fold
-        places = np.array(sorted(int(i) for split in self.splitter(items) for i in split))
+        places = np.array(
+            sorted(int(i) for split in self.splitter(items) for i in splitting.positions(split, len(items)))
+        )
         own = items.iloc[places] if hasattr(items, "iloc") else [items[i] for i in places]
         self.groups = splitting.groups_of(own, self.splitter)
         paths = splitting.paths_of(own)

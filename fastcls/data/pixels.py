@@ -212,7 +212,7 @@ def files(dataset: Datasets) -> list[str]:
     return [str(path) for path in _opened(dataset)]
 
 
-def _sources(dataset: Datasets) -> list[str | np.ndarray]:
+def _sources(dataset: Datasets) -> Sequence[str | np.ndarray]:
     """The image of every item: a file, or the pixels of a picture in memory."""
     if packs.is_packed(dataset.tls[0].items):  # which are not made texts before they are needed
         return _opened(dataset)

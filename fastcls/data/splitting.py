@@ -193,12 +193,17 @@ def _names(items: Any, group: Callable[[Any], Hashable] | str, paths: Sequence[s
 
 
 def by_column(table: pd.DataFrame) -> tuple[Any, Any]:
-    """A splitter for tables with a `split` column of 'train' and 'valid'."""
+    """A splitter for tables with a `split` column of 'train' and 'valid': lists, or of packed images slices."""
     if "pack" in table.attrs:  # in this order, so that no row is copied
         train, valid = ((table["split"] == name).sum() for name in ("train", "valid"))
         return slice(0, train), slice(train, train + valid)
     column = table["split"].to_numpy()
     return [i for i, s in enumerate(column) if s == "train"], [i for i, s in enumerate(column) if s == "valid"]
+
+
+def positions(split: Any, n: int) -> Sequence[int]:
+    """The positions of a split of n items, which is a list of them or a slice."""
+    return range(n)[split] if isinstance(split, slice) else split
 
 
 def groups_of(items: Any, splitter: Any) -> dict[str, str]:

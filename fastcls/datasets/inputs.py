@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from fastcls.datasets import shards
 from fastcls.datasets.label_table import FILE_COLUMNS, posix, rows_of
+from fastcls.datasets.shards import Pack
 from fastcls.datasets.walk import composed, is_image, listing, some, unread, walked
 from fastcls.errors import DataError
 from fastcls.settings import options, shell
@@ -21,13 +23,14 @@ TABLES = {".csv", ".tsv"}
 def collect(arguments: Sequence[str]) -> Iterator[str]:
     """Image files, as they are found, from every kind of argument.
 
-    A file; a folder (searched through, sorted); a pattern such as 'photos/**/*.jpg' (the images that it matches); a
-    .csv or .tsv file with a column of paths; '-' (a path a line on standard input). DataError at once where an
-    argument names nothing, a folder or pattern without an image, or a table without paths.
+    A file; a folder (searched through, sorted); packed images, a folder of them or an address; a pattern such as
+    'photos/**/*.jpg' (the images that it matches); a .csv or .tsv file with a column of paths; '-' (a path a line on
+    standard input). DataError at once where an argument names nothing, a folder or pattern without an image, or a table
+    without paths.
     """
     for argument in arguments:
         path = shell.path(argument)
-        if argument == "-":
+        if argument == "-" or _pack(argument) is not None:
             continue
         if is_pattern(argument):
             if next(_matching(argument), None) is None:
@@ -45,6 +48,11 @@ def collect(arguments: Sequence[str]) -> Iterator[str]:
     return chain.from_iterable(map(_files, arguments))
 
 
+def _pack(argument: str) -> Pack | None:
+    """The packed images that an argument names, a folder or an address."""
+    return None if argument == "-" or is_pattern(argument) else shards.opened(argument)
+
+
 def is_pattern(argument: str) -> bool:
     """Whether an argument is a pattern of file names, and not the name of an existing file."""
     return argument != "-" and glob.has_magic(argument) and not shell.path(argument).exists()
@@ -54,6 +62,8 @@ def _files(argument: str) -> Iterator[str]:
     path = shell.path(argument)
     if argument == "-":
         yield from _on_standard_input()
+    elif (pack := _pack(argument)) is not None:
+        yield from map(pack.path, range(len(pack)))
     elif is_pattern(argument):
         yield from _matching(argument)
     elif path.is_dir():

@@ -172,6 +172,7 @@ class _Plan:
             rows = np.flatnonzero((self.table["split"] == split).to_numpy()).tolist()
             random.Random(f"{seed} {split}").shuffle(rows)  # so that any few shards are a sample of all images
             filled = most
+            own: list[int] = []
             for row in rows:
                 if filled >= most:
                     filled, own = 0.0, []

@@ -160,6 +160,9 @@ def test_the_probe_and_later_images_and_the_check_read_a_pack(fastcls: Any, sour
     assert trained(fastcls, source, "one", "--tune", "head") == trained(fastcls, "packed", "two", "--tune", "head")
     done = fastcls("check", "packed")
     assert done.code == 0 and "40 images in 2 classes" in done.output, done.output
+    runs = [trained(fastcls, "packed", f"fold{k}", "--fold", f"{k}/2", "--epochs", 1) for k in (1, 2)]
+    held = [{row.split(",")[0] for row in run["splits.csv"].decode().splitlines() if ",valid," in row} for run in runs]
+    assert len(held[0]) == len(held[1]) == 20 and not held[0] & held[1]
     shutil.move("packed", "moved")
     done = fastcls("resume", "two", "--extend-epochs", 1, "--path", "moved")
     assert done.code == 0, done.output
@@ -293,3 +296,23 @@ def test_more_shards_than_a_window_are_shuffled_a_window_at_a_time(
     monkeypatch.setattr(shards, "WINDOW", 25_000)
     one, two = (trained(fastcls, "packed", out, "--cache-gb", 0) for out in ("one", "two"))
     assert one == two != trained(fastcls, source, "three", "--cache-gb", 0)
+
+
+def test_predictions_for_packed_images_are_those_for_the_files(
+    fastcls: Any, source: Path, store: Store, digits_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "WAITS", (0.01, 0.01))
+    for file in source.rglob("*.jpg"):
+        Image.open(file).resize((8, 8)).save(file)  # as the network takes them
+    assert fastcls("pack", source, store.address).code == 0
+    rows = {}
+    for place in (str(source), store.address):
+        done = fastcls("predict", digits_run, place, "-o", "labels.csv")
+        assert done.code == 0, done.output
+        lines = Path("labels.csv").read_text().splitlines()[1:]
+        rows[place] = sorted(line.replace("\\", "/").rsplit("/", 2)[1:] for line in lines)
+        Path("labels.csv").unlink()
+    assert rows[str(source)] == rows[store.address] and len(rows[store.address]) == 40
+    store.broken = 10_000
+    done = fastcls("predict", digits_run, store.address, "-o", "labels.csv")
+    assert done.code == 3 and "after 3 attempts" in done.output, done.output
