@@ -18,6 +18,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     lr_find,
     models,
     predict,
+    push,
     recipe,
     recipes,
     report,

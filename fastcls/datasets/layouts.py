@@ -18,6 +18,7 @@ from fastcls.datasets import label_sets
 from fastcls.datasets.splits import check_splits, draw_validation, split_of
 from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some, unread
 from fastcls.errors import DataError, UsageError, did_you_mean
+from fastcls.runfolder import hub
 from fastcls.settings import options, shell
 
 if TYPE_CHECKING:
@@ -122,9 +123,13 @@ def _images(folder: str | Path, found: Found) -> list[str]:
 
 
 def folder(path: str | Path) -> Path:
-    """The folder called `path`, absolute; DataError where it is none."""
+    """The folder called `path`, absolute, or that of a dataset of the Hub; DataError where it is none."""
     if not str(path):
         raise DataError("No folder of images was named.", "Give it with --path.")
+    if str(path).startswith(hub.DATASETS):
+        from fastcls.datasets import hub_images
+
+        return hub_images.folder(str(path))
     root = Path(os.path.abspath(shell.path(path)))  # noqa: PTH100, a link stays the name the user gave
     if root.is_dir():
         return root

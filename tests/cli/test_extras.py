@@ -25,6 +25,8 @@ CASES = [  # the extra, the module that is not there, who asks for it (RUN: a ru
     ("distributed", "accelerate", [*DIGITS, "--processes", "2"], "Training with several processes needs accelerate"),
     ("parquet", "pyarrow", ["predict", "RUN", "RUN/figures", "-o", "out.parquet"], "-o out.parquet needs pyarrow"),
     ("openvino", "openvino", ["export", "RUN", "--openvino", "-o", "out"], "--openvino needs openvino"),
+    ("hub", "huggingface_hub", ["push", "RUN", "me/pets"], "fastcls push needs huggingface_hub"),
+    ("datasets", "datasets", ["check", "hf://datasets/me/pets"], "--path hf://datasets/me/pets needs datasets"),
 ]
 
 
