@@ -216,6 +216,9 @@ def test_a_dataset_of_the_hub_is_a_folder_of_images(
     hub.requests.clear()
     assert in_a_process("check", "hf://datasets/me/pets", "-o", "again").code == found.code
     assert not [line for line in hub.requests if "resolve" in line or "tree" in line], "nothing is fetched again"
+    program = "from fastcls import datasets; print(sorted(datasets.folder('hf://datasets/me/pets')['split'].unique()))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "['test', 'train', 'valid']\n", done.stderr
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     offline = in_a_process("check", "hf://datasets/me/pets", "-o", "offline")
     assert offline.code == found.code and "is not reached" in offline.output
