@@ -147,5 +147,5 @@ def _read(place: str) -> bytes:
 
 
 def _as_folder(label: str) -> str:
-    """A class as a folder's name: what cannot stand in one is an underscore."""
+    """A class as a folder's name: characters that none can have are underscores."""
     return re.sub(r"^\.+|[\x00-\x1f/\\]", "_", label.strip())
