@@ -40,7 +40,7 @@ def write(run: Path, folder: Path) -> bool:
         if not _same(network, body, state[f"{classifier}.weight"], state[f"{classifier}.bias"], spec):
             return False
         own = {"label_names": model["classes"]}
-        save_for_hf(network, folder, own, safe_serialization=True, data_config=_data(spec))
+        save_for_hf(network, str(folder), own, safe_serialization=True, data_config=_data(spec))
         return True
     return False
 
