@@ -24,6 +24,7 @@ __all__ = [
     "export",
     "lr_find",
     "predict",
+    "push",
     "recipe",
     "report",
     "resume",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from fastcls.api import export as export
     from fastcls.api import lr_find as lr_find
     from fastcls.api import predict as predict
+    from fastcls.api import push as push
     from fastcls.api import recipe as recipe
     from fastcls.api import report as report
     from fastcls.api import resume as resume

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fastai.learner import Learner
 
     from fastcls.audit.audit import Audit
+    from fastcls.plugins.hub import Pushed
     from fastcls.reports import comparison as compared
     from fastcls.reports.search import Page
     from fastcls.runfolder.run import Run as Files
@@ -390,6 +391,19 @@ def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = Fals
     from fastcls.running import exporting
 
     return exporting.export(runs.find(fspath(run), done=True), kinds or ("onnx",), _path(out), trust)
+
+
+def push(run: Paths, repository: str, *, private: bool = False, report: bool = False) -> Pushed:
+    """Publish a finished run on the Hugging Face Hub as OWNER/NAME, with a model card.
+
+    Gives url, commit, files and in_timm. private: make a repository that others do not see. report: also report.html,
+    predictions and splits, which show the images or their names. The token is huggingface_hub's own. EnvironmentProblem
+    where there is none, where it has no permission, or where the Hub is not reached; UsageError where the name is not
+    OWNER/NAME.
+    """
+    from fastcls.plugins import hub
+
+    return hub.push(runs.find(fspath(run), done=True), repository, private, report)
 
 
 def report(

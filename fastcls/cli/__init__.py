@@ -19,6 +19,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     models,
     pack,
     predict,
+    push,
     recipe,
     recipes,
     report,

@@ -82,7 +82,9 @@ def _is_path(incomplete: str) -> bool:
 
 
 RUN: Any = typer.Argument(
-    metavar="RUN", help="A run folder, a recipe's name (its newest run), or 'last'.", autocompletion=runs
+    metavar="RUN",
+    help="A run folder, a recipe's name (its newest run), 'last' or hf://OWNER/NAME.",
+    autocompletion=runs,
 )
 LABEL_REGEX: Any = typer.Option(
     "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name: '(.+)_\\d+'."

@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 
 def is_address(path: str | os.PathLike[str]) -> bool:
-    """Whether a path names object storage: a scheme, ://, and what is in it."""
-    return re.match(r"[a-z][a-z0-9+.-]+://.", os.fspath(path)) is not None
+    """Whether a path names object storage: a scheme, ://, and what is in it. hf:// is the Hugging Face Hub's."""
+    return re.match(r"(?!hf://)[a-z][a-z0-9+.-]+://.", os.fspath(path)) is not None
 
 
 class Folder:

@@ -19,6 +19,7 @@ from fastcls.datasets.buckets import is_address
 from fastcls.datasets.splits import check_splits, draw_validation, split_of
 from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some, unread
 from fastcls.errors import DataError, UsageError, did_you_mean
+from fastcls.runfolder import hub
 from fastcls.settings import options, shell
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def find(
         return pack.table()
     if valid_pct is not None and not 0 < valid_pct < 1:
         raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
-    root, found = folder(path), listed(path, labels, label_regex, multi=label_sets.wanted(multi_label))
+    root = folder(path)
+    found = listed(root, labels, label_regex, multi=label_sets.wanted(multi_label))
     if len(classes := {name for label in {row[1] for row in found.rows} for name in found.target.names(label)}) == 1:
         raise DataError(f"All {len(found.rows):,} images in {root} are of one class, {classes.pop()!r}.", _HOW)
     if found.rows and not classes:
@@ -127,9 +129,13 @@ def _images(folder: str | Path, found: Found) -> list[str]:
 
 
 def folder(path: str | Path) -> Path:
-    """The folder called `path`, absolute; DataError where it is none."""
+    """The folder called `path`, absolute, or that of a dataset of the Hub; DataError where it is none."""
     if not str(path):
         raise DataError("No folder of images was named.", "Give it with --path.")
+    if str(path).startswith(hub.DATASETS):
+        from fastcls.datasets import hub_images
+
+        return hub_images.folder(str(path))
     if is_address(path) and (pack := shards.opened(path)):
         return pack.root
     root = Path(os.path.abspath(shell.path(path)))  # noqa: PTH100, a link stays the name the user gave

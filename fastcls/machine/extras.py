@@ -20,6 +20,8 @@ MODULES = {  # extra -> what is imported of it
     "shards": ("pyarrow",),
     "openvino": ("openvino",),
     "heic": ("pillow_heif",),
+    "hub": ("huggingface_hub",),
+    "datasets": ("datasets",),
 }
 LIGHT = "fastcls-predict"  # the distribution without TRAINING, scripts/predict-only
 TRAINING = ("torch", "torchvision", "fastai", "timm", "onnxscript")
@@ -27,6 +29,7 @@ DISTRIBUTIONS = {  # where a package is not called as its module is
     "sklearn": "scikit-learn",
     "PIL": "pillow",
     "iterstrat": "iterative-stratification",
+    "huggingface_hub": "huggingface-hub",
 }
 
 
@@ -105,8 +108,11 @@ def not_installed(package: str) -> EnvironmentProblem:
     """The error for a missing package that is no extra's."""
     if package in TRAINING and light():
         return EnvironmentProblem(
-            f"This needs {package}, which {LIGHT} leaves out: it predicts, evaluates, serves, reports and checks.",
+            f"This needs {package}, which {LIGHT} leaves out: it predicts, serves, evaluates, reports and checks.",
             "Install fastcls itself, in its checkout:  pip install .",
         )
-    hint = f"Install it:  pip install {package}    `fastcls doctor` looks at all of them."
+    line = declared().get(package, "").replace('"', "'")
+    of_extra = re.search(r"extra == '(\w+)'", line) if _requires()[0] == LIGHT else None
+    command = install(of_extra[1]) if of_extra else f"pip install {package}"
+    hint = f"Install it:  {command}    `fastcls doctor` looks at all of them."
     return EnvironmentProblem(f"{package} is not installed.", hint)

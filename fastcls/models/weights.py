@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from fastcls.errors import FastclsError, OutputError, UsageError, WeightsError
+from fastcls.errors import OutputError, WeightsError
 from fastcls.models import defaults
-from fastcls.runfolder import model_files, runs, schema
+from fastcls.runfolder import hub, model_files, runs, schema
 from fastcls.settings import shell
 from fastcls.training.checkpoints import load_weights
 
@@ -28,11 +28,14 @@ PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
 def weights_file(name: str) -> Path:
     """The .safetensors file that `--weights NAME` means, its sum checked if it is a run's.
 
-    NAME is a file, a run, a folder as the Hugging Face Hub has them, or a repository there, `hf-hub:OWNER/NAME`.
+    NAME is a file, a run, also one of the Hub's (`hf://OWNER/NAME`), a folder as the Hub has them, or a repository
+    there, `hf-hub:OWNER/NAME`.
     """
     name = defaults.resolve(name)
     if name.startswith(HUB):
         return fetched(name, WEIGHTS)
+    if name.startswith(hub.PREFIX):
+        name = str(hub.run(name))
     path = shell.path(name.removeprefix(LOCAL))
     if is_folder(path):
         return weights_in(path)
@@ -134,34 +137,14 @@ def folder(name: str) -> Path:
 
 
 def fetched(name: str, file: str) -> Path:
-    """A file of it; UsageError where the Hub has none, WeightsError where it is neither kept here nor to be reached."""
+    """A file of it; UsageError where the Hub has none, WeightsError where it is neither kept here nor reached."""
     if name.startswith(LOCAL):
         return _inside(shell.path(name.removeprefix(LOCAL))) / file
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    where = hub.parsed(name, HUB)
+    with hub.reached(name, WeightsError):
+        from huggingface_hub import hf_hub_download
 
-    repository, _, revision = name.removeprefix(HUB).partition("@")
-    kind: type[FastclsError] = WeightsError
-    try:
-        return Path(hf_hub_download(repository, file, revision=revision or None))
-    except LocalEntryNotFoundError:
-        problem = f"the Hub cannot be reached, and {file} is not kept on this machine"
-        hint = "Connect to the internet (and unset HF_HUB_OFFLINE), or give a folder: local-dir:PATH."
-    except EntryNotFoundError:
-        kind = UsageError
-        problem, hint = f"that repository has no {file}", "Take one of timm's: hf-hub:timm/resnet18.a1_in1k, say."
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
-        kind = UsageError
-        problem, hint = "the Hub has no such repository", "Write hf-hub:OWNER/NAME, as in its address."
-    except Exception as other:  # of the client that huggingface_hub uses, which changed before
-        problem, hint = f"it could not be downloaded ({type(other).__name__})", "Run the command again."
-    raise kind(f"{name}: {problem}.", hint) from None
+        return Path(hf_hub_download(where.repository, file, revision=where.revision))
 
 
 def architecture(folder: Path) -> str:

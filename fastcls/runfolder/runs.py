@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import OutputError, did_you_mean
-from fastcls.runfolder import inside, register, schema
+from fastcls.runfolder import hub, inside, register, schema
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
@@ -227,9 +227,12 @@ def locked(folder: Path) -> Iterator[None]:
 def find(name: str, done: bool = False) -> Path:
     """The run folder called `name`: a path, a folder name under runs/, a recipe's newest, or 'last', the newest of all.
 
-    Those that were written elsewhere are remembered (`register`). done: of several the newest that ended well.
-    OutputError where there is none, or one that holds what does not belong into it.
+    Those that were written elsewhere are remembered (`register`); `hf://OWNER/NAME[@REVISION]` is downloaded from the
+    Hugging Face Hub (`hub`). done: of several the newest that ended well. OutputError where
+    there is none, or one that holds what does not belong into it.
     """
+    if name.startswith(hub.PREFIX):
+        return hub.run(name)
     folder = _find(name, done)
     inside.check(folder)
     return folder

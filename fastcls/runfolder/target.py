@@ -78,9 +78,9 @@ class MultiLabel:
 
     def probabilities(self, logits: np.ndarray, temperature: float = 1) -> np.ndarray:
         """(n, labels) of logits divided by a temperature."""
-        from scipy.special import expit
+        import numpy as np
 
-        found: np.ndarray = expit(logits.astype("float64") / temperature)
+        found: np.ndarray = np.exp(-np.logaddexp(0, -logits.astype("float64") / temperature))  # no overflow
         return found
 
     def answer(self, p: np.ndarray, thresholds: Sequence[float] | None, threshold: float) -> tuple[list[int], float]:
@@ -96,10 +96,10 @@ class MultiLabel:
     def softened(self, probabilities: np.ndarray, temperature: float) -> np.ndarray:
         """What logits give at a temperature, by the probabilities (n, labels) that they give."""
         import numpy as np
-        from scipy.special import logit
 
         limits = np.finfo(float)
-        return self.probabilities(logit(probabilities.clip(limits.tiny, 1 - limits.epsneg)), temperature)
+        p = probabilities.astype("float64").clip(limits.tiny, 1 - limits.epsneg)
+        return self.probabilities(np.log(p) - np.log1p(-p), temperature)
 
 
 Target = SingleLabel | MultiLabel

@@ -26,6 +26,8 @@ CASES = [  # the extra, the module that is not there, who asks for it (RUN: a ru
     ("parquet", "pyarrow", ["predict", "RUN", "RUN/figures", "-o", "out.parquet"], "-o out.parquet needs pyarrow"),
     ("shards", "pyarrow", ["pack", "RUN", "packed"], "fastcls pack needs pyarrow"),
     ("openvino", "openvino", ["export", "RUN", "--openvino", "-o", "out"], "--openvino needs openvino"),
+    ("hub", "huggingface_hub", ["push", "RUN", "me/pets"], "fastcls push needs huggingface_hub"),
+    ("datasets", "datasets", ["check", "hf://datasets/me/pets"], "--path hf://datasets/me/pets needs datasets"),
 ]
 
 

@@ -104,6 +104,7 @@ def shell(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reques
 
     if request.getfixturevalue("page").stem != "README":
         request.getfixturevalue("pageless")
+    request.getfixturevalue("hub")
 
     monkeypatch.setenv("FASTCLS_DATA", str(stocked / "data"))
     monkeypatch.setenv("TORCH_HOME", str(stocked / "hub"))

@@ -53,9 +53,24 @@ def test_the_package_without_training_needs_the_same_otherwise() -> None:
         for file in (ROOT / "pyproject.toml", ROOT / "scripts" / "predict-only" / "pyproject.toml")
     )
     left_out = {line for line in whole["dependencies"] if line.startswith(extras.TRAINING)}
-    assert {*light["dependencies"]} == {*whole["dependencies"]} - left_out and len(left_out) == len(extras.TRAINING)
+    own, of_whole = light["optional-dependencies"], whole["optional-dependencies"]
+    report = own.pop("report")
+    assert sorted(light["dependencies"] + report) == sorted({*whole["dependencies"]} - left_out)
+    assert len(left_out) == len(extras.TRAINING)
+    assert {*own.pop("serve")} == {*of_whole["serve"], next(line for line in report if line.startswith("pandas"))}
     assert light["name"] == extras.LIGHT and light["scripts"] == whole["scripts"]
-    assert light["optional-dependencies"].items() <= whole["optional-dependencies"].items()
+    assert own.items() <= of_whole.items()
+
+
+def test_dependency_groups_are_the_extras_of_their_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups, extra = project["dependency-groups"], project["project"]["optional-dependencies"]
+    included = {name: [line for line in lines if isinstance(line, str)] for name, lines in groups.items()}
+    for line in (line for line in groups["dev"] if isinstance(line, dict)):
+        included["dev"] += included[line["include-group"]]
+    assert {name: sorted(lines) for name, lines in included.items()} == {
+        name: sorted(extra[name]) for name in ("test", "docs", "dev")
+    }
 
 
 def test_a_bare_checkout_runs(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ NOT_RUN = {
     "scripts/check": "CI runs it after the tests",
     "tensorboard": "serves until Ctrl-C; test_tracking.py reads what it would show",
     "mlflow": "the same",
+    "docker": "no engine runs here; test_container.py does the steps of the file",
+    "hf auth": "signs in; the stand-in for the Hub has a token",
     "curl": "asks a server that runs until Ctrl-C; test_serve.py asks one",
     "torchrun": "several machines or GPUs; test_scaling.py starts torchrun on one without",
     "accelerate": "several GPUs; test_scaling.py starts it without",
@@ -73,6 +75,12 @@ MORE = [
     More(r"^search .*(?:--trials|--storage)", "--dry-run", "test_search.py searches; these are ResNets"),
     More(r"^check .*--suspects", "--arch squeezenet1_1 --size 32", "the same network"),
     More(r"^serve ", "--port 0", "the port may be taken"),
+    More(
+        r"^(?:check|recipe folder --path) hf://datasets/",
+        "",
+        "the stand-in has no such dataset; test_hub.py has",
+        code=2,
+    ),
 ]
 KIN = "another of its kind trains, on a page or in a test of its own"  # of what is only tried, to keep all of it short
 MORE += [

@@ -1,0 +1,145 @@
+"""The Hugging Face Hub: the names of what is there, a run from there, and what its client raises as our errors.
+
+A token is huggingface_hub's business alone: HF_TOKEN, or what `hf auth login` keeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from fastcls.errors import EnvironmentProblem, FastclsError, UsageError
+from fastcls.runfolder import inside
+
+PREFIX = "hf://"
+DATASETS = "hf://datasets/"
+SIGN_IN = "Sign in once with  hf auth login , or set HF_TOKEN."
+# what `push` sends of a run and `run` fetches: no checkpoints, no log, and never a pickle
+MODEL = ("run.json", "model.json", "model.safetensors", "model.onnx", "metrics.json", "history.csv", "recipe.py")
+REPORT = (  # these show images or their names
+    "report.html",
+    "predictions.csv",
+    "probe.csv",
+    "splits.csv",
+    "suspects.csv",
+    "slices.csv",
+    "heatmaps.json",
+    "evaluation.json",
+)
+
+
+class Name(NamedTuple):
+    """A repository and a branch, tag or commit of it; None is its main branch."""
+
+    repository: str
+    revision: str | None = None
+
+
+def parsed(text: str, prefix: str = "") -> Name:
+    """The repository that `[prefix]OWNER/NAME[@REVISION]` means; UsageError where it has another form."""
+    found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(\S+))?", text.removeprefix(prefix))
+    if found is None or ".." in found[1] or "--" in found[1]:
+        raise UsageError(
+            f"{text}: the Hub has no such repository: its names have the form OWNER/NAME.",
+            f"Write {prefix}OWNER/NAME, as in its address.",
+        )
+    return Name(found[1], found[2])
+
+
+def run(text: str) -> Path:
+    """The run folder of `hf://OWNER/NAME[@REVISION]`, downloaded, or from the Hub's cache on this machine.
+
+    Of the repository only the files of a run are fetched. They are laid out without the cache's links, so that the rule
+    for run folders (`inside`) holds for them as for any other third party's. UsageError where it holds no run.
+    """
+    name = parsed(text, PREFIX)
+    with reached(text):
+        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        try:
+            record = hf_hub_download(name.repository, "run.json", revision=name.revision)
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            raise UsageError(
+                f"{text} is not a run of fastcls: it has no run.json.",
+                f"Its weights, where they are timm's:  --weights hf-hub:{text.removeprefix(PREFIX)}",
+            ) from None
+        commit = Path(record).parent.name
+        kept = Path(snapshot_download(name.repository, revision=commit, allow_patterns=[*MODEL, *REPORT]))
+    folder = _home() / f"{name.repository.replace('/', '--')}--{commit[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (*MODEL, *REPORT):
+        if (kept / file).is_file() and not (folder / file).exists():
+            _copy(Path(os.path.realpath(kept / file)), folder / file)
+    inside.check(folder)
+    return folder
+
+
+def _home() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("fastcls")) / "hub"
+
+
+def _copy(file: Path, target: Path) -> None:
+    """The same bytes a second time, which take no room where the file system can link; nothing writes into either."""
+    try:
+        target.hardlink_to(file)
+    except FileExistsError:  # another process was faster
+        return
+    except OSError:
+        shutil.copyfile(file, target)
+
+
+@contextlib.contextmanager
+def reached(name: str, unreachable: type[FastclsError] = EnvironmentProblem) -> Iterator[None]:
+    """Turn what huggingface_hub raises meanwhile into our errors; `name` is what the user asked for.
+
+    UsageError where the Hub has no such thing, EnvironmentProblem where it wants to know who asks, `unreachable` where
+    it does not answer and nothing is kept on this machine.
+    """
+    try:
+        yield
+    except (FastclsError, ImportError):
+        raise
+    except Exception as problem:  # of the client that huggingface_hub uses, which changed before
+        raise _translated(name, problem, unreachable) from None
+
+
+def _translated(name: str, problem: Exception, unreachable: type[FastclsError]) -> FastclsError:
+    from huggingface_hub import errors, get_token
+
+    status = getattr(getattr(problem, "response", None), "status_code", None)
+    reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    if isinstance(problem, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        return unreachable(
+            f"{name}: the Hub cannot be reached, and it is not kept on this machine.",
+            "Connect to the internet (and unset HF_HUB_OFFLINE), or name a folder.",
+        )
+    if isinstance(problem, errors.HFValidationError):
+        return UsageError(f"{name}: the Hub has no such repository: {reason}.", "Write OWNER/NAME, as in its address.")
+    if isinstance(problem, errors.EntryNotFoundError):
+        return UsageError(f"{name}: that repository does not hold this file.")
+    if isinstance(problem, errors.RevisionNotFoundError):
+        return UsageError(f"{name}: the Hub has no such revision of it.", "Omit what follows the @ for the newest.")
+    refused = isinstance(problem, errors.GatedRepoError) or status in (401, 403)
+    if isinstance(problem, errors.RepositoryNotFoundError) and (status == 404 or get_token() is None):
+        return UsageError(f"{name}: the Hub has no such repository, or it is private and not yours.", SIGN_IN)
+    if refused:
+        who = "your token has no permission for it" if get_token() else "it asks who you are, and there is no token"
+        return EnvironmentProblem(f"{name}: the Hub refuses this ({status}): {who}.", SIGN_IN)
+    if status is not None:
+        return unreachable(f"{name}: the Hub answers with an error ({status}).", "Run the command again later.")
+    if isinstance(problem, OSError) and problem.filename is not None:  # a full disk, a folder without permission
+        return EnvironmentProblem(f"{problem.filename}: {problem.strerror}.", "HF_HOME names another folder.")
+    return unreachable(
+        f"{name}: the Hub cannot be reached ({type(problem).__name__}: {reason[:160]}).",
+        "Check the connection, and HF_ENDPOINT if you set it.",
+    )
