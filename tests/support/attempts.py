@@ -327,7 +327,8 @@ def damage_cache(made: Attempt) -> None:
     """What fastcls keeps for itself: measurements, decoded images, the list of runs."""
     kept = [path for folder in ("cache", "state") for path in sorted((made.home / folder).rglob("*"))]
     for file in made.rng.sample(kept, min(len(kept), 2)):
-        damage(made, file)
+        own = {kind: how for kind, how in ANY.items() if kind != "a link out"}  # the choice of its user
+        damage(made, file, own if file.is_dir() else None)
 
 
 def damage(made: Attempt, file: Path, kinds: dict[str, Callable[[Path, Random], None]] | None = None) -> None:
