@@ -454,14 +454,17 @@ def compare(
     seeds: int = 1,
     one_at_a_time: bool = False,
     out: Paths | None = None,
+    folds: int = 0,
+    repeats: int = 1,
     **fixed: Any,
 ) -> Comparison:
     """A recipe over settings and seeds, or runs that exist (Runs, folders, names), as `fastcls compare` does.
 
     vary: knob or option -> its values; the whole grid of them, or `one_at_a_time` from the baseline, an ablation.
     settings: further ones, of several knobs each. fixed: knobs and options that all runs have. out: the comparison's
-    folder; runs that are done are kept there. KnobError names every wrong setting; runs that fail are in
-    `found.failed`.
+    folder; runs that are done are kept there. folds: so many runs a setting, each image held out of one, `repeats`
+    times; the setting's folder is then the run of all folds. KnobError names every wrong setting; runs that fail are
+    in `found.failed`.
     """
     from fastcls.comparison.comparison import folder_of
     from fastcls.reports.comparison import make_folder, write
@@ -473,12 +476,13 @@ def compare(
         raise UsageError("Name a recipe, or runs.", "compare('digits-cnn', vary={'dropout': [0, 0.3]}, seeds=3)")
     if len(names) == 1 and not any((Path(names[0]) / file).is_file() for file in (grid.PLAN, "run.json")):
         several = {name: _several(values) for name, values in (vary or {}).items()}
-        plan = grid.plan(_request(names[0], fixed), several, settings, seeds, one_at_a_time, folder)
+        times = repeats if folds else seeds
+        plan = grid.plan(_request(names[0], fixed), several, settings, times, one_at_a_time, folder, folds)
         words = [f"{name}={as_text(value)}" for name, values in several.items() for value in values]
         whole = [shlex.join(f"{name}={as_text(value)}" for name, value in one.items()) for one in settings]
-        return _made(plan, words, whole, seeds, one_at_a_time)
-    if vary or settings or fixed:
-        raise UsageError("vary, settings and knobs go with a recipe, not with runs.", f"Here: {', '.join(names)}")
+        return _made(plan, words, whole, times, one_at_a_time)
+    if vary or settings or fixed or folds:
+        raise UsageError("vary, settings, folds and knobs go with a recipe, not runs.", f"Here: {', '.join(names)}")
     if folder is not None:
         make_folder(folder)
     found = grid.existing(names, shell.command("compare", *names))
@@ -565,7 +569,7 @@ def _made(plan: Any, vary: Sequence[str], whole: Sequence[str], seeds: int, one_
     from fastcls.comparison.comparison import Comparison as Found
     from fastcls.machine.screen import Screen
     from fastcls.reports.comparison import write
-    from fastcls.running import grid
+    from fastcls.running import grid, out_of_fold
     from fastcls.running.series import command
 
     words = shlex.split(command(plan.request))
@@ -573,9 +577,13 @@ def _made(plan: Any, vary: Sequence[str], whole: Sequence[str], seeds: int, one_
     for flag, texts in (("--vary", vary), ("--setting", whole)):
         for text in texts:
             words += [flag, text]
-    words += ["--one-at-a-time"] * one_at_a_time + ["--seeds", str(seeds), "--out", str(plan.out)]
+    words += ["--one-at-a-time"] * one_at_a_time
+    words += ["--folds", str(plan.folds), "--repeats", str(seeds)] if plan.folds else ["--seeds", str(seeds)]
+    words += ["--out", str(plan.out)]
     entries = grid.run_all(plan, Screen(), lambda so_far: None, quiet=True)
     found = Found(plan.title, shlex.join(words), entries, plan.baseline)
+    if plan.folds:
+        out_of_fold.gather(entries, plan.folds, shlex.join(words))
     return Comparison(found, write(plan.out, found))
 
 

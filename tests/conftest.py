@@ -23,7 +23,7 @@ from fastcls.cli import app
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker, and for the processes that it starts
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["killable", "photographs"]  # their fixtures
+pytest_plugins = ["killable", "object_store", "photographs"]  # their fixtures
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "fastai", "torchvision", "timm", "pandas", "matplotlib", "numpy", "rich"}
 REAL = ROOT.parent / "shared" / "data"  # real photographs, beside the checkout on the project's own machines
@@ -75,6 +75,17 @@ def data_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
         patch.setenv("FASTCLS_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Networks this small only wait for each other's threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastcls import datasets
-from fastcls.datasets import label_sets, layouts
+from fastcls.datasets import label_sets, layouts, shards
 from fastcls.datasets.walk import count
 from fastcls.errors import DataError, UsageError
 from fastcls.runfolder import runs, splits, target
@@ -49,6 +49,8 @@ def read(
             raise UsageError(f"{path} is a run: its images have labels.", hint)
         return _of_run(shell.path(path))
     root = layouts.folder(path)
+    if pack := shards.opened(root):
+        return _of_pack(pack)
     plain = not (labels or label_regex)
     if plain and (root / "train_test_split.txt").is_file():
         rows = datasets.birds_table(root)[["path", "label", "split"]].values.tolist()
@@ -66,6 +68,13 @@ def read(
 def is_run(path: str) -> bool:
     """Whether `path` is a run folder."""
     return (shell.path(path) / "run.json").is_file()
+
+
+def _of_pack(pack: shards.Pack) -> Contents:
+    table = pack.table()
+    labels = map(pack.target.text, table["label"]) if pack.target.several else table["label"]
+    rows = list(zip(table["path"], labels, table["split"], strict=True))
+    return Contents(pack.root, "packed images", rows, [pack.described()], target=pack.target)
 
 
 def _pets(root: Path) -> Contents:

@@ -17,6 +17,7 @@ from fastcls.cli import (  # noqa: F401  they register verbs
     import_,
     lr_find,
     models,
+    pack,
     predict,
     recipe,
     recipes,

@@ -15,11 +15,11 @@ import typer
 
 from fastcls import log
 from fastcls.cli import streams
+from fastcls.cli.streams import refusal
 from fastcls.cli.words import Verbs
 from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.machine import extras, ranks
 from fastcls.machine.stop import Stopped
-from fastcls.runfolder.text import visible
 from fastcls.settings import shell
 
 HOW_MUCH = [  # of what is worth knowing besides a command's results
@@ -82,14 +82,6 @@ def progress(done_what: str, of_what: str) -> Callable[[int, int], None]:
             print(line, end="\n" * (done == total), file=sys.stderr, flush=True)
 
     return show
-
-
-def refusal(error: FastclsError) -> typer.Exit:
-    """Print an error and how to fix it; gives the exit to raise."""
-    print(visible(f"{ranks.name()}error: {error.message}"), file=sys.stderr)
-    if error.hint:
-        print(visible(error.hint), file=sys.stderr)
-    return typer.Exit(error.exit_code)
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""fastcls cache: which datasets lie decoded on the disk, and what was measured of images."""
+"""fastcls cache: which datasets lie decoded on the disk, what was measured of images, and shards that were fetched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastcls.cli.documents import JSON, document
 from fastcls.cli.tables import table
 from fastcls.errors import UsageError, did_you_mean
 
-MEASUREMENTS = "measurements"
+MEASUREMENTS, PACKS = "measurements", "packs"
 
 
 @app.command()
@@ -38,11 +38,12 @@ def cache(
     """
     import time
 
+    from fastcls.datasets import shards
     from fastcls.images import cache as stores
     from fastcls.images import measurements
 
     found = stores.listing()
-    names = [store["name"] for store in found] + [MEASUREMENTS]
+    names = [store["name"] for store in found] + [MEASUREMENTS, PACKS]
     if clear:
         for name in clear:
             if name != "all" and name not in names:
@@ -52,14 +53,24 @@ def cache(
                 )
         chosen = names if "all" in clear else clear
         freed = stores.clear(chosen) + (measurements.clear() if MEASUREMENTS in chosen else 0)
+        freed += shards.clear() if PACKS in chosen else 0
         print(f"{_bytes(freed)} freed.")
         return
     if as_json:
         with document(as_json) as show:
-            show({"folder": stores.folder_of_stores(), "stores": found, "measurements_bytes": measurements.size()})
+            show(
+                {
+                    "folder": stores.folder_of_stores(),
+                    "stores": found,
+                    "measurements_bytes": measurements.size(),
+                    "packs_bytes": shards.size(),
+                }
+            )
         return
     if measured := measurements.size():
         print(f"{_bytes(measured)} of measurements of images; --clear {MEASUREMENTS} removes them.")
+    if packed := shards.size():
+        print(f"{_bytes(packed)} of indexes and shards of packed images; --clear {PACKS} removes them.")
     if not found:
         print(f"No decoded images in {stores.folder_of_stores()}. Every run on images puts its own there.")
         return

@@ -42,6 +42,8 @@ def compare(
         False, "--one-at-a-time", help="Change one knob at a time, an ablation, instead of the whole grid."
     ),
     seeds: int = typer.Option(1, "--seeds", metavar="N", help="Runs a setting, seeded --seed, --seed + 1, …"),
+    folds: int = typer.Option(0, "--folds", metavar="N", help="N runs a setting; each image is held out of one."),
+    repeats: int = typer.Option(1, "--repeats", metavar="N", help="The folds N times, drawn by --seed, --seed + 1, …"),
     out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder  [default: comparisons/RECIPE,KNOB=VALUE…]"),
     dry_run: bool = typer.Option(False, "--dry-run", help="List the runs, make none."),
     as_json: bool = JSON,
@@ -53,12 +55,15 @@ def compare(
     \b
     fastcls compare digits-cnn --vary filters=16,32/32,64 --seeds 3
     fastcls compare cifar10-cnn --vary norm=none,batch --vary act=relu,mish --one-at-a-time
+    fastcls compare folder --path photos --folds 5 --repeats 3
     fastcls compare runs/digits-cnn/*
 
     It writes a table, figures, and a page that links every run. Any knob of the recipe is taken and holds for all
     runs. Options that change what is learned, or how fast, are varied as knobs are: --vary accumulate=1,4,
     precision=fp32,bf16, epochs=10,auto, time=5m,20m. Runs that are done are not made again: run it again to continue,
-    or with more values or seeds. Exit code 6 if some run failed; the others are compared.
+    or with more values or seeds. With --folds each setting's folder is a run of its own, with a report: every image as
+    the network predicts it that was not trained on it; predict answers with the mean of the networks. Exit code 6 if
+    some run failed; the others are compared.
     """
     knobs_from = next((i for i, word in enumerate(targets) if word.startswith("-")), len(targets))
     names, words = targets[:knobs_from], [*targets[knobs_from:], *ctx.args]
@@ -70,8 +75,9 @@ def compare(
         if len(names) == 1 and not (Path(names[0]) / "compare.json").is_file():
             _grid(ctx, names[0], words, settings, show)
             return
-        if words or vary or setting:
-            raise UsageError(f"{words[0] if words else '--vary'} goes with a recipe; {len(names)} runs were named.")
+        if words or vary or setting or folds:
+            first = words[0] if words else "--folds" if folds else "--vary"
+            raise UsageError(f"{first} goes with a recipe; {len(names)} runs were named.")
         _existing(names, out, show)
 
 
@@ -88,7 +94,7 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings, s
     vary = assignments.varied_values(given["vary"], knobs, problems)
     whole = [assignments.setting(text, knobs, problems) for text in given["setting"]]
     assignments.refuse(problems, knobs.values())
-    plan = grid.plan(request, vary, whole, given["seeds"], given["one_at_a_time"], folder)
+    plan = grid.plan(request, vary, whole, _seeds(given), given["one_at_a_time"], folder, given["folds"])
     done = sum(grid.is_done(cell.folder) for cell in plan.cells)
     print(f"{source.name}: {count(len(plan.cells), 'run')}, {done} done, in {plan.out}")
     if given["dry_run"]:
@@ -98,12 +104,22 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings, s
     _make(plan, show)
 
 
+def _seeds(given: dict[str, Any]) -> int:
+    """Of --seeds and --repeats the one that --folds, or its absence, asks for."""
+    seeds, repeats, folds = given["seeds"], given["repeats"], given["folds"]
+    if folds and seeds != 1:
+        raise UsageError(f"--seeds {seeds} with --folds: every repeat has a seed of its own.", f"--repeats {seeds}")
+    if not folds and repeats != 1:
+        raise UsageError(f"--repeats {repeats} repeats folds.", f"Add --folds 5, or give --seeds {repeats}.")
+    return repeats if folds else seeds
+
+
 def _make(plan: Plan, show: Show) -> None:
     from fastcls.comparison.comparison import Comparison
     from fastcls.machine.screen import Screen
     from fastcls.machine.stop import Stopped
     from fastcls.reports.comparison import write
-    from fastcls.running import grid
+    from fastcls.running import grid, out_of_fold
 
     command = command_line("compare")
     if not all(grid.is_done(cell.folder) for cell in plan.cells):
@@ -116,7 +132,10 @@ def _make(plan: Plan, show: Show) -> None:
         print(f"Stopped; the same command goes on. What there is: {plan.out}")
         raise
     comparison = Comparison(plan.title, command, entries, plan.baseline)
+    whole = out_of_fold.gather(entries, plan.folds, command) if plan.folds else {}
     _show(comparison, write(plan.out, comparison), show)
+    for folder, report in whole.items():
+        print(f"folds    {folder}   report: {report}")
     for entry in comparison.failed:
         print(visible(f"failed   {entry.folder.relative_to(plan.out)}: {entry.failed}"))
     if comparison.failed:

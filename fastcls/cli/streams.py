@@ -7,6 +7,12 @@ import io
 import os
 import sys
 
+import typer
+
+from fastcls.errors import FastclsError
+from fastcls.machine import ranks
+from fastcls.runfolder.text import visible
+
 PLAIN = {"─": "-", "–": "-", "…": "...", "×": "x", "±": "+-"}  # of our own tables and sentences
 RAW = range(0xDC80, 0xDD00)  # how Python keeps the bytes of a file's name that is no UTF-8
 
@@ -18,6 +24,14 @@ def prepare() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="fastcls")
+
+
+def refusal(error: FastclsError) -> typer.Exit:
+    """Print an error and how to fix it; gives the exit to raise."""
+    print(visible(f"{ranks.name()}error: {error.message}"), file=sys.stderr)
+    if error.hint:
+        print(visible(error.hint), file=sys.stderr)
+    return typer.Exit(error.exit_code)
 
 
 def _substitute(problem: UnicodeError) -> tuple[bytes, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
+from fastcls.cli.streams import refusal
 from fastcls.errors import FastclsError, UsageError, did_you_mean
 from fastcls.log import logger
 from fastcls.settings import shell, synonyms
@@ -101,8 +102,6 @@ class Verbs(TyperGroup):
         try:
             words, notes = translated(args, self.commands)
         except FastclsError as error:
-            from fastcls.cli.app import refusal
-
             raise refusal(error) from None
         if notes and not {"-q", "--quiet"}.intersection(words):
             logger.warning(f"note     {', '.join(notes)}:  {shell.command(*words)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from statistics import mean, stdev
@@ -19,7 +19,7 @@ import pandas as pd
 from fastcls.comparison import differences
 from fastcls.comparison.differences import Difference
 from fastcls.errors import OutputError
-from fastcls.runfolder import predictions, runs
+from fastcls.runfolder import model_files, predictions, runs
 from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import read_history
 from fastcls.settings.knobs import as_text
@@ -41,11 +41,23 @@ class Entry:
     record: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     failed: str = ""
+    fold: str = ""  # 'K/N', of the images that it was trained on the rest of
 
     @property
     def target(self) -> targets.Target:
         """The kind of labels that its images have."""
         return targets.of(self.record.get("data") or {})
+
+    @property
+    def name(self) -> str:
+        """Which of its setting's runs it is."""
+        return f"seed {self.seed}" + (f", fold {self.fold}" if self.fold else "")
+
+    @property
+    def share(self) -> float:
+        """Images that were held out for each that was trained on."""
+        images = (self.record.get("data") or {}).get("images") or {}
+        return images.get("valid", 0) / max(1, images.get("train", 0))
 
     def figure(self, name: str, split: str) -> float:
         """accuracy, top5, macro_f1 or loss on a split; NaN where there is none.
@@ -92,7 +104,8 @@ class Entry:
 class Row:
     """One setting: its runs' figures and costs as means, and how its accuracy stands to the baseline's.
 
-    difference: of the accuracies above; None where one of the two settings has no figure."""
+    difference: of the accuracies above; None where one of the two settings has no figure. interval: of the mean
+    accuracy, 95 %, where its runs are folds."""
 
     setting: dict[str, str]
     changed: dict[str, str]  # what of it is not as in the baseline
@@ -102,6 +115,14 @@ class Row:
     deviation: float
     baseline: bool
     difference: Difference | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def whole(self) -> Path | None:
+        """The run folder of all folds of the setting, where they are folds of a comparison and all done."""
+        folders = {entry.folder.parent.parent for entry in self.entries if entry.fold}
+        found = folders.pop() if len(folders) == 1 else None
+        return found if found and (found / model_files.RECORD).is_file() else None
 
 
 @dataclass(frozen=True)
@@ -136,10 +157,10 @@ class Comparison:
         return [entry for entry in self.entries if entry.failed]
 
 
-def read(folder: Path, setting: Mapping[str, str], seed: int) -> Entry:
+def read(folder: Path, setting: Mapping[str, str], seed: int, fold: str = "") -> Entry:
     """A finished run as an entry of a comparison."""
     record, metrics = runs.read_json(folder / "run.json"), runs.read_json(folder / "metrics.json")
-    return Entry(folder, dict(setting), seed, record, metrics)
+    return Entry(folder, dict(setting), seed, record, metrics, fold=fold)
 
 
 def existing(folders: Sequence[Path]) -> list[Entry]:
@@ -169,15 +190,20 @@ def existing(folders: Sequence[Path]) -> list[Entry]:
     names = list(dict.fromkeys(name for one in values for name in one))
     differing = [name for name in names if len({one.get(name) for one in values}) > 1]
     return [
-        Entry(e.folder, {name: one.get(name, "–") for name in differing}, e.record.get("seed", 0), e.record, e.metrics)
-        for e, one in zip(entries, values, strict=True)
+        replace(
+            entry,
+            setting={name: one.get(name, "–") for name in differing},
+            seed=entry.record.get("seed", 0),
+            fold=(entry.record.get("options") or {}).get("fold", ""),
+        )
+        for entry, one in zip(entries, values, strict=True)
     ]
 
 
 def _described(record: Mapping[str, Any]) -> dict[str, str]:
     """Everything about a run that could be another's difference, as text."""
     knobs = {name: value for values in record.get("knobs", {}).values() for name, value in values.items()}
-    options = {name: value for name, value in record.get("options", {}).items() if name not in SILENT}
+    options = {name: value for name, value in record.get("options", {}).items() if name not in (*SILENT, "fold")}
     everything = {"recipe": record.get("recipe"), **knobs, **options, **record.get("extra", {})}
     return {name: as_text(value) for name, value in everything.items()}
 
@@ -190,8 +216,10 @@ def folder_of(entries: Sequence[Entry]) -> Path:
 
 
 def split_of(entries: Sequence[Entry]) -> str:
-    """'test' where every run was evaluated on it, 'new' where `evaluate` did that, else 'valid'."""
+    """'test' where every run was evaluated on it, 'new' where `evaluate` did that, else 'valid', as of folds."""
     done = [entry for entry in entries if not entry.failed]
+    if any(entry.fold for entry in done):
+        return "valid"
     return next((name for name in ("test", "new") if done and all(name in entry.metrics for entry in done)), "valid")
 
 
@@ -215,9 +243,17 @@ def _row(group: Sequence[Entry], held: Sequence[Entry], split: str, baseline: Ma
     means |= {name: _mean([entry.cost(name) for entry in done]) for name in COSTS}
     deviation = stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
     fixed = (setting, changed, done, len(group) - len(done), means, deviation, not changed)
+    interval = interval_of(done, split) if done and all(entry.fold for entry in done) else None
     if not changed or not done or not held:
-        return Row(*fixed)
-    return Row(*fixed, differences.difference(_side(done, split), _side(held, split)))
+        return Row(*fixed, interval=interval)
+    return Row(*fixed, differences.difference(_side(done, split), _side(held, split)), interval)
+
+
+def interval_of(folds: Sequence[Entry], split: str) -> tuple[float, float] | None:
+    """The 95 % interval of the mean accuracy of these folds, as `differences.of_folds` has it."""
+    held = sum((one.record.get("data") or {}).get("images", {}).get(split, 0) for one in folds)
+    values = [one.figure("accuracy", split) for one in folds]
+    return differences.of_folds(values, folds[0].share, held // len({one.seed for one in folds}))
 
 
 def mcnemar(first: Entry, second: Entry, split: str) -> differences.McNemar | None:
@@ -228,7 +264,10 @@ def mcnemar(first: Entry, second: Entry, split: str) -> differences.McNemar | No
 
 def _side(entries: Sequence[Entry], split: str) -> list[differences.Run]:
     return [
-        differences.Run(entry.seed, entry.figure("accuracy", split), partial(entry.right, split)) for entry in entries
+        differences.Run(
+            entry.seed, entry.figure("accuracy", split), partial(entry.right, split), entry.fold, entry.share
+        )
+        for entry in entries
     ]
 
 

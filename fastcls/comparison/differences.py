@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from fastcls.evaluation import grouped
-from fastcls.evaluation.metrics import Z
+from fastcls.evaluation.metrics import Z, proportion
 from fastcls.runfolder.predictions import GROUP
 
 LEVEL = 0.95  # of every interval
@@ -23,11 +23,16 @@ PAIRS = 3  # seeds in common from which on they are pairs: fewer differences say
 
 @dataclass(frozen=True)
 class Run:
-    """A run's seed, its accuracy, and which images it classified rightly: booleans by path, read where needed."""
+    """A run's seed, its accuracy, and which images it classified rightly: booleans by path, read where needed.
+
+    fold: which images were held out, with the run's seed; share: how many of them for each that was trained on.
+    """
 
     seed: int
     accuracy: float
     right: Callable[[], pd.Series]
+    fold: str = ""
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class McNemar:
 def difference(ours: Sequence[Run], baseline: Sequence[Run]) -> Difference | None:
     """Mean accuracy less the baseline's, over all runs of both, so that it is the difference of the figures shown.
 
+    Folds: paired where both have the same, as `of_folds`.
     Single runs: over the images; it says nothing of other seeds. Several: the spread over seeds, of pairs where both
     have the same three seeds or more, else pooled over both settings; where all runs were evaluated on the same images,
     their luck is added. Student's t, its degrees of freedom by Satterthwaite 1946.
@@ -70,6 +76,8 @@ def difference(ours: Sequence[Run], baseline: Sequence[Run]) -> Difference | Non
     if not all(sides) or not all(map(math.isfinite, sides[0] + sides[1])):
         return None
     value = fmean(sides[0]) - fmean(sides[1])
+    if all(run.fold for run in (*ours, *baseline)):
+        return _of_folds(value, ours, baseline)
     rights = [[run.right() for run in runs] for runs in (ours, baseline)]
     if len(ours) == len(baseline) == 1:
         return _single(value, rights[0][0], rights[1][0])
@@ -81,6 +89,54 @@ def difference(ours: Sequence[Run], baseline: Sequence[Run]) -> Difference | Non
     degrees = total**2 * freedom / among**2 if among else math.inf
     half = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * math.sqrt(total)
     return _bounded(value, value - half, value + half, "seeds and images" if images else "seeds")
+
+
+def of_folds(values: Sequence[float], share: float, images: int) -> tuple[float, float] | None:
+    """The 95 % interval of a mean accuracy over folds; None of fewer than two.
+
+    share: images held out for each that was trained on. images: of all folds together; the interval is no narrower than
+    one over these, for folds may come out alike by chance. The folds' networks share most of their images, so the mean
+    varies more than that of as many independent runs. Source: Nadeau and Bengio 2003, equation 9; of repeated
+    cross-validation Bouckaert and Frank 2004.
+    """
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return None
+    half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * math.sqrt(_corrected(values, share))
+    one = proportion(round(fmean(values) * images), images)
+    return min(one["low"], max(0.0, fmean(values) - half)), max(one["high"], min(1.0, fmean(values) + half))
+
+
+def _corrected(values: Sequence[float], share: float) -> float:
+    """The variance of a mean over folds."""
+    return (1 / len(values) + share) * variance(values)
+
+
+def _of_folds(value: float, ours: Sequence[Run], baseline: Sequence[Run]) -> Difference:
+    sides = [{(run.seed, run.fold): run.accuracy for run in runs} for runs in (ours, baseline)]
+    if min(map(len, sides)) < 2:
+        return Difference(value)
+    share = max(run.share for run in (*ours, *baseline))
+    if sides[0].keys() == sides[1].keys():
+        total = _corrected([sides[0][key] - sides[1][key] for key in sides[0]], share)
+    else:
+        total = sum(_corrected(list(side.values()), share) for side in sides)
+    half = float(stdtrit(min(map(len, sides)) - 1, (1 + LEVEL) / 2)) * math.sqrt(total)
+    half = max(half, _half_over_images(ours, baseline))
+    return _bounded(value, value - half, value + half, "folds")
+
+
+def _half_over_images(ours: Sequence[Run], baseline: Sequence[Run]) -> float:
+    """Half of the interval of the difference over the images, or groups, that both were evaluated on; 0 of none."""
+    rights = [run.right() for run in (*ours, *baseline)]
+    groups = {path: name for right in rights for path, name in right.attrs.get(GROUP, {}).items()}
+    shares = [pd.concat([run.right() for run in side]).groupby(level=0).mean() for side in (ours, baseline)]
+    gap = (shares[0] - shares[1]).dropna()
+    if gap.empty:
+        return 0.0
+    gap.attrs[GROUP] = groups
+    counted = McNemar(len(gap), round(-gap[gap < 0].sum()), round(gap[gap > 0].sum()), 1.0)
+    _, low, high = images_interval(_over_groups(counted, gap, _codes(gap, gap.index) if groups else None))
+    return (high - low) / 2
 
 
 def _over_seeds(ours: Sequence[Run], baseline: Sequence[Run]) -> tuple[float, int]:

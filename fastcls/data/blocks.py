@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import stat
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -22,10 +21,11 @@ import pandas as pd
 import torch
 from fastai.data.all import DataBlock, DataLoaders, Datasets, RandomSplitter, get_c, noop, test_set
 
-from fastcls.data import splitting, target
+from fastcls.data import folding, packs, splitting, target
 from fastcls.data.dataloaders import PixelDL, SeededDL
 from fastcls.data.pixels import Plan, files, name_classes, targets
 from fastcls.data.unseen import Loaders
+from fastcls.datasets import shards
 from fastcls.datasets.walk import common_root, some
 from fastcls.errors import DataError, UsageError
 from fastcls.images import check, opening
@@ -51,16 +51,24 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     if isinstance(source, pd.DataFrame) and "split" in source:
         for text in source.attrs.get("notes", []):
             options.note(text)
-        if test is None and (source["split"] == "test").any():
-            test = source[source["split"] == "test"].reset_index(drop=True)
-        source = source[source["split"] != "test"].reset_index(drop=True)
+        if "pack" in source.attrs:  # which has its test rows last: slices are no copies
+            rest = int((source["split"] != "test").sum())
+            test = source.iloc[rest:] if test is None and rest < len(source) else test
+            source = source.iloc[:rest]
+        else:
+            if test is None and (source["split"] == "test").any():
+                test = source[source["split"] == "test"].reset_index(drop=True)
+            source = source[source["split"] != "test"].reset_index(drop=True)
         if block.splitter is None:
             block.splitter = splitting.by_column
+    if fold := options.fold_of(options.current().fold):
+        block.splitter = folding.Fold(block.splitter or RandomSplitter(), block.getters[-1], fold)
     skipped: list[str] = []
     dsets = _datasets(block, source, skipped)
     n_train, n_valid = len(dsets.train), len(dsets.valid)
-    classes, images = get_c(dsets), files(dsets)
-    where = common_root(images)
+    classes, pack = get_c(dsets), packs.of(dsets)
+    images = [] if pack else files(dsets)  # those of a pack were looked at when they were packed
+    where = pack.origin.address if pack else common_root(images)
     if classes < 2:
         raise DataError(
             f"{where}: all images are of one class, {dsets.vocab[0]!r}." if classes else f"{where}: no classes.",
@@ -82,7 +90,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
         )
     plan = None if block.dls_kwargs else Plan.of(block, block.item_tfms)
     stored = plan is not None and options.current().cache_gb > 0  # then every image is read before the first step
-    tested = [] if test is None else files(test_set(dsets, test, rm_tfms=0))
+    tested = [] if test is None or pack else files(test_set(dsets, test, rm_tfms=0))
     if options.current().skip_bad:
         bad = check.broken(tested, decode=True)
         test = _at(test, [i for i, path in enumerate(tested) if path not in bad]) if bad else test
@@ -103,7 +111,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
         after_item=block.item_tfms,
         after_batch=block.batch_tfms,
         device=devices.device(),
-        num_workers=devices.workers(),
+        num_workers=0 if pack and pack.remote and plan is None else devices.workers(),  # connections survive no fork
         **kind,
         **block.dls_kwargs,
     )
@@ -112,6 +120,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     dls.plan, dls.skipped, dls.groups = plan, skipped, splitting.groups_of(whole, block.splitter)
     if slow := equivalents.unknown(dls.train.after_batch.fs):
         options.note(f"batch transforms that fastcls has no fast equivalent of run as in fastai: {', '.join(slow)}.")
+    dls.train.windows = packs.Windows.of(dls.train_ds)
     if balanced:
         dls.train.weights = _balancing(targets(dls.train_ds))
     dls.test_items = _limited_test(block, test if test is None or hasattr(test, "iloc") else in_order(test))
@@ -137,7 +146,7 @@ def _datasets(block: DataBlock, source: Any, skipped: list[str]) -> Datasets:
     With `--skip-bad`, images that cannot be read are left out first, a line each added to `skipped`. They are
     what `block.datasets(source)` gives, its classes found without going through the table row by row.
     """
-    if isinstance(source, (str, Path)) and not Path(source).exists():
+    if isinstance(source, (str, Path)) and not Path(source).exists() and shards.of_folder(str(source)) is None:
         raise DataError(f"{source}: no such folder.", "Give the folder that holds the images with --path.")
     items = (block.get_items or noop)(source)
     if len(items) == 0:
@@ -156,7 +165,7 @@ def _datasets(block: DataBlock, source: Any, skipped: list[str]) -> Datasets:
     if options.current().skip_bad:
         every = paths()
         bad = check.broken(every, decode=True)
-        keep = [[int(i) for i in split if every[i] not in bad] for split in splits]
+        keep = [[int(i) for i in _positions(split, len(every)) if every[i] not in bad] for split in splits]
         if not keep[0]:
             raise check.broken_images(list(bad.values()), len(every))
         items, splits = _only(items, keep)
@@ -173,7 +182,12 @@ def _datasets(block: DataBlock, source: Any, skipped: list[str]) -> Datasets:
         return dsets
     own = targets(dsets)
     labels = own.tolist() if own.ndim == 1 else [tuple(row.nonzero().flatten().tolist()) for row in own]
-    return make(*_only(dsets.items, [_sample(split, [labels[i] for i in split], limit) for split in dsets.splits]))
+    parts = [_positions(split, len(labels)) for split in dsets.splits]
+    return make(*_only(dsets.items, [_sample(part, [labels[i] for i in part], limit) for part in parts]))
+
+
+def _positions(split: Any, n: int) -> Sequence[int]:
+    return range(n)[split] if isinstance(split, slice) else split
 
 
 def _only(items: Any, keep: Sequence[Sequence[int]]) -> tuple[Any, list[list[int]]]:
@@ -185,7 +199,8 @@ def _only(items: Any, keep: Sequence[Sequence[int]]) -> tuple[Any, list[list[int
 
 def _at(items: Any, chosen: Sequence[int]) -> Any:
     if hasattr(items, "iloc"):
-        return items.iloc[chosen].reset_index(drop=True)
+        found = items.iloc[chosen]
+        return found if packs.is_packed(items) else found.reset_index(drop=True)  # whose index says which row it is
     return [items[i] for i in chosen]
 
 
@@ -229,8 +244,7 @@ def fingerprint(rows: Sequence[tuple[str, str, str]], root: Path) -> str:
     digest = hashlib.sha256()
     for path, split, label in sorted(rows):
         try:
-            found = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118  a Path a file would take four times as long
-            size = str(found.st_size) if stat.S_ISREG(found.st_mode) else ""
+            size = str(shards.stamp(os.path.join(root, path))[0])  # noqa: PTH118  a Path a file takes longer
         except (OSError, ValueError):
             size = ""
         digest.update(f"{path}\0{split}\0{label}\0{size}\n".encode())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import islice, tee
 from typing import Any
 
@@ -19,6 +20,7 @@ from fastai.callback.schedule import LRFinder
 from fastai.data.all import TensorCategory, TensorMultiCategory, TfmdDL, to_device
 from fastai.data.load import _loaders, chunked
 
+from fastcls.data import packs
 from fastcls.data.pixels import Plan, targets
 from fastcls.machine import ranks
 from fastcls.settings import options
@@ -38,6 +40,7 @@ class SeededDL(TfmdDL):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.epoch, self.seed = 0, options.current().seed
         self.skip = 0  # batches that the next pass leaves out at its start: a resumed epoch's
+        self.windows: packs.Windows | None = None  # of packed images, where they are too many to be shuffled as one
         self.weights: np.ndarray | None = None  # (n,) how often each image is drawn; None: once an epoch
         self.part = ranks.Place()
         super().__init__(*args, **kwargs)
@@ -45,8 +48,15 @@ class SeededDL(TfmdDL):
     def shuffle_fn(self, idxs: Any) -> np.ndarray:
         rng, images = np.random.default_rng(draws.number(self.seed, self.epoch)), np.asarray(idxs)
         if self.weights is None:
-            return rng.permutation(images)
+            return rng.permutation(images) if self.windows is None else self.windows.order(rng, images)
         return rng.choice(images, len(images), p=self.weights[images] / self.weights[images].sum())
+
+    def get_idxs(self) -> Any:
+        """As fastai's, of a list as an array: of ten million images it takes a twentieth of the memory."""
+        if not (self.indexed and self.n is not None):
+            return super().get_idxs()
+        images = np.arange(self.n)
+        return self.shuffle_fn(images) if self.shuffle else images
 
     def do_item(self, s: int | None) -> Any:
         with draws.seeded(self.seed, self.epoch, int(s or 0)):  # for transforms of single items
@@ -135,8 +145,12 @@ class PixelDL(SeededDL):
                 batch = tuple(b if b.is_cuda else b.pin_memory() for b in batch)
             return indices, batch
 
-        for indices, batch in prefetched(gather, self.chunks(order), self.threads):
-            yield indices, to_device(batch, self.device)
+        done = 0
+        with packs.ahead(self.dataset, np.asarray(order)) if source.reads_files else nullcontext(id) as moved:
+            moved(done)
+            for indices, batch in prefetched(gather, self.chunks(order), self.threads):
+                yield indices, to_device(batch, self.device)
+                moved(done := done + len(indices))
 
 
 def prefetched(function: Any, arguments: Iterator[Any], threads: int) -> Iterator[Any]:

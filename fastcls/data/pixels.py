@@ -27,6 +27,7 @@ from fastai.vision.augment import RandomResizedCrop, Resize
 from fastai.vision.core import PILBase
 from PIL import Image
 
+from fastcls.data import packs
 from fastcls.data.cropping import RandomCrop
 from fastcls.data.describe import item_specification, opener
 from fastcls.errors import DataError, OutputError
@@ -46,14 +47,16 @@ class Files:
 
     paths: Sequence[str | np.ndarray]  # or decoded pixels
     how: dict[str, Any]
+    packed: packs.Rows | None = None  # where the bytes of packed images are: looked up once, not by name each time
 
     def images(self, indices: np.ndarray) -> list[np.ndarray]:
         """(h, w, channels) of each; DataError for a file that is no image, or a damaged one."""
+        held = None if self.packed is None else self.packed.read(indices)
 
-        def image(index: int) -> np.ndarray:
-            return reading(self.paths[index], lambda path: cache.decoded(path, self.how))
+        def image(place: int, index: int) -> np.ndarray:
+            return reading(self.paths[index], lambda path: cache.decoded(held[place]() if held else path, self.how))
 
-        return list(devices.threads().map(image, indices.tolist()))
+        return list(devices.threads().map(image, range(len(indices)), indices.tolist()))
 
 
 @dataclass
@@ -64,6 +67,11 @@ class Source:
     rows: np.ndarray | None = None  # this split's rows of the store; None takes them all, in order
     crop: RandomCrop | None = None
     device_copy: torch.Tensor | None = None
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether images are decoded as they are needed."""
+        return isinstance(self.origin, Files)
 
     def on(self, device: torch.device) -> Source:
         """Finished pixels on a GPU that has room for them; otherwise as they are."""
@@ -161,7 +169,8 @@ class Plan:
 
     def _unstored(self, dataset: Datasets) -> Source:
         crop = self.crop if dataset.split_idx == 0 else None
-        return Source(Files(_sources(dataset), crop.how(self.finished["mode"]) if crop else self.finished), crop=crop)
+        how = crop.how(self.finished["mode"]) if crop else self.finished
+        return Source(Files(_sources(dataset), how, packs.Rows.of(dataset)), crop=crop)
 
     def prepare(self, progress: cache.Progress | None = None) -> None:
         """Store the pixels of both splits, if they are not; where they cannot be, images are decoded every epoch."""
@@ -183,7 +192,14 @@ class Plan:
         own = files(dataset)
         alike = self.crop is None or crop is not None
         every = sorted({path for other in self.own for path in files(other)} if alike else set(own))
-        store = cache.obtain(every, how, budget, progress)
+        with packs.ahead_of(every) as moved:
+
+            def done(count: int, total: int) -> None:
+                moved(count)
+                if progress is not None:
+                    progress(count, total)
+
+            store = cache.obtain(every, how, budget, done)
         place = {path: row for row, path in enumerate(every)}
         rows = np.array([place[path] for path in own], np.int64)
         if crop is not None and crop.min_scale is None and store.uniform and store.pixels.shape[1:3] == crop.size:
@@ -198,6 +214,8 @@ def files(dataset: Datasets) -> list[str]:
 
 def _sources(dataset: Datasets) -> list[str | np.ndarray]:
     """The image of every item: a file, or the pixels of a picture in memory."""
+    if packs.is_packed(dataset.tls[0].items):  # which are not made texts before they are needed
+        return _opened(dataset)
     return [np.asarray(item) if isinstance(item, Image.Image) else str(item) for item in _opened(dataset)]
 
 
@@ -220,7 +238,12 @@ def targets(dataset: Datasets) -> torch.Tensor:
         else:
             index, labels = fs[at].vocab.o2i, _column(tl.items, fs[:at])
             try:
-                if isinstance(fs[at], MultiCategorize):
+                if isinstance(labels, pd.Categorical):
+                    used = np.unique(labels.codes)
+                    code = np.zeros(len(labels.categories), np.int64)
+                    code[used] = [index[labels.categories[i]] for i in used]
+                    tl.targets = torch.from_numpy(code[labels.codes])
+                elif isinstance(fs[at], MultiCategorize):
                     tl.targets = _flags([[index[name] for name in own] for own in labels], len(fs[at].vocab))
                 else:
                     tl.targets = torch.tensor([index[name] for name in labels])
@@ -249,6 +272,8 @@ def name_classes(block: DataBlock, items: Any, training: Sequence[int]) -> None:
     getters = (getter if isinstance(getter, Pipeline) else Pipeline(getter)).fs
     chosen = items.iloc[training] if isinstance(items, pd.DataFrame) else L(items, use_list=None)[training]
     labels = _column(chosen, getters)
+    if isinstance(labels, pd.Categorical):
+        labels = list(labels.unique())
     names = list(dict.fromkeys(name for own in labels for name in own)) if several else list(labels)
     first.vocab = CategoryMap(names, sort=True if several else first.sort, add_na=first.add_na)
 
@@ -259,8 +284,9 @@ def _column(items: Any, getters: Sequence[Any]) -> Sequence[Any]:
     if isinstance(items, pd.DataFrame):
         reader = getters[0] if len(getters) == 1 and isinstance(getters[0], ColReader) else None
         if reader is not None and len(reader.cols) == 1 and not (reader.label_delim or reader.pref or reader.suff):
-            column = reader.cols[0]
-            return items[column].tolist() if isinstance(column, str) else items.iloc[:, column].tolist()
+            name = reader.cols[0]
+            column = items[name] if isinstance(name, str) else items.iloc[:, name]
+            return column.array if packs.is_packed(items) else column.tolist()
         items = [row for _, row in items.iterrows()]
     for getter in getters:
         items = [getter(item) for item in items]

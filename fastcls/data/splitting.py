@@ -10,7 +10,7 @@ import pandas as pd
 from fastai.data.all import L
 
 from fastcls.data import copies
-from fastcls.datasets import groups, newer, splits
+from fastcls.datasets import groups, newer, shards, splits
 from fastcls.datasets.layouts import SLICE
 from fastcls.datasets.walk import common_root, count, some
 from fastcls.errors import UsageError
@@ -36,6 +36,9 @@ def split(
     left as it is; groups on both sides of it become a note. Without it near copies of an image are kept together.
     split_by: a column of dates or numbers, by which the `newest` share of the images is the test split.
     """
+    if "pack" in table.attrs:
+        _refuse_another(table, test_pct, group, split_by)
+        return table
     table = table.copy()
     several = any(isinstance(label, list) for label in table["label"])
     if several:
@@ -74,6 +77,16 @@ def split(
         table["label"] = table["label"].map(list)  # fastai's transforms go into tuples
     table.attrs |= {"notes": notes, "groups": by}
     return table
+
+
+def _refuse_another(table: pd.DataFrame, test_pct: float, group: str, split_by: str) -> None:
+    """UsageError where a split is asked for that packed images, which have theirs, were not packed with."""
+    for flag, given in (("--test-pct", test_pct), ("--group", group), ("--split-by", split_by)):
+        if given:
+            raise UsageError(
+                f"{flag} {given}: the images in {table.attrs['root']} were split when they were packed.",
+                "Omit it, or give it to  fastcls pack  and pack them again.",
+            )
 
 
 def _check_shares(valid_pct: float, test_pct: float = 0.0) -> None:
@@ -145,29 +158,34 @@ def stratified(
         labels = [tuple(map(str, one)) if isinstance(one, tuple | list | L) else str(one) for one in own]
         seed, of = options.current().seed, {}
         if group:
-            paths = _paths(items)
+            paths = paths_of(items)
             names = _names(items, group, paths)
             valid, _ = groups.divide(labels, names, valid_pct, 0.0, seed)
             of = dict(zip(paths, names, strict=True))
         else:
-            together = _copies(items) if options.current().keep_copies_together else []
+            together = copies_of(items) if options.current().keep_copies_together else []
             valid = splits.hold_out(labels, valid_pct, seed, together)
             if any(together):
-                of = dict(zip(_paths(items), together, strict=True))
+                of = dict(zip(paths_of(items), together, strict=True))
         held = set(valid)
         return [i for i in range(len(items)) if i not in held], sorted(valid), of
 
     return Splitter(draw)
 
 
-def _paths(items: Any) -> list[str]:
+def paths_of(items: Any) -> list[str]:
+    """The file of each item, as text."""
     return [str(item) for item in (items["path"] if isinstance(items, pd.DataFrame) and "path" in items else items)]
 
 
-def _copies(items: Any) -> list[str]:
+def copies_of(items: Any) -> list[str]:
     """The group of copies that each item is in; none for items that are no files."""
-    paths = _paths(items)
-    return copies.together(paths) if all(map(os.path.isfile, paths)) else []
+    paths = paths_of(items)
+    return copies.together(paths) if all(map(_is_file, paths)) else []
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path) or shards.found(path) is not None  # noqa: PTH113  a Path takes longer
 
 
 def _names(items: Any, group: Callable[[Any], Hashable] | str, paths: Sequence[str]) -> list[str]:
@@ -177,8 +195,11 @@ def _names(items: Any, group: Callable[[Any], Hashable] | str, paths: Sequence[s
     return groups.named(group, paths, common_root(paths), columns)[0]
 
 
-def by_column(table: pd.DataFrame) -> tuple[list[int], list[int]]:
+def by_column(table: pd.DataFrame) -> tuple[Any, Any]:
     """A splitter for tables with a `split` column of 'train' and 'valid'."""
+    if "pack" in table.attrs:  # in this order, so that no row is copied
+        train, valid = ((table["split"] == name).sum() for name in ("train", "valid"))
+        return slice(0, train), slice(train, train + valid)
     column = table["split"].to_numpy()
     return [i for i, s in enumerate(column) if s == "train"], [i for i, s in enumerate(column) if s == "valid"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastcls.datasets import layouts
+from fastcls.datasets import layouts, shards
 from fastcls.datasets.archives import building, locked, unpack
 from fastcls.datasets.catalogue import CATALOGUE, FLOWERS, Dataset
 from fastcls.datasets.downloads import cache_dir, download
@@ -56,22 +56,7 @@ def find(name: str) -> Dataset:
         ) from None
 
 
-def folder(
-    path: str | Path,
-    *,
-    labels: str = "",
-    label_regex: str = "",
-    valid_pct: float | None = 0.2,
-    seed: int | None = None,
-    multi_label: str = "auto",
-) -> DataFrame:
-    """Images of your own, whatever their layout: a table with the columns path, label and split (`layouts.find`).
-
-    valid_pct: None leaves the split empty where the layout has none, for `data.split`.
-    """
-    return layouts.find(
-        path, labels=labels, label_regex=label_regex, valid_pct=valid_pct, seed=seed, multi_label=multi_label
-    )
+folder = layouts.find  # images of your own, whatever their layout
 
 
 def digits(path: str = "") -> Path:
@@ -112,6 +97,8 @@ def pets(path: str = "") -> Path:
 
 def pets_split(images_folder: Path) -> dict[str, str]:
     """The official split of `pets()`, file name -> 'train' or 'test'; empty where annotations/ is missing."""
+    if (packed := _packed(Path(images_folder))) is not None:
+        return {Path(path).name: split for path, _, split in packed[["path", "label", "split"]].itertuples(index=False)}
     lists = {"train": "trainval.txt", "test": "test.txt"}
     files = {split: Path(images_folder).parent / "annotations" / name for split, name in lists.items()}
     if not all(file.is_file() for file in files.values()):
@@ -170,6 +157,8 @@ def _cifar(path: str, name: str) -> Path:
     if path:
         wanted = f"train/ and test/ with class folders, or {inside}/ with the published files"
         source = _locate(path, accepts, [inside, name], wanted)
+        if shards.opened(path):
+            return source
         if not is_published(source):
             first = _folders(source / "train")[0]
             if _folders(first) and not any(entry.is_file() for entry in first.iterdir()):  # as fast.ai's archive has it
@@ -224,6 +213,9 @@ def birds(path: str = "") -> Path:
 def birds_table(root: Path) -> DataFrame:
     """One row an image of `birds()`: path, label (the class as published) and the official split."""
 
+    if (packed := _packed(root)) is not None:
+        return packed
+
     def column(name: str) -> dict[str, str]:
         lines = (Path(root) / name).read_text(encoding="utf-8").splitlines()
         return {key: value for key, _, value in (line.strip().partition(" ") for line in lines) if key}
@@ -251,6 +243,8 @@ def flowers(path: str = "") -> Path:
 
 def flowers_table(root: Path) -> DataFrame:
     """One row an image of `flowers()`: path, label and the official split, train, valid or test."""
+    if (packed := _packed(root)) is not None:
+        return packed
     labels = _matlab(root / _FLOWER_FILES[0], "labels")
     rows = []
     for key, split in (("trnid", "train"), ("valid", "valid"), ("tstid", "test")):
@@ -278,6 +272,8 @@ def planet(path: str = "") -> Path:
 
 def planet_table(root: Path) -> DataFrame:
     """One row an image of `planet()`: path and label, a list of tags."""
+    if (packed := _packed(root)) is not None:
+        return packed.drop(columns="split")
     listed_in = next(root / name for name in _PLANET_TABLES if (root / name).is_file())
     folder = next(root / name for name in _PLANET_IMAGES if (root / name).is_dir())
     rows = [cells for _, cells in rows_of(listed_in, [], strict=True)]
@@ -304,6 +300,16 @@ def _matlab(file: Path, name: str) -> list[int]:
 # ---------------------------------------------------------------------------- what they share
 
 
+def _packed(folder: Path) -> DataFrame | None:
+    """Of packed images the published table, in which no validation split was drawn; None where a folder holds files."""
+    pack = shards.of_folder(str(folder.absolute()))
+    if pack is None:
+        return None
+    table = pack.table(published=True)
+    plain = {name: table[name].astype(object) for name in ("path", "label", "split")}
+    return type(table)(plain)
+
+
 def _table(root: Path, rows: Sequence[tuple[str, str, str]], listed_in: Path) -> DataFrame:
     """Rows (path below root, label, split) as a table of absolute paths; DataError where files are missing."""
     import pandas as pd
@@ -319,6 +325,8 @@ def _table(root: Path, rows: Sequence[tuple[str, str, str]], listed_in: Path) ->
 def _locate(path: str, accepts: Callable[[Path], bool], inside: Sequence[str], wanted: str) -> Path:
     """`path`, or the first of the folders `inside` it, that `accepts`."""
     root = layouts.folder(path)
+    if pack := shards.opened(root):
+        return next((root / name for name in inside if pack.below(str(root / name))), root)
     for folder in (root, *(root / name for name in inside)):
         if folder.is_dir() and accepts(folder):
             return folder

@@ -89,7 +89,6 @@ def divide(
     valid: float,
     test: float,
     seed: int,
-    thing: str = "group",
 ) -> tuple[list[int], list[int]]:
     """Positions of validation and test images: about these shares of the images and of each class, in whole groups.
 

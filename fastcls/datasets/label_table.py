@@ -36,7 +36,7 @@ def read(labels: str, root: Path, found: Found, multi: label_sets.MultiLabel = "
     file = _locate(labels, root)
     rows = _two_columns(file, rows_of(file, found.notes))
     files = _Files(root, file.parent)
-    columns, body = _columns(file, rows, files, multi)
+    columns, body = _columns(file, rows, files)
     reader = _labels(columns, body, multi)
     found.target = MULTI if reader.several else SINGLE
     further = {at: found.further.setdefault(title, {}) for at, title in columns.others.items()}
@@ -276,7 +276,7 @@ def _labels(columns: _Columns, body: list[tuple[int, list[str]]], multi: label_s
 
 
 def _columns(
-    file: Path, rows: list[tuple[int, list[str]]], files: _Files, multi: label_sets.MultiLabel
+    file: Path, rows: list[tuple[int, list[str]]], files: _Files
 ) -> tuple[_Columns, list[tuple[int, list[str]]]]:
     """Find the columns by their names, else by what they hold; returns them and the rows below the header."""
     if not rows:

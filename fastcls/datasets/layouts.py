@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastcls.datasets import label_sets
+from fastcls.datasets import label_sets, shards
+from fastcls.datasets.buckets import is_address
 from fastcls.datasets.splits import check_splits, draw_validation, split_of
 from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some, unread
 from fastcls.errors import DataError, UsageError, did_you_mean
@@ -51,6 +52,10 @@ def find(
     """
     import pandas as pd
 
+    if pack := shards.opened(path):
+        if labels or label_regex:
+            raise UsageError(f"{path} holds packed images, which have labels.", "Omit --labels and --label-regex.")
+        return pack.table()
     if valid_pct is not None and not 0 < valid_pct < 1:
         raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
     root, found = folder(path), listed(path, labels, label_regex, multi=label_sets.wanted(multi_label))
@@ -125,6 +130,8 @@ def folder(path: str | Path) -> Path:
     """The folder called `path`, absolute; DataError where it is none."""
     if not str(path):
         raise DataError("No folder of images was named.", "Give it with --path.")
+    if is_address(path) and (pack := shards.opened(path)):
+        return pack.root
     root = Path(os.path.abspath(shell.path(path)))  # noqa: PTH100, a link stays the name the user gave
     if root.is_dir():
         return root

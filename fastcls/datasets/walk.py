@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastcls.datasets import shards
 from fastcls.errors import DataError
 from fastcls.runfolder.target import SINGLE, Target
 
@@ -69,9 +70,9 @@ def is_image(name: str) -> bool:
 
 
 def file_size(path: str) -> int:
-    """Bytes of a file; 0 where it is gone."""
+    """Bytes of a file, packed or not; 0 where it is gone."""
     try:
-        return os.stat(path).st_size  # noqa: PTH116  a Path a file would take four times as long
+        return shards.stamp(path)[0]
     except OSError:
         return 0
 

@@ -61,7 +61,7 @@ def slices(
     tests: dict[Hashable, float] = {}
     for at, title in enumerate(columns):
         column = str(title)
-        values, note = _values(columns.iloc[:, at], column)
+        values, note = _values(columns.iloc[:, at])
         counts = values.value_counts()
         few = counts[counts < FEWEST]
         if len(few):
@@ -89,7 +89,7 @@ def slices(
     return sorted(rows, key=lambda one: (not (one.shown and one.accuracy < one.others), one.accuracy)), notes
 
 
-def _values(texts: pd.Series, column: str) -> tuple[pd.Series, str]:
+def _values(texts: pd.Series) -> tuple[pd.Series, str]:
     """The value of each image, numbers in BINS; and why there is none, or nothing."""
     known = texts[texts != ""]
     different = known.nunique()

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fastcls.datasets import shards
 from fastcls.datasets.archives import building, locked
 from fastcls.datasets.downloads import cache_dir
-from fastcls.errors import DataError, OutputError
+from fastcls.errors import DataError, DownloadError, OutputError
 from fastcls.images import preprocessing
 from fastcls.images.check import broken_images, reading
 from fastcls.images.decode import decode
@@ -108,8 +109,8 @@ def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:
     missing = []
     for path in paths:
         try:
-            stat = os.stat(path)  # noqa: PTH116  a Path a file would take four times as long
-            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            size, changed = shards.stamp(path)
+            digest.update(f"{path}\0{size}\0{changed}\n".encode())
         except OSError as problem:
             missing.append(f"{path}: {problem.strerror}")
     if missing:
@@ -138,6 +139,7 @@ def _make_room(root: Path, needed: float, budget: float) -> None:
         oldest = stores.pop(0)
         kept -= oldest["bytes"]
         clear([oldest["name"]])
+    shards.trim(max(0.0, budget - needed - kept))
     root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free
     if needed > 0.9 * free:
@@ -153,6 +155,8 @@ def _build(part: Path, name: str, paths: Sequence[str], how: Mapping[str, Any], 
     def attempt(path: str) -> np.ndarray | str:
         try:
             return reading(path, lambda p: decoded(p, how))
+        except DownloadError:  # nothing is wrong with the image
+            raise
         except DataError as problem:
             return problem.message
 
@@ -188,13 +192,13 @@ def _build(part: Path, name: str, paths: Sequence[str], how: Mapping[str, Any], 
     )
 
 
-def decoded(path: str | np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
-    """(h, w, channels) of one image, a file or decoded pixels, as a store under `how` keeps it."""
+def decoded(path: str | bytes | np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
+    """(h, w, channels) of one image, a file, its bytes or decoded pixels, as a store under `how` keeps it."""
     image = _shrunk(path, how) if "cover" in how else preprocessing.prepare(path, how)
     return np.ascontiguousarray(image if image.ndim == 3 else image[..., None])
 
 
-def _shrunk(path: str | np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
+def _shrunk(path: str | bytes | np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
     """The whole image, reduced to where it just covers how['cover']."""
     pixels = path if isinstance(path, np.ndarray) else decode(path, how["mode"])
     h, w = pixels.shape[:2]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from fastcls.errors import DataError
+from fastcls.errors import DataError, DownloadError
 from fastcls.machine import cpus
 
 T = TypeVar("T")
@@ -43,6 +43,8 @@ def broken(paths: Sequence[str], decode: bool = False) -> dict[str, str]:
     def fault(path: str) -> str:
         try:
             reading(path, look)
+        except DownloadError:  # nothing is wrong with the image
+            raise
         except DataError as problem:
             return problem.message
         return ""

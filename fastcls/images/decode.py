@@ -17,6 +17,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from fastcls.datasets import shards
 from fastcls.images import heic
 
 JPEG = b"\xff\xd8\xff"
@@ -61,12 +62,18 @@ def decode(source: str | Path | bytes, mode: str = "RGB") -> np.ndarray:
 def file_bytes(path: str | Path) -> bytes:
     """What a regular file holds, read as `opened` opens it."""
     with opened(path) as file:
-        return file.readall()
+        return file.read()
 
 
-def opened(path: str | Path) -> io.FileIO:
-    """A regular file, unbuffered; OSError at once for a named pipe or a device, which might block."""
-    file = io.FileIO(os.open(path, WITHOUT_WAITING))
+def opened(path: str | Path) -> io.FileIO | io.BytesIO:
+    """A regular file, unbuffered, or a packed image; OSError at once for a pipe or a device, which might block."""
+    try:
+        file = io.FileIO(os.open(path, WITHOUT_WAITING))
+    except (FileNotFoundError, NotADirectoryError):
+        packed = shards.bytes_of(path)
+        if packed is None:
+            raise
+        return io.BytesIO(packed)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError("a pipe or a device, not a file")

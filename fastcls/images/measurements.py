@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
+from fastcls.datasets import shards
 from fastcls.datasets.downloads import cache_dir
 from fastcls.images.measure import SIDE, Measured, measure
 from fastcls.machine import cpus
@@ -90,8 +91,7 @@ def _stamps(paths: Sequence[str]) -> dict[str, str]:
     known = {}
     for path in paths:
         with contextlib.suppress(OSError, ValueError):
-            stat = os.stat(path)  # noqa: PTH116  a Path a file would take four times as long
-            known[path] = f"{stat.st_size} {stat.st_mtime_ns} {PIL.__version__}"
+            known[path] = "{} {} {}".format(*shards.stamp(path), PIL.__version__)
     return known
 
 

@@ -13,22 +13,39 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from fastai.data import transforms
 from fastai.torch_core import TensorImageBase
 from fastai.vision import core
+from fastcore.foundation import L
 from PIL import Image
 
+from fastcls.datasets import shards
 from fastcls.errors import DataError
 from fastcls.images.check import reading
 from fastcls.images.decode import decode, flattened, opened
 
 CHANNELS = (1, 3, 4)
 
-_of_fastai = core.load_image
+_of_fastai, _files_of_fastai = core.load_image, transforms.get_files
 
 
 def install() -> None:
-    """From now on `PILImage.create` and `PILImageBW.create` open files by `load_image`, in the whole process."""
+    """From now on, in the whole process, `PILImage.create` and `PILImageBW.create` open files by `load_image`.
+
+    And `get_image_files` lists packed images too.
+    """
     core.load_image = load_image
+    transforms.get_files = get_files
+
+
+def get_files(path: str | Path, *args: Any, **kwargs: Any) -> Any:
+    """fastai's, which lists a folder; of packed images, all that are below it."""
+    pack = shards.of_folder(str(Path(path).absolute()))
+    return (
+        _files_of_fastai(path, *args, **kwargs)
+        if pack is None
+        else L(map(Path, pack.below(str(Path(path).absolute()))))
+    )
 
 
 def load_image(fn: str | Path | BinaryIO, mode: str | None = None) -> Image.Image:

@@ -31,8 +31,8 @@ def load(path: str | Path, spec: Mapping[str, Any]) -> np.ndarray:
     return normalise(prepare(path, spec)[None], spec)[0]
 
 
-def prepare(source: str | Path | np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:
-    """An image file, or its decoded pixels, as uint8 (height, width[, 3]): resized and cropped, not yet scaled.
+def prepare(source: str | Path | bytes | np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:
+    """An image file, its bytes or its pixels, as uint8 (height, width[, 3]): resized and cropped, not yet scaled.
 
     Threads may call it at once. A file that cannot be read raises what `decode` raises.
     """

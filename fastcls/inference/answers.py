@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from fastcls.errors import UsageError
-from fastcls.inference.deciding import UNSURE, Decider
+from fastcls.inference.deciding import UNSURE, Decider, Row
 from fastcls.inference.predictor import Prediction
 from fastcls.machine import extras
 from fastcls.runfolder import runs
 from fastcls.runfolder.target import SINGLE, Target
 
 ROWS = 10_000  # of a Parquet file, written at once
-
-Row = dict[str, Any]  # a value a column: text, a float, a list of texts, or None where there is no answer
 
 
 @dataclass

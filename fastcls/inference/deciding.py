@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,15 +18,14 @@ from fastcls.datasets.walk import count, some
 from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.evaluation import decisions
 from fastcls.evaluation.calibration import soften
+from fastcls.inference.average import Average
 from fastcls.inference.predictor import Predictor
 from fastcls.runfolder import model_files, predictions, runs
 from fastcls.runfolder import target as targets
 from fastcls.settings import shell
 
-if TYPE_CHECKING:
-    from fastcls.inference.answers import Row
-
 UNSURE, UNKNOWN = "unsure", "unknown"
+Row = dict[str, Any]  # a value a column: text, a float, a list of texts, or None where there is no answer
 Levels = float | Mapping[str, float] | None  # of all classes, or of some
 
 
@@ -114,6 +113,14 @@ def predictor(run: Path, temperature: float, mirror: bool, wanted: Wanted) -> Pr
         raise UsageError(
             f"{wanted.first} and --tta: what is calibrated are the probabilities of single images.", "Omit --tta."
         )
+    if model_files.read(run).get("members"):
+        if wanted:
+            raise UsageError(
+                f"{wanted.first}: {run} answers with the mean of several networks; calibrated are the answers of each "
+                "of them alone.",
+                f"Name a fold's run, or omit {wanted.first}.",
+            )
+        return Average(run, temperature, mirror)
     if wanted.unknown is None:
         return Predictor(run, temperature, mirror)
     from fastcls.inference.unknown import Knower

@@ -56,7 +56,7 @@ def _before(spec: Mapping[str, Any]) -> str:
         steps = ["one = Constant <value_ints = [1]> ()", "planes = Unsqueeze (images, one)"]
     name = "planes"
     if spec["method"]:
-        steps += _sized(spec, channels)
+        steps += _sized(spec)
         name = "cropped"
     mean, std = (np.asarray(spec[key] or [default] * channels) for key, default in (("mean", 0.0), ("std", 1.0)))
     steps += [
@@ -69,7 +69,7 @@ def _before(spec: Mapping[str, Any]) -> str:
     return f"(uint8[{shape}] images) => (float[n, {channels}, y, x] prepared) {{\n{NEXT.join(steps)}\n}}"
 
 
-def _sized(spec: Mapping[str, Any], channels: int) -> list[str]:
+def _sized(spec: Mapping[str, Any]) -> list[str]:
     """The part with the target's aspect ratio, resized, and the centre of that."""
     (height, width), (crop_height, crop_width) = spec["resize"], spec["size"]
     top, left = (height - crop_height) // 2, (width - crop_width) // 2

@@ -64,6 +64,7 @@ class Predictor:
             if (run / runs.EVALUATION).is_file():
                 other = runs.read_json(run / runs.EVALUATION).get("run")
                 raise OutputError(f"{run} is an evaluation, without a network of its own.", f"Name its run: {other}")
+            model_files.refuse_several(run, model)
             raise OutputError(
                 f"{run} has no model.onnx: its network or its transforms could not be exported.",
                 f"Predict through its recipe, which runs the code in {recipe}, with --trust."

@@ -17,6 +17,7 @@ MODULES = {  # extra -> what is imported of it
     "serve": ("starlette", "uvicorn", "python_multipart"),
     "distributed": ("accelerate",),
     "parquet": ("pyarrow",),
+    "shards": ("pyarrow",),
     "openvino": ("openvino",),
     "heic": ("pillow_heif",),
 }

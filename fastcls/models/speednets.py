@@ -62,11 +62,12 @@ def block(ni: int, nf: int) -> nn.Sequential:
 class SpeedNet(nn.Module):
     """Whitening, blocks, the maximum over all places, a linear layer: (n, n_in, h, w) to logits (n, n_out).
 
-    views: how many a prediction averages, outside of training: 1, 2 (and mirrored) or 6 (and each moved by a
-    pixel along the diagonal, at half the weight). Whoever evaluates or exports the network need not know.
+    widths: channels of its blocks, each of which halves the image. views: how many a prediction averages, outside of
+    training: 1, 2 (and mirrored) or 6 (and each moved by a pixel along the diagonal, at half the weight). Whoever
+    evaluates or exports the network need not know.
     """
 
-    def __init__(self, n_in: int, n_out: int, widths: Sequence[int], views: int) -> None:
+    def __init__(self, n_in: int, n_out: int, widths: Sequence[int] = (64, 256, 256), views: int = 6) -> None:
         super().__init__()
         if views not in (1, 2, 6):
             raise UsageError(f"There is no test-time augmentation of {views} views.", "Take 1, 2 or 6.")
@@ -98,9 +99,7 @@ def shifted(x: torch.Tensor) -> list[tuple[torch.Tensor, float]]:
     return [(padded[..., 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w], weight) for dy, dx, weight in SHIFTS]
 
 
-def speednet(n_in: int, n_out: int, widths: Sequence[int] = (64, 256, 256), views: int = 6) -> SpeedNet:
-    """The network; `widths` are the channels of its blocks, each of which halves the image."""
-    return SpeedNet(n_in, n_out, widths, views)
+speednet = SpeedNet  # as recipes call it, beside models.cnn
 
 
 @torch.no_grad()

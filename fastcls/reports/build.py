@@ -150,6 +150,7 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         whole_matrix=WHOLE_MATRIX,
         slices=of_split(files, split),
         evaluated=evaluated(files),
+        folds=(files.get("folds") or {}).get("runs") or [],
         kinds=KINDS,
         trust=belief,
         effects=effects(files.metrics, files.splits()),

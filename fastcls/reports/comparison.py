@@ -71,7 +71,7 @@ def write(out: Path, comparison: Comparison) -> Path:
         comparison=comparison,
         heads=heads,
         rows=list(zip(comparison.rows, rows, strict=True)),
-        link=lambda entry: shell.link(entry.folder, out),
+        link=lambda folder: shell.link(folder, out),
         figures=figures,
         cautions=warned,
         notes=noted,
@@ -89,14 +89,14 @@ def _write_csv(out: Path, comparison: Comparison) -> None:
     each = [
         [
             *(entry.setting.get(knob, "") for knob in knobs),
-            *(entry.seed, "failed" if entry.failed else "done", split),
+            *(entry.seed, entry.fold, "failed" if entry.failed else "done", split),
             *(_known(entry.figure(figure, split)) for figure in measured),
             *(_known(entry.cost(cost)) for cost in COSTS),
             *(os.path.relpath(entry.folder, out), entry.failed),
         ]
         for entry in comparison.entries
     ]
-    runs.write_csv(out / "results.csv", [*knobs, "seed", "status", "split", *figures, "folder", "reason"], each)
+    runs.write_csv(out / "results.csv", [*knobs, "seed", "fold", "status", "split", *figures, "folder", "reason"], each)
     rows = [
         [
             *(row.setting.get(knob, "") for knob in knobs),
@@ -188,9 +188,16 @@ def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:
     held = [row for row in rows if row.difference is not None]
     over = {row.difference.over for row in held if row.difference}
     found = conclusions(held)
+    folds = any(row.interval for row in rows)
     if any(len(row.entries) > 1 for row in rows):
-        found.append("± is the standard deviation over the seeds.")
-    for what in ("seeds and images", "seeds"):
+        found.append(f"± is the standard deviation over the {'folds' if folds else 'seeds'}.")
+    if folds:
+        found += [over_folds(row) for row in rows if row.interval]
+        found.append(
+            "An interval over folds is corrected for the training images that they share (Nadeau and Bengio 2003); it "
+            "is rather too wide than too narrow."
+        )
+    for what in ("seeds and images", "seeds", "folds"):
         if what in over:
             found.append(
                 f"Differences are to the baseline, in percentage points, with a 95 % interval over the {what}."
@@ -206,6 +213,16 @@ def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:
     if len(held) > 4:
         found.append(f"Had none of the {len(held)} settings any effect, one interval in twenty would still miss zero.")
     return found
+
+
+def over_folds(row: Row) -> str:
+    """The mean accuracy of a setting over its folds, with its interval."""
+    assert row.interval
+    low, high = row.interval
+    return (
+        f"{name(row) or 'The baseline'}: {row.means['accuracy'] * 100:.2f} % over {len(row.entries)} folds "
+        f"(95 %: {low * 100:.2f} to {high * 100:.2f})."
+    )
 
 
 def conclusions(rows: Sequence[Row]) -> list[str]:
@@ -244,12 +261,19 @@ def cautions(entries: Sequence[Entry], split: str) -> list[str]:
     """What makes these runs less comparable than their table looks."""
     records = [entry.record for entry in entries if not entry.failed]
     found = []
-    seen = {(record.get("seed"), record.get("data", {}).get("fingerprint")) for record in records}
-    if len(seen) > len({seed for seed, _ in seen}):  # another seed may draw another split
+    drawn = [(record.get("seed"), (record.get("options") or {}).get("fold")) for record in records]
+    seen = {(*which, record.get("data", {}).get("fingerprint")) for which, record in zip(drawn, records, strict=True)}
+    if len(seen) > len(set(drawn)):  # another seed may draw another split
         found.append("The runs did not see the same images: part of a difference may be the data's.")
     if len({str(sorted(record.get("device", {}).items())) for record in records}) > 1:
         found.append("The runs were made on different devices or thread counts: their times do not compare.")
-    if records and split == "valid":
+    if any(entry.fold for entry in entries):
+        if any(record.get("options", {}).get("keep") != "last" and record.get("best_epoch") for record in records):
+            found.append(
+                "Each run's best epoch was chosen on the fold that it is judged by, which makes the figures a little "
+                "too good (--keep last would not choose)."
+            )
+    elif records and split == "valid":
         text = "Without a test split these figures are the validation split's"
         if any(record.get("options", {}).get("keep") != "last" for record in records):
             text += ", which has also chosen each run's best epoch (--keep last would not choose)"
@@ -268,7 +292,8 @@ def _accuracy(rows: Sequence[Row], split: str) -> Figure | None:
     shown = [row for row in rows if not math.isnan(row.means["accuracy"])][:MOST_ROWS]
     if not shown:
         return None
-    title = f"Accuracy on {split}: a ring a seed, a bar at the mean"
+    ring = "fold" if any(row.interval for row in rows) else "seed"
+    title = f"Accuracy on {split}: a ring a {ring}, a bar at the mean"
     base = next((row.means["accuracy"] for row in rows if row.baseline), math.nan)
 
     def draw(ax: Axes, palette: Palette) -> None:

@@ -106,7 +106,7 @@ def _look(found: dict[str, Any]) -> list[str]:
     return [f"The new pictures do not look like {own}: {'; '.join(differing)} ({seen})."]
 
 
-def _gap(name: str = "", p: float = 1, old: float | None = None, new: float | None = None, **_: Any) -> str:
+def _gap(name: str = "", old: float | None = None, new: float | None = None, **_: Any) -> str:
     """A difference between old and new images in words."""
     if name == SHARES:
         return "their class shares differ"

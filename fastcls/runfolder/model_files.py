@@ -27,6 +27,7 @@ def read(run: Path) -> dict[str, Any]:
     faults = (
         _sums(record.get("sha256", {})),
         _classes(record.get("classes", [])),
+        _members(record.get("members") or []),
         problem_of(record.get("preprocessing")),
     )
     if reason := next(filter(None, faults), ""):
@@ -42,6 +43,11 @@ def _sums(known: Mapping[str, str]) -> str:
 def _classes(names: list[str]) -> str:
     twice = next((name for name, times in Counter(names).items() if times > 1), None)
     return "" if twice is None else f"it has the class {twice!r} twice"
+
+
+def _members(names: list[str]) -> str:
+    odd = next((name for name in names if Path(name).is_absolute() or ".." in Path(name).parts or not name), None)
+    return "" if odd is None else f"it names {odd!r}, a folder that is not inside of it"
 
 
 def problem_of(spec: Mapping[str, Any] | None) -> str:
@@ -69,6 +75,15 @@ def problem_of(spec: Mapping[str, Any] | None) -> str:
         if key == "std" and min(values) <= 0:
             return f"its preprocessing divides by std {values}"
     return ""
+
+
+def refuse_several(run: Path, record: Mapping[str, Any]) -> None:
+    """OutputError where a run has no network of its own, but one a fold."""
+    if members := record.get("members"):
+        raise OutputError(
+            f"{run} has {len(members)} networks, one a fold; this takes one.",
+            f"Name a fold's run: {run / members[0]}. predict and evaluate answer with the mean of all.",
+        )
 
 
 def verify(run: Path, name: str, record: Mapping[str, Any] | None = None) -> Path:

@@ -53,7 +53,9 @@ def moved(request: Request, path: str) -> Request:
     """The same request, with its images in another folder; UsageError where its recipe has no knob for that."""
     if "path" not in request.knobs:
         raise UsageError(f"--path {path}: the recipe {request.source.name!r} has no knob `path`.", "Omit it.")
-    place = str(shell.path(path).absolute())  # a run is resumed from the folder where it was started
+    place = (
+        path if "://" in path else str(shell.path(path).absolute())
+    )  # a run is resumed from the folder where it was started
     words = [*request.words_without("--path"), "--path", place]
     return replace(request, knobs={**request.knobs, "path": place}, command=shlex.join(words))
 

@@ -28,6 +28,27 @@ class Data(TypedDict, total=False):
     target: str
 
 
+class Fold(TypedDict):
+    """Of run.json: one of the runs that the run of all folds is made of."""
+
+    folder: str  # below the run's own
+    started: str
+    seed: int
+    fold: str
+    accuracy: float | None
+    images: int
+    epoch: int | None
+
+
+class Folds(TypedDict, total=False):
+    """Of run.json: the runs that the run of all folds is made of, and their mean accuracy with its interval."""
+
+    folds: int
+    repeats: int
+    accuracy: dict[str, float | None]
+    runs: list[Fold]
+
+
 class Run(TypedDict, total=False):
     """run.json."""
 
@@ -59,6 +80,7 @@ class Run(TypedDict, total=False):
     resumed: list[str]
     extensions: list[int]
     tracking: dict[str, dict[str, str | None]]
+    folds: Folds
 
 
 class Compared(TypedDict, total=False):
@@ -98,6 +120,7 @@ class Model(TypedDict, total=False):
     trainable: int | None
     sha256: dict[str, str]
     summary: list[dict[str, Any]]
+    members: list[str] | None  # of the mean of several folds: their folders, below this one
 
 
 class Figure(TypedDict, total=False):

@@ -77,7 +77,8 @@ def evaluate(
     runs.write_json(out / "metrics.json", figures)
     runs.write_json(out / "heatmaps.json", heatmaps)
     classes = [str(name) for name in next(iter(passes.values())).vocab]
-    dense = valid.judge.target.several  # any label may be among those of an image
+    # of all classes, however many: any label may be among an image's, and folds are averaged
+    dense = valid.judge.target.several or bool(options.current().fold)
     predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature), dense, groups)
     export.save(learn, out, build, temperature, thresholds)
     return Evaluated(figures, passes, export.verify(out, valid.paths(), valid.preds.numpy()))

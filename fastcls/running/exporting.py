@@ -110,6 +110,7 @@ def _fewer_bits(run: Path, kind: str, target: Path) -> dict[str, Any] | None:
 
 def _check(run: Path, kinds: Sequence[str], trust: bool) -> None:
     """Refuse, before anything is written, what this run or this installation cannot give."""
+    model_files.refuse_several(run, model_files.read(run))
     if "torch-export" in kinds:
         recorded.recipe_file(run, runs.read_json(run / "run.json"))
         if not trust:

@@ -1,10 +1,12 @@
 """One recipe over many settings and seeds: the runs of a comparison, planned, then made; those done are kept.
 
 Every run is an ordinary run folder, OUT/<what differs from the baseline>/seed-<n>/, so that a second call finds it.
+With folds it holds fold-<k>/ each, and OUT/<what differs> is the run of every image's out-of-fold prediction.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +27,7 @@ from fastcls.settings.knobs import as_text
 from fastcls.settings.request import Request
 
 PLAN = "compare.json"
+MOST_FOLDS = 1000
 BASELINE = "baseline"  # the folder of the setting that changes nothing
 
 
@@ -36,6 +39,19 @@ class Cell:
     request: Request
     seed: int
     folder: Path
+    fold: str = ""  # 'K/N'
+
+    @property
+    def name(self) -> str:
+        """What is run, in words."""
+        varied = [f"{name}={value}" for name, value in self.settings.items()]
+        return ", ".join([*varied, f"seed {self.seed}", *([f"fold {self.fold}"] if self.fold else [])])
+
+    def entry(self, failed: str = "") -> Entry:
+        """The run once it was made; failed: why it has no figures."""
+        if failed:
+            return Entry(self.folder, self.settings, self.seed, failed=failed, fold=self.fold)
+        return read(self.folder, self.settings, self.seed, self.fold)
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,7 @@ class Plan:
     request: Request
     out: Path
     cells: list[Cell]
+    folds: int = 0
 
     @property
     def baseline(self) -> dict[str, str]:
@@ -52,7 +69,8 @@ class Plan:
 
     @property
     def title(self) -> str:
-        return f"{self.request.source.name}: {', '.join(self.baseline) or 'seeds'}"
+        what = f"{self.folds} folds" if self.folds else "seeds"
+        return f"{self.request.source.name}: {', '.join(self.baseline) or what}"
 
 
 def plan(
@@ -62,14 +80,18 @@ def plan(
     seeds: int,
     one_at_a_time: bool,
     out: Path | None,
+    folds: int = 0,
 ) -> Plan:
     """The runs of `vary` (name -> values) over its grid, or `one_at_a_time` from the request's settings.
 
     settings: further ones, each several knobs at once. The request's own settings are the baseline, and are among the
-    runs; each setting has `seeds` seeds. Every wrong name or value is reported in a single KnobError.
+    runs; each setting has `seeds` seeds, and with folds so many runs a seed. Every wrong name or value is reported in a
+    single KnobError.
     """
     if seeds < 1:
-        raise UsageError(f"--seeds {seeds}: takes an integer from 1.")
+        raise UsageError(f"--{'repeats' if folds else 'seeds'} {seeds}: takes an integer from 1.")
+    if folds and (folds < 2 or folds > MOST_FOLDS or request.options.fold):
+        raise UsageError(f"--folds {folds}: takes an integer from 2 to {MOST_FOLDS:,}, and no --fold beside it.")
     knobs = varied.settings(request)
     problems: list[str] = []
 
@@ -92,15 +114,18 @@ def plan(
     if values and not one_at_a_time and not any(change.items() <= base.items() for change in changes[1:]):
         del changes[0]  # a grid that leaves the defaults out: its first point is what the others are compared with
     cells: dict[Path, Cell] = {}
-    out = out or HOME / slug([request.source.name, *fixed(request)])
-    for seed, change in itertools.product(range(request.options.seed, request.options.seed + seeds), changes):
+    out = out or HOME / slug([request.source.name, *([f"folds={folds}"] if folds else []), *fixed(request)])
+    parts = [f"{k}/{folds}" for k in range(1, folds + 1)] or [request.options.fold]
+    every = range(request.options.seed, request.options.seed + seeds)
+    for seed, change, fold in itertools.product(every, changes, parts):
         differing = {name: value for name, value in change.items() if value != base[name]}
         folder = out / (slug([f"{k}={as_text(v)}" for k, v in differing.items()]) or BASELINE) / f"seed-{seed}"
+        folder = folder / f"fold-{fold.partition('/')[0]}" if folds else folder
         shown = {name: as_text((base | change)[name]) for name in names}
         one = varied.applied(request, differing)
-        one = replace(one, options=replace(one.options, seed=seed), out=folder)
-        cells.setdefault(folder, Cell(shown, one, seed, folder))
-    return Plan(request, out, list(cells.values()))
+        one = replace(one, options=replace(one.options, seed=seed, fold=fold), out=folder)
+        cells.setdefault(folder, Cell(shown, one, seed, folder, fold if folds else ""))
+    return Plan(request, out, list(cells.values()), folds)
 
 
 def run_all(
@@ -112,14 +137,15 @@ def run_all(
     be kept up to date. A number format of 'auto' is decided by the first run for all: a comparison in two formats
     would be none. quiet: the runs themselves say nothing.
     """
-    contents = {"format": runs.FORMAT, **series.common(plan.request)}
-    series.refuse_others(plan.out, PLAN, contents, "comparison")
+    contents = {"format": runs.FORMAT, **series.common(plan.request), "folds": plan.folds or None}
+    series.refuse_others(plan.out, PLAN, contents, "comparison", {**series.COMMON, "folds": "another number of folds"})
     with listening(), runs.locked(plan.out):
         runs.write_json(plan.out / PLAN, {**contents, "varied": list(plan.baseline), "baseline": plan.baseline})
-        entries = [read(cell.folder, cell.settings, cell.seed) for cell in plan.cells if is_done(cell.folder)]
+        kept: dict[str, Any] = {}
+        series_of = None
+        entries = [cell.entry() for cell in plan.cells if is_done(cell.folder)]
         for number, cell in enumerate(plan.cells, 1):
-            title = ", ".join([*(f"{name}={value}" for name, value in cell.settings.items()), f"seed {cell.seed}"])
-            screen.print(f"\n[b]run {number} of {len(plan.cells)}[/b]  {escape(title)}", soft_wrap=True)
+            screen.print(f"\n[b]run {number} of {len(plan.cells)}[/b]  {escape(cell.name)}", soft_wrap=True)
             if is_done(cell.folder):
                 screen.print(f"done     {escape(cell.folder)}", soft_wrap=True)
                 continue
@@ -129,13 +155,26 @@ def run_all(
                     (series.precision(cell.folder) for cell in plan.cells if is_done(cell.folder)), "auto"
                 )
                 request = replace(request, options=replace(request.options, precision=decided))
-            if problem := series.make(request, quiet=quiet, said=screen.said):
+            if plan.folds and series_of != cell.folder.parent:
+                series_of, kept = cell.folder.parent, {}  # other images, networks or sizes have other features
+            with _sharing(kept) if plan.folds else contextlib.nullcontext():
+                problem = series.make(request, quiet=quiet, said=screen.said)
+            if problem:
                 series.tell(problem, screen)
-                entries.append(Entry(cell.folder, cell.settings, cell.seed, failed=series.reason(problem)))
+                entries.append(cell.entry(failed=series.reason(problem)))
             else:
-                entries.append(read(cell.folder, cell.settings, cell.seed))
+                entries.append(cell.entry())
             after_each(entries)
     return entries
+
+
+def _sharing(kept: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+    from fastcls.running.loading import import_fastai
+
+    import_fastai()
+    from fastcls.training.probe import sharing
+
+    return sharing(kept)
 
 
 def existing(names: Sequence[str], command: str) -> Comparison:
@@ -157,5 +196,6 @@ def _runs_of(folder: Path) -> list[Path]:
     """The finished runs of a comparison's folder, the baseline's first; none for any other folder."""
     if not (folder / PLAN).is_file():
         return []
-    found = [file.parent for file in folder.glob("*/seed-*/run.json") if is_done(file.parent)]
-    return sorted(found, key=lambda run: (run.parent.name != BASELINE, str(run)))
+    files = itertools.chain.from_iterable(folder.glob(f"*/seed-*/{fold}run.json") for fold in ("", "fold-*/"))
+    found = [file.parent for file in files if is_done(file.parent)]
+    return sorted(found, key=lambda run: (BASELINE not in run.relative_to(folder).parts, str(run)))

@@ -117,6 +117,7 @@ class Messages:
         # without an ONNX file, only its recipe can predict
         onnx, recipe = ((self.out / file).is_file() for file in ("model.onnx", "recipe.py"))
         trust = [] if onnx else ["--trust"]
-        self._line("run", f"{escape(self.out)}   report: {escape(self.out / 'report.html')}")
+        page = f"   report: {escape(self.out / 'report.html')}" if (self.out / "report.html").is_file() else ""
+        self._line("run", f"{escape(self.out)}{page}")
         if onnx or recipe:
             self._line("next", escape(shell.command("predict", self.out, "PHOTOS", "-o", "predictions.csv", *trust)))

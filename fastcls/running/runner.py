@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def run(request: Request, screen: Screen, watchers: Sequence[Callback] = (), of_a_series: bool = False) -> Path:
     """Train a recipe end to end; gives its run folder. The terminal shows what happens.
 
-    watchers: further callbacks of training; one that raises stop.Ended ends the run. of_a_series: it is no `last`.
+    watchers: further callbacks of training; one that raises stop.Ended ends the run. of_a_series: it is no `last`, and
+    where it is a fold it has no page, which `report` makes.
     """
     out = request.out or runs.new_folder(request.source.name)
     runs.check_writable(out)
@@ -37,7 +38,8 @@ def run(request: Request, screen: Screen, watchers: Sequence[Callback] = (), of_
         runs.check_writable(out)  # another run may have begun, and ended, while this one was prepared
         if not of_a_series and ranks.first():
             register.add(out)
-        return _Run(ready, out, screen, stop, watchers=watchers).execute()
+        page = not (of_a_series and request.options.fold)
+        return _Run(ready, out, screen, stop, watchers=watchers, page=page).execute()
 
 
 def resume(
@@ -98,13 +100,14 @@ class _Run:
         found: Checkpoint | None = None,
         extend: int = 0,
         watchers: Sequence[Callback] = (),
+        page: bool = True,
     ) -> None:
         from fastcls.plugins.tracking.trackers import Tracking
         from fastcls.running import record
 
         self.ready, self.out, self.screen, self.stop = ready, out, screen, stop
         self.learn, self.request = ready.learn, ready.request
-        self.before, self.found, self.watchers = before or {}, found, watchers
+        self.before, self.found, self.watchers, self.page = before or {}, found, watchers, page
         self.tracking = Tracking(self.request.options.track, out, self.before)
         self.started = time.perf_counter()
         self.images = record.Images(self.learn)
@@ -278,7 +281,8 @@ class _Run:
         self.record["onnx_difference"] = found.onnx_difference
         Store(self.out).keep_newest()
         self._save()
-        report.write(self.out, status="done")
+        if self.page:
+            report.write(self.out, status="done")
         self.messages.closing(found.figures, found.answers)
         self.screen.write_log(self.out / "log.txt")
         self._save(status="done")  # all is there; a run that is killed before is resumed from its last checkpoint

@@ -45,12 +45,13 @@ class Options:
     seed: int = _option(42, "Seeds the split, the initial weights, the augmentation.", "N", least=0, most=2**32 - 1)
     limit: int | None = _option(None, "At most N images a class in each split, for a quick try.", "N", least=1)
     keep_copies_together: bool = _option(True, "Near copies of an image stay on one side of a split that is drawn.")
+    fold: str = _option("", "Validate on the K-th of N folds of the training and validation images.", "K/N")
     skip_bad: bool = _option(False, "Leave out images that cannot be read, and list them, instead of stopping.")
     workers: int | None = _option(None, "Loader workers  [default: by the cores]", "N", least=0)
     device: str = _option("auto", "Where to compute; auto is the GPU where there is one, N or cuda:N one of several.")
     precision: Precision = _option("auto", "Number format of training; auto suits the device and the network.")
     cache_gb: float = _option(
-        20.0, "What decoded images may take on disk, all datasets together; 0 decodes them every epoch.", "GB", least=0
+        20.0, "What decoded images and fetched shards may take on disk together; 0 decodes every epoch.", "GB", least=0
     )
     accumulate: int = _option(1, "Sum the gradients of N batches, then step.", "N", least=1)
     clip: float | None = _option(None, "Largest norm of the gradient.", "NORM", above=0)
@@ -75,6 +76,15 @@ TYPES = get_type_hints(Options)
 SILENT = ("seed", "workers", "cache_gb", "track", "checkpoint_minutes")
 
 
+def fold_of(text: str) -> tuple[int, int] | None:
+    """(K, N) of 'K/N'; None where the text is not that."""
+    numbers = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", text)
+    if numbers is None:
+        return None
+    k, n = int(numbers[1]), int(numbers[2])
+    return (k, n) if k <= n and n > 1 else None
+
+
 def choices(option: str) -> tuple[str, ...]:
     """The values of an option that has a closed set of them."""
     if option == "device":
@@ -96,6 +106,8 @@ def allows(option: str, value: Any) -> bool:
     """Whether an option takes a value of its type; None is not finite."""
     if known := choices(option):
         return value in known
+    if option == "fold":
+        return not value or bool(fold_of(value))
     least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
     if value is None:
         return True
@@ -107,7 +119,7 @@ class Option(Knob):
 
     @property
     def allowed(self) -> str:
-        text = taken(self.name)
+        text = "K/N, 1/5 say" if self.name == "fold" else taken(self.name)
         return text + " or none" if text and self.optional else text or super().allowed
 
     def take(self, given: Any) -> Any:

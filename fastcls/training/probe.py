@@ -8,8 +8,11 @@ features and underperform out-of-distribution"); from the probe's head it starts
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +20,13 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback, TrainEvalCallback
+from fastai.data.all import Datasets
 from fastai.learner import Learner
 from fastai.torch_core import get_model
 from torch import nn
 
 from fastcls.data import target
-from fastcls.data.pixels import targets
+from fastcls.data.pixels import files, targets
 from fastcls.errors import RecipeError
 from fastcls.machine import ranks
 from fastcls.settings import options
@@ -37,6 +41,19 @@ FOLDS, FOLDS_UP_TO = 5, 20_000  # images; above, a fifth is held out once
 NUMBERS = 2**28  # features that are kept at most: 1 GB. More images than that are sampled, evenly over the classes
 CHUNK = 2**24  # logits computed at once
 ITERATIONS = 200  # of L-BFGS; some 20 to 80 are needed
+
+
+_kept: contextvars.ContextVar[dict[str, list[torch.Tensor]] | None] = contextvars.ContextVar("kept", default=None)
+
+
+@contextlib.contextmanager
+def sharing(kept: dict[str, list[torch.Tensor]]) -> Iterator[None]:
+    """Folds made inside take the features of a frozen network from `kept`; the first of them computes all images'."""
+    token = _kept.set(kept)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 @dataclass(frozen=True)
@@ -119,6 +136,10 @@ class SolveHead(Stateless):
         labels = targets(dls.train_ds)
         strata = objectives.of_labels(labels).strata(labels.numpy())
         rows = sample(strata, max(1, NUMBERS // self.views // layer.in_features))
+        kept, every = _kept.get(), len(labels) + len(self.dls.valid_ds)
+        if kept is not None and ranks.world() == 1 and every * self.views * layer.in_features <= NUMBERS:
+            of_all = self._of_all_folds(network, layer, kept)
+            return torch.cat(of_all), torch.cat([labels] * self.views).to(of_all[0].device)
         if len(rows) < len(labels):
             options.note(f"the linear probe is solved on {len(rows):,} of {len(labels):,} training images.")
         own = rows[ranks.here().rank :: ranks.world()] if ranks.world() > 1 else rows
@@ -130,6 +151,42 @@ class SolveHead(Stateless):
 
             seen = [gathered(x, len(rows)) for x in seen]
         return torch.cat(seen), torch.cat([labels[rows]] * self.views).to(seen[0].device)
+
+    def _of_all_folds(
+        self, network: nn.Module, layer: nn.Linear, kept: dict[str, list[torch.Tensor]]
+    ) -> list[torch.Tensor]:
+        """The training images' features, a view each, out of those of training and validation images in one order.
+
+        So that they come out the same whichever fold is the first.
+        """
+        own = files(self.dls.train_ds)
+        every = [*own, *files(self.dls.valid_ds)]
+        order = sorted(range(len(every)), key=every.__getitem__)
+        digest = hashlib.sha256("\n".join(sorted(every)).encode("utf-8", "surrogateescape"))
+        for tensor in network.state_dict().values():
+            if tensor.data_ptr() not in {one.data_ptr() for one in layer.parameters()}:
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        key = digest.hexdigest()
+        if key not in kept:
+            kept.clear()
+            kept[key] = [torch.cat(list(self._outputs(network, layer, dl))) for dl in self._views_of_all(order)]
+        rows = np.argsort(order)[: len(own)]
+        return [features[rows] for features in kept[key]]
+
+    def _views_of_all(self, order: Sequence[int]) -> Iterator[Any]:
+        """As `_views`, of training and then validation images at these positions."""
+        train, valid = self.dls.train_ds, self.dls.valid_ds
+        if hasattr(train.items, "iloc"):
+            items = pd.concat([train.items, valid.items]).iloc[list(order)].reset_index(drop=True)
+        else:
+            items = [[*train.items, *valid.items][i] for i in order]
+        lists = train.tls[: train.n_inp]
+        yield self.dls.valid.new(Datasets(tls=[tl._new(items, split_idx=1) for tl in lists]))
+        for view in range(1, self.views):
+            augmented = Datasets(tls=[tl._new(items, split_idx=0) for tl in lists])
+            dl = self.dls.train.new(augmented, shuffle=False, drop_last=False)
+            dl.epoch = view - 1
+            yield dl
 
     def _views(self, rows: np.ndarray) -> Iterator[Any]:
         """Loaders of these training images: as validation shows them, then as training augments them."""

@@ -24,6 +24,7 @@ CASES = [  # the extra, the module that is not there, who asks for it (RUN: a ru
     ("serve", "python_multipart", ["serve", "RUN"], "fastcls serve needs python_multipart"),
     ("distributed", "accelerate", [*DIGITS, "--processes", "2"], "Training with several processes needs accelerate"),
     ("parquet", "pyarrow", ["predict", "RUN", "RUN/figures", "-o", "out.parquet"], "-o out.parquet needs pyarrow"),
+    ("shards", "pyarrow", ["pack", "RUN", "packed"], "fastcls pack needs pyarrow"),
     ("openvino", "openvino", ["export", "RUN", "--openvino", "-o", "out"], "--openvino needs openvino"),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ from fastcls.settings import options
 from fastcls.settings.options import Options
 from fastcls.training.history import quiet
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -71,15 +73,6 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image[2:5, 3:7, 0] = 250
         Image.fromarray(image).save(file)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(folder: Path, bs: int = 4, gray: bool = False, **tfms: Any) -> DataLoaders:

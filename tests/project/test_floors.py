@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,13 @@ def top(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(file: Path, at_import_only: bool = False) -> set[str]:
-    """Dotted names that a file imports; with `at_import_only`, not those inside functions or for types alone."""
+def imports(file: Path, at_import_only: bool = False, types: bool = False) -> set[str]:
+    """Dotted names that a file imports; `at_import_only` without those in functions, `types` with those for types."""
     names: set[str] = set()
 
     def visit(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            if not types and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 continue
             if at_import_only and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 continue
@@ -64,6 +65,14 @@ def test_a_module_imports_only_from_floors_below(file: Path) -> None:
         parts = name.split(".")
         if parts[0] == "fastcls" and len(parts) > 1 and parts[1] in ORDER and parts[1] != top(file):
             assert ORDER.index(parts[1]) < ORDER.index(top(file)), f"{file.name} imports {name}"
+
+
+def test_no_two_modules_import_each_other_even_by_way_of_others() -> None:
+    """Not inside functions either, nor for types alone."""
+    names = {".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts): file for file in modules()}
+    graph = {name: {one for one in imports(file, types=True) for one in (one, one.rpartition(".")[0])} & names.keys()
+             for name, file in names.items()}  # fmt: skip
+    TopologicalSorter({name: needed - {name} for name, needed in graph.items()}).prepare()  # CycleError names them
 
 
 def test_the_light_modules_never_import_torch_when_they_are_imported() -> None:

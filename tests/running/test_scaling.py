@@ -260,59 +260,76 @@ def start(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(
         sys, "orig_argv", ["python", "-c", "import os, signal, sys, time\nrank = os.environ['RANK']\n" + script]
     )
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # which the launcher adds to
 
 
-def test_the_launcher_gives_each_process_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", ranks.FOLDER]
-    start(monkeypatch, f"open({str(tmp_path)!r} + '/' + rank, 'w').write(' '.join(os.environ[n] for n in {names}))")
-    assert launch.launch(2, Path("run")) == 0
-    assert [(tmp_path / rank).read_text() for rank in "01"] == ["0 0 2 2 run", "1 1 2 2 run"]
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """What listens to signals is again what it was: torch's agent leaves its own."""
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
-def test_the_launcher_tells_who_was_killed_and_ends_the_others(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "checkpoints" / "00000001").mkdir(parents=True)
-    monkeypatch.setattr(launch, "GRACE", 0.3)
-    start(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL) if rank == '1' else time.sleep(600)")
-    began = time.monotonic()
-    with pytest.raises(TrainingError) as refusal:
-        launch.launch(2, tmp_path)
-    assert time.monotonic() - began < 300
-    assert "Rank 1 of 2 processes was killed by SIGKILL" in refusal.value.message
-    assert f"fastcls resume {tmp_path} --processes 2" in refusal.value.hint
-    assert "Rank 0 did not end by itself within 0.3 s" in capfd.readouterr().err
+@pytest.mark.usefixtures("handlers")
+class TestLauncher:
+    def test_gives_each_process_its_place(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", ranks.FOLDER]
+        start(monkeypatch, f"open({str(tmp_path)!r} + '/' + rank, 'w').write(' '.join(os.environ[n] for n in {names}))")
+        assert launch.launch(2, Path("run")) == 0
+        assert [(tmp_path / rank).read_text() for rank in "01"] == ["0 0 2 2 run", "1 1 2 2 run"]
+
+    def test_says_who_was_killed_and_ends_the_others(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "checkpoints" / "00000001").mkdir(parents=True)
+        start(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL) if rank == '1' else time.sleep(600)")
+        began = time.monotonic()
+        with pytest.raises(TrainingError) as refusal:
+            launch.launch(2, tmp_path)
+        assert time.monotonic() - began < 300
+        assert "Rank 1 of 2 processes was killed by SIGKILL" in refusal.value.message
+        assert f"fastcls resume {tmp_path} --processes 2" in refusal.value.hint
+
+    def test_shows_what_a_silent_process_died_of(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        start(monkeypatch, "sys.exit('no such image on this machine') if rank == '1' else time.sleep(600)")
+        assert launch.launch(2, tmp_path) == 1
+        said = capfd.readouterr().err
+        assert said == "Rank 1 of 2 processes ended with exit code 1:\nno such image on this machine\n"
+        start(monkeypatch, "time.sleep(rank == '1'); print('the same', file=sys.stderr); sys.exit(3)")
+        assert launch.launch(2, tmp_path) == 3
+        assert capfd.readouterr().err == "the same\n", "what all die of, the first one says"
+
+    @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+    def test_passes_signals_on_and_waits(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: str, code: int
+    ) -> None:
+        start(
+            monkeypatch,
+            f"def save(*_): time.sleep(0.5); open({str(tmp_path)!r} + '/' + rank, 'w'); sys.exit({code})\n"
+            f"signal.signal(signal.{number}, save)\n"
+            f"if rank == '0': time.sleep(0.5); os.kill(os.getppid(), signal.{number})\n"
+            "time.sleep(600)",
+        )
+        assert launch.launch(2, tmp_path) == code
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
 
 
-def test_the_launcher_shows_what_a_silent_process_died_of(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    start(monkeypatch, "sys.exit('no such image on this machine') if rank == '1' else sys.exit(time.sleep(0.5) or 6)")
-    assert launch.launch(2, tmp_path) == 1
-    said = capfd.readouterr().err
-    assert "Rank 1 of 2 processes ended with exit code 1:\nno such image on this machine" in said
-    start(monkeypatch, "print('the same', file=sys.stderr); sys.exit(3)")
-    assert launch.launch(2, tmp_path) == 3
-    assert capfd.readouterr().err == "the same\n", "what all die of, the first one says"
-
-
-def test_the_launcher_passes_signals_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    start(
-        monkeypatch,
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        "if rank == '0': time.sleep(0.3); os.kill(os.getppid(), signal.SIGTERM)\n"
-        "time.sleep(600)",
-    )
-    assert launch.launch(2, tmp_path) == 143
-
-
-def test_a_process_ends_when_its_launcher_is_gone(tmp_path: Path) -> None:
-    script = "import time; from fastcls.machine import launch; launch.follow(); time.sleep(600)"
-    env = {**os.environ, launch.FOLLOWS: "1", "PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, env=env)
-    assert child.stdin
-    child.stdin.close()
-    assert child.wait(60) == -signal.SIGTERM
+def test_a_process_ends_when_its_launcher_is_gone() -> None:
+    script = "import time; from fastcls.machine import launch; launch.follow(); print(flush=True); time.sleep(600)"
+    launcher = f"import os, subprocess, sys; os.environ[{launch.LAUNCHER!r}] = str(os.getpid())\n"
+    launcher += f"child = subprocess.Popen([sys.executable, '-c', {script!r}]); print(child.pid, flush=True)\n"
+    launcher += "child.wait()"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, env=env)
+    assert process.stdout
+    child = int(process.stdout.readline())
+    process.stdout.readline()  # it follows
+    process.kill()
+    process.wait()
+    until(lambda: not Path(f"/proc/{child}").exists(), 60)
 
 
 def test_a_command_line_that_cannot_be_met_is_refused(

@@ -1,0 +1,128 @@
+"""Packed images behind a fastai dataset: which rows it has, in which order shards are read, and how they are kept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from fastai.data.all import Datasets
+
+from fastcls.datasets import shards
+from fastcls.datasets.shards import Pack
+from fastcls.images import cache
+from fastcls.settings import options
+
+REQUESTS = 32  # to object storage at a time: an answer takes tens of milliseconds, however fast the network
+
+
+def is_packed(items: Any) -> bool:
+    """Whether these are rows of a pack's table; their index says which."""
+    return isinstance(items, pd.DataFrame) and "pack" in items.attrs
+
+
+def of(dataset: Datasets) -> Pack | None:
+    """The pack whose images a dataset has; None for one of files."""
+    items = dataset.tls[0].items
+    if is_packed(items):
+        return shards.opened(items.attrs["pack"])
+    first = items[0] if isinstance(items, Sequence) and len(items) else None
+    if not isinstance(first, (str, Path)) or Path(first).is_file():
+        return None
+    return shards.of_folder(str(Path(first).parent))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the bytes of a dataset's images are."""
+
+    pack: Pack
+    rows: np.ndarray  # (n,) of each item
+
+    @classmethod
+    def of(cls, dataset: Datasets) -> Rows | None:
+        """Those of a dataset; None where its images are files."""
+        pack = of(dataset)
+        own = None if pack is None else rows(dataset, pack)
+        return None if pack is None or own is None or not len(own) else cls(pack, own)
+
+    def read(self, indices: np.ndarray) -> list[Callable[[], bytes]]:
+        """The bytes of each, read when they are called for; from object storage many at a time, asked for at once."""
+        chosen = self.rows[indices].tolist()
+        if self.pack.remote:
+            return [_requests().submit(self.pack.read, row).result for row in chosen]
+        return [partial(self.pack.read, row) for row in chosen]
+
+
+@functools.cache
+def _requests() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(REQUESTS, "fastcls-requests")
+
+
+def rows(dataset: Datasets, pack: Pack) -> np.ndarray:
+    """(n,) the row of each item in its pack."""
+    items = dataset.tls[0].items
+    return items.index.to_numpy() if is_packed(items) else of_paths(pack, list(map(str, items)))
+
+
+def of_paths(pack: Pack, paths: Sequence[str]) -> np.ndarray:
+    """(n,) the rows of files by their names; those that are not packed have none."""
+    cut = len(str(pack.root)) + 1
+    found = pack.rows([path[cut:] for path in paths])
+    return np.zeros(0, np.int64) if found is None else found
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Shards that are shuffled `most` at a time: of many, all are never needed at once.
+
+    Each shard is a sample of its split, so that a batch is one too.
+    """
+
+    shard: np.ndarray  # (n,) of each item
+    most: int
+
+    @classmethod
+    def of(cls, dataset: Datasets) -> Windows | None:
+        """Those of a dataset; None where its images are files, or few enough to be shuffled as one."""
+        pack = of(dataset)
+        if pack is None:
+            return None
+        own = pack.index["shard"][rows(dataset, pack)]
+        sizes = [pack.record.shards[code].bytes for code in np.unique(own).tolist()]
+        return cls(own, max(1, int(shards.WINDOW * len(sizes) / sum(sizes)))) if sum(sizes) > shards.WINDOW else None
+
+    def order(self, rng: np.random.Generator, positions: np.ndarray) -> np.ndarray:
+        """The positions, shuffled within windows of shards."""
+        window = rng.permutation(int(self.shard.max()) + 1) // self.most
+        order = rng.permutation(positions)
+        return order[np.argsort(window[self.shard[order]], kind="stable")]
+
+
+def ahead(dataset: Datasets, order: np.ndarray) -> AbstractContextManager[Callable[[int], None]]:
+    """Inside, shards are fetched before the items of a dataset at these positions, in this order, need them."""
+    pack = of(dataset)
+    if pack is None or not pack.remote:
+        return nullcontext(lambda _: None)
+    own = rows(dataset, pack)
+    return pack.ahead(own[order] if len(own) else own, budget())
+
+
+def ahead_of(paths: Sequence[str]) -> AbstractContextManager[Callable[[int], None]]:
+    """Inside, shards are fetched before these files, in this order, need them."""
+    pack = shards.of_folder(str(Path(paths[0]).parent)) if paths and not Path(paths[0]).is_file() else None
+    if pack is None or not pack.remote:
+        return nullcontext(lambda _: None)
+    return pack.ahead(of_paths(pack, paths), budget())
+
+
+def budget() -> float:
+    """Bytes that shards may take: what decoded images leave of --cache-gb."""
+    return max(0.0, options.current().cache_gb * cache.GB - sum(store["bytes"] for store in cache.listing()))

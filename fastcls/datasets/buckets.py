@@ -1,0 +1,179 @@
+"""Files of a folder, or at an address of object storage, `s3://bucket/prefix` say: read and written, all or nothing.
+
+What fails is tried a few times. The file systems are pyarrow's (S3, Google Cloud, Azure), those it lacks fsspec's.
+Credentials, region and endpoint are theirs to find, in their environment variables and files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastcls.errors import DownloadError, FastclsError, OutputError
+from fastcls.log import logger
+from fastcls.machine import extras
+from fastcls.runfolder import runs
+
+WAITS = (1.0, 3.0)  # seconds before each further attempt; the file system has attempts of its own in each
+BLOCK = 1 << 20
+
+AGAIN = "Check the address, or pack the images again."
+
+T = TypeVar("T")
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names object storage: a scheme, ://, and what is in it."""
+    return re.match(r"[a-z][a-z0-9+.-]+://.", os.fspath(path)) is not None
+
+
+class Folder:
+    """The files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.address, self.root = str(root), root
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file."""
+        try:
+            return (self.root / name).read_bytes()
+        except OSError as problem:
+            raise DownloadError(f"{self.root / name} cannot be read: {problem.strerror}.", AGAIN) from None
+
+    def write(self, name: str, data: bytes | Path) -> None:
+        """A file of these bytes, or this one of the same disk, moved."""
+        target = self.root / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(data, bytes):
+                runs.atomic_write(target, data)
+            else:
+                data.replace(target)
+        except OSError as problem:
+            raise OutputError(f"{target} cannot be written: {problem.strerror}.") from None
+
+    def sizes(self) -> dict[str, int]:
+        """The files below the folder -> bytes."""
+        files = (file for file in self.root.rglob("*") if file.is_file())
+        return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in files}
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        (self.root / name).unlink(missing_ok=True)
+
+
+class Bucket:
+    """The files below one address."""
+
+    def __init__(self, address: str) -> None:
+        extras.require(f"{address}", "shards")
+        self.address = address.rstrip("/")
+        self._systems: dict[int, tuple[Any, str]] = {}  # of each process: connections do not survive a fork
+
+    def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
+        """The bytes of a file, or `size` of them from `start` on; DownloadError where they cannot be had."""
+
+        def once() -> bytes:
+            system, base = self._system()
+            with system.open_input_file(f"{base}/{name}") as file:
+                found: bytes = file.read_at(size, start) if size is not None else file.readall()
+            if size is not None and len(found) != size:
+                raise OSError(f"{len(found):,} of {size:,} bytes came")
+            return found
+
+        return self._tried(name, once, DownloadError, "read")
+
+    def fetch(self, name: str, into: Path, size: int, stop: threading.Event) -> None:
+        """A file of so many bytes, copied until it is to stop; DownloadError where it cannot be had whole."""
+
+        def once() -> None:
+            system, base = self._system()
+            with system.open_input_stream(f"{base}/{name}") as source, into.open("wb") as file:
+                while not stop.is_set() and (block := source.read(BLOCK)):
+                    file.write(block)
+            if stop.is_set():
+                return
+            if (came := into.stat().st_size) != size:
+                raise OSError(f"{came:,} of {size:,} bytes came")
+
+        self._tried(name, once, DownloadError, "read")
+
+    def write(self, name: str, data: bytes | Path) -> None:
+        """A file of these bytes, or a copy of this one; it is there whole or not at all. OutputError otherwise."""
+
+        def once() -> None:
+            system, base = self._system()
+            with system.open_output_stream(f"{base}/{name}") as into:
+                if isinstance(data, bytes):
+                    into.write(data)
+                    return
+                with data.open("rb") as file:
+                    while block := file.read(8 * BLOCK):
+                        into.write(block)
+
+        self._tried(name, once, OutputError, "written")
+
+    def sizes(self) -> dict[str, int]:
+        """The files below the address -> bytes; none where there is nothing yet."""
+        from pyarrow import fs
+
+        def once() -> dict[str, int]:
+            system, base = self._system()
+            found = system.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
+            return {info.path[len(base) + 1 :]: info.size for info in found if info.type == fs.FileType.File}
+
+        return self._tried("", once, DownloadError, "listed")
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+
+        def once() -> None:
+            system, base = self._system()
+            system.delete_file(f"{base}/{name}")
+
+        self._tried(name, once, OutputError, "removed")
+
+    def _system(self) -> tuple[Any, str]:
+        if os.getpid() not in self._systems:
+            self._systems[os.getpid()] = _system(self.address)
+        return self._systems[os.getpid()]
+
+    def _tried(self, name: str, once: Callable[[], T], error: type[FastclsError], done: str) -> T:
+        place = f"{self.address}/{name}".rstrip("/")
+        for wait in (*WAITS, None):
+            try:
+                return once()
+            except FileNotFoundError:
+                raise error(f"{place} does not exist.", AGAIN) from None
+            except (OSError, ValueError) as problem:
+                if wait is None:
+                    why = str(problem).partition("; Details:")[0].strip().splitlines()[0][:200]
+                    hint = "Check the network, the credentials and the endpoint, then run the command again"
+                    raise error(
+                        f"{place} cannot be {done} after {len(WAITS) + 1} attempts: {why}.",
+                        f"{hint}; an interrupted run continues with  fastcls resume.",
+                    ) from None
+                logger.debug(f"{place}: {problem}; again in {wait:g} s")
+                time.sleep(wait)
+        raise AssertionError
+
+
+def _system(address: str) -> tuple[Any, str]:
+    """The file system of an address, and the path in it."""
+    from pyarrow import ArrowInvalid, fs
+
+    try:
+        return fs.FileSystem.from_uri(address)
+    except ArrowInvalid as problem:
+        import fsspec  # which torch requires
+
+        try:
+            system, base = fsspec.core.url_to_fs(address)
+        except (ImportError, ValueError) as further:
+            raise DownloadError(f"{address} is no address that can be read: {further or problem}.") from None
+        return fs.PyFileSystem(fs.FSSpecHandler(system)), base.rstrip("/")

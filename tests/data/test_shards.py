@@ -1,0 +1,295 @@
+"""Packed images: the same network to the bit as from the folder, from shards in a folder or on an S3 server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Outcome
+from object_store import Store
+from PIL import Image
+
+from fastcls.datasets import buckets, shards
+from fastcls.images.decode import decode
+
+pytest.importorskip("pyarrow", reason="needs the extra `shards`")
+TRAIN = ["--arch", "timm/test_convnext", "--weights", "none", "--size", "32", "--bs", "8", "--epochs", "2"]
+FIGURES = ("metrics.json", "predictions.csv", "model.safetensors", "splits.csv")
+
+
+def photos(folder: Path, each: int = 20, classes: str = "cat dog") -> Path:
+    """JPEGs of 40 × 48 pixels that can be learned, in class folders."""
+    rng = np.random.default_rng(0)
+    for place, name in enumerate(classes.split()):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            pixels = rng.integers(0, 256, (40, 48, 3)) // 2 + 100 * place
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.jpg")
+    return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Forty photographs of two classes, and a data cache of the test's own."""
+    monkeypatch.setenv("FASTCLS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "250")
+    return photos(tmp_path / "photos")
+
+
+def trained(fastcls: Callable[..., Outcome], path: object, out: str, *words: object) -> dict[str, bytes]:
+    """A short run's figures: its files, by name."""
+    done = fastcls("recipe", "folder", "--path", path, *TRAIN, "--out", out, *words)
+    assert done.code == 0, done.output
+    return {name: Path(out, name).read_bytes() for name in FIGURES}
+
+
+def files_of(run: str) -> str:
+    record = json.loads(Path(run, "run.json").read_text())
+    return record["data"]["fingerprint"]
+
+
+def test_a_pack_has_every_file_as_it_is_and_says_what_a_node_needs(fastcls: Any, source: Path) -> None:
+    done = fastcls("pack", source, "packed", "--shard-mb", "0.02", "--verify")
+    assert done.code == 0, done.output
+    assert "40 images, 32 train, 8 valid" in done.output and "bytes an image" in done.output
+    assert "40 images are what was packed" in done.output
+    held = {}
+    for file in sorted(Path("packed/shards").iterdir()):
+        with tarfile.open(file) as tar:
+            held |= {member.name: tar.extractfile(member).read() for member in tar}
+    assert held == {file.relative_to(source).as_posix(): file.read_bytes() for file in source.rglob("*.jpg")}
+    rows = __import__("pyarrow.parquet").parquet.read_table("packed/manifest.parquet").to_pylist()
+    assert len(rows) == 40 and {"path", "label", "group", "split", "sha256", "width", "height"} <= set(rows[0])
+    assert {(row["width"], row["height"]) for row in rows} == {(48, 40)}
+    assert (decode("packed/cat/3.jpg") == decode(source / "cat" / "3.jpg")).all()
+
+
+@pytest.mark.parametrize("words", [(), ("--cache-gb", 0), ("--limit", 6, "--class-weights"), ("--balanced",)])
+def test_a_pack_trains_the_network_of_its_folder_to_the_bit(
+    fastcls: Any, source: Path, unreported: None, words: tuple[object, ...]
+) -> None:
+    assert fastcls("pack", source, "packed", "--shard-mb", "0.02").code == 0
+    assert trained(fastcls, source, "one", *words) == trained(fastcls, "packed", "two", *words)
+    assert files_of("one") == files_of("two")
+
+
+SMALL = ("--cache-gb", "0.00005")  # of 0.1 MB in shards, decoded 0.2
+
+
+def kept(home: Path) -> int:
+    return sum(file.stat().st_size for file in home.rglob("*.tar"))
+
+
+def test_a_run_from_object_storage_is_the_same_with_a_cache_smaller_than_the_data(
+    fastcls: Any, source: Path, store: Store, unreported: None
+) -> None:
+    done = fastcls("pack", source, store.address, "--shard-mb", "0.01", "--verify")
+    assert done.code == 0, done.output
+    assert "40 images are what was packed" in done.output
+    wanted = trained(fastcls, source, "one", *SMALL)
+    assert trained(fastcls, store.address, "two", *SMALL) == wanted
+    assert 0 < kept(source.parent / "data") <= 50_000
+    assert "of packed images" in fastcls("cache").output and fastcls("cache", "--clear", "packs").code == 0
+    assert kept(source.parent / "data") == 0
+    assert trained(fastcls, store.address, "three") == trained(fastcls, source, "four")
+
+
+def test_a_connection_that_is_cut_and_errors_that_pass_lose_nothing(
+    fastcls: Any, source: Path, store: Store, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "WAITS", (0.01, 0.01))
+    assert fastcls("pack", source, store.address, "--shard-mb", "0.01").code == 0
+    wanted = trained(fastcls, source, "one", *SMALL)
+    store.cut, store.broken, store.after = 2, 2, 5
+    assert trained(fastcls, store.address, "two", *SMALL) == wanted
+    assert store.cut == store.broken == 0
+
+
+def test_a_store_that_stays_broken_ends_the_run_with_a_message_and_it_goes_on_when_the_store_does(
+    fastcls: Any, source: Path, store: Store, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "WAITS", (0.01, 0.01))
+    assert fastcls("pack", source, store.address, "--shard-mb", "0.01").code == 0
+    wanted = trained(fastcls, source, "one", "--cache-gb", 0)
+    store.broken, store.after = 10_000, 130
+    done = fastcls("recipe", "folder", "--path", store.address, *TRAIN, "--out", "two", "--cache-gb", 0)
+    assert done.code == 3, done.output
+    assert f"{store.address}/shards/" in done.output and "after 3 attempts" in done.output
+    assert "fastcls resume" in done.output
+    store.broken = 0
+    done = fastcls("resume", "two")
+    assert done.code == 0, done.output
+    assert {name: Path("two", name).read_bytes() for name in FIGURES} == wanted
+
+
+def test_recipes_of_published_datasets_find_a_pack_as_they_find_their_folder(
+    fastcls: Any, tmp_path: Path, source: Path, unreported: None
+) -> None:
+    for part in ("train", "val"):
+        photos(tmp_path / "imagenette2-160" / part, 10, "n01440764 n02102040")
+    assert fastcls("pack", tmp_path / "imagenette2-160", "packed").code == 0
+    runs = {}
+    for out, path in (("one", tmp_path / "imagenette2-160"), ("two", "packed")):
+        done = fastcls("recipe", "imagenette-resnet18", "--path", path, *TRAIN, "--out", out)
+        assert done.code == 0, done.output
+        runs[out] = {name: Path(out, name).read_bytes() for name in FIGURES}
+    assert runs["one"] == runs["two"]
+
+
+def test_several_labels_groups_and_a_test_split_are_packed_too(fastcls: Any, source: Path, unreported: None) -> None:
+    names = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(20)]
+    rows = [f"{name},{name[:3]} {'old' if i % 3 else ''},{i // 2}" for i, name in enumerate(names)]
+    table = source / "labels.csv"
+    table.write_text("\n".join(["file,labels,patient", *rows]))
+    words = ("--labels", table, "--multi-label", "yes", "--group", "patient", "--test-pct", 0.2)
+    assert fastcls("pack", source, "packed", *words).code == 0
+    one = trained(fastcls, source, "one", *words)
+    two = trained(fastcls, "packed", "two")
+    assert one["model.safetensors"] == two["model.safetensors"] and one["metrics.json"] == two["metrics.json"]
+    assert b"group" in two["splits.csv"] and b",test," in two["splits.csv"]
+
+
+def test_the_probe_and_later_images_and_the_check_read_a_pack(fastcls: Any, source: Path, unreported: None) -> None:
+    assert fastcls("pack", source, "packed").code == 0
+    assert trained(fastcls, source, "one", "--tune", "head") == trained(fastcls, "packed", "two", "--tune", "head")
+    done = fastcls("check", "packed")
+    assert done.code == 0 and "40 images in 2 classes" in done.output, done.output
+    shutil.move("packed", "moved")
+    done = fastcls("resume", "two", "--extend-epochs", 1, "--path", "moved")
+    assert done.code == 0, done.output
+
+
+def test_a_pack_that_was_stopped_is_continued_and_comes_out_the_same(
+    fastcls: Any, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fastcls("pack", source, "whole", "--shard-mb", "0.02").code == 0
+    write, left = buckets.Folder.write, [5]
+
+    def stopped(self: buckets.Folder, name: str, data: bytes | Path) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        write(self, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(buckets.Folder, "write", stopped)
+        assert fastcls("pack", source, "packed", "--shard-mb", "0.02").code == 130
+    first = sorted(Path("packed/shards").iterdir())
+    times = [file.stat().st_mtime_ns for file in first]
+    done = fastcls("recipe", "folder", "--path", "packed", *TRAIN)
+    assert done.code == 3, done.output  # half of it is no pack
+    assert first and fastcls("pack", source, "packed", "--shard-mb", "0.02", "--verify").code == 0
+    assert [file.stat().st_mtime_ns for file in first] == times
+    held = [{f.name: f.read_bytes() for f in Path(name, "shards").iterdir()} for name in ("whole", "packed")]
+    assert held[0] == held[1] and sorted(f.name for f in Path("packed").iterdir()) == [
+        "fastcls-pack.json", "manifest.parquet", "shards"
+    ]  # fmt: skip
+    again = fastcls("pack", source, "packed", "--shard-mb", "0.02")
+    assert again.code == 0 and "nothing was written" in again.output
+
+
+def test_images_that_cannot_be_read_are_refused_or_left_out(fastcls: Any, source: Path) -> None:
+    (source / "cat" / "3.jpg").write_bytes(b"not an image")
+    done = fastcls("pack", source, "packed")
+    assert done.code == 3 and "3.jpg" in done.output and "--skip-bad" in done.output
+    done = fastcls("pack", source, "packed", "--skip-bad")
+    assert done.code == 0 and "39 images" in done.output, done.output
+
+
+@pytest.mark.parametrize(
+    "words, code, says",
+    [
+        (["photos"], 2, "DESTINATION"),
+        (["photos", "photos/inside"], 2, "inside"),
+        (["nowhere", "packed"], 3, "does not exist"),
+        (["photos", "other"], 4, "holds other files"),
+        (["good", "packed"], 2, "packed already"),
+        (["photos", "good", "--seed", "7"], 4, "holds other packed images"),
+        (["photos", "--verify"], 3, "holds no packed images"),
+        (["photos", "nothing://here"], 3, "no address that can be read"),
+        (["photos", "packed", "--valid-pct", "2"], 2, "between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused(
+    fastcls: Any, source: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, says: str
+) -> None:
+    monkeypatch.chdir(source.parent)
+    Path("other").mkdir()
+    Path("other/mine.txt").write_text("mine")
+    assert fastcls("pack", "photos", "good").code == 0
+    before = Path("good/manifest.parquet").read_bytes()
+    done = fastcls("pack", *words)
+    assert done.code == code and says in done.output, done.output
+    assert Path("other/mine.txt").read_text() == "mine" and Path("good/manifest.parquet").read_bytes() == before
+    assert not Path("packed").exists()
+
+
+def test_damage_is_found_and_named(fastcls: Any, source: Path) -> None:
+    def damage(file: Path, at: int) -> None:
+        data = bytearray(file.read_bytes())
+        data[at] ^= 1
+        file.write_bytes(data)
+
+    assert fastcls("pack", source, "shard").code == 0
+    for name in ("manifest", "record", "lost"):
+        shutil.copytree("shard", name)
+    damage(Path("shard/shards/train-00000.tar"), 600)
+    done = fastcls("pack", "shard", "--verify")
+    assert done.code == 3 and "shards/train-00000.tar" in done.output and ".jpg" in done.output
+    damage(Path("manifest/manifest.parquet"), 700)
+    done = fastcls("recipe", "folder", "--path", "manifest", *TRAIN)
+    assert done.code == 3 and "is not what was packed" in done.output, done.output
+    Path("record/fastcls-pack.json").write_text('{"format": 1}')
+    done = fastcls("recipe", "folder", "--path", "record", *TRAIN)
+    assert done.code == 3 and "is damaged" in done.output, done.output
+    Path("lost/shards/train-00000.tar").unlink()
+    done = fastcls("recipe", "folder", "--path", "lost", *TRAIN, "--skip-bad")
+    assert done.code == 3 and "train-00000.tar is missing" in done.output, done.output
+
+
+def test_names_that_lead_out_of_a_pack_are_refused(fastcls: Any, source: Path) -> None:
+    import hashlib
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    assert fastcls("pack", source, "packed").code == 0
+    table = pq.read_table("packed/manifest.parquet")
+    names = ["../" * 9 + "etc/passwd", *table["path"].to_pylist()[1:]]
+    pq.write_table(table.set_column(0, "path", pa.array(names)), "packed/manifest.parquet")
+    record = json.loads(Path("packed/fastcls-pack.json").read_text())
+    record["manifest"] = hashlib.sha256(Path("packed/manifest.parquet").read_bytes()).hexdigest()
+    Path("packed/fastcls-pack.json").write_text(json.dumps(record))
+    done = fastcls("recipe", "folder", "--path", "packed", *TRAIN)
+    assert done.code == 3 and "lead out of it" in done.output, done.output
+
+
+@pytest.mark.parametrize("words", [("--group", "cat"), ("--test-pct", "0.2"), ("--labels", "x.csv")])
+def test_a_split_or_labels_that_a_pack_was_not_packed_with_are_refused(
+    fastcls: Any, source: Path, words: tuple[str, ...]
+) -> None:
+    assert fastcls("pack", source, "packed").code == 0
+    done = fastcls("recipe", "folder", "--path", "packed", *TRAIN, *words)
+    assert done.code == 2 and words[0] in done.output and "packed" in done.output, done.output
+
+
+def test_more_shards_than_a_window_are_shuffled_a_window_at_a_time(
+    fastcls: Any, source: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastcls.data.packs import Windows
+
+    windows = Windows(np.repeat(np.arange(6), 10), 2)
+    order = windows.order(np.random.default_rng(1), np.arange(60))
+    assert sorted(order) == list(range(60))
+    seen = [set(windows.shard[order[at : at + 20]].tolist()) for at in (0, 20, 40)]
+    assert [len(one) for one in seen] == [2, 2, 2] and set().union(*seen) == set(range(6))
+    assert fastcls("pack", source, "packed", "--shard-mb", "0.01").code == 0
+    monkeypatch.setattr(shards, "WINDOW", 25_000)
+    one, two = (trained(fastcls, "packed", out, "--cache-gb", 0) for out in ("one", "two"))
+    assert one == two != trained(fastcls, source, "three", "--cache-gb", 0)
