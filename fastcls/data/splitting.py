@@ -17,6 +17,7 @@ from fastcls.errors import UsageError
 from fastcls.runfolder.target import names_of
 from fastcls.settings import options
 
+NEWEST = 0.2  # share of the images
 COPIES = "near copies"  # what images are grouped by where nothing is named
 
 
@@ -26,7 +27,7 @@ def split(
     test_pct: float = 0.0,
     group: str = "",
     split_by: str = "",
-    newest: float = 0.2,
+    newest: float = NEWEST,
 ) -> pd.DataFrame:
     """A table of path, label and split with the empty splits drawn, by the run's seed and stratified by class.
 
@@ -53,6 +54,8 @@ def split(
     if split_by and (test_pct or not empty.all()):
         own = f"--test-pct {test_pct} draws one" if test_pct else f"{root} comes with a split"
         raise UsageError(f"--split-by {split_by} chooses the test split, but {own}.", "Give one alone.")
+    if newest != NEWEST and not split_by:
+        notes.append(f"--newest {newest} does nothing without --split-by COLUMN, which says what newest is.")
     by, columns = "", _columns(table)
     if group:
         table[groups.COLUMN], by = groups.named(group, table["path"].tolist(), root, columns)

@@ -93,6 +93,9 @@ def _recombine(cells: Sequence[str], mark: str, plural: bool) -> bool:
     for own in parts:
         for place, name in enumerate(own):
             places[name].add(place)
+    pairs = [frozenset(own) for own in parts if len(own) > 1]
+    if len(pairs) >= 2 * len(set(pairs)):  # 'dog grass' and 'grass dog'
+        return True
     alone = {own[0] for own in parts if len(own) == 1}
     moving = any(len(found) > 1 for found in places.values())  # ranks of a taxonomy keep their places
     fewer = len(places) <= len(cells) - (mark not in STRONG)

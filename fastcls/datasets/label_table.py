@@ -293,6 +293,8 @@ def _columns(
         return _Columns(at, [1 - at], None, {}, text, {}, [""]), rows
     body = rows[1:]
     titles = [title.lower() for title in head]
+    if twice := sorted({title for title in head if title and head.count(title) > 1}):
+        raise DataError(f"The table {file} has several columns titled {some(twice)}.", "Rename or remove all but one.")
 
     def named(wanted: tuple[str, ...], *taken: int) -> list[int]:
         return [titles.index(name) for name in wanted if name in titles and titles.index(name) not in taken]

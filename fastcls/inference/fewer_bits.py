@@ -23,8 +23,9 @@ from fastcls.runfolder import target as targets
 
 CALIBRATION = 128  # training images that the activations' ranges are taken from
 JUDGED = 1000  # validation images at most
-TIMED = 32  # images of a round, ROUNDS rounds in turn; the median of their ratios is the gain
+TIMED = 32  # images of a round at least, ROUNDS rounds in turn; the median of their ratios is the gain
 ROUNDS = 5
+SPENT, MOST_REPEATS = 0.1, 4096  # seconds of a round at least, unless the clock stands still
 BATCH = 8
 
 
@@ -129,15 +130,17 @@ def judged(network: Path, small: Any, model: Mapping[str, Any], known: Sequence[
     if timed is None:
         return None
     before, after = (np.concatenate(side) for side in zip(*right, strict=True))
-    gains = []
-    for _ in range(ROUNDS):
-        spent = []
-        for session in (whole, less):
-            started = time.process_time()
-            for _ in range(-(-TIMED // len(timed))):
-                session.run(None, {name: timed})
-            spent.append(time.process_time() - started)
-        gains.append(spent[0] / max(spent[1], 1e-9))
+
+    def seconds(session: Any) -> float:
+        started = time.process_time()
+        for _ in range(repeats):
+            session.run(None, {name: timed})
+        return time.process_time() - started
+
+    repeats = -(-TIMED // len(timed))
+    while seconds(whole) < SPENT and repeats < MOST_REPEATS:  # the clock of some systems has steps of 16 ms
+        repeats *= 2
+    gains = [seconds(whole) / max(seconds(less), 1e-9) for _ in range(ROUNDS)]
     return Cost(
         n=len(before),
         before=int(before.sum()),

@@ -227,6 +227,8 @@ def words_to_values(words: Sequence[str], knobs: Iterable[Knob]) -> tuple[dict[s
                 problems.append(f"{flag}: needs a value ({knob.allowed})")
                 values[knob.name] = None
                 continue
+        if not value and not knob.default and knob.kind == "str":  # a shell's variable that is not set
+            problems.append(f"{flag}: is empty; leave it out, or give {knob.allowed}")
         values[knob.name] = value
     return values, problems
 

@@ -213,6 +213,12 @@ def timed(dates: list[str]) -> pd.DataFrame:
     return found
 
 
+def test_a_share_of_newest_images_without_a_column_of_times_says_that_it_does_nothing() -> None:
+    found = data.split(timed([str(number) for number in range(40)]), newest=0.3)
+    assert not (found["split"] == "test").any()
+    assert any("--newest 0.3 does nothing without --split-by" in note for note in found.attrs["notes"])
+
+
 def test_the_newest_images_are_kept_for_the_end() -> None:
     days = [f"2026-0{1 + i % 5}-{10 + i % 20:02d}" for i in range(40)]
     for taken in (days, [day.replace("-", "") for day in days]):

@@ -26,10 +26,10 @@ HOW = "FASTCLS_ATTEMPT={} pytest -m faults -n 0 tests/running/test_attempts.py"
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> tuple[Path, Path]:
-    """A run that is done and one that was interrupted, of few images."""
-    home, rng = tmp_path_factory.mktemp("trained"), Random(0)
-    for label in ("cat", "dog"):
+def trained(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> tuple[Path, Path, Path]:
+    """A run that is done, one that was interrupted, and one of several labels an image, of few images."""
+    home, rng, labels = tmp_path_factory.mktemp("trained"), Random(0), ("cat", "dog")
+    for label in labels:
         for number in range(6):
             file = home / "photos" / label / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> tuple
     with interrupted_at_a_checkpoint():
         outcome = command(*words, home / "cut", "--epochs", 2)
     assert outcome.code == 130, outcome.output
-    return home / "finished", home / "cut"
+    rows = [f"{label}/{number}.png,{'cat;dog' if number % 2 else label}\n" for label in labels for number in range(6)]
+    (home / "tags.csv").write_text("".join(["path,tags\n", *rows]))
+    outcome = command(*words, home / "tagged", "--labels", home / "tags.csv")
+    assert outcome.code == 0, outcome.output
+    return home / "finished", home / "cut", home / "tagged"
 
 
 def test_names_that_lead_nowhere_in_their_own_ways_are_named(
@@ -82,7 +86,7 @@ def test_a_list_of_runs_that_is_a_named_pipe_is_not_waited_for(fastcls: Callable
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_attempt_ends_in_a_result_or_a_message_and_loses_nothing(
-    seed: int, tmp_path: Path, trained: tuple[Path, Path]
+    seed: int, tmp_path: Path, trained: tuple[Path, Path, Path]
 ) -> None:
     made = Attempt(seed, tmp_path / "attempt", *trained)
     try:

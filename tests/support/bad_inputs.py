@@ -587,6 +587,8 @@ table("all rows of one split", "none to train on", "refused", "no training image
 table("a split nobody knows", "train, valid, test and what?", "refused", "a split that is none of train, valid, test",
       lines(form="{file},{label},holdout", head="file,label,split"))
 other_table("a split column", "is_valid of True and False", "right", "", with_is_valid)
+other_table("two columns of one title", "which of them is meant?", "refused", "several columns titled label",
+            lambda photos: write(photos / "labels.csv", b"file,label,label\ncat/0.png,cat,dog\n"))
 other_table("a name that two files have", "in two folders", "refused", "a file name that several files have",
             lambda photos: [plant(photos, "one"), plant(photos, "two"),
                             write(photos / "labels.csv", b"file,label\n0.png,cat\n1.png,dog\n")])
@@ -647,6 +649,8 @@ several("commas", "in quotes", "warned", "separated by commas", [f'"{x}"'.replac
 several("spaces", "cat dog", "warned", "separated by spaces", [x.replace("|", " ") for x in SETS], SETS)
 several("the other order", "dog;cat and cat;dog are one", "warned", "separated by ';'",
         ["cat", "dog", "cat;dog", "cat", "dog", "dog;cat", "cat", "dog"], SETS)
+several("both orders of two words", "dog grass and grass dog are one", "warned", "separated by spaces",
+        [*["dog grass", "grass dog"] * 3, "dog", "grass"], [*["dog|grass"] * 6, "dog", "grass"])
 several("a label twice in a cell", "cat;cat, on request", "warned", "separated by ';'",
         ["cat;cat", *[x.replace("|", ";") for x in SETS[1:]]], SETS, words=YES)
 several("separators at the ends", ";cat;dog;, on request", "warned", "separated by ';'",
@@ -772,6 +776,8 @@ knob("--limit 0", "no images", "--limit", "0")
 knob("--precision", "a word that is none", "--precision", "fp7")
 knob("'--size'", "a knob misspelt", "--sise", "8")
 knob("--size", "a knob without its value", "--size")
+knob("--group: is empty", "a shell's variable that is not set", "--group", "")
+knob("--labels: is empty", "the same", "--labels", "")
 knob("not both", "labels from a table and from names", "--labels", "labels.csv", "--label-regex", "(a)")
 knob("No folder of images was named", "an empty path", "--path", "", code=3)
 knob("--dropout", "nothing is left", "--dropout", "1")
