@@ -81,7 +81,7 @@ def covered(problem: Problem, n: int, k: int, repeats: int, draws: int) -> tuple
 
 
 def runs(values: list[np.ndarray], out: np.ndarray, side: int, fold: np.ndarray) -> list[Run]:
-    """The runs of one classifier, a fold each; what each classifies rightly stands in for all repeats' mean."""
+    """The runs of one classifier, a fold each; what each image gets is the mean of all repeats."""
     k = int(fold.max()) + 1
     held = [pd.Series(out[side, fold == one], np.flatnonzero(fold == one).astype(str)) for one in range(k)]
     return [
