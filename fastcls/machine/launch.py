@@ -46,7 +46,8 @@ def launch(count: int, folder: Path) -> int:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus.cores() // count)))
         if sys.platform == "linux":
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: nothing is heard outside of it
-        if HANG_UP and signal.getsignal(HANG_UP) == signal.SIG_IGN:  # by nohup; the agent listens to it again
+        ignored = HANG_UP and signal.getsignal(HANG_UP) == signal.SIG_IGN  # by nohup; the agent would listen
+        if HANG_UP and ignored:  # where torch's agent listens to all signals
             signal.pthread_sigmask(signal.SIG_BLOCK, {HANG_UP})
         config = LaunchConfig(
             min_nodes=1,
@@ -60,6 +61,8 @@ def launch(count: int, folder: Path) -> int:
             local_addr="localhost",
             logs_specs=DefaultLogsSpecs(home, redirects=dict.fromkeys(range(1, count), Std.ERR)),
         )
+        if ignored:
+            config.signals_to_handle = "SIGTERM,SIGINT,SIGQUIT"
         logging.disable(logging.CRITICAL)  # the agent logs each signal and exit code
         try:
             elastic_launch(config, sys.executable)(*sys.orig_argv[1:])

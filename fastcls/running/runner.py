@@ -239,8 +239,10 @@ class _Run:
             self.record["weights"] = "These are the weights of the linear probe; nothing else was trained."
         elif chosen:
             best.restore(self.learn)
-            which = f"epoch {best.epoch} of {last}" if best.epoch else "the linear probe, before training"
-            what = f"These are the weights of {which}, the best by {best.criterion} on valid."
+            what = f"These are the weights of epoch {best.epoch} of {last}, the best by {best.criterion} on valid."
+            if not best.epoch:
+                which = "the linear probe, before training"
+                what = f"These are the weights of {which}: no epoch is better on valid beyond chance."
             self.record["weights"] = f"{what} Chosen on it, its valid metrics are optimistic."
         else:
             self.record["weights"] = f"These are the weights of the last epoch, {last}."

@@ -87,7 +87,7 @@ def _words(settings: Mapping[str, Any]) -> list[str]:
             words += [word for key, given in (value or {}).items() for word in ("--set", f"{key}={given}")]
         elif isinstance(value, bool) and name in DECLARED:
             words.append(flag if value else f"--no-{flag[2:]}")
-        elif value is not None or name not in DECLARED:
+        elif value != "" and (value is not None or name not in DECLARED):  # an empty text is as if left out
             words.append(f"{flag}={as_text(value)}")
     return words
 

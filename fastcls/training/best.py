@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.data.all import get_c
@@ -15,6 +16,7 @@ from fastai.torch_core import get_model
 from fastcls.errors import DataError, KnobError, did_you_mean
 from fastcls.evaluation.interpret import activation
 from fastcls.machine.stop import Ended
+from fastcls.runfolder import runs
 from fastcls.settings import options
 from fastcls.training import objectives
 from fastcls.training.checkpoints import load_weights
@@ -59,10 +61,21 @@ def smaller_is_better(criterion: str) -> bool:
 
 def calibrated_loss(loss_func: Any, outputs: torch.Tensor, labels: torch.Tensor) -> float:
     """Cross-entropy of a network's outputs (n, classes) at the temperature that suits them."""
+    return float(calibrated_losses(loss_func, outputs, labels).mean())
+
+
+def calibrated_losses(loss_func: Any, outputs: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    """(n,): that of each image."""
     judge = objectives.of_labels(labels).judge
     p = activation(loss_func, judge.target)(outputs.float()).cpu().numpy()
     y = labels.long().cpu().numpy()
-    return float(judge.losses(judge.soften(p, judge.temperature(p, y)), y).mean())
+    return np.asarray(judge.losses(judge.soften(p, judge.temperature(p, y)), y))
+
+
+def beats(gains: np.ndarray) -> bool:
+    """Whether the mean of these differences (n,) is above zero by more than its standard error."""
+    n = len(gains)
+    return n > 1 and bool(gains.mean() > gains.std(ddof=1) / math.sqrt(n))
 
 
 class KeepBest(Callback):
@@ -70,7 +83,9 @@ class KeepBest(Callback):
 
     Of epochs within half a standard error of the best, which the validation images cannot tell apart, the one with the
     least loss at the temperature that suits it is taken: among many epochs and few images the highest accuracy is
-    mostly luck.
+    mostly luck. From the linear probe an epoch takes over only where its losses at that temperature are less by more
+    than a standard error of their difference, image by image: twenty images would prefer a worse network half of the
+    time.
     """
 
     order = History.order + 1
@@ -80,15 +95,17 @@ class KeepBest(Callback):
         self.top: float | None = None  # the metric's best value so far, larger is better
         self.best: tuple[float, float] | None = None  # metric and loss of the epoch that is kept
         self.epoch: int | None = None
+        self.probe: torch.Tensor | None = None  # calibrated losses (n,) of the validation images under the probe
         self.weights: dict[str, torch.Tensor] = {}
         self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # outputs and targets of the validation images
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the weights."""
-        return {"top": self.top, "best": self.best, "epoch": self.epoch}
+        return {"top": self.top, "best": self.best, "epoch": self.epoch, "probe": self.probe}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.top, self.best, self.epoch = state.get("top"), state["best"], state["epoch"]
+        self.probe = state.get("probe")
 
     def before_fit(self) -> None:
         self.criterion = criterion(self.learn)
@@ -107,7 +124,12 @@ class KeepBest(Callback):
             return
         value = -value if smaller_is_better(self.criterion) else value
         tie = self._tie(value)
-        calibrated = self._calibrated_loss() if tie else loss
+        losses = self._calibrated_losses() if tie else None
+        calibrated = loss if losses is None else float(losses.mean())
+        if losses is not None and row["phase"] == runs.PROBE:
+            self.probe = torch.from_numpy(losses)
+        elif losses is not None and self.probe is not None and not beats(self.probe.numpy() - losses):
+            return
         self.top = value if self.top is None else max(self.top, value)
         least = self.top - tie
         if self.best is not None and self.best[0] >= least and (value < least or calibrated >= self.best[1]):
@@ -124,12 +146,12 @@ class KeepBest(Callback):
             return 0.0
         return TIE * math.sqrt(max(share * (1 - share), 1 / images) / images)
 
-    def _calibrated_loss(self) -> float:
-        """Cross-entropy of the validation images at the temperature that suits this epoch."""
+    def _calibrated_losses(self) -> np.ndarray | None:
+        """Cross-entropy of each validation image at the temperature that suits this epoch; None of too many."""
         outputs, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*self.seen, strict=True))
         if outputs.ndim != 2 or targets.ndim > 2 or outputs.numel() > MOST:
-            return float(self.history.rows[-1]["valid_loss"])
-        return calibrated_loss(self.loss_func, outputs, targets)
+            return None
+        return calibrated_losses(self.loss_func, outputs, targets)
 
     def restore(self, learn: Learner) -> None:
         """Load the best epoch's weights."""

@@ -123,7 +123,8 @@ def test_a_recipe_opens_with_its_claim_and_explains_every_knob(name: str) -> Non
 
 
 PUBLIC = {
-    "fastcls": "Run __version__ check compare evaluate export lr_find predict recipe report resume save search train",
+    "fastcls": "Run __version__ check compare evaluate export lr_find predict push recipe report resume save search "
+    "train",
     "fastcls.data": "by_column label_block loaders split stratified",
     "fastcls.models": "ACTIVATIONS FreezeStatistics channels cnn fit_head imagenet_stats learner normalize speednet "
     "split transfer_learner unfreeze whiten xresnet",

@@ -22,25 +22,36 @@ def outputs(right: int, images: int, logit: float, doubt: float) -> tuple[torch.
     return torch.stack([sure, torch.zeros(images)], 1), torch.zeros(images, dtype=torch.long)
 
 
-def kept(tmp_path: Path, epochs: list[tuple[int, float, float]], images: int, criterion: str = "accuracy") -> Any:
-    """The epoch that is kept of some with (right answers, logit of the right ones, doubt in the wrong ones)."""
-    history = History(tmp_path / "history.csv")
+def keeping(history: History, criterion: str) -> KeepBest:
     keep = KeepBest(history)
-    metric = SimpleNamespace(name=criterion)
     keep.learn = SimpleNamespace(
-        metrics=[metric], model=nn.Linear(1, 1), loss_func=CrossEntropyLossFlat(), training=False
+        metrics=[SimpleNamespace(name=criterion)],
+        model=nn.Linear(1, 1),
+        loss_func=CrossEntropyLossFlat(),
+        training=False,
     )
     keep.before_fit()
+    return keep
+
+
+def epoch_ends(keep: KeepBest, number: int, pred: torch.Tensor, target: torch.Tensor, criterion: str) -> None:
+    """With these outputs of the validation images; number 0 is a linear probe."""
+    keep.before_validate()
+    keep.learn.pred, keep.learn.yb = pred, (target,)
+    keep.after_batch()
+    share = float((pred.argmax(1) == target).float().mean())
+    loss = float(nn.functional.cross_entropy(pred, target))
+    value = {"accuracy": share, "error_rate": 1 - share, "valid_loss": loss}[criterion]
+    phase = "whole network" if number else "linear probe"
+    keep.history.rows.append({"phase": phase, "epoch": number, "valid_loss": loss, criterion: value})
+    keep.after_epoch()
+
+
+def kept(tmp_path: Path, epochs: list[tuple[int, float, float]], images: int, criterion: str = "accuracy") -> Any:
+    """The epoch that is kept of some with (right answers, logit of the right ones, doubt in the wrong ones)."""
+    keep = keeping(History(tmp_path / "history.csv"), criterion)
     for number, (right, logit, doubt) in enumerate(epochs, 1):
-        keep.before_validate()
-        pred, target = outputs(right, images, logit, doubt)
-        keep.learn.pred, keep.learn.yb = pred, (target,)
-        keep.after_batch()
-        share = right / images
-        loss = float(nn.functional.cross_entropy(pred, target))
-        value = {"accuracy": share, "error_rate": 1 - share, "valid_loss": loss}[criterion]
-        history.rows.append({"phase": "whole network", "epoch": number, "valid_loss": loss, criterion: value})
-        keep.after_epoch()
+        epoch_ends(keep, number, *outputs(right, images, logit, doubt), criterion)
     return keep.epoch
 
 
@@ -56,6 +67,25 @@ def test_chance_does_not_choose_the_epoch(
     tmp_path: Path, epochs: list[tuple[int, float, float]], images: int, epoch: int, criterion: str
 ) -> None:
     assert kept(tmp_path, epochs, images, criterion) == epoch
+
+
+@pytest.mark.parametrize(("gain", "images", "least", "most"), [
+    (0.0, 20, 0, 12),  # two equally good networks: less than a standard error better one time in six
+    (0.7, 1000, 40, 40),
+])  # fmt: skip
+def test_the_probe_gives_way_only_beyond_chance(
+    tmp_path: Path, gain: float, images: int, least: int, most: int
+) -> None:
+    replaced = 0
+    for seed in range(40):
+        torch.manual_seed(seed)
+        history = History(tmp_path / "history.csv")
+        keep = keeping(history, "accuracy")
+        for number, margin in enumerate((1.5, 1.5 + gain)):
+            logits = torch.stack([margin + 1.5 * torch.randn(images), torch.zeros(images)], 1)
+            epoch_ends(keep, number, logits, torch.zeros(images, dtype=torch.long), "accuracy")
+        replaced += keep.epoch == 1
+    assert least <= replaced <= most
 
 
 def test_a_loss_that_was_asked_for_decides_alone(tmp_path: Path) -> None:
