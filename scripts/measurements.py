@@ -136,7 +136,8 @@ MEASUREMENTS = [
         {"": "83.4 on valid"},
         default=False,
         remark="80.2 % on valid: short of the original, and 4.7 points below the same network from scratch "
-        "([cifar10-scratch](#cifar10-scratch)), which is above the original's. From Imagenette the gain is not reproduced.",
+        "([cifar10-scratch](#cifar10-scratch)), which is above the original's. From Imagenette the gain is not "
+        "reproduced.",
     ),
     Measurement(
         "cifar10-resnet18-features",
