@@ -111,6 +111,7 @@ def test_a_connection_that_is_cut_and_errors_that_pass_lose_nothing(
     assert store.cut == store.broken == 0
 
 
+@pytest.mark.faults
 def test_a_store_that_stays_broken_ends_the_run_with_a_message_and_it_goes_on_when_the_store_does(
     fastcls: Any, source: Path, store: Store, unreported: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
