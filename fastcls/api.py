@@ -490,11 +490,11 @@ def compare(
         raise UsageError("Name a recipe, or runs.", "compare('digits-cnn', vary={'dropout': [0, 0.3]}, seeds=3)")
     if len(names) == 1 and not any((Path(names[0]) / file).is_file() for file in (grid.PLAN, "run.json")):
         several = {name: _several(values) for name, values in (vary or {}).items()}
-        times = repeats if folds else seeds
-        plan = grid.plan(_request(names[0], fixed), several, settings, times, one_at_a_time, folder, folds)
+        request = _request(names[0], fixed)
+        plan = grid.plan(request, several, settings, seeds, one_at_a_time, folder, folds, repeats)
         words = [f"{name}={as_text(value)}" for name, values in several.items() for value in values]
         whole = [shlex.join(f"{name}={as_text(value)}" for name, value in one.items()) for one in settings]
-        return _made(plan, words, whole, times, one_at_a_time)
+        return _made(plan, words, whole, repeats if folds else seeds, one_at_a_time)
     if vary or settings or fixed or folds:
         raise UsageError("vary, settings, folds and knobs go with a recipe, not runs.", f"Here: {', '.join(names)}")
     if folder is not None:

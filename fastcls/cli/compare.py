@@ -94,7 +94,8 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings, s
     vary = assignments.varied_values(given["vary"], knobs, problems)
     whole = [assignments.setting(text, knobs, problems) for text in given["setting"]]
     assignments.refuse(problems, knobs.values())
-    plan = grid.plan(request, vary, whole, _seeds(given), given["one_at_a_time"], folder, given["folds"])
+    many = given["folds"], given["repeats"]
+    plan = grid.plan(request, vary, whole, given["seeds"], given["one_at_a_time"], folder, *many)
     done = sum(grid.is_done(cell.folder) for cell in plan.cells)
     print(f"{source.name}: {count(len(plan.cells), 'run')}, {done} done, in {plan.out}")
     if given["dry_run"]:
@@ -102,16 +103,6 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings, s
             print(f"  {'done' if grid.is_done(cell.folder) else 'to do'}  {cell.folder.relative_to(plan.out)}")
         return
     _make(plan, show)
-
-
-def _seeds(given: dict[str, Any]) -> int:
-    """Of --seeds and --repeats the one that --folds, or its absence, asks for."""
-    seeds, repeats, folds = given["seeds"], given["repeats"], given["folds"]
-    if folds and seeds != 1:
-        raise UsageError(f"--seeds {seeds} with --folds: every repeat has a seed of its own.", f"--repeats {seeds}")
-    if not folds and repeats != 1:
-        raise UsageError(f"--repeats {repeats} repeats folds.", f"Add --folds 5, or give --seeds {repeats}.")
-    return repeats if folds else seeds
 
 
 def _make(plan: Plan, show: Show) -> None:

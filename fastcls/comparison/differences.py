@@ -127,9 +127,9 @@ def _of_folds(value: float, ours: Sequence[Run], baseline: Sequence[Run]) -> Dif
 
 def _half_over_images(ours: Sequence[Run], baseline: Sequence[Run]) -> float:
     """Half of the interval of the difference over the images, or groups, that both were evaluated on; 0 of none."""
-    rights = [run.right() for run in (*ours, *baseline)]
-    groups = {path: name for right in rights for path, name in right.attrs.get(GROUP, {}).items()}
-    shares = [pd.concat([run.right() for run in side]).groupby(level=0).mean() for side in (ours, baseline)]
+    rights = [[run.right() for run in side] for side in (ours, baseline)]
+    groups = {path: name for side in rights for right in side for path, name in right.attrs.get(GROUP, {}).items()}
+    shares = [pd.concat(side).groupby(level=0).mean() for side in rights]
     gap = (shares[0] - shares[1]).dropna()
     if gap.empty:
         return 0.0

@@ -81,13 +81,19 @@ def plan(
     one_at_a_time: bool,
     out: Path | None,
     folds: int = 0,
+    repeats: int = 1,
 ) -> Plan:
     """The runs of `vary` (name -> values) over its grid, or `one_at_a_time` from the request's settings.
 
     settings: further ones, each several knobs at once. The request's own settings are the baseline, and are among the
-    runs; each setting has `seeds` seeds, and with folds so many runs a seed. Every wrong name or value is reported in a
-    single KnobError.
+    runs; each setting has `seeds` seeds, or `repeats` with folds, so many runs each. Every wrong name or
+    value is reported in a single KnobError.
     """
+    if folds and seeds != 1:
+        raise UsageError(f"--seeds {seeds} with --folds: every repeat has a seed of its own.", f"--repeats {seeds}")
+    if not folds and repeats != 1:
+        raise UsageError(f"--repeats {repeats} repeats folds.", f"Add --folds 5, or give --seeds {repeats}.")
+    seeds = repeats if folds else seeds
     if seeds < 1:
         raise UsageError(f"--{'repeats' if folds else 'seeds'} {seeds}: takes an integer from 1.")
     if folds and (folds < 2 or folds > MOST_FOLDS or request.options.fold):

@@ -87,7 +87,8 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
         if name
     }
     folds, repeats = len({one.fold for one in members}), len({one.seed for one in members})
-    notes = _notes(members, folds, repeats, TEST in truth)
+    over = _over_folds(members)
+    notes = _notes(members, folds, repeats, over, TEST in truth)
     record: dict[str, Any] = {
         "format": runs.FORMAT,
         **{name: members[0].record[name] for name in TAKEN_OVER if name in members[0].record},
@@ -99,7 +100,7 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
         "notes": notes,
         "train_seconds": round(sum(one.record.get("train_seconds", 0) for one in members), 3),
         "weights": f"There are {len(members)} networks, each trained without the images that it predicts here.",
-        "folds": {"folds": folds, "repeats": repeats, "accuracy": _over_folds(members), "runs": _runs(members, out)},
+        "folds": {"folds": folds, "repeats": repeats, "accuracy": over, "runs": _runs(members, out)},
         "data": {
             "root": str(root),
             "images": {split: len(truth[split]) for split in truth},
@@ -186,12 +187,13 @@ def _over_folds(members: Sequence[Entry]) -> dict[str, float | None]:
     return {"value": float(np.mean(values)), "low": low, "high": high}
 
 
-def _notes(members: Sequence[Entry], folds: int, repeats: int, tested: bool) -> list[str]:
+def _notes(
+    members: Sequence[Entry], folds: int, repeats: int, over: Mapping[str, float | None], tested: bool
+) -> list[str]:
     each = f"the mean over {repeats} repeats" if repeats > 1 else "the answer of one network"
     found = [f"{folds} folds: every image is predicted by networks that were not trained on it; {each}."]
-    values = [one.figure("accuracy", VALID) for one in members]
-    if interval := interval_of(members, VALID):
-        low, mean, high = (f"{100 * value:.1f}" for value in (interval[0], np.mean(values), interval[1]))
+    if over["low"] is not None:
+        mean, low, high = (f"{100 * (over[name] or 0):.1f}" for name in ("value", "low", "high"))
         found.append(
             f"over {count(len(members), 'fold')} the mean accuracy is {mean} % (95 %: {low} to {high}, corrected for "
             "the images that the folds share)."

@@ -163,8 +163,9 @@ class SolveHead(Stateless):
         every = [*own, *files(self.dls.valid_ds)]
         order = sorted(range(len(every)), key=every.__getitem__)
         digest = hashlib.sha256("\n".join(sorted(every)).encode("utf-8", "surrogateescape"))
+        solved = {parameter.data_ptr() for parameter in layer.parameters()}
         for tensor in network.state_dict().values():
-            if tensor.data_ptr() not in {one.data_ptr() for one in layer.parameters()}:
+            if tensor.data_ptr() not in solved:
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         key = digest.hexdigest()
         if key not in kept:
