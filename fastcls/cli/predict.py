@@ -23,6 +23,7 @@ from fastcls.settings import shell
 if TYPE_CHECKING:
     from fastcls.inference.answers import Table, Writer
     from fastcls.inference.deciding import Wanted
+    from fastcls.inference.parts import Done, Job
     from fastcls.inference.predictor import Predictor
     from fastcls.running.replay import RecipePredictor
 
@@ -102,6 +103,14 @@ def predict(
     fill: str | None = typer.Option(
         None, "--fill", metavar="LABEL", help="Submission: label of ids without an image and of unreadable images."
     ),
+    parts: str = typer.Option(
+        "",
+        "--parts",
+        metavar="csv|jsonl|parquet",
+        autocompletion=completion.among("csv", "jsonl", "parquet"),
+        help="-o is a folder of files of this format, which the same command completes.",
+    ),
+    processes: int = typer.Option(1, "--processes", metavar="N", min=1, help="With --parts, on this machine."),
     as_json: bool = JSON,
 ) -> None:
     """Label images with a trained run.
@@ -110,6 +119,7 @@ def predict(
     fastcls predict last photos -o labels.csv
     fastcls predict pets-resnet50 'new/**/*.jpg' --top-k 3
     fastcls predict last test --sample-submission sample.csv -o submission.csv
+    fastcls predict last s3://bucket/photos -o labels --parts parquet --processes 4
 
     Every image gets a row: path, prediction, confidence, error.
 
@@ -128,6 +138,7 @@ def predict(
     from fastcls.inference.answers import Table, writer_for
     from fastcls.inference.deciding import Wanted, decider, levels
     from fastcls.inference.layout import Images, lay_out
+    from fastcls.inference.parts import Job
     from fastcls.inference.predictor import temperature_of
     from fastcls.inference.submission import Format
 
@@ -145,6 +156,16 @@ def predict(
     if as_json and (out or submits):
         raise UsageError("--json goes to standard output.", "Omit -o, or give -o FILE.jsonl without --json.")
     folder = chosen(run)
+    if parts or processes > 1:
+        if submits or trust or not (parts and out):
+            what = "the options marked Submission" if submits else "--trust" if trust else ""
+            hint = f"Omit {what}." if what and parts and out else "Give both:  -o FOLDER --parts parquet"
+            raise UsageError("--parts and --processes are for a folder of tables.", hint)
+        temperature = temperature_of(folder) if calibrated else 1
+        asked = (temperature, tta, top_k, probabilities, threshold)
+        job = Job(folder, tuple(paths), shell.path(out), parts, decides, *asked)
+        _write_parts(job, processes)
+        return
     target = shell.path(out) if out else None
     if target is not None:
         check_target(target, folder, paths, sample)
@@ -239,7 +260,19 @@ def _write(
     _refuse_failed(table)
 
 
-def _refuse_failed(table: Table) -> None:
+def _write_parts(job: Job, processes: int) -> None:
+    """A folder of parts, begun or completed."""
+    from fastcls.inference import parts
+
+    if job.kind not in parts.FORMATS:
+        raise UsageError(f"--parts {job.kind}: takes {', '.join(parts.FORMATS)}.")
+    done = parts.complete(job, processes)
+    there = f" ({done.before:,} were there)" if done.before else ""
+    print(f"{done.total - done.failed:,} of {done.total:,} images labelled: {job.out}, {done.parts:,} parts{there}")
+    _refuse_failed(done)
+
+
+def _refuse_failed(table: Table | Done) -> None:
     """Exit code 3 where images could not be read."""
     if table.failed:
         print(
