@@ -26,9 +26,9 @@ from fastcls.errors import DataError, FastclsError, UsageError
 from fastcls.evaluation import grouped, judging, shift
 from fastcls.images import check
 from fastcls.images.measurements import measure_all
-from fastcls.inference.deciding import Wanted, predictor
 from fastcls.inference.features import Features
 from fastcls.inference.predictor import Prediction
+from fastcls.inference.requirements import Wanted, predictor
 from fastcls.machine.installation import version
 from fastcls.runfolder import model_files, predictions, runs, slices, splits
 from fastcls.runfolder import target as targets
