@@ -25,7 +25,7 @@ def ours(folder: Path, seed: int, words: list[str]) -> tuple[float, float]:
     """Test accuracy and seconds of training of one run."""
     from typer.testing import CliRunner
 
-    from fastcls.cli import app
+    from fastcls.cli.verbs import app
     from fastcls.runfolder import runs
 
     with tempfile.TemporaryDirectory() as scratch:

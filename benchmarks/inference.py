@@ -27,7 +27,7 @@ TOLERANCE = 1e-3
 MEMORY = """
 import re, resource, sys
 from pathlib import Path
-from fastcls.cli import app
+from fastcls.cli.verbs import app
 try:
     app(sys.argv[1:], prog_name="fastcls", standalone_mode=False)
 finally:

@@ -75,7 +75,7 @@ def questions(folder: Path, rounds: int) -> dict[str, list[float]]:
 def report(folder: Path) -> dict[str, float]:
     """Seconds of one run's forward pass, of each step after it, and of all of them."""
     from fastcls import reports as reporting
-    from fastcls.cli import app
+    from fastcls.cli.verbs import app
     from fastcls.evaluation.interpret import Interpretation
     from fastcls.inference import export
     from fastcls.running.runner import _Run

@@ -172,15 +172,15 @@ class Run:
         import pandas as pd
 
         from fastcls.datasets.inputs import collect
-        from fastcls.inference import deciding
+        from fastcls.inference import deciding, requirements
         from fastcls.inference.answers import Table
         from fastcls.inference.predictor import temperature_of
 
         names = [fspath(path) for path in ([paths] if isinstance(paths, str | PathLike) else paths)]
-        wanted = deciding.Wanted(coverage, precision, recall, fspath(costs), unknown)
+        wanted = requirements.Wanted(coverage, precision, recall, fspath(costs), unknown)
         temperature = temperature_of(self.path) if calibrated else 1
         decider = deciding.decider(self.path, wanted, temperature) if wanted else None
-        predictor = deciding.predictor(self.path, temperature, tta, wanted)
+        predictor = requirements.predictor(self.path, temperature, tta, wanted)
         table = Table(
             predictor.classes,
             top_k,

@@ -18,7 +18,7 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from fastcls.cli import app
+from fastcls.cli.verbs import app
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker, and for the processes that it starts
     os.environ.setdefault("OMP_NUM_THREADS", "1")

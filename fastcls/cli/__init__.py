@@ -1,35 +1,12 @@
 """The command line: one module a verb, each importing what it needs when it runs."""
 
 import errno
+import gc
 import os
 import signal
 import sys
 
-import typer
-
-from fastcls.cli import (  # noqa: F401  they register verbs
-    cache,
-    check,
-    compare,
-    doctor,
-    evaluate,
-    export,
-    import_,
-    lr_find,
-    models,
-    pack,
-    predict,
-    push,
-    recipe,
-    recipes,
-    report,
-    resume,
-    runs,
-    search,
-    serve,
-    streams,
-)
-from fastcls.cli.app import app
+from fastcls.cli import guard, labels, streams
 from fastcls.machine import ranks, stop
 from fastcls.version import __version__
 
@@ -63,17 +40,37 @@ def main() -> None:
 
 
 def _answer() -> None:
-    """Do what the command line says."""
-    # typer's parser imports pydantic (50 ms) for any option, --help included; what needs no parser gets none
+    """Do what the command line says, with no more imported than that needs."""
+    words = sys.argv[1:]
     try:
-        match sys.argv[1:]:
-            case ["--version" | "-V" | "version"]:
-                print(f"fastcls {__version__}")
-            case ["recipes"]:
-                recipes.recipes(as_json=False)
-            case ["recipe", name, "--help"]:
-                print(recipe.help_of(name, typer.main.get_command(app).commands["recipe"]))  # type: ignore[attr-defined]
-            case _:
-                app(prog_name="fastcls")
-    except typer.Exit as end:
+        prediction = labels.plain(words)
+        if prediction is not None:
+            gc.disable()  # imports leave nothing to collect; `labels` enables it again
+            guard.guarded(labels.write, *prediction)
+        elif words in (["--version"], ["-V"], ["version"]):
+            print(f"fastcls {__version__}")
+        else:
+            _parse(words)
+    except Exception as end:
+        if "typer" not in sys.modules:
+            raise
+        from typer import Exit
+
+        if not isinstance(end, Exit):
+            raise
         sys.exit(end.exit_code)
+
+
+def _parse(words: list[str]) -> None:
+    """Do what the command line says; typer's parser imports pydantic for any option, and what needs none gets none."""
+    from fastcls.cli.verbs import app, recipe, recipes
+
+    match words:
+        case ["recipes"]:
+            recipes.recipes(as_json=False)
+        case ["recipe", name, "--help"]:
+            from typer.main import get_command
+
+            print(recipe.help_of(name, get_command(app).commands["recipe"]))  # type: ignore[attr-defined]
+        case _:
+            app(prog_name="fastcls")

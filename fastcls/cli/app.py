@@ -1,26 +1,20 @@
-"""The typer application, and what every verb has in common: its exit codes."""
+"""The typer application, and what it adds to every verb."""
 
 from __future__ import annotations
 
-import errno
 import functools
 import inspect
 import sys
-import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from fastcls import log
-from fastcls.cli import streams
+from fastcls.cli import guard
 from fastcls.cli.streams import refusal
 from fastcls.cli.words import Verbs
-from fastcls.errors import FastclsError, OutputError, UsageError
-from fastcls.machine import extras, ranks
-from fastcls.machine.stop import Stopped
-from fastcls.settings import shell
+from fastcls.errors import UsageError
 
 HOW_MUCH = [  # of what is worth knowing besides a command's results
     inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=bool)
@@ -29,9 +23,8 @@ HOW_MUCH = [  # of what is worth knowing besides a command's results
         ("quiet", typer.Option(False, "-q", "--quiet", help="Errors alone; of a training its run folder.")),
     )
 ]
-# what a file system answers of a name it is given: no bug, whichever line asked
-REFUSALS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-FOR_SEVERAL = ("recipe", "resume")  # the verbs that several processes can do together
+
+JSON: Any = typer.Option(False, "--json", help="One JSON document on standard output, all else on standard error.")
 
 # rich help costs 0.2 s of imports at every start; plain help costs none
 app = typer.Typer(
@@ -60,19 +53,6 @@ def with_parameters(function: Callable[..., None], parameters: Sequence[inspect.
     return function
 
 
-def chosen(name: str, done: bool = True) -> Path:
-    """The run folder that a user named; where 'last' or a recipe's name was given, which one that is is said.
-
-    done: of several the newest that ended well.
-    """
-    from fastcls.runfolder import runs
-
-    folder = runs.find(name, done)
-    if folder != shell.path(name):
-        log.logger.info(f"run      {folder}")
-    return folder
-
-
 def progress(done_what: str, of_what: str) -> Callable[[int, int], None]:
     """A line that counts, on a terminal."""
 
@@ -85,45 +65,14 @@ def progress(done_what: str, of_what: str) -> Callable[[int, int], None]:
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """Turn our errors into a message and an exit code; anything else is a bug and keeps its traceback.
-
-    Adds -v and -q, which every verb takes.
-    """
+    """A verb that ends as `guard` says, with -v and -q, which every verb takes."""
 
     @functools.wraps(function)
     def guarded(*args: Any, verbose: bool = False, quiet: bool = False, **kwargs: Any) -> None:
         if verbose and quiet:
             raise refusal(UsageError("-v and -q exclude each other."))
         with log.at(verbose, quiet):
-            _guarded(function, *args, **kwargs)
+            guard.guarded(function, *args, **kwargs)
 
     of_its_own = inspect.signature(function).parameters.values()
     return with_parameters(guarded, [*of_its_own, *HOW_MUCH])
-
-
-def _guarded(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # of odd metadata: what matters is said of the image
-    streams.prepare()
-    try:
-        if ranks.world() > 1 and function.__name__ not in FOR_SEVERAL:
-            hint = f"Several processes can only do  fastcls {' or '.join(FOR_SEVERAL)}."
-            raise UsageError(f"{ranks.world()} processes were started; each would do the same.", hint)
-        function(*args, **kwargs)
-    except FastclsError as error:
-        log.logger.debug("where that came from:", exc_info=error)
-        raise refusal(error) from None
-    except Stopped as stop:
-        raise typer.Exit(stop.code) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except EOFError as problem:  # click would answer it with "Aborted!" and nothing else
-        raise RuntimeError("a file or a stream ended too early") from problem
-    except ImportError as problem:
-        missing = extras.unimportable(problem)
-        if missing is None:
-            raise
-        raise refusal(missing) from None
-    except OSError as problem:
-        if problem.errno not in REFUSALS or problem.filename is None:
-            raise
-        raise refusal(OutputError(f"{str(problem.filename)[:200]}: {problem.strerror}.")) from None

@@ -8,8 +8,8 @@ from typing import Any
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
-from fastcls.cli.documents import JSON, document
+from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.documents import document
 from fastcls.cli.tables import table
 from fastcls.errors import UsageError, did_you_mean
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, progress, verb
-from fastcls.cli.documents import JSON, document
+from fastcls.cli.app import JSON, app, progress, verb
+from fastcls.cli.documents import document
 from fastcls.cli.tables import table
 from fastcls.settings import shell
 

@@ -10,8 +10,8 @@ import typer
 
 from fastcls import log
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
-from fastcls.cli.documents import JSON, document
+from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.documents import document
 from fastcls.cli.request import TAKES_KNOBS, build, command_line
 from fastcls.cli.settings import Settings, takes_settings
 from fastcls.errors import UsageError

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fastcls.cli.app import app, verb
-from fastcls.cli.documents import JSON, document
+from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.documents import document
 from fastcls.errors import EnvironmentProblem
 from fastcls.machine import extras
 

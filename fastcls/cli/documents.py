@@ -9,10 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import typer
-
-JSON: Any = typer.Option(False, "--json", help="One JSON document on standard output, all else on standard error.")
-
 
 @contextlib.contextmanager
 def document(wanted: bool) -> Iterator[Callable[[Any], None]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, chosen, progress, verb
-from fastcls.cli.documents import JSON, document
+from fastcls.cli.app import JSON, app, progress, verb
+from fastcls.cli.documents import document
+from fastcls.cli.guard import chosen
 
 
 @app.command()

@@ -7,7 +7,8 @@ from typing import Any
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, chosen, verb
+from fastcls.cli.app import app, verb
+from fastcls.cli.guard import chosen
 
 
 @app.command()

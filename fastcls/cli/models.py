@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, verb
-from fastcls.cli.documents import JSON, document
+from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.documents import document
 from fastcls.cli.tables import table
 from fastcls.datasets.walk import count
 from fastcls.errors import OutputError, UsageError

@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, chosen, verb
-from fastcls.cli.documents import JSON, document
+from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.documents import document
+from fastcls.cli.guard import chosen
 
 
 @app.command()

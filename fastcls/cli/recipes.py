@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastcls.cli.app import app, verb
-from fastcls.cli.documents import JSON, document
+from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.documents import document
 from fastcls.cli.tables import table
 
 if TYPE_CHECKING:

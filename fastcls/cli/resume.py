@@ -6,7 +6,8 @@ import typer
 
 from fastcls import log
 from fastcls.cli import completion
-from fastcls.cli.app import app, chosen, verb
+from fastcls.cli.app import app, verb
+from fastcls.cli.guard import chosen
 from fastcls.cli.processes import Several, count, start
 from fastcls.errors import KnobError, UsageError
 from fastcls.machine import ranks

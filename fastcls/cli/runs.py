@@ -9,8 +9,9 @@ from typing import Any
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, chosen, verb
-from fastcls.cli.documents import JSON, document
+from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.documents import document
+from fastcls.cli.guard import chosen
 from fastcls.cli.tables import table
 from fastcls.errors import OutputError
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.cli import completion
-from fastcls.cli.app import app, chosen, verb
+from fastcls.cli.app import app, verb
+from fastcls.cli.guard import chosen
 from fastcls.errors import UsageError
 from fastcls.machine import stop
 from fastcls.runfolder.text import visible

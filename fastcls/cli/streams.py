@@ -7,8 +7,6 @@ import io
 import os
 import sys
 
-import typer
-
 from fastcls.errors import FastclsError
 from fastcls.machine import ranks
 from fastcls.runfolder.text import visible
@@ -26,12 +24,19 @@ def prepare() -> None:
         sys.stdout.reconfigure(errors="fastcls")
 
 
-def refusal(error: FastclsError) -> typer.Exit:
+def ended(code: int) -> Exception:
+    """What to raise for the command to end with this code."""
+    from typer import Exit  # which takes as long to import as NumPy, and a prediction needs no parser
+
+    return Exit(code)
+
+
+def refusal(error: FastclsError) -> Exception:
     """Print an error and how to fix it; gives the exit to raise."""
     print(visible(f"{ranks.name()}error: {error.message}"), file=sys.stderr)
     if error.hint:
         print(visible(error.hint), file=sys.stderr)
-    return typer.Exit(error.exit_code)
+    return ended(error.exit_code)
 
 
 def _substitute(problem: UnicodeError) -> tuple[bytes, int]:

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastcls.datasets import shards
-from fastcls.datasets.label_table import FILE_COLUMNS, posix, rows_of
-from fastcls.datasets.shards import Pack
 from fastcls.datasets.walk import composed, is_image, listing, some, unread, walked
 from fastcls.errors import DataError
 from fastcls.settings import options, shell
+
+if TYPE_CHECKING:
+    from fastcls.datasets.shards import Pack
 
 TABLES = {".csv", ".tsv"}
 
@@ -50,7 +51,11 @@ def collect(arguments: Sequence[str], by_shard: bool = False) -> Iterator[str]:
 
 def _pack(argument: str) -> Pack | None:
     """The packed images that an argument names, a folder or an address."""
-    return None if argument == "-" or is_pattern(argument) else shards.opened(argument)
+    if argument == "-" or is_pattern(argument) or shell.path(argument).is_file():
+        return None
+    from fastcls.datasets import shards  # here and below: files alone need not wait for what reads packs and tables
+
+    return shards.opened(argument)
 
 
 def is_pattern(argument: str) -> bool:
@@ -100,6 +105,8 @@ def _matching(pattern: str) -> Iterator[str]:
 
 def _listed(table: Path) -> Iterator[str]:
     """The paths in a table, each as it is found from here, else beside the table, with its suffix or without."""
+    from fastcls.datasets.label_table import posix, rows_of
+
     notes: list[str] = []
     try:
         rows = [row for _, row in rows_of(table, notes, strict=True)]
@@ -131,6 +138,8 @@ def _place(name: str, places: Sequence[Path], stems: dict[Path, dict[str, str]])
 
 def _column(table: Path, rows: list[list[str]]) -> tuple[int, bool]:
     """Which column holds the paths, by its title or by what it holds, and whether the first row is one of titles."""
+    from fastcls.datasets.label_table import FILE_COLUMNS
+
     header = rows[0] if rows else []
     titles = [cell.lower() for cell in header]
     for title in FILE_COLUMNS:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastcls.datasets import shards
 from fastcls.errors import DataError
 from fastcls.runfolder.target import SINGLE, Target
 
@@ -71,6 +70,8 @@ def is_image(name: str) -> bool:
 
 def file_size(path: str) -> int:
     """Bytes of a file, packed or not; 0 where it is gone."""
+    from fastcls.datasets import shards
+
     try:
         return shards.stamp(path)[0]
     except OSError:

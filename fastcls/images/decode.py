@@ -17,7 +17,6 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from fastcls.datasets import shards
 from fastcls.images import heic
 
 JPEG = b"\xff\xd8\xff"
@@ -70,6 +69,8 @@ def opened(path: str | Path) -> io.FileIO | io.BytesIO:
     try:
         file = io.FileIO(os.open(path, WITHOUT_WAITING))
     except (FileNotFoundError, NotADirectoryError):
+        from fastcls.datasets import shards
+
         packed = shards.bytes_of(path)
         if packed is None:
             raise

@@ -5,9 +5,9 @@ Its wheels hold x265, whose licence (GPL) not everybody can take, so it is an ex
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import IO
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from fastcls.machine import extras
 
@@ -21,12 +21,8 @@ class NeedsPackage(OSError):
 
 def register() -> None:
     """From now on Pillow opens HEIC files, or raises NeedsPackage."""
-    if not extras.missing("heic"):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-    elif FORMAT not in Image.OPEN:
-        Image.register_open(FORMAT, _refuse, begins)
+    if FORMAT not in Image.OPEN:
+        Image.register_open(FORMAT, _open, begins)
         Image.register_extensions(FORMAT, [".heic", ".heif"])
 
 
@@ -35,5 +31,12 @@ def begins(data: bytes) -> bool:
     return data[4:8] == b"ftyp" and data[8:12] in BRANDS
 
 
-def _refuse(*_: Any) -> NoReturn:
-    raise NeedsPackage(f"a HEIC photograph, which needs pillow-heif:  {extras.install('heic')}")
+def _open(file: IO[bytes], name: str | bytes) -> ImageFile.ImageFile:
+    """The first HEIC file imports pillow-heif, which takes the place of this for those that follow."""
+    if extras.missing("heic"):
+        raise NeedsPackage(f"a HEIC photograph, which needs pillow-heif:  {extras.install('heic')}")
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    image: ImageFile.ImageFile = Image.OPEN[FORMAT][0](file, name)
+    return image

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcls.errors import UsageError
-from fastcls.inference.deciding import UNSURE, Decider, Row
 from fastcls.inference.predictor import Prediction
+from fastcls.inference.requirements import UNSURE, Row
 from fastcls.machine import extras
 from fastcls.runfolder import runs
 from fastcls.runfolder.target import SINGLE, Target
+
+if TYPE_CHECKING:
+    from fastcls.inference.deciding import Decider
 
 ROWS = 10_000  # of a Parquet file, written at once
 

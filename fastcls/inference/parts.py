@@ -26,7 +26,7 @@ from typing import Any
 from fastcls.datasets import inputs, shards
 from fastcls.errors import FastclsError, OutputError, TrainingError, UsageError
 from fastcls.images import cache
-from fastcls.inference import answers, deciding
+from fastcls.inference import answers, requirements
 from fastcls.log import logger
 from fastcls.runfolder import model_files, runs
 from fastcls.settings import options
@@ -45,7 +45,7 @@ class Job:
     paths: tuple[str, ...]
     out: Path
     kind: str  # of FORMATS
-    wanted: deciding.Wanted
+    wanted: requirements.Wanted
     temperature: float = 1
     tta: bool = False
     top_k: int = 0
@@ -138,8 +138,12 @@ class _Writer:
 
     def __init__(self, job: Job) -> None:
         self.job, self.write = job, answers.writer_for(job.file(0))
-        self.predictor = deciding.predictor(job.run, job.temperature, job.tta, job.wanted)
-        self.decider = deciding.decider(job.run, job.wanted, job.temperature) if job.wanted else None
+        self.predictor = requirements.predictor(job.run, job.temperature, job.tta, job.wanted)
+        self.decider = None
+        if job.wanted:
+            from fastcls.inference.deciding import decider
+
+            self.decider = decider(job.run, job.wanted, job.temperature)
         self.table()
 
     def table(self) -> answers.Table:

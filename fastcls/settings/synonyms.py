@@ -25,8 +25,12 @@ OURS = {
     "best_by": "metric-for-best-model eval-metric",
     "resume": "resume-from-checkpoint",
     "track": "report-to logger",
+    "erase": "reprob random-erase-prob erasing",
+    "rotate": "degrees",
+    "flip": "fliplr hflip",
+    "ema": "model-ema-decay",
     "time": "time-limit max-time",
-    "gpus": "devices num-gpus nproc-per-node",
+    "gpus": "devices num-gpus num-gpu n-gpu nproc-per-node",
     "device": "accelerator",
     "overwrite": "exist-ok overwrite-output-dir overwrite-output",
 }

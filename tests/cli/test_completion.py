@@ -13,7 +13,7 @@ import pytest
 from conftest import HEAVY, ROOT, Outcome
 from typer.testing import CliRunner
 
-from fastcls.cli import app
+from fastcls.cli.verbs import app
 from fastcls.models import zoo
 from fastcls.settings import sources
 
@@ -99,7 +99,7 @@ def test_zsh_and_fish_are_offered_the_same_with_help(some_runs: None) -> None:
 
 def test_nothing_slow_is_imported(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom fastcls.cli import app\n"
+        "import sys\nfrom fastcls.cli.verbs import app\n"
         "try: app(prog_name='fastcls')\nexcept SystemExit: pass\n"
         f"assert not {HEAVY} & set(sys.modules), {HEAVY} & set(sys.modules)"
     )

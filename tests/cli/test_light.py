@@ -35,7 +35,7 @@ Fastcls = Callable[..., Outcome]
 )
 def test_light_verbs_never_import_torch_or_pandas(words: list[str], tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom fastcls.cli import app\n"
+        "import sys\nfrom fastcls.cli.verbs import app\n"
         f"try: app({words!r}, prog_name='fastcls')\nexcept SystemExit: pass\n"
         f"heavy = {HEAVY} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -61,7 +61,7 @@ def test_a_reader_that_has_seen_enough_and_a_full_disk_are_no_bugs(words: list[s
 
 def test_a_run_says_what_it_does_before_it_imports_anything_slow(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom fastcls.running import loading\nfrom fastcls.cli import app\n"
+        "import sys\nfrom fastcls.running import loading\nfrom fastcls.cli.verbs import app\n"
         f"def imports(): print(*({HEAVY} - {{'rich'}}) & set(sys.modules)); sys.exit()\n"
         "loading.import_fastai = imports\napp(['recipe', 'digits-cnn'])"
     )

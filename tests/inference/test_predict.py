@@ -81,7 +81,7 @@ def test_a_folder_a_recipe_name_and_standard_output(fastcls: Fastcls, digits_run
 WITHOUT_TORCH = """
 import sys
 from importlib.machinery import PathFinder
-from fastcls.cli import app
+from fastcls.cli.verbs import app
 
 class WithoutTorch(PathFinder):
     @classmethod
@@ -118,6 +118,57 @@ def test_all_but_training_works_where_torch_is_missing(digits_run: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     assert rows((tmp_path / "answers.csv").read_text())[0]["prediction"] in map(str, range(10))
     assert "torch" in done.stderr and "pip install" in done.stderr
+
+
+PLAIN = """
+import sys
+from fastcls.cli import main
+
+main()
+assert not {"typer", "pydantic", "pandas", "scipy", "pillow_heif"} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["-o", "answers.csv"]], ids=" ".join)
+def test_a_plain_prediction_imports_no_parser_and_answers_the_same(
+    fastcls: Fastcls, digits_run: Path, options: list[str]
+) -> None:
+    """The first answer comes within twice the time of `import onnxruntime` (`python -m benchmarks.startup`)."""
+    image = next((digits(digits_run) / "3").glob("*.png"))
+    parsed = fastcls("predict", digits_run, image, *options, "--top-k", 0)
+    written = Path("answers.csv").read_text() if options[:1] == ["-o"] else ""
+    words = ["predict", digits_run, image, *options]
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout == parsed.stdout, done.stderr
+    assert not written or Path("answers.csv").read_text() == written
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["nowhere", "x.png"], 4),
+        (["{run}", "missing.png"], 3),
+        (["{run}", "empty.png"], 3),
+        (["{run}", "{image}", "-o", "{image}"], 2),
+        (["{run}", "{image}", "-o", "x.csv", "--json"], 2),
+    ],
+)
+def test_a_plain_prediction_is_refused_as_any_other(
+    fastcls: Fastcls, digits_run: Path, words: list[str], code: int
+) -> None:
+    shutil.copy(next((digits(digits_run) / "3").glob("*.png")), "image.png")
+    Path("empty.png").touch()
+    named = ["predict", *(word.format(run=digits_run, image="image.png") for word in words)]
+    parsed = fastcls(*named, "--top-k", 0)
+    assert parsed.code == code
+    done = subprocess.run(
+        [sys.executable, "-m", "fastcls", *named], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == code and done.stdout + done.stderr == parsed.output
 
 
 def test_a_damaged_model_file_is_refused(fastcls: Fastcls, digits_run: Path) -> None:

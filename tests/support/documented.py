@@ -12,7 +12,7 @@ from pathlib import Path
 from conftest import ROOT
 from typer.main import get_command
 
-from fastcls.cli import app
+from fastcls.cli.verbs import app
 from fastcls.cli.words import VERBS, translated
 from fastcls.settings import sources
 

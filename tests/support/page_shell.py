@@ -28,7 +28,7 @@ from conftest import ROOT
 from documented import NOT_RUN, Block, declared, more, shorter, wrong
 from typer.testing import CliRunner
 
-from fastcls.cli import app
+from fastcls.cli.verbs import app
 
 TOOLS = (  # of every Unix; they run as they are
     "basename bash cat cp cut diff dirname echo env find grep head ls mkdir mv printf rm sed sh sleep sort tail tr uniq"
