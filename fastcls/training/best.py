@@ -59,11 +59,6 @@ def smaller_is_better(criterion: str) -> bool:
     return "loss" in criterion or "error" in criterion
 
 
-def calibrated_loss(loss_func: Any, outputs: torch.Tensor, labels: torch.Tensor) -> float:
-    """Cross-entropy of a network's outputs (n, classes) at the temperature that suits them."""
-    return float(calibrated_losses(loss_func, outputs, labels).mean())
-
-
 def calibrated_losses(loss_func: Any, outputs: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
     """(n,): that of each image."""
     judge = objectives.of_labels(labels).judge
