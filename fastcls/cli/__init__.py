@@ -14,7 +14,7 @@ from fastcls.version import __version__
 def main() -> None:
     """The `fastcls` command."""
     streams.prepare()
-    if ranks.world() > 1:
+    if ranks.launched():
         from fastcls.machine import launch
 
         launch.follow()
