@@ -14,6 +14,7 @@ import numpy as np
 
 from fastcls.audit.finding import Finding
 from fastcls.datasets.walk import file_size
+from fastcls.evaluation import grouped
 from fastcls.images.measure import Measured
 
 MOST, CLASSES = 5000, 50  # images and classes looked at, drawn by chance, the commonest
@@ -38,10 +39,11 @@ class Shortcuts:
     accuracy: dict[str, float]  # of 'files' and 'look'
     shuffled: dict[str, float] = field(default_factory=dict)  # of those that are strong
     alone: dict[str, float] = field(default_factory=dict)
+    effect: float = 1.0  # images that one by itself is worth, where some are copies
 
     def interval(self, accuracy: float) -> tuple[float, float]:
         """95 %, normal."""
-        half = Q95 * (accuracy * (1 - accuracy) / self.n) ** 0.5
+        half = Q95 * (self.effect * accuracy * (1 - accuracy) / self.n) ** 0.5
         return max(0.0, accuracy - half), min(1.0, accuracy + half)
 
     def skill(self, accuracy: float) -> float:
@@ -99,11 +101,15 @@ def find(
     columns = _columns(images, [names[i] for i in classes[labels]])
     groups = {"files": [c for k in FILES for c in columns[k]], "look": [c for k in LOOK for c in columns[k]]}
     majority = float(np.bincount(labels).max() / len(labels))
-    accuracy = {k: _predicted(v, labels, groups_of) for k, v in groups.items()}
-    found = Shortcuts(len(labels), len(classes), majority, accuracy)
+    right = {k: _predicted(v, labels, groups_of) for k, v in groups.items()}
+    copied = grouped.codes_of([str(code) for code in groups_of])
+    effect = max(grouped.effect(hits.astype(float), copied) for hits in right.values())
+    accuracy = {k: float(hits.mean()) for k, hits in right.items()}
+    found = Shortcuts(len(labels), len(classes), majority, accuracy, effect=effect)
     for name in found.strong:
-        found.shuffled[name] = _predicted(groups[name], rng.permutation(labels), groups_of)
-        found.alone.update({k: _predicted(columns[k], labels, groups_of) for k in (FILES if name == "files" else LOOK)})
+        found.shuffled[name] = float(_predicted(groups[name], rng.permutation(labels), groups_of).mean())
+        for k in FILES if name == "files" else LOOK:
+            found.alone[k] = float(_predicted(columns[k], labels, groups_of).mean())
     return found
 
 
@@ -134,11 +140,12 @@ def _folders(images: Sequence[Measured], labels: Sequence[str]) -> list[np.ndarr
     return [] if len(pairs) == len(set(folders)) else [_codes(folders)]
 
 
-def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray, groups: np.ndarray) -> float:
-    """The share of images whose class those of other groups predict, in FOLDS folds."""
+def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n,) whether the images of other groups predict an image's class rightly, in FOLDS folds."""
     columns = [column for column in columns if np.ptp(column)]
     if not columns:
-        return float(np.bincount(labels).max() / len(labels))
+        commonest: np.ndarray = labels == np.bincount(labels).argmax()
+        return commonest
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
@@ -148,7 +155,8 @@ def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray, groups: np.nda
     folds = kind(FOLDS, shuffle=True, random_state=0)
     by = None if alone else groups
     found = cross_val_predict(forest, np.column_stack(columns), labels, groups=by, cv=folds)
-    return float((found == labels).mean())
+    right: np.ndarray = found == labels
+    return right
 
 
 def read(record: Any) -> Shortcuts | None:
@@ -158,4 +166,5 @@ def read(record: Any) -> Shortcuts | None:
     shares = {name: {str(k): float(v) for k, v in record[name].items()} for name in ("accuracy", "shuffled", "alone")}
     if {*shares["accuracy"]} - {*STRONG} or not int(record["n"]) > 0:
         raise ValueError("no shortcuts")
-    return Shortcuts(int(record["n"]), int(record["classes"]), float(record["majority"]), **shares)
+    effect = float(record.get("effect", 1.0))
+    return Shortcuts(int(record["n"]), int(record["classes"]), float(record["majority"]), **shares, effect=effect)

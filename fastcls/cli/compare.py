@@ -28,7 +28,7 @@ FAILED = 6  # the exit code when some run broke down
 
 @app.command(context_settings=TAKES_KNOBS, cls=completion.TakesKnobs)
 @verb
-@takes_settings(without=["sync_norm"])
+@takes_settings(without=["sync_norm", "checkpoints"])
 def compare(
     ctx: typer.Context,
     targets: list[str] = typer.Argument(

@@ -146,6 +146,8 @@ def _resumed(request: Request, gpus: int | None, processes: int | None) -> bool:
 
     if request.out is None:
         raise UsageError("--resume auto: which run is not said.", "Give its folder:  --out DIR")
+    if request.options.checkpoints and ranks.first():
+        _fetch(request.options.checkpoints, request.out)
     if not (request.out / "run.json").is_file():
         return False
     record = runs.read_json(request.out / "run.json")
@@ -159,8 +161,19 @@ def _resumed(request: Request, gpus: int | None, processes: int | None) -> bool:
     if record.get("status") == "done":
         print(f"run      {request.out} is done; --overwrite trains it again.")
     else:
-        go_on(str(request.out), recipe=request.source.name, gpus=gpus, processes=processes)
+        same = recorded.recipe_file(request.out, record).read_bytes() == request.source.source.encode()
+        go_on(str(request.out), trust=same, recipe=request.source.name, gpus=gpus, processes=processes)
     return True
+
+
+def _fetch(address: str, out: Path) -> None:
+    """Bring a run that was begun elsewhere, or went further there, into its folder."""
+    from fastcls.runfolder import runs
+    from fastcls.training import mirror
+
+    with runs.locked(out):
+        if number := mirror.fetch(address, out):
+            log.status(f"fetched checkpoint {number} from {address}")
 
 
 def _remove(out: Path | None) -> None:

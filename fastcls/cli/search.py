@@ -29,7 +29,7 @@ TRIALS, METRICS, PRUNERS = (
 
 @app.command(context_settings=TAKES_KNOBS, cls=completion.TakesKnobs)
 @verb
-@takes_settings(without=["sync_norm", "test"])
+@takes_settings(without=["sync_norm", "test", "checkpoints"])
 def search(
     ctx: typer.Context,
     name: str = completion.RECIPE,

@@ -222,10 +222,8 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> McNemar | None:
     only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     test = McNemar(len(both), only_a, only_b, p)
-    names = next((both[name] for name in (GROUP, f"{GROUP}_a") if name in both), None)
-    if names is None:
-        return test
-    return _over_groups(test, right_b.astype(int) - right_a.astype(int), grouped.codes_of(names.tolist()))
+    codes = grouped.codes_in(both.rename(columns={f"{GROUP}_a": GROUP}))
+    return _over_groups(test, right_b.astype(int) - right_a.astype(int), codes)
 
 
 def _over_groups(test: McNemar, gap: pd.Series, codes: np.ndarray | None) -> McNemar:

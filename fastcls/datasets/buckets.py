@@ -6,6 +6,7 @@ Credentials, region and endpoint are theirs to find, in their environment variab
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -108,6 +109,8 @@ class Bucket:
 
         def once() -> None:
             system, base = self._system()
+            if system.type_name == "local":  # elsewhere folders are parts of names
+                system.create_dir(f"{base}/{name}".rpartition("/")[0])
             with system.open_output_stream(f"{base}/{name}") as into:
                 if isinstance(data, bytes):
                     into.write(data)
@@ -135,6 +138,9 @@ class Bucket:
         def once() -> None:
             system, base = self._system()
             system.delete_file(f"{base}/{name}")
+            if system.type_name == "local":
+                with contextlib.suppress(OSError):  # of a folder that holds others
+                    Path(base, name).parent.rmdir()
 
         self._tried(name, once, OutputError, "removed")
 
@@ -149,6 +155,8 @@ class Bucket:
             try:
                 return once()
             except FileNotFoundError:
+                if error is OutputError:
+                    raise error(f"{place} cannot be {done}: there is no such place.", "Check the address.") from None
                 raise error(f"{place} does not exist.", AGAIN) from None
             except (OSError, ValueError) as problem:
                 if wait is None:

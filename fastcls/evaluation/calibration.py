@@ -90,17 +90,18 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     return sum(abs(one.accuracy - one.confidence) * one.n for one in found) / max(1, len(confidence))
 
 
-def honest_errors(confidence: np.ndarray, draws: int = 200, seed: int = 0) -> tuple[float, float]:
+def honest_errors(confidence: np.ndarray, effect: float = 1.0, draws: int = 200, seed: int = 0) -> tuple[float, float]:
     """The calibration error of a network whose confidence is its accuracy, on as many images: mean and 95 % quantile.
 
     It is not 0, for each range of confidence is an average of few images. By simulation; above 20,000 images, on a part
-    of them, from which the error of all follows, for it falls with the root of their number.
+    of them, from which the error of all follows, for it falls with the root of their number. effect: images that one
+    by itself is worth, where they come in groups.
     """
     rng = np.random.default_rng(seed)
     most = 20_000
     part = confidence if len(confidence) <= most else rng.choice(confidence, most, replace=False)
     errors = [calibration_error(part, rng.random(len(part)) < part) for _ in range(draws)]
-    scale = np.sqrt(len(part) / max(1, len(confidence)))
+    scale = np.sqrt(effect * len(part) / max(1, len(confidence)))
     return float(np.mean(errors) * scale), float(np.quantile(errors, 0.95) * scale)
 
 
@@ -114,13 +115,14 @@ def coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def threshold_for(
-    accuracy: float, confidence: np.ndarray, right: np.ndarray, risk: float = 0.05
+    accuracy: float, confidence: np.ndarray, right: np.ndarray, risk: float = 0.05, effect: float = 1.0
 ) -> tuple[float, float] | None:
     """(threshold, share answered): above it new images like these have that accuracy; None if none can be said.
 
     What is found is wrong in at most a share `risk` of cases. Source: Geifman and El-Yaniv 2017, "Selective
     classification for deep neural networks", algorithm 1: a binary search, each step held to a one-sided exact bound
-    (Clopper and Pearson 1934) at `risk` over the number of steps.
+    (Clopper and Pearson 1934) at `risk` over the number of steps. effect: images that one by itself is worth, where
+    they come in groups (`grouped.effect`).
     """
     n = len(confidence)
     if not n:
@@ -130,12 +132,12 @@ def threshold_for(
     thresholds, answered, rightly = coverage(confidence, right)
     counts = np.rint(answered * n)
     each = risk / np.ceil(np.log2(n + 1))
-    least = np.log(each) / np.log(accuracy)  # fewer images, all of them right, do not show it
+    least = effect * np.log(each) / np.log(accuracy)  # fewer images, all of them right, do not show it
     low, high, found = int(np.searchsorted(counts, least)), len(counts) - 1, None
     while low <= high:
         middle = (low + high) // 2
-        hits = np.rint(rightly[middle] * counts[middle])
-        if betaincinv(hits, counts[middle] - hits + 1, each) >= accuracy:
+        hits, images = np.rint(rightly[middle] * counts[middle]) / effect, counts[middle] / effect
+        if betaincinv(hits, images - hits + 1, each) >= accuracy:
             found, low = (float(thresholds[middle]), float(answered[middle])), middle + 1
         else:
             high = middle - 1

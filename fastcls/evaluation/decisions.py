@@ -17,6 +17,7 @@ from fastcls.datasets.label_table import rows_of
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, did_you_mean
 from fastcls.evaluation.calibration import soften, threshold_for
+from fastcls.evaluation.grouped import effect
 from fastcls.runfolder.text import number
 
 RISK = 0.05  # of a precision that is promised and not kept
@@ -88,12 +89,16 @@ class Thresholds:
 
 
 def tune(
-    probabilities: np.ndarray, labels: np.ndarray, recall: dict[int, float], precision: dict[int, float]
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    recall: dict[int, float],
+    precision: dict[int, float],
+    codes: np.ndarray | None = None,
 ) -> Thresholds:
     """Thresholds for a wanted recall and precision of some classes, tuned on images (n, classes), (n,).
 
     Recall: as of `set_thresholds`, 0 (always called so) where there are too few images. Precision: held in 95 % of
-    cases (`calibration.threshold_for`).
+    cases (`calibration.threshold_for`). codes (n,): the groups of the images, where there are any.
     """
     own = probabilities[np.arange(len(labels)), labels]
     called = {k: max(0.0, -bound(-own[labels == k], level)) for k, level in recall.items()}
@@ -101,9 +106,18 @@ def tune(
     thresholds = np.zeros(probabilities.shape[1])
     for k, level in precision.items():
         mine = decided == k
-        found = threshold_for(level, probabilities[mine, k], labels[mine] == k, RISK)
+        found = promised(level, probabilities[mine, k], labels[mine] == k, None if codes is None else codes[mine])
         thresholds[k] = found[0] if found else np.inf
     return Thresholds(called, thresholds)
+
+
+def promised(
+    level: float, confidence: np.ndarray, right: np.ndarray, codes: np.ndarray | None
+) -> tuple[float, float] | None:
+    """`calibration.threshold_for` a precision of images that were called a class, in groups where there are any."""
+    if not len(right):
+        return None
+    return threshold_for(level, confidence, right, RISK, effect(right.astype(float), codes))
 
 
 def _called(probabilities: np.ndarray, recall: dict[int, float]) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import expit, logit, stdtrit
 
 from fastcls.evaluation import calibration, metrics
+from fastcls.runfolder.predictions import GROUP
 
 BLOCK = 1000  # groups that are left out at a time
 
@@ -26,11 +27,18 @@ def codes_of(names: Sequence[str]) -> np.ndarray | None:
     return np.array(codes) if len(place) < len(codes) else None
 
 
-def effect(values: np.ndarray, codes: np.ndarray) -> float:
-    """The variance of the mean when groups are drawn, over that when images are; at least 1.
+def codes_in(table: Any) -> np.ndarray | None:
+    """`codes_of` the images of a table of predictions; None where it knows of no groups."""
+    return codes_of(table[GROUP].tolist()) if GROUP in table else None
+
+
+def effect(values: np.ndarray, codes: np.ndarray | None) -> float:
+    """The variance of the mean when groups are drawn, over that when images are; at least 1, and 1 without groups.
 
     Where no value differs from another, nothing says how alike a group's images are: then all of them are one.
     """
+    if codes is None:
+        return 1.0
     n, count = len(values), len(np.unique(codes))
     alone = values.var(ddof=1) / n if n > 1 else 0.0
     if count < 2 or not alone > 0:
@@ -39,14 +47,21 @@ def effect(values: np.ndarray, codes: np.ndarray) -> float:
     return max(1.0, float(count / (count - 1) * np.square(sums).sum() / n**2 / alone))
 
 
-def quantile(codes: np.ndarray) -> float:
-    """The 97.5 % point of Student's t for these groups, in place of the normal distribution's."""
-    return float(stdtrit(max(1, len(np.unique(codes)) - 1), 0.975))
+def quantile(codes: np.ndarray | None) -> float:
+    """The 97.5 % point of Student's t for these groups, in place of the normal distribution's; that without groups."""
+    return metrics.Z if codes is None else float(stdtrit(max(1, len(np.unique(codes)) - 1), 0.975))
 
 
-def proportion(right: np.ndarray, codes: np.ndarray) -> tuple[float | None, float | None]:
-    """The 95 % interval of the share that is right, over groups."""
+def proportion(right: np.ndarray, codes: np.ndarray | None) -> tuple[float, float]:
+    """The 95 % interval of the share that is right, over groups where there are any; of one image at least."""
     return _score(float(right.mean()), len(right) / effect(right.astype(float), codes), quantile(codes))
+
+
+def half_width(values: np.ndarray, codes: np.ndarray | None) -> float:
+    """Half of the 95 % interval of a mean, over groups where there are any; infinite for a single image."""
+    if len(values) < 2:
+        return np.inf
+    return float(quantile(codes) * np.sqrt(effect(values, codes) * values.var(ddof=1) / len(values)))
 
 
 def _score(share: float, n: float, z: float) -> tuple[float, float]:
@@ -63,17 +78,14 @@ def widen(
     codes: np.ndarray,
 ) -> None:
     """Have the figures of `metrics.figures` of these images their intervals over groups, and say over how many."""
-    count, t = len(np.unique(codes)), quantile(codes)
+    t = quantile(codes)
     right = (probabilities.argmax(1) == targets).astype(float)
     shares = {"accuracy": right}
     if "top5" in figures:
         best = np.argpartition(probabilities, -5, axis=1)[:, -5:]
         shares["top5"] = (best == targets[:, None]).any(1).astype(float)
-    for name in ("accuracy", "top5", metrics.WITHOUT):
-        if name in figures:
-            one = figures[name]
-            worth = one["n"] / effect(shares.get(name, right), codes)
-            one["low"], one["high"] = _score(one["value"], worth, t)
+    for name, values in shares.items():
+        figures[name]["low"], figures[name]["high"] = proportion(values, codes)
     means = {"loss": metrics.cross_entropy(probabilities, targets), "brier": calibration.brier(probabilities, targets)}
     if temperature is not None:
         losses, distances = np.empty(len(targets)), np.empty(len(targets))
@@ -82,12 +94,7 @@ def widen(
             distances[rows] = calibration.brier(softened, targets[rows])
         means |= {"loss_calibrated": losses, "brier_calibrated": distances}
     for name, values in means.items():
-        one = figures[name]
-        if one["low"] is not None:
-            factor = (one["value"] / one["low"]) ** (np.sqrt(effect(values, codes)) * t / metrics.Z)
-            one["low"], one["high"] = one["value"] / factor, one["value"] * factor
-            if name.startswith("brier"):
-                one["high"] = min(2.0, one["high"])
+        widen_mean(figures[name], values, codes, 2.0 if name.startswith("brier") else np.inf)
     errors = _macro_errors(probabilities.argmax(1), targets, probabilities.shape[1], codes)
     for name, error in zip(metrics.MACRO, errors, strict=True):
         one = figures[name]
@@ -96,9 +103,34 @@ def widen(
             centre, half = expit((low + high) / 2), (high - low) / 2
             wide = max(half, t * error / (centre * (1 - centre)))
             one["low"], one["high"] = (float(expit((low + high) / 2 + side * wide)) for side in (-1, 1))
+    say(figures, codes)
+
+
+def share(right: np.ndarray, codes: np.ndarray | None) -> dict[str, Any]:
+    """The share that is right as metrics.json has it, its interval over groups where there are any."""
+    found = metrics.figure(float(right.mean()), *proportion(right, codes), len(right))
+    return found if codes is None else {**found, "groups": len(np.unique(codes))}
+
+
+def without(clean: np.ndarray, right: np.ndarray, codes: np.ndarray | None) -> dict[str, Any]:
+    """The accuracy of the `clean` images alone, as `metrics.WITHOUT`; nothing where all are or none is."""
+    if clean.all() or not clean.any():
+        return {}
+    return {metrics.WITHOUT: share(right[clean], None if codes is None else codes[clean])}
+
+
+def widen_mean(one: dict[str, Any], values: np.ndarray, codes: np.ndarray, most: float) -> None:
+    """The same of the mean of these values, an image each, whose interval is normal for the logarithm."""
+    if one["low"] is not None:
+        factor = (one["value"] / one["low"]) ** (np.sqrt(effect(values, codes)) * quantile(codes) / metrics.Z)
+        one["low"], one["high"] = one["value"] / factor, min(most, one["value"] * factor)
+
+
+def say(figures: Mapping[str, Any], codes: np.ndarray) -> None:
+    """Note in all figures with an interval over how many groups it is."""
     for one in figures.values():
         if isinstance(one, dict) and one.get("low") is not None:
-            one["groups"] = count
+            one["groups"] = len(np.unique(codes))
 
 
 def _macro_errors(predictions: np.ndarray, targets: np.ndarray, classes: int, codes: np.ndarray) -> np.ndarray:

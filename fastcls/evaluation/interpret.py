@@ -234,10 +234,13 @@ class Interpretation(ClassificationInterpretation):
             plots.pictures(axes, pixels, lines, None if maps is None else maps.numpy())
         return axes
 
-    def figures(self, temperature: float | None = None) -> dict[str, Any]:
-        """Those of metrics.json, with their 95 % intervals and n: accuracy, macro F1, loss, Brier score, ECE …"""
+    def figures(self, temperature: float | None = None, codes: np.ndarray | None = None) -> dict[str, Any]:
+        """Those of metrics.json, with their 95 % intervals and n: accuracy, macro F1, loss, Brier score, ECE …
+
+        codes (n,): the groups of the images, over which the intervals are.
+        """
         names = [str(name) for name in self.vocab]
-        return self.judge.figures(self.preds.numpy(), self.targs.numpy(), names, self.thresholds, temperature)
+        return self.judge.figures(self.preds.numpy(), self.targs.numpy(), names, self.thresholds, temperature, codes)
 
     def temperature(self) -> float:
         """What the logarithms of the probabilities are divided by to calibrate them; fit it on the validation split."""

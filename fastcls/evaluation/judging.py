@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcls.evaluation import calibration, labels, metrics
+from fastcls.evaluation import calibration, grouped, labels, metrics
 from fastcls.runfolder import target as targets
 
 
@@ -41,9 +41,13 @@ class OneClass:
         names: Sequence[str],
         thresholds: np.ndarray | None,
         temperature: float | None,
+        codes: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """Those of metrics.json."""
-        return metrics.figures(probabilities, truth, temperature)
+        """Those of metrics.json; codes (n,): the groups of the images, where there are any."""
+        found = metrics.figures(probabilities, truth, temperature)
+        if codes is not None:
+            grouped.widen(found, probabilities, truth, temperature, codes)
+        return found
 
     def confusion(self, truth: np.ndarray, decided: np.ndarray, classes: int) -> np.ndarray:
         """(classes, classes): labels down, predictions across."""
@@ -89,10 +93,11 @@ class Labels:
         names: Sequence[str],
         thresholds: np.ndarray | None,
         temperature: float | None,
+        codes: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """Those of metrics.json."""
+        """Those of metrics.json; codes (n,): the groups of the images, where there are any."""
         each = np.full(len(names), labels.HALF) if thresholds is None else thresholds
-        return labels.figures(probabilities, truth, names, each, temperature)
+        return labels.figures(probabilities, truth, names, each, temperature, codes)
 
     def confusion(self, truth: np.ndarray, decided: np.ndarray, classes: int) -> np.ndarray:
         """(labels, labels): missed down, seen instead across, found on the diagonal."""

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from fastcls.evaluation import calibration
-from fastcls.evaluation.metrics import Z, figure, mean, proportion, wilson
+from fastcls.evaluation import calibration, grouped, metrics
+from fastcls.evaluation.metrics import figure
 
 DRAWS, NUMBERS = 400, 4_000_000  # of the bootstrap: at most, and weights drawn at once
 FEWEST_DRAWS = 50
@@ -104,12 +104,14 @@ def figures(
     names: Sequence[str],
     thresholds: np.ndarray,
     temperature: float | None = None,
+    codes: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """All figures of a split, each with a 95 % interval and n; what is undefined is left out.
 
     mAP and macro figures: the mean over the labels that occur (of ROC AUC, that vary). Precision, recall, F1 at the
     thresholds; `_at_half` at 0.5. Intervals: Wilson's score of what is counted; normal for the logarithm of what is a
-    mean over images; for the rest normal for the logit, its standard error by the bootstrap over images.
+    mean over images; for the rest normal for the logit, its standard error by the bootstrap over images. codes (n,):
+    the groups of the images, where there are any, over which all of them are.
     """
     from sklearn import metrics as sk
 
@@ -119,10 +121,17 @@ def figures(
     present = np.flatnonzero(truth.any(0))
     vary = np.flatnonzero(truth.any(0) & ~truth.all(0))
     y, d = truth.astype(int), predicted.astype(int)
-    draws = _bootstrap(p, truth, predicted, present, vary)
+    draws = _bootstrap(p, truth, predicted, present, vary, codes)
+    z = grouped.quantile(codes)
 
     def known(name: str, value: float, count: int = n) -> dict[str, Any]:
-        return figure(float(value), *_interval(float(value), draws.get(name)), count)
+        return figure(float(value), *_interval(float(value), draws.get(name), z), count)
+
+    def mean(values: np.ndarray, most: float = np.inf) -> dict[str, Any]:
+        found = metrics.mean(values, most)
+        if codes is not None:
+            grouped.widen_mean(found, values, codes, most)
+        return found
 
     def score(kind: Callable[..., Any], average: Any, decided: np.ndarray = d, **options: Any) -> Any:
         labels = present if average == "macro" else None
@@ -144,7 +153,7 @@ def figures(
     out["samples_f2"] = known("samples_f2", score(sk.fbeta_score, "samples", beta=2))
     out["macro_f1_at_half"] = known("macro_f1_at_half", score(sk.f1_score, "macro", half.astype(int)))
     out["micro_f1_at_half"] = known("micro_f1_at_half", score(sk.f1_score, "micro", half.astype(int)))
-    out["subset_accuracy"] = proportion(int((predicted == truth).all(1).sum()), n)
+    out["subset_accuracy"] = grouped.share((predicted == truth).all(1), codes)
     out["hamming_loss"] = mean((predicted != truth).mean(1), 1.0)
     for name, values in ranking(p, truth).items():
         out[name] = mean(values, np.inf if name == "coverage_error" else 1.0)
@@ -157,17 +166,20 @@ def figures(
         out["brier_calibrated"] = mean(np.square(softened.astype(float) - truth).mean(1), 1.0)
         out["ece_calibrated"] = figure(calibration.calibration_error(softened.ravel(), truth.ravel()), None, None, n)
     each = {name: score(kind, None) for name, kind in kinds.items()}
-    hits = (truth & predicted).sum(0)
     for k in present.tolist():
-        name, counts = names[k], {"precision": predicted[:, k].sum(), "recall": truth[:, k].sum()}
-        for what, count in counts.items():
-            low, high = wilson(int(hits[k]), int(count)) if count else (None, None)
-            out[f"{what}:{name}"] = figure(float(each[what][k]), low, high, int(count))
+        name, asked = names[k], {"precision": (predicted[:, k], truth), "recall": (truth[:, k], predicted)}
+        for what, (rows, other) in asked.items():
+            found = other[rows, k]
+            own = None if codes is None else codes[rows]
+            low, high = grouped.proportion(found, own) if len(found) else (None, None)
+            out[f"{what}:{name}"] = figure(float(each[what][k]), low, high, len(found))
         out[f"f1:{name}"] = known(f"f1:{k}", each["f1"][k])
         out[f"average_precision:{name}"] = known(f"average_precision:{k}", precisions[k])
         if k in areas:
             out[f"roc_auc:{name}"] = known(f"roc_auc:{k}", areas[k])
         out[f"ece:{name}"] = figure(calibration.calibration_error(p[:, k], truth[:, k]), None, None, n)
+    if codes is not None:
+        grouped.say(out, codes)
     return out
 
 
@@ -189,25 +201,32 @@ def ranking(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarra
     return found
 
 
-def _interval(value: float, draws: np.ndarray | None) -> tuple[float | None, float | None]:
+def _interval(value: float, draws: np.ndarray | None, z: float) -> tuple[float | None, float | None]:
     """95 %, normal for the logit; none where nothing varies."""
     if draws is None or not 0 < value < 1:
         return None, None
     error = float(np.nanstd(draws, ddof=1)) if np.isfinite(draws).sum() > 1 else 0.0
     if error < 1e-12:
         return None, None
-    half = Z * error / (value * (1 - value))
+    half = z * error / (value * (1 - value))
     low, high = (float(expit(logit(value) + side * half)) for side in (-1, 1))
     return low, high
 
 
 def _bootstrap(
-    p: np.ndarray, truth: np.ndarray, predicted: np.ndarray, present: np.ndarray, vary: np.ndarray
+    p: np.ndarray,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    present: np.ndarray,
+    vary: np.ndarray,
+    codes: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
-    """Values of the figures that are neither counts nor means, on images drawn anew: Poisson weights, seeded."""
+    """Figures that are neither counts nor means, on images or groups drawn anew by Poisson weights, seeded."""
     n = len(truth)
     count = int(np.clip(NUMBERS // n, FEWEST_DRAWS, DRAWS))
-    weights = np.random.default_rng(0).poisson(1.0, (count, n)).astype(np.float32)
+    drawn = n if codes is None else int(codes.max()) + 1
+    weights = np.random.default_rng(0).poisson(1.0, (count, drawn)).astype(np.float32)
+    weights = weights if codes is None else weights[:, codes]
     half = p >= HALF
     hits, called, own = (weights @ flags.astype(np.float32) for flags in (truth & predicted, predicted, truth))
     at_half = [weights @ flags.astype(np.float32) for flags in (truth & half, half, truth)]

@@ -51,13 +51,6 @@ def figures(probabilities: np.ndarray, targets: np.ndarray, temperature: float |
     return out
 
 
-def without(clean: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """The accuracy of the `clean` images alone, as WITHOUT; nothing where all are or none is."""
-    if clean.all() or not clean.any():
-        return {}
-    return {WITHOUT: proportion(int(right[clean].sum()), int(clean.sum()))}
-
-
 def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """-log of the probability of the true class, an image each."""
     return -np.log(np.maximum(probabilities[np.arange(len(targets)), targets], calibration.SMALLEST))

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from fastcls.evaluation import grouped
-from fastcls.evaluation.metrics import wilson
 
 FEWEST = 5  # images of a value, below which it is left out
 BINS, NUMBERS = 4, 10  # by the quantiles of a column of more different numbers than these
@@ -80,8 +79,7 @@ def slices(
             tests[test] = float(fisher_exact(table).pvalue)
             of_class = pd.Series(rest).groupby(labels[~own]).mean()
             expected = pd.Series(labels[own]).map(of_class).mean()
-            low, high = wilson(hits, int(n)) if codes is None else grouped.proportion(right[own], codes[own])
-            assert low is not None and high is not None
+            low, high = grouped.proportion(right[own], None if codes is None else codes[own])
             usual = None if np.isnan(expected) else float(expected)
             found.append((test, Slice(column, str(value), int(n), hits, low, high, float(rest.mean()), usual, 1.0)))
     corrected = holm(tests)

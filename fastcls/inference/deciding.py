@@ -17,6 +17,7 @@ from fastcls.datasets.walk import count, some
 from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.evaluation import decisions
 from fastcls.evaluation.calibration import soften
+from fastcls.evaluation.grouped import codes_of
 from fastcls.inference.requirements import UNKNOWN, UNSURE, Levels, Row, Wanted, share
 from fastcls.runfolder import model_files, predictions, runs
 from fastcls.runfolder import target as targets
@@ -122,7 +123,8 @@ def _thresholds(
     for k, level in recall.items():
         images = int((held.labels == k).sum())
         _enough(f"--recall {classes[k]}={level:g}", level, images, f"the {held.split} split's {classes[k]!r}")
-    found = decisions.tune(held.dense, held.labels, recall, precision)
+    codes = None if held.groups is None else codes_of(held.groups)
+    found = decisions.tune(held.dense, held.labels, recall, precision, codes)
     refused = [k for k in precision if not np.isfinite(found.precision[k])]
     if precision and len(refused) == len(precision):
         least = math.ceil(math.log(decisions.RISK) / math.log(min(precision.values())))

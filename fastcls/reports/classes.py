@@ -12,12 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from fastcls.evaluation import grouped
-from fastcls.evaluation.metrics import wilson
 from fastcls.evaluation.selection import PAIRS
 from fastcls.reports.figures import LABEL, Figure, Palette, shorten
 from fastcls.reports.gallery import gallery
 from fastcls.reports.thumbnails import Shown, Thumbnails, Tile
-from fastcls.runfolder.predictions import GROUP
 from fastcls.runfolder.target import SINGLE, Target
 from fastcls.runfolder.text import number
 
@@ -148,7 +146,7 @@ def _class_rows(
     )
     with np.errstate(invalid="ignore"):  # nothing of nothing is not finite
         precision, recall, f1 = hits / predicted, hits / support, 2 * hits / (support + predicted)
-    codes = grouped.codes_of(table[GROUP].tolist()) if GROUP in table else None
+    codes = grouped.codes_in(table)
     worst: dict[str, tuple[str, int]] = {}
     for (label, prediction), count in pairs.items():
         worst.setdefault(str(label), (str(prediction), int(count)))
@@ -156,9 +154,8 @@ def _class_rows(
     for i, name in enumerate(names):
         n = int(support[i])
         own = labels == i
-        low, high = wilson(round(float(recall[i]) * n), n) if n else (None, None)
-        if n and codes is not None:
-            low, high = grouped.proportion(predictions[own] == i, codes[own])
+        right = predictions[own] == i
+        low, high = grouped.proportion(right, None if codes is None else codes[own]) if n else (None, None)
         taken, times = worst.get(name, ("", 0))
         p, r, f = (number(values[i]) for values in (precision, recall, f1))
         average = number(precisions.get(name))

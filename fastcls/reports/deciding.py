@@ -16,8 +16,8 @@ from fastcls.audit import check_record
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, OutputError
 from fastcls.evaluation import decisions
-from fastcls.evaluation.calibration import threshold_for
-from fastcls.evaluation.metrics import Z, wilson
+from fastcls.evaluation.grouped import codes_of, half_width, proportion
+from fastcls.evaluation.metrics import Z
 from fastcls.reports.scores import Score
 from fastcls.reports.wording import grouped, percent
 from fastcls.runfolder.predictions import HeldOut, Probabilities, held_out
@@ -75,13 +75,21 @@ def _parts(splits: dict[str, HeldOut]) -> tuple[HeldOut, HeldOut, str]:
         tuned, judged = splits["valid"], splits["test"]
         return tuned, judged, f"Tuned on {_images(tuned)}, judged on {_images(judged)}."
     (only,) = list(splits.values())[:1]
-    first = np.random.default_rng(0).random(len(only.labels)) < 0.5
+    codes = _codes(only)
+    of = np.arange(len(only.labels)) if codes is None else codes
+    first = (np.random.default_rng(0).random(int(of.max()) + 1) < 0.5)[of]  # groups are in one half or the other
     parts = _part(only, first), _part(only, ~first)
-    return *parts, f"Tuned on {_images(parts[0])}, judged on the other {grouped(len(parts[1].labels))}."
+    return *parts, f"Tuned on {_images(parts[0])}, judged on the other {_images(parts[1], split=False)}."
 
 
-def _images(held: HeldOut) -> str:
-    return f"{grouped(len(held.labels))} {held.split} images"
+def _images(held: HeldOut, split: bool = True) -> str:
+    codes = _codes(held)
+    groups = "" if codes is None else f" in {count(len(np.unique(codes)), 'group')}"
+    return f"{grouped(len(held.labels))}{f' {held.split} images' * split}{groups}"
+
+
+def _codes(held: HeldOut) -> np.ndarray | None:
+    return None if held.groups is None else codes_of(held.groups)
 
 
 def _part(held: HeldOut, kept: np.ndarray) -> HeldOut:
@@ -89,7 +97,8 @@ def _part(held: HeldOut, kept: np.ndarray) -> HeldOut:
     mine = kept[entries.rows]
     part = Probabilities(place[entries.rows[mine]], entries.classes[mine], entries.values[mine], entries.whole)
     arrays = {name: getattr(held, name)[kept] for name in ("labels", "own", "predicted")}
-    return replace(held, entries=part, **arrays)
+    groups = None if held.groups is None else [name for name, own in zip(held.groups, kept, strict=True) if own]
+    return replace(held, entries=part, groups=groups, **arrays)
 
 
 def _set(tuned: HeldOut, judged: HeldOut, coverage: float) -> list[str]:
@@ -101,38 +110,48 @@ def _set(tuned: HeldOut, judged: HeldOut, coverage: float) -> list[str]:
     inside = entries.values >= thresholds[entries.classes]
     inside |= entries.classes == judged.predicted[entries.rows]
     sizes = np.bincount(entries.rows[inside], minlength=n)
-    hits = int(((judged.own >= thresholds[judged.labels]) | (judged.predicted == judged.labels)).sum())
+    hits = (judged.own >= thresholds[judged.labels]) | (judged.predicted == judged.labels)
     by = "each class" if apart == tuned.classes else "all together" if not apart else f"{grouped(apart)} classes apart"
-    return [percent(coverage, 0), _share(hits, n), f"{sizes.mean():.2f}", percent(float((sizes == 1).mean())), by]
+    return [
+        percent(coverage, 0),
+        _share(hits, _codes(judged)),
+        f"{sizes.mean():.2f}",
+        percent(float((sizes == 1).mean())),
+        by,
+    ]
 
 
-def _share(hits: int, n: int) -> str:
-    """A share with its 95 % interval."""
-    if not n:
+def _share(hits: np.ndarray, codes: np.ndarray | None = None) -> str:
+    """The share of (n,) that is true with its 95 % interval, over groups where there are any."""
+    if not len(hits):
         return "–"
-    low, high = wilson(hits, n)
-    return f"{percent(hits / n)} ({percent(low, unit=False)} to {percent(high)})"
+    low, high = proportion(hits, codes)
+    return f"{percent(float(hits.mean()))} ({percent(low, unit=False)} to {percent(high)})"
 
 
 def _thresholds(tuned: HeldOut, judged: HeldOut, names: Sequence[str]) -> list[list[str]]:
     """A row a class: from which probability its precision, and its recall, is GOAL, and what they are then."""
-    confidence = _confidence(tuned), _confidence(judged)
+    confidence, codes = (_confidence(tuned), _confidence(judged)), (_codes(tuned), _codes(judged))
     entries, rows = judged.entries, []
+
+    def groups(side: int, of: np.ndarray) -> np.ndarray | None:
+        found = codes[side]
+        return None if found is None else found[of]
+
     for k in np.unique(judged.labels):
         mine, theirs = tuned.predicted == k, judged.predicted == k
-        found = (
-            threshold_for(GOAL, confidence[0][mine], tuned.labels[mine] == k, decisions.RISK) if mine.any() else None
-        )
+        found = decisions.promised(GOAL, confidence[0][mine], tuned.labels[mine] == k, groups(0, mine))
         cells = ["none can be promised", "", ""]
         if found:
             kept = theirs & (confidence[1] >= found[0])
             share = kept.sum() / max(1, theirs.sum())
-            cells = [f"{found[0]:.3f}", percent(share, 0), _share(int((judged.labels[kept] == k).sum()), kept.sum())]
+            cells = [f"{found[0]:.3f}", percent(share, 0), _share(judged.labels[kept] == k, groups(1, kept))]
         least = -decisions.bound(-tuned.own[tuned.labels == k], GOAL)
         if math.isfinite(least):
             called = entries.rows[(entries.classes == k) & (entries.values >= least)]
-            hits, own = int((judged.labels[called] == k).sum()), judged.labels == k
-            cells += [f"{least:.3g}", _share(hits, int(own.sum())), percent(hits / max(1, len(called)))]
+            own = judged.labels == k
+            hits = np.isin(np.flatnonzero(own), called)
+            cells += [f"{least:.3g}", _share(hits, groups(1, own)), percent(hits.sum() / max(1, len(called)))]
         else:
             cells += [f"needs {decisions.needed(GOAL)} images", "", ""]
         rows.append([names[k], *cells])
@@ -154,15 +173,15 @@ def _costs(costs: decisions.Costs, held: HeldOut, temperature: float) -> tuple[l
         rules["the likeliest class"] = np.array(likely)[held.predicted]
     best = int(costs.table[held.labels].mean(0).argmin())
     rules[f"always “{costs.decisions[best]}”"] = np.full(len(cheap), best)
-    rows, paid = [], {name: costs.table[held.labels, decided] for name, decided in rules.items()}
+    codes, rows, paid = _codes(held), [], {name: costs.table[held.labels, decided] for name, decided in rules.items()}
     for name, cost in paid.items():
         most = np.bincount(rules[name], minlength=len(costs.decisions))
-        half = Z * cost.std(ddof=1) / math.sqrt(len(cost)) if len(cost) > 1 else 0.0
+        half = half_width(cost, codes)
         shown = ", ".join(f"{costs.decisions[i]} {percent(most[i] / len(cost), 0)}" for i in np.argsort(-most)[:3])
         rows.append([name, f"{cost.mean():.4g} ± {half:.2g}", shown])
     other = list(paid)[1]
     saved = paid[other] - paid["least expected cost"]
-    half = Z * saved.std(ddof=1) / math.sqrt(len(saved)) if len(saved) > 1 else math.inf
+    half = half_width(saved, codes)
     shown = f"{saved.mean():.3g} an image less than {other} (95 % interval {saved.mean() - half:.2g} to "
     verdict = "it pays" if saved.mean() > half else "which chance may explain"
     return rows, f"Deciding for the least expected cost costs {shown}{saved.mean() + half:.2g}): {verdict}."
@@ -185,7 +204,7 @@ def _odd(run: Path, odd: str) -> tuple[list[list[str]], str]:
     above = np.searchsorted(known, distances, side="left") + np.searchsorted(known, distances, side="right")
     area = float(above.mean() / 2 / len(known))
     p = knower.known.p_known(features)
-    rows = [[percent(rate, 0), _share(int((p <= rate).sum()), len(p))] for rate in RATES]
+    rows = [[percent(rate, 0), _share(p <= rate)] for rate in RATES]
     half = Z * _error(area, len(distances), len(known))
     interval = f"{max(0.0, area - half):.3f} to {min(1.0, area + half):.3f}"
     return rows, (

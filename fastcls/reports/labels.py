@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fastcls.evaluation import calibration, judging, labels
-from fastcls.evaluation.metrics import wilson
+from fastcls.evaluation.grouped import codes_in, effect, proportion
 from fastcls.evaluation.selection import PAIRS
 from fastcls.evaluation.suspects import suspects
 from fastcls.reports import classes
@@ -120,10 +120,11 @@ def _rows(own: Held, names: Sequence[str], counts: np.ndarray) -> list[ClassRow]
     """A row a label, the worst F1 first."""
     truth, predicted = own.truth, own.predicted
     support, said, hits = truth.sum(0), predicted.sum(0), (truth & predicted).sum(0)
-    rows = []
+    codes, rows = codes_in(own.table), []
     for k, name in enumerate(names):
         n = int(support[k])
-        low, high = wilson(int(hits[k]), n) if n else (None, None)
+        in_groups = None if codes is None else codes[truth[:, k]]
+        low, high = proportion(predicted[truth[:, k], k], in_groups) if n else (None, None)
         others = np.delete(counts[k], k)
         most = int(others.argmax()) if len(others) and others.any() else -1
         seen = np.delete(np.array(names, object), k)[most] if most >= 0 else ""
@@ -244,7 +245,9 @@ def trust(own: Held | None, names: Sequence[str], temperature: float | None, spl
     flat, present = p.ravel().astype(float), y.ravel()
     error = calibration.calibration_error
     before = error(flat, present)
-    usual, most = calibration.honest_errors(flat)
+    codes = codes_in(own.table)
+    worth = effect(present - flat, None if codes is None else codes.repeat(len(names)))
+    usual, most = calibration.honest_errors(flat, worth)
     softened = None if temperature is None else labels.soften(p, temperature)
     lines = {"as trained": flat, **({} if softened is None else {"after scaling": softened.ravel().astype(float)})}
     decisions = f"{grouped(len(y))} images and {len(names)} labels"

@@ -7,10 +7,12 @@ import re
 from dataclasses import dataclass
 
 from fastcls.comparison import differences
+from fastcls.evaluation.grouped import codes_of, proportion
 from fastcls.evaluation.metrics import WITHOUT, Z, wilson
 from fastcls.reports.classes import Outcome
 from fastcls.reports.wording import headline, percent
 from fastcls.runfolder import runs
+from fastcls.runfolder.predictions import GROUP
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.target import SINGLE, Target
 from fastcls.runfolder.text import clean, number
@@ -141,10 +143,11 @@ def probe_sentence(run: Run, split: str) -> str:
     test = differences.paired(before, after) if len(before) else None
     if test is None:
         return ""
-    right = int((before["label"] == before["prediction"]).sum())
-    low, high = wilson(right, len(before))
-    interval = "" if low is None or high is None else f" ({percent(low, unit=False)} to {percent(high)})"
-    reached = f"reaches {percent(right / len(before))}{interval} on the same {test.images:,} images"
+    right = (before["label"] == before["prediction"]).to_numpy()
+    names = dict(zip(after["path"], after[GROUP], strict=True)) if GROUP in after else {}
+    low, high = proportion(right, codes_of([names.get(path, "") for path in before["path"]]))
+    interval = f"({percent(low, unit=False)} to {percent(high)})"
+    reached = f"reaches {percent(float(right.mean()))} {interval} on the same {test.images:,} images"
     if not test.only_first + test.only_second:
         return f"{reached}: the network of this run makes the same mistakes."
     if (run.history["phase"] == runs.PROBE).all():  # what differs are the thresholds of several labels

@@ -9,7 +9,6 @@ import pandas as pd
 from fastcls.evaluation import grouped
 from fastcls.evaluation.slices import Slice, slices
 from fastcls.reports.wording import percent
-from fastcls.runfolder.predictions import GROUP
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.text import clean
 
@@ -51,7 +50,7 @@ def of_split(files: Run, split: str) -> Slices | None:
     own = known[known["split"] == split].drop_duplicates("path").set_index("path").iloc[:, 1:].map(clean)
     columns = own.reindex(table["path"]).fillna("")
     right = (table["label"] == table["prediction"]).to_numpy()
-    codes = grouped.codes_of(table[GROUP].tolist()) if GROUP in table else None
+    codes = grouped.codes_in(table)
     rows, notes = slices(right, table["label"].to_numpy(), columns.reset_index(drop=True), codes)
     return Slices(rows, [clean(note) for note in notes])
 

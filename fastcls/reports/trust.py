@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from fastcls.evaluation import calibration, plots
+from fastcls.evaluation.grouped import codes_in
+from fastcls.evaluation.grouped import effect as effect_of
 from fastcls.evaluation.metrics import Z
 from fastcls.reports.figures import Figure, Palette, frame
 from fastcls.reports.wording import grouped, percent, points
@@ -54,11 +56,12 @@ class Trust:
     goals: list[Goal]
     figures: list[Figure]
     calibrated: bool  # whether the goals hold for the scaled confidence
+    effect: float = 1.0  # images that one by itself is worth, where they come in groups
 
     @property
     def sentences(self) -> list[str]:
         over = self.confidence - self.accuracy
-        noise = Z * (self.accuracy * (1 - self.accuracy) / self.n) ** 0.5
+        noise = Z * (self.effect * self.accuracy * (1 - self.accuracy) / self.n) ** 0.5
         way = "more sure than right" if over > 0 else "more often right than sure"
         verdict = "no difference that so many images show" if abs(over) <= noise else f"it is {way}"
         first = (
@@ -90,9 +93,10 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
     after = known["calibrated"].to_numpy()
     scaled = temperature is not None and bool(np.isfinite(after).all())
     used = after if scaled else before
-    goals = []
+    codes = codes_in(known)
+    effect, goals = effect_of(right - before, codes), []
     for accuracy in GOALS:
-        found = calibration.threshold_for(accuracy, used, right)
+        found = calibration.threshold_for(accuracy, used, right, effect=effect_of(right.astype(float), codes))
         goals.append(Goal(accuracy, *(found or (None, None))))
     lines = {"as trained": before, **({"after scaling": after} if scaled else {})}
     figures = [
@@ -120,11 +124,12 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
         float(before.mean()),
         float(right.mean()),
         error(before, right),
-        calibration.honest_errors(before),
+        calibration.honest_errors(before, effect),
         error(after, right) if scaled else None,
         goals,
         figures,
         scaled,
+        effect,
     )
 
 

@@ -154,6 +154,7 @@ class HeldOut:
     predicted: np.ndarray  # (n,)
     entries: Probabilities
     classes: int
+    groups: list[str] | None = None  # (n,) of each image, empty where it is alone; None where there are none
 
     @cached_property
     def dense(self) -> np.ndarray:
@@ -180,7 +181,8 @@ def held_out(run: Path, names: Sequence[str]) -> dict[str, HeldOut]:
             continue
         if not (np.isfinite(own).all() and ((entries.values >= 0) & (entries.values <= 1)).all()):
             raise OutputError(f"{run / FILE} has no probabilities of the {split} split.", "Take the run's own file.")
-        found[split] = HeldOut(split, labels[kept], own, predicted[kept], entries, len(names))
+        groups = table[GROUP][kept].tolist() if GROUP in table else None
+        found[split] = HeldOut(split, labels[kept], own, predicted[kept], entries, len(names), groups)
     return found
 
 

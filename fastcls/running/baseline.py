@@ -30,6 +30,7 @@ class KeepBaseline(Callback):
 
     def __init__(self, file: Path, relative: Callable[[str], str]) -> None:
         self.file, self.relative = file, relative
+        self.seen: list[torch.Tensor] = []  # what the epoch's validation has just computed
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the file is written once."""
@@ -37,9 +38,18 @@ class KeepBaseline(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
+    def before_validate(self) -> None:
+        self.seen = []
+
+    def after_batch(self) -> None:
+        # of several processes each has a part of the images
+        if not self.training and ranks.world() == 1 and hasattr(self.learn, "solve_head"):
+            self.seen.append(self.pred.detach().float().cpu())
+
     def after_epoch(self) -> None:
         if ranks.first() and self.learn.history.rows[-1]["phase"] == runs.PROBE:
             predictions.write_baseline(self.file, self._rows())
+        self.seen = []
 
     def _rows(self) -> Iterator[list[str]]:
         dls = self.dls
@@ -49,12 +59,14 @@ class KeepBaseline(Callback):
         vocab = [str(name) for name in dls.vocab]
         for split, dl in loaders.items():
             judge = judging.of(target.of(dls))
-            truth, logits = targets(dl.dataset).numpy(), self._logits(dl)
+            truth, logits = targets(dl.dataset).numpy(), self._logits(split, dl)
             decided = judge.decide(judge.target.probabilities(logits))
             for names in zip(files(dl.dataset), judge.texts(truth, vocab), judge.texts(decided, vocab), strict=True):
                 yield [split, self.relative(names[0]), *names[1:]]
 
     @torch.no_grad()
-    def _logits(self, dl: Any) -> np.ndarray:
+    def _logits(self, split: str, dl: Any) -> np.ndarray:
+        if split == "valid" and self.seen:
+            return torch.cat(self.seen).numpy()
         network = get_model(self.learn.model).eval()
         return torch.cat([network(batch[0].as_subclass(torch.Tensor)).float() for batch in dl]).cpu().numpy()

@@ -16,7 +16,7 @@ from fastai.learner import Learner
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from fastcls.evaluation import calibration, gradcam, grouped, metrics, selection
+from fastcls.evaluation import calibration, gradcam, grouped, selection
 from fastcls.evaluation.interpret import Interpretation, decoded_pixels
 from fastcls.inference import export
 from fastcls.runfolder import predictions, runs
@@ -63,17 +63,14 @@ def evaluate(
         answers.decide(thresholds)
     with quiet(learn):
         heatmaps = {split: _heatmaps(learn, answers, relative) for split, answers in passes.items()}
-    figures = {split: answers.figures(temperature) for split, answers in passes.items()}
-    for split, names in (leaked or {}).items():
-        if split in passes and not passes[split].judge.target.several:
-            answers = passes[split]
-            clean = np.array([relative(path) not in names for path in answers.paths()])
-            figures[split] |= metrics.without(clean, (answers.decoded == answers.targs).numpy())
-    several = passes["valid"].judge.target.several  # whose intervals are over images
-    for split, answers in passes.items() if not several else ():
-        codes = grouped.codes_of([groups.get(relative(path), "") for path in answers.paths()]) if groups else None
-        if codes is not None:
-            grouped.widen(figures[split], answers.preds.numpy(), answers.targs.numpy(), temperature, codes)
+    figures = {}
+    for split, answers in passes.items():
+        paths = [relative(path) for path in answers.paths()]
+        codes = grouped.codes_of([groups.get(path, "") for path in paths]) if groups else None
+        figures[split] = answers.figures(temperature, codes)
+        if (names := (leaked or {}).get(split)) and not answers.judge.target.several:
+            clean = np.array([path not in names for path in paths])
+            figures[split] |= grouped.without(clean, (answers.decoded == answers.targs).numpy(), codes)
     runs.write_json(out / "metrics.json", figures)
     runs.write_json(out / "heatmaps.json", heatmaps)
     classes = [str(name) for name in next(iter(passes.values())).vocab]

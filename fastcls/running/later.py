@@ -96,11 +96,9 @@ def evaluate(
     truth, temperature = judge.truth([row[1] for row, _ in known], predictor.classes), model.get("temperature")
     thresholds = None if predictor.thresholds is None else np.array(predictor.thresholds)
     probabilities = np.stack([p for _, p in known])
-    figures = judge.figures(probabilities, truth, predictor.classes, thresholds, temperature)
     group_of = _groups(record, held)
-    codes = None if target.several else grouped.codes_of([group_of.get(row[0], "") for row, _ in known])
-    if codes is not None:
-        grouped.widen(figures, probabilities, truth, temperature, codes)
+    codes = grouped.codes_of([group_of.get(row[0], "") for row, _ in known])
+    figures = judge.figures(probabilities, truth, predictor.classes, thresholds, temperature, codes)
     own = runs.read_json(run / "metrics.json")
     about: dict[str, Any] = {
         "format": runs.FORMAT,

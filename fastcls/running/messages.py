@@ -40,6 +40,8 @@ class Messages:
         self._once("images", f"{images} in {data['classes']} {target.of(data).plural} ({escape(data['root'])})")
         where = f"{times}{device['type']} ({escape(device['name'])})"
         self._once("device", f"{where}, {precision}")
+        if address := self.record["options"].get("checkpoints"):
+            self._once("saved", f"in {escape(address)} too")
         self.notes()
         self.screen.print()
 

@@ -73,11 +73,8 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
     temperature, thresholds = judge.temperature(p[VALID], truth[VALID]), judge.thresholds(p[VALID], truth[VALID])
     figures = {}
     for split in truth:
-        figures[split] = judge.figures(p[split], truth[split], classes, thresholds, temperature)
-        names = held[split].get(predictions.GROUP)
-        codes = None if names is None or target.several else grouped.codes_of(names.tolist())
-        if codes is not None:
-            grouped.widen(figures[split], p[split], truth[split], temperature, codes)
+        codes = grouped.codes_in(held[split])
+        figures[split] = judge.figures(p[split], truth[split], classes, thresholds, temperature, codes)
     listed = [(path, split, label) for split in truth for path, label in held[split][["path", "label"]].to_numpy()]
     groups = {
         path: name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,10 @@ def run(request: Request, screen: Screen, watchers: Sequence[Callback] = (), of_
     """
     out = request.out or runs.new_folder(request.source.name)
     runs.check_writable(out)
+    if request.options.checkpoints:
+        from fastcls.training import mirror
+
+        mirror.refuse_used(request.options.checkpoints)
     with assist.joined() as stop, prepared(request) as ready, runs.locked(out):
         runs.check_writable(out)  # another run may have begun, and ended, while this one was prepared
         if not of_a_series and ranks.first():
@@ -60,7 +64,7 @@ def resume(
     folder = folder.absolute()
     runs.read_json(folder / "run.json")  # which refuses what is no run folder before it is locked
     with assist.joined() as stop, runs.locked(folder):
-        before = runs.read_json(folder / "run.json")
+        before = _caught_up(folder)
         _refuse_to_resume(folder, before, extend)
         again = recorded.request(folder, trust)
         if path:
@@ -74,6 +78,17 @@ def resume(
         with recorded.entered(before), prepared(again) as ready:
             ready.notes += refused
             return _Run(ready, folder, screen, stop, before, found, extend, watchers).execute()
+
+
+def _caught_up(folder: Path) -> dict[str, Any]:
+    """A run's record; where --checkpoints has a newer checkpoint, both are that one's."""
+    record = runs.read_json(folder / "run.json")
+    if address := record.get("options", {}).get("checkpoints"):
+        from fastcls.training import mirror
+
+        if mirror.fetch(address, folder):
+            return runs.read_json(folder / "run.json")
+    return record
 
 
 def _refuse_to_resume(folder: Path, before: Mapping[str, Any], extend: int) -> None:
@@ -124,9 +139,11 @@ class _Run:
         if self.extensions:
             self.record["extensions"] = self.extensions
         self.messages = Messages(ready.notes, out, screen, self.record)
+        self.saved: Callable[[Path], object]
 
     def execute(self) -> Path:
         from fastcls.running import faults, room
+        from fastcls.training import mirror
 
         room.require(self.learn, self.out)
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
@@ -137,7 +154,10 @@ class _Run:
         self.messages.opening(f"{self.learn.precision}{why}")
         try:
             self._save(tracking=self.tracking.start(self.record))
-            with faults.translated(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out):
+            with (
+                faults.translated(self.learn, self.request.stage("get_learner") | self.request.stage("fit"), self.out),
+                mirror.sending(self.request.options.checkpoints, self.out, self._note) as self.saved,
+            ):
                 self._decode()
                 room.require(self.learn, self.out)  # decoding may have taken it
                 if not self.before:
@@ -155,6 +175,11 @@ class _Run:
             self._stopped("failed", reason, again=not isinstance(problem, Diverged))
             raise
         return self.out
+
+    def _note(self, text: str) -> None:
+        """Say what is worth knowing at once."""
+        self.ready.notes.append(text)
+        self.messages.notes()
 
     def _save(self, **changes: Any) -> None:
         self.record |= changes
@@ -219,6 +244,7 @@ class _Run:
                 *self.tracking.callbacks(),
             ],
             self._extended,
+            self.saved,
         )
         history, best = trained.history, trained.best
         if not history.rows:

@@ -16,7 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.errors import DataError, FastclsError, OutputError, TrainingError
+from fastcls.errors import DataError, FastclsError, OutputError, TrainingError, UsageError
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended, listening
 from fastcls.runfolder import inside, runs
@@ -47,6 +47,8 @@ def make(
 
     folder = request.out
     assert folder is not None
+    if request.options.checkpoints:
+        raise UsageError("--checkpoints keeps those of a single run.", "Give it to  fastcls recipe  alone.")
     screen = Screen(quiet, said)
     begun = (folder / "run.json").is_file() and bool(Store(folder).folders())
     with listening() as stop:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fastcls.errors import KnobError, did_you_mean
 from fastcls.log import logger
-from fastcls.settings import durations
+from fastcls.settings import durations, shell
 from fastcls.settings.knobs import Knob, as_text
 
 DEVICES = ("auto", "cpu", "cuda", "mps")  # and cuda:N
@@ -64,6 +64,7 @@ class Options:
     best_by: str = _option("", "Which figure on valid says what is best  [default: the first metric]", "METRIC")
     test: bool = _option(True, "Evaluate the test split at the end.")
     checkpoint_minutes: float = _option(5.0, "Save so often inside an epoch; its end is always saved.", "N", least=0)
+    checkpoints: str = _option("", "Save there too, s3://bucket/prefix say; see docs/resuming.md.", "ADDRESS")
     track: str = _option("", f"Track the run with any of {', '.join(TRACKERS)}; commas between them.", "NAMES")
     seconds: float | None = None  # of training, which the epochs are to fit into
     auto_epochs: bool = False  # further epochs after the recipe's own for as long as they pay
@@ -73,7 +74,7 @@ class Options:
 DECLARED = {declared.name: declared for declared in fields(Options) if declared.metadata}
 TYPES = get_type_hints(Options)
 # two runs that differ in these alone compare: they change no figure, or are shown as the seed
-SILENT = ("seed", "workers", "cache_gb", "track", "checkpoint_minutes")
+SILENT = ("seed", "workers", "cache_gb", "track", "checkpoints", "checkpoint_minutes")
 
 
 def fold_of(text: str) -> tuple[int, int] | None:
@@ -164,6 +165,8 @@ def checked(given: Mapping[str, Any], time: str | float = "") -> Options:
             problems.append(f"--track {name}: takes {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}")
     if problems:
         raise KnobError("wrong settings:\n  " + "\n  ".join(sorted(problems)))
+    if (place := values.get("checkpoints", "")) and "://" not in place:  # a run is continued from any folder
+        values["checkpoints"] = str(shell.path(place).absolute())
     return Options(**{**values, "track": ",".join(dict.fromkeys(names))}, seconds=seconds)
 
 

@@ -51,8 +51,11 @@ class EMA(Callback):
 
     def after_step(self) -> None:
         self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(list(self.other.values()), self.live, 1 - decay)
+        torch._foreach_lerp_(list(self.other.values()), self.live, 1 - self._kept())
+
+    def _kept(self) -> float:
+        """The share of the average that stays at this step."""
+        return min(self.decay, (1 + self.steps) / (10 + self.steps))
 
     def before_validate(self) -> None:
         self._show(True)
@@ -74,52 +77,37 @@ class EMA(Callback):
         self.shown = shown
 
 
-class PolyakAverage(Callback):
-    """Ends a fit with the mean of its weights over all steps, the first included, where that validates better.
+class PolyakAverage(EMA):
+    """Validates with the mean of the weights over all steps so far, the first weights included, and ends a fit with it.
 
     Fine-tuning from a solved head gains little in early steps and distorts much (Kumar et al. 2022); the mean over the
     steps (Polyak and Juditsky 1992) keeps the gain, as interpolation with the first weights does (Wortsman et al. 2022,
-    "Robust fine-tuning of zero-shot models"). Mean and last weights are compared by their loss on the validation
-    images, each at the temperature that suits it. Batch norm's statistics are averaged too: rather freeze them
-    (`probe.FreezeStatistics`).
+    "Robust fine-tuning of zero-shot models"). After the last epoch the mean and the last weights are compared by their
+    loss on the validation images, each at the temperature that suits it, and the better ones stay. Batch norm's
+    statistics are averaged too: rather freeze them (`probe.FreezeStatistics`).
     """
 
     order = 1000  # after the checkpoint that is taken before a validation
 
     def __init__(self) -> None:
-        self.steps = 0
-        self.mean: dict[str, torch.Tensor] = {}
+        super().__init__(1.0)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {"steps": self.steps, "mean": self.mean}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        weights = fractions(self.learn)
-        self.steps = state["steps"]
-        self.mean = {name: value.to(weights[name].device) for name, value in state["mean"].items()}
-
-    def before_fit(self) -> None:
-        self.run = not any(isinstance(callback, LRFinder) for callback in self.learn.cbs)
-        self.steps, self.weights = 0, fractions(self.learn)
-        self.mean = {name: value.clone() for name, value in self.weights.items()}
-
-    def after_step(self) -> None:
-        self.steps += 1
-        torch._foreach_lerp_(list(self.mean.values()), list(self.weights.values()), 1 / (self.steps + 1))
+    def _kept(self) -> float:
+        return self.steps / (self.steps + 1)
 
     def before_validate(self) -> None:
+        self._show(True)
         if self.epoch + 1 < self.n_epoch:
             return
-        last, of_last = {name: value.clone() for name, value in self.weights.items()}, self._loss()
-        copy(self.mean, self.weights)
         of_mean = self._loss()
+        self._show(False)
+        of_last = self._loss()
         if of_mean > of_last:
-            copy(last, self.weights)
+            self.other = {}
+        self._show(True)
         kind = "last weights" if of_mean > of_last else "mean of the weights over all steps"
         figures = f"{of_mean:.4f} for the mean, {of_last:.4f} for the last"
         options.note(f"training ends with the {kind}: calibrated loss on valid {figures}.")
-        self.mean = {}
 
     @torch.no_grad()
     def _loss(self) -> float:

@@ -40,11 +40,12 @@ def fit(
     extensions: Sequence[int] = (),
     watchers: Sequence[Callback] = (),
     extending: Callable[[int], object] = lambda epochs: None,
+    saved: Callable[[Path], object] = lambda checkpoint: None,
 ) -> Trained:
     """Run a recipe's `fit`, from `found` on if there is one, then train `extensions` further epochs each.
 
     watchers: further callbacks, beside those that every run has. extending: called for every further extension, where
-    the options ask for as many epochs as pay.
+    the options ask for as many epochs as pay. saved: called with every new checkpoint.
     """
     opts = options.current()
     phases = train.rehearse(learn, recipe_fit, **knobs)
@@ -53,7 +54,7 @@ def fit(
     history = train.History(out / "history.csv")
     best = best_epoch.KeepBest(history)
     progress = train.Progress(screen, history, phases)
-    saver = resume.Saver(checkpoints.Store(out), history, best, stop, opts.checkpoint_minutes)
+    saver = resume.Saver(checkpoints.Store(out, saved), history, best, stop, opts.checkpoint_minutes)
     watchers = [history, best, progress, saver.guard, saver, *watchers]
     if opts.patience is not None:
         watchers.append(train.EarlyStopping(best_epoch.criterion(learn), patience=opts.patience))

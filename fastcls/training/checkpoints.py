@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,10 @@ class Damaged(Exception):
 
 
 class Store:
-    """The checkpoints of a run."""
+    """The checkpoints of a run; `saved` is called with each new one."""
 
-    def __init__(self, run: Path) -> None:
-        self.home = run / FOLDER
+    def __init__(self, run: Path, saved: Callable[[Path], object] = lambda folder: None) -> None:
+        self.home, self.saved = run / FOLDER, saved
 
     def sweep(self) -> None:
         """Remove what an interrupted save left behind."""
@@ -95,6 +95,7 @@ class Store:
             raise OutputError(f"No checkpoint can be written into {self.home}: {_why(problem)}.", hint) from problem
         for old in existing[: 1 - KEPT]:
             _remove(old)
+        self.saved(final)
         return final
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -300,7 +301,11 @@ def test_a_run_by_groups_records_them(fastcls: Fastcls, tmp_path: Path) -> None:
     held = int((splits["split"] == "valid").sum()) // 3
     assert json.loads(Path("run/metrics.json").read_text())["valid"]["accuracy"]["groups"] == held
     assert f"(95 % over {held} groups: " in outcome.output
-    assert f"interval over {held} groups" in Path("run/report.html").read_text()
+    page = Path("run/report.html").read_text()
+    assert f"interval over {held} groups" in page
+    tuned = re.search(r"Tuned on (\d+) valid images in (\d+) groups?, judged on the other (\d+) in (\d+) group", page)
+    assert tuned, "judged on other groups"
+    assert [int(tuned[i]) + int(tuned[i + 2]) for i in (1, 2)] == [3 * held, held]
     answers = predictions.read(Path("run/predictions.csv"))
     assert answers["group"].tolist() == [Path(path).stem.rpartition("_")[0] for path in answers["path"]]
 

@@ -127,6 +127,3 @@ def test_a_pages_blocks_run_from_top_to_bottom(page: Path, shell: Shell) -> None
             shell.run(block)
         elif block.kind == "python":
             shell.python(block, page.name, names)
-        elif block.kind == "yaml":
-            for job in documented.jobs(block):
-                shell.run(job)

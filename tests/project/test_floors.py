@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "fastcls"
 # fmt: off
 ORDER = [
     "version", "errors", "lazy", "log", "settings", "runfolder", "machine", "datasets", "images", "transforms",
-    "data", "audit", "evaluation", "training", "models", "inference", "comparison", "reports", "plugins",
+    "data", "evaluation", "audit", "training", "models", "inference", "comparison", "reports", "plugins",
     "running", "api", "cli", "__main__",
 ]
 # they import torch where they need it, if at all: help, lists, checks, predictions and reports answer at once

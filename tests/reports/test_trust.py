@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from fastcls.comparison import differences
-from fastcls.evaluation import calibration, grouped, metrics, suspects
+from fastcls.evaluation import calibration, grouped, labels, metrics, suspects
 from fastcls.reports.trust import effects, trust
 
 
@@ -29,6 +29,23 @@ def test_thresholds_keep_their_promise_on_new_images(n: int, goal: float) -> Non
         assert given == 200, "so many images can show it"
     if (n, goal) == (359, 0.99):
         assert not given, "so few cannot"
+
+
+def test_thresholds_keep_their_promise_on_new_groups() -> None:
+    """Bursts of five whose images are right or wrong together, at the confidence of the first."""
+    rng, goal = np.random.default_rng(0), 0.96
+    given = missed = plainly = 0
+    for _ in range(200):
+        confidence = np.repeat(1 - 0.3 * rng.beta(1, 6, 400), 5)
+        right, codes = np.repeat(rng.random(400) < confidence[::5], 5), np.repeat(np.arange(400), 5)
+        found = calibration.threshold_for(goal, confidence, right, effect=grouped.effect(right.astype(float), codes))
+        alone = calibration.threshold_for(goal, confidence, right)
+        fresh = 1 - 0.3 * rng.beta(1, 6, 20_000)
+        if found is not None:
+            given += 1
+            missed += fresh[fresh >= found[0]].mean() < goal
+        plainly += alone is not None and fresh[fresh >= alone[0]].mean() < goal
+    assert missed <= 0.05 * 200 < plainly and given, (missed, plainly, given)
 
 
 @pytest.mark.parametrize("classes, images, accuracy", [(37, 10, 0.9), (200, 6, 0.8), (5, 8, 0.8)])
@@ -206,5 +223,14 @@ def test_images_of_a_group_count_as_few_and_single_ones_as_they_are() -> None:
     for name in ("accuracy", "loss", "brier", "macro_f1", "loss_calibrated"):
         assert over[name]["high"] - over[name]["low"] > alone[name]["high"] - alone[name]["low"]
         assert over[name]["value"] == alone[name]["value"] and over[name]["groups"] == 50
+    truth = targets[:, None] == np.arange(p.shape[1])
+    alone, over = (
+        labels.figures(p, truth, "abcdefgh"[: p.shape[1]], np.full(p.shape[1], 0.5), 1.0, of) for of in (None, codes)
+    )
+    for name in ("mAP", "macro_f1", "micro_recall", "subset_accuracy", "loss", "hamming_loss", "recall:a", "f1:a"):
+        assert over[name]["high"] - over[name]["low"] > alone[name]["high"] - alone[name]["low"], name
+        assert over[name]["value"] == alone[name]["value"] and over[name]["groups"] == 50
+    usual, most = calibration.honest_errors(p.max(1))
+    assert calibration.honest_errors(p.max(1), 4.0) == pytest.approx((2 * usual, 2 * most))
     assert grouped.codes_of(["", "", ""]) is None and len(set(grouped.codes_of(["a", "", "a", ""]))) == 3
     assert grouped.proportion(np.ones(30), np.repeat(np.arange(10), 3))[0] == pytest.approx(0.66, abs=0.01)

@@ -429,20 +429,3 @@ def test_every_way_to_start_them_ends_in_one_whole_run(way: str, digits_run: Pat
     assert sorted(path.name for path in (tmp_path / f"machine-{len(started) - 1}").iterdir()) == sorted(
         ["images", "mine.py", *(["run"] if len(started) == 1 else [])]
     )
-
-
-def test_the_scripts_of_the_documentation_are_whole(tmp_path: Path) -> None:
-    yaml = pytest.importorskip("yaml", reason="needs PyYAML, which comes with accelerate")
-    text = (ROOT / "docs" / "scaling.md").read_text()
-    blocks = [block.split("\n", 1) for block in text.split("```")[1::2]]
-    service, job = next(list(yaml.safe_load_all(code)) for kind, code in blocks if kind == "yaml")
-    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
-    pod = job["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    assert pod["subdomain"] == service["metadata"]["name"]
-    assert f"--nnodes {job['spec']['completions']} " in container["args"][0]
-    shells = [code for kind, code in blocks if kind == "bash"] + [container["args"][0]]
-    assert len(shells) > 4
-    for code in shells:
-        read = subprocess.run(["bash", "-n"], input=code, text=True, capture_output=True)
-        assert read.returncode == 0, read.stderr

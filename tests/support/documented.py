@@ -6,11 +6,9 @@ import functools
 import re
 import shlex
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from conftest import ROOT
 from typer.main import get_command
 
@@ -33,7 +31,6 @@ NOT_RUN = {
     "curl": "asks a server that runs until Ctrl-C; test_serve.py asks one",
     "torchrun": "several machines or GPUs; test_scaling.py starts torchrun on one without",
     "accelerate": "several GPUs; test_scaling.py starts it without",
-    "scontrol": "Slurm's",
 }
 
 
@@ -138,13 +135,6 @@ def blocks(page: Path) -> list[Block]:
     fence = re.compile(r'^( *)```(\S*)(?: title="([^"]+)")?[^\n]*\n(.*?)^\1```$', re.S | re.M)
     found = ((m, text.count("\n", 0, m.start()) + 2) for m in fence.finditer(text))
     return [Block(m[2], textwrap.dedent(m[4]), line, m[3] or "") for m, line in found]
-
-
-def jobs(block: Block) -> Iterator[Block]:
-    """What the containers of a Kubernetes job are given to run."""
-    for document in yaml.safe_load_all(block.text):
-        for container in document["spec"].get("template", {}).get("spec", {}).get("containers", []):
-            yield Block("bash", " ".join(container["args"]), block.line)
 
 
 def shorter(text: str) -> str:

@@ -12,13 +12,14 @@ import requests
 
 
 class Store:
-    """The server; after `after` sound answers with shards `broken` are errors, then `cut` end in their middle."""
+    """The server; of `tried` requests `after` are answered, then `broken` get errors, then `cut` end half-way."""
 
     def __init__(self) -> None:
         from moto.server import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
         self.cut = self.broken = self.after = self.asked = 0
+        self.tried, self.error = ("GET", ".tar"), "503 Service Unavailable"  # method, and end of the name
         self.inner = DomainDispatcherApplication(create_backend_app)
         self.server = make_server("127.0.0.1", 0, self, threaded=True)
         self.url = f"http://127.0.0.1:{self.server.port}"
@@ -28,14 +29,14 @@ class Store:
         self.address = f"s3://{bucket}/packed"
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "GET" or not environ["PATH_INFO"].endswith(".tar"):
+        if environ["REQUEST_METHOD"] != self.tried[0] or not environ["PATH_INFO"].endswith(self.tried[1]):
             return self.inner(environ, start_response)
         self.asked += 1
         if self.after:
             self.after -= 1
         elif self.broken:
             self.broken -= 1
-            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            start_response(self.error, [("Content-Length", "0")])
             return []
         elif self.cut:
             self.cut -= 1
