@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,7 +104,7 @@ class PolyakAverage(EMA):
         of_mean = self._losses()
         self._show(False)
         of_last = self._losses()
-        ahead = beats(of_mean - of_last)
+        ahead = beats(of_mean - of_last, math.sqrt(len(of_mean)))  # by a standard error
         if ahead:
             self.other = {}
         self._show(True)
