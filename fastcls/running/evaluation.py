@@ -18,7 +18,7 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from fastcls.data.dataloaders import turns
-from fastcls.evaluation import calibration, gradcam, grouped, selection
+from fastcls.evaluation import gradcam, grouped, judging, selection
 from fastcls.evaluation.interpret import Interpretation, decoded_pixels, inference_pass
 from fastcls.inference import export
 from fastcls.machine import ranks
@@ -119,18 +119,12 @@ def _together(learn: Learner, loader: Any) -> list[torch.Tensor]:
 def _predicted(
     passes: Mapping[str, Interpretation], relative: Callable[[str], str], temperature: float
 ) -> Iterator[tuple[list[str], list[float], np.ndarray]]:
-    """The rows of predictions.csv: names, confidence (also calibrated) and loss, probabilities."""
     for split, found in passes.items():
         vocab = [str(name) for name in found.vocab]
-        probabilities, losses = found.preds.numpy(), found.losses.tolist()
-        judge, decided = found.judge, found.decoded.numpy()
-        labels, predicted = judge.texts(found.targs.numpy(), vocab), judge.texts(decided, vocab)
-        confidence, calibrated = judge.confidence(probabilities, decided), np.empty(len(probabilities))
-        for block, softened in calibration.blocks(probabilities, temperature, judge.soften):
-            calibrated[block] = judge.confidence(softened, decided[block])
-        for i, path in enumerate(found.paths()):
-            names = [split, relative(path), labels[i], predicted[i]]
-            yield names, [confidence[i], calibrated[i], losses[i]], probabilities[i]
+        labels = found.judge.texts(found.targs.numpy(), vocab)
+        images = ((split, relative(path), label) for path, label in zip(found.paths(), labels, strict=True))
+        p, losses = found.preds.numpy(), found.losses.numpy()
+        yield from judging.answers(found.judge, vocab, images, p, losses, found.thresholds, temperature)
 
 
 def _save_batch(learn: Learner, file: Path) -> None:
