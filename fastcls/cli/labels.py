@@ -24,6 +24,7 @@ from fastcls.settings import shell
 
 if TYPE_CHECKING:
     from fastcls.inference.answers import Table, Writer
+    from fastcls.inference.parts import Done, Job
     from fastcls.inference.predictor import Predictor
     from fastcls.inference.requirements import Wanted
     from fastcls.inference.submission import Format
@@ -58,6 +59,8 @@ def write(
     out: str = "",
     as_json: bool = False,
     *,
+    parts: str = "",
+    processes: int = 1,
     submission: Format | None = None,
     decides: Wanted | None = None,
     top_k: int = 0,
@@ -85,6 +88,17 @@ def write(
     if as_json and out:
         raise UsageError("--json goes to standard output.", "Omit -o, or give -o FILE.jsonl without --json.")
     folder = chosen(run)
+    if parts or processes > 1:
+        if submission or trust or not (parts and out):
+            what = "the options marked Submission" if submission else "--trust" if trust else ""
+            hint = f"Omit {what}." if what and parts and out else "Give both:  -o FOLDER --parts parquet"
+            raise UsageError("--parts and --processes are for a folder of tables.", hint)
+        from fastcls.inference.parts import Job
+
+        gc.enable()
+        asked = (temperature_of(folder) if calibrated else 1, tta, top_k, probabilities, threshold)
+        _write_parts(Job(folder, tuple(paths), shell.path(out), parts, decides, *asked), processes)
+        return
     target = shell.path(out) if out else None
     if target is not None:
         check_target(target, folder, paths, submission.sample if submission else None)
@@ -186,7 +200,19 @@ def _write(
     _refuse_failed(table)
 
 
-def _refuse_failed(table: Table) -> None:
+def _write_parts(job: Job, processes: int) -> None:
+    """A folder of parts, begun or completed."""
+    from fastcls.inference import parts
+
+    if job.kind not in parts.FORMATS:
+        raise UsageError(f"--parts {job.kind}: takes {', '.join(parts.FORMATS)}.")
+    done = parts.complete(job, processes)
+    there = f" ({done.before:,} were there)" if done.before else ""
+    print(f"{done.total - done.failed:,} of {done.total:,} images labelled: {job.out}, {done.parts:,} parts{there}")
+    _refuse_failed(done)
+
+
+def _refuse_failed(table: Table | Done) -> None:
     """Exit code 3 where images could not be read."""
     if table.failed:
         print(

@@ -81,6 +81,14 @@ def predict(
     fill: str | None = typer.Option(
         None, "--fill", metavar="LABEL", help="Submission: label of ids without an image and of unreadable images."
     ),
+    parts: str = typer.Option(
+        "",
+        "--parts",
+        metavar="csv|jsonl|parquet",
+        autocompletion=completion.among("csv", "jsonl", "parquet"),
+        help="-o is a folder of files of this format, which the same command completes.",
+    ),
+    processes: int = typer.Option(1, "--processes", metavar="N", min=1, help="With --parts, on this machine."),
     as_json: bool = JSON,
 ) -> None:
     """Label images with a trained run.
@@ -89,6 +97,7 @@ def predict(
     fastcls predict last photos -o labels.csv
     fastcls predict pets-resnet50 'new/**/*.jpg' --top-k 3
     fastcls predict last test --sample-submission sample.csv -o submission.csv
+    fastcls predict last s3://bucket/photos -o labels --parts parquet --processes 4
 
     Every image gets a row: path, prediction, confidence, error.
 
@@ -113,6 +122,8 @@ def predict(
         paths,
         out,
         as_json,
+        parts=parts,
+        processes=processes,
         submission=None if wanted == Format(probabilities=probabilities) else wanted,
         decides=decides,
         top_k=top_k,

@@ -112,7 +112,7 @@ def ahead(dataset: Datasets, order: np.ndarray) -> AbstractContextManager[Callab
     if pack is None or not pack.remote:
         return nullcontext(lambda _: None)
     own = rows(dataset, pack)
-    return pack.ahead(own[order] if len(own) else own, budget())
+    return pack.ahead(own[order] if len(own) else own, cache.room(options.current().cache_gb))
 
 
 def ahead_of(paths: Sequence[str]) -> AbstractContextManager[Callable[[int], None]]:
@@ -120,9 +120,4 @@ def ahead_of(paths: Sequence[str]) -> AbstractContextManager[Callable[[int], Non
     pack = shards.of_folder(str(Path(paths[0]).parent)) if paths and not Path(paths[0]).is_file() else None
     if pack is None or not pack.remote:
         return nullcontext(lambda _: None)
-    return pack.ahead(of_paths(pack, paths), budget())
-
-
-def budget() -> float:
-    """Bytes that shards may take: what decoded images leave of --cache-gb."""
-    return max(0.0, options.current().cache_gb * cache.GB - sum(store["bytes"] for store in cache.listing()))
+    return pack.ahead(of_paths(pack, paths), cache.room(options.current().cache_gb))

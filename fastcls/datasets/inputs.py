@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 TABLES = {".csv", ".tsv"}
 
 
-def collect(arguments: Sequence[str]) -> Iterator[str]:
+def collect(arguments: Sequence[str], by_shard: bool = False) -> Iterator[str]:
     """Image files, as they are found, from every kind of argument.
 
     A file; a folder (searched through, sorted); packed images, a folder of them or an address; a pattern such as
     'photos/**/*.jpg' (the images that it matches); a .csv or .tsv file with a column of paths; '-' (a path a line on
     standard input). DataError at once where an argument names nothing, a folder or pattern without an image, or a table
-    without paths.
+    without paths. by_shard: packed images in the order of their shards, not of their names.
     """
     for argument in arguments:
         path = shell.path(argument)
@@ -46,7 +46,7 @@ def collect(arguments: Sequence[str]) -> Iterator[str]:
             if not path.is_file():
                 raise DataError(f"{argument} is a pipe or a device, not a table.", "- reads standard input.")
             next(_listed(path), None)
-    return chain.from_iterable(map(_files, arguments))
+    return chain.from_iterable(_files(argument, by_shard) for argument in arguments)
 
 
 def _pack(argument: str) -> Pack | None:
@@ -63,12 +63,12 @@ def is_pattern(argument: str) -> bool:
     return argument != "-" and glob.has_magic(argument) and not shell.path(argument).exists()
 
 
-def _files(argument: str) -> Iterator[str]:
+def _files(argument: str, by_shard: bool) -> Iterator[str]:
     path = shell.path(argument)
     if argument == "-":
         yield from _on_standard_input()
     elif (pack := _pack(argument)) is not None:
-        yield from map(pack.path, range(len(pack)))
+        yield from map(pack.path, pack.by_shard() if by_shard else range(len(pack)))
     elif is_pattern(argument):
         yield from _matching(argument)
     elif path.is_dir():

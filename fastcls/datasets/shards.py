@@ -185,6 +185,12 @@ class Pack:
         how = f"drawn with seed {self.record.seed}" if self.record.drawn else "of the source"
         return f"packed images of {self.record.source}: the validation split is the one {how} when they were packed."
 
+    def by_shard(self) -> np.ndarray:
+        """(n,) the rows in the order in which their bytes are in the shards."""
+        import numpy as np
+
+        return np.lexsort((self.index["offset"], self.index["shard"]))
+
     def below(self, folder: str) -> list[str]:
         """The images below a folder, which is named with the root before it or is the root."""
         start = folder.rstrip("/") + "/"

@@ -248,6 +248,11 @@ def listing() -> list[dict[str, Any]]:
     return found
 
 
+def room(gb: float) -> float:
+    """Bytes that shards may take: what decoded images leave of --cache-gb."""
+    return max(0.0, gb * GB - sum(store["bytes"] for store in listing()))
+
+
 def clear(names: Sequence[str]) -> int:
     """Remove these stores; gives the bytes that were freed. A run that has one open keeps reading it."""
     freed = 0
