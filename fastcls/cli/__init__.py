@@ -23,7 +23,7 @@ def main() -> None:
 
 def _run() -> None:
     streams.prepare()
-    if ranks.world() > 1:
+    if ranks.launched():
         from fastcls.machine import launch
 
         launch.follow()

@@ -14,14 +14,13 @@ from __future__ import annotations
 import re
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fastcls.errors import DataError, EnvironmentProblem, OutputError
+from fastcls.errors import DataError, OutputError
 from fastcls.log import logger
 
 MAX_BYTES = 100 * 2**30  # unpacked; no dataset of the catalogue comes near
@@ -174,11 +173,6 @@ def _extract_tar(archive: Path, into: Path, members: _Members) -> None:
                 raise members.refused("(a header)", f"it is {header.size:,} bytes long")
             return header
 
-    if not hasattr(tarfile, "data_filter"):
-        raise EnvironmentProblem(
-            f"This Python ({sys.version.split()[0]}) cannot unpack tar archives safely.",
-            "Use Python 3.10.12, 3.11.4 or newer, or unpack by hand and give the folder with --path.",
-        )
     with tarfile.open(archive, tarinfo=Header) as tar:
         for member in tar:
             plain = member.isreg() or member.isdir() or member.islnk()

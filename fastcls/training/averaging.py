@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import LRFinder
@@ -14,7 +16,7 @@ from fastai.torch_core import get_model
 from fastcls.errors import UsageError
 from fastcls.machine import ranks
 from fastcls.settings import options
-from fastcls.training.best import calibrated_loss
+from fastcls.training.best import beats, calibrated_losses
 
 
 class EMA(Callback):
@@ -51,8 +53,11 @@ class EMA(Callback):
 
     def after_step(self) -> None:
         self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(list(self.other.values()), self.live, 1 - decay)
+        torch._foreach_lerp_(list(self.other.values()), self.live, 1 - self._kept())
+
+    def _kept(self) -> float:
+        """The share of the average that stays at this step."""
+        return min(self.decay, (1 + self.steps) / (10 + self.steps))
 
     def before_validate(self) -> None:
         self._show(True)
@@ -74,64 +79,51 @@ class EMA(Callback):
         self.shown = shown
 
 
-class PolyakAverage(Callback):
-    """Ends a fit with the mean of its weights over all steps, the first included, where that validates better.
+class PolyakAverage(EMA):
+    """Validates with the mean of the weights over all steps so far, the first weights included, and ends a fit with it.
 
     Fine-tuning from a solved head gains little in early steps and distorts much (Kumar et al. 2022); the mean over the
     steps (Polyak and Juditsky 1992) keeps the gain, as interpolation with the first weights does (Wortsman et al. 2022,
-    "Robust fine-tuning of zero-shot models"). Mean and last weights are compared by their loss on the validation
-    images, each at the temperature that suits it. Batch norm's statistics are averaged too: rather freeze them
-    (`probe.FreezeStatistics`).
+    "Robust fine-tuning of zero-shot models"). The last weights end it instead where their loss on the validation
+    images, each at the temperature that suits it, is less beyond chance, as after many steps (`best.beats`). Batch
+    norm's statistics are averaged too: rather freeze them (`probe.FreezeStatistics`).
     """
 
     order = 1000  # after the checkpoint that is taken before a validation
 
     def __init__(self) -> None:
-        self.steps = 0
-        self.mean: dict[str, torch.Tensor] = {}
+        super().__init__(1.0)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {"steps": self.steps, "mean": self.mean}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        weights = fractions(self.learn)
-        self.steps = state["steps"]
-        self.mean = {name: value.to(weights[name].device) for name, value in state["mean"].items()}
-
-    def before_fit(self) -> None:
-        self.run = not any(isinstance(callback, LRFinder) for callback in self.learn.cbs)
-        self.steps, self.weights = 0, fractions(self.learn)
-        self.mean = {name: value.clone() for name, value in self.weights.items()}
-
-    def after_step(self) -> None:
-        self.steps += 1
-        torch._foreach_lerp_(list(self.mean.values()), list(self.weights.values()), 1 / (self.steps + 1))
+    def _kept(self) -> float:
+        return self.steps / (self.steps + 1)
 
     def before_validate(self) -> None:
+        self._show(True)
         if self.epoch + 1 < self.n_epoch:
             return
-        last, of_last = {name: value.clone() for name, value in self.weights.items()}, self._loss()
-        copy(self.mean, self.weights)
-        of_mean = self._loss()
-        if of_mean > of_last:
-            copy(last, self.weights)
-        kind = "last weights" if of_mean > of_last else "mean of the weights over all steps"
-        figures = f"{of_mean:.4f} for the mean, {of_last:.4f} for the last"
+        of_mean = self._losses()
+        self._show(False)
+        of_last = self._losses()
+        ahead = beats(of_mean - of_last, math.sqrt(len(of_mean)))  # by a standard error
+        if ahead:
+            self.other = {}
+        self._show(True)
+        kind = "last weights" if ahead else "mean of the weights over all steps"
+        figures = f"{of_mean.mean():.4f} for the mean, {of_last.mean():.4f} for the last"
         options.note(f"training ends with the {kind}: calibrated loss on valid {figures}.")
-        self.mean = {}
 
     @torch.no_grad()
-    def _loss(self) -> float:
-        """Cross-entropy on the validation images, of which each process has a share, at the best temperature."""
+    def _losses(self) -> np.ndarray:
+        """(n,): cross-entropy of the validation images, of which each process has a share, at its best temperature."""
         network = get_model(self.learn.model).eval()
         seen = [(network(*inputs).float(), target) for *inputs, target in self.dls.valid]
         logits, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*seen, strict=True))
-        own = calibrated_loss(self.loss_func, logits, targets)
-        loss = torch.tensor(own, device=self.dls.device)
-        if ranks.world() > 1:
-            torch.distributed.all_reduce(loss)
-        return float(loss) / ranks.world()
+        own = calibrated_losses(self.loss_func, logits, targets)
+        if ranks.world() == 1:
+            return own
+        every = [own] * ranks.world()
+        torch.distributed.all_gather_object(every, own)
+        return np.concatenate(every)
 
 
 def copy(source: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:

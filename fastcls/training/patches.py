@@ -63,10 +63,12 @@ def once(owner: Any, name: str, method: Callable[[], object]) -> None:
 def beginning_at(learn: Learner, epoch: int, batch: int | None, again: Callable[[], object]) -> Iterator[None]:
     """While this lasts, `fit` begins at this epoch and, unless it is None, at this batch of it.
 
-    again: called before that batch, to restore what callbacks have reset as the epoch began.
+    again: called before the first epoch and before that batch, to restore what callbacks have reset as the fit, or the
+    epoch, began.
     """
 
     def do_fit() -> None:
+        again()
         for here in range(epoch, learn.n_epoch):
             learn.epoch = here
             learn._with_events(learn._do_epoch, "epoch", CancelEpochException)

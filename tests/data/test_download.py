@@ -18,7 +18,7 @@ import pytest
 from fastcls.datasets import archives, downloads
 from fastcls.datasets.archives import unpack
 from fastcls.datasets.downloads import cache_dir, download
-from fastcls.errors import DataError, DownloadError, EnvironmentProblem, OutputError
+from fastcls.errors import DataError, DownloadError, OutputError
 
 BODY = bytes(range(256)) * 2000
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -429,12 +429,6 @@ def test_what_is_no_archive_is_refused(tmp_path, content):
 def test_a_missing_archive_is_said(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         unpack(tmp_path / "a.tgz", tmp_path / "out")
-
-
-def test_a_python_without_safe_tar_is_refused(tmp_path, monkeypatch):
-    monkeypatch.delattr(tarfile, "data_filter")
-    with pytest.raises(EnvironmentProblem, match="safely"):
-        unpack(make_tar(tmp_path / "a.tgz", ("x", b"x")), tmp_path / "out")
 
 
 def test_nothing_heavy_is_imported():

@@ -135,7 +135,7 @@ def test_thresholds_and_costs_decide(fastcls: Fastcls, digits_run: Path) -> None
     [
         (["--coverage", "0"], 2, "takes a number between 0 and 1"),
         (["--coverage", "1"], 2, "takes a number between 0 and 1"),
-        (["--coverage", "abc"], 2, "valid number"),
+        (["--coverage", "abc"], 2, "a valid"),
         (["--coverage", "nan"], 2, "takes a number between 0 and 1"),
         (["--coverage", "0.9999"], 2, "needs 9,999 held-out images"),
         (["--coverage", "0.9", "--tta"], 2, "Omit --tta"),
@@ -204,7 +204,8 @@ def test_odd_pictures_are_unknown_and_known_ones_seldom(fastcls: Fastcls, digits
     outcome = fastcls("predict", "run", "odd", *paths, "--unknown", 0.1)
     assert outcome.code == 0, outcome.output
     flagged = np.array([row["prediction"] == "unknown" for row in rows(outcome.output)])
-    assert flagged[:30].mean() > 0.6 and flagged[30:].mean() <= 0.1
+    known = flagged[30:]  # each is among those that set the threshold
+    assert flagged[:30].mean() > 0.6 and known.sum() <= 0.1 * (len(known) + 1)
     written = Path("run/unknown.safetensors").read_bytes()
     record = json.loads(Path("run/run.json").read_text())
     record["data"]["root"] = "gone"

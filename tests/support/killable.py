@@ -18,9 +18,9 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, both phases of fine_tune."""
+RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, fine_tune, or a solved head."""
 from fastai.vision.all import *
-from fastcls import data, models, transforms
+from fastcls import data, models, training, transforms
 from fastcls.training.averaging import ema
 from fastcls.transforms.mixing import mix
 
@@ -35,7 +35,10 @@ def get_learner(path: str, opt: str = 'adamw', bs: int = 16, pixels: bool = True
     return models.learner(dls, net, metrics=accuracy, opt_func=optimizer(opt), cbs=[*mix(mixup=0.4), *ema(average)],
                           splitter=lambda m: L(m[:3], m[3:]).map(params))
 
-def fit(learn, epochs: int = 3):
+def fit(learn, epochs: int = 3, solved: bool = False):
+    if solved:
+        models.fit_head(learn)
+        return learn.fit_one_cycle(epochs, slice(1e-4, 1e-3), cbs=training.PolyakAverage())
     learn.fine_tune(epochs, 5e-3, freeze_epochs=1)
 '''
 
@@ -105,6 +108,7 @@ def words(trials: Trials, out: Path, *more: object) -> list[object]:
 VARIANTS: dict[str, list[object]] = {
     "no workers": [],
     "two workers": ["--workers", 2, "--no-pixels"],
+    "solved head": ["--solved"],
     "accumulating": ["--opt", "ranger", "--accumulate", 2, "--clip", 1, "--average", 0.9],
 }
 
