@@ -23,7 +23,7 @@ from fastcls.cli.verbs import app
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker, and for the processes that it starts
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["hub_server", "killable", "object_store", "photographs"]  # their fixtures
+pytest_plugins = ["hub_server", "killable", "machines", "object_store", "photographs", "together"]  # their fixtures
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "fastai", "torchvision", "timm", "pandas", "matplotlib", "numpy", "rich"}
 REAL = ROOT.parent / "shared" / "data"  # real photographs, beside the checkout on the project's own machines

@@ -13,8 +13,17 @@ from fastcls.version import __version__
 
 def main() -> None:
     """The `fastcls` command."""
+    try:
+        _run()
+    except SystemExit as end:
+        if "fastcls.datasets.buckets" in sys.modules and isinstance(end.code, int):
+            sys.modules["fastcls.datasets.buckets"].leave(end.code)
+        raise
+
+
+def _run() -> None:
     streams.prepare()
-    if ranks.world() > 1:
+    if ranks.launched():
         from fastcls.machine import launch
 
         launch.follow()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,14 @@ from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.machine import ranks
 from fastcls.runfolder.text import visible
 from fastcls.settings import shell
+from fastcls.settings.options import DECLARED, SILENT
 
 if TYPE_CHECKING:
     from fastcls.settings.knobs import Knob
     from fastcls.settings.request import Request
     from fastcls.settings.sources import RecipeSource
 
+PATIENCE = 60.0  # seconds that --resume auto waits for a process of before to end, which its launcher left behind
 STAGE_TITLES = {
     "get_learner": "Knobs of get_learner: data and network",
     "fit": "Knobs of fit: training",
@@ -122,7 +125,8 @@ def recipe(
 
             print(configs.printed(request), end="")
             return
-        if resume and _resumed(request, gpus, processes):
+        settled = [*(["epochs"] if time else []), *(["bs"] if auto_batch else [])]
+        if resume and _resumed(request, settled, gpus, processes):
             return
         if overwrite and not dry_run and ranks.first():
             _remove(request.out)
@@ -139,31 +143,62 @@ def recipe(
             _train(request, asked, auto_batch)
 
 
-def _resumed(request: Request, gpus: int | None, processes: int | None) -> bool:
-    """Continue the run in --out, if there is one; False where it is still to be started."""
+def _resumed(request: Request, settled: Collection[str], gpus: int | None, processes: int | None) -> bool:
+    """Continue the run in --out, if there is one; False where it is still to be started, or rank 0 knows which it is.
+
+    settled: knobs that the run found a value for, whatever the command says of them.
+    """
     from fastcls.cli.resume import go_on
-    from fastcls.runfolder import recorded, runs
+    from fastcls.runfolder import runs
 
     if request.out is None:
         raise UsageError("--resume auto: which run is not said.", "Give its folder:  --out DIR")
-    if request.options.checkpoints and ranks.first():
+    if not ranks.first():
+        return False
+    if request.options.checkpoints:
         _fetch(request.options.checkpoints, request.out)
     if not (request.out / "run.json").is_file():
+        runs.remove_beginning(request.out, request.source.source)
         return False
-    record = runs.read_json(request.out / "run.json")
-    had = recorded.knobs(record)
-    others = [k.flag for k in request.source.knobs if k.name in had and request.stage(k.stage)[k.name] != had[k.name]]
+    folder = runs.find(str(request.out))
+    record = runs.read_json(folder / "run.json")
+    _refuse_another(request, folder, record, settled)
+    if record.get("status") != "done":
+        trusted = True  # it is the recipe that the command names
+        go_on(str(folder), trust=trusted, recipe=request.source.name, gpus=gpus, processes=processes, patience=PATIENCE)
+        return True
+    if ranks.world() > 1:
+        from fastcls.running import assist
+
+        with assist.joined(assist.DONE):
+            pass
+    print(f"run      {request.out} is done; --overwrite trains it again.")
+    return True
+
+
+def _refuse_another(request: Request, folder: Path, record: dict[str, Any], settled: Collection[str]) -> None:
+    """UsageError where the run in `folder` was not started by this command."""
+    from fastcls.runfolder import recorded
+
+    had, options = recorded.knobs(record), recorded.options(record)
+    pairs = {k.name: (request.stage(k.stage)[k.name], had[k.name]) for k in request.source.knobs if k.name in had}
+    chosen = set(DECLARED) - {*recorded.RESOLVED, *(set(SILENT) - {"seed"})}
+    pairs |= {name: (getattr(request.options, name), getattr(options, name)) for name in sorted(chosen)}
+    others = [
+        f"--{name.replace('_', '-')}" for name, (now, then) in pairs.items() if now != then and name not in settled
+    ]
     if others:
         raise UsageError(
-            f"--resume auto: {request.out} was started with another {', '.join(others)}.",
+            f"--resume auto: {folder} was started with another {', '.join(others)}.",
             "Give the settings that it has, or another --out.",
         )
-    if record.get("status") == "done":
-        print(f"run      {request.out} is done; --overwrite trains it again.")
-    else:
-        same = recorded.recipe_file(request.out, record).read_bytes() == request.source.source.encode()
-        go_on(str(request.out), trust=same, recipe=request.source.name, gpus=gpus, processes=processes)
-    return True
+    held = recorded.recipe_file(folder, record)
+    if held.is_file() and held.read_text(encoding="utf-8") != request.source.source:
+        raise UsageError(
+            f"--resume auto: {folder} was started with another {request.source.path}: {held}.",
+            "Put yours back as it was. The copy in the run folder is code: read it, and if you trust it, continue  "
+            + shell.command("resume", folder, "--trust"),
+        )
 
 
 def _fetch(address: str, out: Path) -> None:

@@ -59,8 +59,9 @@ def go_on(
     gpus: int | None = None,
     processes: int | None = None,
     path: str = "",
+    patience: float = 0,
 ) -> None:
-    """Resume a run; `recipe`: the name that it must have."""
+    """Resume a run; `recipe`: the name that it must have. patience: seconds to wait for another process."""
     from fastcls.runfolder import recorded, runs
 
     asked = count(gpus, processes)
@@ -86,6 +87,6 @@ def go_on(
     from fastcls.machine.screen import Screen
     from fastcls.running import runner
 
-    runner.resume(folder, Screen(), extend, trust, path=path)
+    runner.resume(folder, Screen(), extend, trust, path=path, patience=patience)
     if log.quiet():
         print(visible(folder))

@@ -64,7 +64,7 @@ def _declared(names: Collection[str]) -> list[inspect.Parameter]:
 
 def _option(name: str) -> Any:
     declared, flag = DECLARED[name], f"--{name.replace('_', '-')}"
-    if TYPES[name] is bool:
+    if TYPES[name] in (bool, bool | None):
         flag += f"/--no-{flag[2:]}"
     metavar = "|".join(choices(name)) or declared.metadata["metavar"] or None
     offered = completion.several(*TRACKERS) if name == "track" else completion.among(*choices(name))

@@ -43,6 +43,7 @@ class SeededDL(TfmdDL):
         self.windows: packs.Windows | None = None  # of packed images, where they are too many to be shuffled as one
         self.weights: np.ndarray | None = None  # (n,) how often each image is drawn; None: once an epoch
         self.part = ranks.Place()
+        self.turns = ranks.Place()  # of several processes each takes every world-th batch whole: evaluation
         super().__init__(*args, **kwargs)
 
     def shuffle_fn(self, idxs: Any) -> np.ndarray:
@@ -68,6 +69,8 @@ class SeededDL(TfmdDL):
         order = self.get_idxs()
         if self.part.world > 1:
             order = shard(np.asarray(order), self.bs, self.drop_last, self.part)
+        if self.turns.world > 1:
+            order = turns(np.asarray(order), self.bs, self.turns)
         skipped, self.skip = self.skip * self.share, 0
         order = order[skipped:] if hasattr(order, "__len__") else islice(order, skipped, None)
         transform = BatchTransforms(self.after_batch)
@@ -112,6 +115,12 @@ def shard(order: np.ndarray, bs: int, drop_last: bool, part: ranks.Place) -> np.
         batches.pop()
     even = [np.resize(batch, -(-len(batch) // part.world) * part.world) for batch in batches]
     return np.concatenate([batch[part.rank :: part.world] for batch in even]) if even else order[:0]
+
+
+def turns(order: np.ndarray, bs: int, part: ranks.Place) -> np.ndarray:
+    """Every world-th whole batch of `bs`, from the rank-th on: the network is given the batches of one process."""
+    batches = [order[start : start + bs] for start in range(part.rank * bs, len(order), part.world * bs)]
+    return np.concatenate(batches) if batches else order[:0]
 
 
 class PixelDL(SeededDL):

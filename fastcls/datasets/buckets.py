@@ -1,17 +1,20 @@
 """Files of a folder, or at an address of object storage, `s3://bucket/prefix` say: read and written, all or nothing.
 
-What fails is tried a few times. The file systems are pyarrow's (S3, Google Cloud, Azure), those it lacks fsspec's.
-Credentials, region and endpoint are theirs to find, in their environment variables and files.
+What fails, or does not answer in time, is tried a few times. The file systems are pyarrow's (S3, Google Cloud, Azure),
+those it lacks fsspec's. Credentials, region and endpoint are theirs to find, in their environment variables and files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +24,7 @@ from fastcls.machine import extras
 from fastcls.runfolder import runs
 
 WAITS = (1.0, 3.0)  # seconds before each further attempt; the file system has attempts of its own in each
+PATIENCE, RATE = 60.0, 1e6  # seconds that an attempt may take, and bytes a second that it has to come to beyond them
 BLOCK = 1 << 20
 
 AGAIN = "Check the address, or pack the images again."
@@ -87,22 +91,29 @@ class Bucket:
                 raise OSError(f"{len(found):,} of {size:,} bytes came")
             return found
 
-        return self._tried(name, once, DownloadError, "read")
+        return self._tried(name, once, DownloadError, "read", size)
 
     def fetch(self, name: str, into: Path, size: int, stop: threading.Event) -> None:
         """A file of so many bytes, copied until it is to stop; DownloadError where it cannot be had whole."""
 
+        numbers = itertools.count()
+        attempt = 0
+
         def once() -> None:
+            nonlocal attempt
+            attempt = own = next(numbers)
+            came = 0
             system, base = self._system()
             with system.open_input_stream(f"{base}/{name}") as source, into.open("wb") as file:
-                while not stop.is_set() and (block := source.read(BLOCK)):
+                while not stop.is_set() and came <= size and (block := source.read(BLOCK)):
+                    if attempt != own:  # it was given up, and another one writes
+                        return
                     file.write(block)
-            if stop.is_set():
-                return
-            if (came := into.stat().st_size) != size:
+                    came += len(block)
+            if came != size and not stop.is_set():
                 raise OSError(f"{came:,} of {size:,} bytes came")
 
-        self._tried(name, once, DownloadError, "read")
+        self._tried(name, once, DownloadError, "read", size)
 
     def write(self, name: str, data: bytes | Path) -> None:
         """A file of these bytes, or a copy of this one; it is there whole or not at all. OutputError otherwise."""
@@ -119,7 +130,8 @@ class Bucket:
                     while block := file.read(8 * BLOCK):
                         into.write(block)
 
-        self._tried(name, once, OutputError, "written")
+        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        self._tried(name, once, OutputError, "written", size)
 
     def sizes(self) -> dict[str, int]:
         """The files below the address -> bytes; none where there is nothing yet."""
@@ -149,11 +161,14 @@ class Bucket:
             self._systems[os.getpid()] = _system(self.address)
         return self._systems[os.getpid()]
 
-    def _tried(self, name: str, once: Callable[[], T], error: type[FastclsError], done: str) -> T:
+    def _tried(
+        self, name: str, once: Callable[[], T], error: type[FastclsError], done: str, size: int | None = None
+    ) -> T:
+        """What `once` gives; size: bytes that it moves."""
         place = f"{self.address}/{name}".rstrip("/")
         for wait in (*WAITS, None):
             try:
-                return once()
+                return _within(PATIENCE + (size or 0) / RATE, once)
             except FileNotFoundError:
                 if error is OutputError:
                     raise error(f"{place} cannot be {done}: there is no such place.", "Check the address.") from None
@@ -169,6 +184,38 @@ class Bucket:
                 logger.debug(f"{place}: {problem}; again in {wait:g} s")
                 time.sleep(wait)
         raise AssertionError
+
+
+_given_up: list[Future[Any]] = []
+
+
+def leave(code: int) -> None:
+    """Exit, at once where an attempt that was given up still waits for its store: Python's end would wait with it."""
+    if not all(attempt.done() for attempt in _given_up):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _within(seconds: float, once: Callable[[], T]) -> T:
+    """What a call gives; TimeoutError where it takes longer. It is left alone then: a thread cannot be ended."""
+    done: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(once())
+        except BaseException as problem:
+            done.set_exception(problem)
+
+    threading.Thread(target=work, daemon=True, name="store").start()
+    try:
+        return done.result(seconds)
+    except TimeoutError:
+        if done.done():
+            raise
+        _given_up.append(done)
+        raise TimeoutError(f"no answer, or too slow a one, within {seconds:,.0f} s") from None
 
 
 def _system(address: str) -> tuple[Any, str]:

@@ -51,6 +51,16 @@ def _recorder_kept(learn: Learner) -> Iterator[None]:
             setattr(recorder, name, value)
 
 
+def inference_pass(
+    learn: Learner, dl: DataLoader, act: Any = None, reorder: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities (n, classes) and targets on the CPU, in the order of the images, or as `dl` gives them."""
+    with _recorder_kept(learn):
+        act = act or activation(learn.loss_func, target.of(learn.dls))
+        preds, targs = learn.get_preds(dl=dl, act=act, reorder=reorder)
+    return torch.as_tensor(preds).float().cpu(), torch.as_tensor(targs).long().cpu()
+
+
 class Interpretation(ClassificationInterpretation):
     """fastai's ClassificationInterpretation, with the network run once instead of once a question.
 
@@ -79,9 +89,7 @@ class Interpretation(ClassificationInterpretation):
     ) -> Interpretation:
         """Run the network over `dl`, or over split `ds_idx` of the learner's loaders, once."""
         dl = dl or learn.dls[ds_idx].new(shuffle=False, drop_last=False)
-        with _recorder_kept(learn):
-            preds, targs = learn.get_preds(dl=dl, act=act or activation(learn.loss_func, target.of(learn.dls)))
-        return cls(learn, dl, torch.as_tensor(preds).float().cpu(), torch.as_tensor(targs).long().cpu(), act)
+        return cls(learn, dl, *inference_pass(learn, dl, act), act)
 
     def __getitem__(self, idxs: Any) -> tuple[Any, ...]:
         """Inputs, preds, targs, decoded and losses at `idxs`; the images are read again, the network is not run."""

@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fastcls.datasets import inputs, shards
+from fastcls.datasets import buckets, inputs, shards
 from fastcls.errors import FastclsError, OutputError, TrainingError, UsageError
 from fastcls.images import cache
 from fastcls.inference import answers, requirements
@@ -202,7 +202,7 @@ def _member(job: Job, rank: int, count: int) -> None:
         _Writer(job).work()
     except FastclsError as problem:
         print(f"error: {problem.message}\n{problem.hint}", file=sys.stderr)
-        raise SystemExit(problem.exit_code) from None
+        buckets.leave(problem.exit_code)
 
 
 @contextlib.contextmanager

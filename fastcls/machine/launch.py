@@ -29,6 +29,7 @@ GRACE = 600  # seconds that the processes have to save after a signal; torch bef
 LINES = 20  # of a silent process's standard error, printed when it failed
 HANG_UP = getattr(signal, "SIGHUP", None)  # Windows has none
 LAUNCHER = "FASTCLS_LAUNCHER"  # the launcher's process, without which the others end
+ELASTIC = "TORCHELASTIC_RUN_ID"  # set by torchrun's agent, which is the parent of its processes
 
 
 def launch(count: int, folder: Path) -> int:
@@ -109,15 +110,16 @@ def _verdict(failures: Mapping[int, ProcessFailure], count: int, folder: Path, l
 def follow() -> None:
     """Stop training, as SIGTERM does, when the launcher is gone: nothing would be left to end this process.
 
-    Or when it passes on a hang-up.
+    Or when it passes on a hang-up. In place of a torchrun that was killed another one would start the same rank again.
     """
-    if LAUNCHER not in os.environ:
+    launcher = os.environ.get(LAUNCHER) or (str(os.getppid()) if ELASTIC in os.environ else "")
+    if not launcher:
         return
-    if HANG_UP:
+    if HANG_UP and LAUNCHER in os.environ:
         signal.signal(HANG_UP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
     def watch() -> None:
-        while str(os.getppid()) == os.environ[LAUNCHER]:
+        while str(os.getppid()) == launcher:
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -16,7 +16,7 @@ PHRASES = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED
 
 def available() -> float:
     """Bytes that this process can still take: of the machine, of its control groups, of `ulimit -v` and `-d`."""
-    return max(0.0, min(_machine(), *_groups(), *_limits()))
+    return max(0.0, min([_machine(), *_groups(), *_limits()]))
 
 
 def ran_out(problem: BaseException) -> bool:

@@ -18,6 +18,11 @@ class Place:
     local_rank: int = 0
     local_world: int = 1
 
+    @property
+    def machines(self) -> int:
+        """How many they are on, where all have as many."""
+        return -(-self.world // self.local_world)
+
 
 _joined: Place | None = None
 
@@ -31,6 +36,11 @@ def here() -> Place:
         return Place()
     local = int(env.get("LOCAL_RANK", 0)), int(env.get("LOCAL_WORLD_SIZE", 1))  # else it is the only one of its machine
     return Place(int(env["RANK"]), world, *local)
+
+
+def launched() -> bool:
+    """Whether a launcher started this process, be it the only one."""
+    return "RANK" in os.environ
 
 
 def rank() -> int:

@@ -14,6 +14,7 @@ import random
 import shutil
 import string
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -188,6 +189,27 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+BEGINNING = ("recipe.py", "splits.csv", "slices.csv")  # what a run writes before its run.json
+
+
+def remove_beginning(folder: Path, recipe: str) -> None:
+    """Empty the folder of a run that was killed before its run.json, whose recipe's source this is; no other."""
+    held = list(folder.iterdir()) if folder.is_dir() else []
+    kept = [path for path in held if not path.name.startswith(tuple(f".{name}-" for name in (*BEGINNING, "run.json")))]
+    ours = {path.name for path in kept} <= set(BEGINNING) and all(path.is_file() for path in held)
+    if not ours or (kept and _text(folder / "recipe.py") != recipe):
+        return
+    with locked(folder):
+        for path in held:
+            path.unlink(missing_ok=True)
+
+
+def _text(file: Path) -> str | None:
+    with contextlib.suppress(OSError, ValueError):
+        return file.read_text(encoding="utf-8")
+    return None
+
+
 _held: set[int] = set()
 
 
@@ -202,8 +224,12 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training into a run folder meanwhile; OutputError where one does."""
+def locked(folder: Path, patience: float = 0) -> Iterator[None]:
+    """Keep other processes from training into a run folder meanwhile; OutputError where one does.
+
+    patience: seconds to wait for it to end.
+    """
+    until = time.monotonic() + patience
     folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
@@ -214,10 +240,16 @@ def locked(folder: Path) -> Iterator[None]:
     _held.add(handle)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(f"Another process is training into {folder}.", "Wait for it, or stop it.") from None
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() < until:
+                        time.sleep(0.5)
+                        continue
+                    hint = "Wait for it, or stop it."
+                    raise OutputError(f"Another process is training into {folder}.", hint) from None
         yield
     finally:
         _held.discard(handle)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.errors import DataError
+from fastcls.errors import DataError, UsageError
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Stop, listening
@@ -22,30 +22,59 @@ if TYPE_CHECKING:
 
     from fastcls.training.checkpoints import Checkpoint
 
+START, DONE = "start", "done"  # what rank 0 says of a run that is not to be continued
+SAME = "Give every process the same command."
+
 
 @contextlib.contextmanager
-def joined() -> Iterator[Stop]:
-    """The run's processes as a group, where there are several, with an ear for signals."""
+def joined(order: Any = None) -> Iterator[Stop]:
+    """The run's processes as a group, where there are several, with an ear for signals.
+
+    order: what rank 0 has the others do, where it knows.
+    """
     with listening() as stop, contextlib.ExitStack() as group:
         if ranks.world() > 1:
             import_fastai()
             from fastcls.training import distributed
 
             group.enter_context(distributed.joined())
+            if order is not None:
+                tell(order)
         yield stop
 
 
 def join_run(request: Request | None, trust: bool = False) -> None:
-    """What `runner.run`, or without a request `runner.resume`, is to every process but the first."""
+    """What `runner.run` or `runner.resume` is to every process but the first, which says which of them it is.
+
+    request: what this process was asked to start, or to continue by `--resume auto`; None: to continue only.
+    """
+    from fastcls.training import distributed
+
     with joined() as stop:
-        if request is None:
-            _resume(stop, trust)
-        else:
+        order = distributed.broadcast(None)
+        if order == START and request is not None:
             _run(request, stop)
+        elif order == START:
+            raise UsageError("Rank 0 was asked to start a run, and this process to continue one.", SAME)
+        elif order != DONE:
+            _resume(order, stop, request, trust)
+
+
+def tell(order: Any) -> None:
+    """The first process's part of `join_run`: START, DONE, or what `continued` gives."""
+    if ranks.world() > 1:
+        from fastcls.training import distributed
+
+        distributed.broadcast(order)
+
+
+def continued(folder: Path, request: Request) -> Any:
+    """What the other processes need to know of a run to continue it; its folder need not be on their machines."""
+    return [recorded.texts(folder), request.options.auto_epochs, request.knobs.get("path", "")]
 
 
 def _run(request: Request, stop: Stop) -> None:
-    from fastcls.running import faults, record
+    from fastcls.running import evaluation, faults, record
     from fastcls.training import callbacks as training
 
     with prepared(request) as ready:
@@ -56,30 +85,21 @@ def _run(request: Request, stop: Stop) -> None:
         knobs, found, extensions = begin(images, request.stage("fit"))
         with faults.translated(ready.learn, request.stage("get_learner") | knobs, Path("RUN")):
             training.fit(ready.learn, ready.recipe.fit, knobs, Path(), Screen(quiet=True), stop, found, extensions)
+            evaluation.evaluated(ready.learn)
 
 
-def _resume(stop: Stop, trust: bool) -> None:
-    """The run's folder need not be on this machine."""
-    from fastcls.training import distributed
-
+def _resume(order: Any, stop: Stop, request: Request | None, trust: bool) -> None:
+    texts, auto_epochs, path = order
     with tempfile.TemporaryDirectory() as folder:
-        texts, auto_epochs, path = distributed.broadcast(None)
         for name, text in texts.items():
             runs.atomic_write(Path(folder) / name, text)
+        trust = trust or (request is not None and request.source.source == texts["recipe.py"])
         again = recorded.request(Path(folder), trust)
         if path:
             again.knobs = {**again.knobs, "path": path}
         again.options = replace(again.options, auto_epochs=auto_epochs)
         with recorded.entered(runs.read_json(Path(folder) / "run.json")):
             _run(again, stop)
-
-
-def tell(folder: Path, request: Request) -> None:
-    """The first process's part of `_resume`: what the others need to know of the run."""
-    if ranks.world() > 1:
-        from fastcls.training import distributed
-
-        distributed.broadcast([recorded.texts(folder), request.options.auto_epochs, request.knobs.get("path", "")])
 
 
 @contextlib.contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,19 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.learner import Learner
+from fastai.torch_core import get_model
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
+from fastcls.data.dataloaders import turns
 from fastcls.evaluation import calibration, gradcam, grouped, selection
-from fastcls.evaluation.interpret import Interpretation, decoded_pixels
+from fastcls.evaluation.interpret import Interpretation, decoded_pixels, inference_pass
 from fastcls.inference import export
+from fastcls.machine import ranks
 from fastcls.runfolder import predictions, runs
 from fastcls.settings import options
+from fastcls.training import distributed
+from fastcls.training.checkpoints import load_weights
 from fastcls.training.history import quiet
 
 SHOWN, COLUMNS = 24, 8  # images of a batch in its picture
@@ -49,12 +54,7 @@ def evaluate(
     build: how to rebuild the network (recipe name and knobs). relative: a file's name in predictions.csv.
     groups: the group of each such name, where there are groups. leaked: of each split those that training has seen.
     """
-    with quiet(learn):
-        passes = {"valid": Interpretation.from_learner(learn)}
-        if options.current().test and getattr(learn.dls, "test_items", None) is not None:
-            passes["test"] = Interpretation.from_learner(
-                learn, dl=learn.dls.test_dl(learn.dls.test_items, with_labels=True)
-            )
+    passes = evaluated(learn)
     _save_batch(learn, out / "figures" / "batch.png")
     valid = passes["valid"]
     temperature = valid.temperature()
@@ -79,6 +79,41 @@ def evaluate(
     predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature), dense, groups)
     export.save(learn, out, build, temperature, thresholds)
     return Evaluated(figures, passes, export.verify(out, valid.paths(), valid.preds.numpy()))
+
+
+def evaluated(learn: Learner) -> dict[str, Interpretation]:
+    """The pass over each split; of several processes each does its share, and rank 0 has what they found."""
+    loaders = {"valid": learn.dls.valid.new(shuffle=False, drop_last=False)}
+    if options.current().test and getattr(learn.dls, "test_items", None) is not None:
+        loaders["test"] = learn.dls.test_dl(learn.dls.test_items, with_labels=True)
+    if ranks.world() == 1:
+        with quiet(learn):
+            return {split: Interpretation.from_learner(learn, dl=loader) for split, loader in loaders.items()}
+    weights = distributed.broadcast(dict(get_model(learn.model).state_dict()))
+    load_weights(get_model(learn.model), weights)
+    found = {split: _together(learn, loader) for split, loader in loaders.items()}
+    return {split: Interpretation(learn, loaders[split], *parts) for split, parts in found.items() if parts}
+
+
+def _together(learn: Learner, loader: Any) -> list[torch.Tensor]:
+    """Probabilities and targets of all processes in the order of the split; of the others than rank 0 nothing."""
+    every = [turns(np.arange(loader.n), loader.bs, replace(ranks.here(), rank=rank)) for rank in range(ranks.world())]
+    own: Sequence[torch.Tensor] = torch.empty(0), torch.empty(0, dtype=torch.int64)
+    if len(every[ranks.rank()]):
+        loader.turns = ranks.here()
+        with quiet(learn):
+            own = inference_pass(learn, loader, reorder=False)
+        loader.turns = ranks.Place()
+    gathered = [distributed.gather(tensor) for tensor in own]
+    if not ranks.first():
+        return []
+    found = []
+    for parts in gathered:
+        found.append(parts[0].new_empty(loader.n, *parts[0].shape[1:]))  # rank 0 has the first batch
+        for rows, part in zip(every, parts, strict=True):
+            if len(rows):
+                found[-1][rows] = part
+    return found
 
 
 def _predicted(

@@ -38,7 +38,7 @@ def run(request: Request, screen: Screen, watchers: Sequence[Callback] = (), of_
         from fastcls.training import mirror
 
         mirror.refuse_used(request.options.checkpoints)
-    with assist.joined() as stop, prepared(request) as ready, runs.locked(out):
+    with assist.joined(assist.START) as stop, prepared(request) as ready, runs.locked(out):
         runs.check_writable(out)  # another run may have begun, and ended, while this one was prepared
         if not of_a_series and ranks.first():
             register.add(out)
@@ -53,17 +53,19 @@ def resume(
     trust: bool = False,
     watchers: Sequence[Callback] = (),
     path: str = "",
+    patience: float = 0,
 ) -> Path:
     """Continue a run that was interrupted, or train a finished one `extend` epochs more; gives its folder.
 
     trust: run the recipe.py of the folder, where the recipe of that name is no longer the same. path: where the images
-    are now, if they were moved; they must be the same.
+    are now, if they were moved; they must be the same. patience: seconds to wait for another process that still trains
+    into the folder.
     """
     from fastcls.training.checkpoints import Store
 
     folder = folder.absolute()
     runs.read_json(folder / "run.json")  # which refuses what is no run folder before it is locked
-    with assist.joined() as stop, runs.locked(folder):
+    with assist.joined() as stop, runs.locked(folder, patience):
         before = _caught_up(folder)
         _refuse_to_resume(folder, before, extend)
         again = recorded.request(folder, trust)
@@ -74,7 +76,7 @@ def resume(
         found, refused = Store(folder).newest()
         if extend and found is None:
             raise OutputError(f"{folder} has no checkpoint to train further from.", "Start a new run.")
-        assist.tell(folder, again)
+        assist.tell(assist.continued(folder, again))
         with recorded.entered(before), prepared(again) as ready:
             ready.notes += refused
             return _Run(ready, folder, screen, stop, before, found, extend, watchers).execute()
@@ -224,6 +226,11 @@ class _Run:
         from fastcls.training import losses
 
         self.processes = ranks.world()
+        if self.processes > 1:
+            from fastcls.training import parallel
+
+            parallel.note_on_norms(self.learn)
+            self.messages.notes()
         with assist.shares(self.learn):
             knobs = self._knobs()
         assist.begin(self.record["data"]["fingerprint"], knobs, self.found, self.extensions)

@@ -58,7 +58,9 @@ class Options:
     compile: Compile = _option("off", "torch.compile, and its mode.")
     fused: bool = _option(True, "Step all parameters in one kernel.")
     channels_last: bool = _option(True, "Memory format of convolutional networks.")
-    sync_norm: bool = _option(True, "Batch norms of several processes see the whole batch, or their share.")
+    sync_norm: bool | None = _option(
+        None, "Batch norms of several processes see the whole batch, or their share  [default: on one machine]"
+    )
     patience: int | None = _option(None, "End a phase of training after N epochs without a better one.", "N", least=1)
     keep: Keep = _option("best", "End with the best epoch's weights (on valid) or the last's.")
     best_by: str = _option("", "Which figure on valid says what is best  [default: the first metric]", "METRIC")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import LRFinder
@@ -14,7 +16,7 @@ from fastai.torch_core import get_model
 from fastcls.errors import UsageError
 from fastcls.machine import ranks
 from fastcls.settings import options
-from fastcls.training.best import calibrated_loss
+from fastcls.training.best import beats, calibrated_losses
 
 
 class EMA(Callback):
@@ -82,9 +84,9 @@ class PolyakAverage(EMA):
 
     Fine-tuning from a solved head gains little in early steps and distorts much (Kumar et al. 2022); the mean over the
     steps (Polyak and Juditsky 1992) keeps the gain, as interpolation with the first weights does (Wortsman et al. 2022,
-    "Robust fine-tuning of zero-shot models"). After the last epoch the mean and the last weights are compared by their
-    loss on the validation images, each at the temperature that suits it, and the better ones stay. Batch norm's
-    statistics are averaged too: rather freeze them (`probe.FreezeStatistics`).
+    "Robust fine-tuning of zero-shot models"). The last weights end it instead where their loss on the validation
+    images, each at the temperature that suits it, is less beyond chance, as after many steps (`best.beats`). Batch
+    norm's statistics are averaged too: rather freeze them (`probe.FreezeStatistics`).
     """
 
     order = 1000  # after the checkpoint that is taken before a validation
@@ -99,27 +101,29 @@ class PolyakAverage(EMA):
         self._show(True)
         if self.epoch + 1 < self.n_epoch:
             return
-        of_mean = self._loss()
+        of_mean = self._losses()
         self._show(False)
-        of_last = self._loss()
-        if of_mean > of_last:
+        of_last = self._losses()
+        ahead = beats(of_mean - of_last, math.sqrt(len(of_mean)))  # by a standard error
+        if ahead:
             self.other = {}
         self._show(True)
-        kind = "last weights" if of_mean > of_last else "mean of the weights over all steps"
-        figures = f"{of_mean:.4f} for the mean, {of_last:.4f} for the last"
+        kind = "last weights" if ahead else "mean of the weights over all steps"
+        figures = f"{of_mean.mean():.4f} for the mean, {of_last.mean():.4f} for the last"
         options.note(f"training ends with the {kind}: calibrated loss on valid {figures}.")
 
     @torch.no_grad()
-    def _loss(self) -> float:
-        """Cross-entropy on the validation images, of which each process has a share, at the best temperature."""
+    def _losses(self) -> np.ndarray:
+        """(n,): cross-entropy of the validation images, of which each process has a share, at its best temperature."""
         network = get_model(self.learn.model).eval()
         seen = [(network(*inputs).float(), target) for *inputs, target in self.dls.valid]
         logits, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*seen, strict=True))
-        own = calibrated_loss(self.loss_func, logits, targets)
-        loss = torch.tensor(own, device=self.dls.device)
-        if ranks.world() > 1:
-            torch.distributed.all_reduce(loss)
-        return float(loss) / ranks.world()
+        own = calibrated_losses(self.loss_func, logits, targets)
+        if ranks.world() == 1:
+            return own
+        every = [own] * ranks.world()
+        torch.distributed.all_gather_object(every, own)
+        return np.concatenate(every)
 
 
 def copy(source: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:

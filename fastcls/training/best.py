@@ -22,6 +22,7 @@ from fastcls.training import objectives
 from fastcls.training.checkpoints import load_weights
 from fastcls.training.history import EarlyStopping, History, Stateless
 
+DOUBT = 3.0  # images that speak for the linear probe beforehand, a standard deviation each
 TIE = 0.5  # standard errors of a share; two epochs that differ by less are distinguished by their loss
 MOST = 50_000_000  # probabilities that are calibrated for it; with more of them images, chance decides little
 LOSS = "valid_loss"
@@ -59,11 +60,6 @@ def smaller_is_better(criterion: str) -> bool:
     return "loss" in criterion or "error" in criterion
 
 
-def calibrated_loss(loss_func: Any, outputs: torch.Tensor, labels: torch.Tensor) -> float:
-    """Cross-entropy of a network's outputs (n, classes) at the temperature that suits them."""
-    return float(calibrated_losses(loss_func, outputs, labels).mean())
-
-
 def calibrated_losses(loss_func: Any, outputs: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
     """(n,): that of each image."""
     judge = objectives.of_labels(labels).judge
@@ -72,10 +68,12 @@ def calibrated_losses(loss_func: Any, outputs: torch.Tensor, labels: torch.Tenso
     return np.asarray(judge.losses(judge.soften(p, judge.temperature(p, y)), y))
 
 
-def beats(gains: np.ndarray) -> bool:
-    """Whether the mean of these differences (n,) is above zero by more than its standard error."""
-    n = len(gains)
-    return n > 1 and bool(gains.mean() > gains.std(ddof=1) / math.sqrt(n))
+def beats(gains: np.ndarray, against: float) -> bool:
+    """Whether the sum of these differences (n,) is above zero by more than `against` times their standard deviation.
+
+    As if so many further images had come out worse by that: what a few images say must be clear, of many it counts.
+    """
+    return len(gains) > 1 and bool(gains.sum() > against * gains.std(ddof=1))
 
 
 class KeepBest(Callback):
@@ -83,9 +81,8 @@ class KeepBest(Callback):
 
     Of epochs within half a standard error of the best, which the validation images cannot tell apart, the one with the
     least loss at the temperature that suits it is taken: among many epochs and few images the highest accuracy is
-    mostly luck. From the linear probe an epoch takes over only where its losses at that temperature are less by more
-    than a standard error of their difference, image by image: twenty images would prefer a worse network half of the
-    time.
+    mostly luck. From the linear probe an epoch takes over where its losses at that temperature are less, image by
+    image, against a prior of DOUBT images: twenty images would prefer a worse network half of the time.
     """
 
     order = History.order + 1
@@ -128,7 +125,7 @@ class KeepBest(Callback):
         calibrated = loss if losses is None else float(losses.mean())
         if losses is not None and row["phase"] == runs.PROBE:
             self.probe = torch.from_numpy(losses)
-        elif losses is not None and self.probe is not None and not beats(self.probe.numpy() - losses):
+        elif losses is not None and self.probe is not None and not beats(self.probe.numpy() - losses, DOUBT):
             return
         self.top = value if self.top is None else max(self.top, value)
         least = self.top - tie

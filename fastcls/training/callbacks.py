@@ -61,7 +61,9 @@ def fit(
     if ranks.world() > 1:
         from fastcls.training import parallel
 
-        watchers.append(parallel.DataParallel(learn, stop))
+        together = parallel.DataParallel(learn, stop, saver.guard)
+        saver.agree = together.agree
+        watchers.append(together)
     if ranks.first():
         saver.store.sweep()
     devices.forget_peak_memory(learn.dls.device)
@@ -88,5 +90,4 @@ def fit(
         clock.check()
     if opts.keep == "last" or best.epoch is None:
         guard.refuse_last(learn, history.rows)
-    distributed.leave()  # what comes now is the first process's alone
     return Trained(history, best, sum(phase.epochs for phase in phases))

@@ -25,7 +25,10 @@ from fastcls.training.checkpoints import pack, unpack
 STEP = timedelta(minutes=10)  # for the slowest step, the first process's checkpoint included
 PREPARATION = timedelta(days=2)  # for downloading and decoding all images, on the slowest machine
 
+AHEAD = {"cpu": 1, "cuda": 3}  # steps: a GPU's process prepares the next ones while the others still compute this one
+
 _patient: dist.ProcessGroup | None = None  # the processes once more, for waits as long as PREPARATION
+_store: dist.Store | None = None  # what they found each other through
 
 
 @contextlib.contextmanager
@@ -42,7 +45,7 @@ def joined() -> Iterator[None]:
 
 
 def _join() -> None:
-    global _patient
+    global _patient, _store
     where = devices.device()
     place = ranks.here()
     meeting = os.environ.get(ranks.RENDEZVOUS) or "env://"
@@ -55,9 +58,9 @@ def _join() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # or accelerate chooses, with a warning
     backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
     try:
-        dist.init_process_group(
-            backend, meeting, STEP, place.world, place.rank, device_id=where if where.type == "cuda" else None
-        )
+        _store, rank, world = next(dist.rendezvous(meeting, place.rank, place.world, timeout=STEP))
+        device = where if where.type == "cuda" else None
+        dist.init_process_group(backend, timeout=STEP, world_size=world, rank=rank, store=_store, device_id=device)
         _patient = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PREPARATION))
     except RuntimeError as problem:
         address = "" if meeting != "env://" else f" at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
@@ -118,6 +121,48 @@ def all_gather(digest: str) -> list[str]:
     with contact():
         dist.all_gather(parts, own, group=_patient)
     return [part.numpy().tobytes().decode() for part in parts]
+
+
+class Meetings:
+    """Steps at which all processes do something together. Until then no step has a collective, only a look at a store.
+
+    No process is more than `ahead` steps before another: the average of their gradients holds it.
+    """
+
+    def __init__(self, device: str) -> None:
+        assert _store is not None
+        self.store, self.ahead = dist.PrefixStore("meetings", _store), AHEAD[device]
+        self.held = self.step = 0
+
+    def now(self, wanted: bool) -> bool:
+        """To be called once a step: whether all meet at this one. wanted: this process would like to, soon."""
+        self.step += 1
+        key = str(self.held)
+        if wanted:
+            self.store.compare_set(key, "", str(self.step + self.ahead))  # unless another was first
+        if not self.store.check([key]) or int(self.store.get(key)) > self.step:
+            return False
+        self.held += 1
+        return True
+
+
+def gather(own: torch.Tensor) -> list[torch.Tensor]:
+    """Rank 0: the tensor of every process, by rank, of any shapes; the others, which give theirs: nothing."""
+    header = torch.zeros(8, dtype=torch.int64)
+    header[: own.ndim + 1] = torch.tensor([own.ndim, *own.shape])
+    headers = [torch.empty_like(header) for _ in range(ranks.world())]
+    with contact():
+        dist.all_gather(headers, header, group=_patient)
+        if not ranks.first():
+            if own.numel():
+                dist.send(own.contiguous(), 0, group=_patient)
+            return []
+        parts = [own]
+        for rank, (ndim, *shape) in enumerate((held.tolist() for held in headers[1:]), 1):
+            parts.append(own.new_empty(shape[:ndim]))
+            if parts[rank].numel():
+                dist.recv(parts[rank], rank, group=_patient)
+    return parts
 
 
 @contextlib.contextmanager

@@ -43,15 +43,19 @@ class Guard(Stateless):
 
     A CPU's loss is looked at before its step. A GPU's is looked at when the next batch has gone forward: by then it has
     long arrived, and the GPU is never waited for. One bad step is taken there; `check`, before every save, finds it.
+
+    shared: several processes train together; what one has `found` they `refuse` at a step that they agree on.
     """
 
     order = Recorder.order - 1
 
     def __init__(self) -> None:
         self.last: _Loss | None = None
+        self.found: _Loss | None = None
+        self.shared = False
 
     def before_fit(self) -> None:
-        self.last = None
+        self.last = self.found = None
 
     def after_loss(self) -> None:
         if self.training:
@@ -74,10 +78,17 @@ class Guard(Stateless):
             raise Diverged(f"Weights became infinite or no numbers in epoch {_epoch(learn)}.", _causes(learn))
 
     def _refuse(self, loss: _Loss | None) -> None:
-        if loss is None or math.isfinite(value := loss.read()):
+        if loss is None or math.isfinite(loss.read()):
             return
+        self.found = self.found or loss
+        if not self.shared:
+            self.refuse(loss.batch)
+
+    def refuse(self, batch: int) -> None:
+        """Diverged, for the loss that was found here, or by another process in that batch."""
+        epoch, value = (self.found.epoch, self.found.read()) if self.found else (_epoch(self.learn), math.nan)
         rate = self.opt.hypers[-1]["lr"]
-        where = f"in epoch {loss.epoch}, batch {loss.batch}, at a learning rate of {rate:.2g}"
+        where = f"in epoch {epoch}, batch {batch}, at a learning rate of {rate:.2g}"
         raise Diverged(f"The loss became {value:g} {where}.", _causes(self.learn))
 
 

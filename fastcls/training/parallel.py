@@ -7,7 +7,7 @@ which are those of a single process; losses and predictions are put together her
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -24,23 +24,28 @@ from fastcls.errors import RecipeError
 from fastcls.machine import ranks
 from fastcls.machine.stop import Stop
 from fastcls.settings import options
+from fastcls.training import distributed
+from fastcls.training.guard import Guard
 from fastcls.training.history import Stateless
 
-STOP_EVERY = 10  # steps on a GPU between looks whether a process is to stop, for which the hosts wait for each other
+NEVER = 2**62  # a batch
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # what torch's SyncBatchNorm takes the place of
 
 
 class DataParallel(Stateless, DistributedTrainer):
     """A callback that makes a Learner's `fit` one of `ranks.world()` that train one network.
 
-    stop: when one process is asked to stop, all are, at the same step. Weights keep their names: fastai's `get_model`
-    finds the network below the wrapper.
+    A step has no collective beside those of DDP and of synchronised batch norms: where one process is to stop, has a
+    loss that is not finite, or is to save, all agree on a step at which they `meet`. Losses are averaged there, and
+    after an epoch's last step. Weights keep their names: fastai's `get_model` finds the network below the wrapper.
     """
 
-    def __init__(self, learn: Learner, stop: Stop) -> None:
-        self.stop, self.device = stop, learn.dls.device
+    def __init__(self, learn: Learner, stop: Stop, guard: Guard) -> None:
+        self.stop, self.guard, self.device = stop, guard, learn.dls.device
+        self.meetings = distributed.Meetings(self.device.type)
+        self.losses: list[torch.Tensor] = []  # this process's own, since all met
         super().__init__(sync_bn=False, cpu=self.device.type == "cpu", mixed_precision="no")
-        stop.shared = True
+        stop.shared = guard.shared = True
 
     def _wrap_dl(self, dl: Any) -> Any:
         if not isinstance(dl, SeededDL):
@@ -53,7 +58,7 @@ class DataParallel(Stateless, DistributedTrainer):
 
     def before_fit(self) -> None:
         self.network = self.learn.model
-        self.norms = list(synchronise(self.network)) if options.current().sync_norm else []
+        self.norms = list(synchronise(self.network)) if synchronised() else []
         super().before_fit()
 
     def after_pred(self) -> None:
@@ -63,27 +68,67 @@ class DataParallel(Stateless, DistributedTrainer):
             self.learn.pred = apply(partial(gathered, n=n), self.pred)
             self.learn.yb = tuple(gathered(y, n) for y in self.yb)
 
-    def after_loss(self) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The recorder's losses are restored, which all have."""
+        self.losses = []
+
+    def before_train(self) -> None:
+        super().before_train()
+        self.losses = []
+
+    def after_batch(self) -> None:
+        """Keep this process's own loss, before the recorder smooths it."""
         if self.training:
-            loss = self.learn.loss.detach().as_subclass(torch.Tensor).clone()
-            dist.all_reduce(loss)
-            self.learn.loss = loss / ranks.world()
-        if self.device.type == "cpu" or self.iter % STOP_EVERY == 0:
-            self.stop_together()
+            if not self.losses:
+                smooth = self.recorder.smooth_loss
+                self.since = len(self.recorder.losses), smooth.count, smooth.val
+            self.losses.append(self.learn.loss.detach().as_subclass(torch.Tensor).mean())
 
-    def stop_together(self) -> None:
-        """Reduce over all processes whether a signal came; if so, all act on it now."""
-        heard = torch.tensor(self.stop.heard or 0)
-        dist.all_reduce(heard, dist.ReduceOp.MAX)
+    def agree(self, due: bool) -> bool:
+        """Called after each training step but an epoch's last: whether to save now, as all processes do.
+
+        due: whether it is time to; rank 0 has the clock.
+        """
+        wanted = (due and ranks.first()) or self.stop.heard is not None or self.guard.found is not None
+        if met := self.meetings.now(wanted):
+            self.meet()
+        return met
+
+    def meet(self) -> None:
+        """All act now on a signal that one of them heard, and refuse a loss that one found not to be finite."""
+        found = self.guard.found.batch if self.guard.found else NEVER
+        news = torch.tensor([self.stop.heard or 0, -found])
+        dist.all_reduce(news, dist.ReduceOp.MAX)
+        heard, first = news.tolist()
+        if -first < NEVER:
+            self.guard.refuse(-first)
         if heard:
-            self.stop.asked = int(heard)
+            self.stop.asked = heard
+        self._average_losses()
 
-    def before_validate(self) -> None:
-        super().before_validate()
-        self.stop_together()
+    def _average_losses(self) -> None:
+        """Have the recorder smooth what one process would: the same numbers, wherever the processes met in between."""
+        if not self.losses:
+            return
+        own = torch.stack(self.losses)
+        every = [torch.empty_like(own) for _ in range(ranks.world())]
+        dist.all_gather(every, own)
+        smooth, found = self.recorder.smooth_loss, []
+        done, smooth.count, smooth.val = self.since
+        smooth.val = smooth.val.cpu()
+        for self.learn.loss in torch.stack(every).cpu().mean(0):
+            smooth.accumulate(self.learn)
+            found.append(smooth.value)
+        self.recorder.losses[done:] = torch.stack(found).to(own.device).unbind()
+        self.losses = []
+
+    def after_train(self) -> None:
+        """Before the recorder reads the epoch's loss."""
+        self.guard.after_train()
+        self.meet()
 
     def after_epoch(self) -> None:
-        self.stop_together()
+        self.meet()
 
     def after_fit(self) -> None:
         super().after_fit()
@@ -95,6 +140,23 @@ class DataParallel(Stateless, DistributedTrainer):
         for dl in self.learn.dls:
             dl.part = ranks.Place()
         self.accelerator.free_memory()
+
+
+def synchronised() -> bool:
+    """Whether batch norms take their moments over all processes: on one machine, unless the options say otherwise."""
+    asked = options.current().sync_norm
+    return ranks.here().machines == 1 if asked is None else asked
+
+
+def note_on_norms(learn: Learner) -> None:
+    """Say it where batch norms see their process's share of a batch only because there are several machines."""
+    has_them = any(isinstance(module, _BatchNorm) for module in learn.model.modules())
+    if has_them and options.current().sync_norm is None and not synchronised():
+        share, machines = learn.dls.train.bs // ranks.world(), ranks.here().machines
+        options.note(
+            f"on {machines} machines each process's batch norms see its own {share} images of a batch; "
+            "--sync-norm has them wait for each other, as on one."
+        )
 
 
 def gathered(own: torch.Tensor, n: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -61,6 +61,7 @@ class Saver(Callback):
     def __init__(self, store: Store, history: History, best: KeepBest, stop: Stop, minutes: float = 5.0) -> None:
         self.store, self.history, self.best, self.stop, self.minutes = store, history, best, stop, minutes
         self.guard = Guard()
+        self.agree: Callable[[bool], bool] | None = None  # of several processes: whether to save now, if that is due
         self.phase = -1  # the call of `fit` that goes on; before the first, none
         self.resumed: Checkpoint | None = None  # what the phase now beginning goes on from
         self.saved = time.monotonic()
@@ -89,7 +90,7 @@ class Saver(Callback):
             rates = zip(self.highest[self.phase], self.opt.hypers, strict=True)
             self.highest[self.phase] = [max(highest, float(hyper["lr"])) for highest, hyper in rates]
             if self.iter + 1 < self.n_iter:  # after the last one `before_validate` does it
-                self._save_if_due(60 * self.minutes)
+                self._save_if_due(60 * self.minutes, self.agree)
         else:
             self._save_if_due(math.inf)
 
@@ -97,8 +98,9 @@ class Saver(Callback):
         self.position = Position(self.phase, self.epoch, len(self.dls.train))
         self._save_if_due(min(60 * self.minutes, LONG))
 
-    def _save_if_due(self, seconds: float) -> None:
-        if self.stop.asked is not None or time.monotonic() - self.saved > seconds:
+    def _save_if_due(self, seconds: float, agree: Callable[[bool], bool] | None = None) -> None:
+        due = self.stop.asked is not None or time.monotonic() - self.saved > seconds
+        if due if agree is None else agree(due):
             self.save()
         self.stop.raise_if_asked()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -226,6 +227,17 @@ def test_the_same_command_again_resumes_ends_or_replaces(fastcls: Fastcls) -> No
     again = fastcls(*words)
     assert again.code == 4 and "--resume auto" in again.output and "--overwrite" in again.output
     assert "is done" in fastcls(*words, "--resume", "auto").output and Path("r/run.json").read_text() == first
+    other_seed = fastcls(*words, "--resume", "auto", "--seed", "3")
+    assert other_seed.code == 2 and "started with another --seed" in other_seed.output
+    Path("killed").mkdir()  # before its run.json
+    shutil.copy("r/recipe.py", "killed/recipe.py")
+    Path("killed/.run.json-x1.json").write_text("{")
+    assert fastcls(*words, "--out", "killed", "--resume", "auto").code == 0
+    assert not Path("killed/.run.json-x1.json").exists() and Path("killed/run.json").is_file()
+    Path("own").mkdir()  # which no run has begun
+    Path("own/recipe.py").write_text("# my own")
+    refused = fastcls(*words, "--out", "own", "--resume", "auto")
+    assert refused.code == 4 and Path("own/recipe.py").read_text() == "# my own"
     other = fastcls(*words, "--resume", "auto", "--lr", "0.5")
     assert other.code == 2 and "another --lr" in other.output
     assert fastcls(*words, "--overwrite").code == 0 and Path("r/run.json").read_text() != first

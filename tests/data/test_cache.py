@@ -212,3 +212,11 @@ def test_the_cache_verb_lists_and_clears(files: list[str], fastcls) -> None:
     assert fastcls("cache", "--clear", name).code == 0
     assert name not in {store["name"] for store in cache.listing()} and len(cache.listing()) == 2
     assert "MB freed" in fastcls("cache", "--clear", "all").output and not cache.listing()
+
+
+def test_a_machine_without_control_groups_and_limits_has_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As macOS, or a network namespace."""
+    from fastcls.machine import memory
+
+    monkeypatch.setattr(memory, "GROUPS", Path("/nowhere"))
+    assert memory.available() > 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Outcome
+from conftest import ROOT, Outcome
 from object_store import Store
 from PIL import Image
 
@@ -109,6 +112,31 @@ def test_a_connection_that_is_cut_and_errors_that_pass_lose_nothing(
     store.cut, store.broken, store.after = 2, 2, 5
     assert trained(fastcls, store.address, "two", *SMALL) == wanted
     assert store.cut == store.broken == 0
+
+
+def test_a_store_that_stalls_is_asked_again_and_given_up_in_the_end(
+    fastcls: Any, source: Path, store: Store, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "WAITS", (0.01, 0.01))
+    monkeypatch.setattr(buckets, "PATIENCE", 1.5)
+    assert fastcls("pack", source, store.address, "--shard-mb", "0.01").code == 0
+    wanted = trained(fastcls, source, "one", *SMALL)
+    store.stalled, store.after = 2, 5
+    assert trained(fastcls, store.address, "two", *SMALL) == wanted
+    assert store.stalled == 0
+    store.stalled = 10_000
+    done = fastcls("pack", store.address, "--verify")
+    assert done.code == 3 and "after 3 attempts: no answer, or too slow a one, within 2 s" in done.output, done.output
+
+
+@pytest.mark.faults
+def test_a_command_ends_though_the_store_never_answers(source: Path, store: Store) -> None:
+    script = "from fastcls.datasets import buckets; from fastcls.cli import main; buckets.PATIENCE = 3; main()"
+    store.tried, store.stalled = ("PUT", ".tar"), 10_000
+    words = [sys.executable, "-c", script, "pack", source, store.address]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)  # the store waits for 120 s
+    assert done.returncode == 4 and "after 3 attempts: no answer" in done.stderr, done.stderr
 
 
 @pytest.mark.faults

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from benchmarks import folds
 from fastcls.comparison import differences
 from fastcls.evaluation import calibration, grouped, labels, metrics, suspects
 from fastcls.reports.trust import effects, trust
@@ -174,7 +175,7 @@ def drawn(rng: np.random.Generator, groups: int, alike: float, classes: int = 3)
     return p, targets, codes
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(("groups", "alike"), [(40, 0.8), (160, 0.8), (160, 0.0), (0, 0.0)])
 def test_nominal_intervals_contain_the_truth(groups: int, alike: float) -> None:
     """Of 95 % intervals 93 to 97 % do, plain (no groups) and over groups."""
@@ -195,7 +196,7 @@ def test_nominal_intervals_contain_the_truth(groups: int, alike: float) -> None:
     assert all(0.93 <= share <= 0.97 for share in shares.values()), shares
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_nominal_intervals_of_a_difference_contain_the_truth() -> None:
     rng, rounds, held, plain = np.random.default_rng(5), 2000, 0, 0
     for _ in range(rounds):
@@ -214,6 +215,18 @@ def test_nominal_intervals_of_a_difference_contain_the_truth() -> None:
             held += not drop and low <= truth <= high
             plain += drop and low <= truth <= high
     assert 0.93 <= held / rounds <= 0.97 and plain / rounds < 0.9, (held / rounds, plain / rounds)
+
+
+@pytest.mark.faults
+def test_nominal_intervals_of_folds_contain_the_truth() -> None:
+    """Over the images, of all cases together; over the folds, which conclusions are drawn from, at least so often."""
+    rng, plan = np.random.default_rng(6), (5, 1)
+    shares = [
+        folds.covered(folds.Problem(rng, features, classes, spread, 0.6), n, *plan, 200)
+        for n, features, classes, spread in folds.CASES
+    ]
+    over_folds, over_images, difference, _ = np.mean(shares, axis=0)
+    assert 0.9 <= over_images <= 0.97 and min(over_folds, difference) >= 0.95, shares
 
 
 def test_images_of_a_group_count_as_few_and_single_ones_as_they_are() -> None:

@@ -1,15 +1,12 @@
 """Several processes train as one does: its batches, its figures, one run folder; one that is killed ends the others.
 
-Two processes on the CPU, over gloo. The network computes in 64 bits, so that what is left of the difference between
-averaging two halves of a batch and summing the whole is far below any mistake in sharing out images, in the moments of
-batch norm, in gradients or in figures: those would show in the first digits.
+Two processes on the CPU, over gloo.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,142 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
-from killable import Trials
-from PIL import Image
+from killable import digest, saves, until
+from together import Several, assert_same, history, record
 
 from fastcls.errors import TrainingError
 from fastcls.machine import launch, ranks
-
-RECIPE = '''"""Augmentation, batch norm, a frozen phase and a whole one, in 64 bits."""
-from fastai.vision.all import *
-from fastcls import data, models, transforms
-
-class Exact(nn.Module):
-    def __init__(self, net, unused):
-        super().__init__()
-        self.net, self.unused = net.double(), nn.Linear(1, 1) if unused else nn.Identity()
-
-    def forward(self, x): return self.net(x.double())
-
-def counted(preds, targs): return float(len(preds))
-
-def get_learner(path: str, bs: int = 16, pixels: bool = True, unused: bool = False):
-    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
-                      splitter=data.stratified(parent_label, 0.3),
-                      item_tfms=transforms.resize(16) if pixels else Resize(16, method='squish'),
-                      batch_tfms=transforms.augment(flip=True, rotate=10., translate=0.1, jitter=0.2))
-    dls = data.loaders(block, path, bs=bs)
-    net = Exact(models.cnn(3, dls.c, (8, 16)), unused)
-    return models.learner(dls, net, metrics=[accuracy, AccumMetric(counted, dim_argmax=-1, name='images')],
-                          splitter=lambda m: L(m.net[:3], nn.ModuleList([m.net[3:], m.unused])).map(params))
-
-def fit(learn, epochs: int = 2):
-    learn.fine_tune(epochs, 5e-3, freeze_epochs=1)
-'''
-IMAGES = {"red": 47, "green": 45, "blue": 44}  # 41 to validate with: two processes cannot share them evenly
-
-
-class Several(Trials):
-    """Runs of any number of processes, forked from one that has imported everything."""
-
-    def begin(self, count: int, *words: object, env: dict[str, str] | None = None) -> list[int]:
-        """The process numbers, by rank; what each shows goes to rank-<n>.txt."""
-        store = self.folder / f"store {time.monotonic_ns()}"
-        started = []
-        for rank in range(count):
-            log = self.log(rank)
-            log.unlink(missing_ok=True)
-            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-            shown = {**place, ranks.RENDEZVOUS: store.as_uri()} if count > 1 else {}
-            shown = {name: str(value) for name, value in shown.items()} | (env or {})
-            mine = [str(word).replace("{rank}", str(rank)) for word in words]
-            started.append(self.ask({"words": [str(log), *mine], "env": shown}))
-        return started
-
-    def several(self, count: int, *words: object) -> None:
-        for rank, child in enumerate(self.begin(count, *words)):
-            assert self.ask(child) == 0, self.log(rank).read_text()[-3000:]
-
-    def log(self, rank: int) -> Path:
-        return self.folder / f"rank-{rank}.txt"
-
-    def words(self, out: str, *more: object) -> list[object]:
-        recipe, images = self.folder / "mine.py", self.folder / "images"
-        common = ["--device", "cpu", "--precision", "fp32", "--checkpoint-minutes", 0, "--seed", 7]
-        return ["recipe", recipe, "--path", images, "--out", self.folder / out, *common, *more]
-
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
-    folder = tmp_path_factory.mktemp("several")
-    draw(folder / "images")
-    (folder / "mine.py").write_text(RECIPE)
-    found = Several(folder, "fastcls.training.parallel")
-    with found.server:
-        yield found
-        found.server.kill()
-
-
-def draw(home: Path) -> None:
-    rng = np.random.default_rng(0)
-    for channel, (klass, count) in enumerate(IMAGES.items()):
-        (home / klass).mkdir(parents=True)
-        for i in range(count):
-            pixels = rng.integers(0, 200, (16, 16, 3))
-            pixels[4:9, 4:9, channel] += 55
-            Image.fromarray(pixels.astype(np.uint8)).save(home / klass / f"{i}.png")
-
-
-@pytest.fixture(scope="module")
-def alone(several: Several) -> Path:
-    """What one process makes of it."""
-    several.several(1, *several.words("alone"))
-    return several.folder / "alone"
-
-
-def state(run: Path) -> dict[str, Any]:
-    from safetensors.numpy import load_file
-
-    (newest,) = sorted((run / "checkpoints").glob("[0-9]*"))[-1:]
-    return {name: load_file(newest / f"{name}.safetensors") for name in ("state", "best")}
-
-
-def history(run: Path) -> list[dict[str, str]]:
-    with (run / "history.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def assert_same(run: Path, other: Path) -> None:
-    """Every tensor of the last checkpoint, the best weights, and every figure of the history, but for rounding."""
-    for name, tensors in state(run).items():
-        expected = state(other)[name]
-        assert tensors.keys() == expected.keys() and not any("module." in key for key in tensors)
-        for key, value in tensors.items():
-            rounding = 1e-9 if value.dtype == np.float64 else 1e-6  # losses are kept in 32 bits
-            np.testing.assert_allclose(value, expected[key], rounding, 1e-12, err_msg=f"{name} {key}")
-    rows, expected_rows = history(run), history(other)
-    assert len(rows) == len(expected_rows)
-    for row, expected_row in zip(rows, expected_rows, strict=True):
-        for name in ("train_loss", "valid_loss", "accuracy", "images", "lr", "step"):
-            assert float(row[name]) == pytest.approx(float(expected_row[name]), rel=1e-6), name
-        assert row["phase"] == expected_row["phase"]
-    record, expected_record = (json.loads((folder / "run.json").read_text()) for folder in (run, other))
-    assert record["best_epoch"] == expected_record["best_epoch"] and record["status"] == "done"
-
-
-def record(run: Path) -> dict[str, Any]:
-    return json.loads((run / "run.json").read_text())
-
-
-def until(condition: Any, seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def saves(run: Path) -> int:
-    return max((int(folder.name) for folder in (run / "checkpoints").glob("[0-9]*")), default=0)
 
 
 def test_the_processes_batches_are_the_whole_batch() -> None:
@@ -232,6 +98,91 @@ def test_two_processes_go_on_with_what_one_began_and_a_signal_to_either_stops_bo
     # to the second one, which may be on another machine, the folder need not be there
     several.several(2, "resume", several.folder / "interrupted-{rank}", "--trust")
     assert_same(out, alone)
+
+
+COUNTED = """
+import torch.distributed as dist
+calls = [0]
+
+def counting(collective):
+    def call(*args, **kwargs):
+        calls[0] += 1
+        return collective(*args, **kwargs)
+    return call
+
+for name in ("all_reduce", "all_gather", "broadcast", "barrier"):
+    setattr(dist, name, counting(getattr(dist, name)))
+
+class Count(Callback):
+    order = -100
+    def before_train(self): self.before = calls[0]
+    def after_train(self): print(f"{len(self.dls.train)} steps, {calls[0] - self.before} collectives")
+
+def fit(learn, epochs: int = 1):
+    learn.fit_one_cycle(epochs, 5e-3, cbs=Count())
+"""
+
+
+@pytest.mark.faults
+def test_no_step_has_a_collective_but_those_of_ddp(several: Several) -> None:
+    recipe = several.folder / "counted.py"
+    recipe.write_text((several.folder / "mine.py").read_text().partition("def fit(")[0] + COUNTED)
+    words = several.words("counted", "--checkpoint-minutes", 60, "--no-sync-norm")
+    words[1] = recipe
+    several.several(2, *words)
+    assert "5 steps, 0 collectives" in several.log(0).read_text()
+
+
+@pytest.mark.faults
+def test_a_loss_of_one_process_that_is_not_finite_ends_both_and_is_not_saved(several: Several) -> None:
+    recipe = several.folder / "spoilt.py"
+    spoil = """
+class Spoil(Callback):
+    order = 5  # before the loss is looked at
+    def after_pred(self):
+        import torch.distributed as dist
+        if self.training and self.iter == 2 and dist.get_rank() == 1:
+            self.learn.pred = self.pred * float("nan")
+
+def fit(learn, epochs: int = 1):
+    learn.fit_one_cycle(epochs, 5e-3, cbs=Spoil())
+"""
+    recipe.write_text((several.folder / "mine.py").read_text().partition("def fit(")[0] + spoil)
+    words = several.words("spoilt", "--checkpoint-minutes", 60)
+    words[1] = recipe
+    assert [several.ask(child) for child in several.begin(2, *words)] == [6, 6]
+    said = several.log(0).read_text()
+    assert "The loss became nan in epoch 1, batch 3" in said and "Traceback" not in said
+    assert saves(several.folder / "spoilt") == 0
+
+
+def figures(run: Path) -> dict[str, Any]:
+    """What two runs must have in common, to the bit, the pass over their images among it."""
+    return digest(run) | {name: (run / name).read_bytes() for name in ("metrics.json", "predictions.csv")}
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_a_whole_job_that_is_killed_comes_back_by_the_same_command(several: Several) -> None:
+    """SIGKILL to both processes at random moments of the whole run, report and all; FASTCLS_KILLS of them."""
+    rng, kills, wanted = random.Random(5), 0, int(os.environ.get("FASTCLS_KILLS", "3"))
+    whole, began = several.folder / "whole job", time.monotonic()
+    several.several(2, *several.words("whole job", "--resume", "auto"), whole=True)
+    length, trial = time.monotonic() - began, 0
+    while kills < wanted:
+        out, words = several.folder / f"job {trial}", several.words(f"job {trial}", "--resume", "auto")
+        for _ in range(rng.randint(1, 3)):
+            children = several.begin(2, *words, whole=True)
+            time.sleep(rng.uniform(0, length))
+            for child in rng.sample(children, 2):
+                os.kill(child, signal.SIGKILL)
+            killed = [several.ask(child) for child in children]
+            kills += -signal.SIGKILL in killed
+        several.several(2, *words, whole=True)
+        assert figures(out) == figures(whole), f"trial {trial}"
+        shutil.rmtree(out)
+        trial += 1
+    print(f"{kills} kills in {trial} jobs")
 
 
 @pytest.mark.faults

@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, both phases of fine_tune, or a solved head."""
+RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, fine_tune, or a solved head."""
 from fastai.vision.all import *
 from fastcls import data, models, training, transforms
 from fastcls.training.averaging import ema

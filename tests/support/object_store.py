@@ -12,13 +12,14 @@ import requests
 
 
 class Store:
-    """The server; of `tried` requests `after` are answered, then `broken` get errors, then `cut` end half-way."""
+    """The server; of `tried` requests `after` are answered, then `broken` fail, `cut` end half-way, `stalled` wait."""
 
     def __init__(self) -> None:
         from moto.server import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
-        self.cut = self.broken = self.after = self.asked = 0
+        self.cut = self.broken = self.stalled = self.after = self.asked = 0
+        self.answer = threading.Event()  # stalled requests, at last
         self.tried, self.error = ("GET", ".tar"), "503 Service Unavailable"  # method, and end of the name
         self.inner = DomainDispatcherApplication(create_backend_app)
         self.server = make_server("127.0.0.1", 0, self, threaded=True)
@@ -38,6 +39,9 @@ class Store:
             self.broken -= 1
             start_response(self.error, [("Content-Length", "0")])
             return []
+        elif self.stalled:
+            self.stalled -= 1
+            self.answer.wait(120)
         elif self.cut:
             self.cut -= 1
             return _half(b"".join(self.inner(environ, start_response)))
@@ -63,4 +67,5 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     yield found
+    found.answer.set()
     found.server.shutdown()

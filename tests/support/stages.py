@@ -66,7 +66,7 @@ STAGES = {
     "best weights restored": Stage("fastcls.training.best", "KeepBest.restore"),
     "history": Stage(*WRITE, of="history.csv", call=2),
     "evaluation": Stage(EVALUATION, "evaluate"),
-    "inference pass": Stage("fastcls.evaluation.interpret", "Interpretation.from_learner", after=True),
+    "inference pass": Stage(EVALUATION, "evaluated", after=True),
     "heatmaps": Stage(EVALUATION, "_heatmaps"),
     "heatmaps computed": Stage(EVALUATION, "_heatmaps", after=True),
     "batch picture": Stage(EVALUATION, "_save_batch"),

@@ -21,15 +21,16 @@ def main() -> None:
     torch.set_num_threads(1)
     from fastcls import cli
     from fastcls.cli import recipe, resume  # noqa: F401
-    from fastcls.running import runner
+    from fastcls.running import evaluation, runner
     from fastcls.running.loading import import_fastai
     from fastcls.training import callbacks as training  # noqa: F401  what a run needs, before the fork
 
     import_fastai()
     for module in sys.argv[1:]:
         importlib.import_module(module)
-    finish = runner._Run._finish
+    finish, evaluated = runner._Run._finish, evaluation.evaluated
     runner._Run._finish = lambda self: self._save(status="done")  # type: ignore[method-assign]
+    evaluation.evaluated = lambda learn: {}  # the other processes' share of it
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
@@ -42,7 +43,7 @@ def main() -> None:
         if child == 0:
             os.environ.update(env)
             if more.get("whole"):
-                runner._Run._finish = finish  # type: ignore[method-assign]
+                runner._Run._finish, evaluation.evaluated = finish, evaluated  # type: ignore[method-assign]
             if more.get("strike"):
                 stages.arm(*more["strike"])
             log = os.open(words[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -216,6 +216,15 @@ def test_training_goes_on_where_the_store_does_not_and_says_so(
     assert "fetched" in fastcls(*words).output and figures("run") == whole
 
 
+def test_training_does_not_wait_for_a_store_that_stalls(
+    fastcls: Fastcls, refusing: Store, whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "PATIENCE", 1.5)
+    refusing.stalled = 10_000
+    done = fastcls(*WORDS, "--out", "run", "--checkpoints", f"{refusing.address}/kept")
+    assert done.code == 0 and "no answer, or too slow a one" in done.output and figures("run") == whole, done.output
+
+
 def test_an_address_that_cannot_be_written_is_refused_before_training(fastcls: Fastcls, refusing: Store) -> None:
     refusing.tried, refusing.broken = ("PUT", "/writable"), 10_000
     for address, says in (
