@@ -107,6 +107,9 @@ def predict(
     separated by '|', and the confidence that of the least sure of these decisions; in a submission they are separated
     by spaces.
 
+    Of several pages or frames in one file (TIFF, GIF, WebP) the first is labelled; a video is refused, with the
+    command that saves its pictures.
+
     An image that cannot be read becomes a row with an error, and the exit code is 3.
 
     With any option marked Submission, -o is a file for Kaggle: an id and a label a row, with --probability-of an id and

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastcls.datasets.walk import composed, is_image, listing, some, unread, walked
+from fastcls.datasets.walk import VIDEOS, composed, frames, is_image, listing, some, unread, walked
 from fastcls.errors import DataError
 from fastcls.settings import options, shell
 
@@ -42,6 +42,10 @@ def collect(arguments: Sequence[str], by_shard: bool = False) -> Iterator[str]:
             if next(_below(path), None) is None:
                 hint = unread(Path(file).suffix.lower() for file in walked(path)) or "Name a folder that holds some."
                 raise DataError(f"{argument}: there are no images in this folder.", hint)
+        elif path.suffix.lower() in VIDEOS:
+            raise DataError(
+                f"{argument} is a video: pictures are predicted, one by one.", f"Save one a second:  {frames(argument)}"
+            )
         elif path.suffix.lower() in TABLES:
             if not path.is_file():
                 raise DataError(f"{argument} is a pipe or a device, not a table.", "- reads standard input.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,9 @@ IMAGE_SUFFIXES = frozenset(
 )
 # pictures that cameras and editors write and that are not read
 UNREAD = frozenset(f".{kind}" for kind in ("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "psd", "svg"))
+VIDEOS = frozenset(
+    f".{kind}" for kind in ("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "mts", "3gp")
+)
 LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 
@@ -84,9 +88,20 @@ def composed(name: str) -> str:
 
 
 def unread(suffixes: Iterable[str]) -> str:
-    """A sentence on pictures of formats that are not read; nothing where there are none."""
-    kinds = sorted(UNREAD.intersection(suffixes))
-    return f"Pictures in {', '.join(kinds)} are not read: convert them to JPEG or PNG." if kinds else ""
+    """What to do about pictures of formats that are not read, and videos; nothing where there are none."""
+    suffixes = set(suffixes)
+    said = []
+    if kinds := sorted(UNREAD & suffixes):
+        said.append(f"Pictures in {', '.join(kinds)} are not read: convert them to JPEG or PNG.")
+    if kinds := sorted(VIDEOS & suffixes):
+        said.append(f"Videos ({', '.join(kinds)}) are not read: save pictures of each:  {frames('VIDEO')}")
+    return " ".join(said)
+
+
+def frames(video: str) -> str:
+    """The command that saves one picture a second of a video."""
+    stem, _ = os.path.splitext(video)  # noqa: PTH122
+    return shlex.join(["ffmpeg", "-i", video, "-vf", "fps=1", f"{stem}_%05d.jpg"])
 
 
 def is_text(name: str) -> bool:

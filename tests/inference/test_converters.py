@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+from conftest import Outcome
 
 pytestmark = pytest.mark.slow
 
@@ -45,3 +48,34 @@ def test_ncnn_gives_the_same_probabilities(network: tuple[Path, np.ndarray, np.n
     extractor.input("in0", given)
     found = softmax(np.array(extractor.extract("out0")[1])[None])
     assert found.argmax() == expected.argmax() and np.abs(found - expected).max() < 1e-2  # its weights are halves
+
+
+def test_litert_gives_the_same_probabilities(network: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert")
+    program = shutil.which("onnx2tf")  # in an environment of its own, say: it wants older packages
+    if program is None:
+        pytest.skip("needs onnx2tf")
+    file, images, expected = network
+    shape = "images:" + ",".join(map(str, images.shape))
+    words = [program, "-i", file.name, "-o", "litert", "-ois", shape]
+    subprocess.run(words, cwd=file.parent, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+    interpreter = litert.Interpreter(str(file.parent / "litert/model_float32.tflite"))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images.transpose(0, 2, 3, 1))
+    interpreter.invoke()
+    found = softmax(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.unpickles
+def test_core_mls_converter_takes_the_program(digits_run: Path, fastcls: Callable[..., Outcome]) -> None:
+    """It converts anywhere; only a Mac runs what it writes."""
+    coremltools = pytest.importorskip("coremltools", reason="needs coremltools")
+    import torch
+
+    assert fastcls("export", digits_run, "--torch-export", "--trust", "-o", "program").code == 0
+    program = torch.export.load("program/model.pt2").run_decompositions({})
+    model = coremltools.convert(program, minimum_deployment_target=coremltools.target.iOS17)
+    model.save("model.mlpackage")
+    description = coremltools.utils.load_spec("model.mlpackage").description
+    assert len(description.input) == len(description.output) == 1

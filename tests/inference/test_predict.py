@@ -120,6 +120,22 @@ def test_all_but_training_works_where_torch_is_missing(digits_run: Path, tmp_pat
     assert "torch" in done.stderr and "pip install" in done.stderr
 
 
+def test_the_first_of_several_pages_is_labelled_and_videos_are_refused(fastcls: Fastcls, digits_run: Path) -> None:
+    images = [Image.open(path) for path in sorted((digits(digits_run) / "3").glob("*.png"))[:3]]
+    images[0].save("pages.tif", save_all=True, append_images=images[1:])
+    images[0].save("first.png")
+    answers = rows(fastcls("predict", digits_run, "pages.tif", "first.png", "--probabilities").output)
+    assert {**answers[0], "path": ""} == {**answers[1], "path": ""}
+    Path("my clips").mkdir()
+    Path("my clips/clip 1.MP4").write_bytes(b"\0\0\0\x18ftypmp42")
+    refused = fastcls("predict", digits_run, "my clips/clip 1.MP4")
+    command = "ffmpeg -i 'my clips/clip 1.MP4' -vf fps=1 'my clips/clip 1_%05d.jpg'"
+    assert refused.code == 3 and command in refused.output
+    for words in (["predict", digits_run, "my clips"], ["check", "my clips"]):
+        refused = fastcls(*words)
+        assert refused.code == 3 and "Videos (.mp4) are not read" in refused.output, refused.output
+
+
 PLAIN = """
 import sys
 from fastcls.cli import main

@@ -253,12 +253,13 @@ def test_the_probe_is_logistic_regression_one_against_the_rest() -> None:
         ("--balanced", "--loss", "label-smoothing", "--class-weights", "--best-by", "f2_samples", "--keep", "last"),
     ],
 )
-def test_losses_weights_and_mixing_take_several_labels(squares: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
-    outcome = trained(squares, tmp_path.name, "--epochs", "1", "--no-test", "--precision", "fp32", *words)
+def test_losses_weights_and_mixing_take_several_labels(squares: Path, words: tuple[str, ...]) -> None:
+    name = "".join(words).replace("--", "-")
+    outcome = trained(squares, name, "--epochs", "1", "--no-test", "--precision", "fp32", *words)
     assert outcome.code == 0, outcome.output
     if "--balanced" in words:
         assert "drawn by the rarest of their labels" in outcome.output
-        assert "f2_samples" in rows(squares.parent / tmp_path.name / "history.csv")[0]
+        assert "f2_samples" in rows(squares.parent / name / "history.csv")[0]
 
 
 def test_the_report_speaks_of_labels(run: Path) -> None:

@@ -29,6 +29,7 @@ NOT_RUN = {
     "docker": "no engine runs here; test_container.py does the steps of the file",
     "hf auth": "signs in; the stand-in for the Hub has a token",
     "curl": "asks a server that runs until Ctrl-C; test_serve.py asks one",
+    "ffmpeg": "another program, and a video that is not here",
     "torchrun": "several machines or GPUs; test_scaling.py starts torchrun on one without",
     "accelerate": "several GPUs; test_scaling.py starts it without",
 }
