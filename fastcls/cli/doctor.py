@@ -40,7 +40,7 @@ def doctor(
 
 def _report(found: Findings, quick: bool) -> None:
     for name, value in found.facts:
-        print(f"{name:14s}{value}")
+        print(f"{name:24s}  {value}")
     for note in found.notes:
         print(f"\nnote: {note}")
     for problem in found.problems:

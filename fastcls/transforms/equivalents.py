@@ -40,7 +40,7 @@ def known(tfm: Any) -> bool:
         return True
     if isinstance(tfm, Batchwise):
         return kind.__module__.startswith("fastcls.")
-    if any(_given(tfm, name) for name in ("before_call", "encodes")):
+    if {"before_call", "encodes"} & vars(tfm).keys():
         return False
     if kind in GEOMETRY:
         warps = [f for f in tfm.coord_fs if type(f) is augment._WarpCoord]
@@ -56,12 +56,6 @@ def known(tfm: Any) -> bool:
     if kind in NORMALIZE:
         return tuple(tfm.axes) == (0, 2, 3)
     return kind in (IntToFloatTensor, augment.RandomErasing, augment.RandomResizedCropGPU)
-
-
-def _given(tfm: Any, name: str) -> bool:
-    """Whether a transform has a method of the user's; older versions of fastai keep their own in the instance too."""
-    method = vars(tfm).get(name)
-    return method is not None and getattr(method, "__func__", None) is not getattr(type(tfm), name, None)
 
 
 def unknown(tfms: Iterable[Any]) -> list[str]:
