@@ -2,11 +2,14 @@
 
 The index: a manifest of so many made-up rows in 1,000 classes, all of them 64 small JPEGs of one shard, from the recipe
 `folder`'s table and loaders to the first batch; a process a round, the index made (first) or found (again). The speed:
-Imagenette at 160 px, from its folder and packed, decoded every epoch (`--cache-gb 0`), in turn.
+Imagenette at 160 px, from its folder and packed, decoded every epoch (`--cache-gb 0`), in turn. The way: the same
+images packed (checked, grouped, split, written), and their shards fetched from an S3 server on loopback, moto's.
+What a run writes down: the list of a million rows, their fingerprint and splits.csv.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -15,12 +18,14 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import arguments, in_turn, ratio, show, spread
 from fastcls.machine import memory
+from fastcls.runfolder import runs
 
 ROOT = Path(__file__).parents[1]
 CLASSES, BATCHES = 1_000, 40
@@ -75,8 +80,11 @@ def make(folder: Path, images: int) -> None:
     packing.save(Folder(folder), pa.table(columns), record, pq)
 
 
-def first_batch(folder: str) -> dict[str, float]:
-    """Seconds to the first batch, bytes of memory a row of the process's own, and of the index, which is shared."""
+def first_batch(folder: str, written: bool = False) -> dict[str, float]:
+    """Seconds to the first batch, bytes of memory a row of the process's own, and of the index, which is shared.
+
+    written: those that a run's record of its images takes instead: the list of them, its fingerprint, splits.csv.
+    """
     from fastcls.running.loading import import_fastai
 
     import_fastai()
@@ -97,6 +105,8 @@ def first_batch(folder: str) -> dict[str, float]:
         )  # fmt: skip
         dls = data.loaders(block, table, bs=64)
         batch = next(iter(dls.train))
+        if written:
+            return _record(dls, folder)
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
     rows = len(dls.train_ds) + len(dls.valid_ds)
     pack = shards.opened(folder)
@@ -105,6 +115,43 @@ def first_batch(folder: str) -> dict[str, float]:
         "seconds": seconds, "CPU": busy, "index": index / rows, "own": (memory.resident("RssAnon") - before) / rows,
         "peak": (memory.resident("VmHWM") - peak) / rows, "images": len(batch[0]), "rows": rows,
     }  # fmt: skip
+
+
+def _record(dls: Any, folder: str) -> dict[str, float]:
+    from fastcls import models
+    from fastcls.runfolder import splits
+    from fastcls.running import record
+
+    learn = models.learner(dls, models.cnn(3, dls.c, (8,)))
+    before = memory.resident("RssAnon")
+    memory.forget_peak()
+    started, busy = time.perf_counter(), time.process_time()
+    held = record.Images(learn)
+    held.describe()
+    splits.write(Path(folder), held.rows, held.groups)
+    own = memory.resident("RssAnon") - before
+    return {
+        "seconds": time.perf_counter() - started, "CPU": time.process_time() - busy,
+        "own": own / len(held.rows), "rows": len(held.rows),
+    }  # fmt: skip
+
+
+def written(images: int, rounds: int) -> list[list[str]]:
+    """What a run writes down of its images, which the main process alone does."""
+    with tempfile.TemporaryDirectory() as scratch:
+        make(Path(scratch, "packed"), images)
+        found = []
+        for _ in range(rounds + 1):  # the first makes the index
+            words = [sys.executable, "-W", "ignore", "-m", "benchmarks.shards", "--only", "written"]
+            environment = {**os.environ, "FASTCLS_DATA": f"{scratch}/data"}
+            done = subprocess.run(
+                [*words, "--folder", f"{scratch}/packed"],
+                cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env=environment,
+            )  # fmt: skip
+            found.append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"  {found[-1]}", file=sys.stderr, flush=True)
+    keys = ("seconds", "CPU", "own")
+    return [[f"{images:,} rows", *(spread([f[key] for f in found[1:]]) for key in keys)]]
 
 
 def index(images: int, rounds: int) -> list[list[str]]:
@@ -158,12 +205,101 @@ def speed(rounds: int) -> list[list[str]]:
     ]
 
 
+def way(rounds: int) -> list[list[str]]:
+    """Packing into a folder, and fetching shards from object storage: MB/s on the clock, and of one processor."""
+    import threading
+
+    from fastcls.datasets import shards
+    from fastcls.datasets.buckets import Bucket
+    from fastcls.running import packing
+
+    source = str(Path(os.environ["FASTCLS_IMAGES"], "imagenette2-160"))
+    clocks: dict[str, list[tuple[float, float, float]]] = {"packed": [], "fetched": []}
+    with tempfile.TemporaryDirectory() as scratch, _s3() as address:
+        for number in range(rounds):
+            os.environ["FASTCLS_DATA"] = f"{scratch}/data-{number}"  # nothing is known of the images yet
+            began = time.perf_counter(), time.process_time()
+            packed = packing.pack(source, f"{scratch}/packed-{number}", shard_mb=16)
+            clocks["packed"].append((packed.written / 1e6, *_since(began)))
+        packing.pack(source, address, shard_mb=16)
+        bucket, stop = Bucket(address), threading.Event()
+        for number in range(rounds):
+            began = time.perf_counter(), time.process_time()
+            for shard in packed.pack.record.shards:
+                file = Path(scratch, f"{number}-{shard.name}")
+                bucket.fetch(f"{shards.SHARDS}/{shard.name}", file, shard.bytes, stop)
+                assert runs.digest(file) == shard.sha256
+            clocks["fetched"].append((sum(shard.bytes for shard in packed.pack.record.shards) / 1e6, *_since(began)))
+    images, each = packed.pack.record.images, packed.pack.record.bytes / packed.pack.record.images
+    names = {
+        "packed": f"{images:,} images of {each / 1e3:.1f} kB packed into a folder",
+        "fetched": "their shards fetched and compared with their checksums",
+    }
+    return [
+        [
+            names[name],
+            spread([size / wall for size, wall, _ in found]),
+            spread([size / cpu for size, _, cpu in found]),
+            spread([cpu / images * 1e6 for _, _, cpu in found]),
+        ]
+        for name, found in clocks.items()
+    ]
+
+
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    return time.perf_counter() - began[0], time.process_time() - began[1]
+
+
+@contextlib.contextmanager
+def _s3() -> Iterator[str]:
+    """An address in an empty bucket of a server of its own process."""
+    import socket
+
+    import requests
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    words = [sys.executable, "-W", "ignore", "-m", "moto.server", "-p", str(port)]
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(120):
+            with contextlib.suppress(requests.ConnectionError):
+                requests.put(f"{url}/bucket", timeout=10).raise_for_status()
+                break
+            time.sleep(1)
+        os.environ |= {
+            "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+        }  # fmt: skip
+        yield "s3://bucket/packed"
+    finally:
+        server.kill()
+        server.wait()
+
+
 def main() -> None:
     options = arguments(__doc__ or "", rounds=3, images=10_000_000, folder="", only="")
     if options.folder:
-        print(json.dumps(first_batch(options.folder)))
+        print(json.dumps(first_batch(options.folder, options.only == "written")))
         return
-    if options.only != "speed":
+    if options.only in ("", "written"):
+        columns = ["", "s", "CPU s", "bytes a row"]
+        title = "What a run writes down of its packed images"
+        show("shards-written", title, columns, written(1_000_000, options.rounds), options.rounds, "", options.save)
+    if options.only in ("", "way"):
+        columns = ["", "MB/s on the clock", "MB/s of one processor", "µs of a processor an image"]
+        note = "The clock's are those of two cores that other work took most of; fetching has the server beside it."
+        show(
+            "shards-way",
+            "The way into shards and back",
+            columns,
+            way(options.rounds),
+            options.rounds,
+            note,
+            options.save,
+        )
+    if options.only in ("", "index"):
         columns = ["", "to the first batch, s", "CPU s", "index, bytes a row", "a process's own", "peak"]
         note = (
             "First (n = 1): the index is made from the manifest, once a machine. Other work took most of both cores, "
@@ -172,7 +308,7 @@ def main() -> None:
         )
         bars = "Ten million packed images"
         show("shards", bars, columns, index(options.images, options.rounds), options.rounds, note, options.save)
-    if options.only != "index":
+    if options.only in ("", "speed"):
         columns = ["", "µs of a processor an image", "so many times as fast"]
         title = "Shards against files, decoded every epoch"
         show("shards-speed", title, columns, speed(options.rounds), options.rounds, "", options.save)

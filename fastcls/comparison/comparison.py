@@ -85,7 +85,7 @@ class Entry:
 
     def right(self, split: str) -> pd.Series:
         """Whether each image of a split is classified rightly, by its path; empty where no file says so."""
-        if not (self.folder / predictions.FILE).is_file():
+        if not predictions.there(self.folder):
             return pd.Series(dtype=bool)
         table = self.predictions[self.predictions["split"] == split].drop_duplicates("path")
         right = pd.Series((table["label"] == table["prediction"]).to_numpy(), table["path"])

@@ -75,10 +75,15 @@ def brier(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.einsum("ij,ij->i", probabilities, probabilities, dtype=float) - 2 * own + 1
 
 
+def binned(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> np.ndarray:
+    """(3, bins): of each equal range of confidence the images, the sum of their confidence, and how many are right."""
+    place = np.clip((confidence * bins).astype(int), 0, bins - 1)
+    return np.stack([np.bincount(place, weights, bins) for weights in (None, confidence, right)])
+
+
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> list[Bin]:
     """The occupied ones of `bins` equal ranges of confidence."""
-    place = np.clip((confidence * bins).astype(int), 0, bins - 1)
-    counts, sure, hits = (np.bincount(place, weights, bins) for weights in (None, confidence, right))
+    counts, sure, hits = binned(confidence, right, bins)
     return [
         Bin(i / bins, (i + 1) / bins, int(n), float(sure[i] / n), float(hits[i] / n)) for i, n in enumerate(counts) if n
     ]
@@ -86,8 +91,13 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> li
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error: |accuracy - confidence|, averaged over the images of each range (Guo et al. 2017)."""
-    found = reliability(confidence, right)
-    return sum(abs(one.accuracy - one.confidence) * one.n for one in found) / max(1, len(confidence))
+    return error_of(binned(confidence, right))
+
+
+def error_of(bins: np.ndarray) -> float:
+    """The same of what `binned` gives, or of sums of it."""
+    counts, sure, hits = bins
+    return float(np.abs(hits - sure).sum() / max(1, counts.sum()))
 
 
 def honest_errors(confidence: np.ndarray, effect: float = 1.0, draws: int = 200, seed: int = 0) -> tuple[float, float]:

@@ -40,7 +40,7 @@ def decoded_pixels(dl: DataLoader, batch: tuple[torch.Tensor, ...]) -> np.ndarra
 
 
 @contextlib.contextmanager
-def _recorder_kept(learn: Learner) -> Iterator[None]:
+def recorder_kept(learn: Learner) -> Iterator[None]:
     """The losses and metrics of the last fit, which fastai's recorder forgets with every evaluation."""
     recorder = getattr(learn, "recorder", None)
     before = {name: getattr(recorder, name) for name in Recorder._stateattrs if hasattr(recorder, name)}
@@ -55,7 +55,7 @@ def inference_pass(
     learn: Learner, dl: DataLoader, act: Any = None, reorder: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Probabilities (n, classes) and targets on the CPU, in the order of the images, or as `dl` gives them."""
-    with _recorder_kept(learn):
+    with recorder_kept(learn):
         act = act or activation(learn.loss_func, target.of(learn.dls))
         preds, targs = learn.get_preds(dl=dl, act=act, reorder=reorder)
     return torch.as_tensor(preds).float().cpu(), torch.as_tensor(targs).long().cpu()

@@ -5,7 +5,7 @@ judge = judging.of(target); truth and decisions are (n,) class indices, or (n, l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,3 +127,27 @@ Judge = OneClass | Labels
 def of(target: targets.Target) -> Judge:
     """The judge of a run's target."""
     return Labels() if target.several else OneClass()
+
+
+def answers(
+    judge: Judge,
+    names: Sequence[str],
+    images: Iterable[tuple[str, str, str]],
+    probabilities: np.ndarray,
+    losses: np.ndarray,
+    thresholds: np.ndarray | None,
+    temperature: float | None,
+) -> Iterator[tuple[list[str], list[float], np.ndarray]]:
+    """The rows of predictions.csv: texts, confidence (also calibrated) and loss, probabilities.
+
+    images: split, path and label of each; probabilities (n, classes); losses (n,), NaN where a label is no class.
+    """
+    decided = judge.decide(probabilities, thresholds)
+    said, confidence = judge.texts(decided, names), judge.confidence(probabilities, decided)
+    calibrated = np.full(len(probabilities), np.nan)
+    if temperature is not None:
+        for block, softened in calibration.blocks(probabilities, temperature, judge.soften):
+            calibrated[block] = judge.confidence(softened, decided[block])
+    numbers = np.column_stack([confidence, calibrated, losses])
+    for image, text, row, p in zip(images, said, numbers.tolist(), probabilities, strict=True):
+        yield [*image, text], row, p

@@ -80,7 +80,7 @@ def reference(run: Path) -> Reference | None:
     """Some images of predictions.csv that can still be read; None where there are none, or no preprocessing."""
     model, record = model_files.read(run), runs.read_json(run / "run.json")
     root, spec = Path(record.get("data", {}).get("root", "")), model.get("preprocessing")
-    if spec is None or not (run / predictions.FILE).is_file():
+    if spec is None or not predictions.there(run):
         return None
     index = {name: i for i, name in enumerate(model["classes"])}
     paths, images, classes, probabilities = [], [], [], []

@@ -83,7 +83,8 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         belief: Any = labels.trust(held, names, temperature, split)
         decided: Any = labels.decided(files, names)
     else:
-        result = outcome(predictions[predictions["split"] == split], names, thumbnails, precisions, each)
+        counts = None if files.counts is None else files.counts[files.counts["split"] == split]
+        result = outcome(predictions[predictions["split"] == split], names, thumbnails, precisions, each, counts)
         own = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
         belief = trust(own, temperature, split)
         decided = deciding.decided(files.folder, classes or [], temperature, costs, odd)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from fastcls.evaluation import grouped
+from fastcls.evaluation.metrics import wilson
 from fastcls.evaluation.selection import PAIRS
 from fastcls.reports.figures import LABEL, Figure, Palette, shorten
 from fastcls.reports.gallery import gallery
@@ -101,31 +102,37 @@ def outcome(
     thumbnails: Thumbnails,
     precisions: Mapping[str, float],
     each: int = 0,
+    counts: pd.DataFrame | None = None,
 ) -> Outcome | None:
     """The view of one split, or None where it has no labelled prediction; precisions: the average one of a class.
 
-    each: pictures of a cell of the confusion matrix, at least.
+    each: pictures of a cell of the confusion matrix, at least. counts: label, prediction and count of all images, where
+    the predictions are a sample of them.
     """
     table = predictions[(predictions["label"] != "") & (predictions["prediction"] != "")]
     if table.empty:
         return None
-    seen = {*table["label"].unique(), *table["prediction"].unique()}
+    codes = grouped.codes_in(table) if counts is None else None
+    every = table.assign(count=1) if counts is None else counts[counts["label"] != ""]
+    seen = {*every["label"].unique(), *every["prediction"].unique()}
     names = list(dict.fromkeys([*classes, *sorted(seen - set(classes))]))
-    support = table["label"].value_counts()
+    support = table["label"].value_counts() if counts is None else _sums(every, "label")
     wrong = table[table["label"] != table["prediction"]]
-    pairs = wrong.groupby(["label", "prediction"]).size().sort_values(ascending=False, kind="stable")
-    rows = _class_rows(table, names, pairs, precisions)
+    mistaken = every[every["label"] != every["prediction"]]
+    pairs = _sums(mistaken, "label", "prediction")
+    rows = _class_rows(every, names, pairs, precisions, codes)
     supported = [row for row in rows if row.support]
+    n, mistakes = int(every["count"].sum()), int(mistaken["count"].sum())
     return Outcome(
-        n=len(table),
+        n=n,
         classes=len(names),
-        mistakes=len(wrong),
-        accuracy=1 - len(wrong) / len(table),
+        mistakes=mistakes,
+        accuracy=1 - mistakes / n,
         majority=str(support.index[0]),
-        majority_share=float(support.iloc[0] / len(table)),
+        majority_share=float(support.iloc[0] / n),
         macro_f1=float(np.mean([row.f1 or 0.0 for row in supported])),
         mean_loss=number(table["loss"].mean()),
-        matrix=_matrix(table, names, support, pairs),
+        matrix=_matrix(every, names, support, pairs),
         pairs=_pairs(table, wrong, pairs, support, thumbnails),
         confused_pairs=len(pairs),
         rows=rows[:MOST_ROWS],
@@ -135,18 +142,36 @@ def outcome(
     )
 
 
+def _sums(every: pd.DataFrame, *columns: str) -> pd.Series:
+    """The images of each value of the columns, the most first."""
+    return (
+        every.groupby(list(columns) if len(columns) > 1 else columns[0])["count"]
+        .sum()
+        .sort_values(ascending=False, kind="stable")
+    )
+
+
 def _class_rows(
-    table: pd.DataFrame, names: list[str], pairs: pd.Series, precisions: Mapping[str, float]
+    every: pd.DataFrame,
+    names: list[str],
+    pairs: pd.Series,
+    precisions: Mapping[str, float],
+    codes: np.ndarray | None,
 ) -> list[ClassRow]:
-    """A row a class, the worst F1 first, classes without a picture in the split last."""
+    """A row a class, the worst F1 first, classes without a picture in the split last.
+
+    every: label, prediction and count. codes: the groups of its rows, where there are groups.
+    """
     place = {name: i for i, name in enumerate(names)}
-    labels, predictions = (table[column].map(place).to_numpy(int) for column in ("label", "prediction"))
+    labels, predictions = (every[column].map(place).to_numpy(int) for column in ("label", "prediction"))
+    times = every["count"].to_numpy(float)
+    right = labels == predictions
     hits, support, predicted = (
-        np.bincount(where, minlength=len(names)) for where in (labels[labels == predictions], labels, predictions)
+        np.bincount(where, weights, len(names))
+        for where, weights in ((labels[right], times[right]), (labels, times), (predictions, times))
     )
     with np.errstate(invalid="ignore"):  # nothing of nothing is not finite
         precision, recall, f1 = hits / predicted, hits / support, 2 * hits / (support + predicted)
-    codes = grouped.codes_in(table)
     worst: dict[str, tuple[str, int]] = {}
     for (label, prediction), count in pairs.items():
         worst.setdefault(str(label), (str(prediction), int(count)))
@@ -154,16 +179,17 @@ def _class_rows(
     for i, name in enumerate(names):
         n = int(support[i])
         own = labels == i
-        right = predictions[own] == i
-        low, high = grouped.proportion(right, None if codes is None else codes[own]) if n else (None, None)
-        taken, times = worst.get(name, ("", 0))
+        low, high = wilson(int(hits[i]), n)
+        if codes is not None and n:
+            low, high = grouped.proportion(predictions[own] == i, codes[own])
+        taken, often = worst.get(name, ("", 0))
         p, r, f = (number(values[i]) for values in (precision, recall, f1))
         average = number(precisions.get(name))
-        rows.append(ClassRow(name, n, p, r, f if n else None, low, high, taken, times, average))
+        rows.append(ClassRow(name, n, p, r, f if n else None, low, high, taken, often, average))
     return sorted(rows, key=lambda row: (not row.support, row.f1 if row.f1 is not None else 0.0, -row.support))
 
 
-def _matrix(table: pd.DataFrame, names: list[str], support: pd.Series, pairs: pd.Series) -> Matrix:
+def _matrix(every: pd.DataFrame, names: list[str], support: pd.Series, pairs: pd.Series) -> Matrix:
     whole = len(names) <= WHOLE_MATRIX
     shown = names
     if not whole:
@@ -172,9 +198,10 @@ def _matrix(table: pd.DataFrame, names: list[str], support: pd.Series, pairs: pd
             if len(chosen | {label: None, prediction: None}) <= BLOCK:
                 chosen |= {label: None, prediction: None}
         shown = list(chosen) or [str(name) for name in support.index[:BLOCK]]
-    inside = table[table["label"].isin(shown) & table["prediction"].isin(shown)]
-    counts = pd.crosstab(inside["label"], inside["prediction"]).reindex(index=shown, columns=shown, fill_value=0)
-    return Matrix(shown, counts.to_numpy(), support.reindex(shown, fill_value=0).to_numpy(), whole)
+    inside = every[every["label"].isin(shown) & every["prediction"].isin(shown)]
+    counts = inside.groupby(["label", "prediction"])["count"].sum().unstack(fill_value=0)
+    counts = counts.reindex(index=shown, columns=shown, fill_value=0)
+    return Matrix(shown, counts.to_numpy(int), support.reindex(shown, fill_value=0).to_numpy(), whole)
 
 
 def _pairs(
@@ -184,6 +211,7 @@ def _pairs(
     examples = right.drop_duplicates("label").set_index("label")["path"]
     mistakes = wrong.sort_values("loss", ascending=False, kind="stable").drop_duplicates(["label", "prediction"])
     mistaken = mistakes.set_index(["label", "prediction"])["path"]
+    pairs = pairs[pairs.index.isin(mistaken.index)]  # of a sample not each has an example
 
     def example(name: str) -> Tile | None:
         return thumbnails.tile(examples[name]) if name in examples.index else None

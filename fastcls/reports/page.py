@@ -33,6 +33,17 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
         state = what.get(status, f"has the status “{status}”")
         items.append(("warn", f"This run {state}{because}. What follows is what it left behind."))
     items += [("warn", f"{sentence}.") for sentence in run.missing]
+    if run.counts is not None:
+        shown = int((run.predictions["split"] == split).sum())
+        of = int(run.counts.loc[run.counts["split"] == split, "count"].sum())
+        items.append(
+            (
+                "note",
+                f"The figures at the top, the confusion matrix and the table of classes are of all {of:,} images; "
+                f"curves, confidence, decisions, doubtful labels and pictures are of {shown:,} of them, drawn by their "
+                "names.",
+            )
+        )
     known = run.splits()
     if known and split not in known:
         items.append(("warn", f"The {split} split has not been evaluated."))

@@ -1,12 +1,15 @@
-"""predictions.csv, and probe.csv: a row an evaluated image. Nothing else writes or reads their columns.
+"""predictions.csv, its parts where there are many images, and probe.csv: a row an evaluated image.
+
+Nothing else writes or reads their columns.
 
 Names stay text, so that a class called 'NA' or '007' keeps its name; bytes that are not UTF-8 are kept too.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from fastcls.errors import OutputError, UsageError, did_you_mean
-from fastcls.runfolder import runs
+from fastcls.runfolder import parts, runs
 from fastcls.runfolder.text import clean
 
 FILE = "predictions.csv"
+PARTS = "predictions"  # a folder of Parquet parts in place of FILE, where there are more than MANY images
+MANY = 1_000_000
 BASELINE = "probe.csv"  # what the linear probe predicts: NAMES alone
 NAMES = ("split", "path", "label", "prediction")
 NUMBERS = ("confidence", "calibrated", "loss")
@@ -55,6 +60,62 @@ def write(
     return runs.write_csv(file, [*NAMES, *NUMBERS, *own, *columns], cells())
 
 
+@contextlib.contextmanager
+def writing_part(file: Path, split: str, classes: Sequence[str]) -> Iterator[Callable[..., None]]:
+    """Yields what adds images to a part of a large run's predictions.
+
+    It takes paths (n,), labels and predictions (n,) as class indices, NUMBERS (3, n) and probabilities (n, classes).
+    """
+    import pandas as pd
+
+    names = pd.Index(list(map(str, classes)), dtype=object)  # what is no UTF-8 among them is no pandas text
+    with parts.writing(file) as add:
+
+        def images(
+            paths: Sequence[str], labels: np.ndarray, predicted: np.ndarray, numbers: np.ndarray, p: np.ndarray
+        ) -> None:
+            def named(codes: np.ndarray) -> Any:
+                return pd.Categorical.from_codes(codes, names)
+
+            table = {
+                "split": pd.Categorical.from_codes(np.zeros(len(p), int), [split]),
+                "path": pd.Series(paths, dtype=object),
+            }
+            table |= {
+                "label": named(labels),
+                "prediction": named(predicted),
+                **dict(zip(NUMBERS, numbers, strict=True)),
+            }
+            if len(names) <= DENSE:
+                table |= {f"p:{name}": p[:, i] for i, name in enumerate(names)}
+            else:
+                top = np.argpartition(p, -5, axis=1)[:, -5:]
+                top = np.take_along_axis(top, np.argsort(-np.take_along_axis(p, top, 1), axis=1), 1)
+                for k, (name, value) in enumerate(TOP):
+                    table |= {name: named(top[:, k]), value: p[np.arange(len(p)), top[:, k]]}
+            add(pd.DataFrame(table))
+
+        yield images
+
+
+def there(run: Path) -> bool:
+    """Whether a run has predictions, in a file or in parts."""
+    return (run / FILE).is_file() or in_parts(run)
+
+
+def in_parts(run: Path) -> bool:
+    """Whether what is read of a run's predictions is a sample."""
+    return not (run / FILE).is_file() and bool(parts.files(run / PARTS))
+
+
+def counts(run: Path) -> Any:
+    """How many images there are of each split, label and prediction: a DataFrame of these and `count`; exact.
+
+    Of a run in parts alone, whose tables are samples; ValueError where they cannot be read.
+    """
+    return parts.counts(run / PARTS, [name for name in NAMES if name != "path"])
+
+
 def write_baseline(file: Path, rows: Iterable[Sequence[str]]) -> Path:
     """Write rows of NAMES."""
     return runs.write_csv(file, NAMES, rows)
@@ -63,9 +124,16 @@ def write_baseline(file: Path, rows: Iterable[Sequence[str]]) -> Path:
 def read(file: Path, probabilities: bool = False) -> Any:
     """A DataFrame of NAMES as text and NUMBERS as floats (NaN where there is none), with `probabilities` their columns.
 
-    GROUP is text, where the file has it. OSError or ValueError where the file is not that.
+    GROUP is text, where the file has it. Of a run in parts it is `parts.SAMPLE` images of each split. OSError or
+    ValueError where the file is not that.
     """
     import pandas as pd
+
+    if file.name == FILE and in_parts(file.parent):
+        table = parts.sample(file.parent / PARTS, "split", "path", None if probabilities else (*NAMES, *NUMBERS))
+        for name in NUMBERS:
+            table[name] = table[name].astype(float)
+        return table
 
     text = {*NAMES, *NUMBERS, GROUP, *(name for name, _ in TOP)}
     table = pd.read_csv(
@@ -166,7 +234,7 @@ class HeldOut:
 
 def held_out(run: Path, names: Sequence[str]) -> dict[str, HeldOut]:
     """The evaluated splits, test before valid; empty where the run has none. OutputError for a damaged file."""
-    if not (run / FILE).is_file():
+    if not there(run):
         return {}
     table, found = of_run(run, probabilities=True), {}
     place = {clean(name): i for i, name in enumerate(names)}
@@ -215,7 +283,7 @@ def images(run: Path, split: str) -> list[Predicted]:
 
     UsageError for a split that was not evaluated, OutputError for a file that is no predictions.csv.
     """
-    if not (run / FILE).is_file():
+    if not there(run):
         return []
     calibrated = runs.read_json(run / "model.json").get("temperature") is not None
     table = of_run(run)

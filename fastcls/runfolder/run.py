@@ -12,7 +12,7 @@ import pandas as pd
 
 from fastcls.errors import OutputError
 from fastcls.runfolder import inside, runs, schema, slices
-from fastcls.runfolder.predictions import BASELINE, FILE, GROUP, NAMES, NUMBERS, read
+from fastcls.runfolder.predictions import BASELINE, FILE, GROUP, NAMES, NUMBERS, PARTS, counts, in_parts, read
 from fastcls.runfolder.text import clean
 
 HISTORY = "history.csv"
@@ -34,6 +34,7 @@ class Run:
     heatmaps: dict[str, Any] = field(default_factory=dict)
     slices: pd.DataFrame = field(default_factory=pd.DataFrame)  # what else is known of an image
     evaluation: dict[str, Any] = field(default_factory=dict)  # of a run on images that came later
+    counts: pd.DataFrame | None = None  # split, label, prediction, count of all images, where the above is a sample
     missing: list[str] = field(default_factory=list)
 
     def get(self, *keys: str) -> Any:
@@ -77,6 +78,8 @@ def open_run(folder: Path) -> Run:
         run, "history.csv", "the curves of training", lambda file: read_history(file.parent), run.history
     )
     run.predictions = _read(run, FILE, "confusions, classes and top losses", _predictions, run.predictions)
+    if in_parts(folder):
+        run.counts = _read(run, PARTS, "the confusions of all images", lambda _: _counts(folder), None)
     if (folder / BASELINE).is_file():  # a run without a pretrained body has none
         run.baseline = _read(run, BASELINE, "the comparison with the linear probe", _predictions, run.baseline)
     run.model = _read(run, "model.json", "the layers of the network", _json_object, {})
@@ -126,6 +129,13 @@ def read_history(folder: Path) -> pd.DataFrame:
         if name not in table:
             table[name] = "" if name == "phase" else math.nan
     return table[table["epoch"].between(-math.inf, math.inf, inclusive="neither")].reset_index(drop=True)
+
+
+def _counts(folder: Path) -> pd.DataFrame:
+    table = counts(folder)
+    for name in ("split", "label", "prediction"):
+        table[name] = table[name].map(clean)
+    return table
 
 
 def _predictions(path: Path) -> pd.DataFrame:

@@ -81,11 +81,11 @@ def _run(request: Request, stop: Stop) -> None:
         plan = getattr(ready.learn.dls, "plan", None)
         if plan is not None:
             plan.prepare()  # one process a machine decodes, the others wait for it
-        images = record.Images(ready.learn).describe()["fingerprint"]
-        knobs, found, extensions = begin(images, request.stage("fit"))
+        images = record.Images(ready.learn)
+        knobs, found, extensions = begin(images.describe()["fingerprint"], request.stage("fit"))
         with faults.translated(ready.learn, request.stage("get_learner") | knobs, Path("RUN")):
             training.fit(ready.learn, ready.recipe.fit, knobs, Path(), Screen(quiet=True), stop, found, extensions)
-            evaluation.evaluated(ready.learn)
+            evaluation.evaluated(ready.learn, images.relative)
 
 
 def _resume(order: Any, stop: Stop, request: Request | None, trust: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +19,13 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from fastcls.data.dataloaders import turns
-from fastcls.evaluation import calibration, gradcam, grouped, selection
+from fastcls.evaluation import gradcam, grouped, judging, selection
 from fastcls.evaluation.interpret import Interpretation, decoded_pixels, inference_pass
+from fastcls.evaluation.metrics import Tally
 from fastcls.inference import export
 from fastcls.machine import ranks
 from fastcls.runfolder import predictions, runs
+from fastcls.running import large
 from fastcls.settings import options
 from fastcls.training import distributed
 from fastcls.training.checkpoints import load_weights
@@ -49,12 +52,12 @@ def evaluate(
     groups: Mapping[str, str] | None = None,
     leaked: Mapping[str, set[str]] | None = None,
 ) -> Evaluated:
-    """Write metrics.json, predictions.csv, the network's files and heatmaps.json into a run folder.
+    """Write metrics.json, predictions.csv or its parts, the network's files and heatmaps.json into a run folder.
 
     build: how to rebuild the network (recipe name and knobs). relative: a file's name in predictions.csv.
     groups: the group of each such name, where there are groups. leaked: of each split those that training has seen.
     """
-    passes = evaluated(learn)
+    passes, tallies = evaluated(learn, relative, out)
     _save_batch(learn, out / "figures" / "batch.png")
     valid = passes["valid"]
     temperature = valid.temperature()
@@ -64,7 +67,12 @@ def evaluate(
     with quiet(learn):
         heatmaps = {split: _heatmaps(learn, answers, relative) for split, answers in passes.items()}
     figures = {}
+    if tallies and any((leaked or {}).values()):
+        options.note("of so many images the accuracy without those that training has seen is not computed.")
     for split, answers in passes.items():
+        if split in tallies:
+            figures[split] = tallies[split].figures()
+            continue
         paths = [relative(path) for path in answers.paths()]
         codes = grouped.codes_of([groups.get(path, "") for path in paths]) if groups else None
         figures[split] = answers.figures(temperature, codes)
@@ -76,21 +84,40 @@ def evaluate(
     classes = [str(name) for name in next(iter(passes.values())).vocab]
     # of all classes, however many: any label may be among an image's, and folds are averaged
     dense = valid.judge.target.several or bool(options.current().fold)
-    predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature), dense, groups)
+    if not tallies:
+        predictions.write(out / predictions.FILE, classes, _predicted(passes, relative, temperature), dense, groups)
     export.save(learn, out, build, temperature, thresholds)
     return Evaluated(figures, passes, export.verify(out, valid.paths(), valid.preds.numpy()))
 
 
-def evaluated(learn: Learner) -> dict[str, Interpretation]:
-    """The pass over each split; of several processes each does its share, and rank 0 has what they found."""
+def evaluated(
+    learn: Learner, relative: Callable[[str], str], out: Path | None = None
+) -> tuple[dict[str, Interpretation], dict[str, Tally]]:
+    """The pass over each split; of several processes each does its share, and rank 0, which has `out`, gets it all.
+
+    Of very many images the predictions are written in parts on the way, and what is given is a sample and the counts.
+    """
     loaders = {"valid": learn.dls.valid.new(shuffle=False, drop_last=False)}
     if options.current().test and getattr(learn.dls, "test_items", None) is not None:
         loaders["test"] = learn.dls.test_dl(learn.dls.test_items, with_labels=True)
+    if ranks.world() > 1:
+        weights = distributed.broadcast(dict(get_model(learn.model).state_dict()))
+        load_weights(get_model(learn.model), weights)
+    if not large.is_large(learn, loaders):
+        return _passes(learn, loaders), {}
+    passes = _passes(learn, {split: large.sampled(learn, loader, relative) for split, loader in loaders.items()})
+    temperature = distributed.broadcast(passes["valid"].temperature() if passes else None)
+    if out is not None:
+        shutil.rmtree(out / predictions.PARTS, ignore_errors=True)  # of an evaluation that was interrupted
+    return passes, {
+        split: large.count(learn, split, loader, temperature, relative, out) for split, loader in loaders.items()
+    }
+
+
+def _passes(learn: Learner, loaders: Mapping[str, Any]) -> dict[str, Interpretation]:
     if ranks.world() == 1:
         with quiet(learn):
             return {split: Interpretation.from_learner(learn, dl=loader) for split, loader in loaders.items()}
-    weights = distributed.broadcast(dict(get_model(learn.model).state_dict()))
-    load_weights(get_model(learn.model), weights)
     found = {split: _together(learn, loader) for split, loader in loaders.items()}
     return {split: Interpretation(learn, loaders[split], *parts) for split, parts in found.items() if parts}
 
@@ -119,18 +146,12 @@ def _together(learn: Learner, loader: Any) -> list[torch.Tensor]:
 def _predicted(
     passes: Mapping[str, Interpretation], relative: Callable[[str], str], temperature: float
 ) -> Iterator[tuple[list[str], list[float], np.ndarray]]:
-    """The rows of predictions.csv: names, confidence (also calibrated) and loss, probabilities."""
     for split, found in passes.items():
         vocab = [str(name) for name in found.vocab]
-        probabilities, losses = found.preds.numpy(), found.losses.tolist()
-        judge, decided = found.judge, found.decoded.numpy()
-        labels, predicted = judge.texts(found.targs.numpy(), vocab), judge.texts(decided, vocab)
-        confidence, calibrated = judge.confidence(probabilities, decided), np.empty(len(probabilities))
-        for block, softened in calibration.blocks(probabilities, temperature, judge.soften):
-            calibrated[block] = judge.confidence(softened, decided[block])
-        for i, path in enumerate(found.paths()):
-            names = [split, relative(path), labels[i], predicted[i]]
-            yield names, [confidence[i], calibrated[i], losses[i]], probabilities[i]
+        labels = found.judge.texts(found.targs.numpy(), vocab)
+        images = ((split, relative(path), label) for path, label in zip(found.paths(), labels, strict=True))
+        p, losses = found.preds.numpy(), found.losses.numpy()
+        yield from judging.answers(found.judge, vocab, images, p, losses, found.thresholds, temperature)
 
 
 def _save_batch(learn: Learner, file: Path) -> None:

@@ -87,17 +87,19 @@ def evaluate(
             notes.append(f"labels that the network does not know were left out: {listed_names}.")
         seen = [((row[0], _known_part(row[1], place), row[2]), p) for row, p in seen]
     unknown = {} if target.several else {name: n for name, n in counts.most_common() if name not in place}
-    known = [(row, p) for row, p in seen if row[1] not in unknown] if counts.keys() & place.keys() else []
-    if not known:
+    is_known = np.array([row[1] not in unknown for row, _ in seen])
+    if not (is_known.any() and counts.keys() & place.keys()):
         raise DataError(
             f"None of the {len(seen):,} images is of a class that {run} knows: they are of {some(sorted(counts))}.",
             f"It knows {some(predictor.classes)}. Are these the labels of this network?",
         )
-    truth, temperature = judge.truth([row[1] for row, _ in known], predictor.classes), model.get("temperature")
+    known = [row for (row, _), own in zip(seen, is_known, strict=True) if own]
+    truth, temperature = judge.truth([row[1] for row in known], predictor.classes), model.get("temperature")
     thresholds = None if predictor.thresholds is None else np.array(predictor.thresholds)
-    probabilities = np.stack([p for _, p in known])
+    every = np.stack([p for _, p in seen])
+    probabilities = every[is_known]
     group_of = _groups(record, held)
-    codes = grouped.codes_of([group_of.get(row[0], "") for row, _ in known])
+    codes = grouped.codes_of([group_of.get(row[0], "") for row in known])
     figures = judge.figures(probabilities, truth, predictor.classes, thresholds, temperature, codes)
     own = runs.read_json(run / "metrics.json")
     about: dict[str, Any] = {
@@ -107,7 +109,7 @@ def evaluate(
         "unknown": unknown,
         "missing": [name for name in place if name not in counts],
         "trained": trained,
-        **_beside(run, record, [row for row, _ in known], "test" if "test" in own else "valid", target.several),
+        **_beside(run, record, known, "test" if "test" in own else "valid", target.several),
     }
     below = {row[0]: relative(row[0], held.root) for row, _ in seen}
     listed = [(below[row[0]], UNKNOWN if row[1] in unknown else NEW, row[1]) for row, _ in seen]
@@ -139,7 +141,17 @@ def evaluate(
     belongs = {below[path]: name for path, name in group_of.items() if path in below}
     splits.write(out, listed, belongs)
     slices.write(out, [row[:2] for row in listed], further)
-    written = _rows(seen, listed, predictor, judge, thresholds, temperature)
+    losses = np.full(len(seen), np.nan)
+    losses[is_known] = judge.losses(probabilities, truth)
+    written = judging.answers(
+        judge,
+        predictor.classes,
+        ((split, path, label) for path, split, label in listed),
+        every,
+        losses,
+        thresholds,
+        temperature,
+    )
     predictions.write(out / predictions.FILE, predictor.classes, written, target.several, belongs)
     runs.write_json(out / "run.json", entry)
     notes += precheck(out, sizes=False)
@@ -250,25 +262,3 @@ def _features(run: Path, files: Sequence[str]) -> dict[str, np.ndarray]:
         return {}
     network = Features(run)
     return network.of(files) if network.has else {}
-
-
-def _rows(
-    seen: Sequence[tuple[Row, np.ndarray]],
-    listed: Sequence[tuple[str, str, str]],
-    predictor: Any,
-    judge: judging.Judge,
-    thresholds: np.ndarray | None,
-    temperature: float | None,
-) -> Iterator[tuple[list[str], list[float], np.ndarray]]:
-    """The rows of predictions.csv; an image of a class that the network does not know has no loss."""
-    for (_, p), (path, split, label) in zip(seen, listed, strict=True):
-        row = p[None]
-        decided = judge.decide(row, thresholds)
-        (said,) = judge.texts(decided, predictor.classes)
-        calibrated = np.nan
-        if temperature is not None:
-            calibrated = float(judge.confidence(judge.soften(row, temperature), decided)[0])
-        loss = np.nan
-        if split != UNKNOWN:
-            loss = float(judge.losses(row, judge.truth([label], predictor.classes))[0])
-        yield [split, path, label, said], [float(judge.confidence(row, decided)[0]), calibrated, loss], p

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,16 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
     splits.write(out, listed, groups)
     slices.write(out, [row[:2] for row in listed], _slices(members))
     rows = chain.from_iterable(
-        _rows(split, held[split], p[split], judge, truth[split], thresholds, temperature, classes) for split in truth
+        judging.answers(
+            judge,
+            classes,
+            ((split, path, label) for path, label in held[split][["path", "label"]].to_numpy()),
+            p[split],
+            judge.losses(p[split], truth[split]),
+            thresholds,
+            temperature,
+        )
+        for split in truth
     )
     predictions.write(out / predictions.FILE, classes, rows, dense=True, groups=groups)
     if all((one.folder / predictions.BASELINE).is_file() for one in members):
@@ -143,23 +152,6 @@ def _mean(tables: Sequence[Any]) -> Any:
     kept = ["label", *([predictions.GROUP] if predictions.GROUP in every else [])]
     found = every.groupby("path", sort=True).agg({**dict.fromkeys(kept, "first"), **dict.fromkeys(numbers, "mean")})
     return found.fillna({predictions.GROUP: ""}).reset_index()
-
-
-def _rows(
-    split: str,
-    table: Any,
-    p: np.ndarray,
-    judge: Any,
-    truth: np.ndarray,
-    thresholds: np.ndarray | None,
-    temperature: float,
-    classes: Sequence[str],
-) -> Iterator[tuple[list[str], list[float], np.ndarray]]:
-    decided = judge.decide(p, thresholds)
-    said, sure, losses = judge.texts(decided, classes), judge.confidence(p, decided), judge.losses(p, truth)
-    calibrated = judge.confidence(judge.soften(p, temperature), decided)
-    for i, (path, label) in enumerate(table[["path", "label"]].to_numpy()):
-        yield [split, path, label, said[i]], [float(sure[i]), float(calibrated[i]), float(losses[i])], p[i]
 
 
 def _runs(members: Sequence[Entry], out: Path) -> list[dict[str, Any]]:

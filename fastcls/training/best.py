@@ -94,7 +94,10 @@ class KeepBest(Callback):
         self.epoch: int | None = None
         self.probe: torch.Tensor | None = None  # calibrated losses (n,) of the validation images under the probe
         self.weights: dict[str, torch.Tensor] = {}
-        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # outputs and targets of the validation images
+        self.images = 0  # that were validated with
+        self.seen: list[
+            tuple[torch.Tensor, torch.Tensor]
+        ] = []  # their outputs and targets, where these are not too many
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the weights."""
@@ -108,10 +111,15 @@ class KeepBest(Callback):
         self.criterion = criterion(self.learn)
 
     def before_validate(self) -> None:
-        self.seen = []
+        self.seen, self.images = [], 0
 
     def after_batch(self) -> None:
-        if not self.training:
+        if self.training:
+            return
+        self.images += len(self.yb[0])
+        if self.images * self.pred[:1].numel() > MOST:
+            self.seen = []
+        else:
             self.seen.append((self.pred.detach().cpu(), self.yb[0].detach().cpu()))
 
     def after_epoch(self) -> None:
@@ -137,14 +145,15 @@ class KeepBest(Callback):
 
     def _tie(self, value: float) -> float:
         """Differences in the metric that mean nothing; 0 for what is no share of the images."""
-        images = sum(len(targets) for _, targets in self.seen)
         share = abs(value)
-        if "loss" in self.criterion or share > 1 or not images:
+        if "loss" in self.criterion or share > 1 or not self.images:
             return 0.0
-        return TIE * math.sqrt(max(share * (1 - share), 1 / images) / images)
+        return TIE * math.sqrt(max(share * (1 - share), 1 / self.images) / self.images)
 
     def _calibrated_losses(self) -> np.ndarray | None:
         """Cross-entropy of each validation image at the temperature that suits this epoch; None of too many."""
+        if not self.seen:
+            return None
         outputs, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*self.seen, strict=True))
         if outputs.ndim != 2 or targets.ndim > 2 or outputs.numel() > MOST:
             return None

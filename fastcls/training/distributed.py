@@ -12,6 +12,8 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -20,11 +22,13 @@ from safetensors.torch import load, save
 
 from fastcls.errors import EnvironmentProblem, ProcessLost, TrainingError, UsageError
 from fastcls.machine import devices, launch, ranks
+from fastcls.runfolder import runs
 from fastcls.training.checkpoints import pack, unpack
 
 STEP = timedelta(minutes=10)  # for the slowest step, the first process's checkpoint included
 PREPARATION = timedelta(days=2)  # for downloading and decoding all images, on the slowest machine
 
+CHUNK = 1 << 24  # bytes of a file that are sent at once
 AHEAD = {"cpu": 1, "cuda": 3}  # steps: a GPU's process prepares the next ones while the others still compute this one
 
 _patient: dist.ProcessGroup | None = None  # the processes once more, for waits as long as PREPARATION
@@ -121,6 +125,34 @@ def all_gather(digest: str) -> list[str]:
     with contact():
         dist.all_gather(parts, own, group=_patient)
     return [part.numpy().tobytes().decode() for part in parts]
+
+
+def collect(own: Path, home: Path) -> None:
+    """Bring each process's file to rank 0, which need not see their disks: into `home`, under its own name."""
+    name = json.dumps(own.name if own.is_file() else "").encode()
+    for rank, held in enumerate(gather(torch.frombuffer(bytearray(name), dtype=torch.uint8)) or []):
+        if rank and (file := json.loads(held.numpy().tobytes())):
+            runs.atomic_path(home / file, partial(_receive, rank))
+    if not ranks.first() and own.is_file():
+        with own.open("rb") as stream, contact():
+            while True:
+                block = bytearray(stream.read(CHUNK))
+                dist.send(torch.tensor([len(block)]), 0, group=_patient)
+                if not block:
+                    break
+                dist.send(torch.frombuffer(block, dtype=torch.uint8), 0, group=_patient)
+
+
+def _receive(rank: int, file: Path) -> None:
+    size = torch.zeros(1, dtype=torch.int64)
+    with file.open("wb") as stream, contact():
+        while True:
+            dist.recv(size, rank, group=_patient)
+            if not size:
+                return
+            block = torch.empty(int(size), dtype=torch.uint8)
+            dist.recv(block, rank, group=_patient)
+            stream.write(block.numpy().tobytes())
 
 
 class Meetings:

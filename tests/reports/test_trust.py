@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,11 @@ from benchmarks import folds
 from fastcls.comparison import differences
 from fastcls.evaluation import calibration, grouped, labels, metrics, suspects
 from fastcls.reports.trust import effects, trust
+
+
+def macro(targets: np.ndarray, predictions: np.ndarray, classes: int) -> Any:
+    """Image by image."""
+    return metrics._macro(targets, predictions, np.ones(len(targets)), classes)
 
 
 @pytest.mark.parametrize("n, goal", [(359, 0.95), (359, 0.99), (1000, 0.99), (5000, 0.95), (10_000, 0.999)])
@@ -57,7 +64,7 @@ def test_intervals_of_macro_figures_cover_the_truth(classes: int, images: int, a
         targets = np.repeat(np.arange(classes), images)
         other = (targets + rng.integers(1, classes, len(targets))) % classes
         predictions = np.where(rng.random(len(targets)) < accuracy, targets, other)
-        found = [(low, high) for _, _, low, high in metrics._macro(targets, predictions, classes)]
+        found = [(low, high) for _, _, low, high in macro(targets, predictions, classes)]
         covered += [low is not None and low <= accuracy <= high for low, high in found]
     assert (covered / draws > 0.91).all() and (covered / draws < 0.995).all(), covered / draws
 
@@ -67,13 +74,12 @@ def test_the_jackknife_leaves_out_each_image_in_turn() -> None:
     targets = np.r_[np.repeat([0, 1, 2], [20, 6, 1]), 4]  # a class of one image, one without any
     predictions = np.where(rng.random(len(targets)) < 0.6, targets, rng.integers(0, 5, len(targets)))
     n = len(targets)
-    values = {name: value for name, value, _, _ in metrics._macro(targets, predictions, 5)}
+    values = {name: value for name, value, _, _ in macro(targets, predictions, 5)}
     others = [
-        [value for _, value, _, _ in metrics._macro(np.delete(targets, i), np.delete(predictions, i), 5)]
-        for i in range(n)
+        [value for _, value, _, _ in macro(np.delete(targets, i), np.delete(predictions, i), 5)] for i in range(n)
     ]
     error = np.sqrt((n - 1) / n * np.square(np.array(others) - np.mean(others, 0)).sum(0))
-    for i, (name, value, low, high) in enumerate(metrics._macro(targets, predictions, 5)):
+    for i, (name, value, low, high) in enumerate(macro(targets, predictions, 5)):
         assert 0 < low < value < high < 1
         if name != "macro_precision":  # whose centre is another
             logits = [np.log(p / (1 - p)) for p in (low, value, high)]

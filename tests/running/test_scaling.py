@@ -5,6 +5,7 @@ Two processes on the CPU, over gloo.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -100,6 +101,40 @@ def test_two_processes_go_on_with_what_one_began_and_a_signal_to_either_stops_bo
     # to the second one, which may be on another machine, the folder need not be there
     several.several(2, "resume", several.folder / "interrupted-{rank}", "--trust")
     assert_same(out, alone)
+
+
+@pytest.mark.faults
+def test_two_processes_write_a_part_each_of_very_many_predictions(several: Several, alone: Path) -> None:
+    from fastcls.runfolder import predictions
+
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    recipe = several.folder / "many.py"
+    text = (several.folder / "mine.py").read_text()
+    recipe.write_text(
+        text.replace(
+            "def get_learner", "from fastcls.runfolder import predictions\npredictions.MANY = 10\n\ndef get_learner", 1
+        )
+    )
+    tables = []
+    for count, own in ((1, recipe), (2, recipe), (1, several.folder / "mine.py")):
+        words = several.words(f"many {len(tables)}", "--epochs", 1)
+        words[1] = own
+        several.several(count, *words, whole=True)
+        tables.append(predictions.of_run(several.folder / f"many {len(tables)}", probabilities=True))
+    runs = [several.folder / f"many {i}" for i in range(3)]
+    assert [sorted(file.name for file in (run / "predictions").glob("*")) for run in runs] == [
+        ["valid-00000.parquet"],
+        ["valid-00000.parquet", "valid-00001.parquet"],
+        [],
+    ]
+    for table in tables[:2]:
+        own, whole = (one.sort_values("path", ignore_index=True) for one in (table, tables[2]))
+        assert (own[["path", "label", "prediction"]] == whole[["path", "label", "prediction"]]).all(axis=None)
+        np.testing.assert_allclose(own["loss"], whole["loss"], rtol=1e-5)
+    one, two, small = (json.loads((run / "metrics.json").read_text())["valid"] for run in runs)
+    assert one["accuracy"] == two["accuracy"] == small["accuracy"] and one["macro_f1"] == two["macro_f1"]
+    assert two["loss"]["value"] == pytest.approx(small["loss"]["value"], rel=1e-6)
+    assert "drawn by their names" in (runs[1] / "report.html").read_text()
 
 
 COUNTED = """

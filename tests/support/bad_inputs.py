@@ -73,6 +73,10 @@ def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) 
     buffer = io.BytesIO()
     if "append_images" in options:
         options["append_images"] = [frame.copy() for frame in options["append_images"]]
+    if kind == "HEIF":  # which nothing has read yet, maybe
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     (image.copy() if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
     return buffer.getvalue()
 
