@@ -275,7 +275,7 @@ class _Run:
             what = f"These are the weights of epoch {best.epoch} of {last}, the best by {best.criterion} on valid."
             if not best.epoch:
                 which = "the linear probe, before training"
-                what = f"These are the weights of {which}: no epoch is better on valid beyond chance."
+                what = f"These are the weights of {which}: no epoch is clearly better on valid."
             self.record["weights"] = f"{what} Chosen on it, its valid metrics are optimistic."
         else:
             self.record["weights"] = f"These are the weights of the last epoch, {last}."
