@@ -107,7 +107,7 @@ def test_a_recipe_may_look_for_its_rate(fastcls: Fastcls, monkeypatch: pytest.Mo
     save = Saver.save
     with monkeypatch.context() as patch:
         patch.setattr(Saver, "save", stop)
-        patch.setattr(Saver, "_save_if_due", lambda self, seconds: self.save())
+        patch.setattr(Saver, "_save_if_due", lambda self, *_: self.save())
         assert fastcls(*words, "--out", "cut").code == 130
     assert fastcls("resume", "cut", "--trust").code == 0
     timeless = [[cell for name, cell in zip(columns[0], row, strict=True) if name not in TIMES] for row in columns[1:]]
