@@ -202,13 +202,15 @@ def _write(
 
 def _write_parts(job: Job, processes: int) -> None:
     """A folder of parts, begun or completed."""
+    from fastcls.datasets.walk import count
     from fastcls.inference import parts
 
     if job.kind not in parts.FORMATS:
         raise UsageError(f"--parts {job.kind}: takes {', '.join(parts.FORMATS)}.")
     done = parts.complete(job, processes)
     there = f" ({done.before:,} were there)" if done.before else ""
-    print(f"{done.total - done.failed:,} of {done.total:,} images labelled: {job.out}, {done.parts:,} parts{there}")
+    labelled = f"{done.total - done.failed:,} of {done.total:,} images labelled"
+    print(f"{labelled}: {job.out}, {count(done.parts, 'part')}{there}")
     _refuse_failed(done)
 
 

@@ -63,7 +63,7 @@ class Job:
             if others := [key for key, value in asked.items() if before.get(key) != value]:
                 names = ", ".join(FLAGS.get(key, f"--{key.replace('_', '-')}") for key in others)
                 raise OutputError(
-                    f"-o {self.out} holds the answers to another command: {names} differ.",
+                    f"-o {self.out} holds the answers to another command: {names} differ{'s' * (len(others) == 1)}.",
                     "Name another folder, or remove it.",
                 )
             return
@@ -114,6 +114,8 @@ def complete(job: Job, processes: int = 1) -> Done:
             "Name a table of paths, or a folder.",
         )
     writer = _Writer(job)  # before anything is written: what is asked may be refused
+    if next(job.chunks(), None) is None:
+        raise UsageError("There is nothing to predict: the list of images is empty.")
     job.begin()
     found = Done(before=len(list((job.out / HELD).glob("[0-9]*.json"))))
     if processes > 1:
@@ -126,8 +128,6 @@ def complete(job: Job, processes: int = 1) -> Done:
             raise OutputError(f"{job.file(number)} was removed meanwhile.", "Run the command again.")
         found.total, found.parts = found.total + part["total"], number + 1
         found.failed, found.unsure = found.failed + part["failed"], found.unsure + part["unsure"]
-    if not found.total:
-        raise UsageError("There is nothing to predict: the list of images is empty.")
     for lock in (job.out / HELD).glob("*.lock"):
         lock.unlink(missing_ok=True)
     return found

@@ -126,6 +126,10 @@ def test_what_is_there_already_is_not_taken_for_the_answers_to_another_question(
     ):
         done = fastcls("predict", digits_run, photos, *more)
         assert done.code == code and says in done.output, done.output
+    Path("empty").mkdir()
+    for nothing, says in (("nowhere", "nowhere: no such file"), ("empty", "empty: there are no images")):
+        done = fastcls("predict", digits_run, nothing, "-o", "other", "--parts", "csv")
+        assert done.code == 3 and says in done.output and not Path("other").exists(), done.output
     done = fastcls("predict", digits_run, "-", "-o", "other", "--parts", "csv", stdin="x.png")
     assert done.code == 2 and "standard input" in done.output and not Path("other").exists()
 
