@@ -12,6 +12,8 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import with_parameters
+from fastcls.cli.streams import refusal
+from fastcls.errors import UsageError
 from fastcls.plugins import tracking
 from fastcls.settings.options import DECLARED, TRACKERS, TYPES, Options, checked, choices
 
@@ -74,4 +76,13 @@ def _option(name: str) -> Any:
         metavar=metavar,
         help=declared.metadata["help"],
         autocompletion=offered if choices(name) or name == "track" else None,
+        callback=_refuse_empty if declared.default == "" else None,
     )
+
+
+def _refuse_empty(context: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
+    """A shell's variable that is not set: without an answer its run would have no checkpoints, say."""
+    source = context.get_parameter_source(str(parameter.name))
+    if not value and source is not None and source.name == "COMMANDLINE":
+        raise refusal(UsageError(f"{parameter.opts[0]}: is empty; leave it out, or give {parameter.metavar}."))
+    return value
