@@ -128,6 +128,11 @@ def complete(job: Job, processes: int = 1) -> Done:
             raise OutputError(f"{job.file(number)} was removed meanwhile.", "Run the command again.")
         found.total, found.parts = found.total + part["total"], number + 1
         found.failed, found.unsure = found.failed + part["failed"], found.unsure + part["unsure"]
+    if beyond := [path for path in sorted((job.out / HELD).glob("[0-9]*.json")) if int(path.stem) >= found.parts]:
+        raise OutputError(
+            f"{job.file(int(beyond[0].stem))} has the answers for images that are gone.",
+            "Name another folder, or remove it.",
+        )
     for lock in (job.out / HELD).glob("*.lock"):
         lock.unlink(missing_ok=True)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -118,6 +119,12 @@ def test_what_is_there_already_is_not_taken_for_the_answers_to_another_question(
     shutil.copy(photos / "a" / "3.png", photos / "a" / "99.png")
     done = fastcls(*words)
     assert done.code == 4 and "has the answers for other images" in done.output, done.output
+    assert {file: file.read_bytes() for file in Path("labels").glob("part-*")} == before
+    (photos / "a" / "99.png").unlink()
+    for line in Path("labels/part-00004.jsonl").read_text().splitlines():
+        Path(json.loads(line)["path"]).unlink()
+    done = fastcls(*words)
+    assert done.code == 4 and "images that are gone" in done.output, done.output
     assert {file: file.read_bytes() for file in Path("labels").glob("part-*")} == before
     for more, code, says in (
         (["--processes", 2], 2, "--parts parquet"),
