@@ -165,9 +165,12 @@ def checked(given: Mapping[str, Any], time: str | float = "") -> Options:
     for name in names:
         if name not in TRACKERS:
             problems.append(f"--track {name}: takes {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}")
+    place = values.get("checkpoints", "")
+    if "://" in place and not place.partition("://")[2].strip("/"):
+        problems.append(f"--checkpoints {place}: names no place, as s3://bucket/prefix does")
     if problems:
         raise KnobError("wrong settings:\n  " + "\n  ".join(sorted(problems)))
-    if (place := values.get("checkpoints", "")) and "://" not in place:  # a run is continued from any folder
+    if place and "://" not in place:  # a run is continued from any folder
         values["checkpoints"] = str(shell.path(place).absolute())
     return Options(**{**values, "track": ",".join(dict.fromkeys(names))}, seconds=seconds)
 
