@@ -32,6 +32,7 @@ from fastcls.runfolder import model_files, runs
 from fastcls.settings import options
 
 SIZE = 10_000  # images of a part
+COUNTS = {"total", "failed", "unsure"}  # that a part's record has
 HELD = "_fastcls"  # begins so that readers of a folder of Parquet files pass over it
 FLAGS = {"network": "the run's networks", "paths": "PATHS", "kind": "--parts", "temperature": "--calibrated"}
 FORMATS = tuple(suffix.removeprefix(".") for suffix in answers.WRITERS)
@@ -87,6 +88,8 @@ class Job:
         if not self.record(number).is_file() or not self.file(number).is_file():
             return None
         found = runs.read_json(self.record(number))
+        if not found.keys() >= COUNTS or found.get("bytes") != self.file(number).stat().st_size:
+            return None  # one of the two was damaged: the images are answered again
         if found.get("images") != _digest(chunk):
             raise OutputError(
                 f"{self.file(number)} has the answers for other images: there are new ones, or some are gone.",
@@ -173,7 +176,8 @@ class _Writer:
             rows = table.rows(self.predictor.predict(chunk))
             self.write(self.job.file(number), table, (row for count, row in enumerate(rows) if read(count) is None))
         counts = {"total": table.total, "failed": table.failed, "unsure": table.unsure}
-        runs.write_json(self.job.record(number), {"images": _digest(chunk), **counts})
+        size = self.job.file(number).stat().st_size
+        runs.write_json(self.job.record(number), {"images": _digest(chunk), "bytes": size, **counts})
         logger.info(f"{self.job.file(number)}: {table.total:,} images")
 
 

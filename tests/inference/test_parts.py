@@ -121,6 +121,11 @@ def test_what_is_there_already_is_not_taken_for_the_answers_to_another_question(
     assert done.code == 4 and "has the answers for other images" in done.output, done.output
     assert {file: file.read_bytes() for file in Path("labels").glob("part-*")} == before
     (photos / "a" / "99.png").unlink()
+    file, record = sorted(before)[0], Path("labels", "_fastcls", "00000.json")
+    images = json.loads(record.read_text())["images"]
+    for damaged, text in ((file, ""), (record, json.dumps({"images": images}))):
+        damaged.write_text(text)
+        assert fastcls(*words).code == 0 and file.read_bytes() == before[file]
     for line in Path("labels/part-00004.jsonl").read_text().splitlines():
         Path(json.loads(line)["path"]).unlink()
     done = fastcls(*words)
