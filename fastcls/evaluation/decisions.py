@@ -17,7 +17,7 @@ from fastcls.datasets.label_table import rows_of
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, did_you_mean
 from fastcls.evaluation.calibration import soften, threshold_for
-from fastcls.evaluation.grouped import effect
+from fastcls.evaluation.grouped import effect, within
 from fastcls.runfolder.text import number
 
 RISK = 0.05  # of a precision that is promised and not kept
@@ -106,7 +106,7 @@ def tune(
     thresholds = np.zeros(probabilities.shape[1])
     for k, level in precision.items():
         mine = decided == k
-        found = promised(level, probabilities[mine, k], labels[mine] == k, None if codes is None else codes[mine])
+        found = promised(level, probabilities[mine, k], labels[mine] == k, within(codes, mine))
         thresholds[k] = found[0] if found else np.inf
     return Thresholds(called, thresholds)
 

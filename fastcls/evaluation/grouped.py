@@ -20,8 +20,10 @@ from fastcls.runfolder.predictions import GROUP
 BLOCK = 1000  # groups that are left out at a time
 
 
-def codes_of(names: Sequence[str]) -> np.ndarray | None:
-    """A number for each name's group, one of its own where it is empty; None where every image is alone."""
+def codes_of(names: Sequence[str] | None) -> np.ndarray | None:
+    """A number for each name's group, one of its own where it is empty; None where every image is alone, or unknown."""
+    if names is None:
+        return None
     place: dict[object, int] = {}
     codes = [place.setdefault(name or (i,), len(place)) for i, name in enumerate(names)]
     return np.array(codes) if len(place) < len(codes) else None
@@ -30,6 +32,11 @@ def codes_of(names: Sequence[str]) -> np.ndarray | None:
 def codes_in(table: Any) -> np.ndarray | None:
     """`codes_of` the images of a table of predictions; None where it knows of no groups."""
     return codes_of(table[GROUP].tolist()) if GROUP in table else None
+
+
+def within(codes: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    """The groups of some of the images, where there are any."""
+    return None if codes is None else codes[rows]
 
 
 def effect(values: np.ndarray, codes: np.ndarray | None) -> float:
@@ -54,7 +61,7 @@ def quantile(codes: np.ndarray | None) -> float:
 
 def proportion(right: np.ndarray, codes: np.ndarray | None) -> tuple[float, float]:
     """The 95 % interval of the share that is right, over groups where there are any; of one image at least."""
-    return _score(float(right.mean()), len(right) / effect(right.astype(float), codes), quantile(codes))
+    return metrics.score(float(right.mean()), len(right) / effect(right.astype(float), codes), quantile(codes))
 
 
 def half_width(values: np.ndarray, codes: np.ndarray | None) -> float:
@@ -62,12 +69,6 @@ def half_width(values: np.ndarray, codes: np.ndarray | None) -> float:
     if len(values) < 2:
         return np.inf
     return float(quantile(codes) * np.sqrt(effect(values, codes) * values.var(ddof=1) / len(values)))
-
-
-def _score(share: float, n: float, z: float) -> tuple[float, float]:
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def widen(
@@ -116,7 +117,7 @@ def without(clean: np.ndarray, right: np.ndarray, codes: np.ndarray | None) -> d
     """The accuracy of the `clean` images alone, as `metrics.WITHOUT`; nothing where all are or none is."""
     if clean.all() or not clean.any():
         return {}
-    return {metrics.WITHOUT: share(right[clean], None if codes is None else codes[clean])}
+    return {metrics.WITHOUT: share(right[clean], within(codes, clean))}
 
 
 def widen_mean(one: dict[str, Any], values: np.ndarray, codes: np.ndarray, most: float) -> None:
@@ -128,9 +129,10 @@ def widen_mean(one: dict[str, Any], values: np.ndarray, codes: np.ndarray, most:
 
 def say(figures: Mapping[str, Any], codes: np.ndarray) -> None:
     """Note in all figures with an interval over how many groups it is."""
+    count = len(np.unique(codes))
     for one in figures.values():
         if isinstance(one, dict) and one.get("low") is not None:
-            one["groups"] = len(np.unique(codes))
+            one["groups"] = count
 
 
 def _macro_errors(predictions: np.ndarray, targets: np.ndarray, classes: int, codes: np.ndarray) -> np.ndarray:

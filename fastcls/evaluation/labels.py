@@ -170,8 +170,7 @@ def figures(
         name, asked = names[k], {"precision": (predicted[:, k], truth), "recall": (truth[:, k], predicted)}
         for what, (rows, other) in asked.items():
             found = other[rows, k]
-            own = None if codes is None else codes[rows]
-            low, high = grouped.proportion(found, own) if len(found) else (None, None)
+            low, high = grouped.proportion(found, grouped.within(codes, rows)) if len(found) else (None, None)
             out[f"{what}:{name}"] = figure(float(each[what][k]), low, high, len(found))
         out[f"f1:{name}"] = known(f"f1:{k}", each["f1"][k])
         out[f"average_precision:{name}"] = known(f"average_precision:{k}", precisions[k])

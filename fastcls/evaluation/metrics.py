@@ -138,9 +138,13 @@ def wilson(successes: int, n: int) -> tuple[float | None, float | None]:
     """The 95 % score interval of a proportion (Wilson 1927); none where there is nothing to count."""
     if not n:
         return None, None
-    share = successes / n
-    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return score(successes / n, n, Z)
+
+
+def score(share: float, n: float, z: float) -> tuple[float, float]:
+    """The score interval of a share of n independent images, z standard errors to each side."""
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 

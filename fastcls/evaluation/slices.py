@@ -79,7 +79,7 @@ def slices(
             tests[test] = float(fisher_exact(table).pvalue)
             of_class = pd.Series(rest).groupby(labels[~own]).mean()
             expected = pd.Series(labels[own]).map(of_class).mean()
-            low, high = grouped.proportion(right[own], None if codes is None else codes[own])
+            low, high = grouped.proportion(right[own], grouped.within(codes, own))
             usual = None if np.isnan(expected) else float(expected)
             found.append((test, Slice(column, str(value), int(n), hits, low, high, float(rest.mean()), usual, 1.0)))
     corrected = holm(tests)

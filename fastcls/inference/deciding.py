@@ -123,8 +123,7 @@ def _thresholds(
     for k, level in recall.items():
         images = int((held.labels == k).sum())
         _enough(f"--recall {classes[k]}={level:g}", level, images, f"the {held.split} split's {classes[k]!r}")
-    codes = None if held.groups is None else codes_of(held.groups)
-    found = decisions.tune(held.dense, held.labels, recall, precision, codes)
+    found = decisions.tune(held.dense, held.labels, recall, precision, codes_of(held.groups))
     refused = [k for k in precision if not np.isfinite(found.precision[k])]
     if precision and len(refused) == len(precision):
         least = math.ceil(math.log(decisions.RISK) / math.log(min(precision.values())))

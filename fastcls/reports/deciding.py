@@ -16,7 +16,7 @@ from fastcls.audit import check_record
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, OutputError
 from fastcls.evaluation import decisions
-from fastcls.evaluation.grouped import codes_of, half_width, proportion
+from fastcls.evaluation.grouped import codes_of, half_width, proportion, within
 from fastcls.evaluation.metrics import Z
 from fastcls.reports.scores import Score
 from fastcls.reports.wording import grouped, percent
@@ -75,7 +75,7 @@ def _parts(splits: dict[str, HeldOut]) -> tuple[HeldOut, HeldOut, str]:
         tuned, judged = splits["valid"], splits["test"]
         return tuned, judged, f"Tuned on {_images(tuned)}, judged on {_images(judged)}."
     (only,) = list(splits.values())[:1]
-    codes = _codes(only)
+    codes = codes_of(only.groups)
     of = np.arange(len(only.labels)) if codes is None else codes
     first = (np.random.default_rng(0).random(int(of.max()) + 1) < 0.5)[of]  # groups are in one half or the other
     parts = _part(only, first), _part(only, ~first)
@@ -83,13 +83,9 @@ def _parts(splits: dict[str, HeldOut]) -> tuple[HeldOut, HeldOut, str]:
 
 
 def _images(held: HeldOut, split: bool = True) -> str:
-    codes = _codes(held)
+    codes = codes_of(held.groups)
     groups = "" if codes is None else f" in {count(len(np.unique(codes)), 'group')}"
     return f"{grouped(len(held.labels))}{f' {held.split} images' * split}{groups}"
-
-
-def _codes(held: HeldOut) -> np.ndarray | None:
-    return None if held.groups is None else codes_of(held.groups)
 
 
 def _part(held: HeldOut, kept: np.ndarray) -> HeldOut:
@@ -114,7 +110,7 @@ def _set(tuned: HeldOut, judged: HeldOut, coverage: float) -> list[str]:
     by = "each class" if apart == tuned.classes else "all together" if not apart else f"{grouped(apart)} classes apart"
     return [
         percent(coverage, 0),
-        _share(hits, _codes(judged)),
+        _share(hits, codes_of(judged.groups)),
         f"{sizes.mean():.2f}",
         percent(float((sizes == 1).mean())),
         by,
@@ -131,27 +127,23 @@ def _share(hits: np.ndarray, codes: np.ndarray | None = None) -> str:
 
 def _thresholds(tuned: HeldOut, judged: HeldOut, names: Sequence[str]) -> list[list[str]]:
     """A row a class: from which probability its precision, and its recall, is GOAL, and what they are then."""
-    confidence, codes = (_confidence(tuned), _confidence(judged)), (_codes(tuned), _codes(judged))
+    confidence, codes = (_confidence(tuned), _confidence(judged)), (codes_of(tuned.groups), codes_of(judged.groups))
     entries, rows = judged.entries, []
-
-    def groups(side: int, of: np.ndarray) -> np.ndarray | None:
-        found = codes[side]
-        return None if found is None else found[of]
 
     for k in np.unique(judged.labels):
         mine, theirs = tuned.predicted == k, judged.predicted == k
-        found = decisions.promised(GOAL, confidence[0][mine], tuned.labels[mine] == k, groups(0, mine))
+        found = decisions.promised(GOAL, confidence[0][mine], tuned.labels[mine] == k, within(codes[0], mine))
         cells = ["none can be promised", "", ""]
         if found:
             kept = theirs & (confidence[1] >= found[0])
             share = kept.sum() / max(1, theirs.sum())
-            cells = [f"{found[0]:.3f}", percent(share, 0), _share(judged.labels[kept] == k, groups(1, kept))]
+            cells = [f"{found[0]:.3f}", percent(share, 0), _share(judged.labels[kept] == k, within(codes[1], kept))]
         least = -decisions.bound(-tuned.own[tuned.labels == k], GOAL)
         if math.isfinite(least):
             called = entries.rows[(entries.classes == k) & (entries.values >= least)]
             own = judged.labels == k
             hits = np.isin(np.flatnonzero(own), called)
-            cells += [f"{least:.3g}", _share(hits, groups(1, own)), percent(hits.sum() / max(1, len(called)))]
+            cells += [f"{least:.3g}", _share(hits, within(codes[1], own)), percent(hits.sum() / max(1, len(called)))]
         else:
             cells += [f"needs {decisions.needed(GOAL)} images", "", ""]
         rows.append([names[k], *cells])
@@ -173,7 +165,8 @@ def _costs(costs: decisions.Costs, held: HeldOut, temperature: float) -> tuple[l
         rules["the likeliest class"] = np.array(likely)[held.predicted]
     best = int(costs.table[held.labels].mean(0).argmin())
     rules[f"always “{costs.decisions[best]}”"] = np.full(len(cheap), best)
-    codes, rows, paid = _codes(held), [], {name: costs.table[held.labels, decided] for name, decided in rules.items()}
+    rows, paid = [], {name: costs.table[held.labels, decided] for name, decided in rules.items()}
+    codes = codes_of(held.groups)
     for name, cost in paid.items():
         most = np.bincount(rules[name], minlength=len(costs.decisions))
         half = half_width(cost, codes)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fastcls.evaluation import calibration, judging, labels
-from fastcls.evaluation.grouped import codes_in, effect, proportion
+from fastcls.evaluation.grouped import codes_in, effect, proportion, within
 from fastcls.evaluation.selection import PAIRS
 from fastcls.evaluation.suspects import suspects
 from fastcls.reports import classes
@@ -123,8 +123,8 @@ def _rows(own: Held, names: Sequence[str], counts: np.ndarray) -> list[ClassRow]
     codes, rows = codes_in(own.table), []
     for k, name in enumerate(names):
         n = int(support[k])
-        in_groups = None if codes is None else codes[truth[:, k]]
-        low, high = proportion(predicted[truth[:, k], k], in_groups) if n else (None, None)
+        there = truth[:, k]
+        low, high = proportion(predicted[there, k], within(codes, there)) if n else (None, None)
         others = np.delete(counts[k], k)
         most = int(others.argmax()) if len(others) and others.any() else -1
         seen = np.delete(np.array(names, object), k)[most] if most >= 0 else ""

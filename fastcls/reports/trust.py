@@ -94,9 +94,9 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
     scaled = temperature is not None and bool(np.isfinite(after).all())
     used = after if scaled else before
     codes = codes_in(known)
-    effect, goals = effect_of(right - before, codes), []
+    effect, of_right, goals = effect_of(right - before, codes), effect_of(right.astype(float), codes), []
     for accuracy in GOALS:
-        found = calibration.threshold_for(accuracy, used, right, effect=effect_of(right.astype(float), codes))
+        found = calibration.threshold_for(accuracy, used, right, effect=of_right)
         goals.append(Goal(accuracy, *(found or (None, None))))
     lines = {"as trained": before, **({"after scaling": after} if scaled else {})}
     figures = [

@@ -61,7 +61,7 @@ def smaller_is_better(criterion: str) -> bool:
 
 
 def calibrated_losses(loss_func: Any, outputs: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """(n,): that of each image."""
+    """(n,): cross-entropy of a network's outputs (n, classes) at the temperature that suits them, an image each."""
     judge = objectives.of_labels(labels).judge
     p = activation(loss_func, judge.target)(outputs.float()).cpu().numpy()
     y = labels.long().cpu().numpy()
@@ -95,9 +95,8 @@ class KeepBest(Callback):
         self.probe: torch.Tensor | None = None  # calibrated losses (n,) of the validation images under the probe
         self.weights: dict[str, torch.Tensor] = {}
         self.images = 0  # that were validated with
-        self.seen: list[
-            tuple[torch.Tensor, torch.Tensor]
-        ] = []  # their outputs and targets, where these are not too many
+        # their outputs and targets, where these are not too many
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the weights."""
@@ -155,7 +154,7 @@ class KeepBest(Callback):
         if not self.seen:
             return None
         outputs, targets = (torch.cat(parts).as_subclass(torch.Tensor) for parts in zip(*self.seen, strict=True))
-        if outputs.ndim != 2 or targets.ndim > 2 or outputs.numel() > MOST:
+        if outputs.ndim != 2 or targets.ndim > 2:
             return None
         return calibrated_losses(self.loss_func, outputs, targets)
 
