@@ -468,7 +468,7 @@ def compare(
     seeds: int = 1,
     one_at_a_time: bool = False,
     out: Paths | None = None,
-    folds: int = 0,
+    folds: int | None = None,
     repeats: int = 1,
     **fixed: Any,
 ) -> Comparison:

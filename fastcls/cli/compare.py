@@ -42,7 +42,9 @@ def compare(
         False, "--one-at-a-time", help="Change one knob at a time, an ablation, instead of the whole grid."
     ),
     seeds: int = typer.Option(1, "--seeds", metavar="N", help="Runs a setting, seeded --seed, --seed + 1, …"),
-    folds: int = typer.Option(0, "--folds", metavar="N", help="N runs a setting; each image is held out of one."),
+    folds: int | None = typer.Option(
+        None, "--folds", metavar="N", help="N runs a setting; each image is held out of one."
+    ),
     repeats: int = typer.Option(1, "--repeats", metavar="N", help="The folds N times, drawn by --seed, --seed + 1, …"),
     out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder  [default: comparisons/RECIPE,KNOB=VALUE…]"),
     dry_run: bool = typer.Option(False, "--dry-run", help="List the runs, make none."),

@@ -88,12 +88,15 @@ def write(
     if as_json and out:
         raise UsageError("--json goes to standard output.", "Omit -o, or give -o FILE.jsonl without --json.")
     folder = chosen(run)
-    if parts or processes > 1:
-        if submission or trust or not (parts and out):
+    if parts or processes != 1:
+        if submission or trust or not parts or out in ("", "-"):
             what = "the options marked Submission" if submission else "--trust" if trust else ""
             hint = f"Omit {what}." if what and parts and out else "Give both:  -o FOLDER --parts parquet"
             raise UsageError("--parts and --processes are for a folder of tables.", hint)
+        from fastcls.cli.processes import refuse_too_many
         from fastcls.inference.parts import Job
+
+        refuse_too_many("--processes", processes)
 
         gc.enable()
         asked = (temperature_of(folder) if calibrated else 1, tta, top_k, probabilities, threshold)

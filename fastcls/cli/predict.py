@@ -88,7 +88,7 @@ def predict(
         autocompletion=completion.among("csv", "jsonl", "parquet"),
         help="-o is a folder of files of this format, which the same command completes.",
     ),
-    processes: int = typer.Option(1, "--processes", metavar="N", min=1, help="With --parts, on this machine."),
+    processes: int = typer.Option(1, "--processes", metavar="N", help="With --parts, on this machine."),
     as_json: bool = JSON,
 ) -> None:
     """Label images with a trained run.

@@ -30,11 +30,8 @@ class Several:
 
 def count(gpus: int | None, processes: int | None) -> int:
     """How many processes this machine is asked for; UsageError where that is not what was started."""
-    for flag, number in (("--gpus", gpus), ("--processes", processes)):
-        if number is not None and number < 1:
-            raise KnobError(f"{flag} {number}: takes an integer from 1")
-        if number is not None and number > (most := A_CORE * cpus.cores()):
-            raise KnobError(f"{flag} {number}: takes at most {most}, {A_CORE} for each core that may be used here")
+    refuse_too_many("--gpus", gpus)
+    refuse_too_many("--processes", processes)
     if gpus and processes:
         raise UsageError("--gpus and --processes both say how many processes.", "Give one of them.")
     asked, place = gpus or processes or 1, ranks.here()
@@ -50,6 +47,14 @@ def count(gpus: int | None, processes: int | None) -> int:
             "--cpu.\nFor more than one give  --device cpu --processes N  to fastcls, or use torchrun."
         )
     return asked
+
+
+def refuse_too_many(flag: str, number: int | None) -> None:
+    """KnobError for a number of processes that this machine cannot have."""
+    if number is not None and number < 1:
+        raise KnobError(f"{flag} {number}: takes an integer from 1")
+    if number is not None and number > (most := A_CORE * cpus.cores()):
+        raise KnobError(f"{flag} {number}: takes at most {most}, {A_CORE} for each core that may be used here")
 
 
 def on_gpus(options: Options, gpus: int | None) -> Options:

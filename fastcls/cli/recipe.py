@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -156,7 +157,7 @@ def _resumed(request: Request, settled: Collection[str], gpus: int | None, proce
     if not ranks.first():
         return False
     if request.options.checkpoints:
-        _fetch(request.options.checkpoints, request.out)
+        _fetch(request, settled)
     if not (request.out / "run.json").is_file():
         runs.remove_beginning(request.out, request.source.source)
         return False
@@ -176,8 +177,10 @@ def _resumed(request: Request, settled: Collection[str], gpus: int | None, proce
     return True
 
 
-def _refuse_another(request: Request, folder: Path, record: dict[str, Any], settled: Collection[str]) -> None:
-    """UsageError where the run in `folder` was not started by this command."""
+def _refuse_another(
+    request: Request, folder: Path, record: dict[str, Any], settled: Collection[str], name: str = ""
+) -> None:
+    """UsageError where the run in `folder`, called `name`, was not started by this command."""
     from fastcls.runfolder import recorded
 
     had, options = recorded.knobs(record), recorded.options(record)
@@ -189,26 +192,38 @@ def _refuse_another(request: Request, folder: Path, record: dict[str, Any], sett
     ]
     if others:
         raise UsageError(
-            f"--resume auto: {folder} was started with another {', '.join(others)}.",
+            f"--resume auto: {name or folder} was started with another {', '.join(others)}.",
             "Give the settings that it has, or another --out.",
         )
     held = recorded.recipe_file(folder, record)
     if held.is_file() and held.read_text(encoding="utf-8") != request.source.source:
-        raise UsageError(
-            f"--resume auto: {folder} was started with another {request.source.path}: {held}.",
-            "Put yours back as it was. The copy in the run folder is code: read it, and if you trust it, continue  "
-            + shell.command("resume", folder, "--trust"),
-        )
+        place = f"{folder} was started with another {request.source.path}: {held}"
+        hint = "Put yours back as it was. The copy in the run folder is code: read it, and if you trust it, continue  "
+        hint += shell.command("resume", folder, "--trust")
+        if name:  # it is not here
+            place, hint = f"{name} was started with another {request.source.path}", "Put yours back as it was."
+        raise UsageError(f"--resume auto: {place}.", hint)
 
 
-def _fetch(address: str, out: Path) -> None:
-    """Bring a run that was begun elsewhere, or went further there, into its folder."""
+def _fetch(request: Request, settled: Collection[str]) -> None:
+    """Bring a run that was begun elsewhere, or went further there, into its folder, if this command began it."""
     from fastcls.runfolder import runs
     from fastcls.training import mirror
 
-    with runs.locked(out):
-        if number := mirror.fetch(address, out):
-            log.status(f"fetched checkpoint {number} from {address}")
+    out, address = request.out, request.options.checkpoints
+    assert out is not None
+
+    def accept(came: Path) -> None:
+        _refuse_another(request, came, runs.read_json(came / "run.json"), settled, f"the run at {address}")
+
+    try:
+        with runs.locked(out):
+            if number := mirror.fetch(address, out, accept):
+                log.status(f"fetched checkpoint {number} from {address}")
+    except FastclsError:
+        with contextlib.suppress(OSError):  # it holds something
+            out.rmdir()
+        raise
 
 
 def _remove(out: Path | None) -> None:

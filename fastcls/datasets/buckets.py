@@ -25,6 +25,7 @@ from fastcls.runfolder import runs
 
 WAITS = (1.0, 3.0)  # seconds before each further attempt; the file system has attempts of its own in each
 PATIENCE, RATE = 60.0, 1e6  # seconds that an attempt may take, and bytes a second that it has to come to beyond them
+WAITED_FOR = 15.0  # seconds that Google's client tries by itself
 BLOCK = 1 << 20
 
 AGAIN = "Check the address, or pack the images again."
@@ -222,8 +223,10 @@ def _system(address: str) -> tuple[Any, str]:
     """The file system of an address, and the path in it."""
     from pyarrow import ArrowInvalid, fs
 
+    # without a network Google's client would try for a quarter of an hour, at every attempt of ours
+    limit = f"?retry_limit_seconds={WAITED_FOR:g}" if re.match(r"(gs|gcs)://[^?]*$", address) else ""
     try:
-        return fs.FileSystem.from_uri(address)
+        return fs.FileSystem.from_uri(address + limit)
     except ArrowInvalid as problem:
         import fsspec  # which torch requires
 

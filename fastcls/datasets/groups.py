@@ -41,7 +41,8 @@ def named(
     elif _PLAIN.fullmatch(group):
         there = f"There are: {', '.join(columns)}. " if columns else "There is no table with further columns. "
         raise UsageError(
-            f"--group {group}: there is no such column{did_you_mean(group, list(columns))}",
+            f"--group {group}: besides path, label and split there is no such column"
+            f"{did_you_mean(group, list(columns))}",
             there + _PATTERN.format(root),
         )
     else:
@@ -58,7 +59,10 @@ def _matched(pattern: str, paths: Sequence[str], root: str | Path) -> list[str]:
     try:
         regex = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"--group {pattern}: this is no column and no regular expression: {error}.") from error
+        raise UsageError(
+            f"--group {pattern}: this is no column and no regular expression: {error}.",
+            r"A \ before a sign of ( ) [ ] { } + * ? . | ^ $ means the sign itself: 'site\(\d+\)'.",
+        ) from error
     found, lost = [], []
     for path in paths:
         match = regex.search(_relative(path, root))

@@ -60,7 +60,11 @@ class Job:
         asked = json.loads(json.dumps({key: asked[key] for key in asked if key not in ("run", "out")}))
         record = self.out / HELD / "job.json"
         if record.is_file():
-            before = runs.read_json(record)
+            try:
+                before = runs.read_json(record)
+            except OutputError as problem:
+                problem.hint = f"It says what the parts beside it answer: remove {self.out}, and run the command again."
+                raise
             if others := [key for key, value in asked.items() if before.get(key) != value]:
                 names = ", ".join(FLAGS.get(key, f"--{key.replace('_', '-')}") for key in others)
                 raise OutputError(
@@ -136,8 +140,9 @@ def complete(job: Job, processes: int = 1) -> Done:
             f"{job.file(int(beyond[0].stem))} has the answers for images that are gone.",
             "Name another folder, or remove it.",
         )
-    for lock in (job.out / HELD).glob("*.lock"):
-        lock.unlink(missing_ok=True)
+    # of processes that let go, and that were killed
+    for left in (*(job.out / HELD).glob("*.lock"), *job.out.glob(".part-*")):
+        left.unlink(missing_ok=True)
     return found
 
 

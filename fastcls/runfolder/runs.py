@@ -103,7 +103,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise OutputError(f"{path.parent} has no {path.name}: it is not a complete run folder.") from None
     except (OSError, ValueError) as problem:
-        raise OutputError(f"{path} cannot be read: {problem}.") from None
+        raise OutputError(
+            f"{path} cannot be read: {problem}.", "Put a copy of this file back, or make its folder again."
+        ) from None
     version = value.get("format", FORMAT)
     if not isinstance(version, int) or version > FORMAT:
         raise OutputError(f"{path} was written by a newer fastcls.", "Upgrade:  pip install -U fastcls")
@@ -151,19 +153,26 @@ def new_folder(recipe: str, now: datetime | None = None) -> Path:
     return HOME / recipe / f"{time}-{letters}"
 
 
-def check_writable(folder: Path, option: str = "--out ") -> None:
+OUT = "--out "  # what most commands name a run folder by
+
+
+def check_writable(folder: Path, option: str = OUT) -> None:
     """Refuse a run folder that holds something already or could not be written, and leave no trace.
 
     option: what the user named it by.
     """
-    if folder.exists():
-        if not folder.is_dir():
-            raise OutputError(f"{option}{folder}: this is a file, not a folder.", "Name a new folder.")
-        if any(folder.iterdir()):
-            hint = "Name a new folder"
-            if option and (folder / "run.json").is_file():
-                hint += ", continue the run with  --resume auto , or replace it with  --overwrite"
-            raise OutputError(f"{option}{folder}: this folder is not empty.", f"{hint}.")
+    check_place(folder, option)
+    if folder.exists() and any(folder.iterdir()):
+        hint = "Name a new folder"
+        if option == OUT and (folder / "run.json").is_file():
+            hint += ", continue the run with  --resume auto , or replace it with  --overwrite"
+        raise OutputError(f"{option}{folder}: this folder is not empty.", f"{hint}.")
+
+
+def check_place(folder: Path, option: str = OUT) -> None:
+    """Refuse a folder, there or to be made, that is a file or could not be written, and leave no trace."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{option}{folder}: this is a file, not a folder.", "Name a new folder.")
     parent = folder
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent

@@ -15,7 +15,7 @@ from typing import Any
 
 from fastcls.comparison import comparison
 from fastcls.comparison.comparison import HOME, Comparison, Entry, read
-from fastcls.errors import UsageError
+from fastcls.errors import DataError, UsageError
 from fastcls.machine.screen import Screen, escape
 from fastcls.machine.stop import listening
 from fastcls.runfolder import runs
@@ -68,6 +68,11 @@ class Plan:
         return self.cells[0].settings
 
     @property
+    def alike(self) -> bool:
+        """Whether the runs differ by seed and fold alone."""
+        return all(cell.settings == self.baseline for cell in self.cells)
+
+    @property
     def title(self) -> str:
         what = f"{self.folds} folds" if self.folds else "seeds"
         return f"{self.request.source.name}: {', '.join(self.baseline) or what}"
@@ -80,7 +85,7 @@ def plan(
     seeds: int,
     one_at_a_time: bool,
     out: Path | None,
-    folds: int = 0,
+    folds: int | None = None,
     repeats: int = 1,
 ) -> Plan:
     """The runs of `vary` (name -> values) over its grid, or `one_at_a_time` from the request's settings.
@@ -89,6 +94,8 @@ def plan(
     runs; each setting has `seeds` seeds, or `repeats` with folds, so many runs each. Every wrong name or
     value is reported in a single KnobError.
     """
+    if folds is not None and (not 2 <= folds <= MOST_FOLDS or request.options.fold):
+        raise UsageError(f"--folds {folds}: takes an integer from 2 to {MOST_FOLDS:,}, and no --fold beside it.")
     if folds and seeds != 1:
         raise UsageError(f"--seeds {seeds} with --folds: every repeat has a seed of its own.", f"--repeats {seeds}")
     if not folds and repeats != 1:
@@ -96,8 +103,6 @@ def plan(
     seeds = repeats if folds else seeds
     if seeds < 1:
         raise UsageError(f"--{'repeats' if folds else 'seeds'} {seeds}: takes an integer from 1.")
-    if folds and (folds < 2 or folds > MOST_FOLDS or request.options.fold):
-        raise UsageError(f"--folds {folds}: takes an integer from 2 to {MOST_FOLDS:,}, and no --fold beside it.")
     knobs = varied.settings(request)
     problems: list[str] = []
 
@@ -121,7 +126,7 @@ def plan(
         del changes[0]  # a grid that leaves the defaults out: its first point is what the others are compared with
     cells: dict[Path, Cell] = {}
     out = out or HOME / slug([request.source.name, *([f"folds={folds}"] if folds else []), *fixed(request)])
-    parts = [f"{k}/{folds}" for k in range(1, folds + 1)] or [request.options.fold]
+    parts = [f"{k}/{folds}" for k in range(1, (folds or 0) + 1)] or [request.options.fold]
     every = range(request.options.seed, request.options.seed + seeds)
     for seed, change, fold in itertools.product(every, changes, parts):
         differing = {name: value for name, value in change.items() if value != base[name]}
@@ -131,7 +136,7 @@ def plan(
         one = varied.applied(request, differing)
         one = replace(one, options=replace(one.options, seed=seed, fold=fold), out=folder)
         cells.setdefault(folder, Cell(shown, one, seed, folder, fold if folds else ""))
-    return Plan(request, out, list(cells.values()), folds)
+    return Plan(request, out, list(cells.values()), folds or 0)
 
 
 def run_all(
@@ -165,6 +170,9 @@ def run_all(
                 series_of, kept = cell.folder.parent, {}  # other images, networks or sizes have other features
             with _sharing(kept) if plan.folds else contextlib.nullcontext():
                 problem = series.make(request, quiet=quiet, said=screen.said)
+            if isinstance(problem, DataError | UsageError) and plan.alike and not entries:
+                _withdraw(plan)
+                raise problem  # which every run would end with
             if problem:
                 series.tell(problem, screen)
                 entries.append(cell.entry(failed=series.reason(problem)))
@@ -172,6 +180,15 @@ def run_all(
                 entries.append(cell.entry())
             after_each(entries)
     return entries
+
+
+def _withdraw(plan: Plan) -> None:
+    """Leave nothing of a comparison without a run: the corrected command finds its folder free."""
+    for folder in sorted((path for path in plan.out.rglob("*") if path.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):  # it holds something
+            folder.rmdir()
+    if [path.name for path in plan.out.iterdir()] == [PLAN]:
+        (plan.out / PLAN).unlink()
 
 
 def _sharing(kept: dict[str, Any]) -> contextlib.AbstractContextManager[None]:

@@ -156,10 +156,11 @@ class _Sender:
                     self.place.remove(file)
 
 
-def fetch(address: str, run: Path) -> str | None:
+def fetch(address: str, run: Path, accept: Callable[[Path], object] = lambda came: None) -> str | None:
     """Bring the newest whole checkpoint, and what else of its run is there, into a run folder; gives its number.
 
-    None where the folder has one as new, or the address none at all. Who calls it holds the folder's lock. OutputError
+    None where the folder has one as new, or the address none at all. Who calls it holds the folder's lock. accept: is
+    given a folder of what came, and raises where it is not to become part of the run folder. OutputError
     where they are another run's, or none that is there is whole; DownloadError where the store does not answer.
     """
     place = _place(address)
@@ -173,7 +174,8 @@ def fetch(address: str, run: Path) -> str | None:
         if not begun and any(file.name not in (FOLDER, *OF_RUN) for file in run.iterdir()):
             runs.check_writable(run)
         try:
-            _fetch(place, name, held, run)
+            with _emptied(run / FOLDER / f".fetched-{name}") as part:
+                _fetch(place, name, held, run, part, accept)
             return name
         except Damaged as problem:
             damaged.append(f"{address}/{name} was refused: {problem}")
@@ -183,14 +185,27 @@ def fetch(address: str, run: Path) -> str | None:
     return None
 
 
-def _fetch(place: Bucket, name: str, held: Mapping[str, int], run: Path) -> None:
+@contextlib.contextmanager
+def _emptied(part: Path) -> Iterator[Path]:
+    """A folder for what comes, of which nothing is left where it does not become part of the run."""
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it holds more
+            part.parent.rmdir()
+        raise
+
+
+def _fetch(
+    place: Bucket, name: str, held: Mapping[str, int], run: Path, part: Path, accept: Callable[[Path], object]
+) -> None:
     sums = _sums(place, name, held)
     sizes = {file: held[f"{name}/{file}"] for file in sums}
     if large := [file for file, size in sizes.items() if size > (OF_RUN | MOST).get(file, size)]:
         raise Damaged(f"{large[0]} is too large")
-    part = run / FOLDER / f".fetched-{name}"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     if (free := shutil.disk_usage(part).free) < sum(sizes.values()):
         raise OutputError(
             f"{place.address}/{name} has {sum(sizes.values()) / 1e9:.1f} GB, and the disk of {run} {free / 1e9:.1f}.",
@@ -208,6 +223,7 @@ def _fetch(place: Bucket, name: str, held: Mapping[str, int], run: Path) -> None
                 f"{place.address} holds checkpoints of another run than {run}: it was started {record.get('started')}.",
                 "Name another address, or another --out.",
             )
+    accept(part)
     (part / MANIFEST).write_text("".join(f"{sums[file]}  {file}\n" for file in OWN), encoding="ascii")
     for file in OF_RUN.keys() & sums.keys() - {"run.json"}:
         (part / file).replace(run / file)
@@ -236,7 +252,11 @@ def _whole(held: Mapping[str, int]) -> list[str]:
 
 
 def _place(address: str) -> Bucket:
-    return Bucket(address if is_address(address) else shell.path(address).absolute().as_uri())
+    if is_address(address):
+        return Bucket(address)
+    folder = shell.path(address).absolute()
+    runs.check_place(folder, "--checkpoints ")
+    return Bucket(folder.as_uri())
 
 
 def _link(file: Path, target: Path) -> None:

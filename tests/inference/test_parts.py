@@ -123,9 +123,11 @@ def test_what_is_there_already_is_not_taken_for_the_answers_to_another_question(
     (photos / "a" / "99.png").unlink()
     file, record = sorted(before)[0], Path("labels", "_fastcls", "00000.json")
     images = json.loads(record.read_text())["images"]
+    Path("labels/.part-00000.jsonl-x.jsonl").touch()  # of a process that was killed
     for damaged, text in ((file, ""), (record, json.dumps({"images": images}))):
         damaged.write_text(text)
         assert fastcls(*words).code == 0 and file.read_bytes() == before[file]
+    assert not list(Path("labels").glob(".part-*"))
     for line in Path("labels/part-00004.jsonl").read_text().splitlines():
         Path(json.loads(line)["path"]).unlink()
     done = fastcls(*words)
@@ -134,10 +136,18 @@ def test_what_is_there_already_is_not_taken_for_the_answers_to_another_question(
     for more, code, says in (
         (["--processes", 2], 2, "--parts parquet"),
         (["--parts", "csv"], 2, "-o FOLDER"),
+        (["--parts", "csv", "-o", "-"], 2, "-o FOLDER"),
+        (["--parts", "csv", "-o", "other", "--processes", 99_999_999], 2, "takes at most"),
+        (["--parts", "csv", "-o", "other", "--processes", 0], 2, "from 1"),
         (["--parts", "csv", "-o", photos], 4, "not empty"),
     ):
         done = fastcls("predict", digits_run, photos, *more)
-        assert done.code == code and says in done.output, done.output
+        assert done.code == code and says in done.output and "--resume" not in done.output, done.output
+    Path("labels/_fastcls/job.json").write_text("{")
+    done = fastcls(*words)
+    assert done.code == 4 and "remove labels, and run the command again" in done.output, done.output
+    done = fastcls("predict", digits_run, photos, "-o", digits_run, "--parts", "csv")
+    assert done.code == 4 and "not empty" in done.output and "--resume" not in done.output, done.output
     Path("empty").mkdir()
     for nothing, says in (("nowhere", "nowhere: no such file"), ("empty", "empty: there are no images")):
         done = fastcls("predict", digits_run, nothing, "-o", "other", "--parts", "csv")

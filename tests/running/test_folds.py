@@ -114,6 +114,24 @@ def test_predict_answers_with_the_mean_of_the_folds(folds: tuple[Path, Outcome],
     assert refused.code != 0 and "fold-1" in refused.output and "Traceback" not in refused.output
 
 
+def test_what_every_fold_would_end_with_is_said_once_and_leaves_nothing(fastcls: Fastcls, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("L", (8, 8), number).save(tmp_path / "photos" / name / f"{name}{number % 2}_{number}.png")
+    words = ["compare", "folder", "--path", tmp_path / "photos", "--weights", "none", "--img-size", 32, "-o", "out"]
+    for more, code, says in (
+        (["--folds", 0], 2, "--folds 0: takes"),
+        (["--folds", 1], 2, "--folds 1: takes"),
+        (["--folds", 3, "--group", r"(\w+\d)_"], 3, "3 folds need 3 groups"),
+        (["--folds", 3, "--group", "label"], 2, "besides path, label and split"),
+        (["--folds", 3, "--group", "(cat"], 2, "means the sign itself"),
+    ):
+        done = fastcls(*words, *more)
+        assert done.code == code and done.output.count(says) == 1, done.output
+        assert not Path("out").exists() or not list(Path("out").iterdir())
+
+
 def test_members_of_a_run_are_inside_of_it(folds: tuple[Path, Outcome], tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(folds[0] / "baseline", run)

@@ -145,7 +145,7 @@ def test_what_a_third_party_put_there_is_refused(fastcls: Fastcls, begun: list[o
         ("model.pkl", b"", "its manifest is not one of fastcls's"),
         ("recipe.py", b" " * 1_000_001, "recipe.py is too large"),
         ("run.json", b"[" * 1000, "cannot be read"),
-        ("recipe.py", b"raise SystemExit('ran')", "is code"),
+        ("recipe.py", b"raise SystemExit('ran')", "started with another"),
     ):
         hostile(name, data)
         done = fastcls(*begun)
@@ -162,6 +162,7 @@ def test_another_command_does_not_take_the_checkpoints_of_a_run(fastcls: Fastcls
     done = fastcls(*begun, "--lr", "0.5")
     assert done.code == 2 and "started with another --lr" in done.output, done.output
     assert fastcls(*WORDS, "--epochs", 1, "--out", "other").code == 0
+    assert not Path("run").exists()
     words = [word if word != "run" else "other" for word in begun]
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("mine")
@@ -185,7 +186,7 @@ def test_a_recipe_of_ones_own_continues_where_it_is_the_same(
     source = Path("mine.py").read_text()
     Path("mine.py").write_text(source + "\n# changed\n")
     done = fastcls(*words)
-    assert done.code == 2 and "is code" in done.output, done.output
+    assert done.code == 2 and "started with another" in done.output and not Path("run").exists(), done.output
     Path("mine.py").write_text(source)
     done = fastcls(*words)
     assert done.code == 0 and "resumed" in done.output, done.output
@@ -227,10 +228,13 @@ def test_training_does_not_wait_for_a_store_that_stalls(
 
 def test_an_address_that_cannot_be_written_is_refused_before_training(fastcls: Fastcls, refusing: Store) -> None:
     refusing.tried, refusing.broken = ("PUT", "/writable"), 10_000
+    Path("file.txt").touch()
     for address, says in (
         (f"{refusing.address}/kept", "cannot be written after 3 attempts"),
         ("nothing://here", "no address"),
         ("/proc/kept", "cannot be written"),
+        ("file.txt", "this is a file"),
+        ("file.txt/kept", "is a file"),
     ):
         done = fastcls(*WORDS, "--out", "run", "--checkpoints", address)
         assert done.code in (3, 4) and says in done.output, done.output
