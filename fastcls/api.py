@@ -161,12 +161,14 @@ class Run:
         recall: float | Mapping[str, float] | None = None,
         costs: Paths = "",
         unknown: float | None = None,
+        features: bool = False,
     ) -> pd.DataFrame:
         """Labels of images, folders or patterns, as `fastcls predict` gives them: path, prediction, confidence, error.
 
         top_k: so many classes more, likeliest first. calibrated: the logits divided by the run's temperature. tta: the
         mean over image and mirror image. coverage: of a column of sets. precision, recall: of all classes, or class ->
         share. costs: a CSV of true classes and decisions. unknown: the share of known images that may be called so.
+        features: a column of lists, what the network's last layer is given (embeddings).
         Through model.onnx; an image that cannot be read has an error.
         """
         import pandas as pd
@@ -180,13 +182,14 @@ class Run:
         wanted = requirements.Wanted(coverage, precision, recall, fspath(costs), unknown)
         temperature = temperature_of(self.path) if calibrated else 1
         decider = deciding.decider(self.path, wanted, temperature) if wanted else None
-        predictor = requirements.predictor(self.path, temperature, tta, wanted)
+        predictor = requirements.predictor(self.path, temperature, tta, wanted, features)
         table = Table(
             predictor.classes,
             top_k,
             decider=decider,
             target=predictor.target,
             thresholds=predictor.thresholds,
+            features=predictor.width if features else 0,
         )
         return pd.DataFrame(table.rows(predictor.predict(collect(names))), columns=list(table.columns))
 

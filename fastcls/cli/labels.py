@@ -68,6 +68,7 @@ def write(
     threshold: float = 0.0,
     calibrated: bool = False,
     tta: bool = False,
+    features: bool = False,
     trust: bool = False,
 ) -> None:
     """Label images with a run, into a file or on standard output; `fastcls predict --help` says what each means."""
@@ -79,7 +80,8 @@ def write(
     decides = decides or Wanted()
     if submission and not out:
         raise UsageError("A Kaggle submission is a file.", "Name it:  -o submission.csv")
-    flag = "--top-k" if top_k else "--threshold" if threshold else decides.first
+    flags = {"--top-k": top_k, "--threshold": threshold, "--features": features}
+    flag = next((name for name, value in flags.items() if value), decides.first)
     if submission and flag:
         raise UsageError(
             f"{flag}: a Kaggle submission has an answer for every image, and one.",
@@ -99,7 +101,7 @@ def write(
         refuse_too_many("--processes", processes)
 
         gc.enable()
-        asked = (temperature_of(folder) if calibrated else 1, tta, top_k, probabilities, threshold)
+        asked = (temperature_of(folder) if calibrated else 1, tta, top_k, probabilities, threshold, features)
         _write_parts(Job(folder, tuple(paths), shell.path(out), parts, decides, *asked), processes)
         return
     target = shell.path(out) if out else None
@@ -119,7 +121,7 @@ def write(
         from fastcls.inference.deciding import decider
 
         decided = decider(folder, decides, temperature)
-    predictor = _predictor(folder, temperature, tta, trust, decides)
+    predictor = _predictor(folder, temperature, tta, trust, decides, features)
     gc.enable()
     if submission and target is not None:
         from fastcls.inference.layout import Images, lay_out
@@ -129,7 +131,7 @@ def write(
         register.wrote(target)
         print(visible("\n".join(notes)))
         return
-    classes, rule = predictor.classes, (predictor.target, predictor.thresholds)
+    classes, rule = predictor.classes, (predictor.target, predictor.thresholds, predictor.width if features else 0)
     table = Table(classes, top_k, probabilities, threshold, decided, *rule)
     for text in decided.notes if decided else ():
         logger.warning(f"note: {visible(text)}")
@@ -166,12 +168,14 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(shell.path(path)))
 
 
-def _predictor(folder: Path, temperature: float, tta: bool, trust: bool, wanted: Wanted) -> Predictor | RecipePredictor:
+def _predictor(
+    folder: Path, temperature: float, tta: bool, trust: bool, wanted: Wanted, features: bool
+) -> Predictor | RecipePredictor:
     from fastcls.inference.requirements import predictor
 
     if trust and not (folder / "model.onnx").is_file():
-        if tta or wanted.unknown is not None:
-            flag = "--tta" if tta else "--unknown"
+        if tta or features or wanted.unknown is not None:
+            flag = "--tta" if tta else "--features" if features else "--unknown"
             raise UsageError(f"{flag} needs a model.onnx, which {folder} has not.", f"Omit {flag}.")
         from fastcls.running.loading import import_fastai
 
@@ -179,7 +183,7 @@ def _predictor(folder: Path, temperature: float, tta: bool, trust: bool, wanted:
         from fastcls.running.replay import RecipePredictor
 
         return RecipePredictor(folder, temperature)
-    return predictor(folder, temperature, tta, wanted)
+    return predictor(folder, temperature, tta, wanted, features)
 
 
 def _write(

@@ -50,6 +50,9 @@ def predict(
     unknown: float | None = typer.Option(
         None, "--unknown", metavar="R", help="'unknown' for images unlike all classes, and for a share R of known ones."
     ),
+    features: bool = typer.Option(
+        False, "--features", help="Add the network's features (embeddings): a column each in a CSV, elsewhere a list."
+    ),
     trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py where there is no ONNX."),
     id_column: str | None = typer.Option(
         None, "--id-column", metavar="NAME", help="Submission: title of the column of ids  [default: id]"
@@ -134,5 +137,6 @@ def predict(
         threshold=threshold,
         calibrated=calibrated,
         tta=tta,
+        features=features,
         trust=trust,
     )

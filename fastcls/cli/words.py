@@ -81,6 +81,7 @@ VALUES = {
 NO_VERBS = {
     "pretrain": "--weights takes what others have trained:  fastcls recipe folder --path photos --weights FILE",
     "benchmark": "fastcls export RUN --int8 --fp16 measures a network's speed, size and accuracy.",
+    "embed": "fastcls predict RUN IMAGES --features -o features.parquet",
     "settings": "fastcls recipe NAME --print-config prints every knob and option.",
     **dict.fromkeys(
         ("detect", "segment", "pose", "obb", "track"),

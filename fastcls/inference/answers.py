@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastcls.inference.deciding import Decider
 
 ROWS = 10_000  # of a Parquet file, written at once
+FEATURES = "features"  # the column of lists
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Table:
 
     threshold: an answer less likely is 'unsure'; of several labels an image, from which on all of them are predicted,
     in place of `thresholds`, each its own.  top_k: so many classes, likeliest first.  all_classes: a column each.
-    decider: what adds columns, and decides otherwise than for the likeliest class.
+    decider: what adds columns, and decides otherwise than for the likeliest class.  features: how many, last.
     """
 
     classes: Sequence[str]
@@ -40,6 +41,7 @@ class Table:
     decider: Decider | None = None
     target: Target = SINGLE
     thresholds: Sequence[float] | None = None
+    features: int = 0
     total: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     unsure: int = field(default=0, init=False)
@@ -62,7 +64,8 @@ class Table:
         columns |= self.decider.columns if self.decider else {}
         for k in range(1, self.top_k + 1):
             columns |= {f"top{k}": str, f"p{k}": float}
-        return columns | ({f"p:{name}": float for name in self.classes} if self.all_classes else {})
+        columns |= {f"p:{name}": float for name in self.classes} if self.all_classes else {}
+        return columns | ({FEATURES: np.ndarray} if self.features else {})
 
     def rows(self, answers: Iterable[Prediction]) -> Iterator[Row]:
         """A row an answer, in order."""
@@ -74,7 +77,9 @@ class Table:
                 self.failed += 1
                 yield empty | {"path": answer.path, "error": answer.error}
             else:
-                yield empty | {"path": answer.path} | self._answer(p, answer.p_known)
+                features = answer.features if self.features else None
+                last = {} if features is None else {FEATURES: features.tolist()}
+                yield empty | {"path": answer.path} | self._answer(p, answer.p_known) | last
 
     def _answer(self, p: np.ndarray, p_known: float | None) -> Row:
         chosen, confidence = self.target.answer(p, self.thresholds, self.threshold)
@@ -105,9 +110,15 @@ def writer_for(target: Path) -> Writer:
 
 
 def write_csv(stream: Any, table: Table, rows: Iterable[Row]) -> None:
-    """A header and the rows, to an open text file; what is not there is an empty cell."""
-    cells = ([_cell(value) for value in row.values()] for row in rows)
-    runs.write_rows(stream, chain([list(table.columns)], cells))
+    """A header and the rows, to an open text file; what is not there is an empty cell, each feature has a column."""
+
+    def cells(row: Row) -> list[Any]:
+        features = (row.pop(FEATURES) or [None] * table.features) if table.features else []
+        return [_cell(value) for value in (*row.values(), *features)]
+
+    titles = [name for name in table.columns if not table.features or name != FEATURES]
+    numbered = [f"feature{i}" for i in range(table.features)]
+    runs.write_rows(stream, chain([[*titles, *numbered]], map(cells, rows)))
 
 
 def _cell(value: Any) -> Any:
@@ -137,6 +148,7 @@ def _parquet(target: Path, table: Table, rows: Iterable[Row]) -> None:
     from pyarrow import parquet
 
     kinds = {str: pyarrow.string(), float: pyarrow.float64(), list: pyarrow.list_(pyarrow.string())}
+    kinds[np.ndarray] = pyarrow.list_(pyarrow.float32())
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in table.columns.items()])
     rest = iter(rows)
 

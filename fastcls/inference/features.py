@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fastcls.images import preprocessing
-from fastcls.inference.predictor import Predictor
+from fastcls.inference.predictor import Prediction, Predictor
 
 
 class Features(Predictor):
-    """A Predictor that has features beside its probabilities, if the network `has` any."""
+    """A Predictor that gives features beside its probabilities, `width` of them; none where that is 0."""
+
+    def __init__(self, run: Path, temperature: float = 1) -> None:
+        super().__init__(run, temperature)
+        if len(self.session.get_outputs()) > 1:
+            black = np.zeros(self.size if self.spec["mode"] == "L" else (*self.size, 3), np.uint8)
+            self.width = self._run([black]).shape[1] - len(self.classes)
 
     def _model(self, file: Path) -> str | bytes:
         import onnx
@@ -21,7 +28,6 @@ class Features(Predictor):
 
         model = onnx.load(file)
         anatomy = dissect(model)
-        self.has = anatomy.features is not None
         body = Anatomy(anatomy.outlet, anatomy.features, None).body(model)
         return body.SerializeToString()
 
@@ -31,7 +37,13 @@ class Features(Predictor):
         probabilities = self.target.probabilities(logits, self.temperature)
         return np.hstack([probabilities, *(part.reshape(len(images), -1) for part in features)])
 
+    def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
+        for answer in super().predict(paths):
+            if answer.probabilities is not None:
+                p, features = np.split(answer.probabilities, [len(self.classes)])
+                answer = replace(answer, probabilities=p, features=features)
+            yield answer
+
     def of(self, paths: Sequence[str]) -> dict[str, np.ndarray]:
         """(d,) of each image that can be read."""
-        found = super().predict(paths)
-        return {one.path: one.probabilities[len(self.classes) :] for one in found if one.probabilities is not None}
+        return {one.path: one.features for one in self.predict(paths) if one.features is not None}

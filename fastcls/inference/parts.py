@@ -52,6 +52,7 @@ class Job:
     top_k: int = 0
     probabilities: bool = False
     threshold: float = 0
+    features: bool = False
     size: int = field(default_factory=lambda: SIZE)  # images of a part
 
     def begin(self) -> None:
@@ -151,7 +152,7 @@ class _Writer:
 
     def __init__(self, job: Job) -> None:
         self.job, self.write = job, answers.writer_for(job.file(0))
-        self.predictor = requirements.predictor(job.run, job.temperature, job.tta, job.wanted)
+        self.predictor = requirements.predictor(job.run, job.temperature, job.tta, job.wanted, job.features)
         self.decider = None
         if job.wanted:
             from fastcls.inference.deciding import decider
@@ -161,7 +162,7 @@ class _Writer:
 
     def table(self) -> answers.Table:
         job, network = self.job, self.predictor
-        rule = (network.target, network.thresholds)
+        rule = (network.target, network.thresholds, network.width if job.features else 0)
         return answers.Table(network.classes, job.top_k, job.probabilities, job.threshold, self.decider, *rule)
 
     def work(self, wait: bool = False) -> None:

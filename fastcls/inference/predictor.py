@@ -30,12 +30,13 @@ AHEAD = 2  # batches a thread that may be under way or waiting to be taken
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's answer; `error` says why there is none. p_known: as `unknown.Knower` gives it."""
+    """One image's answer; `error` says why there is none. p_known: as `unknown.Knower` gives it. features: (d,)."""
 
     path: str
     probabilities: np.ndarray | None
     error: str = ""
     p_known: float | None = None
+    features: np.ndarray | None = None
 
 
 class Predictor:
@@ -48,6 +49,7 @@ class Predictor:
     """
 
     threads = 1  # that the network uses for a batch
+    width = 0  # of the features that go with a prediction
 
     def __init__(self, run: Path, temperature: float = 1, mirror: bool = False) -> None:
         import onnxruntime

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcls.errors import UsageError
+from fastcls.errors import OutputError, UsageError
 from fastcls.inference.average import Average
 from fastcls.inference.predictor import Predictor
 from fastcls.runfolder import model_files
@@ -61,8 +61,10 @@ def share(value: Any, flag: str) -> float:
     return number
 
 
-def predictor(run: Path, temperature: float, mirror: bool, wanted: Wanted) -> Predictor:
-    """The network of a run, which says how known an image is where that is wanted."""
+def predictor(run: Path, temperature: float, mirror: bool, wanted: Wanted, features: bool = False) -> Predictor:
+    """The network of a run, which gives features, and says how known an image is, where that is wanted."""
+    if mirror and features:
+        raise UsageError("--features and --tta: features are those of single images.", "Omit --tta.")
     if mirror and wanted:
         raise UsageError(
             f"{wanted.first} and --tta: what is calibrated are the probabilities of single images.", "Omit --tta."
@@ -74,10 +76,20 @@ def predictor(run: Path, temperature: float, mirror: bool, wanted: Wanted) -> Pr
                 "of them alone.",
                 f"Name a fold's run, or omit {wanted.first}.",
             )
+        if features:
+            message = f"--features: {run} answers with the mean of several networks, whose features differ."
+            raise UsageError(message, "Name a fold's run.")
         return Average(run, temperature, mirror)
-    if wanted.unknown is None:
-        return Predictor(run, temperature, mirror)
-    from fastcls.inference.unknown import Knower
+    if wanted.unknown is not None:
+        from fastcls.inference.unknown import Knower
 
-    share(wanted.unknown, "--unknown")
-    return Knower(run, temperature)
+        share(wanted.unknown, "--unknown")
+        return Knower(run, temperature)
+    if not features:
+        return Predictor(run, temperature, mirror)
+    from fastcls.inference.features import Features
+
+    network = Features(run, temperature)
+    if not network.width:
+        raise OutputError(f"--features: {network.file} ends in no linear layer, so it has none.", "Omit --features.")
+    return network

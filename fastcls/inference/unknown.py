@@ -75,7 +75,7 @@ class Knower(Features):
         if self.target.several:
             message = "--unknown compares an image with classes of one class each, and this run has several labels."
             raise UsageError(message, "Omit --unknown.")
-        if not self.has:
+        if not self.width:
             message = f"{self.file} ends in no linear layer, so it has no features to compare."
             raise OutputError(message, "Omit --unknown.")
         self.network = runs.digest(self.file)
@@ -83,15 +83,14 @@ class Knower(Features):
 
     def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
         for answer in super().predict(paths):
-            if answer.probabilities is not None:
-                p, features = np.split(answer.probabilities, [len(self.classes)])
-                answer = replace(answer, probabilities=p, p_known=float(self.known.p_known(features[None])[0]))
+            if answer.features is not None:
+                answer = replace(answer, p_known=float(self.known.p_known(answer.features[None])[0]))
             yield answer
 
     def features(self, paths: Sequence[str]) -> tuple[np.ndarray, list[str]]:
         """Features (n, d) of the images that can be read, and what is wrong with the others."""
         answers = list(super().predict(paths))
-        found = [answer.probabilities[len(self.classes) :] for answer in answers if answer.probabilities is not None]
+        found = [answer.features for answer in answers if answer.features is not None]
         return np.array(found), [f"{answer.path} ({answer.error})" for answer in answers if answer.error]
 
     def _read(self, run: Path) -> Known | None:

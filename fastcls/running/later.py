@@ -260,5 +260,4 @@ def _features(run: Path, files: Sequence[str]) -> dict[str, np.ndarray]:
     """Features of files; none of a network that has no ONNX file, or no last linear layer."""
     if not (run / model_files.NETWORK).is_file():
         return {}
-    network = Features(run)
-    return network.of(files) if network.has else {}
+    return Features(run).of(files)

@@ -36,6 +36,8 @@ class RecipePredictor:
     temperature: the logarithms of its probabilities are divided by it.
     """
 
+    width = 0  # of features: it gives none
+
     def __init__(self, run: Path, temperature: float = 1) -> None:
         self.temperature = temperature
         record, model = runs.read_json(run / "run.json"), model_files.read(run)

@@ -133,6 +133,7 @@ ADVISED = {
     "predict last photos --device cuda": "a GPU is used where onnxruntime has one",
     "predict last photos --save-txt": "-o answers.csv",
     "pretrain --data photos": "--weights takes what others have trained",
+    "embed --data photos --checkpoint last --out x": "--features -o features.parquet",
     "track model=last source=v.mp4": "classifies whole images",
 }
 

@@ -10,9 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import Outcome, command
 from PIL import Image, ImageOps
+from safetensors.numpy import load_file
+
+from fastcls import Run
 
 Fastcls = Callable[..., Outcome]
 Rows = list[dict[str, str]]
@@ -135,6 +139,47 @@ def test_every_format_holds_the_same_table(
         shares = sorted((float(row[f"p:{i}"]) for i in range(10)), reverse=True)
         assert [float(row["p1"]), float(row["p2"])] == shares[:2] and float(row[f"p:{row['top2']}"]) == shares[1]
         assert row["top1"] == row["prediction"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_features_are_what_the_last_layer_is_given(
+    fastcls: Fastcls, digits_run: Path, photos: list[str], plain: Rows, suffix: str
+) -> None:
+    """The last layer's weights make the same logits of them, up to a constant, in every format; Python has them too."""
+    weights = load_file(digits_run / "model.safetensors")
+    (matrix,) = [weight for name, weight in weights.items() if weight.ndim == 2]
+    (bias,) = [weight for name, weight in weights.items() if weight.shape == (10,)]
+    Path("photos/broken.png").write_text("no image")
+    assert fastcls("predict", digits_run, "photos", "--features", "-o", f"out.{suffix}").code == 3
+    if suffix == "parquet":
+        frame = pd.read_parquet("out.parquet")
+    else:
+        frame = pd.read_csv("out.csv") if suffix == "csv" else pd.read_json("out.jsonl", lines=True)
+    broken = frame["path"] == "photos/broken.png"
+    if suffix == "csv":
+        columns = [name for name in frame.columns if name.startswith("feature")]
+        assert columns == [f"feature{i}" for i in range(matrix.shape[1])]
+        assert frame.loc[broken, columns].isna().to_numpy().all()
+        features = frame.loc[~broken, columns].to_numpy()
+    else:
+        assert frame.loc[broken, "features"].isna().all()
+        features = np.stack(frame.loc[~broken, "features"])
+        in_python = np.stack(Run(digits_run).predict(photos, features=True)["features"])
+        np.testing.assert_allclose(in_python, features, rtol=1e-5)
+    logits = features @ matrix.T + bias
+    shares = np.exp(logits - logits.max(1, keepdims=True))
+    expected = [[float(row[f"p:{i}"]) for i in range(10)] for row in plain]
+    np.testing.assert_allclose(shares / shares.sum(1, keepdims=True), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "words, part", [(["--tta"], "Omit --tta"), (["--label-value", "index", "-o", "x.csv"], "--features: a Kaggle")]
+)
+def test_features_are_refused_where_there_are_none(
+    fastcls: Fastcls, digits_run: Path, photos: list[str], words: list[str], part: str
+) -> None:
+    outcome = fastcls("predict", digits_run, "photos", "--features", *words)
+    assert outcome.code == 2 and part in outcome.output and not Path("x.csv").exists()
 
 
 def test_below_the_threshold_a_prediction_is_unsure(fastcls: Fastcls, digits_run: Path, plain: Rows) -> None:

@@ -64,8 +64,8 @@ def same(ours: Rows, plain: Rows) -> None:
     assert ours.keys() == plain.keys()
     for path, row in plain.items():
         for name, value in row.items():
-            number = name == "confidence" or (name.startswith("p") and name[1:].isdigit())
-            expected = pytest.approx(float(value), rel=1e-4) if number and value else value
+            number = name.startswith(("confidence", "feature")) or (name.startswith("p") and name[1:].isdigit())
+            expected = pytest.approx(float(value), rel=1e-4, abs=1e-5) if number and value else value
             assert (float(ours[path][name]) if number and value else ours[path][name]) == expected, (path, name)
 
 
@@ -73,7 +73,7 @@ def test_parts_have_the_rows_of_the_plain_command_and_are_completed(
     fastcls: Fastcls, photos: Path, digits_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (photos / "a" / "3.png").write_bytes(b"no image")
-    words = ["predict", digits_run, photos, "--calibrated", "--top-k", 2, "--coverage", 0.9]
+    words = ["predict", digits_run, photos, "--calibrated", "--top-k", 2, "--coverage", 0.9, "--features"]
     plain = fastcls(*words)
     assert plain.code == 3
     words += ["-o", "labels", "--parts", "csv"]
