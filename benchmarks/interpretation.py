@@ -74,10 +74,10 @@ def questions(folder: Path, rounds: int) -> dict[str, list[float]]:
 
 def report(folder: Path) -> dict[str, float]:
     """Seconds of one run's forward pass, of each step after it, and of all of them."""
-    from fastcls import reports as reporting
     from fastcls.cli.verbs import app
     from fastcls.evaluation.interpret import Interpretation
     from fastcls.inference import export
+    from fastcls.reports import build as reporting
     from fastcls.running.runner import _Run
 
     spent: dict[str, float] = {}
@@ -121,8 +121,8 @@ def growth(images: int, classes: int) -> dict[str, float]:
     """Seconds of the steps after a pass that gave these many made-up probabilities."""
     import torch
 
-    from fastcls import reports as reporting
     from fastcls.evaluation.interpret import Interpretation
+    from fastcls.reports import build as reporting
     from fastcls.runfolder import runs
     from fastcls.running.predictions import write_predictions
 

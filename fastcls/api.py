@@ -417,7 +417,7 @@ def report(
     pictures: of each cell of the confusion matrix, at least; by default the costliest mistakes and hits alone. costs: a
     CSV of true classes and decisions. odd: a folder of pictures of no class.
     """
-    from fastcls.reports import write
+    from fastcls.reports.build import write
 
     if pictures < 0:
         raise UsageError(f"pictures={pictures}: takes an integer from 0.")

@@ -104,7 +104,7 @@ def without_sums(run: Path) -> None:
 
 
 def _pageless(patch: pytest.MonkeyPatch) -> None:
-    from fastcls import reports
+    from fastcls.reports import build
 
     def asked_for(run: Path, *args: Any, status: str | None = None, **kwargs: Any) -> Path:
         if status is None:
@@ -112,8 +112,8 @@ def _pageless(patch: pytest.MonkeyPatch) -> None:
         (run / "report.html").write_text("left out")
         return run / "report.html"
 
-    write = reports.write
-    patch.setattr(reports, "write", asked_for)
+    write = build.write
+    patch.setattr(build, "write", asked_for)
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastcls.audit import shortcuts
 from fastcls.audit.audit import Audit
 from fastcls.audit.contents import UNDRAWN
-from fastcls.audit.finding import SEVERITIES, Finding, Item
+from fastcls.audit.finding import Finding
+from fastcls.audit.shortcuts import Shortcuts
 from fastcls.errors import OutputError
 from fastcls.runfolder import runs
 from fastcls.version import __version__
@@ -28,34 +28,25 @@ COPIES = ("two-labels", "leaks", "near-two-labels", "duplicates", "near-duplicat
 
 @dataclass(frozen=True)
 class Found:
-    """A check that was recorded: findings whose paths are relative to the images' root, and how many files it saw."""
+    """A check that was recorded: findings whose paths are relative to the images' root, and how many files it saw.
+
+    sizes: of `summary`."""
 
     findings: list[Finding]
     looked_at: int
     files: int
-    shortcuts: shortcuts.Shortcuts | None = None
+    shortcuts: Shortcuts | None = None
+    sizes: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def read(folder: Path) -> Found | None:
     """The check.json of a run or a check; None where there is none that can be read."""
+    import msgspec
+
     try:
-        record = runs.read_json(folder / RECORD)
-        findings = [_read(finding) for finding in record["findings"]]
-        short = shortcuts.read(record.get("shortcuts"))
-        return Found(findings, int(record["looked_at"]), int(record["files"]), short)
-    except (OutputError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return msgspec.convert(runs.read_json(folder / RECORD), Found)
+    except (OutputError, msgspec.ValidationError):
         return None
-
-
-def _read(record: dict[str, Any]) -> Finding:
-    record = {"fix": record.get("mend", ""), **record}  # its name in earlier files
-    texts = {key: str(record[key]) for key in ("kind", "title", "what", "fix")}
-    severity = SEVERITIES[SEVERITIES.index(record["severity"])]
-    groups = tuple(
-        tuple(Item(**{field: str(item[field]) for field in Item._fields}) for item in group)
-        for group in record["groups"]
-    )
-    return Finding(severity=severity, groups=groups, names=tuple(map(str, record["names"])), **texts)
 
 
 def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -> Path:
@@ -94,5 +85,5 @@ def relative(path: str, root: Path) -> str:
 
 
 def _finding(finding: Finding, root: Path) -> dict[str, Any]:
-    groups = [[{**item._asdict(), "path": relative(item.path, root)} for item in group] for group in finding.groups]
+    groups = [[{**asdict(item), "path": relative(item.path, root)} for item in group] for group in finding.groups]
     return {**vars(finding), "count": finding.count, "groups": groups}

@@ -41,6 +41,10 @@ class Shortcuts:
     alone: dict[str, float] = field(default_factory=dict)
     effect: float = 1.0  # images that one by itself is worth, where some are copies
 
+    def __post_init__(self) -> None:
+        if {*self.accuracy} - {*STRONG} or self.n < 1:
+            raise ValueError("a check.json of other shortcuts")
+
     def interval(self, accuracy: float) -> tuple[float, float]:
         """95 %, normal."""
         half = Q95 * (self.effect * accuracy * (1 - accuracy) / self.n) ** 0.5
@@ -157,14 +161,3 @@ def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray, groups: np.nda
     found = cross_val_predict(forest, np.column_stack(columns), labels, groups=by, cv=folds)
     right: np.ndarray = found == labels
     return right
-
-
-def read(record: Any) -> Shortcuts | None:
-    """What check.json keeps; None where it keeps none. TypeError or ValueError for anything else."""
-    if not isinstance(record, dict):
-        return None
-    shares = {name: {str(k): float(v) for k, v in record[name].items()} for name in ("accuracy", "shuffled", "alone")}
-    if {*shares["accuracy"]} - {*STRONG} or not int(record["n"]) > 0:
-        raise ValueError("no shortcuts")
-    effect = float(record.get("effect", 1.0))
-    return Shortcuts(int(record["n"]), int(record["classes"]), float(record["majority"]), **shares, effect=effect)

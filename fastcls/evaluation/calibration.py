@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastcls.runfolder.target import SINGLE, Target
+
 SMALLEST = float(np.finfo(np.float32).tiny)  # a probability below this counts as this: its logarithm is finite
 HOTTEST = 20.0  # temperatures are sought between this and its reciprocal
 FITTED_ON = 20_000_000  # probabilities that a temperature is fitted on: more change its third digit
@@ -30,8 +32,7 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray, seed: int = 
     probabilities (n, classes), targets (n,) class indices. Above 1 the network was too sure of itself. 1 where no
     finite temperature is best: every answer right, or none.
     """
-    from scipy.optimize import minimize_scalar  # 0.6 s that a plain `fastcls predict` need not wait for
-    from scipy.special import logsumexp
+    from scipy.special import logsumexp  # 0.6 s that a plain `fastcls predict` need not wait for
 
     right = probabilities.argmax(1) == targets
     if right.all() or not right.any():
@@ -40,33 +41,28 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray, seed: int = 
     if len(targets) > most:
         picked = np.sort(np.random.default_rng(seed).choice(len(targets), most, replace=False))
         probabilities, targets = probabilities[picked], targets[picked]
-    logits = np.log(np.clip(probabilities, SMALLEST, None))
+    logits = SINGLE.logits(probabilities)
     own = logits[np.arange(len(targets)), targets]
+    return best_temperature(lambda inverse: np.mean(logsumexp(logits * inverse, axis=1) - own * inverse))
 
-    def loss(log_temperature: float) -> float:
-        inverse = np.exp(-log_temperature)
-        return float(np.mean(logsumexp(logits * inverse, axis=1) - own * inverse))
+
+def best_temperature(loss: Callable[[float], float]) -> float:
+    """The T, between HOTTEST and its reciprocal, for which loss(1 / T) is least."""
+    from scipy.optimize import minimize_scalar
 
     edge = np.log(HOTTEST)
-    return float(np.exp(minimize_scalar(loss, bounds=(-edge, edge), method="bounded").x))
-
-
-def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(log p / T), (n, classes) to (n, classes); what stands first stays first."""
-    from scipy.special import logsumexp
-
-    logits = np.log(np.clip(probabilities, SMALLEST, None)) / temperature
-    return np.exp(logits - logsumexp(logits, axis=1, keepdims=True)).astype(probabilities.dtype)
+    found = minimize_scalar(lambda logarithm: loss(np.exp(-logarithm)), bounds=(-edge, edge), method="bounded")
+    return float(np.exp(found.x))
 
 
 def blocks(
-    probabilities: np.ndarray, temperature: float, soften: Callable[[np.ndarray, float], np.ndarray] = soften
+    probabilities: np.ndarray, temperature: float, target: Target = SINGLE
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """`soften`, a block of rows at a time: for splits whose probabilities fill the memory once already."""
+    """The target's `softened`, a block of rows at a time: for splits whose probabilities fill the memory already."""
     step = max(1, BLOCK // probabilities.shape[1])
     for start in range(0, len(probabilities), step):
         rows = slice(start, start + step)
-        yield rows, soften(probabilities[rows], temperature)
+        yield rows, target.softened(probabilities[rows], temperature)
 
 
 def brier(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:

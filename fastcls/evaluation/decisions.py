@@ -16,8 +16,9 @@ import numpy as np
 from fastcls.datasets.label_table import rows_of
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, did_you_mean
-from fastcls.evaluation.calibration import soften, threshold_for
+from fastcls.evaluation.calibration import threshold_for
 from fastcls.evaluation.grouped import effect, within
+from fastcls.runfolder.target import SINGLE
 from fastcls.runfolder.text import number
 
 RISK = 0.05  # of a precision that is promised and not kept
@@ -142,7 +143,7 @@ class Costs:
 
     def decide(self, probabilities: np.ndarray, temperature: float) -> np.ndarray:
         """(n,) indices of the decisions of the least expected cost, at calibrated probabilities (Elkan 2001)."""
-        return (soften(probabilities, temperature) @ self.table).argmin(1)
+        return (SINGLE.softened(probabilities, temperature) @ self.table).argmin(1)
 
 
 def read_costs(file: Path, classes: Sequence[str]) -> Costs:

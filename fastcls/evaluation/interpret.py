@@ -204,7 +204,7 @@ class Interpretation(ClassificationInterpretation):
         (ax,) = plots.grid(1, None if ax is None else [ax], **{"figsize": (4.5, 4), **kwargs})
         p = {"as trained": self.preds.numpy()}
         if temperature is not None:
-            p["after scaling"] = self.judge.soften(self.preds.numpy(), temperature)
+            p["after scaling"] = self.judge.target.softened(self.preds.numpy(), temperature)
         if self.judge.target.several:  # each label of each image, by its probability
             plots.reliability(ax, {name: one.ravel() for name, one in p.items()}, self.targs.numpy().ravel() > 0)
         else:

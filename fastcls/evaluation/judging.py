@@ -19,7 +19,7 @@ class OneClass:
 
     target = targets.SINGLE
     losses = staticmethod(metrics.cross_entropy)
-    soften = staticmethod(calibration.soften)
+    confusion = staticmethod(metrics.confusion)
     temperature = staticmethod(calibration.fit_temperature)
 
     def thresholds(self, probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
@@ -49,10 +49,6 @@ class OneClass:
             grouped.widen(found, probabilities, truth, temperature, codes)
         return found
 
-    def confusion(self, truth: np.ndarray, decided: np.ndarray, classes: int) -> np.ndarray:
-        """(classes, classes): labels down, predictions across."""
-        return metrics.confusion(truth, decided, classes)
-
     def explained(self, probabilities: np.ndarray, truth: np.ndarray, decided: np.ndarray) -> np.ndarray:
         """(n,): the class that a heat map speaks of."""
         return decided
@@ -72,9 +68,9 @@ class Labels:
 
     target = targets.MULTI
     losses = staticmethod(labels.entropies)
-    soften = staticmethod(labels.soften)
     temperature = staticmethod(labels.fit_temperature)
     thresholds = staticmethod(labels.best_thresholds)
+    figures = staticmethod(labels.figures)
 
     def decide(self, probabilities: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
         """What is predicted."""
@@ -85,19 +81,6 @@ class Labels:
         """(n,): the probability of the least sure of an image's decisions."""
         found: np.ndarray = np.where(decided, probabilities, 1 - probabilities).min(1)
         return found
-
-    def figures(
-        self,
-        probabilities: np.ndarray,
-        truth: np.ndarray,
-        names: Sequence[str],
-        thresholds: np.ndarray | None,
-        temperature: float | None,
-        codes: np.ndarray | None = None,
-    ) -> dict[str, Any]:
-        """Those of metrics.json; codes (n,): the groups of the images, where there are any."""
-        each = np.full(len(names), labels.HALF) if thresholds is None else thresholds
-        return labels.figures(probabilities, truth, names, each, temperature, codes)
 
     def confusion(self, truth: np.ndarray, decided: np.ndarray, classes: int) -> np.ndarray:
         """(labels, labels): missed down, seen instead across, found on the diagonal."""
@@ -146,7 +129,7 @@ def answers(
     said, confidence = judge.texts(decided, names), judge.confidence(probabilities, decided)
     calibrated = np.full(len(probabilities), np.nan)
     if temperature is not None:
-        for block, softened in calibration.blocks(probabilities, temperature, judge.soften):
+        for block, softened in calibration.blocks(probabilities, temperature, judge.target):
             calibrated[block] = judge.confidence(softened, decided[block])
     numbers = np.column_stack([confidence, calibrated, losses])
     for image, text, row, p in zip(images, said, numbers.tolist(), probabilities, strict=True):

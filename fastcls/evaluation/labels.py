@@ -5,21 +5,19 @@ scikit-learn computes what it has; the intervals are ours. A figure `precision:N
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from fastcls.evaluation import calibration, grouped, metrics
 from fastcls.evaluation.metrics import figure
+from fastcls.runfolder.target import HALF, MULTI
 
 DRAWS, NUMBERS = 400, 4_000_000  # of the bootstrap: at most, and weights drawn at once
 FEWEST_DRAWS = 50
 POSITIVES = 10  # images with a label, below which the labels share a threshold
-HALF = 0.5
 BLOCK = 4_000_000  # comparisons of labels at once
 
 
@@ -38,25 +36,8 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
     if right.all() or not right.any():
         return 1.0
     most = max(1, calibration.FITTED_ON // probabilities.shape[1])
-    logits, signs = _logits(probabilities[:most]), np.where(truth[:most], -1.0, 1.0)
-
-    def loss(log_temperature: float) -> float:
-        return float(np.logaddexp(0, signs * logits * np.exp(-log_temperature)).mean())
-
-    edge = np.log(calibration.HOTTEST)
-    return float(np.exp(minimize_scalar(loss, bounds=(-edge, edge), method="bounded").x))
-
-
-def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """sigmoid(logit p / T): what is likelier stays likelier."""
-    softened: np.ndarray = expit(_logits(probabilities) / temperature).astype(probabilities.dtype)
-    return softened
-
-
-def _logits(probabilities: np.ndarray) -> np.ndarray:
-    p = probabilities.astype(float)
-    found: np.ndarray = logit(np.clip(p, calibration.SMALLEST, 1 - np.finfo(float).epsneg))
-    return found
+    logits, signs = MULTI.logits(probabilities[:most]), np.where(truth[:most], -1.0, 1.0)
+    return calibration.best_temperature(lambda inverse: np.logaddexp(0, signs * logits * inverse).mean())
 
 
 # ------------------------------------------------------------------ thresholds
@@ -102,7 +83,7 @@ def figures(
     probabilities: np.ndarray,
     truth: np.ndarray,
     names: Sequence[str],
-    thresholds: np.ndarray,
+    thresholds: np.ndarray | None,
     temperature: float | None = None,
     codes: np.ndarray | None = None,
 ) -> dict[str, Any]:
@@ -117,10 +98,11 @@ def figures(
 
     truth, p = truth.astype(bool), probabilities
     n = len(truth)
-    predicted, half = p >= thresholds, p >= HALF
+    half = p >= HALF
+    predicted = half if thresholds is None else p >= thresholds
     present = np.flatnonzero(truth.any(0))
     vary = np.flatnonzero(truth.any(0) & ~truth.all(0))
-    y, d = truth.astype(int), predicted.astype(int)
+    y = truth.astype(int)
     draws = _bootstrap(p, truth, predicted, present, vary, codes)
     z = grouped.quantile(codes)
 
@@ -133,13 +115,12 @@ def figures(
             grouped.widen_mean(found, values, codes, most)
         return found
 
-    def score(kind: Callable[..., Any], average: Any, decided: np.ndarray = d, **options: Any) -> Any:
+    def scores(average: Any, decided: np.ndarray = predicted, beta: float = 1) -> dict[str, Any]:
         labels = present if average == "macro" else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of images and labels without any, which zero_division is for
-            return kind(y, decided, average=average, labels=labels, zero_division=0, **options)
+        options = {"average": average, "labels": labels, "beta": beta, "zero_division": 0}
+        found = sk.precision_recall_fscore_support(y, decided.astype(int), **options)
+        return dict(zip(("precision", "recall", f"f{beta}"), found, strict=False))
 
-    kinds = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
     out: dict[str, Any] = {"n": n}
     precisions = {int(k): float(sk.average_precision_score(y[:, k], p[:, k])) for k in present}
     areas = {int(k): float(sk.roc_auc_score(y[:, k], p[:, k])) for k in vary}
@@ -148,11 +129,11 @@ def figures(
     if areas:
         out["macro_roc_auc"] = known("macro_roc_auc", float(np.mean(list(areas.values()))))
     for average in ("macro", "micro", "samples"):
-        for name, kind in kinds.items():
-            out[f"{average}_{name}"] = known(f"{average}_{name}", score(kind, average))
-    out["samples_f2"] = known("samples_f2", score(sk.fbeta_score, "samples", beta=2))
-    out["macro_f1_at_half"] = known("macro_f1_at_half", score(sk.f1_score, "macro", half.astype(int)))
-    out["micro_f1_at_half"] = known("micro_f1_at_half", score(sk.f1_score, "micro", half.astype(int)))
+        for name, value in scores(average).items():
+            out[f"{average}_{name}"] = known(f"{average}_{name}", value)
+    out["samples_f2"] = known("samples_f2", scores("samples", beta=2)["f2"])
+    for average in ("macro", "micro"):
+        out[f"{average}_f1_at_half"] = known(f"{average}_f1_at_half", scores(average, half)["f1"])
     out["subset_accuracy"] = grouped.share((predicted == truth).all(1), codes)
     out["hamming_loss"] = mean((predicted != truth).mean(1), 1.0)
     for name, values in ranking(p, truth).items():
@@ -161,11 +142,11 @@ def figures(
     out["brier"] = mean(np.square(p.astype(float) - truth).mean(1), 1.0)
     out["ece"] = figure(calibration.calibration_error(p.ravel(), truth.ravel()), None, None, n)
     if temperature is not None:
-        softened = soften(p, temperature)
+        softened = MULTI.softened(p, temperature)
         out["loss_calibrated"] = mean(entropies(softened, truth))
         out["brier_calibrated"] = mean(np.square(softened.astype(float) - truth).mean(1), 1.0)
         out["ece_calibrated"] = figure(calibration.calibration_error(softened.ravel(), truth.ravel()), None, None, n)
-    each = {name: score(kind, None) for name, kind in kinds.items()}
+    each = scores(None)
     for k in present.tolist():
         name, asked = names[k], {"precision": (predicted[:, k], truth), "recall": (truth[:, k], predicted)}
         for what, (rows, other) in asked.items():

@@ -16,16 +16,9 @@ from fastcls.evaluation import calibration
 LONGEST = 24  # characters of a name on an axis
 LOOKED = "inferno"  # of a Grad-CAM map over its picture
 
-
 FALLBACKS = (  # letters that DejaVu Sans lacks, from whichever of these is installed
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai"),
-    *(
-        "Noto Sans Bengali",
-        "Noto Sans Tamil",
-        "Source Han Sans",
-        "WenQuanYi Micro Hei",
-        "Droid Sans Fallback",
-    ),
+    *("Noto Sans Bengali", "Noto Sans Tamil", "Source Han Sans", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
     *("PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Microsoft YaHei", "Malgun Gothic", "Nirmala UI"),
 )
 

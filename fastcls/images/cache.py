@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from PIL import Image
 from fastcls.datasets import shards
 from fastcls.datasets.archives import building, locked
 from fastcls.datasets.downloads import cache_dir
-from fastcls.errors import DataError, DownloadError, OutputError
+from fastcls.errors import DataError, OutputError
 from fastcls.images import preprocessing
-from fastcls.images.check import broken_images, reading
+from fastcls.images.check import broken_images, read_or_reason, reading
 from fastcls.images.decode import decode
 from fastcls.log import logger
 from fastcls.machine import cpus, memory, ranks
@@ -151,18 +152,10 @@ def _build(part: Path, name: str, paths: Sequence[str], how: Mapping[str, Any], 
     shapes: list[tuple[int, ...]] = []
     broken: list[str] = []
     digest = hashlib.sha256()
-
-    def attempt(path: str) -> np.ndarray | str:
-        try:
-            return reading(path, lambda p: decoded(p, how))
-        except DownloadError:  # nothing is wrong with the image
-            raise
-        except DataError as problem:
-            return problem.message
-
+    read = partial(read_or_reason, read=partial(decoded, how=how))
     with (part / "pixels.u8").open("wb") as file, ThreadPoolExecutor(cpus.cores()) as pool:
         for start in range(0, len(paths), CHUNK):
-            images = list(pool.map(attempt, paths[start : start + CHUNK]))
+            images = list(pool.map(read, paths[start : start + CHUNK]))
             broken += [image for image in images if isinstance(image, str)]
             good = [image for image in images if not isinstance(image, str)]
             shapes += [image.shape for image in good]

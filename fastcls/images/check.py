@@ -40,17 +40,19 @@ def broken(paths: Sequence[str], decode: bool = False) -> dict[str, str]:
         with decoding.opened(path) as file, Image.open(file) as image:
             decoding.refuse_unusable(image)
 
-    def fault(path: str) -> str:
-        try:
-            reading(path, look)
-        except DownloadError:  # nothing is wrong with the image
-            raise
-        except DataError as problem:
-            return problem.message
-        return ""
-
     with ThreadPoolExecutor(cpus.cores() if decode else 1) as pool:  # decoding alone releases Python's lock
-        return {path: line for path, line in zip(paths, pool.map(fault, paths), strict=True) if line}
+        found = pool.map(lambda path: read_or_reason(path, look), paths)
+        return {path: line for path, line in zip(paths, found, strict=True) if line}
+
+
+def read_or_reason(path: str, read: Callable[[str], T]) -> T | str:
+    """`read(path)`, or where that is not an image, or a damaged one, a line with its path and the reason."""
+    try:
+        return reading(path, read)
+    except DownloadError:  # nothing is wrong with the image
+        raise
+    except DataError as problem:
+        return problem.message
 
 
 def reading(path: P, read: Callable[[P], T]) -> T:

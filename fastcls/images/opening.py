@@ -104,16 +104,13 @@ def _array(item: Any) -> np.ndarray:
     """Pixels as Pillow takes them: (h, w) or (h, w, channels)."""
     pixels = item.detach().cpu().numpy() if isinstance(item, torch.Tensor) else item
     if isinstance(pixels, np.ndarray):
-        if isinstance(item, TensorImageBase) or (
-            isinstance(item, torch.Tensor) and pixels.ndim == 3 and pixels.shape[2] not in CHANNELS
-        ):
-            pixels = pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels
+        image, tensor = isinstance(item, TensorImageBase), isinstance(item, torch.Tensor)
+        if pixels.ndim == 3 and (image or (tensor and pixels.shape[2] not in CHANNELS)):
+            pixels = pixels.transpose(1, 2, 0)
         if pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[..., 0]
-        if pixels.size and (
-            (pixels.dtype == np.uint8 and (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in CHANNELS)))
-            or (pixels.dtype == np.uint16 and pixels.ndim == 2)
-        ):
+        colours = pixels.ndim == 3 and pixels.shape[2] in CHANNELS and pixels.dtype == np.uint8
+        if pixels.size and (colours or (pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16))):
             return np.ascontiguousarray(pixels)
     raise DataError(
         f"{shown(item)} is not an image.",

@@ -16,7 +16,6 @@ import numpy as np
 from fastcls.datasets.walk import count, some
 from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.evaluation import decisions
-from fastcls.evaluation.calibration import soften
 from fastcls.evaluation.grouped import codes_of
 from fastcls.inference.requirements import UNKNOWN, UNSURE, Levels, Row, Wanted, share
 from fastcls.runfolder import model_files, predictions, runs
@@ -44,7 +43,7 @@ class Decider:
 
     def cells(self, p: np.ndarray, p_known: float | None) -> Row:
         """Of an image's probabilities (classes,): the columns, and another prediction where it is one."""
-        raw = soften(p[None], 1 / self.temperature)
+        raw = targets.SINGLE.softened(p[None], 1 / self.temperature)
         row: Row = {}
         if self.sets is not None:
             chosen = np.flatnonzero(decisions.sets(raw, self.sets)[0]).tolist()
@@ -53,7 +52,7 @@ class Decider:
             k = int(self.thresholds.decide(raw)[0])
             row |= {"prediction": UNSURE} if k < 0 else {"prediction": self.classes[k], "confidence": float(p[k])}
         if self.costs is not None:
-            expected = (soften(raw, self.fitted) @ self.costs.table)[0]
+            expected = (targets.SINGLE.softened(raw, self.fitted) @ self.costs.table)[0]
             row |= {"prediction": self.costs.decisions[int(expected.argmin())], "expected_cost": float(expected.min())}
         if self.rate is not None and p_known is not None:
             row["p_known"] = p_known

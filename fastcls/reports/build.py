@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fastcls.audit import check_record
 from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.reports import deciding, labels, page, shell, wording
 from fastcls.reports import scores as scored
@@ -59,16 +60,10 @@ def _choose(files: Run, split: str | None) -> str:
 
 
 def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[str, dict[str, bytes]]:
-    classes = files.model.get("classes")
-    names = [clean(name) for name in classes] if isinstance(classes, list) else []
-    heatmaps = files.heatmaps.get(split)
-    spec = files.model.get("preprocessing")
-    thumbnails = Thumbnails(
-        files.get("data", "root"),
-        heatmaps if isinstance(heatmaps, dict) else None,
-        spec if isinstance(spec, dict) else None,
-    )
-    predictions = files.predictions
+    classes = files.model.get("classes") or []
+    names = [clean(name) for name in classes]
+    thumbnails = Thumbnails(files.get("data", "root"), files.heatmaps.get(split), files.model.get("preprocessing"))
+    predictions, checked = files.predictions, check_record.read(files.folder)
     ranks, doubts = _from_probabilities(files, split, names)
     precisions = dict(zip(names, ranks.average_precision, strict=True)) if ranks else {}
     target, temperature = targets.of(files.model), number(files.model.get("temperature"))
@@ -87,10 +82,10 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         result = outcome(predictions[predictions["split"] == split], names, thumbnails, precisions, each, counts)
         own = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
         belief = trust(own, temperature, split)
-        decided = deciding.decided(files.folder, classes or [], temperature, costs, odd)
+        decided = deciding.decided(files.folder, classes, temperature, costs, odd)
     count = len(names) or (result.classes if result else 0)
     found = scored.scores(files, split)
-    top = scored.tiles(found, result, count, target)
+    top = scored.tiles(found, count, target)
     accuracy = next((score for score in top if score.key == target.main), None)
     right = found.get(target.share) or accuracy
     phases, verdict, epochs, kept = page.learning(files, count)
@@ -100,7 +95,7 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
     layers, layers_left = page.layers(files)
     claim = clean(files.get("claim") or "")
     drawn = [*curves, *matrix, *ranking, *(belief.figures if belief else [])]
-    measured, shortcuts = deciding.shortcuts(files.folder, right)
+    measured, shortcuts = deciding.shortcuts(checked, right)
     html = shell.render(
         "template.html.j2",
         run=files,
@@ -160,8 +155,8 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         doubts=doubts.rows,
         doubts_sentence=doubts.sentence,
         doubt_pictures=pictured(doubts.rows, thumbnails),
-        data=images(files),
-        copies=copies(files.folder, thumbnails),
+        data=images(files, checked),
+        copies=copies(checked, thumbnails),
         layers=layers,
         layers_left=layers_left,
         model=files.model,

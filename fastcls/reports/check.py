@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,9 @@ def _rows(audit: Audit) -> Iterator[list[Any]]:
     for finding in audit.findings:
         head = [finding.severity, finding.kind]
         for number, group in enumerate(finding.groups, 1):
-            for path, label, split, remark in group:
-                yield [*head, number, relative(path, audit.contents.root), label, split, remark]
+            for item in group:
+                path = relative(item.path, audit.contents.root)
+                yield [*head, number, path, item.label, item.split, item.remark]
         for name in finding.names:
             yield [*head, "", "", "", "", name]
 
@@ -113,7 +114,7 @@ def _classes(audit: Audit) -> list[tuple[str, dict[str, int], int]]:
 
 
 def _section(finding: Finding, thumbnails: Thumbnails, root: Path) -> Section:
-    groups = [[item._replace(split=item.split or UNDRAWN) for item in group] for group in finding.groups]
+    groups = [[replace(item, split=item.split or UNDRAWN) for item in group] for group in finding.groups]
     shown = [
         ([thumbnails.shown(item, relative(item.path, root)) for item in group[:COPIES]], max(len(group) - COPIES, 0))
         for group in groups[:GROUPS]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from fastcls.reports.thumbnails import Shown, Thumbnails, Tile
 from fastcls.runfolder.target import SINGLE, Target
 from fastcls.runfolder.text import number
 
+T = TypeVar("T")
 WHOLE_MATRIX = 40  # up to this many classes the matrix is drawn in full
 BLOCK = 20  # above, this many classes: those confused most
 MOST_ROWS = 2000  # of the table of classes
@@ -77,8 +79,6 @@ class Outcome:
     accuracy: float
     majority: str
     majority_share: float
-    macro_f1: float
-    mean_loss: float | None
     matrix: Matrix
     pairs: list[Pair]
     confused_pairs: int
@@ -121,7 +121,6 @@ def outcome(
     mistaken = every[every["label"] != every["prediction"]]
     pairs = _sums(mistaken, "label", "prediction")
     rows = _class_rows(every, names, pairs, precisions, codes)
-    supported = [row for row in rows if row.support]
     n, mistakes = int(every["count"].sum()), int(mistaken["count"].sum())
     return Outcome(
         n=n,
@@ -130,8 +129,6 @@ def outcome(
         accuracy=1 - mistakes / n,
         majority=str(support.index[0]),
         majority_share=float(support.iloc[0] / n),
-        macro_f1=float(np.mean([row.f1 or 0.0 for row in supported])),
-        mean_loss=number(table["loss"].mean()),
         matrix=_matrix(every, names, support, pairs),
         pairs=_pairs(table, wrong, pairs, support, thumbnails),
         confused_pairs=len(pairs),
@@ -167,37 +164,59 @@ def _class_rows(
     times = every["count"].to_numpy(float)
     right = labels == predictions
     hits, support, predicted = (
-        np.bincount(where, weights, len(names))
+        np.bincount(where, weights, len(names)).astype(int).tolist()
         for where, weights in ((labels[right], times[right]), (labels, times), (predictions, times))
     )
-    with np.errstate(invalid="ignore"):  # nothing of nothing is not finite
-        precision, recall, f1 = hits / predicted, hits / support, 2 * hits / (support + predicted)
     worst: dict[str, tuple[str, int]] = {}
     for (label, prediction), count in pairs.items():
         worst.setdefault(str(label), (str(prediction), int(count)))
     rows = []
     for i, name in enumerate(names):
-        n = int(support[i])
-        own = labels == i
-        low, high = wilson(int(hits[i]), n)
-        if codes is not None and n:
-            low, high = grouped.proportion(predictions[own] == i, codes[own])
-        taken, often = worst.get(name, ("", 0))
-        p, r, f = (number(values[i]) for values in (precision, recall, f1))
-        average = number(precisions.get(name))
-        rows.append(ClassRow(name, n, p, r, f if n else None, low, high, taken, often, average))
-    return sorted(rows, key=lambda row: (not row.support, row.f1 if row.f1 is not None else 0.0, -row.support))
+        interval = wilson(hits[i], support[i])
+        if codes is not None and support[i]:
+            own = labels == i
+            interval = grouped.proportion(predictions[own] == i, codes[own])
+        counts = support[i], predicted[i], hits[i]
+        rows.append(class_row(name, *counts, interval, worst.get(name, ("", 0)), number(precisions.get(name))))
+    return weakest_first(rows)
+
+
+def class_row(
+    name: str,
+    support: int,
+    predicted: int,
+    hits: int,
+    interval: tuple[float | None, float | None],
+    taken: tuple[str, int],
+    average_precision: float | None,
+) -> ClassRow:
+    """A row of numbers of images; a share of none of them is None."""
+
+    def share(images: int, of: int) -> float | None:
+        return images / of if of else None
+
+    f1 = share(2 * hits, support + predicted) if support else None
+    found = share(hits, predicted), share(hits, support), f1
+    return ClassRow(name, support, *found, *interval, *taken, average_precision)
+
+
+def weakest_first(rows: list[ClassRow]) -> list[ClassRow]:
+    """By F1, those without an image last."""
+    return sorted(rows, key=lambda row: (not row.support, row.f1 or 0.0, -row.support))
+
+
+def most_confused(pairs: Iterable[Sequence[T]]) -> list[T]:
+    """The members of these pairs, the first of them, as many as BLOCK holds."""
+    chosen: dict[T, None] = {}
+    for pair in pairs:
+        if len(more := chosen | dict.fromkeys(pair)) <= BLOCK:
+            chosen = more
+    return list(chosen)
 
 
 def _matrix(every: pd.DataFrame, names: list[str], support: pd.Series, pairs: pd.Series) -> Matrix:
     whole = len(names) <= WHOLE_MATRIX
-    shown = names
-    if not whole:
-        chosen: dict[str, None] = {}
-        for label, prediction in pairs.index:
-            if len(chosen | {label: None, prediction: None}) <= BLOCK:
-                chosen |= {label: None, prediction: None}
-        shown = list(chosen) or [str(name) for name in support.index[:BLOCK]]
+    shown = names if whole else most_confused(pairs.index) or [str(name) for name in support.index[:BLOCK]]
     inside = every[every["label"].isin(shown) & every["prediction"].isin(shown)]
     counts = inside.groupby(["label", "prediction"])["count"].sum().unstack(fill_value=0)
     counts = counts.reindex(index=shown, columns=shown, fill_value=0)

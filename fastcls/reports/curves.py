@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 from fastcls.reports.figures import Figure, Palette, frame
 from fastcls.runfolder.predictions import Probabilities
 
+Decisions = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # of one class against the rest: truth, scores, weights
 GRID = np.linspace(0, 1, 501)
 DRAWN = 40  # classes whose own curves are drawn, thin; above, only micro and macro
 
@@ -34,26 +36,32 @@ def curves(labels: np.ndarray, probabilities: Probabilities, count: int) -> Curv
         return None
     right = labels[probabilities.rows] == probabilities.classes
     starts = np.searchsorted(probabilities.classes, np.arange(count + 1))
-    precisions = np.full(count, np.nan)
-    each: list[np.ndarray] = []
-    sums = np.zeros((2, len(GRID)))
-    ranked = np.flatnonzero((support > 0) & (support < n))  # where all images are of a class there is nothing to rank
-    for c in ranked:
+
+    def of_class(c: int) -> Decisions:
         own = slice(starts[c], starts[c + 1])
-        truth, scores, weights = _complete(right[own], probabilities.values[own], int(support[c]), n)
+        return _complete(right[own], probabilities.values[own], int(support[c]), n)
+
+    return ranking(support, n, of_class, _complete(right, probabilities.values, n, n * count), probabilities.whole)
+
+
+def ranking(
+    support: np.ndarray, n: int, of_class: Callable[[int], Decisions], together: Decisions, whole: bool = True
+) -> Curves:
+    """The curves of n images, of which each class has its support, by the decisions on each class and on all."""
+    precisions, sums = np.full(len(support), np.nan), np.zeros((2, len(GRID)))
+    each: list[np.ndarray] = []
+    ranked = np.flatnonzero((support > 0) & (support < n))  # where all images are of a class there is nothing to rank
+    for c in ranked.tolist():
+        truth, scores, weights = of_class(c)
         precisions[c] = average_precision_score(truth, scores, sample_weight=weights)
-        own_curves = on_grid(truth, scores, weights)
-        sums += own_curves
-        if len(each) < DRAWN:
-            each.append(own_curves)
-    micro = on_grid(*_complete(right, probabilities.values, n, n * count))
-    macro = sums / max(len(ranked), 1)
-    return Curves(precisions, micro, macro, each if len(ranked) <= DRAWN else [], probabilities.whole)
+        own = _on_grid(truth, scores, weights)
+        sums += own
+        if len(ranked) <= DRAWN:
+            each.append(own)
+    return Curves(precisions, _on_grid(*together), sums / max(len(ranked), 1), each, whole)
 
 
-def _complete(
-    right: np.ndarray, scores: np.ndarray, positives: int, n: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _complete(right: np.ndarray, scores: np.ndarray, positives: int, n: int) -> Decisions:
     """Truth, score and weight of all n decisions: those on record, and the others, positive and negative, as two."""
     lost = positives - np.count_nonzero(right)
     others = n - len(right) - lost
@@ -61,7 +69,7 @@ def _complete(
     return truth, np.concatenate([scores, [-1, -1]]), np.concatenate([np.ones(len(right)), [lost, others]])
 
 
-def on_grid(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _on_grid(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Precision over recall and sensitivity over the false positive rate, (2, len(GRID))."""
     precision, recall, _ = precision_recall_curve(truth, scores, sample_weight=weights)
     fall_out, sensitivity, _ = roc_curve(truth, scores, sample_weight=weights)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcls.audit import check_record
+from fastcls.audit.check_record import Found
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, OutputError
 from fastcls.evaluation import decisions
@@ -214,9 +214,8 @@ def _error(area: float, odd: int, known: int) -> float:
     return math.sqrt(spread / (odd * known))
 
 
-def shortcuts(run: Path, accuracy: Score | None) -> tuple[str, list[str]]:
+def shortcuts(found: Found | None, accuracy: Score | None) -> tuple[str, list[str]]:
     """What the files' measurements predict, in a sentence for the data, and warnings for the top of the page."""
-    found = check_record.read(run)
     short = found.shortcuts if found else None
     if short is None:
         return "", []

@@ -8,7 +8,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -44,8 +44,7 @@ class Palette:
 
 
 PRINT = Palette("#1c2126", "#5d666f", "#d5d9dd", "#ffffff", "#c2570c", "#0b65a8", "#1f6fb2", "#c2570c", "#ffffff")
-ROLES = ("ink", "muted", "line", "surface", "train", "valid", "right", "wrong", "on_cell")
-STAND_INS = {role: f"#a1b2{i:02x}" for i, role in enumerate(ROLES)}  # replaced by the page's variables
+STAND_INS = {role.name: f"#a1b2{i:02x}" for i, role in enumerate(fields(Palette))}  # replaced by the page's variables
 THEMED = Palette(**STAND_INS)
 
 

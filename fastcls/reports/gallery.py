@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,12 +104,13 @@ def pictured(rows: list[tuple[Any, ...]], thumbnails: Thumbnails) -> list[tuple[
     ]
 
 
-def copies(run: Path, thumbnails: Thumbnails) -> tuple[list[tuple[Finding, list[list[Shown]]]], str]:
+def copies(
+    found: check_record.Found | None, thumbnails: Thumbnails
+) -> tuple[list[tuple[Finding, list[list[Shown]]]], str]:
     """Duplicates and leaks as the run's check found them, the gravest first, with pictures of some groups.
 
     Beside them a sentence on how many images were looked at; ([], '') without a check.
     """
-    found = check_record.read(run)
     if found is None:
         return [], ""
     kinds = [

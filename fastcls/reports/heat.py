@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 from PIL import Image
+
+from fastcls.reports.shell import data_uri
 
 SIDE = 56  # pixels of an overlay, which the browser enlarges: the maps have seven or so
 STRONGEST = 0.72  # opacity of the hottest place
@@ -41,7 +41,7 @@ def overlay(record: Any, spec: Mapping[str, Any] | None, ratio: float) -> Overla
     try:
         height, width = record["shape"]
         levels = np.frombuffer(base64.b64decode(record["values"], validate=True), np.uint8).reshape(height, width)
-    except (TypeError, KeyError, ValueError, binascii.Error):
+    except (TypeError, KeyError, ValueError):
         return None
     if not levels.any():
         return None
@@ -51,10 +51,8 @@ def overlay(record: Any, spec: Mapping[str, Any] | None, ratio: float) -> Overla
     wide, high = _seen(spec or {}, ratio)
     across, down = (_faded(part < 1) for part in (wide, high))
     colours[..., 3] = STRONGEST * np.clip(heat * 1.15 - 0.1, 0, 1) * np.outer(down, across)
-    buffer = io.BytesIO()
-    Image.fromarray((colours * 255).round().astype(np.uint8)).quantize(128).save(buffer, "PNG", optimize=True)
+    source = data_uri(Image.fromarray((colours * 255).round().astype(np.uint8)).quantize(128), optimize=True)
     wide, high = wide * min(1.0, ratio), high * min(1.0, 1 / ratio)  # of the picture, then of the square around it
-    source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
     return Overlay(source, 50 * (1 - wide), 50 * (1 - high), 100 * wide, 100 * high)
 
 

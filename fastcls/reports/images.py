@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
+from fastcls.audit.check_record import Found
 from fastcls.errors import OutputError
+from fastcls.reports.shell import data_uri
 from fastcls.reports.wording import grouped
 from fastcls.runfolder import splits
 from fastcls.runfolder import target as targets
@@ -21,14 +19,13 @@ from fastcls.runfolder.text import clean
 
 ORDER = ["train", "valid", "test"]
 MOST_CLASSES = 200  # rows of the table: the largest and the smallest
-MEASURED = 500  # files whose sizes are looked at, evenly over the splits
 RARE = 10  # times fewer images than the commonest class has: worth a word
 
 
-def images(run: Run) -> dict[str, Any] | None:
+def images(run: Run, found: Found | None) -> dict[str, Any] | None:
     """What the section "Data" shows; None where the run folder has no readable splits.csv.
 
-    Counts by class and split, the sentence about their balance, the sizes, the batch as a data URI.
+    found: its check. Counts by class and split, the sentence about their balance, the sizes, the batch as a data URI.
     """
     try:
         table = pd.DataFrame(splits.read(run.folder), columns=["path", "label", "split"])
@@ -49,7 +46,7 @@ def images(run: Run) -> dict[str, Any] | None:
         "rows": [(clean(label), numbers) for label, *numbers in shown.itertuples(name=None)],
         "left_off": len(counts) - len(shown),
         "balance": _balance(counts.iloc[:, 0], clean(counts.columns[0]), target) + _bare(table["label"]),
-        "sizes": _sizes(table["path"], run.get("data", "root")),
+        "sizes": _sizes(found),
         "batch": _batch(run.folder / "figures" / "batch.png"),
     }
 
@@ -80,32 +77,16 @@ def _balance(counts: pd.Series, split: str, target: Target) -> str:
     return f"{ends}: near enough to each other for accuracy to mean something."
 
 
-def _sizes(paths: pd.Series, root: object) -> list[tuple[str, str]]:
-    """The commonest sizes and the extremes, read from the headers of some files."""
-    if not isinstance(root, str):
-        return []
-    found: list[tuple[int, int]] = []
-    for path in paths.iloc[np.unique(np.linspace(0, len(paths) - 1, MEASURED).astype(int))]:
-        try:
-            with Image.open(Path(root) / path) as image:
-                found.append(image.size)
-        except Exception:  # decoders raise what they like, and the audit of the data is elsewhere
-            continue
-    if not found:
-        return []
-    (width, height), times = Counter(found).most_common(1)[0]
-    smallest, largest = min(found, key=min), max(found, key=max)
-    sides = np.median([min(size) for size in found]), np.median([max(size) for size in found])
+def _sizes(found: Found | None) -> list[tuple[str, str]]:
+    """The widths and heights that the check before training has measured."""
     return [
-        ("looked at", f"{grouped(len(found))} of {grouped(len(paths))} files"),
-        ("commonest", f"{width} × {height} ({times / len(found):.0%} of them)"),
-        ("median", f"{sides[0]:.0f} on the shorter side, {sides[1]:.0f} on the longer"),
-        ("smallest, largest", f"{smallest[0]} × {smallest[1]}, {largest[0]} × {largest[1]}"),
+        (side, f"{grouped(pixels['least'])} to {grouped(pixels['most'])} pixels, median {grouped(pixels['median'])}")
+        for side, pixels in (found.sizes if found else {}).items()
     ]
 
 
 def _batch(file: Path) -> str:
     try:
-        return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
+        return data_uri(file.read_bytes())
     except OSError:
         return ""

@@ -5,13 +5,13 @@ It gives what `classes`, `trust`, `deciding` and `gallery` give of one class an 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from fastcls.evaluation import calibration, judging, labels
 from fastcls.evaluation.grouped import codes_in, effect, proportion, within
@@ -19,7 +19,7 @@ from fastcls.evaluation.selection import PAIRS
 from fastcls.evaluation.suspects import suspects
 from fastcls.reports import classes
 from fastcls.reports.classes import ClassRow, Outcome, Pair
-from fastcls.reports.curves import Curves, on_grid
+from fastcls.reports.curves import Curves, ranking
 from fastcls.reports.figures import Figure
 from fastcls.reports.gallery import Doubts, gallery
 from fastcls.reports.thumbnails import Thumbnails
@@ -28,7 +28,7 @@ from fastcls.reports.wording import grouped, percent, points
 from fastcls.runfolder import predictions as from_file
 from fastcls.runfolder.run import Run
 from fastcls.runfolder.target import MULTI
-from fastcls.runfolder.text import clean, number
+from fastcls.runfolder.text import clean
 
 MOST = 2000  # rows of tables of labels
 NONE = "no label"
@@ -88,8 +88,6 @@ def outcome(own: Held, names: list[str], thumbnails: Thumbnails, each: int = 0) 
         accuracy=float(1 - wrong.mean()),
         majority=shown(str(sets.index[0])),
         majority_share=float(sets.iloc[0] / len(table)),
-        macro_f1=float(np.mean([row.f1 or 0.0 for row in rows if row.support] or [0.0])),
-        mean_loss=number(table["loss"].mean()),
         matrix=_matrix(names, counts, support, at),
         pairs=[_pair(own, names, counts, support, i, j, thumbnails) for i, j in at[:PAIRS].tolist()],
         confused_pairs=len(at),
@@ -103,63 +101,35 @@ def outcome(own: Held, names: list[str], thumbnails: Thumbnails, each: int = 0) 
                 prediction=shown(image.prediction),
                 label_names=MULTI.names(image.label),
                 prediction_names=MULTI.names(image.prediction),
-                remark=_explained(thumbnails, image.path),
+                remark=clean(thumbnails.heatmaps.get(image.path, {}).get("class", "")),  # what its heat map speaks of
             )
             for image in gallery(table, thumbnails, each)
         ],
     )
 
 
-def _explained(thumbnails: Thumbnails, path: str) -> str:
-    """The label that the heat map of an image speaks of."""
-    record = thumbnails.heatmaps.get(path)
-    return clean(record.get("class", "")) if isinstance(record, dict) else ""
-
-
 def _rows(own: Held, names: Sequence[str], counts: np.ndarray) -> list[ClassRow]:
     """A row a label, the worst F1 first."""
     truth, predicted = own.truth, own.predicted
-    support, said, hits = truth.sum(0), predicted.sum(0), (truth & predicted).sum(0)
+    images = (part.sum(0).tolist() for part in (truth, predicted, truth & predicted))
     codes, rows = codes_in(own.table), []
-    for k, name in enumerate(names):
-        n = int(support[k])
+    for k, (name, support, said, hits) in enumerate(zip(names, *images, strict=True)):
         there = truth[:, k]
-        low, high = proportion(predicted[there, k], within(codes, there)) if n else (None, None)
-        others = np.delete(counts[k], k)
-        most = int(others.argmax()) if len(others) and others.any() else -1
-        seen = np.delete(np.array(names, object), k)[most] if most >= 0 else ""
-        rows.append(
-            ClassRow(
-                name,
-                n,
-                hits[k] / said[k] if said[k] else None,
-                hits[k] / n if n else None,
-                2 * hits[k] / (n + said[k]) if n else None,
-                low,
-                high,
-                str(seen),
-                int(others[most]) if most >= 0 else 0,
-                _average_precision(own, k) if n else None,
-            )
-        )
-    return sorted(rows, key=lambda row: (not row.support, row.f1 if row.f1 is not None else 0.0, -row.support))
-
-
-def _average_precision(own: Held, k: int) -> float | None:
-    if own.p is None:
-        return None
-    return labels.mean_average_precision(own.p[:, [k]], own.truth[:, [k]])
+        interval = proportion(predicted[there, k], within(codes, there)) if there.any() else (None, None)
+        others = counts[k].copy()
+        others[k] = 0
+        most = int(others.argmax())
+        instead = (names[most], int(others[most])) if others[most] else ("", 0)
+        average = None if own.p is None or not there.any() else float(average_precision_score(there, own.p[:, k]))
+        rows.append(classes.class_row(name, support, said, hits, interval, instead, average))
+    return classes.weakest_first(rows)
 
 
 def _matrix(names: list[str], counts: np.ndarray, support: np.ndarray, at: np.ndarray) -> classes.Matrix:
     """What was seen instead of a label that was missed; of many labels those with most of it."""
     if len(names) <= classes.WHOLE_MATRIX:
         return classes.Matrix(names, counts, support, True)
-    chosen: list[int] = []
-    for pair in at.tolist():
-        if len({*chosen, *pair}) <= classes.BLOCK:
-            chosen += [k for k in pair if k not in chosen]
-    chosen = chosen or np.argsort(-support)[: classes.BLOCK].tolist()
+    chosen = classes.most_confused(at.tolist()) or np.argsort(-support)[: classes.BLOCK].tolist()
     return classes.Matrix([names[k] for k in chosen], counts[np.ix_(chosen, chosen)], support[chosen], False)
 
 
@@ -209,17 +179,10 @@ def curves(own: Held) -> Curves | None:
     """Precision over recall and ROC of each label."""
     if own.p is None:
         return None
-    n = len(own.truth)
-    support = own.truth.sum(0)
-    ranked = np.flatnonzero((support > 0) & (support < n))
-    if not len(ranked):
+    truth, p = own.truth, own.p
+    if not (truth.any(0) & ~truth.all(0)).any():
         return None
-    weights = np.ones(n)
-    each = [on_grid(own.truth[:, k], own.p[:, k], weights) for k in ranked]
-    precisions = np.full(len(support), np.nan)
-    precisions[ranked] = [labels.mean_average_precision(own.p[:, [k]], own.truth[:, [k]]) for k in ranked]
-    micro = on_grid(own.truth.ravel(), own.p.ravel(), np.ones(own.truth.size))
-    return Curves(precisions, micro, np.mean(each, 0), each if len(each) <= 40 else [], True)
+    return ranking(truth.sum(0), len(truth), lambda k: (truth[:, k], p[:, k], None), (truth.ravel(), p.ravel(), None))
 
 
 # ------------------------------------------------------------------ calibration
@@ -248,7 +211,7 @@ def trust(own: Held | None, names: Sequence[str], temperature: float | None, spl
     codes = codes_in(own.table)
     worth = effect(present - flat, None if codes is None else codes.repeat(len(names)))
     usual, most = calibration.honest_errors(flat, worth)
-    softened = None if temperature is None else labels.soften(p, temperature)
+    softened = None if temperature is None else MULTI.softened(p, temperature)
     lines = {"as trained": flat, **({} if softened is None else {"after scaling": softened.ravel().astype(float)})}
     decisions = f"{grouped(len(y))} images and {len(names)} labels"
     beside = "no more than chance explains" if before <= most else "more than chance explains"
@@ -309,9 +272,10 @@ def decided(files: Run, names: Sequence[str]) -> Decisions | None:
     if not len(tuned.truth) or not len(judged.truth):
         return None
     thresholds = labels.best_thresholds(tuned.p, tuned.truth)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scores = [_scores(judged.truth, judged.p >= at) for at in (thresholds, labels.HALF)]
+    scores = [
+        np.stack(precision_recall_fscore_support(judged.truth, judged.p >= at, average=None, zero_division=0)[:3])
+        for at in (thresholds, labels.HALF)
+    ]
     present = judged.truth.any(0)
     rows = []
     for k in np.flatnonzero(present)[:MOST]:
@@ -322,12 +286,6 @@ def decided(files: Run, names: Sequence[str]) -> Decisions | None:
     gain = (means[0] - means[1]) * 100
     sentence = f"Macro F1 is {percent(means[0])} with them and {percent(means[1])} at 0.5 ({gain:+.1f} points)."
     return Decisions(of, rows, sentence)
-
-
-def _scores(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(3, labels): precision, recall and F1."""
-    hits, said, own = (part.sum(0).astype(float) for part in (truth & predicted, predicted, truth))
-    return np.stack([hits / np.maximum(said, 1), hits / np.maximum(own, 1), 2 * hits / np.maximum(said + own, 1)])
 
 
 # ------------------------------------------------------------------ doubts

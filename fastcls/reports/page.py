@@ -66,9 +66,7 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
                 f"At most {clean(limit)} images a class were used (--limit); figures from so few are not the recipe's.",
             )
         )
-    notes = run.get("notes")
-    texts = map(clean, notes if isinstance(notes, list) else [])
-    items += [("note", text[0].upper() + text[1:]) for text in texts if text]
+    items += [("note", text[0].upper() + text[1:]) for note in run.get("notes") or [] if (text := clean(note))]
     if weights := clean(run.get("weights") or ""):
         items.append(("note", weights))
     return items
@@ -89,8 +87,7 @@ def title(run: Run) -> str:
 
 def layers(run: Run) -> tuple[list[dict[str, Any]], int]:
     """The rows of the summary table and how many of them are left off."""
-    summary = run.model.get("summary")
-    rows = [row for row in summary if isinstance(row, dict)] if isinstance(summary, list) else []
+    rows = run.model.get("summary") or []
     counts = [int(number(row.get("parameters")) or 0) for row in rows]
     total = number(run.model.get("parameters")) or sum(counts)
     found = [
@@ -122,16 +119,17 @@ def trained_phases(run: Run) -> list[tuple[Phase, int, int]]:
 
 def settings(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     """Tables of (name, value): knobs by stage, options, data, preprocessing, device, versions."""
-    knobs = run.get("knobs")
-    groups = [(f"{clean(stage)}()", values) for stage, values in (knobs if isinstance(knobs, dict) else {}).items()]
-    groups += [
-        ("Options", run.get("options")),
-        ("Further settings", run.get("extra")),
-        ("Data", run.get("data")),
-    ]
-    network = {key: run.model.get(key) for key in ("arch", "preprocessing") if run.model.get(key)}
-    groups += [("Network", network), ("Device", run.get("device")), ("Versions", run.get("versions"))]
-    return [(title, _flat(values)) for title, values in groups if isinstance(values, dict) and values]
+    stages = {f"{clean(stage)}()": values for stage, values in (run.get("knobs") or {}).items()}
+    groups = {
+        **stages,
+        "Options": run.get("options"),
+        "Further settings": run.get("extra"),
+        "Data": run.get("data"),
+        "Network": {key: run.model.get(key) for key in ("arch", "preprocessing") if run.model.get(key)},
+        "Device": run.get("device"),
+        "Versions": run.get("versions"),
+    }
+    return [(title, _flat(values)) for title, values in groups.items() if values]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -8,44 +8,40 @@ from dataclasses import dataclass
 
 from fastcls.comparison import differences
 from fastcls.evaluation.grouped import codes_of, proportion
-from fastcls.evaluation.metrics import WITHOUT, Z, wilson
+from fastcls.evaluation.metrics import WITHOUT, Z
 from fastcls.reports.classes import Outcome
 from fastcls.reports.wording import headline, percent
 from fastcls.runfolder import runs
 from fastcls.runfolder.predictions import GROUP
 from fastcls.runfolder.run import Run
-from fastcls.runfolder.target import SINGLE, Target
+from fastcls.runfolder.target import Target
 from fastcls.runfolder.text import clean, number
 
 NAMES = {
-    **{"accuracy": "Accuracy", WITHOUT: "Accuracy without leaked images", "top5": "Top-5 accuracy"},
-    **{"mAP": "mAP", "macro_f1": "Macro F1", "loss": "Loss"},
-    **{
-        "micro_f1": "Micro F1",
-        "samples_f1": "F1 an image",
-        "samples_f2": "F2 an image",
-        "subset_accuracy": "All labels right",
-        "hamming_loss": "Labels wrong (Hamming loss)",
-        "macro_roc_auc": "Macro ROC AUC",
-        "lrap": "Ranking precision (LRAP)",
-        "ranking_loss": "Ranking loss",
-        "coverage_error": "Coverage error",
-        "macro_precision": "Macro precision",
-        "macro_recall": "Macro recall",
-        "brier": "Brier score",
-        "ece": "Calibration error (ECE)",
-        "loss_calibrated": "Loss after temperature scaling",
-        "brier_calibrated": "Brier score after temperature scaling",
-        "ece_calibrated": "Calibration error after temperature scaling",
-    },
+    "accuracy": "Accuracy",
+    WITHOUT: "Accuracy without leaked images",
+    "top5": "Top-5 accuracy",
+    "mAP": "mAP",
+    "macro_f1": "Macro F1",
+    "loss": "Loss",
+    "micro_f1": "Micro F1",
+    "samples_f1": "F1 an image",
+    "samples_f2": "F2 an image",
+    "subset_accuracy": "All labels right",
+    "hamming_loss": "Labels wrong (Hamming loss)",
+    "macro_roc_auc": "Macro ROC AUC",
+    "lrap": "Ranking precision (LRAP)",
+    "ranking_loss": "Ranking loss",
+    "coverage_error": "Coverage error",
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "brier": "Brier score",
+    "ece": "Calibration error (ECE)",
+    "loss_calibrated": "Loss after temperature scaling",
+    "brier_calibrated": "Brier score after temperature scaling",
+    "ece_calibrated": "Calibration error after temperature scaling",
 }
-WHOLE_NUMBERS = (
-    "loss",
-    "brier",
-    "loss_calibrated",
-    "brier_calibrated",
-    "coverage_error",
-)  # metrics that are not shares of one
+NO_SHARES = ("loss", "brier", "loss_calibrated", "brier_calibrated", "coverage_error")  # metrics that are none of one
 MANY = 10  # classes from which on a right answer among five says something
 CLAIM = re.compile(
     r"(?<!top-5 )(?<!top5 )(?:\b(?P<split>test|valid) )?\b(?P<figure>accuracy|error(?:[ _]rate)?)"
@@ -71,7 +67,7 @@ class Score:
 
     @property
     def share(self) -> bool:
-        return self.key not in WHOLE_NUMBERS and -1 <= self.value <= 1
+        return self.key not in NO_SHARES and -1 <= self.value <= 1
 
     @property
     def text(self) -> str:
@@ -105,18 +101,11 @@ def scores(run: Run, split: str) -> dict[str, Score]:
     return found
 
 
-def tiles(found: dict[str, Score], outcome: Outcome | None, classes: int, target: Target = SINGLE) -> list[Score]:
-    """The figures at the top; worked out from the predictions where metrics.json has none."""
+def tiles(found: dict[str, Score], classes: int, target: Target) -> list[Score]:
+    """The figures at the top."""
+    keys: tuple[str, ...] = ("accuracy", WITHOUT, *(["top5"] if classes > MANY else []), "macro_f1", "loss")
     if target.several:
-        return [found[key] for key in (target.main, "macro_f1", "micro_f1", target.share, "loss") if key in found]
-    if outcome and "accuracy" not in found:
-        low, high = wilson(outcome.n - outcome.mistakes, outcome.n)
-        found = {**found, "accuracy": Score("accuracy", outcome.accuracy, low, high, outcome.n)}
-    if outcome and "macro_f1" not in found:
-        found = {**found, "macro_f1": Score("macro_f1", outcome.macro_f1, None, None, outcome.n)}
-    if outcome and "loss" not in found and outcome.mean_loss is not None:
-        found = {**found, "loss": Score("loss", outcome.mean_loss, None, None, outcome.n)}
-    keys = ("accuracy", WITHOUT, *(["top5"] if classes > MANY else []), "macro_f1", "loss")
+        keys = target.main, "macro_f1", "micro_f1", target.share, "loss"
     return [found[key] for key in keys if key in found]
 
 

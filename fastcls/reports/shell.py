@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
+from PIL import Image
 
 from fastcls.reports import wording
 from fastcls.runfolder.text import clean
@@ -57,6 +59,15 @@ def environment(home: Path = HERE) -> jinja2.Environment:
         percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len, clean=clean
     )
     return found
+
+
+def data_uri(data: bytes | Image.Image, kind: str = "PNG", **options: int | bool) -> str:
+    """A picture, or the bytes of its file, as an address that holds all of it; options: of Pillow's `save`."""
+    if not isinstance(data, bytes):
+        buffer = io.BytesIO()
+        data.save(buffer, kind, **options)
+        data = buffer.getvalue()
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def link(run: Path, out: Path) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import warnings
 from collections.abc import Mapping
@@ -16,6 +14,7 @@ from PIL import Image, features
 from fastcls.audit.finding import Item
 from fastcls.images.decode import UnknownRange, flattened, opened
 from fastcls.reports.heat import Overlay, overlay
+from fastcls.reports.shell import data_uri
 from fastcls.runfolder.text import clean
 
 SIDE = 208  # pixels of the longer side; pictures are shown at about half to three quarters of this
@@ -131,16 +130,10 @@ def _encode(image: Image.Image) -> Tile:
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         image = image.resize((max(image.width, 8), max(image.height, 8))) if min(image.size) < 8 else image
     if tiny:
-        return Tile(_uri(image, "PNG", optimize=True), pixelated=True)
+        return Tile(data_uri(image, optimize=True), pixelated=True)
     kind = "WEBP" if features.check("webp") else "JPEG"
     for quality in (82, 60, 30):
-        uri = _uri(image, kind, quality=quality)
+        uri = data_uri(image, kind, quality=quality)
         if len(uri) <= MOST_BYTES:
             break
     return Tile(uri)
-
-
-def _uri(image: Image.Image, kind: str, **options: int | bool) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -99,23 +99,11 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
         found = calibration.threshold_for(accuracy, used, right, effect=of_right)
         goals.append(Goal(accuracy, *(found or (None, None))))
     lines = {"as trained": before, **({"after scaling": after} if scaled else {})}
+    diagonal = f"Accuracy over confidence on the {split} split, against the diagonal of an honest network"
+    share = "Accuracy of the most confident predictions over how many of them are given"
     figures = [
-        Figure(
-            "reliability",
-            "Reliability",
-            f"Accuracy over confidence on the {split} split, against the diagonal of an honest network",
-            *(5.4, 3.9),
-            reliability(lines, right),
-            {},
-        ),
-        Figure(
-            "coverage",
-            "Accuracy over coverage",
-            "Accuracy of the most confident predictions over how many of them are given",
-            *(5.4, 3.9),
-            _coverage(used, right),
-            {},
-        ),
+        Figure("reliability", "Reliability", diagonal, 5.4, 3.9, reliability(lines, right)),
+        Figure("coverage", "Accuracy over coverage", share, 5.4, 3.9, _coverage(used, right)),
     ]
     error = calibration.calibration_error
     return Trust(
@@ -159,10 +147,8 @@ def reliability(
     """What draws the share that is right over each of the named confidences (n,)."""
 
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
+        frame(ax, palette, title, xlabel)
         plots.reliability(ax, lines, right, (palette.train, palette.valid), palette.muted)
-        ax.set_xlabel(xlabel, color=palette.muted)
-        ax.set_title(title, loc="left", color=palette.ink, fontsize=11, fontweight="bold")
         ax.legend(loc="upper left", frameon=False, labelcolor=palette.ink, fontsize=9)
 
     return draw
@@ -170,7 +156,7 @@ def reliability(
 
 def _coverage(confidence: np.ndarray, right: np.ndarray) -> Callable[[Axes, Palette], None]:
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette)
+        frame(ax, palette, "Accuracy over coverage", "share of images answered, the most confident first")
         _, answered, rightly = calibration.coverage(confidence, right)
         step = max(1, len(answered) // 1000)
         ax.plot(answered[::-step][::-1], rightly[::-step][::-1], color=palette.valid, linewidth=1.9, zorder=3)
@@ -179,7 +165,5 @@ def _coverage(confidence: np.ndarray, right: np.ndarray) -> Callable[[Axes, Pale
         ax.set_xlim(0, 1)
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(PercentFormatter(1))
-        ax.set_xlabel("share of images answered, the most confident first", color=palette.muted)
-        ax.set_title("Accuracy over coverage", loc="left", color=palette.ink, fontsize=11, fontweight="bold")
 
     return draw

@@ -6,9 +6,7 @@ A token is huggingface_hub's business alone: HF_TOKEN, or what `hf auth login` k
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -72,12 +70,9 @@ def run(text: str) -> Path:
                 f"Its weights, where they are timm's:  --weights hf-hub:{text.removeprefix(PREFIX)}",
             ) from None
         commit = Path(record).parent.name
-        kept = Path(snapshot_download(name.repository, revision=commit, allow_patterns=[*MODEL, *REPORT]))
-    folder = _home() / f"{name.repository.replace('/', '--')}--{commit[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in (*MODEL, *REPORT):
-        if (kept / file).is_file() and not (folder / file).exists():
-            _copy(Path(os.path.realpath(kept / file)), folder / file)
+        folder = _home() / f"{name.repository.replace('/', '--')}--{commit[:12]}"
+        files = [*MODEL, *REPORT]
+        snapshot_download(name.repository, revision=commit, allow_patterns=files, local_dir=folder)
     inside.check(folder)
     return folder
 
@@ -86,16 +81,6 @@ def _home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("fastcls")) / "hub"
-
-
-def _copy(file: Path, target: Path) -> None:
-    """The same bytes a second time, which take no room where the file system can link; nothing writes into either."""
-    try:
-        target.hardlink_to(file)
-    except FileExistsError:  # another process was faster
-        return
-    except OSError:
-        shutil.copyfile(file, target)
 
 
 @contextlib.contextmanager

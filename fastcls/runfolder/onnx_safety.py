@@ -18,17 +18,9 @@ LOOPS = {b"Loop", b"Scan", b"SequenceMap"}
 MOST_FIELDS = 400_000  # looked at, in half a second; the largest networks of timm have some 100,000
 DEEPEST = 20  # graphs within operators within graphs
 
-# messages: {number of a field that holds messages: their kind}
-MODEL, FUNCTION, GRAPH, NODE, ATTRIBUTE, TENSOR, SPARSE = (
-    "model",
-    "function",
-    "graph",
-    "node",
-    "attribute",
-    "tensor",
-    "sparse",
-)
-INSIDE: dict[str, dict[int, str]] = {
+MODEL, FUNCTION, GRAPH, NODE, ATTRIBUTE, TENSOR, SPARSE = range(7)  # kinds of messages
+# of each kind: the numbers of the fields that hold messages, and their kind
+INSIDE: dict[int, dict[int, int]] = {
     MODEL: {7: GRAPH, 25: FUNCTION},
     GRAPH: {1: NODE, 5: TENSOR, 15: SPARSE},
     FUNCTION: {7: NODE},
@@ -50,31 +42,24 @@ def look_through(file: Path) -> None:
         if not stream.read(1):
             raise ValueError("it is empty")
         data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)  # closed when nothing looks at it any more
-    _Look().at(memoryview(data), MODEL, 0)
+    _look(memoryview(data), MODEL, 0, iter(range(MOST_FIELDS)))
 
 
-class _Look:
-    """Counts the fields that it has seen."""
-
-    def __init__(self) -> None:
-        self.fields = 0
-
-    def at(self, message: memoryview, kind: str, depth: int) -> None:
-        if depth > DEEPEST:
-            raise Unsafe("its graphs are nested too deeply")
-        inside = INSIDE[kind]
-        for number, value in _fields(message):
-            self.fields += 1
-            if self.fields > MOST_FIELDS:
-                raise Unsafe(f"it has more than {MOST_FIELDS:,} parts")
-            if kind == TENSOR and (number == EXTERNAL_DATA or (number == DATA_LOCATION and value != 0)):
-                raise Unsafe("it keeps weights in another file")
-            if isinstance(value, int):
-                continue
-            if kind == NODE and number == OP_TYPE and bytes(value[:20]) in LOOPS:
-                raise Unsafe(f"it loops ({bytes(value).decode()}), and may not end")
-            if number in inside:
-                self.at(value, inside[number], depth + (kind == ATTRIBUTE))
+def _look(message: memoryview, kind: int, depth: int, left: Iterator[int]) -> None:
+    """left: one for each field that may still be looked at."""
+    if depth > DEEPEST:
+        raise Unsafe("its graphs are nested too deeply")
+    for number, value in _fields(message):
+        if next(left, None) is None:
+            raise Unsafe(f"it has more than {MOST_FIELDS:,} parts")
+        if kind == TENSOR and (number == EXTERNAL_DATA or (number == DATA_LOCATION and value != 0)):
+            raise Unsafe("it keeps weights in another file")
+        if isinstance(value, int):
+            continue
+        if kind == NODE and number == OP_TYPE and bytes(value[:20]) in LOOPS:
+            raise Unsafe(f"it loops ({bytes(value).decode()}), and may not end")
+        if number in INSIDE[kind]:
+            _look(value, INSIDE[kind][number], depth + (kind == ATTRIBUTE), left)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:

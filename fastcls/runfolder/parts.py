@@ -10,12 +10,13 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastcls.runfolder import inside, runs
 
+T = TypeVar("T")
 SAMPLE = 20_000  # images of a split
 ROWS = 65_536  # read and written at once
 SEED = "fastcls sample 1"  # 16 letters that names are hashed with
@@ -108,7 +109,7 @@ def _hashes(paths: Sequence[bytes]) -> np.ndarray:
 
 def counts(folder: Path, names: Sequence[str]) -> Any:
     """A DataFrame of these columns of text and `count`, the rows that have them. OSError, ValueError as of `sample`."""
-    return _scanned(folder, tuple(names))[0]
+    return _scanned(folder, *names).copy()
 
 
 def sample(folder: Path, split: str, path: str, columns: Sequence[str] | None = None) -> Any:
@@ -157,16 +158,16 @@ def _batches(folder: Path, columns: Sequence[str]) -> Iterator[tuple[int, int, A
             raise ValueError(f"{file.name} is no part of it ({str(problem).splitlines()[0]})") from None
 
 
-def _key(folder: Path) -> tuple[Any, ...]:
-    return tuple((file.name, *file.stat()[6:9]) for file in files(folder))
+def _cached(read: Callable[..., T]) -> Callable[..., T]:
+    """Of a folder and names: read once, and anew where a part has changed."""
+    cached = functools.lru_cache(maxsize=4)(lambda key, *arguments: read(*arguments))
+    return lambda folder, *names: cached(
+        tuple((file.name, *file.stat()[6:9]) for file in files(folder)), folder, *names
+    )
 
 
-def _scanned(folder: Path, names: tuple[str, ...]) -> Any:
-    return _scan(folder, names, _key(folder))
-
-
-@functools.lru_cache(maxsize=4)
-def _scan(folder: Path, names: tuple[str, ...], key: Any) -> Any:
+@_cached
+def _scanned(folder: Path, *names: str) -> Any:
     import pandas as pd
 
     total: Any = None
@@ -175,19 +176,15 @@ def _scan(folder: Path, names: tuple[str, ...], key: Any) -> Any:
         own = frame.astype(_plain(frame)).groupby(list(names), sort=False).size()
         total = own if total is None else total.add(own, fill_value=0)
     if total is None:
-        return (pd.DataFrame(columns=[*names, "count"]),)
+        return pd.DataFrame(columns=[*names, "count"])
     table = total.astype(np.int64).rename("count").reset_index()
     for name in names:
         table[name] = _texts(table[name])
-    return (table,)
+    return table
 
 
+@_cached
 def _sampled(folder: Path, split: str, path: str) -> np.ndarray:
-    return _places(folder, split, path, _key(folder))
-
-
-@functools.lru_cache(maxsize=4)
-def _places(folder: Path, split: str, path: str, key: Any) -> np.ndarray:
     """(n, 2): part and row of the sampled images, in their order."""
     held: dict[bytes, list[np.ndarray]] = {}
     for number, start, batch in _batches(folder, [split, path]):

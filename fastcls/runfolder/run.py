@@ -54,10 +54,6 @@ class Run:
         return [name for name in self.history.columns if name not in HISTORY_FIXED]
 
 
-def _no_rows(*columns: str) -> pd.DataFrame:
-    return pd.DataFrame(columns=list(columns))
-
-
 def open_run(folder: Path) -> Run:
     """Every file of the run folder that can be read; only run.json must be there."""
     folder = Path(folder)
@@ -73,31 +69,27 @@ def open_run(folder: Path) -> Run:
             "A run folder is made by  fastcls recipe NAME ; name that folder, not one inside or around it.",
         ) from problem
     run = Run(folder, info)
-    run.metrics = _read(run, "metrics.json", "the final figures", _metrics, {})
-    run.history = _read(
-        run, "history.csv", "the curves of training", lambda file: read_history(file.parent), run.history
-    )
-    run.predictions = _read(run, FILE, "confusions, classes and top losses", _predictions, run.predictions)
+
+    def read_part(part: str, name: str, use: str, reader: Callable[[Path], Any], optional: bool = False) -> None:
+        if optional and not (folder / name).is_file():
+            return
+        try:
+            setattr(run, part, reader(folder / name))
+        except (OSError, ValueError, KeyError, TypeError) as problem:  # pandas' parser errors are ValueErrors
+            run.missing.append(f"{_why(problem, name)}, so {use} cannot be shown")
+
+    read_part("metrics", "metrics.json", "the final figures", _metrics)
+    read_part("history", HISTORY, "the curves of training", lambda _: read_history(folder))
+    read_part("predictions", FILE, "confusions, classes and top losses", _predictions)
     if in_parts(folder):
-        run.counts = _read(run, PARTS, "the confusions of all images", lambda _: _counts(folder), None)
-    if (folder / BASELINE).is_file():  # a run without a pretrained body has none
-        run.baseline = _read(run, BASELINE, "the comparison with the linear probe", _predictions, run.baseline)
-    run.model = _read(run, "model.json", "the layers of the network", _json_object, {})
-    if (folder / "heatmaps.json").is_file():  # some networks have none
-        run.heatmaps = _read(run, "heatmaps.json", "where the network looked", _json_object, {})
-    if (folder / runs.EVALUATION).is_file():
-        run.evaluation = _read(run, runs.EVALUATION, "the figures of the run's own images", _json_object, {})
-    if (folder / slices.FILE).is_file():  # of images that a table of labels says more of
-        run.slices = _read(run, slices.FILE, "the accuracy of slices", slices.read, run.slices)
+        read_part("counts", PARTS, "the confusions of all images", lambda _: _counts(folder))
+    # not every run has a pretrained body, a network with feature maps, new images, or a table with further columns
+    read_part("baseline", BASELINE, "the comparison with the linear probe", _predictions, optional=True)
+    read_part("model", "model.json", "the layers of the network", _json_object)
+    read_part("heatmaps", "heatmaps.json", "where the network looked", _json_object, optional=True)
+    read_part("evaluation", runs.EVALUATION, "the figures of the run's own images", _json_object, optional=True)
+    read_part("slices", slices.FILE, "the accuracy of slices", slices.read, optional=True)
     return run
-
-
-def _read(run: Run, name: str, use: str, reader: Callable[[Path], Any], empty: Any) -> Any:
-    try:
-        return reader(run.folder / name)
-    except (OSError, ValueError, KeyError, TypeError) as problem:  # pandas' parser errors are ValueErrors
-        run.missing.append(f"{_why(problem, name)}, so {use} cannot be shown")
-        return empty
 
 
 def _why(problem: Exception, name: str) -> str:

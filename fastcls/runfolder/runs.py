@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import random
+import secrets
 import shutil
 import string
 import tempfile
@@ -38,31 +39,24 @@ STAMP = "%Y%m%d-%H%M%S"  # of a run folder's name, in UTC
 
 def atomic_path(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary file beside `path`, sync it and rename it to `path`."""
-    temporary = None
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner reads
+        temporary.chmod(mode)  # safetensors makes files that only their owner reads
         temporary.replace(path)
     except (FileExistsError, NotADirectoryError) as problem:
         raise OutputError(f"{path} cannot be written: a file has the name of its folder.", "Name another.") from problem
     except OSError as problem:
         raise OutputError(f"{path} cannot be written: {problem.strerror or problem}.") from problem
     finally:
-        if temporary is not None:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def atomic_write(path: Path, data: str | bytes) -> Path:
@@ -288,12 +282,12 @@ def _find(name: str, done: bool) -> Path:
     if not done and candidates:
         return candidates[0]
     for run in candidates:
-        if _status(run) == "done":
+        if _recorded(run).get("status") == "done":
             return run
     if candidates:
         raise OutputError(
             f"No run {'' if name == 'last' else f'of {name} '}is finished: the newest, {candidates[0]}, is "
-            f"{_status(candidates[0])}.",
+            f"{_recorded(candidates[0]).get('status')}.",
             f"Continue it:  {shell.command('resume', candidates[0])}",
         )
     if path.exists():
@@ -316,15 +310,14 @@ def _is_called(run: Path, name: str) -> bool:
 
 def recipe_of(run: Path) -> Any:
     """The name of a run's recipe; None where its record cannot be read."""
-    with contextlib.suppress(OutputError):
-        return read_json(run / "run.json").get("recipe")
-    return None
+    return _recorded(run).get("recipe")
 
 
-def _status(run: Path) -> Any:
-    with contextlib.suppress(OutputError):
-        return read_json(run / "run.json").get("status")
-    return "damaged"
+def _recorded(run: Path) -> dict[str, Any]:
+    try:
+        return read_json(run / "run.json")
+    except OutputError:
+        return {"status": "damaged"}
 
 
 def everywhere() -> list[Path]:

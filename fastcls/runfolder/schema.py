@@ -150,11 +150,13 @@ class Evaluation(TypedDict, total=False):
     compared: int  # images of each side
 
 
+Heatmaps = dict[str, dict[str, dict[str, Any]]]  # a split, then an image: the shape and values of its map, its class
 KINDS: dict[str, Any] = {
     "run.json": Run,
     "model.json": Model,
     "metrics.json": Metrics,
     "evaluation.json": Evaluation,
+    "heatmaps.json": Heatmaps,
 }
 
 

@@ -49,12 +49,16 @@ class SingleLabel:
         best = int(p.argmax())
         return [best] if p[best] >= threshold else [], float(p[best])
 
-    def softened(self, probabilities: np.ndarray, temperature: float) -> np.ndarray:
-        """What logits give at a temperature, by the probabilities (n, classes) that they give."""
+    def logits(self, probabilities: np.ndarray) -> np.ndarray:
+        """Logits that give these probabilities (n, classes); one of 0 counts as the smallest of its type."""
         import numpy as np
 
-        tiny: float = np.finfo(float).tiny
-        return self.probabilities(np.log(probabilities.clip(tiny)), temperature)
+        logits: np.ndarray = np.log(probabilities.clip(np.finfo(probabilities.dtype).tiny))
+        return logits
+
+    def softened(self, probabilities: np.ndarray, temperature: float) -> np.ndarray:
+        """What logits give at a temperature, by the probabilities (n, classes) that they give."""
+        return self.probabilities(self.logits(probabilities), temperature)
 
 
 class MultiLabel:
@@ -93,13 +97,17 @@ class MultiLabel:
         chosen = p >= (threshold or (HALF if thresholds is None else np.asarray(thresholds)))
         return np.flatnonzero(chosen).tolist(), float(np.where(chosen, p, 1 - p).min())
 
-    def softened(self, probabilities: np.ndarray, temperature: float) -> np.ndarray:
-        """What logits give at a temperature, by the probabilities (n, labels) that they give."""
+    def logits(self, probabilities: np.ndarray) -> np.ndarray:
+        """Logits that give these probabilities (n, labels); one of 0 counts as the smallest of its type."""
         import numpy as np
 
-        limits = np.finfo(float)
-        p = probabilities.astype("float64").clip(limits.tiny, 1 - limits.epsneg)
-        return self.probabilities(np.log(p) - np.log1p(-p), temperature)
+        p = probabilities.astype("float64").clip(np.finfo(probabilities.dtype).tiny, 1 - np.finfo(float).epsneg)
+        logits: np.ndarray = np.log(p) - np.log1p(-p)
+        return logits
+
+    def softened(self, probabilities: np.ndarray, temperature: float) -> np.ndarray:
+        """What logits give at a temperature, by the probabilities (n, labels) that they give."""
+        return self.probabilities(self.logits(probabilities), temperature)
 
 
 Target = SingleLabel | MultiLabel

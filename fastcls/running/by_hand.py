@@ -19,7 +19,6 @@ from fastai.learner import Learner
 from fastai.torch_core import no_random
 from fastai.vision.core import PILBase, PILMask
 
-from fastcls import reports as report
 from fastcls.audit.precheck import precheck
 from fastcls.data import target
 from fastcls.data.pixels import files
@@ -29,6 +28,7 @@ from fastcls.images import check
 from fastcls.inference import export
 from fastcls.machine.screen import Screen
 from fastcls.models import summary
+from fastcls.reports import build
 from fastcls.runfolder import runs, slices, splits
 from fastcls.running import record
 from fastcls.running.evaluation import evaluate
@@ -95,7 +95,7 @@ def _write(learn: Learner, out: Path, screen: Screen, notes: list[str]) -> None:
         "weights": "These are the weights that the Learner had when it was saved.",
     }
     runs.write_json(out / "run.json", about)
-    report.write(out)
+    build.write(out)
     messages.closing(found.figures, found.answers)
     messages.next()
     screen.write_log(out / "log.txt")

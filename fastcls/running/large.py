@@ -20,10 +20,11 @@ from fastai.learner import Learner
 from fastcls.data import target
 from fastcls.data.dataloaders import turns
 from fastcls.data.pixels import files
-from fastcls.evaluation import calibration, metrics
+from fastcls.evaluation import metrics
 from fastcls.evaluation.interpret import activation, recorder_kept
 from fastcls.machine import extras, ranks
 from fastcls.runfolder import parts, predictions
+from fastcls.runfolder.target import SINGLE
 from fastcls.settings import options
 from fastcls.training import distributed
 from fastcls.training.history import quiet
@@ -76,7 +77,7 @@ def count(
                 p, labels = act(outputs).float().cpu().numpy(), targets.long().cpu().numpy()
                 own = rows[done : done + len(p)]
                 tally.add(p, labels)
-                softened = calibration.soften(p, temperature)
+                softened = SINGLE.softened(p, temperature)
                 numbers = np.stack([p.max(1), softened.max(1), metrics.cross_entropy(p, labels)])
                 add([relative(paths[i]) for i in own], labels, p.argmax(1), numbers, p)
                 done += len(p)

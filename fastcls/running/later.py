@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from fastcls import reports
 from fastcls.audit import contents
 from fastcls.audit.check_record import relative
 from fastcls.audit.precheck import precheck
@@ -30,6 +29,7 @@ from fastcls.inference.features import Features
 from fastcls.inference.predictor import Prediction
 from fastcls.inference.requirements import Wanted, predictor
 from fastcls.machine.installation import version
+from fastcls.reports import build
 from fastcls.runfolder import model_files, predictions, runs, slices, splits
 from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import HISTORY, HISTORY_FIXED
@@ -156,7 +156,7 @@ def evaluate(
     runs.write_json(out / "run.json", entry)
     notes += precheck(out, sizes=False)
     runs.write_json(out / "run.json", entry)
-    reports.write(out)
+    build.write(out)
     return out
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastcls import reports
 from fastcls.audit.precheck import precheck
 from fastcls.comparison.comparison import Entry, interval_of
 from fastcls.datasets.walk import common_root, count
 from fastcls.errors import OutputError
 from fastcls.evaluation import grouped, judging
+from fastcls.reports import build
 from fastcls.runfolder import model_files, predictions, runs, slices, splits
 from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import HISTORY, HISTORY_FIXED
@@ -134,7 +134,7 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
     runs.write_json(out / "run.json", record)
     notes += precheck(out, sizes=False)
     runs.write_json(out / "run.json", record)
-    return reports.write(out)
+    return build.write(out)
 
 
 def _absolute(run: Path, root: Path, common: Path) -> Any:

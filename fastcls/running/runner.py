@@ -305,8 +305,8 @@ class _Run:
 
     def _finish(self) -> None:
         """One pass a split, and every file made from it."""
-        from fastcls import reports as report
         from fastcls.audit import leaks
+        from fastcls.reports import build as report
         from fastcls.running.evaluation import evaluate
         from fastcls.training.checkpoints import Store
 

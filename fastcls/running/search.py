@@ -269,9 +269,9 @@ class _Made:
             line = f"{number}: {self.search.metric} {figure['value']:.4f} on valid; the best so far: "
             self.screen.print(f"{line}{best.value:.4f}, trial {best.number}", markup=False)
         elif isinstance(problem, Ended):
-            from fastcls import reports as report
+            from fastcls.reports import build
 
-            report.write(self.folder)
+            build.write(self.folder)
             self.study.tell(self.trial, **run)
         else:
             series.tell(problem, self.screen)

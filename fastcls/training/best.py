@@ -65,7 +65,7 @@ def calibrated_losses(loss_func: Any, outputs: torch.Tensor, labels: torch.Tenso
     judge = objectives.of_labels(labels).judge
     p = activation(loss_func, judge.target)(outputs.float()).cpu().numpy()
     y = labels.long().cpu().numpy()
-    return np.asarray(judge.losses(judge.soften(p, judge.temperature(p, y)), y))
+    return np.asarray(judge.losses(judge.target.softened(p, judge.temperature(p, y)), y))
 
 
 def beats(gains: np.ndarray, against: float) -> bool:

@@ -326,7 +326,7 @@ def _choose(
             )
         p, truth = objective.probabilities(torch.cat(logits)).cpu().numpy(), labels[held]
         temperature = judge.temperature(p, truth)
-        softened = judge.soften(p, temperature)
+        softened = judge.target.softened(p, temperature)
         loss = float(judge.losses(softened, truth).mean())
         since += 1
         if loss < best:

@@ -18,9 +18,9 @@ from fabricated import make_run
 from PIL import Image
 
 from fastcls.errors import OutputError
-from fastcls.reports import heat, learning, page, thumbnails, write
+from fastcls.reports import heat, learning, page, thumbnails
 from fastcls.reports import scores as scored
-from fastcls.reports.figures import shorten
+from fastcls.reports.build import write
 from fastcls.runfolder.run import open_run
 from fastcls.runfolder.text import clean
 
@@ -337,11 +337,6 @@ def test_claims() -> None:
     assert "worse" in scored.claim_sentence(seeds.replace("1.5", "0.1"), accuracy, False)
     assert "do not compare" in scored.claim_sentence("test accuracy 94.0 % (n = 1)", accuracy, False, "valid")
     assert "agrees" in scored.claim_sentence("test accuracy 94.0 % (n = 1)", accuracy, False, "test")
-
-
-def test_shorten_keeps_both_ends() -> None:
-    assert shorten("american_pit_bull_terrier") == "american_pit_b…terrier"
-    assert len(shorten("w" * 200)) <= 22
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16"])

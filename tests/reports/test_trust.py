@@ -15,9 +15,10 @@ from fastcls.evaluation import calibration, grouped, labels, metrics, suspects
 from fastcls.reports.trust import effects, trust
 
 
-def macro(targets: np.ndarray, predictions: np.ndarray, classes: int) -> Any:
-    """Image by image."""
-    return metrics._macro(targets, predictions, np.ones(len(targets)), classes)
+def macro(targets: np.ndarray, predictions: np.ndarray, classes: int) -> list[tuple[str, float, Any, Any]]:
+    """The macro figures with the ends of their intervals."""
+    found = metrics.figures(np.eye(classes)[predictions], targets)
+    return [(name, *(found[name][key] for key in ("value", "low", "high"))) for name in metrics.MACRO]
 
 
 @pytest.mark.parametrize("n, goal", [(359, 0.95), (359, 0.99), (1000, 0.99), (5000, 0.95), (10_000, 0.999)])

@@ -18,9 +18,9 @@ import pytest
 from conftest import ROOT, Outcome
 from materials import interrupted_at_a_checkpoint
 
-from fastcls import reports
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import listening
+from fastcls.reports import build
 from fastcls.runfolder import runs
 from fastcls.running import runner, series
 
@@ -139,7 +139,7 @@ def test_a_run_killed_while_its_report_is_written_is_resumed(fastcls: Fastcls, m
         raise Killed
 
     with monkeypatch.context() as here:
-        here.setattr(reports, "write", killed)
+        here.setattr(build, "write", killed)
         here.setattr(runner._Run, "_stopped", lambda *args, **kwargs: None)
         with pytest.raises(Killed):
             fastcls("recipe", "digits-cnn", *SMALL, "--out", "r")

@@ -20,7 +20,7 @@ import fastcls as package
 from fastcls import Run, data, datasets, transforms
 from fastcls.errors import UsageError
 from fastcls.evaluation.shift import FEATURES, SHARES, gaps, matched
-from fastcls.reports import write
+from fastcls.reports.build import write
 from fastcls.runfolder import slices as recorded
 from fastcls.runfolder import splits
 from fastcls.running.record import Images

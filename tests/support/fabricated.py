@@ -68,66 +68,30 @@ def make_run(
         )
     with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        names = (
-            "phase epoch step lr train_loss valid_loss accuracy error_rate seconds images_per_second trained_parameters"
-        )
-        writer.writerow(names.split())
+        names = "phase epoch step lr train_loss valid_loss accuracy error_rate seconds images_per_second"
+        writer.writerow([*names.split(), "trained_parameters"])
         for e in range(1, epochs + 1):
-            phase, ends = (
-                ("head only" if e == 1 else "whole network"),
-                [1 - 0.5 / e, 0.5 / e, 3.2, "", 9_000 if e == 1 else 331_776],
-            )
-            writer.writerow([phase, e, e * 9, 1e-3 / e, 2 / e, 1.5 / e + 0.2, *ends])
+            phase, trained = ("head only", 9_000) if e == 1 else ("whole network", 331_776)
+            losses = 2 / e, 1.5 / e + 0.2
+            writer.writerow([phase, e, e * 9, 1e-3 / e, *losses, 1 - 0.5 / e, 0.5 / e, 3.2, "", trained])
     layer = {"type": "Conv2d", "output_shape": [1, 64, 56, 56], "kernel": [3, 3], "parameters": 36864}
     summary = [{"layer": f"0.{i}.conv", **layer, "trainable": i > 3} for i in range(9)]
     summary.append({"layer": "act", "type": "ReLU", "output_shape": [1, 64], "kernel": None, "parameters": 0})
-    model = {
-        "format": 1,
-        "arch": "resnet18",
-        "classes": classes,
-        "parameters": 331776,
-        "trainable": 184320,
-        "temperature": temperature,
-    }
+    model = {"format": 1, "arch": "resnet18", "classes": classes, "parameters": 331776, "trainable": 184320}
+    model |= {"temperature": temperature, "preprocessing": None, "summary": summary}
     with (folder / "splits.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "split"])
         writer.writerows([f"{split}_{i}.png", classes[i % k], split] for split in splits for i in range(images))
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    (folder / "model.json").write_text(json.dumps({**model, "preprocessing": None, "summary": summary}))
-    record: dict[str, Any] = {
-        **{
-            "format": 1,
-            "recipe": "toy",
-            "title": "A toy",
-            "claim": "accuracy 82 % (n = 5), 1 min",
-            "status": "done",
-        },
-        **{
-            "command": "fastcls recipe toy --epochs 6",
-            "knobs": {"get_learner": {"path": ""}, "fit": {"lr": 2e-3}},
-        },
-        **{"options": {"seed": 42, "limit": None}, "extra": {}, "seed": 42, "versions": {"python": "3.11"}},
-        **{
-            "device": {"type": "cpu", "name": "A processor", "threads": 2},
-            "reason": "",
-            "wall_seconds": 331.2,
-        },
-        **{
-            "data": {
-                "root": str(root),
-                "fingerprint": "3f9a",
-                "images": {"train": 240, "valid": 60},
-                "classes": k,
-            }
-        },
-        **{
-            "started": "2026-11-20T21:00:00+00:00",
-            "best_epoch": 4,
-            "weights": "Those of epoch 4.",
-            "notes": ["Beware."],
-        },
-    }
+    (folder / "model.json").write_text(json.dumps(model))
+    record = {"format": 1, "recipe": "toy", "title": "A toy", "claim": "accuracy 82 % (n = 5), 1 min", "status": "done"}
+    record |= {"command": "fastcls recipe toy --epochs 6", "knobs": {"get_learner": {"path": ""}, "fit": {"lr": 2e-3}}}
+    record |= {"options": {"seed": 42, "limit": None}, "extra": {}, "seed": 42, "versions": {"python": "3.11"}}
+    record |= {"device": {"type": "cpu", "name": "A processor", "threads": 2}, "reason": "", "wall_seconds": 331.2}
+    record |= {"data": {"root": str(root), "fingerprint": "3f9a", "images": {"train": 240, "valid": 60}, "classes": k}}
+    record |= {"started": "2026-11-20T21:00:00+00:00", "best_epoch": 4, "weights": "Those of epoch 4."}
+    record |= {"notes": ["Beware."]}
     (folder / "run.json").write_text(json.dumps({**record, **info}), encoding="utf-8")
     return folder
 

@@ -67,13 +67,13 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from fastcls import reports  # noqa: F401  before the fork
     from fastcls.cli import check, export, import_, predict, recipe, resume, runs  # noqa: F401
     from fastcls.datasets import archives  # noqa: F401  before the fork
     from fastcls.inference import (
         deploy,  # noqa: F401  before the fork
         explain,  # noqa: F401  before the fork
     )
+    from fastcls.reports import build  # noqa: F401  before the fork
     from fastcls.running import (  # noqa: F401  before the fork
         dryrun,
         replay,

@@ -20,6 +20,7 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 from fastcls.evaluation import calibration, gradcam
+from fastcls.runfolder.target import SINGLE
 
 RECIPE = '''"""Digits in train/ and valid/."""
 from fastai.vision.all import *
@@ -117,9 +118,9 @@ def test_average_precision_is_scikit_learns(planted: tuple[Path, dict[str, str]]
 def test_a_temperature_is_found_again(temperature: float) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (20_000, 5))
-    p = calibration.soften(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), 1.0)
+    p = SINGLE.softened(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), 1.0)
     labels = np.array([rng.choice(5, p=row) for row in p])
-    believed = calibration.soften(p, 1 / temperature)  # what a network says that is so much too sure of itself
+    believed = SINGLE.softened(p, 1 / temperature)  # what a network says that is so much too sure of itself
     assert calibration.fit_temperature(believed, labels) == pytest.approx(temperature, rel=0.05)
     right = p.argmax(1) == labels
     assert calibration.calibration_error(p.max(1), right) < 0.02
@@ -252,10 +253,8 @@ def test_ten_thousand_classes_fit_into_a_page(tmp_path: Path) -> None:
     from fabricated import large_run
 
     run = large_run(tmp_path / "run", 10_000, 100_000)
-    code = (
-        "import resource, sys; from pathlib import Path; from fastcls import reports; reports.write(Path(sys.argv[1]))"
-    )
-    code += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    code = "import resource, sys; from pathlib import Path; from fastcls.reports.build import write"
+    code += "; write(Path(sys.argv[1])); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2_000_000, "kilobytes"
     assert (run / "report.html").stat().st_size < 10_000_000

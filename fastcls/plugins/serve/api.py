@@ -7,13 +7,13 @@ from typing import Any
 import anyio
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from fastcls.errors import DataError, FastclsError, UsageError
 from fastcls.inference.answers import Table
-from fastcls.plugins.serve.receiving import SECONDS, TooLarge, foreign, limited
+from fastcls.plugins.serve.receiving import SECONDS, TooLarge, answered, foreign, limited
 from fastcls.plugins.serve.site import Site
 from fastcls.runfolder.text import clean
 from fastcls.version import __version__
@@ -35,20 +35,15 @@ def routes(site: Site, room: anyio.CapacityLimiter) -> list[Route]:
             return refusal("Too many requests are waiting. Try again in a moment.", 503)
         try:
             table = _table(request, site)
-            async with room:
-                with anyio.fail_after(SECONDS):
-                    pictures = await _pictures(request, site)
-                rows = await anyio.to_thread.run_sync(lambda: list(table.rows(site.predict(pictures))))
-        except ClientDisconnect:
-            return Response()
-        except TimeoutError:
-            return refusal(f"The pictures did not arrive within {SECONDS} seconds.", 408)
-        except TooLarge as problem:
-            return refusal(problem.message, 413)
+
+            def predicted(pictures: list[tuple[str, bytes]]) -> Response:
+                rows = list(table.rows(site.predict(pictures)))
+                failed = all(row["error"] for row in rows)
+                return JSONResponse({"calibrated": site.calibrated, "predictions": rows}, 422 if failed else 200)
+
+            return await answered(room, lambda: _pictures(request, site), predicted, refusal)
         except FastclsError as problem:
             return refusal(problem.message, 400 if isinstance(problem, (UsageError, DataError)) else 500)
-        failed = all(row["error"] for row in rows)
-        return JSONResponse({"calibrated": site.calibrated, "predictions": rows}, 422 if failed else 200)
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok", **_about(site)})

@@ -9,14 +9,14 @@ from typing import Any
 
 import anyio
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastcls.errors import DataError
 from fastcls.plugins.serve import api
-from fastcls.plugins.serve.receiving import SECONDS, TooLarge, limited
+from fastcls.plugins.serve.receiving import answered, limited
 from fastcls.plugins.serve.site import Site
 
 WAITING = 8  # pictures that may be under way at once, of all visitors
@@ -47,19 +47,13 @@ def application(site: Site, host: str = "127.0.0.1") -> ASGIApp:
             return _refusal("A picture is sent as its bytes.", 415)
         if room.available_tokens < 1:
             return _refusal("Too many pictures are under way. Try again in a moment.", 503)
-        async with room:
-            try:
-                with anyio.fail_after(SECONDS):
-                    data = await limited(request, site.most_bytes).body()
-                return HTMLResponse(await anyio.to_thread.run_sync(site.answer, data))
-            except ClientDisconnect:  # a page that was closed or reloaded; nobody reads the answer
-                return Response()
-            except TimeoutError:
-                return _refusal(f"The picture did not arrive within {SECONDS} seconds.", 408)
-            except TooLarge as problem:
-                return _refusal(problem.message, 413)
-            except DataError as problem:  # an answer like another: no page should see an error in its console
-                return PlainTextResponse(problem.message)
+        return await answered(room, lambda: limited(request, site.most_bytes).body(), pictured, _refusal)
+
+    def pictured(data: bytes) -> Response:
+        try:
+            return HTMLResponse(site.answer(data))
+        except DataError as problem:  # an answer like another: no page should see an error in its console
+            return PlainTextResponse(problem.message)
 
     own = [Route("/", show), Route("/look", look, methods=["POST"])]
     return Guard(Starlette(routes=own + api.routes(site, room)), host)

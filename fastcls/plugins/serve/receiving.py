@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
+import anyio
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import Message
 
 from fastcls.errors import DataError
 
+T = TypeVar("T")
 SECONDS = 60  # in which a request must have arrived
 
 
@@ -33,6 +38,26 @@ def limited(request: Request, most: int) -> Request:
         return message
 
     return Request(request.scope, receive)
+
+
+async def answered(
+    room: anyio.CapacityLimiter,
+    read: Callable[[], Awaitable[T]],
+    answer: Callable[[T], Response],
+    refuse: Callable[[str, int], Response],
+) -> Response:
+    """What `answer` makes, in a thread, of what `read` takes from a request within SECONDS; in a place of the room."""
+    try:
+        async with room:
+            with anyio.fail_after(SECONDS):
+                data = await read()
+            return await anyio.to_thread.run_sync(answer, data)
+    except ClientDisconnect:  # a page that was closed or reloaded; nobody reads the answer
+        return Response()
+    except TimeoutError:
+        return refuse(f"This did not arrive within {SECONDS} seconds.", 408)
+    except TooLarge as problem:
+        return refuse(problem.message, 413)
 
 
 def foreign(request: Request) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -126,7 +125,7 @@ class Site:
             several=target.several,
             said=", ".join(clean(self.explainer.classes[i]) for i in chosen) or "no label",
             others=len(self.explainer.classes) - len(found.likeliest),
-            seen=_png(found.seen),
+            seen=shell.data_uri(Image.fromarray(found.seen)),
             pixelated=max(found.seen.shape[:2]) < TINY,
             shape=(found.seen.shape[1], found.seen.shape[0]),
             size=(width, height),
@@ -173,12 +172,6 @@ class Site:
         if self.calibrated:
             return [*facts, f"probabilities calibrated (temperature {number(self.explainer.temperature):.3g})"]
         return [*facts, "probabilities not calibrated: this run has no temperature"]
-
-
-def _png(pixels: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _overlays(found: Explanation) -> list[heat.Overlay | None]:

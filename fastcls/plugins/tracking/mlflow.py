@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is sent to anyone
 # a server that is down must not hold training up for the ten minutes that are MLflow's own patience
@@ -21,7 +20,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from fastcls.plugins.tracking.ending import Ending
-from fastcls.plugins.tracking.tracker import PROJECT, Steps, Tracker, numbers, settings
+from fastcls.plugins.tracking.tracker import PROJECT, Steps, Tracker, numbers, public, settings
 from fastcls.runfolder import runs
 from fastcls.settings import options
 
@@ -50,7 +49,7 @@ class Mlflow(Tracker):
             self.home.mkdir(parents=True, exist_ok=True)
         self.client = MlflowClient(tracking_uri=self.uri)
         self.run_id = self._resumed() or self._new(record)
-        self.kept = {"run_id": self.run_id, "uri": _public(self.uri)}
+        self.kept = {"run_id": self.run_id, "uri": public(self.uri)}
 
     @property
     def inside(self) -> bool:
@@ -66,7 +65,7 @@ class Mlflow(Tracker):
         except MlflowException as problem:
             if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            options.note(f"MLflow: {_public(self.uri)} does not hold run {run_id}, so a new one begins.")
+            options.note(f"MLflow: {public(self.uri)} does not hold run {run_id}, so a new one begins.")
             return ""
         for name in (BY_STEP, BY_EPOCH):
             steps = [metric.step for metric in self.client.get_metric_history(run_id, name)]
@@ -152,10 +151,4 @@ class Mlflow(Tracker):
     def advice(self) -> str:
         if self.inside:
             return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
-        return f"{_public(self.uri)}, run {self.run_id}"
-
-
-def _public(uri: str) -> str:
-    """An address without the password that it may hold."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+        return f"{public(self.uri)}, run {self.run_id}"

@@ -120,8 +120,13 @@ class Steps(Watching):
 def reason(problem: Exception) -> str:
     """The last line of a message, for fastai puts a line before it, without passwords that addresses hold."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    text = re.sub(r"//[^/@\s]*@", "//", lines[-1]) if lines else type(problem).__name__
+    text = public(lines[-1]) if lines else type(problem).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def public(text: str) -> str:
+    """A text without the names and passwords that its addresses hold."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
