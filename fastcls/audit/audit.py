@@ -7,11 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fastcls.audit import several as label_sets
-from fastcls.audit import shortcuts
+from fastcls.audit import labels, shortcuts
 from fastcls.audit.contents import Contents
 from fastcls.audit.finding import Finding, Item, Severity, by_severity
-from fastcls.audit.rules import RULES, label_findings, relative_rules
+from fastcls.audit.rules import RULES, relative_rules
 from fastcls.datasets.walk import count
 from fastcls.images import duplicates
 from fastcls.images.duplicates import Group
@@ -80,19 +79,14 @@ def _findings(contents: Contents, images: Sequence[Measured]) -> Audit:
         *_of_table(contents),
         *_of_files(contents, measured),
         *_of_copies(groups, measured),
-        *label_findings(names, splits),
-        *(_several(contents) if several else ()),
+        *labels.label_findings(names, splits),
+        *(labels.set_findings(contents.sets) if several else ()),
         *(short.findings() if short else ()),
     ]
     if contents.notes:
         title, hint = "Left out or read otherwise", "See that this is what you mean."
         found.append(Finding("layout", "note", title, " ".join(contents.notes), hint, names=tuple(contents.notes)))
     return Audit(contents, measured, by_severity(found), short)
-
-
-def _several(contents: Contents) -> Iterator[Finding]:
-    rows = [(path, contents.target.names(label), split) for path, label, split in contents.rows]
-    return label_sets.findings(rows)
 
 
 def _of_table(contents: Contents) -> Iterator[Finding]:

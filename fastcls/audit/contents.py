@@ -30,9 +30,14 @@ class Contents:
     target: Target = SINGLE  # which says what a label names
 
     @property
+    def sets(self) -> list[tuple[str, tuple[str, ...], str]]:
+        """(path, classes, split) of every image."""
+        return [(path, self.target.names(label), split) for path, label, split in self.rows]
+
+    @property
     def labels(self) -> list[tuple[str, str]]:
         """(class, split) of every label of every image."""
-        return [(name, split) for _, label, split in self.rows for name in self.target.names(label)]
+        return [(name, split) for _, names, split in self.sets for name in names]
 
 
 def read(

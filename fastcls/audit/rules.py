@@ -1,19 +1,15 @@
-"""What can be wrong with a dataset: a table of rules for image files, and findings on labels and splits."""
+"""What can be wrong with an image file: a table of rules."""
 
 from __future__ import annotations
 
-import re
 import statistics
-import unicodedata
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from fastcls.audit.finding import Finding, Severity
-from fastcls.datasets.walk import count, some
+from fastcls.audit.finding import Severity
 from fastcls.images.decode import PAGES
 from fastcls.images.measure import Measured
 
@@ -23,8 +19,6 @@ BLANK = 2.0  # contrast of a plain surface
 BLURRED = 0.15  # sharpness: sharp photographs have 0.25 and more, blurred by two pixels of 256 most have 0.13 and less
 LOOKED_AT = 64  # pixels of the short side below which blur does not count
 SMALL, LONG = 4, 3  # times smaller than the median image; sides' ratio
-FEW = 10  # training images of a class: below, hardly anything is learned
-UNEVEN, LOPSIDED = 3, 10  # largest class over smallest: worth knowing, worth doing something about
 
 
 @dataclass(frozen=True)
@@ -163,87 +157,3 @@ def relative_rules(images: Sequence[Measured]) -> Iterator[Rule]:
                    f"more than {LONG} times as long as wide: a square crop misses much",
                    "Crop them to what matters.", _readable(lambda image: _ratio(image) > LONG, _size))
     # fmt: on
-
-
-def label_findings(labels: Sequence[str], splits: Sequence[str]) -> Iterator[Finding]:
-    """What is wrong with these labels; an empty split is still to be drawn into train and valid."""
-    by_split: dict[str, Counter[str]] = defaultdict(Counter)
-    for label, split in zip(labels, splits, strict=True):
-        by_split[split or "train"][label] += 1
-    trained = by_split["train"]
-    if len(set(labels)) == 1:
-        yield Finding(
-            "one-class", "error", "A single class",
-            f"All {count(len(labels), 'image')} have the label {labels[0]!r}.",
-            "Sort the images into a folder a class, name a table of labels with --labels, or take the labels from the "
-            "file names with --label-regex.",
-            names=(labels[0],),
-        )  # fmt: skip
-    elif len(trained) == len(splits) and "" in splits:
-        yield Finding(
-            "single-images", "error", "A single image a class",
-            f"Each of {count(len(trained), 'class')} has a single image, so that none can be held out for validation.",
-            "Add images to the classes.",
-            names=tuple(sorted(trained)),
-        )  # fmt: skip
-    elif not trained:
-        yield Finding(
-            "no-training-images", "error", "No training images", f"There are images of {some(sorted(by_split))} only.",
-            "Name the training split train.", names=("train",),
-        )  # fmt: skip
-    else:
-        yield from _split_findings(by_split)
-        yield from _size_findings(trained)
-    same: dict[str, list[str]] = defaultdict(list)  # names, without case, spaces, hyphens and how accents are encoded
-    for name in sorted(set(labels)):
-        plain = unicodedata.normalize("NFKC", name).casefold()
-        same[re.sub(r"[\s_\-]+", " ", plain).strip()].append(name)
-    if alike := [group for group in same.values() if len(group) > 1]:
-        sizes = Counter(labels)
-        listed = some("/".join(f"{name!r} ({sizes[name]:,})" for name in group) for group in alike)
-        yield Finding(
-            "names-alike", "warning", "Classes that differ by case or spaces",
-            f"{listed}: the network would have to distinguish them.",
-            "If they are one class, give them one name: move the images into one folder, or correct the table.",
-            names=tuple(" / ".join(map(repr, group)) for group in alike),
-        )  # fmt: skip
-
-
-def _split_findings(by_split: dict[str, Counter[str]]) -> Iterator[Finding]:
-    trained = by_split["train"]
-    if unknown := sorted(set().union(*by_split.values()) - set(trained)):
-        where = {name: " and ".join(s for s in ("valid", "test") if by_split[s][name]) for name in unknown}
-        listed = some(f"{name!r} (only in {where[name]})" for name in unknown)
-        yield Finding(
-            "class-not-in-train", "error", "Classes without training images",
-            f"{listed}: the network could never predict them.",
-            "Add training images of these classes, or correct the spelling.",
-            names=tuple(unknown),
-        )  # fmt: skip
-    for split, title in (("valid", "validation"), ("test", "test")):
-        if absent := sorted(set(trained) - set(by_split[split])) if by_split[split] else []:
-            yield Finding(
-                f"class-not-in-{split}", "warning", f"Classes without {title} images",
-                f"{some(map(repr, absent))}: nothing will be known of how well they are recognised.",
-                f"Move some of their images into the {split} split.",
-                names=tuple(absent),
-            )  # fmt: skip
-
-
-def _size_findings(trained: Counter[str]) -> Iterator[Finding]:
-    if few := sorted((label for label in trained if trained[label] < FEW), key=lambda name: (trained[name], name)):
-        yield Finding(
-            "few-images", "warning", f"Classes with fewer than {FEW} training images",
-            f"{some(f'{label!r} ({trained[label]})' for label in few)}: a network memorises these few.",
-            "Add images of them, merge them with a related class, or leave them out.",
-            names=tuple(few),
-        )  # fmt: skip
-    (largest, most), (smallest, least) = trained.most_common()[0], trained.most_common()[-1]
-    if most >= UNEVEN * least:
-        yield Finding(
-            "imbalance", "warning" if most >= LOPSIDED * least else "note", "Unevenly filled classes",
-            f"{largest!r} has {count(most, 'training image')}, {smallest!r} {least:,}: accuracy mostly measures the "
-            "large classes.",
-            "Read macro F1 beside accuracy; try --class-weights of the recipe folder, or add images of rare classes.",
-            names=(smallest, largest),
-        )  # fmt: skip

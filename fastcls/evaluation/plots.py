@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from fastcls.evaluation import calibration
+from fastcls.runfolder.text import clean, shorten
 
-LONGEST = 24  # characters of a name on an axis
 LOOKED = "inferno"  # of a Grad-CAM map over its picture
 
 FALLBACKS = (  # letters that DejaVu Sans lacks, from whichever of these is installed
@@ -43,9 +43,8 @@ def grid(n: int, axs: Sequence[Axes] | None = None, **kwargs: Any) -> list[Axes]
 
 
 def text(name: object) -> str:
-    """A name on one line, short enough for an axis; both ends are kept."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(name)).split())
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 9]}…{line[-8:]}"
+    """A name on one line, short enough for an axis."""
+    return shorten(clean(name))
 
 
 def pictures(axs: Sequence[Axes], pixels: np.ndarray, titles: Sequence[str], heat: np.ndarray | None = None) -> None:

@@ -13,6 +13,7 @@ from fastcls.reports.classes import WHOLE_MATRIX, matrix_figure, outcome
 from fastcls.reports.curves import Curves, curve_figures
 from fastcls.reports.curves import curves as ranking_curves
 from fastcls.reports.evaluated import evaluated
+from fastcls.reports.figures import Figure, save
 from fastcls.reports.gallery import KINDS, SUSPECTS, Doubts, copies, doubtful, pictured
 from fastcls.reports.images import images
 from fastcls.reports.learning import learning_figures
@@ -40,13 +41,9 @@ def write(
     for name in (model_files.WEIGHTS, model_files.NETWORK):  # else these would be another network's figures
         model_files.verify(files.folder, name, files.model)
     chosen = _choose(files, split)
-    html, pictures = _render(files, chosen, each, costs, odd)
-    try:
-        for name, data in pictures.items():
-            runs.atomic_write(files.folder / "figures" / f"{name}.png", data)
-        return runs.atomic_write(files.folder / "report.html", html)
-    except OSError as problem:
-        raise OutputError(f"The report cannot be written into {files.folder}: {problem.strerror}.") from problem
+    html, drawn = _render(files, chosen, each, costs, odd)
+    save(drawn, files.folder)
+    return runs.atomic_write(files.folder / "report.html", html)
 
 
 def _choose(files: Run, split: str | None) -> str:
@@ -59,7 +56,7 @@ def _choose(files: Run, split: str | None) -> str:
     return split
 
 
-def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[str, dict[str, bytes]]:
+def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[str, list[Figure]]:
     classes = files.model.get("classes") or []
     names = [clean(name) for name in classes]
     thumbnails = Thumbnails(files.get("data", "root"), files.heatmaps.get(split), files.model.get("preprocessing"))
@@ -165,7 +162,7 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         no_heat=page.no_heat(files),
     )
     runs.write_csv(files.folder / "suspects.csv", SUSPECTS, doubts.rows)
-    return html, {figure.name: figure.png() for figure in drawn}
+    return html, drawn
 
 
 def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, Doubts]:

@@ -15,11 +15,11 @@ from matplotlib.patches import Rectangle
 from fastcls.evaluation import grouped
 from fastcls.evaluation.metrics import wilson
 from fastcls.evaluation.selection import PAIRS
-from fastcls.reports.figures import LABEL, Figure, Palette, shorten
+from fastcls.reports.figures import Figure, Palette
 from fastcls.reports.gallery import gallery
 from fastcls.reports.thumbnails import Shown, Thumbnails, Tile
 from fastcls.runfolder.target import SINGLE, Target
-from fastcls.runfolder.text import number
+from fastcls.runfolder.text import LABEL, number, shorten
 
 T = TypeVar("T")
 WHOLE_MATRIX = 40  # up to this many classes the matrix is drawn in full
@@ -149,11 +149,7 @@ def _sums(every: pd.DataFrame, *columns: str) -> pd.Series:
 
 
 def _class_rows(
-    every: pd.DataFrame,
-    names: list[str],
-    pairs: pd.Series,
-    precisions: Mapping[str, float],
-    codes: np.ndarray | None,
+    every: pd.DataFrame, names: list[str], pairs: pd.Series, precisions: Mapping[str, float], codes: np.ndarray | None
 ) -> list[ClassRow]:
     """A row a class, the worst F1 first, classes without a picture in the split last.
 

@@ -18,10 +18,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from fastcls.comparison.comparison import COSTS, FIGURES, MORE, Comparison, Entry, Row
 from fastcls.comparison.differences import Difference, McNemar, images_interval, needed
 from fastcls.reports import shell
-from fastcls.reports.figures import NARROW, Figure, Palette, frame, is_narrow, over_epochs, shorten
+from fastcls.reports.figures import NARROW, Figure, Palette, frame, is_narrow, over_epochs, save
 from fastcls.reports.wording import SPACE, duration, grouped, markdown, moment
 from fastcls.runfolder import register, runs
-from fastcls.runfolder.text import clean
+from fastcls.runfolder.text import clean, shorten
 
 PAGE = "compare.html"
 MOST_ROWS = 40  # settings in a figure, the best first
@@ -64,8 +64,7 @@ def write(out: Path, comparison: Comparison) -> Path:
     runs.atomic_write(out / "table.md", "\n\n".join(text).replace(SPACE, " ") + "\n")
     _write_csv(out, comparison)
     figures = figures_of(comparison)
-    for figure in figures:
-        runs.atomic_write(out / "figures" / f"{figure.name}.png", figure.png())
+    save(figures, out)
     html = shell.render(
         "comparison.html.j2",
         comparison=comparison,

@@ -6,9 +6,10 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,8 +20,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fastcls.evaluation import plots
+from fastcls.runfolder import runs
 
-LABEL = 22  # characters of a class name in a figure
 NARROW = 3.7  # inches of a figure on a phone, where it is drawn a second time so that its letters can be read
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "{http://www.w3.org/1999/xlink}href"
@@ -146,12 +147,10 @@ def _adopt(element: ElementTree.Element, figure: Figure) -> None:
             element.set(name, element.attrib[name].replace("#", f"#{figure.name}-"))
 
 
-def shorten(text: str, length: int = LABEL) -> str:
-    """`text` with its middle left out where it is long: beginnings and ends tell names apart."""
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 3
-    return f"{text[: length - 1 - tail].rstrip()}…{text[-tail:].lstrip()}"
+def save(figures: Iterable[Figure], folder: Path) -> None:
+    """Write each as figures/NAME.png into a folder."""
+    for figure in figures:
+        runs.atomic_write(folder / "figures" / f"{figure.name}.png", figure.png())
 
 
 def is_narrow(ax: Axes) -> bool:

@@ -12,9 +12,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from fastcls.reports.figures import Figure, Palette, frame, shorten
+from fastcls.reports.figures import Figure, Palette, frame
 from fastcls.reports.wording import headline
 from fastcls.runfolder import runs
+from fastcls.runfolder.text import shorten
 
 METRICS = 4  # that have a figure of their own
 FEWEST = 3  # epochs below which the curves say nothing about fit
@@ -176,11 +177,7 @@ def _slug(name: str) -> str:
 
 
 def _curves(
-    history: pd.DataFrame,
-    title: str,
-    series: Sequence[tuple[str, str]],
-    phases: list[Phase],
-    kept: int | None,
+    history: pd.DataFrame, title: str, series: Sequence[tuple[str, str]], phases: list[Phase], kept: int | None
 ) -> Callable[[Axes, Palette], None]:
     def draw(ax: Axes, palette: Palette) -> None:
         frame(ax, palette, title, "epoch")

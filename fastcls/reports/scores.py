@@ -86,10 +86,7 @@ def scores(run: Run, split: str) -> dict[str, Score]:
     """Each metric of a split that has a value, in the order of NAMES, unknown ones last."""
     found = {}
     held = run.metrics.get(split, {})
-    for key in [
-        *(key for key in NAMES if key in held),
-        *(key for key in held if key not in NAMES and key != "n"),
-    ]:
+    for key in [*(key for key in NAMES if key in held), *(key for key in held if key not in NAMES and key != "n")]:
         entry = held[key] if isinstance(held[key], dict) else {"value": held[key]}
         value = number(entry.get("value"))
         if value is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastcls.comparison.study import Results, Trial
 from fastcls.reports import shell
+from fastcls.reports.figures import save
 from fastcls.reports.search_figures import charts, short, wide_figures
 from fastcls.reports.wording import SPACE, duration, markdown, moment
 from fastcls.runfolder import runs
@@ -135,8 +136,7 @@ def write(page: Page) -> Path:
     _write_csv(page)
     _write_json(page)
     small, wide = charts(results), wide_figures(results)
-    for figure in (*small, *wide):
-        runs.atomic_write(out / "figures" / f"{figure.name}.png", figure.png())
+    save([*small, *wide], out)
     html = shell.render(
         "search.html.j2",
         page=page,

@@ -16,17 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
-from matplotlib.ticker import (
-    FixedLocator,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    PercentFormatter,
-    StrMethodFormatter,
-)
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from fastcls.comparison.study import Results
-from fastcls.reports.figures import Figure, Palette, frame, over_epochs, shorten
+from fastcls.reports.figures import Figure, Palette, frame, over_epochs
+from fastcls.runfolder.text import shorten
 from fastcls.settings.knobs import as_text
 from fastcls.settings.space import Dimension
 

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+LABEL = 22  # characters of a class name in a figure
 # what a terminal obeys instead of showing it, but for line ends and tabs: controls, separators, turns of direction
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -20,6 +21,14 @@ def clean(value: Any) -> str:
     text = str(value).encode("utf-8", "replace").decode("utf-8")
     text = "".join(c if c.isprintable() or c in "\u200c\u200d" else " " for c in text)
     return " ".join(text.split())
+
+
+def shorten(text: str, length: int = LABEL) -> str:
+    """`text` with its middle left out where it is long: beginnings and ends tell names apart."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 3
+    return f"{text[: length - 1 - tail].rstrip()}…{text[-tail:].lstrip()}"
 
 
 def number(value: Any) -> float | None:

@@ -57,13 +57,7 @@ def test_the_card_says_what_the_report_says(hub: Hub, fastcls: Fastcls, digits_r
     card = hub.repositories["models/me/digits"].files["README.md"].decode()
     accuracy = json.loads((digits_run / "metrics.json").read_text())["valid"]["accuracy"]
     value, low, high = (f"{100 * accuracy[key]:.1f}" for key in ("value", "low", "high"))
-    for part in (
-        "library_name: fastcls",
-        f"{value} % | {low} to {high} %",
-        "ECE",
-        "## Limits",
-        "There were no test",
-    ):
+    for part in ("library_name: fastcls", f"{value} % | {low} to {high} %", "ECE", "## Limits", "There were no test"):
         assert part in card, part
 
 

@@ -247,10 +247,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: str) -> Non
     run = make_run(tmp_path / "run", ["cat", "dog"], images=4, pictures=False)
     (run / name).write_text(content)
     files = open_run(run)
-    assert any(sentence.startswith(name) for sentence in files.missing) or name in (
-        "metrics.json",
-        "model.json",
-    )
+    assert any(sentence.startswith(name) for sentence in files.missing) or name in ("metrics.json", "model.json")
     page.callouts(files, "valid", scored.scores(files, "valid"), None)
     page.layers(files), page.settings(files), page.learning(files, 2)
 
