@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,17 +12,6 @@ SMALLEST = float(np.finfo(np.float32).tiny)  # a probability below this counts a
 HOTTEST = 20.0  # temperatures are sought between this and its reciprocal
 FITTED_ON = 20_000_000  # probabilities that a temperature is fitted on: more change its third digit
 BLOCK = 4_000_000  # probabilities softened at once, which bounds the memory
-
-
-@dataclass(frozen=True)
-class Bin:
-    """The images whose confidence is in one range: how many, how confident, how often right."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float
-    accuracy: float
 
 
 def fit_temperature(probabilities: np.ndarray, targets: np.ndarray, seed: int = 0) -> float:
@@ -75,14 +63,6 @@ def binned(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> np.ndar
     """(3, bins): of each equal range of confidence the images, the sum of their confidence, and how many are right."""
     place = np.clip((confidence * bins).astype(int), 0, bins - 1)
     return np.stack([np.bincount(place, weights, bins) for weights in (None, confidence, right)])
-
-
-def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> list[Bin]:
-    """The occupied ones of `bins` equal ranges of confidence."""
-    counts, sure, hits = binned(confidence, right, bins)
-    return [
-        Bin(i / bins, (i + 1) / bins, int(n), float(sure[i] / n), float(hits[i] / n)) for i, n in enumerate(counts) if n
-    ]
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:

@@ -93,10 +93,11 @@ def reliability(
     styles = (((0, (4, 2)), "s"), ("-", "o"))[-len(confidences) :]
     drawn = zip(confidences.items(), colours[-len(confidences) :], styles, strict=True)
     for (label, confidence), colour, (line, marker) in drawn:
-        bins = calibration.reliability(confidence, right)
-        x, y = [one.confidence for one in bins], [one.accuracy for one in bins]
+        bins = calibration.binned(confidence, right)
+        counts, sums, hits = bins[:, bins[0] > 0]
+        x, y = sums / counts, hits / counts
         ax.plot(x, y, color=colour, linestyle=line, linewidth=1.6, label=label, zorder=3)
-        ax.scatter(x, y, s=[12 + 90 * one.n / len(right) for one in bins], color=colour, marker=marker, zorder=4)
+        ax.scatter(x, y, s=12 + 90 * counts / len(right), color=colour, marker=marker, zorder=4)
     ax.set_xlim(0, 1.02)
     ax.set_ylim(0, 1.05)
     for axis in (ax.xaxis, ax.yaxis):

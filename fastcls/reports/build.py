@@ -19,7 +19,7 @@ from fastcls.reports.images import images
 from fastcls.reports.learning import learning_figures
 from fastcls.reports.slices import of_split
 from fastcls.reports.thumbnails import Thumbnails
-from fastcls.reports.trust import effects, trust
+from fastcls.reports.trust import EFFECTS, effects, trust
 from fastcls.runfolder import model_files, runs
 from fastcls.runfolder import predictions as from_file
 from fastcls.runfolder import target as targets
@@ -147,6 +147,7 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         kinds=KINDS,
         trust=belief,
         effects=effects(files.metrics, files.splits()),
+        effect_names=EFFECTS.values(),
         trust_figures=belief.figures if belief else [],
         trained_phases=page.trained_phases(files),
         doubts=doubts.rows,

@@ -23,7 +23,7 @@ from fastcls.reports.curves import Curves, ranking
 from fastcls.reports.figures import Figure
 from fastcls.reports.gallery import Doubts, gallery
 from fastcls.reports.thumbnails import Thumbnails
-from fastcls.reports.trust import reliability
+from fastcls.reports.trust import Trust, error_sentences, reliability
 from fastcls.reports.wording import grouped, percent, points
 from fastcls.runfolder import predictions as from_file
 from fastcls.runfolder.run import Run
@@ -188,45 +188,22 @@ def curves(own: Held) -> Curves | None:
 # ------------------------------------------------------------------ calibration
 
 
-@dataclass(frozen=True)
-class Trust:
-    """Whether a probability of 0.9 means that a label is there nine times in ten."""
-
-    n: int
-    sentences: list[str]
-    figures: list[Figure]
-    rows: list[list[str]]  # a label: images, mean probability, share that has it, calibration errors
-    calibrated: bool
-    goals: tuple[()] = ()
-
-
 def trust(own: Held | None, names: Sequence[str], temperature: float | None, split: str) -> Trust | None:
     """Of the probability of each label in each image."""
     if own is None or own.p is None:
         return None
     p, y = own.p, own.truth
     flat, present = p.ravel().astype(float), y.ravel()
-    error = calibration.calibration_error
-    before = error(flat, present)
     codes = codes_in(own.table)
     worth = effect(present - flat, None if codes is None else codes.repeat(len(names)))
-    usual, most = calibration.honest_errors(flat, worth)
     softened = None if temperature is None else MULTI.softened(p, temperature)
-    lines = {"as trained": flat, **({} if softened is None else {"after scaling": softened.ravel().astype(float)})}
+    scaled = None if softened is None else softened.ravel()
+    lines = {"as trained": flat, **({} if scaled is None else {"after scaling": scaled})}
     decisions = f"{grouped(len(y))} images and {len(names)} labels"
-    beside = "no more than chance explains" if before <= most else "more than chance explains"
-    sentences = [
-        f"Over {decisions} the mean probability of a label is {percent(float(flat.mean()))}, and "
-        f"{percent(float(present.mean()))} are there.",
-        f"The calibration error is {points(before)}; a network whose probabilities are right shows about "
-        f"{points(usual)} on as many, so this is {beside}.",
-    ]
-    if softened is not None and temperature is not None:
-        after = points(error(softened.ravel().astype(float), present))
-        sentences.append(
-            f"The temperature that fits the validation split best is T = {temperature:.2f}; with the logits divided "
-            f"by it the error is {after}."
-        )
+    first = f"Over {decisions} the mean probability of a label is {percent(float(flat.mean()))}, and "
+    sentences = [f"{first}{percent(float(present.mean()))} are there."]
+    sentences += error_sentences(flat, present, worth, scaled, temperature)
+    error = calibration.calibration_error
     rows = []
     for k, name in enumerate(names[:MOST]):
         own_errors = [error(p[:, k], y[:, k])] + ([] if softened is None else [error(softened[:, k], y[:, k])])
@@ -236,7 +213,7 @@ def trust(own: Held | None, names: Sequence[str], temperature: float | None, spl
         f"Share of images with a label over its probability, {split} split, against the diagonal of an honest network"
     )
     figure = Figure("reliability", "Reliability", title, 5.4, 3.9, reliability(lines, present, *_WORDS))
-    return Trust(len(y), sentences, [figure], rows, softened is not None)
+    return Trust(len(y), sentences, [figure], scaled is not None, rows=rows)
 
 
 _WORDS = ("probability of a label", "Share with the label over its probability")

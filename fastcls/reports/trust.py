@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from fastcls.evaluation import calibration, plots
-from fastcls.evaluation.grouped import codes_in
-from fastcls.evaluation.grouped import effect as effect_of
+from fastcls.evaluation.grouped import codes_in, effect
 from fastcls.evaluation.metrics import Z
 from fastcls.reports.figures import Figure, Palette, frame
 from fastcls.reports.wording import grouped, percent, points
@@ -34,53 +33,15 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Effect:
-    """What temperature scaling does to a split's EFFECTS: (as trained, scaled, whether that is less) of each."""
-
-    split: str
-    pairs: list[tuple[str, str, bool]]
-    names: tuple[str, ...] = tuple(EFFECTS.values())
-
-
-@dataclass(frozen=True)
 class Trust:
-    """What there is to say of a split's confidence, before and after temperature scaling."""
+    """What there is to say of the confidence on n images, before and after temperature scaling."""
 
     n: int
-    temperature: float | None
-    confidence: float  # mean
-    accuracy: float
-    before: float  # expected calibration error
-    honest: tuple[float, float]  # that of a network whose confidence is its accuracy: mean, 95 % quantile
-    after: float | None
-    goals: list[Goal]
+    sentences: list[str]
     figures: list[Figure]
-    calibrated: bool  # whether the goals hold for the scaled confidence
-    effect: float = 1.0  # images that one by itself is worth, where they come in groups
-
-    @property
-    def sentences(self) -> list[str]:
-        over = self.confidence - self.accuracy
-        noise = Z * (self.effect * self.accuracy * (1 - self.accuracy) / self.n) ** 0.5
-        way = "more sure than right" if over > 0 else "more often right than sure"
-        verdict = "no difference that so many images show" if abs(over) <= noise else f"it is {way}"
-        first = (
-            f"On these {grouped(self.n)} images its mean confidence is {percent(self.confidence)} and its accuracy "
-            f"{percent(self.accuracy)}: {verdict}."
-        )
-        usual, most = self.honest
-        beside = "no more than chance explains" if self.before <= most else "more than chance explains"
-        second = (
-            f"The calibration error, the distance of the two in ranges of confidence, is {points(self.before)}; a "
-            f"network that is as often right as it is sure shows about {points(usual)} on as many images, so this is "
-            f"{beside}."
-        )
-        if self.temperature is None or self.after is None:
-            return [first, second]
-        third = f"The temperature that fits the validation split best is T = {self.temperature:.2f}"
-        if abs(self.temperature - 1) < NEAR:
-            return [first, second, f"{third}: scaling finds nothing to fix."]
-        return [first, second, f"{third}; with the logits divided by it the calibration error is {points(self.after)}."]
+    calibrated: bool  # whether it is scaled; the goals hold for the scaled confidence then
+    goals: list[Goal] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)  # a label: images, mean probability, share with it, errors
 
 
 def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust | None:
@@ -94,10 +55,10 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
     scaled = temperature is not None and bool(np.isfinite(after).all())
     used = after if scaled else before
     codes = codes_in(known)
-    effect, of_right, goals = effect_of(right - before, codes), effect_of(right.astype(float), codes), []
-    for accuracy in GOALS:
-        found = calibration.threshold_for(accuracy, used, right, effect=of_right)
-        goals.append(Goal(accuracy, *(found or (None, None))))
+    of_right = effect(right.astype(float), codes)
+    goals = [
+        Goal(goal, *(calibration.threshold_for(goal, used, right, effect=of_right) or (None, None))) for goal in GOALS
+    ]
     lines = {"as trained": before, **({"after scaling": after} if scaled else {})}
     diagonal = f"Accuracy over confidence on the {split} split, against the diagonal of an honest network"
     share = "Accuracy of the most confident predictions over how many of them are given"
@@ -105,31 +66,53 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
         Figure("reliability", "Reliability", diagonal, 5.4, 3.9, reliability(lines, right)),
         Figure("coverage", "Accuracy over coverage", share, 5.4, 3.9, _coverage(used, right)),
     ]
-    error = calibration.calibration_error
-    return Trust(
+    n, confidence, accuracy, worth = (
         len(known),
-        temperature if scaled else None,
         float(before.mean()),
         float(right.mean()),
-        error(before, right),
-        calibration.honest_errors(before, effect),
-        error(after, right) if scaled else None,
-        goals,
-        figures,
-        scaled,
-        effect,
+        effect(right - before, codes),
     )
+    noise = Z * (worth * accuracy * (1 - accuracy) / n) ** 0.5
+    way = "it is more sure than right" if confidence > accuracy else "it is more often right than sure"
+    verdict = "no difference that so many images show" if abs(confidence - accuracy) <= noise else way
+    first = f"On these {grouped(n)} images its mean confidence is {percent(confidence)} and its accuracy "
+    errors = error_sentences(before, right, worth, after if scaled else None, temperature)
+    return Trust(n, [f"{first}{percent(accuracy)}: {verdict}.", *errors], figures, scaled, goals)
 
 
-def effects(metrics: Mapping[str, Mapping[str, Any]], splits: Sequence[str]) -> list[Effect]:
-    """A row a split that was evaluated with a temperature."""
-    rows = []
+def error_sentences(
+    confidence: np.ndarray, right: np.ndarray, effect: float, scaled: np.ndarray | None, temperature: float | None
+) -> list[str]:
+    """What the calibration error of (n,) probabilities says, and that of the scaled ones, where there are any.
+
+    effect: decisions that one by itself is worth, where they come in groups.
+    """
+    before = calibration.calibration_error(confidence, right)
+    usual, most = calibration.honest_errors(confidence, effect)
+    chance = "no more than chance explains" if before <= most else "more than chance explains"
+    found = [
+        f"The calibration error, the distance of the two in ranges of confidence, is {points(before)}; a network whose "
+        f"probabilities are right shows about {points(usual)} on as many, so this is {chance}."
+    ]
+    if scaled is not None and temperature is not None:
+        after = f"with the logits divided by it the error is {points(calibration.calibration_error(scaled, right))}"
+        nothing = abs(temperature - 1) < NEAR
+        found.append(
+            f"The temperature that fits the validation split best is T = {temperature:.2f}"
+            f"{': scaling finds nothing to fix' if nothing else f'; {after}'}."
+        )
+    return found
+
+
+def effects(metrics: Mapping[str, Mapping[str, Any]], splits: Sequence[str]) -> dict[str, list[tuple[str, str, bool]]]:
+    """What temperature scaling does to EFFECTS: (as trained, scaled, whether that is less) of each, by split."""
+    rows = {}
     for split in splits:
         held = metrics.get(split, {})
         pairs = [(_value(held, key), _value(held, f"{key}_calibrated")) for key in EFFECTS]
         if all(before is not None and after is not None for before, after in pairs):
             texts = [(f"{before:.4f}", f"{after:.4f}") for before, after in pairs]
-            rows.append(Effect(split, [(*pair, float(pair[1]) < float(pair[0])) for pair in texts]))
+            rows[split] = [(*pair, float(pair[1]) < float(pair[0])) for pair in texts]
     return rows
 
 

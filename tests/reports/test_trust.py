@@ -114,13 +114,13 @@ def test_the_direction_is_that_of_confidence_and_accuracy() -> None:
     honest = rng.uniform(0.5, 1, 359)
     fair = trust(table(honest, rng.random(359) < honest), None, "valid")
     assert fair is not None and "no difference" in fair.sentences[0] and "no more than chance" in fair.sentences[1]
-    assert fair.honest[0] > 0.01, "few images show an error even so"
+    assert calibration.honest_errors(honest)[0] > 0.01, "few images show an error even so"
 
 
 def test_only_what_scaling_improved_is_bold() -> None:
     entries = {"ece": 0.05, "brier": 0.2, "loss": 0.5, "ece_calibrated": 0.06, "brier_calibrated": 0.19}
-    (row,) = effects({"test": {**entries, "loss_calibrated": 0.5}}, ["test"])
-    assert [less for _, _, less in row.pairs] == [False, True, False]
+    rows = effects({"test": {**entries, "loss_calibrated": 0.5}}, ["test"])
+    assert [less for _, _, less in rows["test"]] == [False, True, False]
 
 
 def labelled(n: int, classes: int, strength: float, wrong: float, seed: int = 0) -> tuple[np.ndarray, ...]:
