@@ -21,7 +21,8 @@ from fastcls.comparison.differences import Difference
 from fastcls.errors import OutputError
 from fastcls.runfolder import model_files, predictions, runs
 from fastcls.runfolder import target as targets
-from fastcls.runfolder.run import read_history
+from fastcls.runfolder.run import figure_of, read_history
+from fastcls.runfolder.text import number
 from fastcls.settings.knobs import as_text
 from fastcls.settings.options import SILENT
 
@@ -65,14 +66,13 @@ class Entry:
         Of several labels the accuracy is the share of images that have all of them right.
         """
         name = self.target.share if name == "accuracy" else name
-        entry = self.metrics.get(split, {}).get(name)
-        return _number(entry.get("value") if isinstance(entry, dict) else entry)
+        return _or_nan(figure_of(self.metrics, split, name))
 
     def cost(self, name: str) -> float:
         """One of COSTS, as the run recorded it; NaN where it did not."""
         record = self.record
         places = {**record.get("network", {}), **record.get("speed", {}), **record}
-        return _number(places.get(name))
+        return _or_nan(number(places.get(name)))
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -276,5 +276,5 @@ def _mean(values: Sequence[float]) -> float:
     return mean(known) if known else math.nan
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

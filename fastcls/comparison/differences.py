@@ -49,6 +49,13 @@ class Difference:
         """Whether chance hardly explains it."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
+    def text(self, scale: float = 100, digits: int = 2) -> str:
+        """'+1.20 (-0.31 to +2.71)', in percentage points or as it is scaled; the value alone without an interval."""
+        value, *ends = (
+            None if one is None else f"{one * scale:+.{digits}f}" for one in (self.value, self.low, self.high)
+        )
+        return str(value) if None in ends else f"{value} ({ends[0]} to {ends[1]})"
+
 
 @dataclass(frozen=True)
 class McNemar:

@@ -133,7 +133,7 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
             (name(row), name(row)),
             (spread(row.means["accuracy"], row.deviation), _known(row.means["accuracy"])),
             (runs_of, len(row.entries)),
-            ("" if row.baseline else difference(row), _known(gap)),
+            ("" if row.baseline else row.difference.text() if row.difference else "–", _known(gap)),
         ]
         if comparison.target.several:
             cells.insert(1, (spread(row.means["mAP"], math.nan), _known(row.means["mAP"])))
@@ -169,17 +169,6 @@ def spread(value: float, deviation: float) -> str:
     if math.isnan(value):
         return "–"
     return f"{value * 100:.2f}" + ("" if math.isnan(deviation) else f" ± {deviation * 100:.2f}")
-
-
-def difference(row: Row) -> str:
-    """'+1.20 (-0.31 to +2.71)', in percentage points."""
-    found = row.difference
-    if found is None:
-        return "–"
-    text = f"{found.value * 100:+.2f}"
-    if found.low is None or found.high is None:
-        return text
-    return f"{text} ({found.low * 100:+.2f} to {found.high * 100:+.2f})"
 
 
 def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:

@@ -6,9 +6,10 @@ Tuned on the validation split and judged on the test split; without one, on two 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from fastcls.reports.wording import grouped, percent
 from fastcls.runfolder.predictions import HeldOut, Probabilities, held_out
 from fastcls.settings import shell
 
+T = TypeVar("T", bound=Sized)
 COVERAGES = (0.8, 0.9, 0.95, 0.99)
 GOAL = 0.95  # precision or recall of a class
 RATES = (0.01, 0.05, 0.1)
@@ -59,7 +61,7 @@ def decided(
         if costs or odd:
             raise OutputError(f"{run} has no held-out predictions to judge decisions on.", "Train it again.")
         return None
-    tuned, judged, of = _parts(splits)
+    tuned, judged, of = tuned_and_judged(splits, lambda held: codes_of(held.groups), _part)
     if table and not judged.entries.whole:
         raise OutputError(f"--costs: {run} has the five likeliest classes of an image only.", "Omit --costs.")
     thresholds = _thresholds(tuned, judged, names)
@@ -70,22 +72,25 @@ def decided(
     )  # fmt: skip
 
 
-def _parts(splits: dict[str, HeldOut]) -> tuple[HeldOut, HeldOut, str]:
-    if "valid" in splits and "test" in splits:
+def tuned_and_judged(
+    splits: Mapping[str, T], codes_in: Callable[[T], np.ndarray | None], part: Callable[[T, np.ndarray], T]
+) -> tuple[T, T, str]:
+    """The images to tune on and those to judge on: valid and test, or halves of the one split; and that in words."""
+
+    def images(held: T, split: str = "") -> str:
+        codes = codes_in(held)
+        groups = "" if codes is None else f" in {count(len(np.unique(codes)), 'group')}"
+        return f"{grouped(len(held))}{split and f' {split} images'}{groups}"
+
+    if {"valid", "test"} <= splits.keys():
         tuned, judged = splits["valid"], splits["test"]
-        return tuned, judged, f"Tuned on {_images(tuned)}, judged on {_images(judged)}."
-    (only,) = list(splits.values())[:1]
-    codes = codes_of(only.groups)
-    of = np.arange(len(only.labels)) if codes is None else codes
+        return tuned, judged, f"Tuned on {images(tuned, 'valid')}, judged on {images(judged, 'test')}."
+    split, only = next(iter(splits.items()))
+    codes = codes_in(only)
+    of = np.arange(len(only)) if codes is None else codes
     first = (np.random.default_rng(0).random(int(of.max()) + 1) < 0.5)[of]  # groups are in one half or the other
-    parts = _part(only, first), _part(only, ~first)
-    return *parts, f"Tuned on {_images(parts[0])}, judged on the other {_images(parts[1], split=False)}."
-
-
-def _images(held: HeldOut, split: bool = True) -> str:
-    codes = codes_of(held.groups)
-    groups = "" if codes is None else f" in {count(len(np.unique(codes)), 'group')}"
-    return f"{grouped(len(held.labels))}{f' {held.split} images' * split}{groups}"
+    tuned, judged = part(only, first), part(only, ~first)
+    return tuned, judged, f"Tuned on {images(tuned, split)}, judged on the other {images(judged)}."
 
 
 def _part(held: HeldOut, kept: np.ndarray) -> HeldOut:

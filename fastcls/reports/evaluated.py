@@ -35,10 +35,7 @@ class Line:
     @property
     def gap(self) -> str:
         """The difference with its interval, of shares in points."""
-        scale, digits = (100, 1) if self.new.share else (1, 3)
-        values = (self.difference.value, self.difference.low, self.difference.high)
-        value, *ends = (None if value is None else f"{value * scale:+.{digits}f}" for value in values)
-        return f"{value} ({ends[0]} to {ends[1]})" if None not in ends else str(value)
+        return self.difference.text(*((100, 1) if self.new.share else (1, 3)))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from fastcls.audit import check_record
 from fastcls.audit.finding import Finding
 from fastcls.evaluation.selection import select
-from fastcls.evaluation.suspects import Noise, suspects
+from fastcls.evaluation.suspects import Noise, Suspect, suspects
 from fastcls.reports.thumbnails import Shown, Thumbnails
 from fastcls.reports.wording import grouped
 from fastcls.runfolder.predictions import Probabilities
@@ -89,11 +89,12 @@ def doubtful(table: pd.DataFrame, probabilities: Probabilities, names: list[str]
     own = np.nan_to_num(np.exp(-table["loss"].to_numpy(float)))
     found, noise = suspects(labels, probabilities.rows, probabilities.classes, probabilities.values, own, len(names))
     paths, written = table["path"].to_numpy(), table["label"].to_numpy()
-    rows = []
-    for one in found:
-        image = (paths[one.row], written[one.row], names[one.looks_like])
-        rows.append((*image, one.of_label, one.of_other, one.margin, round(one.wrong, 4)))
-    return Doubts(rows, noise)
+    return Doubts([doubt(one, paths[one.row], written[one.row], names[one.looks_like]) for one in found], noise)
+
+
+def doubt(one: Suspect, path: str, label: str, looks_like: str) -> tuple[Any, ...]:
+    """A row of SUSPECTS."""
+    return path, label, looks_like, one.of_label, one.of_other, one.margin, round(one.wrong, 4)
 
 
 def pictured(rows: list[tuple[Any, ...]], thumbnails: Thumbnails) -> list[tuple[Shown, float]]:

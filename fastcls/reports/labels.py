@@ -20,8 +20,9 @@ from fastcls.evaluation.suspects import suspects
 from fastcls.reports import classes
 from fastcls.reports.classes import ClassRow, Outcome, Pair
 from fastcls.reports.curves import Curves, ranking
+from fastcls.reports.deciding import tuned_and_judged
 from fastcls.reports.figures import Figure
-from fastcls.reports.gallery import Doubts, gallery
+from fastcls.reports.gallery import Doubts, doubt, gallery
 from fastcls.reports.thumbnails import Thumbnails
 from fastcls.reports.trust import Trust, error_sentences, reliability
 from fastcls.reports.wording import grouped, percent, points
@@ -42,6 +43,9 @@ class Held:
     truth: np.ndarray
     predicted: np.ndarray
     p: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.table)
 
     def part(self, rows: np.ndarray) -> Held:
         """Some of the images."""
@@ -233,21 +237,14 @@ class Decisions:
 
 def decided(files: Run, names: Sequence[str]) -> Decisions | None:
     """What the threshold of each label is worth beside 0.5: tuned on valid and judged on test, else on halves."""
-    splits = {name: found for name in ("valid", "test") if (found := held(files, name, names)) is not None}
-    parts = [found for found in splits.values() if found.p is not None]
-    if not parts:
+    found = {name: held(files, name, names) for name in ("valid", "test")}
+    splits = {name: own for name, own in found.items() if own is not None and own.p is not None}
+    if not splits:
         return None
-    if len(parts) == 2:
-        tuned, judged = parts
-        of = f"Tuned on {grouped(len(tuned.truth))} valid images, judged on {grouped(len(judged.truth))} test images."
-    else:
-        (only,) = parts
-        first = np.random.default_rng(0).random(len(only.truth)) < 0.5
-        tuned, judged = only.part(first), only.part(~first)
-        of = f"Tuned on {grouped(len(tuned.truth))} images, judged on the other {grouped(len(judged.truth))}."
+    tuned, judged, of = tuned_and_judged(splits, lambda own: codes_in(own.table), Held.part)
+    if not len(tuned) or not len(judged):
+        return None
     assert tuned.p is not None and judged.p is not None
-    if not len(tuned.truth) or not len(judged.truth):
-        return None
     thresholds = labels.best_thresholds(tuned.p, tuned.truth)
     scores = [
         np.stack(precision_recall_fscore_support(judged.truth, judged.p >= at, average=None, zero_division=0)[:3])
@@ -285,6 +282,5 @@ def doubtful(own: Held | None, names: Sequence[str]) -> Doubts:
             continue
         words = f"without {name}", name
         for one in found:
-            image = (paths[one.row], words[y[one.row]], words[one.looks_like])
-            rows.append((*image, one.of_label, one.of_other, one.margin, round(one.wrong, 4)))
+            rows.append(doubt(one, paths[one.row], words[y[one.row]], words[one.looks_like]))
     return Doubts(sorted(rows, key=lambda row: (-row[-1], -row[-2])))

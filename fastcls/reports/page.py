@@ -13,7 +13,7 @@ from fastcls.reports.scores import Score
 from fastcls.reports.wording import percent, receptive_field, times
 from fastcls.runfolder import runs
 from fastcls.runfolder.recorded import BY_HAND
-from fastcls.runfolder.run import TRAINED, Run
+from fastcls.runfolder.run import TRAINED, Run, figure_of
 from fastcls.runfolder.text import clean, number
 
 STATUS = {"done": "good", "running": "open", "pruned": "open", "interrupted": "warn", "failed": "warn"}
@@ -156,8 +156,7 @@ def _plain(value: Any) -> str:
 
 def objective_sentence(run: Run, kept: int | None) -> str:
     """Why the loss at the top is not that of the curves, where the two differ."""
-    entry = run.metrics.get("valid", {}).get("loss")
-    measured = number(entry.get("value")) if isinstance(entry, dict) else None
+    measured = figure_of(run.metrics, "valid", "loss")
     if measured is None or run.history.empty or kept is None:
         return ""
     curve = number(run.history.loc[run.history["epoch"] == kept, "valid_loss"].mean())

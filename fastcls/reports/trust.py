@@ -16,7 +16,7 @@ from fastcls.evaluation.grouped import codes_in, effect
 from fastcls.evaluation.metrics import Z
 from fastcls.reports.figures import Figure, Palette, frame
 from fastcls.reports.wording import grouped, percent, points
-from fastcls.runfolder.text import number
+from fastcls.runfolder.run import figure_of
 
 GOALS = (0.9, 0.95, 0.99, 0.999)
 EFFECTS = {"ece": "Calibration error", "brier": "Brier score", "loss": "Loss"}
@@ -108,17 +108,11 @@ def effects(metrics: Mapping[str, Mapping[str, Any]], splits: Sequence[str]) -> 
     """What temperature scaling does to EFFECTS: (as trained, scaled, whether that is less) of each, by split."""
     rows = {}
     for split in splits:
-        held = metrics.get(split, {})
-        pairs = [(_value(held, key), _value(held, f"{key}_calibrated")) for key in EFFECTS]
+        pairs = [tuple(figure_of(metrics, split, f"{key}{end}") for end in ("", "_calibrated")) for key in EFFECTS]
         if all(before is not None and after is not None for before, after in pairs):
             texts = [(f"{before:.4f}", f"{after:.4f}") for before, after in pairs]
             rows[split] = [(*pair, float(pair[1]) < float(pair[0])) for pair in texts]
     return rows
-
-
-def _value(held: Mapping[str, Any], key: str) -> float | None:
-    entry = held.get(key)
-    return number(entry.get("value") if isinstance(entry, dict) else entry)
 
 
 def reliability(

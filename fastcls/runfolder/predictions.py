@@ -224,6 +224,9 @@ class HeldOut:
     classes: int
     groups: list[str] | None = None  # (n,) of each image, empty where it is alone; None where there are none
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     @cached_property
     def dense(self) -> np.ndarray:
         """(n, classes), 0 where predictions.csv does not name the class."""

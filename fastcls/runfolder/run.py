@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 from fastcls.errors import OutputError
 from fastcls.runfolder import inside, runs, schema, slices
 from fastcls.runfolder.predictions import BASELINE, FILE, GROUP, NAMES, NUMBERS, PARTS, counts, in_parts, read
-from fastcls.runfolder.text import clean
+from fastcls.runfolder.text import clean, number
 
 HISTORY = "history.csv"
 TRAINED = "trained_parameters"
@@ -90,6 +90,12 @@ def open_run(folder: Path) -> Run:
     read_part("evaluation", runs.EVALUATION, "the figures of the run's own images", _json_object, optional=True)
     read_part("slices", slices.FILE, "the accuracy of slices", slices.read, optional=True)
     return run
+
+
+def figure_of(metrics: Mapping[str, Any], split: str, name: str) -> float | None:
+    """The value of a figure in what metrics.json holds; None where there is none."""
+    entry = metrics.get(split, {}).get(name)
+    return number(entry.get("value") if isinstance(entry, dict) else entry)
 
 
 def _why(problem: Exception, name: str) -> str:
