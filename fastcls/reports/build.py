@@ -10,7 +10,7 @@ from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.reports import deciding, labels, page, shell, wording
 from fastcls.reports import scores as scored
 from fastcls.reports.classes import WHOLE_MATRIX, matrix_figure, outcome
-from fastcls.reports.curves import Curves, curve_figures
+from fastcls.reports.curves import curve_figures
 from fastcls.reports.curves import curves as ranking_curves
 from fastcls.reports.evaluated import evaluated
 from fastcls.reports.figures import Figure, save
@@ -21,8 +21,8 @@ from fastcls.reports.slices import of_split
 from fastcls.reports.thumbnails import Thumbnails
 from fastcls.reports.trust import EFFECTS, effects, trust
 from fastcls.runfolder import model_files, runs
-from fastcls.runfolder import predictions as from_file
 from fastcls.runfolder import target as targets
+from fastcls.runfolder.predictions import HeldOut, held_out
 from fastcls.runfolder.run import Run, open_run
 from fastcls.runfolder.text import clean, number
 
@@ -61,25 +61,33 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
     names = [clean(name) for name in classes]
     thumbnails = Thumbnails(files.get("data", "root"), files.heatmaps.get(split), files.model.get("preprocessing"))
     predictions, checked = files.predictions, check_record.read(files.folder)
-    ranks, doubts = _from_probabilities(files, split, names)
-    precisions = dict(zip(names, ranks.average_precision, strict=True)) if ranks else {}
     target, temperature = targets.of(files.model), number(files.model.get("temperature"))
     if target.several and (costs or odd):
         flag = "--costs" if costs else "--odd"
         raise UsageError(
             f"{flag}: it decides for one class an image, and this run has several labels.", f"Omit {flag}."
         )
-    held = labels.held(files, split, names) if target.several else None
+    belief: Any
+    decided: Any
     if target.several:
+        splits = labels.held(files, names)
+        held = splits.get(split)
+        ranks, doubts = (labels.curves(held), labels.doubtful(held, names)) if held else (None, Doubts([]))
         result = labels.outcome(held, names, thumbnails, each) if held else None
-        belief: Any = labels.trust(held, names, temperature, split)
-        decided: Any = labels.decided(files, names)
+        belief = labels.trust(held, names, temperature, split)
+        decided = labels.decided(splits, names)
+        together = labels.together(held, names) if held else []
     else:
+        judged, together = _held_out(files.folder, classes), []
+        known = judged.get(split)
+        ranks = ranking_curves(known.labels, known.entries, len(names)) if known else None
+        doubts = doubtful(known, names) if known else Doubts([])
+        precisions = dict(zip(names, ranks.average_precision, strict=True)) if ranks else {}
         counts = None if files.counts is None else files.counts[files.counts["split"] == split]
         result = outcome(predictions[predictions["split"] == split], names, thumbnails, precisions, each, counts)
         own = predictions[(predictions["split"] == split) & (predictions["label"] != "")]
         belief = trust(own, temperature, split)
-        decided = deciding.decided(files.folder, classes, temperature, costs, odd)
+        decided = deciding.decided(files.folder, judged, classes, temperature, costs, odd)
     count = len(names) or (result.classes if result else 0)
     found = scored.scores(files, split)
     top = scored.tiles(found, count, target)
@@ -117,16 +125,16 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         plural=target.plural,
         accuracy=right,
         main=accuracy,
-        together=labels.together(held, names) if held else [],
+        together=together,
         outcome=result,
         count=count,
         guess=scored.guess_sentence(right, result),
         probe=scored.probe_sentence(files, split),
         claimed=scored.claim_sentence(claim, right, bool(files.get("options", "limit")), split),
         all_scores={
-            name: {key: score for key, score in known.items() if ":" not in key}
+            name: {key: score for key, score in metrics.items() if ":" not in key}
             for name in files.splits()
-            if (known := scored.scores(files, name))
+            if (metrics := scored.scores(files, name))
         },
         phases=phases,
         verdict=verdict,
@@ -166,18 +174,8 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
     return html, drawn
 
 
-def _from_probabilities(files: Run, split: str, names: list[str]) -> tuple[Curves | None, Doubts]:
-    """What needs more than the likeliest class: curves over thresholds, and labels in doubt."""
-    if targets.of(files.model).several:
-        held = labels.held(files, split, names)
-        return (labels.curves(held), labels.doubtful(held, names)) if held else (None, Doubts([]))
-    predictions = files.predictions
-    kept = ((predictions["split"] == split) & predictions["label"].isin(names)).to_numpy(bool)
-    if not kept.any():
-        return None, Doubts([])
-    entries = from_file.probabilities(files.folder / from_file.FILE, kept, names)
-    if entries is None:
-        return None, Doubts([])
-    table = predictions[kept]
-    own = table["label"].map({name: i for i, name in enumerate(names)}).to_numpy(int)
-    return ranking_curves(own, entries, len(names)), doubtful(table, entries, names)
+def _held_out(run: Path, classes: list[str]) -> dict[str, HeldOut]:
+    try:
+        return held_out(run, classes)
+    except OutputError:  # what cannot be read is said at the top of the page
+        return {}

@@ -21,7 +21,7 @@ from fastcls.evaluation.grouped import codes_of, half_width, proportion, within
 from fastcls.evaluation.metrics import Z
 from fastcls.reports.scores import Score
 from fastcls.reports.wording import grouped, percent
-from fastcls.runfolder.predictions import HeldOut, Probabilities, held_out
+from fastcls.runfolder.predictions import HeldOut, Probabilities
 from fastcls.settings import shell
 
 T = TypeVar("T", bound=Sized)
@@ -48,15 +48,16 @@ class Decisions:
 
 
 def decided(
-    run: Path, names: Sequence[str], temperature: float | None, costs: str = "", odd: str = ""
+    run: Path,
+    splits: Mapping[str, HeldOut],
+    names: Sequence[str],
+    temperature: float | None,
+    costs: str = "",
+    odd: str = "",
 ) -> Decisions | None:
-    """Of a run's predictions; None where it has none. costs: a cost table. odd: pictures that show no class."""
+    """Of a run's held-out images; None where it has none. costs: a cost table. odd: pictures that show no class."""
     table = decisions.read_costs(shell.path(costs), names) if costs else None
     strange = _odd(run, odd) if odd else ([], "")
-    try:
-        splits = held_out(run, names) if names else {}
-    except OutputError:
-        splits = {}
     if not splits:
         if costs or odd:
             raise OutputError(f"{run} has no held-out predictions to judge decisions on.", "Train it again.")
@@ -97,7 +98,7 @@ def _part(held: HeldOut, kept: np.ndarray) -> HeldOut:
     entries, place = held.entries, np.cumsum(kept) - 1
     mine = kept[entries.rows]
     part = Probabilities(place[entries.rows[mine]], entries.classes[mine], entries.values[mine], entries.whole)
-    arrays = {name: getattr(held, name)[kept] for name in ("labels", "own", "predicted")}
+    arrays = {name: getattr(held, name)[kept] for name in ("paths", "labels", "own", "predicted")}
     groups = None if held.groups is None else [name for name, own in zip(held.groups, kept, strict=True) if own]
     return replace(held, entries=part, groups=groups, **arrays)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fastcls.audit import check_record
@@ -14,7 +13,7 @@ from fastcls.evaluation.selection import select
 from fastcls.evaluation.suspects import Noise, Suspect, suspects
 from fastcls.reports.thumbnails import Shown, Thumbnails
 from fastcls.reports.wording import grouped
-from fastcls.runfolder.predictions import Probabilities
+from fastcls.runfolder.predictions import HeldOut
 from fastcls.runfolder.text import clean, number
 
 KINDS = {
@@ -83,13 +82,12 @@ class Doubts:
         )
 
 
-def doubtful(table: pd.DataFrame, probabilities: Probabilities, names: list[str]) -> Doubts:
+def doubtful(held: HeldOut, names: list[str]) -> Doubts:
     """The labels of one split's images that the network contradicts."""
-    labels = table["label"].map({name: i for i, name in enumerate(names)}).to_numpy(int)
-    own = np.nan_to_num(np.exp(-table["loss"].to_numpy(float)))
-    found, noise = suspects(labels, probabilities.rows, probabilities.classes, probabilities.values, own, len(names))
-    paths, written = table["path"].to_numpy(), table["label"].to_numpy()
-    return Doubts([doubt(one, paths[one.row], written[one.row], names[one.looks_like]) for one in found], noise)
+    known = held.entries
+    found, noise = suspects(held.labels, known.rows, known.classes, known.values, held.own, len(names))
+    rows = [doubt(one, held.paths[one.row], names[held.labels[one.row]], names[one.looks_like]) for one in found]
+    return Doubts(rows, noise)
 
 
 def doubt(one: Suspect, path: str, label: str, looks_like: str) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ It gives what `classes`, `trust`, `deciding` and `gallery` give of one class an 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,19 +53,21 @@ class Held:
         return Held(self.table[rows], self.truth[rows], self.predicted[rows], p)
 
 
-def held(files: Run, split: str, names: Sequence[str]) -> Held | None:
-    """The evaluated images of a split; None where there are none."""
-    kept = (files.predictions["split"] == split).to_numpy(bool)
-    table = files.predictions[kept].reset_index(drop=True)
-    if table.empty or not names:
-        return None
-    truth, predicted = (judging.Labels().truth(table[column].tolist(), names) for column in ("label", "prediction"))
-    entries = from_file.probabilities(files.folder / from_file.FILE, kept, list(names))
-    if entries is None or not entries.whole:
-        return Held(table, truth, predicted, None)
-    p = np.zeros(truth.shape, np.float32)
-    p[entries.rows, entries.classes] = entries.values
-    return Held(table, truth, predicted, p)
+def held(files: Run, names: Sequence[str]) -> dict[str, Held]:
+    """The evaluated images of each split; without probabilities where predictions.csv has none that can be read."""
+    try:
+        whole = from_file.read(files.folder / from_file.FILE, probabilities=True)
+    except (OSError, ValueError):
+        whole = None
+    found = {}
+    for split in files.predictions["split"].unique() if names else ():
+        kept = (files.predictions["split"] == split).to_numpy(bool)
+        table = files.predictions[kept].reset_index(drop=True)
+        truth, predicted = (judging.Labels().truth(table[column].tolist(), names) for column in ("label", "prediction"))
+        entries = None if whole is None else from_file.entries(whole[kept], names)
+        p = entries.dense(len(table), len(names)) if entries and entries.whole else None
+        found[split] = Held(table, truth, predicted, p)
+    return found
 
 
 def shown(text: str) -> str:
@@ -235,13 +237,12 @@ class Decisions:
     sentence: str
 
 
-def decided(files: Run, names: Sequence[str]) -> Decisions | None:
+def decided(splits: Mapping[str, Held], names: Sequence[str]) -> Decisions | None:
     """What the threshold of each label is worth beside 0.5: tuned on valid and judged on test, else on halves."""
-    found = {name: held(files, name, names) for name in ("valid", "test")}
-    splits = {name: own for name, own in found.items() if own is not None and own.p is not None}
-    if not splits:
+    known = {name: splits[name] for name in ("valid", "test") if name in splits and splits[name].p is not None}
+    if not known:
         return None
-    tuned, judged, of = tuned_and_judged(splits, lambda own: codes_in(own.table), Held.part)
+    tuned, judged, of = tuned_and_judged(known, lambda own: codes_in(own.table), Held.part)
     if not len(tuned) or not len(judged):
         return None
     assert tuned.p is not None and judged.p is not None

@@ -11,7 +11,6 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -174,42 +173,34 @@ class Probabilities:
     values: np.ndarray
     whole: bool
 
+    def dense(self, n: int, classes: int) -> np.ndarray:
+        """(n, classes), 0 where the file does not name a class."""
+        found = np.zeros((n, classes), np.float32)
+        found[self.rows, self.classes] = self.values
+        return found
 
-def probabilities(file: Path, kept: np.ndarray, names: Sequence[str]) -> Probabilities | None:
-    """The probabilities of the rows `kept` (a mask over the file's rows), numbered anew; None if they cannot be read.
+
+def entries(table: Any, names: Sequence[str]) -> Probabilities | None:
+    """The probabilities in a table that was read with them; None where it has none, or what is none.
 
     names: the classes in order; what is not among them is left out.
     """
-    try:
-        found = _entries(read(file, probabilities=True)[kept], names)
-    except (OSError, ValueError):
-        return None
-    return found if found is not None and ((found.values >= 0) & (found.values <= 1)).all() else None
-
-
-def _entries(table: Any, names: Sequence[str]) -> Probabilities | None:
     place = {name: i for i, name in enumerate(names)}
     dense = {name: place[clean(name[2:])] for name in table if name.startswith("p:") and clean(name[2:]) in place}
     if dense:
-        values = table[list(dense)].to_numpy(np.float32)
+        known = table[list(dense)].to_numpy(np.float32)
         order = np.argsort(list(dense.values()))
-        classes = np.repeat(np.array(list(dense.values()))[order], len(values))
-        rows = np.tile(np.arange(len(values)), len(dense))
-        return Probabilities(rows, classes, values[:, order].T.ravel(), len(dense) == len(names))
-    if not all(column in table for pair in TOP for column in pair):
+        classes = np.repeat(np.array(list(dense.values()))[order], len(known))
+        rows, values = np.tile(np.arange(len(known)), len(dense)), known[:, order].T.ravel()
+    elif all(column in table for pair in TOP for column in pair):
+        classes = np.concatenate([table[name].map(lambda text: place.get(clean(text), -1)) for name, _ in TOP])
+        order = np.argsort(classes, kind="stable")[np.count_nonzero(classes < 0) :]
+        rows, classes = np.tile(np.arange(len(table)), len(TOP))[order], classes[order]
+        values = np.concatenate([table[p].to_numpy() for _, p in TOP])[order]
+    else:
         return None
-    entries = [
-        (
-            np.arange(len(table)),
-            table[name].map(lambda text: place.get(clean(text), -1)).to_numpy(),
-            table[p].to_numpy(),
-        )
-        for name, p in TOP
-    ]
-    rows, classes, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
-    rows, classes, values = (part[classes >= 0] for part in (rows, classes, values))
-    order = np.argsort(classes, kind="stable")
-    return Probabilities(rows[order], classes[order], values[order], False)
+    shares = bool(((values >= 0) & (values <= 1)).all())
+    return Probabilities(rows, classes, values, len(dense) == len(names)) if shares else None
 
 
 @dataclass(frozen=True)
@@ -217,6 +208,7 @@ class HeldOut:
     """The images of a split that training did not see; labels and predictions are class indices."""
 
     split: str
+    paths: np.ndarray  # (n,)
     labels: np.ndarray  # (n,)
     own: np.ndarray  # (n,) the probability of the label
     predicted: np.ndarray  # (n,)
@@ -227,12 +219,10 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @cached_property
+    @property
     def dense(self) -> np.ndarray:
         """(n, classes), 0 where predictions.csv does not name the class."""
-        dense = np.zeros((len(self.labels), self.classes), np.float32)
-        dense[self.entries.rows, self.entries.classes] = self.entries.values
-        return dense
+        return self.entries.dense(len(self), self.classes)
 
 
 def held_out(run: Path, names: Sequence[str]) -> dict[str, HeldOut]:
@@ -247,13 +237,11 @@ def held_out(run: Path, names: Sequence[str]) -> dict[str, HeldOut]:
     for split in sorted(set(table["split"])):
         kept = (table["split"] == split).to_numpy() & (labels >= 0) & (predicted >= 0)
         own = np.exp(-table["loss"].to_numpy(float)[kept])
-        entries = _entries(table[kept], list(place)) if kept.any() else None
-        if entries is None:
-            continue
-        if not (np.isfinite(own).all() and ((entries.values >= 0) & (entries.values <= 1)).all()):
-            raise OutputError(f"{run / FILE} has no probabilities of the {split} split.", "Take the run's own file.")
-        groups = table[GROUP][kept].tolist() if GROUP in table else None
-        found[split] = HeldOut(split, labels[kept], own, predicted[kept], entries, len(names), groups)
+        known = entries(table[kept], list(place)) if kept.any() else None
+        if known is not None and np.isfinite(own).all():
+            groups = table[GROUP][kept].tolist() if GROUP in table else None
+            images = table["path"].to_numpy()[kept], labels[kept], own, predicted[kept]
+            found[split] = HeldOut(split, *images, known, len(names), groups)
     return found
 
 

@@ -20,6 +20,7 @@ from fastcls.audit import check_record
 from fastcls.errors import UsageError
 from fastcls.evaluation import decisions
 from fastcls.reports.deciding import decided
+from fastcls.runfolder import predictions
 
 Fastcls = Callable[..., Outcome]
 CLASSES = 6
@@ -225,7 +226,8 @@ def test_the_report_judges_costs_and_odd_pictures(fastcls: Fastcls, digits_run: 
     page = Path("run/report.html").read_text()
     assert "AUROC" in page and "least expected cost" in page and "Sets of classes" in page
     temperature = json.loads(Path("run/model.json").read_text())["temperature"]
-    found = decided(Path("run"), [str(i) for i in range(10)], temperature, "costs.csv")
+    names = [str(i) for i in range(10)]
+    found = decided(Path("run"), predictions.held_out(Path("run"), names), names, temperature, "costs.csv")
     assert found is not None
     cheap, likely = (float(row[1].split(" ± ")[0]) for row in found.costs[:2])
     assert cheap <= likely and len(found.thresholds) == 10
