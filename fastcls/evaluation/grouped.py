@@ -72,7 +72,7 @@ def half_width(values: np.ndarray, codes: np.ndarray | None) -> float:
 
 
 def widen(
-    figures: Mapping[str, Any],
+    figures: dict[str, Any],
     probabilities: np.ndarray,
     targets: np.ndarray,
     temperature: float | None,
@@ -85,17 +85,13 @@ def widen(
     if "top5" in figures:
         best = np.argpartition(probabilities, -5, axis=1)[:, -5:]
         shares["top5"] = (best == targets[:, None]).any(1).astype(float)
-    for name, values in shares.items():
-        figures[name]["low"], figures[name]["high"] = proportion(values, codes)
+    figures |= {name: share(values, codes) for name, values in shares.items()}
     means = {"loss": metrics.cross_entropy(probabilities, targets), "brier": calibration.brier(probabilities, targets)}
     if temperature is not None:
-        losses, distances = np.empty(len(targets)), np.empty(len(targets))
-        for rows, softened in calibration.blocks(probabilities, temperature):
-            losses[rows] = metrics.cross_entropy(softened, targets[rows])
-            distances[rows] = calibration.brier(softened, targets[rows])
+        losses, distances, _ = metrics.scaled(probabilities, targets, temperature)
         means |= {"loss_calibrated": losses, "brier_calibrated": distances}
     for name, values in means.items():
-        widen_mean(figures[name], values, codes, 2.0 if name.startswith("brier") else np.inf)
+        figures[name] = mean(values, codes, 2.0 if name.startswith("brier") else np.inf)
     errors = _macro_errors(probabilities.argmax(1), targets, probabilities.shape[1], codes)
     for name, error in zip(metrics.MACRO, errors, strict=True):
         one = figures[name]
@@ -120,11 +116,12 @@ def without(clean: np.ndarray, right: np.ndarray, codes: np.ndarray | None) -> d
     return {metrics.WITHOUT: share(right[clean], within(codes, clean))}
 
 
-def widen_mean(one: dict[str, Any], values: np.ndarray, codes: np.ndarray, most: float) -> None:
-    """The same of the mean of these values, an image each, whose interval is normal for the logarithm."""
-    if one["low"] is not None:
-        factor = (one["value"] / one["low"]) ** (np.sqrt(effect(values, codes)) * quantile(codes) / metrics.Z)
-        one["low"], one["high"] = one["value"] / factor, min(most, one["value"] * factor)
+def mean(values: np.ndarray, codes: np.ndarray | None, most: float = np.inf) -> dict[str, Any]:
+    """The mean of values from 0 to `most`, an image each, as metrics.json has it."""
+    n = len(values)
+    deviation = float(values.std(ddof=1)) if n > 1 else 0.0
+    wider = float(np.sqrt(effect(values, codes)) * quantile(codes) / metrics.Z)
+    return metrics.mean(float(values.mean()), deviation * wider, n, most)
 
 
 def say(figures: Mapping[str, Any], codes: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from fastcls.evaluation import calibration, grouped, metrics
+from fastcls.evaluation import calibration, grouped
 from fastcls.evaluation.metrics import figure
 from fastcls.runfolder.target import HALF, MULTI
 
@@ -109,12 +109,6 @@ def figures(
     def known(name: str, value: float, count: int = n) -> dict[str, Any]:
         return figure(float(value), *_interval(float(value), draws.get(name), z), count)
 
-    def mean(values: np.ndarray, most: float = np.inf) -> dict[str, Any]:
-        found = metrics.mean(values, most)
-        if codes is not None:
-            grouped.widen_mean(found, values, codes, most)
-        return found
-
     def scores(average: Any, decided: np.ndarray = predicted, beta: float = 1) -> dict[str, Any]:
         labels = present if average == "macro" else None
         options = {"average": average, "labels": labels, "beta": beta, "zero_division": 0}
@@ -135,16 +129,16 @@ def figures(
     for average in ("macro", "micro"):
         out[f"{average}_f1_at_half"] = known(f"{average}_f1_at_half", scores(average, half)["f1"])
     out["subset_accuracy"] = grouped.share((predicted == truth).all(1), codes)
-    out["hamming_loss"] = mean((predicted != truth).mean(1), 1.0)
+    out["hamming_loss"] = grouped.mean((predicted != truth).mean(1), codes, 1.0)
     for name, values in ranking(p, truth).items():
-        out[name] = mean(values, np.inf if name == "coverage_error" else 1.0)
-    out["loss"] = mean(entropies(p, truth))
-    out["brier"] = mean(np.square(p.astype(float) - truth).mean(1), 1.0)
+        out[name] = grouped.mean(values, codes, np.inf if name == "coverage_error" else 1.0)
+    out["loss"] = grouped.mean(entropies(p, truth), codes)
+    out["brier"] = grouped.mean(np.square(p.astype(float) - truth).mean(1), codes, 1.0)
     out["ece"] = figure(calibration.calibration_error(p.ravel(), truth.ravel()), None, None, n)
     if temperature is not None:
         softened = MULTI.softened(p, temperature)
-        out["loss_calibrated"] = mean(entropies(softened, truth))
-        out["brier_calibrated"] = mean(np.square(softened.astype(float) - truth).mean(1), 1.0)
+        out["loss_calibrated"] = grouped.mean(entropies(softened, truth), codes)
+        out["brier_calibrated"] = grouped.mean(np.square(softened - truth).mean(1), codes, 1.0)
         out["ece_calibrated"] = figure(calibration.calibration_error(softened.ravel(), truth.ravel()), None, None, n)
     each = scores(None)
     for k in present.tolist():

@@ -48,11 +48,8 @@ class Tally:
         values = [cross_entropy(probabilities, targets), calibration.brier(probabilities, targets)]
         one.bins[0] = calibration.binned(probabilities.max(1), right)
         if self.temperature is not None:
-            losses, distances, confidence = (np.empty(one.n) for _ in range(3))
-            for rows, softened in calibration.blocks(probabilities, self.temperature):
-                losses[rows], confidence[rows] = cross_entropy(softened, targets[rows]), softened.max(1)
-                distances[rows] = calibration.brier(softened, targets[rows])
-            values += [losses, distances]
+            *distances, confidence = scaled(probabilities, targets, self.temperature)
+            values += distances
             one.bins[1] = calibration.binned(confidence, right)
         for row, value in zip(one.moments, values, strict=False):
             row[:] = value.mean(), np.square(value - value.mean()).sum(dtype=float)
@@ -79,7 +76,7 @@ class Tally:
         if self.classes > 5:
             out["top5"] = proportion(self.top5, n)
         means = {
-            name: _about(float(average), float(np.sqrt(squares / max(1, n - 1))), n, 2.0 if "brier" in name else np.inf)
+            name: mean(float(average), float(np.sqrt(squares / max(1, n - 1))), n, 2.0 if "brier" in name else np.inf)
             for name, (average, squares) in zip(self.MEANS, self.moments, strict=True)
         }
         out["loss"] = means["loss"]
@@ -106,6 +103,14 @@ def figures(probabilities: np.ndarray, targets: np.ndarray, temperature: float |
     return tally.figures()
 
 
+def scaled(probabilities: np.ndarray, targets: np.ndarray, temperature: float) -> np.ndarray:
+    """(3, n): cross-entropy, Brier score and confidence of each image after temperature scaling."""
+    found = np.empty((3, len(targets)))
+    for rows, p in calibration.blocks(probabilities, temperature):
+        found[:, rows] = cross_entropy(p, targets[rows]), calibration.brier(p, targets[rows]), p.max(1)
+    return found
+
+
 def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """-log of the probability of the true class, an image each."""
     return -np.log(np.maximum(probabilities[np.arange(len(targets)), targets], calibration.SMALLEST))
@@ -116,13 +121,8 @@ def figure(value: float, low: float | None, high: float | None, n: int) -> dict[
     return {"value": value, "low": low, "high": high, "n": n}
 
 
-def mean(values: np.ndarray, most: float = np.inf) -> dict[str, Any]:
-    """The mean of values from 0 to `most`, and an interval that is normal for its logarithm: no end is below 0."""
-    n = len(values)
-    return _about(float(values.mean()), float(values.std(ddof=1)) if n > 1 else 0.0, n, most)
-
-
-def _about(average: float, deviation: float, n: int, most: float) -> dict[str, Any]:
+def mean(average: float, deviation: float, n: int, most: float) -> dict[str, Any]:
+    """The mean of n values from 0 to `most`, and an interval that is normal for its logarithm: no end is below 0."""
     if n < 2 or not average:
         return figure(average, None, None, n)
     factor = float(np.exp(Z * deviation / np.sqrt(n) / average))

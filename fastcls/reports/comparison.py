@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fastcls.comparison.comparison import COSTS, FIGURES, MORE, Comparison, Entry, Row
+from fastcls.comparison.comparison import COSTS, FIGURES, MORE, Comparison, Row
 from fastcls.comparison.differences import Difference, McNemar, images_interval, needed
 from fastcls.reports import shell
 from fastcls.reports.figures import NARROW, Figure, Palette, frame, is_narrow, over_epochs, save
@@ -59,7 +59,7 @@ def make_folder(out: Path) -> None:
 def write(out: Path, comparison: Comparison) -> Path:
     """Write every file of a comparison into `out` and return the page's path."""
     heads, rows = table(comparison)
-    warned, noted = cautions(comparison.entries, comparison.split), notes(comparison.rows, comparison.test)
+    warned, noted = cautions(comparison), notes(comparison)
     text = [markdown(heads, texts(rows)), *warned, *noted, f"`{comparison.command}`"]
     runs.atomic_write(out / "table.md", "\n\n".join(text).replace(SPACE, " ") + "\n")
     _write_csv(out, comparison)
@@ -153,9 +153,7 @@ def texts(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
 
 def sentences(comparison: Comparison) -> list[str]:
     """What to know before believing the table, and how to read it."""
-    more = ["Differences and tests are of the share of images that have all labels right."]
-    several = more if comparison.target.several else []
-    return [*cautions(comparison.entries, comparison.split), *several, *notes(comparison.rows, comparison.test)]
+    return [*cautions(comparison), *notes(comparison)]
 
 
 def name(row: Row) -> str:
@@ -171,11 +169,14 @@ def spread(value: float, deviation: float) -> str:
     return f"{value * 100:.2f}" + ("" if math.isnan(deviation) else f" ± {deviation * 100:.2f}")
 
 
-def notes(rows: Sequence[Row], test: McNemar | None) -> list[str]:
+def notes(comparison: Comparison) -> list[str]:
     """How to read the table, a sentence each."""
+    rows, test, found = comparison.rows, comparison.test, []
+    if comparison.target.several:
+        found.append("Differences and tests are of the share of images that have all labels right.")
     held = [row for row in rows if row.difference is not None]
     over = {row.difference.over for row in held if row.difference}
-    found = conclusions(held)
+    found += conclusions(held)
     folds = any(row.interval for row in rows)
     if any(len(row.entries) > 1 for row in rows):
         found.append(f"± is the standard deviation over the {'folds' if folds else 'seeds'}.")
@@ -245,9 +246,9 @@ def verdict(test: McNemar) -> str:
     return f"The second run is not shown to be better or worse than the first: {size}; {more}. {counts}"
 
 
-def cautions(entries: Sequence[Entry], split: str) -> list[str]:
+def cautions(comparison: Comparison) -> list[str]:
     """What makes these runs less comparable than their table looks."""
-    records = [entry.record for entry in entries if not entry.failed]
+    records = [entry.record for entry in comparison.done]
     found = []
     drawn = [(record.get("seed"), (record.get("options") or {}).get("fold")) for record in records]
     seen = {(*which, record.get("data", {}).get("fingerprint")) for which, record in zip(drawn, records, strict=True)}
@@ -255,13 +256,13 @@ def cautions(entries: Sequence[Entry], split: str) -> list[str]:
         found.append("The runs did not see the same images: part of a difference may be the data's.")
     if len({str(sorted(record.get("device", {}).items())) for record in records}) > 1:
         found.append("The runs were made on different devices or thread counts: their times do not compare.")
-    if any(entry.fold for entry in entries):
+    if any(entry.fold for entry in comparison.entries):
         if any(record.get("options", {}).get("keep") != "last" and record.get("best_epoch") for record in records):
             found.append(
                 "Each run's best epoch was chosen on the fold that it is judged by, which makes the figures a little "
                 "too good (--keep last would not choose)."
             )
-    elif records and split == "valid":
+    elif records and comparison.split == "valid":
         text = "Without a test split these figures are the validation split's"
         if any(record.get("options", {}).get("keep") != "last" for record in records):
             text += ", which has also chosen each run's best epoch (--keep last would not choose)"

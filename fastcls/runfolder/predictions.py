@@ -51,12 +51,17 @@ def write(
             if dense:
                 probabilities = [f"{value:.6g}" for value in p.tolist()]
             else:
-                top = np.argpartition(p, -5)[-5:]
-                probabilities = [cell for i in top[np.argsort(-p[top])] for cell in (classes[i], f"{p[i]:.6g}")]
+                probabilities = [cell for i in _likeliest(p) for cell in (classes[i], f"{p[i]:.6g}")]
             group = [groups.get(names[1], "")] if groups else []
             yield [*names, *(f"{number:.6g}" for number in numbers), *group, *probabilities]
 
     return runs.write_csv(file, [*NAMES, *NUMBERS, *own, *columns], cells())
+
+
+def _likeliest(p: np.ndarray) -> np.ndarray:
+    """(…, 5) the classes of the highest probabilities (…, classes), the highest first."""
+    top = np.argpartition(p, -5)[..., -5:]
+    return np.take_along_axis(top, np.argsort(-np.take_along_axis(p, top, -1)), -1)
 
 
 @contextlib.contextmanager
@@ -88,8 +93,7 @@ def writing_part(file: Path, split: str, classes: Sequence[str]) -> Iterator[Cal
             if len(names) <= DENSE:
                 table |= {f"p:{name}": p[:, i] for i, name in enumerate(names)}
             else:
-                top = np.argpartition(p, -5, axis=1)[:, -5:]
-                top = np.take_along_axis(top, np.argsort(-np.take_along_axis(p, top, 1), axis=1), 1)
+                top = _likeliest(p)
                 for k, (name, value) in enumerate(TOP):
                     table |= {name: named(top[:, k]), value: p[np.arange(len(p)), top[:, k]]}
             add(pd.DataFrame(table))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fastcls.plugins.tracking.ending import Ending
 from fastcls.plugins.tracking.tracker import Tracker, Watching, knobs, settings
+from fastcls.reports.wording import markdown
 
 
 class Board(Watching, TensorBoardCallback):
@@ -72,7 +74,7 @@ class TensorBoard(Tracker):
         for name, file in ending.images.items():
             with Image.open(file) as image:
                 writer.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
-        writer.add_text("network", _code(ending.network), step)
+        writer.add_text("network", textwrap.indent(ending.network, "    "), step)
         writer.add_text("files", _table({file.name: file.resolve() for file in [*ending.records, *ending.model]}), step)
         chosen = {"recipe": self.record["recipe"], "seed": self.record["seed"], **knobs(self.record)}
         values = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in chosen.items()}
@@ -89,12 +91,4 @@ class TensorBoard(Tracker):
 
 def _table(values: Mapping[str, Any]) -> str:
     """Markdown, as TensorBoard shows text."""
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in values.items())])
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
-def _code(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
+    return markdown(["", ""], ([name, str(value)] for name, value in values.items()))
