@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,33 @@ def read(folder: Path) -> Found | None:
         return msgspec.convert(runs.read_json(folder / RECORD), Found)
     except (OutputError, msgspec.ValidationError):
         return None
+
+
+def leaked(run: Path, rows: Sequence[tuple[str, str, str]], groups: Mapping[str, str]) -> dict[str, set[str]]:
+    """Of each split the images that have a copy, or another image of their group, in train.
+
+    rows: path, split, label. groups: the group of a path, where there are groups. Copies are those that the run's check
+    found.
+    """
+    found = read(run)
+    split_of = {path: split for path, split, _ in rows}
+    together = [
+        [item.path for item in group]
+        for finding in (found.findings if found else ())
+        if finding.kind == "leaks"
+        for group in finding.groups
+    ]
+    members: dict[str, list[str]] = defaultdict(list)
+    for path, name in groups.items():
+        if name:
+            members[name].append(path)
+    held: dict[str, set[str]] = defaultdict(set)
+    for paths in (*together, *members.values()):
+        if any(split_of.get(path) == "train" for path in paths):
+            for path in paths:
+                if (split := split_of.get(path, "train")) != "train":
+                    held[split].add(path)
+    return dict(held)
 
 
 def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -> Path:

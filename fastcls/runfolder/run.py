@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fastcls.errors import OutputError
-from fastcls.runfolder import inside, runs, schema, slices
+from fastcls.runfolder import inside, runs, schema, splits
 from fastcls.runfolder.predictions import BASELINE, FILE, GROUP, NAMES, NUMBERS, PARTS, counts, in_parts, read
 from fastcls.runfolder.text import clean, number
 
@@ -88,7 +88,7 @@ def open_run(folder: Path) -> Run:
     read_part("model", "model.json", "the layers of the network", _json_object)
     read_part("heatmaps", "heatmaps.json", "where the network looked", _json_object, optional=True)
     read_part("evaluation", runs.EVALUATION, "the figures of the run's own images", _json_object, optional=True)
-    read_part("slices", slices.FILE, "the accuracy of slices", slices.read, optional=True)
+    read_part("slices", splits.SLICES, "the accuracy of slices", splits.read_slices, optional=True)
     return run
 
 

@@ -1,4 +1,8 @@
-"""splits.csv: a row an image of the run, with its split and label, and where there are groups its group."""
+"""splits.csv: a row an image of the run, with its split and label, and where there are groups its group.
+
+slices.csv: a row an image too, with what a table of labels says of it besides its label: its site, its camera, a
+patient's age.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,16 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from fastcls.errors import OutputError
 from fastcls.runfolder import runs
+from fastcls.runfolder.text import clean
 
 FILE = "splits.csv"
 COLUMNS = ("path", "split", "label")
+SLICES = "slices.csv"
+OF_SLICES = ("path", "split")
 
 
 def write(run: Path, rows: Iterable[Sequence[str]], groups: Mapping[str, str] | None = None) -> Path:
@@ -35,3 +43,23 @@ def read(run: Path) -> list[tuple[str, str, str]]:
     if any("\0" in path for path, _, _ in rows):
         raise OutputError(f"{table} cannot be right: a path in it holds a NUL.", "Take the file that the run wrote.")
     return rows
+
+
+def write_slices(run: Path, rows: Sequence[tuple[str, str]], columns: Mapping[str, Mapping[str, str]]) -> None:
+    """Write a row an image, (path below the run's images, split), and the columns: title -> path -> value, if any."""
+    if columns:
+        cells = ([*row, *(values.get(row[0], "") for values in columns.values())] for row in rows)
+        runs.write_csv(run / SLICES, [*OF_SLICES, *columns], cells)
+
+
+def read_slices(file: Path) -> Any:
+    """A DataFrame of text: OF_SLICES, and a column a title. OSError or ValueError where the file is not that."""
+    import pandas as pd
+
+    table = pd.read_csv(
+        file, dtype=str, header=None, keep_default_na=False, encoding="utf-8", encoding_errors="surrogateescape"
+    )
+    titles, body = [clean(title) for title in table.iloc[0]], table.iloc[1:]
+    if tuple(titles[:2]) != OF_SLICES:
+        raise ValueError(f"it does not begin with the columns {', '.join(OF_SLICES)}")
+    return body.fillna("").set_axis(titles, axis=1)

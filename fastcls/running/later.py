@@ -30,7 +30,7 @@ from fastcls.inference.predictor import Prediction
 from fastcls.inference.requirements import Wanted, predictor
 from fastcls.machine.installation import version
 from fastcls.reports import build
-from fastcls.runfolder import model_files, predictions, runs, slices, splits
+from fastcls.runfolder import model_files, predictions, runs, splits
 from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import HISTORY, HISTORY_FIXED
 from fastcls.settings import options, shell
@@ -140,7 +140,7 @@ def evaluate(
     runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
     belongs = {below[path]: name for path, name in group_of.items() if path in below}
     splits.write(out, listed, belongs)
-    slices.write(out, [row[:2] for row in listed], further)
+    splits.write_slices(out, [row[:2] for row in listed], further)
     losses = np.full(len(seen), np.nan)
     losses[is_known] = judge.losses(probabilities, truth)
     written = judging.answers(

@@ -20,7 +20,7 @@ from fastcls.datasets.walk import common_root, count
 from fastcls.errors import OutputError
 from fastcls.evaluation import grouped, judging
 from fastcls.reports import build
-from fastcls.runfolder import model_files, predictions, runs, slices, splits
+from fastcls.runfolder import model_files, predictions, runs, splits
 from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import HISTORY, HISTORY_FIXED
 
@@ -115,7 +115,7 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
     runs.write_json(out / "heatmaps.json", _heatmaps(members))
     runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
     splits.write(out, listed, groups)
-    slices.write(out, [row[:2] for row in listed], _slices(members))
+    splits.write_slices(out, [row[:2] for row in listed], _slices(members))
     rows = chain.from_iterable(
         judging.answers(
             judge,
@@ -212,9 +212,9 @@ def _slices(members: Sequence[Entry]) -> Mapping[str, Mapping[str, str]]:
     """What the tables of labels say of the images besides: title -> path -> value."""
     found: dict[str, dict[str, str]] = {}
     for one in members[:1]:  # which knows every image, in one split or another
-        if (one.folder / slices.FILE).is_file():
-            table = slices.read(one.folder / slices.FILE)
-            for title in table.columns[len(slices.FIRST) :]:
+        if (one.folder / splits.SLICES).is_file():
+            table = splits.read_slices(one.folder / splits.SLICES)
+            for title in table.columns[len(splits.OF_SLICES) :]:
                 found[title] = dict(zip(table["path"], table[title], strict=True))
     return found
 

@@ -13,7 +13,7 @@ from fastcls.errors import Diverged, FastclsError, OutputError, RecipeError, Usa
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Ended, Stop, Stopped
-from fastcls.runfolder import recorded, register, runs, slices, splits
+from fastcls.runfolder import recorded, register, runs, splits
 from fastcls.running import assist
 from fastcls.running.loading import Prepared, prepared
 from fastcls.running.messages import Messages
@@ -150,7 +150,7 @@ class _Run:
         room.require(self.learn, self.out)
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
         splits.write(self.out, self.images.rows, self.images.groups)
-        slices.write(self.out, [row[:2] for row in self.images.rows], self.images.slices)
+        splits.write_slices(self.out, [row[:2] for row in self.images.rows], self.images.slices)
         self._save()
         why = f" ({self.learn.precision_reason})" if self.learn.precision_reason else ""
         self.messages.opening(f"{self.learn.precision}{why}")
@@ -305,13 +305,13 @@ class _Run:
 
     def _finish(self) -> None:
         """One pass a split, and every file made from it."""
-        from fastcls.audit import leaks
+        from fastcls.audit import check_record
         from fastcls.reports import build as report
         from fastcls.running.evaluation import evaluate
         from fastcls.training.checkpoints import Store
 
         build = {"recipe": self.request.source.name, "knobs": self.record["knobs"]["get_learner"]}
-        seen = leaks.leaked(self.out, self.images.rows, self.images.groups)
+        seen = check_record.leaked(self.out, self.images.rows, self.images.groups)
         found = evaluate(self.learn, self.out, build, self.images.relative, self.images.groups, seen)
         self.record["onnx_difference"] = found.onnx_difference
         Store(self.out).keep_newest()

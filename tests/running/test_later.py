@@ -21,7 +21,6 @@ from fastcls import Run, data, datasets, transforms
 from fastcls.errors import UsageError
 from fastcls.evaluation.shift import FEATURES, SHARES, gaps, matched
 from fastcls.reports.build import write
-from fastcls.runfolder import slices as recorded
 from fastcls.runfolder import splits
 from fastcls.running.record import Images
 
@@ -81,7 +80,7 @@ def test_a_planted_site_is_the_worst_slice_and_is_seen_in_the_pictures(
     assert max(found["brightness"], found["contrast"], found[FEATURES]) < 0.05 < found[SHARES]
     assert "site = B" in outcome.output and "which chance hardly explains" in outcome.output
     assert "do not look like" in outcome.output
-    with (Path("found") / recorded.FILE).open() as file:
+    with (Path("found") / splits.SLICES).open() as file:
         assert next(csv.reader(file)) == ["path", "split", "site", "camera", "age", "patient"]
     other = package.evaluate(digits_run, later, labels="labels.csv", out="again")
     assert other.metrics.equals(run.metrics)
@@ -157,8 +156,8 @@ def test_further_columns_of_a_training_table_are_recorded_and_reported(tmp_path:
     )
     images = Images(SimpleNamespace(dls=data.loaders(block, table, bs=4)))  # type: ignore[arg-type]
     assert images.slices["site"] == {row[0]: row[2] for row in rows}
-    recorded.write(tmp_path, [row[:2] for row in images.rows], images.slices)
-    known = recorded.read(tmp_path / recorded.FILE).set_index("path")
+    splits.write_slices(tmp_path, [row[:2] for row in images.rows], images.slices)
+    known = splits.read_slices(tmp_path / splits.SLICES).set_index("path")
     assert known["site"].to_dict() == images.slices["site"] and known.loc["3.png", "split"] == "valid"
 
 
@@ -166,10 +165,10 @@ def test_the_report_has_a_section_of_slices_and_survives_a_damaged_file(tmp_path
     run = make_run(tmp_path / "run", ["cat", "dog"], images=60)
     hostile = "<img src=x onerror=alert(1)>"
     sites = {f"valid_{i}.png": hostile if i % 3 else "B" for i in range(60)}
-    recorded.write(run, [(path, "valid") for path in sites], {"site": sites})
+    splits.write_slices(run, [(path, "valid") for path in sites], {"site": sites})
     page = write(run).read_text()
     assert 'id="slices"' in page and "onerror=alert" not in page.replace("&lt;img src=x onerror=alert", "")
-    (run / recorded.FILE).write_text("path,site\nvalid_0.png,B\n")
+    (run / splits.SLICES).write_text("path,site\nvalid_0.png,B\n")
     assert "slices.csv cannot be read" in write(run).read_text()
 
 
