@@ -79,10 +79,11 @@ def _balance(counts: pd.Series, split: str, target: Target) -> str:
 
 def _sizes(found: Found | None) -> list[tuple[str, str]]:
     """The widths and heights that the check before training has measured."""
-    return [
-        (side, f"{grouped(pixels['least'])} to {grouped(pixels['most'])} pixels, median {grouped(pixels['median'])}")
-        for side, pixels in (found.sizes if found else {}).items()
-    ]
+    rows = []
+    for side, pixels in (found.sizes if found else {}).items():
+        least, median, most = (grouped(pixels.get(key)) for key in ("least", "median", "most"))
+        rows.append((side, f"{least} pixels" if least == most else f"{least} to {most} pixels, median {median}"))
+    return rows
 
 
 def _batch(file: Path) -> str:
