@@ -38,6 +38,8 @@ from fastcls import data, datasets, models, training, transforms
 from fastcls.transforms import draws
 from fastcls.errors import TrainingError
 
+pytestmark = pytest.mark.faults
+
 def get_learner(path: str, labels: str = '', label_regex: str = '', valid_pct: float = 0.2, test_pct: float = 0.,
                 group: str = '', split_by: str = '', size: int = 8, bs: int = 8, filters: tuple[int, ...] = (4,),
                 dropout: float = 0., multi_label: str = 'auto'):

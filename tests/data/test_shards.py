@@ -22,6 +22,8 @@ from fastcls.datasets import buckets, shards
 from fastcls.images.decode import decode
 
 pytest.importorskip("pyarrow", reason="needs the extra `shards`")
+
+pytestmark = pytest.mark.remote
 TRAIN = ["--arch", "timm/test_convnext", "--weights", "none", "--size", "32", "--bs", "8", "--epochs", "2"]
 FIGURES = ("metrics.json", "predictions.csv", "model.safetensors", "splits.csv")
 

@@ -26,6 +26,8 @@ from PIL import Image
 from fastcls.datasets import buckets
 from fastcls.inference import parts
 
+pytestmark = pytest.mark.remote
+
 Fastcls = Callable[..., Outcome]
 Rows = dict[str, dict[str, str]]
 

@@ -14,6 +14,8 @@ from conftest import ROOT, Outcome
 from hub_server import AGAIN, Hub, Repository
 from PIL import Image
 
+pytestmark = pytest.mark.remote
+
 Fastcls = Callable[..., Outcome]
 
 

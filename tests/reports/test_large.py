@@ -15,6 +15,8 @@ from fastcls.runfolder import parts, predictions
 from fastcls.runfolder.run import open_run
 
 pytest.importorskip("pyarrow", reason="needs pyarrow")
+
+pytestmark = pytest.mark.remote
 WORDS = ("recipe", "digits-cnn", "--limit", 40, "--filters", "4,8", "--epochs", 2, "--seed", 7)
 
 

@@ -18,6 +18,8 @@ import yaml
 from conftest import ROOT, Outcome
 from killable import until
 
+pytestmark = pytest.mark.remote
+
 JOBS = ROOT / "docs" / "jobs"
 SRUN = """#!/bin/bash
 # two nodes: the command once on each, a signal to both

@@ -29,6 +29,8 @@ from together import Several, assert_same, history, record
 from fastcls.errors import TrainingError
 from fastcls.machine import launch, ranks
 
+pytestmark = pytest.mark.remote
+
 
 def test_the_processes_batches_are_the_whole_batch() -> None:
     from fastcls.data.dataloaders import shard
