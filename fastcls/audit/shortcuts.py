@@ -19,7 +19,7 @@ from fastcls.images.measure import Measured
 
 MOST, CLASSES = 5000, 50  # images and classes looked at, drawn by chance, the commonest
 FEWEST, EACH, FOLDS = 200, 10, 3  # images in all and of a class, below which nothing is said
-FILES, LOOK = ("size", "bytes", "format", "folder"), ("light", "colour", "sharpness")
+KINDS = {"files": ("size", "bytes", "format", "folder"), "look": ("light", "colour", "sharpness")}
 NAMES = {"size": "width and height", "bytes": "file size", "format": "file format", "folder": "source folder"}
 # of the way from chance to always right: Imagenette, CIFAR-10, pets and birds reach 0.09 by files and 0.31 by look
 STRONG = {"files": 0.2, "look": 0.5}
@@ -62,8 +62,7 @@ class Shortcuts:
     def sentence(self, name: str) -> str:
         """What 'files' or 'look' alone predict, compared with chance."""
         low, high = self.interval(self.accuracy[name])
-        kinds = FILES if name == "files" else LOOK
-        best = sorted(((self.alone[k], k) for k in kinds if k in self.alone), reverse=True)
+        best = sorted(((self.alone[k], k) for k in KINDS[name] if k in self.alone), reverse=True)
         each = ", ".join(f"{NAMES.get(k, k)} {v:.0%}" for v, k in best if self.skill(v) > 0) or "none alone"
         what = "of the files (size, bytes, format, folder)" if name == "files" else "of light, colour and sharpness"
         own, majority, shuffled = self.accuracy[name], self.majority, self.shuffled.get(name, self.majority)
@@ -101,19 +100,18 @@ def find(
         return None
     images = [known[i][0] for i in kept]
     of = {path: number for number, paths in enumerate(copies) for path in paths}
-    groups_of = _codes(str(of.get(image.path, image.path)) for image in images)
+    copied = grouped.codes_of([str(of.get(image.path, image.path)) for image in images])
     columns = _columns(images, [names[i] for i in classes[labels]])
-    groups = {"files": [c for k in FILES for c in columns[k]], "look": [c for k in LOOK for c in columns[k]]}
+    together = {name: [column for kind in kinds for column in columns[kind]] for name, kinds in KINDS.items()}
     majority = float(np.bincount(labels).max() / len(labels))
-    right = {k: _predicted(v, labels, groups_of) for k, v in groups.items()}
-    copied = grouped.codes_of([str(code) for code in groups_of])
+    right = {k: _predicted(v, labels, copied) for k, v in together.items()}
     effect = max(grouped.effect(hits.astype(float), copied) for hits in right.values())
     accuracy = {k: float(hits.mean()) for k, hits in right.items()}
     found = Shortcuts(len(labels), len(classes), majority, accuracy, effect=effect)
     for name in found.strong:
-        found.shuffled[name] = float(_predicted(groups[name], rng.permutation(labels), groups_of).mean())
-        for k in FILES if name == "files" else LOOK:
-            found.alone[k] = float(_predicted(columns[k], labels, groups_of).mean())
+        found.shuffled[name] = float(_predicted(together[name], rng.permutation(labels), copied).mean())
+        for k in KINDS[name]:
+            found.alone[k] = float(_predicted(columns[k], labels, copied).mean())
     return found
 
 
@@ -144,7 +142,7 @@ def _folders(images: Sequence[Measured], labels: Sequence[str]) -> list[np.ndarr
     return [] if len(pairs) == len(set(folders)) else [_codes(folders)]
 
 
-def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     """(n,) whether the images of other groups predict an image's class rightly, in FOLDS folds."""
     columns = [column for column in columns if np.ptp(column)]
     if not columns:
@@ -154,10 +152,8 @@ def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray, groups: np.nda
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
     forest = ExtraTreesClassifier(30, min_samples_leaf=3, random_state=0)
-    alone = len(set(groups.tolist())) == len(groups)
-    kind: Any = StratifiedKFold if alone else StratifiedGroupKFold  # which takes long
+    kind: Any = StratifiedKFold if groups is None else StratifiedGroupKFold  # which takes long
     folds = kind(FOLDS, shuffle=True, random_state=0)
-    by = None if alone else groups
-    found = cross_val_predict(forest, np.column_stack(columns), labels, groups=by, cv=folds)
+    found = cross_val_predict(forest, np.column_stack(columns), labels, groups=groups, cv=folds)
     right: np.ndarray = found == labels
     return right

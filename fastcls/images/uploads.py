@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fastcls.errors import DataError
 from fastcls.images import heic
+from fastcls.images.check import reason
 from fastcls.images.decode import PAGES, UnknownRange, decode, frames, orientation
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")
@@ -36,20 +37,17 @@ def read(data: bytes, mode: str = "RGB") -> Upload:
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 turned = _check(image)
+            return Upload(decode(data, mode), turned)
         except (UnidentifiedImageError, Image.DecompressionBombError) as problem:
             raise DataError(_unknown(data, problem)) from None
         except DataError:
             raise
         except heic.NeedsPackage as problem:
             raise DataError(f"The picture cannot be used: it is {problem}") from None
-        except Exception as problem:  # of bytes made to harm, a decoder may raise anything
-            raise DataError(f"The picture is damaged: {_words(problem)}.") from problem
-        try:
-            return Upload(decode(data, mode), turned)
         except UnknownRange as problem:
             raise DataError(f"The picture cannot be used: {problem}.") from None
-        except Exception as problem:
-            raise DataError(f"The picture is damaged: {_words(problem)}.") from problem
+        except Exception as problem:  # of bytes made to harm, a decoder may raise anything
+            raise DataError(f"The picture is damaged: {reason(problem).rstrip('.')}.") from problem
 
 
 def _check(image: Image.Image) -> bool:
@@ -77,8 +75,3 @@ def _unknown(data: bytes, problem: Exception) -> str:
     if start[4:8] == b"ftyp":
         return f"AVIF pictures are not read here, nor are films. Save it as {NAMES}."
     return f"This is not a picture that can be read here. Send a {NAMES}."
-
-
-def _words(problem: Exception) -> str:
-    """The problem without the object's address that Pillow likes to add."""
-    return str(problem).split(" <")[0].split("\n")[0].rstrip(".") or type(problem).__name__
