@@ -33,16 +33,20 @@ class Overlay:
         return f"left:{self.left:.2f}%;top:{self.top:.2f}%;width:{self.width:.2f}%;height:{self.height:.2f}%"
 
 
-def overlay(record: Any, spec: Mapping[str, Any] | None, ratio: float) -> Overlay | None:
-    """The overlay of one picture, or None where the record is none, or nothing is hot.
-
-    record: an entry of heatmaps.json. spec: model.json's `preprocessing`. ratio: the picture's width by its height.
-    """
+def levels_of(record: Any) -> np.ndarray:
+    """The map (height, width) of an entry of heatmaps.json, 0 to 255; all 0 where it is none."""
     try:
         height, width = record["shape"]
-        levels = np.frombuffer(base64.b64decode(record["values"], validate=True), np.uint8).reshape(height, width)
+        return np.frombuffer(base64.b64decode(record["values"], validate=True), np.uint8).reshape(height, width)
     except (TypeError, KeyError, ValueError):
-        return None
+        return np.zeros((1, 1), np.uint8)
+
+
+def overlay(levels: np.ndarray, spec: Mapping[str, Any] | None, ratio: float) -> Overlay | None:
+    """The overlay of one picture, or None where nothing is hot.
+
+    levels (h, w): 0 to 255. spec: model.json's `preprocessing`. ratio: the picture's width by its height.
+    """
     if not levels.any():
         return None
     smooth = Image.fromarray(levels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)

@@ -13,7 +13,7 @@ from PIL import Image, features
 
 from fastcls.audit.finding import Item
 from fastcls.images.decode import UnknownRange, flattened, opened
-from fastcls.reports.heat import Overlay, overlay
+from fastcls.reports.heat import Overlay, levels_of, overlay
 from fastcls.reports.shell import data_uri
 from fastcls.runfolder.text import clean
 
@@ -90,7 +90,7 @@ class Thumbnails:
                 return Tile(why="left out: the page is full")
             tile, ratio = _tile(self.root / path)
             if tile.src and self.heatmaps:
-                found = overlay(self.heatmaps.get(path), self.spec, ratio)
+                found = overlay(levels_of(self.heatmaps.get(path)), self.spec, ratio)
                 why = COLD if path in self.heatmaps else UNMAPPED
                 tile = replace(tile, overlay=found, unmapped="" if found else why)
             self._tiles[path] = tile

@@ -366,9 +366,7 @@ def test_a_split_of_one_class_has_no_ranking(tmp_path: Path) -> None:
 
 
 def opacity(values: Any, spec: Any, ratio: float) -> Any:
-    levels = np.asarray(values, np.uint8)
-    record = {"shape": levels.shape, "values": base64.b64encode(levels.tobytes()).decode()}
-    found = heat.overlay(record, spec, ratio)
+    found = heat.overlay(np.asarray(values, np.uint8), spec, ratio)
     if found is None:
         return None
     with Image.open(io.BytesIO(base64.b64decode(found.src.partition(",")[2]))) as image:

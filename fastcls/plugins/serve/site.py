@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -178,9 +177,5 @@ def _overlays(found: Explanation) -> list[heat.Overlay | None]:
     """Grad-CAM of each class shown, over the picture as the network sees it."""
     if found.heat is None:
         return []
-    levels = (found.heat * 255).round().astype(np.uint8)
     ratio = found.seen.shape[1] / found.seen.shape[0]
-    return [
-        heat.overlay({"shape": level.shape, "values": base64.b64encode(level.tobytes())}, None, ratio)
-        for level in levels
-    ]
+    return [heat.overlay(levels, None, ratio) for levels in (found.heat * 255).round().astype(np.uint8)]
