@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, command, without_sums
-from hostile_files import ARCHIVES, MARK, MODELS, PREDICT, TRAIN, Hostile, change, sound
+from folders import change, held
+from hostile_files import ARCHIVES, MARK, MODELS, PREDICT, TRAIN, Hostile, sound
 from PIL import Image
 
 from fastcls.datasets import archives
@@ -23,15 +23,6 @@ from fastcls.images import preprocessing
 
 SECONDS, MEGABYTES = 2.0, 500.0
 EVERY = [*MODELS, *ARCHIVES]
-
-
-def held(folder: Path) -> dict[str, str]:
-    """Everything below a folder, by its bytes."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        regular = path.is_file() and not path.is_symlink()
-        found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if regular else "other"
-    return found
 
 
 @pytest.fixture

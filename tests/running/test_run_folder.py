@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import socket
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Outcome
+from folders import change, held
 
 from fastcls.runfolder import inside
 from fastcls.runfolder.text import visible
@@ -35,14 +34,6 @@ def run(tmp_path: Path, digits_run: Path) -> Path:
     folder = tmp_path / "run"
     shutil.copytree(digits_run, folder)
     return folder
-
-
-def held(folder: Path) -> dict[str, str]:
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
-
-
-def change(file: Path, **values: object) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 @pytest.mark.parametrize("verb", VERBS)

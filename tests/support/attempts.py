@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import json
 import os
 import re
 import shutil
 import socket
-import stat
 import struct
 import threading
 import unicodedata
@@ -30,6 +28,7 @@ import mutations
 import numpy as np
 import pytest
 from conftest import command
+from folders import held
 from limits import within
 from PIL import Image
 
@@ -622,22 +621,6 @@ def visited(made: Attempt) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------- what holds of all
-
-
-def held(folder: Path) -> dict[str, str]:
-    """What each entry below a folder is and holds."""
-    found = {}
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place, name)
-            status = path.lstat()
-            kind = stat.filemode(status.st_mode)
-            if path.is_symlink():
-                kind += f" to {path.readlink()}"
-            elif stat.S_ISREG(status.st_mode):
-                kind += hashlib.sha256(path.read_bytes()).hexdigest()
-            found[str(path.relative_to(folder))] = kind
-    return found
 
 
 def answer(made: Attempt, name: str) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from folders import change
 from PIL import Image
 
 MARK = "executed"
@@ -80,10 +81,6 @@ def sign(run: Path) -> None:
     from fastcls.runfolder import model_files
 
     change(run / "model.json", sha256=model_files.sums(run))
-
-
-def change(file: Path, **values: Any) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 def model(**values: Any) -> Callable[[Path], object]:
