@@ -23,7 +23,7 @@ from fastcls.images.decode import decode
 
 pytest.importorskip("pyarrow", reason="needs the extra `shards`")
 
-pytestmark = pytest.mark.remote
+pytestmark = pytest.mark.further
 TRAIN = ["--arch", "timm/test_convnext", "--weights", "none", "--size", "32", "--bs", "8", "--epochs", "2"]
 FIGURES = ("metrics.json", "predictions.csv", "model.safetensors", "splits.csv")
 

@@ -26,7 +26,7 @@ from PIL import Image
 from fastcls.datasets import buckets
 from fastcls.inference import parts
 
-pytestmark = pytest.mark.remote
+pytestmark = pytest.mark.further
 
 Fastcls = Callable[..., Outcome]
 Rows = dict[str, dict[str, str]]

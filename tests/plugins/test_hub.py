@@ -14,7 +14,7 @@ from conftest import ROOT, Outcome
 from hub_server import AGAIN, Hub, Repository
 from PIL import Image
 
-pytestmark = pytest.mark.remote
+pytestmark = pytest.mark.further
 
 Fastcls = Callable[..., Outcome]
 

@@ -33,6 +33,7 @@ def test_the_wheel_holds_recipes_and_page_and_no_global_package_of_recipes(wheel
     assert wheel.stat().st_size < 1_000_000
 
 
+@pytest.mark.further
 def test_an_installed_wheel_runs_a_recipe_elsewhere(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)  # what pip does with a pure wheel; its needs are installed already

@@ -16,7 +16,7 @@ from fastcls.runfolder.run import open_run
 
 pytest.importorskip("pyarrow", reason="needs pyarrow")
 
-pytestmark = pytest.mark.remote
+pytestmark = pytest.mark.further
 WORDS = ("recipe", "digits-cnn", "--limit", 40, "--filters", "4,8", "--epochs", 2, "--seed", 7)
 
 

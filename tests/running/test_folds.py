@@ -26,6 +26,7 @@ from fastcls.runfolder import predictions
 from fastcls.settings import options
 from fastcls.settings.options import Options
 
+pytestmark = pytest.mark.further
 Fastcls = Callable[..., Outcome]
 SMALL = ["compare", "digits-cnn", "--epochs", 1, "--limit", 20, "--filters", "8", "--bs", 20]
 BASE = 0.2  # the dropout of the recipe

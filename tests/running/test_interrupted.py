@@ -95,6 +95,7 @@ def test_a_comparison_that_is_under_way_is_left_alone(fastcls: Fastcls) -> None:
 
 
 @pytest.mark.usefixtures("unreported")
+@pytest.mark.faults
 def test_images_that_are_others_now_cost_a_comparison_nothing(fastcls: Fastcls, digits_run: Path) -> None:
     shutil.copytree(json.loads((digits_run / "run.json").read_text())["data"]["root"], "photos")
     words = [*COMPARE, "--path", "photos"]

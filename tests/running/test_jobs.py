@@ -18,7 +18,7 @@ import yaml
 from conftest import ROOT, Outcome
 from killable import until
 
-pytestmark = pytest.mark.remote
+pytestmark = pytest.mark.further
 
 JOBS = ROOT / "docs" / "jobs"
 SRUN = """#!/bin/bash

@@ -29,7 +29,7 @@ from together import Several, assert_same, history, record
 from fastcls.errors import TrainingError
 from fastcls.machine import launch, ranks
 
-pytestmark = pytest.mark.remote
+pytestmark = pytest.mark.further
 
 
 def test_the_processes_batches_are_the_whole_batch() -> None:

@@ -23,7 +23,7 @@ from fastcls.datasets import buckets
 from fastcls.training import checkpoints
 
 pytest.importorskip("pyarrow", reason="needs the extra `shards`")
-pytestmark = [pytest.mark.remote, pytest.mark.usefixtures("unreported")]
+pytestmark = [pytest.mark.further, pytest.mark.usefixtures("unreported")]
 Fastcls = Callable[..., Outcome]
 WORDS = ("recipe", "digits-cnn", "--limit", 12, "--filters", "4,8", "--epochs", 4, "--seed", 7)
 FIGURES = ("metrics.json", "predictions.csv", "model.safetensors", "splits.csv")
