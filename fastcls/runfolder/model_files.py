@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +24,23 @@ LONGEST_HEADER = 2_000_000  # bytes of a .safetensors file; a network of 10,000 
 def read(run: Path) -> dict[str, Any]:
     """model.json; OutputError where its classes or its preprocessing cannot be what a network was trained with."""
     record = runs.read_json(run / RECORD)
-    faults = (
-        _sums(record.get("sha256", {})),
-        _classes(record.get("classes", [])),
-        _members(record.get("members") or []),
-        problem_of(record.get("preprocessing")),
-    )
-    if reason := next(filter(None, faults), ""):
+    if reason := next(_faults(record), ""):
         raise OutputError(f"{run / RECORD} cannot be right: {reason}.", "Take the file that the run wrote.")
     return record
 
 
-def _sums(known: Mapping[str, str]) -> str:
-    elsewhere = next((name for name in known if Path(name).name != name), None)
-    return "" if elsewhere is None else f"it names {elsewhere!r}, a file that is not beside it"
-
-
-def _classes(names: list[str]) -> str:
-    twice = next((name for name, times in Counter(names).items() if times > 1), None)
-    return "" if twice is None else f"it has the class {twice!r} twice"
-
-
-def _members(names: list[str]) -> str:
-    odd = next((name for name in names if Path(name).is_absolute() or ".." in Path(name).parts or not name), None)
-    return "" if odd is None else f"it names {odd!r}, a folder that is not inside of it"
+def _faults(record: Mapping[str, Any]) -> Iterator[str]:
+    for name in record.get("sha256", {}):
+        if Path(name).name != name:
+            yield f"it names {name!r}, a file that is not beside it"
+    for name, times in Counter(record.get("classes", [])).items():
+        if times > 1:
+            yield f"it has the class {name!r} twice"
+    for name in record.get("members") or []:
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            yield f"it names {name!r}, a folder that is not inside of it"
+    if reason := problem_of(record.get("preprocessing")):
+        yield reason
 
 
 def problem_of(spec: Mapping[str, Any] | None) -> str:
