@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -50,13 +51,14 @@ def parsed(text: str, prefix: str = "") -> Name:
 
 
 def run(text: str) -> Path:
-    """The run folder of `hf://OWNER/NAME[@REVISION]`, downloaded, or from the Hub's cache on this machine.
+    """The run folder of `hf://OWNER/NAME[@REVISION]`, downloaded, or as it was kept on this machine.
 
     Of the repository only the files of a run are fetched. They are laid out without the cache's links, so that the rule
     for run folders (`inside`) holds for them as for any other third party's. UsageError where it holds no run.
     """
     name = parsed(text, PREFIX)
     with reached(text):
+        import platformdirs
         from huggingface_hub import hf_hub_download, snapshot_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -70,17 +72,17 @@ def run(text: str) -> Path:
                 f"Its weights, where they are timm's:  --weights hf-hub:{text.removeprefix(PREFIX)}",
             ) from None
         commit = Path(record).parent.name
-        folder = _home() / f"{name.repository.replace('/', '--')}--{commit[:12]}"
-        files = [*MODEL, *REPORT]
-        snapshot_download(name.repository, revision=commit, allow_patterns=files, local_dir=folder)
+        own = f"{name.repository.replace('/', '--')}--{commit[:12]}"
+        folder = Path(platformdirs.user_cache_dir("fastcls"), "hub", own)
+        if not folder.is_dir():  # one that is there is whole
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                part, files = Path(scratch, "run"), [*MODEL, *REPORT]
+                snapshot_download(name.repository, revision=commit, allow_patterns=files, local_dir=part)
+                with contextlib.suppress(OSError):  # another process was faster
+                    part.replace(folder)
     inside.check(folder)
     return folder
-
-
-def _home() -> Path:
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("fastcls")) / "hub"
 
 
 @contextlib.contextmanager
