@@ -1,20 +1,28 @@
-"""How often intervals over folds contain the truth, by simulation: python -m benchmarks.folds [--draws 600]
+"""How often intervals over folds contain the truth, and what the folds of a probe cost.
+
+python -m benchmarks.folds [--draws 600]                          the former, by simulation
+python -m benchmarks.folds --cost PETS WEIGHTS [OPTION OF COMPARE…]  the latter, and of a bare pass, in CPU time
 
 Nearest-centroid classifiers on Gaussian classes, and the difference between one and another that sees fewer features:
-Nadeau and Bengio's interval over the folds, and one over the images. The truth is the mean accuracy, on 20,000 new
-images, of classifiers that were trained on as many images as a fold's.
+the intervals of a comparison, and those over the images alone. The truth is the mean accuracy, on 20,000 new images,
+of classifiers that were trained on as many images as a fold's.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from fastcls.comparison.differences import Run, difference, of_folds
-from fastcls.evaluation.metrics import Z, proportion
+from fastcls.comparison.differences import Run, _half_over_images, difference, of_folds
+from fastcls.evaluation.metrics import proportion
 
 # images, features, classes, spread of the classes
 CASES = ((200, 5, 4, 0.6), (200, 50, 4, 0.3), (1000, 20, 10, 0.4), (500, 50, 10, 0.35), (150, 10, 3, 1.2))
@@ -67,12 +75,11 @@ def covered(problem: Problem, n: int, k: int, repeats: int, draws: int) -> tuple
         if draw < TRUTHS:
             held = problem.folds(y, k) == 0
             truths.append(problem.right(x[~held], y[~held], problem.new).mean(1))
-        accuracies = [float(a) for a, _ in values]
-        gap = out[0] - out[1]
-        of_images, half = proportion(round(out[0].sum()), n), Z * np.sqrt(gap.var(ddof=1) / n)
-        found.append((*of_folds(accuracies, 1 / (k - 1), n), of_images["low"], of_images["high"]))
-        over = difference(*(runs(values, out, side, fold) for side in (0, 1)))
-        found[-1] += (over.low, over.high, gap.mean() - half, gap.mean() + half)
+        sides = [runs(values, out, side, fold) for side in (0, 1)]
+        images, over = proportion(round(out[0].sum()), n), difference(*sides)
+        half = _half_over_images(*sides)
+        found.append((*of_folds(sides[0]), images["low"], images["high"]))
+        found[-1] += (over.low, over.high, over.value - half, over.value + half)
     accuracy, other = np.mean(truths, axis=0)
     bounds = np.array(found)
     truth = (accuracy, accuracy, accuracy - other, accuracy - other)
@@ -90,7 +97,56 @@ def runs(values: list[np.ndarray], out: np.ndarray, side: int, fold: np.ndarray)
     ]
 
 
+NETWORK = "tf_efficientnet_lite0"
+
+
+def cost(pets: str, weights: str, *options: str) -> None:
+    """CPU seconds of `compare pets-resnet50 --tune probe --folds 5`, with everything, and of the network on all images.
+
+    The pass is over decoded images, in a process of its own, without imports: before the folds, and after them.
+    """
+    passes = [_processor(["-m", "benchmarks.folds", "--pass", pets, weights], count=False)]
+    with tempfile.TemporaryDirectory() as out:
+        words = ["compare", "pets-resnet50", "--path", pets, "--arch", NETWORK, "--weights", weights, "--tune", "probe"]
+        words += ["--folds", "5", "--precision", "fp32", "--out", f"{out}/folds", *options]
+        spent = _processor(["-m", "fastcls", *words], count=True)
+    passes.append(_processor(["-m", "benchmarks.folds", "--pass", pets, weights], count=False))
+    print(f"folds {spent:.0f} s, bare pass {passes[0]:.0f} and {passes[1]:.0f} s: {2 * spent / sum(passes):.2f} times")
+
+
+def _processor(words: list[str], count: bool) -> float:
+    """Seconds of the processor that this Python process took, or that it says a part of it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    said = subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime if count else float(said.split()[-1])
+
+
+def bare_pass(pets: str, weights: str) -> float:
+    """CPU seconds of the network on every image, decoded before."""
+    import torch
+
+    from fastcls import recipe
+
+    learn = recipe("pets-resnet50").get_learner(path=pets, arch=NETWORK, weights=weights, valid_pct=0.5)
+    network = learn.model.eval()
+    spent = 0.0
+    loaders = [learn.dls.valid, learn.dls.valid.new(learn.dls.train_ds)]
+    with torch.no_grad():
+        for loader in loaders:
+            for batch in loader:
+                started = time.process_time()
+                network(batch[0].as_subclass(torch.Tensor))
+                spent += time.process_time() - started
+    assert sum(loader.n for loader in loaders) == 1470
+    return spent
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--cost"]:
+        return cost(*sys.argv[2:])
+    if sys.argv[1:2] == ["--pass"]:
+        return print(bare_pass(*sys.argv[2:]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=600)
     draws = parser.parse_args().draws

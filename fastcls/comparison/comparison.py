@@ -251,9 +251,7 @@ def _row(group: Sequence[Entry], held: Sequence[Entry], split: str, baseline: Ma
 
 def interval_of(folds: Sequence[Entry], split: str) -> tuple[float, float] | None:
     """The 95 % interval of the mean accuracy of these folds, as `differences.of_folds` has it."""
-    held = sum((one.record.get("data") or {}).get("images", {}).get(split, 0) for one in folds)
-    values = [one.figure("accuracy", split) for one in folds]
-    return differences.of_folds(values, folds[0].share, held // len({one.seed for one in folds}))
+    return differences.of_folds(_side(folds, split))
 
 
 def mcnemar(first: Entry, second: Entry, split: str) -> differences.McNemar | None:

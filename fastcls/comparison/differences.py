@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from fastcls.evaluation import grouped
-from fastcls.evaluation.metrics import Z, proportion
+from fastcls.evaluation.metrics import Z, score
 from fastcls.runfolder.predictions import GROUP
 
 LEVEL = 0.95  # of every interval
@@ -72,7 +72,8 @@ class McNemar:
 def difference(ours: Sequence[Run], baseline: Sequence[Run]) -> Difference | None:
     """Mean accuracy less the baseline's, over all runs of both, so that it is the difference of the figures shown.
 
-    Folds: paired where both have the same, as `of_folds`.
+    Folds: paired where both have the same, and no narrower than over the images, for folds may come out alike by
+    chance; rather too wide than too narrow.
     Single runs: over the images; it says nothing of other seeds. Several: the spread over seeds, of pairs where both
     have the same three seeds or more, else pooled over both settings; where all runs were evaluated on the same images,
     their luck is added. Student's t, its degrees of freedom by Satterthwaite 1946.
@@ -98,23 +99,29 @@ def difference(ours: Sequence[Run], baseline: Sequence[Run]) -> Difference | Non
     return _bounded(value, value - half, value + half, "seeds and images" if images else "seeds")
 
 
-def of_folds(values: Sequence[float], share: float, images: int) -> tuple[float, float] | None:
-    """The 95 % interval of a mean accuracy over folds; None of fewer than two.
+def of_folds(folds: Sequence[Run]) -> tuple[float, float] | None:
+    """The 95 % interval of a mean accuracy over folds, which may be repeated; None of fewer than two.
 
-    share: images held out for each that was trained on. images: of all folds together; the interval is no narrower than
-    one over these, for folds may come out alike by chance. The folds' networks share most of their images, so the mean
-    varies more than that of as many independent runs. Source: Nadeau and Bengio 2003, equation 9; of repeated
-    cross-validation Bouckaert and Frank 2004.
+    The score interval over the images, or groups, of all folds (Bayle et al. 2020), of as many fewer images as the
+    folds of a repeat differ by more than their images explain: then the networks differ, too.
     """
-    if len(values) < 2 or not all(map(math.isfinite, values)):
+    mean = fmean(run.accuracy for run in folds)
+    right = _shares(folds)
+    if len(folds) < 2 or right.empty or not math.isfinite(mean):
         return None
-    half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * math.sqrt(_corrected(values, share))
-    one = proportion(round(fmean(values) * images), images)
-    return min(one["low"], max(0.0, fmean(values) - half)), max(one["high"], min(1.0, fmean(values) + half))
+    codes = _codes(right, right.index)
+    images = len(right) / grouped.effect(right.to_numpy(float), codes)
+    repeats = [[run.accuracy for run in folds if run.seed == seed] for seed in {run.seed for run in folds}]
+    among = fmean(variance(values) / len(values) if len(values) > 1 else 0.0 for values in repeats)
+    return score(mean, min(images, mean * (1 - mean) / among if among else images), grouped.quantile(codes))
 
 
 def _corrected(values: Sequence[float], share: float) -> float:
-    """The variance of a mean over folds."""
+    """The variance of a mean over folds, whose networks share most of their images.
+
+    share: images held out for each that was trained on. Source: Nadeau and Bengio 2003, equation 9; of repeated
+    cross-validation Bouckaert and Frank 2004.
+    """
     return (1 / len(values) + share) * variance(values)
 
 
@@ -134,16 +141,21 @@ def _of_folds(value: float, ours: Sequence[Run], baseline: Sequence[Run]) -> Dif
 
 def _half_over_images(ours: Sequence[Run], baseline: Sequence[Run]) -> float:
     """Half of the interval of the difference over the images, or groups, that both were evaluated on; 0 of none."""
-    rights = [[run.right() for run in side] for side in (ours, baseline)]
-    groups = {path: name for side in rights for right in side for path, name in right.attrs.get(GROUP, {}).items()}
-    shares = [pd.concat(side).groupby(level=0).mean() for side in rights]
+    shares = [_shares(side) for side in (ours, baseline)]
     gap = (shares[0] - shares[1]).dropna()
     if gap.empty:
         return 0.0
-    gap.attrs[GROUP] = groups
     counted = McNemar(len(gap), round(-gap[gap < 0].sum()), round(gap[gap > 0].sum()), 1.0)
-    _, low, high = images_interval(_over_groups(counted, gap, _codes(gap, gap.index) if groups else None))
+    _, low, high = images_interval(_over_groups(counted, gap, _codes(shares[0], gap.index)))
     return (high - low) / 2
+
+
+def _shares(folds: Sequence[Run]) -> pd.Series:
+    """How many of the networks that were evaluated on an image classify it rightly, and the images' groups."""
+    rights = [run.right() for run in folds]
+    found = pd.concat(rights).groupby(level=0).mean()
+    found.attrs[GROUP] = {path: name for right in rights for path, name in right.attrs.get(GROUP, {}).items()}
+    return found
 
 
 def _over_seeds(ours: Sequence[Run], baseline: Sequence[Run]) -> tuple[float, int]:

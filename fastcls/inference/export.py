@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from fastcls.inference.predictor import Predictor
 from fastcls.models import summary, weights
 from fastcls.runfolder import model_files, onnx_safety, runs
 from fastcls.settings import options
+from fastcls.training import probe
 
 TOLERANCE = 1e-3  # of the probabilities of a few validation images, ONNX and preprocessing against the Learner
 CHECKED = 8  # images that the comparison looks at
@@ -117,13 +118,39 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
         with _silent_logger("torch.onnx"), _silent_logger("onnxscript"):
             for way in (_trace, _program) if OLD else (_program,):
                 try:
-                    runs.atomic_path(file, partial(way, network, pair))
+                    runs.atomic_path(file, partial(_of_all_folds, way, network, pair))
                     return ""
                 except Exception as problem:  # the exporter raises whatever the network's own code met
                     reason = f"the network cannot be exported ({type(problem).__name__})"
     finally:
         network.to(device, memory_format=layout).train(training)
     return reason
+
+
+def _of_all_folds(way: Callable[..., None], network: nn.Module, pair: torch.Tensor, file: Path) -> None:
+    """Write the file as `way` does; of folds with one frozen network, the first one's file with their last layers."""
+    layers = [named for named in network.named_modules() if isinstance(named[1], nn.Linear)]
+    if not layers or not probe.is_sharing():
+        return way(network, pair, file)
+    name, layer = layers[-1]
+    own = {f"{name}.{part}".lstrip("."): value.detach().numpy().tobytes() for part, value in layer.named_parameters()}
+
+    def first() -> tuple[bytes, dict[str, bytes]]:
+        way(network, pair, file)
+        return file.read_bytes(), own
+
+    data, before = probe.shared("onnx", f"{probe.digest(network, layer)} {name} {tuple(pair.shape)}", first)
+    if before is own:
+        return None
+    model = onnx.load_from_string(data)
+    held = {one.name: one for one in model.graph.initializer}
+    if any(part not in held or held[part].raw_data != before[part] for part in own):
+        return way(network, pair, file)  # the exporter has made something else of the layer
+    for part, value in own.items():
+        held[part].raw_data = value
+    file.write_bytes(model.SerializeToString())
+    onnx_safety.look_through(file)
+    return None
 
 
 def _program(network: nn.Module, pair: torch.Tensor, file: Path) -> None:

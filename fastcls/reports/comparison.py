@@ -182,11 +182,13 @@ def notes(comparison: Comparison) -> list[str]:
         found.append(f"± is the standard deviation over the {'folds' if folds else 'seeds'}.")
     if folds:
         found += [over_folds(row) for row in rows if row.interval]
+    if "folds" in over:
         found.append(
-            "An interval over folds is corrected for the training images that they share (Nadeau and Bengio 2003); it "
-            "is rather too wide than too narrow."
+            "Differences are to the baseline, in percentage points, with a 95 % interval over the folds. It is "
+            "corrected for the training images that they share (Nadeau and Bengio 2003), rather too wide than too "
+            "narrow."
         )
-    for what in ("seeds and images", "seeds", "folds"):
+    for what in ("seeds and images", "seeds"):
         if what in over:
             found.append(
                 f"Differences are to the baseline, in percentage points, with a 95 % interval over the {what}."

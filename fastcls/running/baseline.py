@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from fastai.callback.core import Callback
+from fastai.learner import Learner
 from fastai.torch_core import get_model
 
 from fastcls.data import target
@@ -17,6 +17,7 @@ from fastcls.evaluation import judging
 from fastcls.machine import ranks
 from fastcls.runfolder import predictions, runs
 from fastcls.settings import options
+from fastcls.training import probe
 from fastcls.training.history import History
 
 
@@ -31,12 +32,17 @@ class KeepBaseline(Callback):
     def __init__(self, file: Path, relative: Callable[[str], str]) -> None:
         self.file, self.relative = file, relative
         self.seen: list[torch.Tensor] = []  # what the epoch's validation has just computed
+        self.logits: dict[str, torch.Tensor] = {}  # of each split
+        self.weights = ""  # a checksum of those that gave them
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the file is written once."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def before_train(self) -> None:
+        self.logits = {}
 
     def before_validate(self) -> None:
         self.seen = []
@@ -49,7 +55,12 @@ class KeepBaseline(Callback):
     def after_epoch(self) -> None:
         if ranks.first() and self.learn.history.rows[-1]["phase"] == runs.PROBE:
             predictions.write_baseline(self.file, self._rows())
+            self.weights = probe.digest(get_model(self.learn.model))
         self.seen = []
+
+    def known(self, learn: Learner) -> dict[str, torch.Tensor]:
+        """The logits of each split, where the network is still the one that gave them, as a pass would."""
+        return self.logits if self.logits and probe.digest(get_model(learn.model)) == self.weights else {}
 
     def _rows(self) -> Iterator[list[str]]:
         dls = self.dls
@@ -59,14 +70,14 @@ class KeepBaseline(Callback):
         vocab = [str(name) for name in dls.vocab]
         for split, dl in loaders.items():
             judge = judging.of(target.of(dls))
-            truth, logits = targets(dl.dataset).numpy(), self._logits(split, dl)
-            decided = judge.decide(judge.target.probabilities(logits))
+            truth, self.logits[split] = targets(dl.dataset).numpy(), self._logits(split, dl)
+            decided = judge.decide(judge.target.probabilities(self.logits[split].numpy()))
             for names in zip(files(dl.dataset), judge.texts(truth, vocab), judge.texts(decided, vocab), strict=True):
                 yield [split, self.relative(names[0]), *names[1:]]
 
     @torch.no_grad()
-    def _logits(self, split: str, dl: Any) -> np.ndarray:
+    def _logits(self, split: str, dl: Any) -> torch.Tensor:
         if split == "valid" and self.seen:
-            return torch.cat(self.seen).numpy()
+            return torch.cat(self.seen)
         network = get_model(self.learn.model).eval()
-        return torch.cat([network(batch[0].as_subclass(torch.Tensor)).float() for batch in dl]).cpu().numpy()
+        return torch.cat([network(batch[0].as_subclass(torch.Tensor)).float() for batch in dl]).cpu()

@@ -18,9 +18,11 @@ from fastai.torch_core import get_model
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
+from fastcls.data import target
 from fastcls.data.dataloaders import turns
+from fastcls.data.pixels import targets
 from fastcls.evaluation import gradcam, grouped, judging, selection
-from fastcls.evaluation.interpret import Interpretation, decoded_pixels, inference_pass
+from fastcls.evaluation.interpret import Interpretation, activation, decoded_pixels, inference_pass
 from fastcls.evaluation.metrics import Tally
 from fastcls.inference import export
 from fastcls.machine import ranks
@@ -51,13 +53,15 @@ def evaluate(
     relative: Callable[[str], str],
     groups: Mapping[str, str] | None = None,
     leaked: Mapping[str, set[str]] | None = None,
+    known: Mapping[str, torch.Tensor] | None = None,
 ) -> Evaluated:
     """Write metrics.json, predictions.csv or its parts, the network's files and heatmaps.json into a run folder.
 
     build: how to rebuild the network (recipe name and knobs). relative: a file's name in predictions.csv.
     groups: the group of each such name, where there are groups. leaked: of each split those that training has seen.
+    known: the logits of splits that need no pass: this network has just given them.
     """
-    passes, tallies = evaluated(learn, relative, out)
+    passes, tallies = evaluated(learn, relative, out, known or {})
     _save_batch(learn, out / "figures" / "batch.png")
     valid = passes["valid"]
     temperature = valid.temperature()
@@ -91,7 +95,7 @@ def evaluate(
 
 
 def evaluated(
-    learn: Learner, relative: Callable[[str], str], out: Path | None = None
+    learn: Learner, relative: Callable[[str], str], out: Path | None = None, known: Mapping[str, torch.Tensor] = {}
 ) -> tuple[dict[str, Interpretation], dict[str, Tally]]:
     """The pass over each split; of several processes each does its share, and rank 0, which has `out`, gets it all.
 
@@ -104,7 +108,7 @@ def evaluated(
         weights = distributed.broadcast(dict(get_model(learn.model).state_dict()))
         load_weights(get_model(learn.model), weights)
     if not large.is_large(learn, loaders):
-        return _passes(learn, loaders), {}
+        return _passes(learn, loaders, known), {}
     passes = _passes(learn, {split: large.sampled(learn, loader, relative) for split, loader in loaders.items()})
     temperature = distributed.broadcast(passes["valid"].temperature() if passes else None)
     if out is not None:
@@ -114,12 +118,22 @@ def evaluated(
     }
 
 
-def _passes(learn: Learner, loaders: Mapping[str, Any]) -> dict[str, Interpretation]:
+def _passes(
+    learn: Learner, loaders: Mapping[str, Any], known: Mapping[str, torch.Tensor] = {}
+) -> dict[str, Interpretation]:
     if ranks.world() == 1:
-        with quiet(learn):
-            return {split: Interpretation.from_learner(learn, dl=loader) for split, loader in loaders.items()}
-    found = {split: _together(learn, loader) for split, loader in loaders.items()}
-    return {split: Interpretation(learn, loaders[split], *parts) for split, parts in found.items() if parts}
+        found = {}
+        act = activation(learn.loss_func, target.of(learn.dls))
+        for split, loader in loaders.items():
+            if split in known:
+                preds = torch.as_tensor(act(known[split])).float()
+                found[split] = Interpretation(learn, loader, preds, targets(loader.dataset).long())
+                continue
+            with quiet(learn):
+                found[split] = Interpretation.from_learner(learn, dl=loader)
+        return found
+    gathered = {split: _together(learn, loader) for split, loader in loaders.items()}
+    return {split: Interpretation(learn, loaders[split], *parts) for split, parts in gathered.items() if parts}
 
 
 def _together(learn: Learner, loader: Any) -> list[torch.Tensor]:

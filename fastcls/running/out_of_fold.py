@@ -183,10 +183,7 @@ def _notes(
     found = [f"{folds} folds: every image is predicted by networks that were not trained on it; {each}."]
     if over["low"] is not None:
         mean, low, high = (f"{100 * (over[name] or 0):.1f}" for name in ("value", "low", "high"))
-        found.append(
-            f"over {count(len(members), 'fold')} the mean accuracy is {mean} % (95 %: {low} to {high}, corrected for "
-            "the images that the folds share)."
-        )
+        found.append(f"over {count(len(members), 'fold')} the mean accuracy is {mean} % (95 %: {low} to {high}).")
     chosen = [one for one in members if one.record.get("options", {}).get("keep") != "last"]
     if any((one.record.get("train_seconds") or 0) and one.record.get("best_epoch") for one in chosen):
         found.append(

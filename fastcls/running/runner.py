@@ -231,6 +231,7 @@ class _Run:
 
             parallel.note_on_norms(self.learn)
             self.messages.notes()
+        self.probe = baseline.KeepBaseline(self.out / predictions.BASELINE, self.images.relative)
         with assist.shares(self.learn):
             knobs = self._knobs()
         assist.begin(self.record["data"]["fingerprint"], knobs, self.found, self.extensions)
@@ -246,7 +247,7 @@ class _Run:
             self.found,
             self.extensions,
             [
-                baseline.KeepBaseline(self.out / predictions.BASELINE, self.images.relative),
+                self.probe,
                 *self.watchers,
                 *self.tracking.callbacks(),
             ],
@@ -313,6 +314,8 @@ class _Run:
         build = {"recipe": self.request.source.name, "knobs": self.record["knobs"]["get_learner"]}
         seen = check_record.leaked(self.out, self.images.rows, self.images.groups)
         found = evaluate(self.learn, self.out, build, self.images.relative, self.images.groups, seen)
+        known = self.probe.known(self.learn)
+        found = evaluate(self.learn, self.out, build, self.images.relative, self.images.groups, seen, known)
         self.record["onnx_difference"] = found.onnx_difference
         Store(self.out).keep_newest()
         self._save()

@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,17 +43,44 @@ CHUNK = 2**24  # logits computed at once
 ITERATIONS = 200  # of L-BFGS; some 20 to 80 are needed
 
 
-_kept: contextvars.ContextVar[dict[str, list[torch.Tensor]] | None] = contextvars.ContextVar("kept", default=None)
+_kept: contextvars.ContextVar[dict[str, tuple[str, Any]] | None] = contextvars.ContextVar("kept", default=None)
 
 
 @contextlib.contextmanager
-def sharing(kept: dict[str, list[torch.Tensor]]) -> Iterator[None]:
-    """Folds made inside take the features of a frozen network from `kept`; the first of them computes all images'."""
+def sharing(kept: dict[str, tuple[str, Any]]) -> Iterator[None]:
+    """Folds made inside take what follows from the frozen network alone from `kept`; the first computes it for all."""
     token = _kept.set(kept)
     try:
         yield
     finally:
         _kept.reset(token)
+
+
+def is_sharing() -> bool:
+    """Whether this run is one of several folds."""
+    return _kept.get() is not None
+
+
+def shared(what: str, key: str, make: Callable[[], Any]) -> Any:
+    """What `make` gives, or gave an earlier fold of the same key; one thing of each kind is kept."""
+    kept = _kept.get()
+    if kept is None:
+        return make()
+    if what not in kept or kept[what][0] != key:
+        kept.pop(what, None)  # before there are two
+        kept[what] = key, make()
+    return kept[what][1]
+
+
+def digest(network: nn.Module, without: nn.Module | None = None) -> str:
+    """A checksum of a network's weights and statistics, those of one layer left out."""
+    left_out = set() if without is None else {tensor.data_ptr() for tensor in without.parameters()}
+    found = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        if tensor.data_ptr() not in left_out:
+            found.update(f"{name} {tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -136,9 +163,9 @@ class SolveHead(Stateless):
         labels = targets(dls.train_ds)
         strata = objectives.of_labels(labels).strata(labels.numpy())
         rows = sample(strata, max(1, NUMBERS // self.views // layer.in_features))
-        kept, every = _kept.get(), len(labels) + len(self.dls.valid_ds)
-        if kept is not None and ranks.world() == 1 and every * self.views * layer.in_features <= NUMBERS:
-            of_all = self._of_all_folds(network, layer, kept)
+        every = len(labels) + len(self.dls.valid_ds)
+        if is_sharing() and ranks.world() == 1 and every * self.views * layer.in_features <= NUMBERS:
+            of_all = self._of_all_folds(network, layer)
             return torch.cat(of_all), torch.cat([labels] * self.views).to(of_all[0].device)
         if len(rows) < len(labels):
             options.note(f"the linear probe is solved on {len(rows):,} of {len(labels):,} training images.")
@@ -152,9 +179,7 @@ class SolveHead(Stateless):
             seen = [gathered(x, len(rows)) for x in seen]
         return torch.cat(seen), torch.cat([labels[rows]] * self.views).to(seen[0].device)
 
-    def _of_all_folds(
-        self, network: nn.Module, layer: nn.Linear, kept: dict[str, list[torch.Tensor]]
-    ) -> list[torch.Tensor]:
+    def _of_all_folds(self, network: nn.Module, layer: nn.Linear) -> list[torch.Tensor]:
         """The training images' features, a view each, out of those of training and validation images in one order.
 
         So that they come out the same whichever fold is the first.
@@ -162,17 +187,13 @@ class SolveHead(Stateless):
         own = files(self.dls.train_ds)
         every = [*own, *files(self.dls.valid_ds)]
         order = sorted(range(len(every)), key=every.__getitem__)
-        digest = hashlib.sha256("\n".join(sorted(every)).encode("utf-8", "surrogateescape"))
-        solved = {parameter.data_ptr() for parameter in layer.parameters()}
-        for tensor in network.state_dict().values():
-            if tensor.data_ptr() not in solved:
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        key = digest.hexdigest()
-        if key not in kept:
-            kept.clear()
-            kept[key] = [torch.cat(list(self._outputs(network, layer, dl))) for dl in self._views_of_all(order)]
+        images = hashlib.sha256("\n".join(sorted(every)).encode("utf-8", "surrogateescape")).hexdigest()
+
+        def computed() -> list[torch.Tensor]:
+            return [torch.cat(list(self._outputs(network, layer, dl))) for dl in self._views_of_all(order)]
+
         rows = np.argsort(order)[: len(own)]
-        return [features[rows] for features in kept[key]]
+        return [part[rows] for part in shared("features", images + digest(network, layer), computed)]
 
     def _views_of_all(self, order: Sequence[int]) -> Iterator[Any]:
         """As `_views`, of training and then validation images at these positions."""

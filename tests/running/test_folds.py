@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import Outcome, command
 from fastai.data.all import CategoryBlock, DataBlock
 from fastai.vision.all import ImageBlock, get_image_files, parent_label
 from PIL import Image
+from torch import nn
 
 import fastcls
 from fastcls import data
-from fastcls.comparison.differences import of_folds
+from fastcls.comparison import differences
 from fastcls.errors import DataError
-from fastcls.evaluation import metrics
+from fastcls.evaluation import grouped, metrics
+from fastcls.inference import export
 from fastcls.runfolder import predictions
 from fastcls.settings import options
 from fastcls.settings.options import Options
+from fastcls.training import probe
 
 pytestmark = pytest.mark.further
 Fastcls = Callable[..., Outcome]
@@ -234,34 +241,39 @@ def test_folds_share_the_features_of_a_frozen_network(tmp_path: Path, unexported
         assert len(list(csv.DictReader(file))) == 36
 
 
-def test_intervals_over_folds_contain_the_truth() -> None:
-    """Of a nearest-centroid classifier on Gaussian classes; 5 folds, 300 data sets of 200 images, in three settings."""
-    rng = np.random.default_rng(0)
-    for dimensions, classes, spread, repeats in ((5, 4, 0.6, 1), (50, 4, 0.3, 1), (10, 5, 0.5, 3)):
-        centres = rng.normal(size=(classes, dimensions)) * spread
-        hits, truths, bounds, over_images = np.empty(0), [], [], []
-        for trial in range(300):
-            y = np.arange(200) % classes
-            x, new = (centres[y] + rng.normal(size=(200, dimensions)) for _ in range(2))
-            values, right = [], np.zeros(200)
-            for _ in range(repeats):
-                fold = rng.permutation(200) % 5
-                for k in range(5):
-                    own = fold != k
-                    means = np.stack([x[own & (y == c)].mean(0) for c in range(classes)])
-                    hits = _nearest(x[~own], means) == y[~own]
-                    values.append(hits.mean())
-                    right[~own] += hits / repeats
-                    if trial % 5 == 0:
-                        truths.append((_nearest(new, means) == y).mean())
-            bounds.append(of_folds(values, 40 / 160, 200))
-            pooled = metrics.proportion(round(right.sum()), 200)
-            over_images.append((pooled["low"], pooled["high"]))
-        truth = np.mean(truths)
-        for intervals, least in ((bounds, 0.93), (over_images, 0.9)):
-            assert np.mean([low <= truth <= high for low, high in intervals]) >= least
-        assert np.mean([high - low for low, high in bounds]) < 0.4
+def test_folds_of_a_frozen_network_export_what_each_alone_would(tmp_path: Path) -> None:
+    networks = [nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))]
+    networks += [copy.deepcopy(networks[0]) for _ in range(3)]
+    for network in networks[1:]:
+        nn.init.normal_(network[-1].weight)
+        nn.init.normal_(network[-1].bias)
+    nn.init.normal_(networks[3][0].weight)  # not frozen
+    made = []
+    for sharing in (nullcontext(), probe.sharing({})):
+        with sharing:
+            for i, network in enumerate(networks):
+                assert not export._export_onnx(network, torch.zeros(1, 3, 8, 8), tmp_path / f"{i}.onnx")
+        made.append([(tmp_path / f"{i}.onnx").read_bytes() for i in range(4)])
+    assert made[0] == made[1] and len(set(made[0])) == 4
 
 
-def _nearest(x: np.ndarray, means: np.ndarray) -> np.ndarray:
-    return (np.square(means).sum(1) - 2 * x @ means.T).argmin(1)
+def test_intervals_over_folds_are_over_images_unless_groups_or_folds_differ_by_more() -> None:
+    right = pd.Series(np.tile([1, 1, 1, 0], 25), [str(i) for i in range(100)])
+
+    def interval(parts: list[pd.Series]) -> tuple[float, float]:
+        runs = [differences.Run(i // 5, float(part.mean()), partial(pd.Series.copy, part), f"{i % 5 + 1}/5", 0.25)
+                for i, part in enumerate(parts)]  # fmt: skip
+        found = differences.of_folds(runs)
+        assert found is not None
+        return found
+
+    alike = [right[k * 20 : (k + 1) * 20] for k in range(5)]
+    assert interval(alike) == pytest.approx(metrics.wilson(75, 100))
+    assert interval([*alike, *alike]) == pytest.approx(metrics.wilson(75, 100)), "a repeat has no further images"
+    ordered = right.sort_values()
+    apart = interval([ordered[k * 20 : (k + 1) * 20] for k in range(5)])
+    assert apart[0] < 0.5 and apart[1] > 0.9
+    for part in alike:
+        part.attrs["group"] = {path: str(int(path) // 4) for path in part.index}
+    assert interval(alike) == pytest.approx(grouped.proportion(right.to_numpy(), np.arange(100) // 4))
+    assert differences.of_folds([differences.Run(0, 0.5, partial(pd.Series.copy, right))]) is None

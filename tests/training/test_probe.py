@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from fastcls import lr_find, recipe
+from fastcls.evaluation.interpret import Interpretation
 from fastcls.training import probe
 
 RECIPE = '''"""Digits: a network of random features, a linear head."""
@@ -92,6 +93,23 @@ def test_the_probe_alone_is_a_whole_run(file: Path) -> None:
     assert json.loads((folder / "run.json").read_text())["best_epoch"] == 0
     assert "Linear probe" in (folder / "report.html").read_text()
     assert command("predict", folder, folder / "figures", "--out", folder / "answers.csv").code == 0
+
+
+@pytest.mark.usefixtures("unreported", "unexported")
+def test_what_the_probe_was_validated_with_is_its_evaluation(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit what a further pass gives; a network that changed afterwards is evaluated by a pass."""
+    words = ["recipe", file, "--limit", 20, "--tune", "probe"]
+    passes: list[str] = []
+    whole = Interpretation.from_learner.__func__
+    monkeypatch.setattr(
+        Interpretation, "from_learner", classmethod(lambda cls, *a, **k: passes.append("") or whole(cls, *a, **k))
+    )
+    assert command(*words, "--out", file.parent / "known").code == 0 and not passes
+    count = iter(range(99))
+    monkeypatch.setattr(probe, "digest", lambda *networks: str(next(count)))
+    assert command(*words, "--out", file.parent / "passed").code == 0 and len(passes) == 2
+    for name in ("predictions.csv", "metrics.json", "heatmaps.json"):
+        assert (file.parent / "known" / name).read_bytes() == (file.parent / "passed" / name).read_bytes()
 
 
 @pytest.mark.usefixtures("unreported")
