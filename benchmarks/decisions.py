@@ -2,6 +2,7 @@
 
 python -m benchmarks.decisions coverage RUN…              sets over 20 random halves of the held-out predictions
 python -m benchmarks.decisions unknown RUN FOLDER…        eleven scores, AUROC against each folder of odd pictures
+python -m benchmarks.decisions near RUN                    the same, half of a run's classes known, the others unknown
 python -m benchmarks.decisions shortcuts FOLDER SCRATCH   shortcuts planted in copies of class folders of photographs
 """
 
@@ -24,7 +25,7 @@ from fastcls.images.measurements import measure_all
 from fastcls.inference.explain import Explainer
 from fastcls.runfolder import model_files, predictions, runs, splits
 
-SPLITS, MOST, ODD, EACH = 20, 3000, 500, 100
+SPLITS, MOST, ODD, EACH, HALVES = 20, 3000, 500, 100, 10
 LEVELS = (0.8, 0.9, 0.95, 0.99)
 
 
@@ -50,16 +51,9 @@ def coverage(run: Path) -> Iterator[list[str]]:
 
 def unknown(run: Path, folders: list[str]) -> Iterator[list[str]]:
     """A row a score: AUROC, and the share of odd pictures flagged where 5 % of held-out images are."""
-    from sklearn.metrics import roc_auc_score
-
-    explainer, root = Explainer(run), Path(runs.read_json(run / "run.json")["data"]["root"])
-    rows = splits.read(run)
-    random.Random(0).shuffle(rows)
-    held = "test" if any(row[2] == "test" for row in rows) else "valid"
-    train = [row for row in rows if row[2] == "train"][:MOST]
-    labels = np.unique([row[1] for row in train], return_inverse=True)[1]
-    score = Scores(*features(explainer, [str(root / row[0]) for row in train]), labels)
-    known = score(*features(explainer, [str(root / row[0]) for row in rows if row[2] == held][: 2 * ODD]))
+    explainer, (train, labels), held = _split_features(run)
+    score = Scores(*train, labels)
+    known = score(*held[0])
     odd = []
     for folder in folders:
         paths = list(collect([folder]))
@@ -68,10 +62,60 @@ def unknown(run: Path, folders: list[str]) -> Iterator[list[str]]:
     for name, own in known.items():
         cells, bound = [], decisions.bound(own, 0.95)
         for other in odd:
-            truth = np.r_[np.zeros(len(own)), np.ones(len(other[name]))]
-            area = roc_auc_score(truth, np.r_[own, other[name]])
-            cells.append(f"{area:.3f} ({(other[name] > bound).mean():.0%})")
+            cells.append(f"{_area(own, other[name]):.3f} ({(other[name] > bound).mean():.0%})")
         yield [run.name, name, *cells]
+
+
+def _split_features(run: Path) -> tuple[Explainer, *tuple[tuple[tuple[np.ndarray, np.ndarray], np.ndarray], ...]]:
+    """Features, logits and classes of at most MOST training and 2 × ODD held-out images."""
+    explainer, root = Explainer(run), Path(runs.read_json(run / "run.json")["data"]["root"])
+    rows = splits.read(run)
+    random.Random(0).shuffle(rows)
+    held = "test" if any(row[2] == "test" for row in rows) else "valid"
+    found = []
+    for split, most in (("train", MOST), (held, 2 * ODD)):
+        own = [row for row in rows if row[2] == split][:most]
+        labels = np.searchsorted(np.unique([row[1] for row in rows]), [row[1] for row in own])
+        found.append((features(explainer, [str(root / row[0]) for row in own]), labels))
+    return explainer, *found
+
+
+def _area(known: np.ndarray, odd: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(np.r_[np.zeros(len(known)), np.ones(len(odd))], np.r_[known, odd]))
+
+
+def near(train: np.ndarray, labels: np.ndarray, held: np.ndarray, truth: np.ndarray) -> Iterator[list[str]]:
+    """A row a score, over HALVES draws of the known classes: features of training and held-out images, their classes.
+
+    AUROC; of the unknown the share flagged where 5 % of known images are; the share of known ones flagged, whose
+    bound the other half of the held-out known images sets. The head is solved on the known classes.
+    """
+    import torch
+
+    from fastcls.training import probe
+
+    found: dict[str, list[list[float]]] = {}
+    for seed in range(HALVES):
+        rng = np.random.default_rng(seed)
+        every = np.unique(labels)
+        chosen = rng.permutation(every)[: len(every) // 2]
+        own, inside = np.isin(labels, chosen), np.isin(truth, chosen)
+        codes = np.searchsorted(np.sort(chosen), labels[own])
+        head = probe.solve(torch.from_numpy(train[own]).float(), torch.from_numpy(codes), len(chosen), 1)
+        weight, bias = head.weight.double().numpy(), head.bias.double().numpy()
+        score = Scores(train[own], train[own] @ weight.T + bias, codes)
+        scores = score(held, held @ weight.T + bias)
+        calibrating = inside & (rng.random(len(held)) < 0.5)
+        for name, values in scores.items():
+            bound = decisions.bound(values[calibrating], 0.95)
+            new, odd = values[inside & ~calibrating], values[~inside]
+            cells = [_area(values[inside], odd), (odd > bound).mean(), (new > bound).mean()]
+            found.setdefault(name, []).append(cells)
+    for name, cells in sorted(found.items(), key=lambda item: -np.mean(item[1], axis=0)[0]):
+        mean, sd = np.mean(cells, axis=0), np.std(cells, axis=0, ddof=1)
+        yield [name, f"{mean[0]:.3f} ± {sd[0]:.3f}", f"{mean[1]:.0%}", f"{mean[2]:.1%}"]
 
 
 def features(explainer: Explainer, paths: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -163,6 +207,9 @@ def main() -> None:
     what, *words = sys.argv[1:]
     if what == "coverage":
         rows = [row for run in words for row in coverage(Path(run))]
+    elif what == "near":
+        _, ((train, _), labels), ((held, _), truth) = _split_features(Path(words[0]))
+        rows = list(near(train, labels, held, truth))
     elif what == "unknown":
         rows = list(unknown(Path(words[0]), words[1:]))
     else:
