@@ -313,7 +313,6 @@ class _Run:
 
         build = {"recipe": self.request.source.name, "knobs": self.record["knobs"]["get_learner"]}
         seen = check_record.leaked(self.out, self.images.rows, self.images.groups)
-        found = evaluate(self.learn, self.out, build, self.images.relative, self.images.groups, seen)
         known = self.probe.known(self.learn)
         found = evaluate(self.learn, self.out, build, self.images.relative, self.images.groups, seen, known)
         self.record["onnx_difference"] = found.onnx_difference
