@@ -1,7 +1,7 @@
 """How often intervals over folds contain the truth, and what the folds of a probe cost.
 
 python -m benchmarks.folds [--draws 600]                          the former, by simulation
-python -m benchmarks.folds --cost PETS WEIGHTS [OPTION OF COMPARE…]  the latter, and of a bare pass, in CPU time
+python -m benchmarks.folds --cost PETS WEIGHTS              the latter, and a bare pass, in CPU time
 
 Nearest-centroid classifiers on Gaussian classes, and the difference between one and another that sees fewer features:
 the intervals of a comparison, and those over the images alone. The truth is the mean accuracy, on 20,000 new images,
@@ -100,15 +100,15 @@ def runs(values: list[np.ndarray], out: np.ndarray, side: int, fold: np.ndarray)
 NETWORK = "tf_efficientnet_lite0"
 
 
-def cost(pets: str, weights: str, *options: str) -> None:
-    """CPU seconds of `compare pets-resnet50 --tune probe --folds 5`, with everything, and of the network on all images.
+def cost(pets: str, weights: str) -> None:
+    """CPU seconds of five folds of the pets that are not for the end, with everything, and of the network on all pets.
 
     The pass is over decoded images, in a process of its own, without imports: before the folds, and after them.
     """
     passes = [_processor(["-m", "benchmarks.folds", "--pass", pets, weights], count=False)]
     with tempfile.TemporaryDirectory() as out:
         words = ["compare", "pets-resnet50", "--path", pets, "--arch", NETWORK, "--weights", weights, "--tune", "probe"]
-        words += ["--folds", "5", "--precision", "fp32", "--out", f"{out}/folds", *options]
+        words += ["--folds", "5", "--precision", "fp32", "--split", "official", "--no-test", "--out", f"{out}/folds"]
         spent = _processor(["-m", "fastcls", *words], count=True)
     passes.append(_processor(["-m", "benchmarks.folds", "--pass", pets, weights], count=False))
     print(f"folds {spent:.0f} s, bare pass {passes[0]:.0f} and {passes[1]:.0f} s: {2 * spent / sum(passes):.2f} times")
