@@ -235,7 +235,7 @@ def test_nominal_intervals_of_folds_contain_the_truth() -> None:
     ]
     over_folds, over_images, difference, images = np.mean(shares, axis=0)
     assert all(0.93 <= share <= 0.97 for share in (over_folds, over_images, images)) and difference >= 0.95, shares
-    assert min(share[0] for share in shares) > 0.9, shares
+    assert min(share[0] for share in shares) > 0.85, shares  # least where 0.1 % of 150 images are wrong
 
 
 def test_images_of_a_group_count_as_few_and_single_ones_as_they_are() -> None:
