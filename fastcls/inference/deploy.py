@@ -23,7 +23,6 @@ from fastcls.runfolder import target as targets
 from fastcls.version import __version__
 
 TOLERANCE = 1e-3  # of a probability, as where a run checks its own model.onnx
-OF_PIXELS = 1e-2  # of one from pixels on: ONNX Runtime rounds one resized value in 10,000 to the other side than Pillow
 CHECKED = 32  # real images that a file is checked on
 
 Network = Callable[[np.ndarray], np.ndarray]  # prepared images (n, channels, height, width) to logits (n, classes)
@@ -62,13 +61,13 @@ class Reference:
 
     def check(self, network: Network, file: Path) -> float:
         """The largest difference of a probability to those of a network; OutputError above TOLERANCE."""
-        return self.compare(self.target.probabilities(network(self.images)), file, TOLERANCE)
+        return self.compare(self.target.probabilities(network(self.images)), file)
 
-    def compare(self, probabilities: np.ndarray, file: Path, most: float) -> float:
-        """The largest difference to probabilities (n, classes) of these images; OutputError above `most`."""
+    def compare(self, probabilities: np.ndarray, file: Path) -> float:
+        """The largest difference to probabilities (n, classes) of these images; OutputError above TOLERANCE."""
         found = np.take_along_axis(probabilities, self.classes, 1)
         difference = float(np.abs(found - self.probabilities).max())
-        if not difference <= most:
+        if not difference <= TOLERANCE:
             raise OutputError(
                 f"{file.name} was not written: its probabilities differ from the Learner's by {difference:.2g}.",
                 "This is a fault of the converter. Another format may do.",
@@ -114,7 +113,7 @@ def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:
             return None
         network = _onnxruntime(temporary)
         found = np.concatenate([network(decode(path, mode)[None]) for path in reference.paths])
-        return reference.compare(found, target, OF_PIXELS)
+        return reference.compare(found, target)
 
     return _checked(target, write)
 

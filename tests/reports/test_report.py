@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ HOSTILE = [
     "a/b\\c:d*e?f|g",
     ',;"\',","",',
     "line\r\nbreak\u2028and\u2029two",
-    "null\u0000byte \u0007bell" if sys.version_info >= (3, 11) else "\u0007bell",  # 3.10 writes no such CSV
+    "\u0001start of heading \u0007bell",  # NUL is refused in labels: pandas before 3.1 ends a cell there
     "\ufeffbyte order mark",
     "\u200bzero\u200d width\u200c",
     "\u202egnp.exe\u202c",
