@@ -212,12 +212,8 @@ def _limited_test(block: DataBlock, test: Any) -> Any:
         return test
     getter = block.getters[-1]
     rows = [row for _, row in test.iterrows()] if hasattr(test, "iterrows") else list(test)
-    labels = [label if isinstance(label, str) else _hashable(label) for label in map(getter, rows)]
+    labels = [splitting.plain(getter(row)) for row in rows]
     return _at(test, _sample(range(len(rows)), labels, limit))
-
-
-def _hashable(label: Any) -> Hashable:
-    return tuple(label) if isinstance(label, Sequence) else label
 
 
 def _sample(indices: Sequence[int], labels: Sequence[Hashable], limit: int) -> list[int]:

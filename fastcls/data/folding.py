@@ -43,13 +43,9 @@ class Fold:
             if any(names):
                 self.groups = dict(zip(paths, names, strict=True))
         rows = (row for _, row in own.iterrows()) if hasattr(own, "iterrows") else own
-        labels = [names_of(_plain(self.label(row))) for row in rows]
+        labels = [names_of(splitting.plain(self.label(row))) for row in rows]
         held = places[divide(labels, names, n, options.current().seed) == k - 1]
         return np.setdiff1d(places, held).tolist(), held.tolist()
-
-
-def _plain(label: Any) -> Any:
-    return str(label) if isinstance(label, str) or not hasattr(label, "__iter__") else tuple(map(str, label))
 
 
 def divide(labels: Sequence[Sequence[str]], names: Sequence[str], n: int, seed: int) -> np.ndarray:

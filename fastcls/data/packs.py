@@ -67,15 +67,9 @@ def _requests() -> ThreadPoolExecutor:
 
 
 def rows(dataset: Datasets, pack: Pack) -> np.ndarray:
-    """(n,) the row of each item in its pack."""
+    """(n,) the row of each item in its pack; none where one is not packed."""
     items = dataset.tls[0].items
-    return items.index.to_numpy() if is_packed(items) else of_paths(pack, list(map(str, items)))
-
-
-def of_paths(pack: Pack, paths: Sequence[str]) -> np.ndarray:
-    """(n,) the rows of files by their names; those that are not packed have none."""
-    cut = len(str(pack.root)) + 1
-    found = pack.rows([path[cut:] for path in paths])
+    found = items.index.to_numpy() if is_packed(items) else pack.rows_of([*map(str, items)])
     return np.zeros(0, np.int64) if found is None else found
 
 
@@ -113,11 +107,3 @@ def ahead(dataset: Datasets, order: np.ndarray) -> AbstractContextManager[Callab
         return nullcontext(lambda _: None)
     own = rows(dataset, pack)
     return pack.ahead(own[order] if len(own) else own, cache.room(options.current().cache_gb))
-
-
-def ahead_of(paths: Sequence[str]) -> AbstractContextManager[Callable[[int], None]]:
-    """Inside, shards are fetched before these files, in this order, need them."""
-    pack = shards.of_folder(str(Path(paths[0]).parent)) if paths and not Path(paths[0]).is_file() else None
-    if pack is None or not pack.remote:
-        return nullcontext(lambda _: None)
-    return pack.ahead(of_paths(pack, paths), cache.room(options.current().cache_gb))

@@ -30,6 +30,7 @@ from PIL import Image
 from fastcls.data import packs
 from fastcls.data.cropping import RandomCrop
 from fastcls.data.describe import item_specification, opener
+from fastcls.datasets import shards
 from fastcls.errors import DataError, OutputError
 from fastcls.images import cache
 from fastcls.images.check import reading
@@ -192,7 +193,7 @@ class Plan:
         own = files(dataset)
         alike = self.crop is None or crop is not None
         every = sorted({path for other in self.own for path in files(other)} if alike else set(own))
-        with packs.ahead_of(every) as moved:
+        with shards.ahead_of(every, lambda: cache.room(options.current().cache_gb)) as moved:
 
             def done(count: int, total: int) -> None:
                 moved(count)

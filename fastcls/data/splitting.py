@@ -155,7 +155,7 @@ def stratified(
 
     def draw(items: Any) -> tuple[list[int], list[int], dict[str, str]]:
         own = items[label] if isinstance(label, str) else map(label, items)
-        labels = [tuple(map(str, one)) if isinstance(one, tuple | list | L) else str(one) for one in own]
+        labels = list(map(plain, own))
         seed, of = options.current().seed, {}
         if group:
             paths = paths_of(items)
@@ -171,6 +171,11 @@ def stratified(
         return [i for i in range(len(items)) if i not in held], sorted(valid), of
 
     return Splitter(draw)
+
+
+def plain(label: Any) -> str | tuple[str, ...]:
+    """The class of an item as text, or, of a list, its labels."""
+    return tuple(map(str, label)) if isinstance(label, tuple | list | L) else str(label)
 
 
 def paths_of(items: Any) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastcls.datasets.walk import composed, count, some
+from fastcls.datasets.walk import below, composed, count, some
 from fastcls.errors import DataError, UsageError, did_you_mean
 from fastcls.runfolder.target import names_of
 
@@ -35,7 +35,7 @@ def named(
         found, by = [str(value).strip() for value in columns[group]], f"the column {group!r}"
         if lost := [path for path, name in zip(paths, found, strict=True) if not name]:
             raise DataError(
-                f"{by.capitalize()} is empty for {len(lost):,} of {count(len(paths), 'image')}: {_below(lost, root)}.",
+                f"{by.capitalize()} is empty for {len(lost):,} of {count(len(paths), 'image')}: {_some(lost, root)}.",
                 "Fill it in; an image that belongs to no other gets a name of its own.",
             )
     elif _PLAIN.fullmatch(group):
@@ -65,7 +65,7 @@ def _matched(pattern: str, paths: Sequence[str], root: str | Path) -> list[str]:
         ) from error
     found, lost = [], []
     for path in paths:
-        match = regex.search(_relative(path, root))
+        match = regex.search(below(path, root))
         name = (match[1] if regex.groups else match[0]) if match else ""
         found.append(composed(name or ""))
         if not name:
@@ -73,18 +73,14 @@ def _matched(pattern: str, paths: Sequence[str], root: str | Path) -> list[str]:
     if lost:
         how_many = f"{len(lost):,} of {len(paths):,} paths" if len(lost) < len(paths) else "any path"
         raise DataError(
-            f"The pattern {pattern!r} of --group does not match {how_many}: {_below(lost, root)}.",
+            f"The pattern {pattern!r} of --group does not match {how_many}: {_some(lost, root)}.",
             "Every image needs a group. " + _PATTERN.format(root),
         )
     return found
 
 
-def _relative(path: str, root: str | Path) -> str:
-    return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else Path(path).as_posix()
-
-
-def _below(paths: Sequence[str], root: str | Path) -> str:
-    return some([_relative(path, root) for path in paths])
+def _some(paths: Sequence[str], root: str | Path) -> str:
+    return some(below(path, root) for path in paths)
 
 
 def divide(

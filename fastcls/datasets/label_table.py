@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fastcls.datasets import label_sets
 from fastcls.datasets.splits import SPLIT_NAMES
-from fastcls.datasets.walk import Found, composed, count, files_below, is_image, is_text, slashes, some
+from fastcls.datasets.walk import Found, composed, count, is_image, is_text, slashes, some, walked
 from fastcls.errors import DataError
 from fastcls.runfolder.target import MULTI, SINGLE
 from fastcls.settings import options, shell
@@ -179,7 +179,7 @@ class _Files:
         self.root = str(root)
         self.by_path: dict[str, list[str]] = defaultdict(list)
         self.by_name: dict[str, list[str]] = defaultdict(list)
-        files = files_below(root)
+        files = list(walked(root))
         self.images = [file for file in files if is_image(file) and is_text(file)]
         for file in files:
             self.by_path[composed(file)].append(file)

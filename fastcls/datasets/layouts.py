@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fastcls.datasets import label_sets, shards
 from fastcls.datasets.buckets import is_address
 from fastcls.datasets.splits import check_splits, draw_validation, split_of
-from fastcls.datasets.walk import Found, count, files_below, is_image, is_text, listing, names, slashes, some, unread
+from fastcls.datasets.walk import Found, count, is_image, is_text, listing, names, slashes, some, unread, walked
 from fastcls.errors import DataError, UsageError, did_you_mean
 from fastcls.runfolder import hub
 from fastcls.settings import options, shell
@@ -118,7 +118,7 @@ def listed(
 
 def _images(folder: str | Path, found: Found) -> list[str]:
     """The image files anywhere below `folder`; other files are counted."""
-    files = files_below(folder, pipes=found.pipes)
+    files = list(walked(folder, pipes=found.pipes))
     images = list(filter(is_image, files))
     if len(images) < len(files):
         found.skipped.update(Path(file).suffix.lower() for file in files if not is_image(file))
@@ -281,7 +281,7 @@ def _class_rows(root: Path, split: str, found: Found, leave: Iterable[Path] = ()
 
 def _unlabelled(root: Path) -> DataError:
     """The error for a folder without class folders: images without labels, or no images at all."""
-    files = files_below(root)
+    files = list(walked(root))
     images = list(filter(is_image, files))
     tables = [file.name for file in map(Path, listing(root)[0]) if file.suffix.lower() in (".csv", ".tsv")]
     if images:

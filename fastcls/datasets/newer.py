@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastcls.datasets.walk import count, some
+from fastcls.datasets.walk import below, count, some
 from fastcls.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def moments(column: str, columns: Mapping[str, Sequence[str]], paths: Sequence[s
         other = pd.to_datetime(texts, errors="coerce", format="mixed", utc=True, dayfirst=True)
     found = numbers if numbers.notna().sum() >= dates.notna().sum() else dates
     if (lost := found.isna()).any():
-        rows = [f"{_below(paths[i], root)} {texts[i]!r}" for i in lost.to_numpy().nonzero()[0]]
+        rows = [f"{below(paths[i], root)} {texts[i]!r}" for i in lost.to_numpy().nonzero()[0]]
         raise DataError(
             f"The column {column!r} is no date or number for {len(rows):,} of {len(paths):,} images: {some(rows)}.",
             "Fill it in, as 2026-07-14, 2026-07-14 10:15 or a number, or leave these images out of the table.",
@@ -81,7 +81,3 @@ def _shown(moment: object) -> str:
     if isinstance(moment, pd.Timestamp):
         return f"{moment:%Y-%m-%d}" if moment == moment.normalize() else f"{moment:%Y-%m-%d %H:%M:%S}"
     return f"{moment:g}"
-
-
-def _below(path: str, root: str | Path) -> str:
-    return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path

@@ -22,7 +22,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,11 @@ class Pack:
         same = all(self.path(row) == root + path for row, path in zip(found.tolist(), paths, strict=True))
         return np.asarray(found) if same else None
 
+    def rows_of(self, files: Sequence[str]) -> np.ndarray | None:
+        """`rows` of names with the root before them."""
+        cut = len(str(self.root)) + 1
+        return self.rows([file[cut:] for file in files])
+
     def read(self, row: int) -> bytes:
         """The bytes of an image's file; DownloadError where they cannot be had."""
         shard = self.record.shards[int(self.index["shard"][row])]
@@ -211,6 +216,13 @@ class Pack:
             yield fetcher.moved
         finally:
             fetcher.stop()
+
+
+def ahead_of(paths: Sequence[str], budget: Callable[[], float]) -> AbstractContextManager[Callable[[int], None]]:
+    """`Pack.ahead` of files by their names, of one pack or of none; budget: called where shards are to be fetched."""
+    pack = None if not paths or Path(paths[0]).is_file() else of_folder(str(Path(paths[0]).parent))
+    rows = pack.rows_of(paths) if pack is not None and pack.remote else None
+    return nullcontext(lambda _: None) if pack is None or rows is None else pack.ahead(rows, budget())
 
 
 class _Fetcher:

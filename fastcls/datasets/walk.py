@@ -147,13 +147,8 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "file"
 
 
-def files_below(folder: str | Path, pipes: list[str] | None = None) -> list[str]:
-    """Every visible file below `folder`; links to folders are followed, but never round in a circle."""
-    return list(walked(folder, pipes))
-
-
 def walked(folder: str | Path, pipes: list[str] | None = None) -> Iterator[str]:
-    """`files_below`, one after the other."""
+    """Every visible file below `folder`; links to folders are followed, but never round in a circle."""
     waiting = [(str(folder), frozenset(map(_identity, Path(folder).absolute().parents)))]
     while waiting:
         inner, above = waiting.pop()
@@ -184,6 +179,11 @@ def some(items: Iterable[str], show: int = 3) -> str:
     every = list(items)
     more = f" and {len(every) - show:,} more" if len(every) > show else ""
     return ", ".join(every[:show]) + more
+
+
+def below(path: str, root: str | Path) -> str:
+    """A file's name below the folder of images; the whole of it where it is elsewhere."""
+    return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
 
 
 def names(folders: Iterable[Path]) -> str:

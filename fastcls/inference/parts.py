@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -178,7 +178,7 @@ class _Writer:
 
     def _answer(self, number: int, chunk: list[str]) -> None:
         table = self.table()
-        with _fetched(chunk) as read:
+        with shards.ahead_of(chunk, lambda: cache.room(options.current().cache_gb)) as read:
             rows = table.rows(self.predictor.predict(chunk))
             self.write(self.job.file(number), table, (row for count, row in enumerate(rows) if read(count) is None))
         counts = {"total": table.total, "failed": table.failed, "unsure": table.unsure}
@@ -218,19 +218,6 @@ def _member(job: Job, rank: int, count: int) -> None:
     except FastclsError as problem:
         print(f"error: {problem.message}\n{problem.hint}", file=sys.stderr)
         buckets.leave(problem.exit_code)
-
-
-@contextlib.contextmanager
-def _fetched(chunk: Sequence[str]) -> Iterator[Callable[[int], None]]:
-    """Inside, shards are fetched before the images of a part need them, within --cache-gb."""
-    pack = None if Path(chunk[0]).is_file() else shards.of_folder(str(Path(chunk[0]).parent))
-    cut = 0 if pack is None else len(str(pack.root)) + 1
-    rows = None if pack is None or not pack.remote else pack.rows([path[cut:] for path in chunk])
-    if pack is None or rows is None:
-        yield lambda _: None
-        return
-    with pack.ahead(rows, cache.room(options.current().cache_gb)) as read:
-        yield read
 
 
 def _digest(chunk: Sequence[str]) -> str:
