@@ -71,9 +71,9 @@ def main() -> None:
     chosen = arguments(__doc__ or "", epochs=3)
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA GPU: not measured.")
-    from fastcls.inference.export import input_example
     from fastcls.machine import throughput
     from fastcls.running.loading import prepared
+    from fastcls.training.step import input_example
 
     rows = []
     for name, folder, knobs in CASES:

@@ -115,7 +115,7 @@ def onnx(run: Path, target: Path, reference: Reference | None) -> float | None:
         found = np.concatenate([network(decode(path, mode)[None]) for path in reference.paths])
         return reference.compare(found, target)
 
-    return _checked(target, write)
+    return checked(target, write)
 
 
 def fewer_bits(run: Path, network: Any, target: Path, known: dict[str, str]) -> None:
@@ -199,7 +199,7 @@ def _network(library: Any, file: Path) -> Network:
     return lambda images: network(images)[0]
 
 
-def _checked(target: Path, write: Callable[[Path], float | None]) -> float | None:
+def checked(target: Path, write: Callable[[Path], float | None]) -> float | None:
     """Write a file that stays only if its check passes; gives what the check gave."""
     differences: list[float | None] = []
     runs.atomic_path(target, lambda temporary: differences.append(write(temporary)))

@@ -25,6 +25,7 @@ from fastcls.models import summary, weights
 from fastcls.runfolder import model_files, onnx_safety, runs
 from fastcls.settings import options
 from fastcls.training import probe
+from fastcls.training.step import input_example
 
 TOLERANCE = 1e-3  # of the probabilities of a few validation images, ONNX and preprocessing against the Learner
 CHECKED = 8  # images that the comparison looks at
@@ -80,20 +81,6 @@ def arch_name(learn: Learner) -> str:
     """What the network is called: by the recipe, by fastai's vision_learner, or by its class."""
     arch = getattr(learn, "arch_name", None) or getattr(learn, "arch", None)
     return arch if isinstance(arch, str) else getattr(arch, "__name__", type(learn.model).__name__)
-
-
-def input_example(learn: Learner) -> torch.Tensor:
-    """One batch of a single validation image as the network sees it."""
-    items = learn.dls.valid_ds.items
-    first = items.iloc[:1] if hasattr(items, "iloc") else items[:1]
-    (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
-    return image.as_subclass(torch.Tensor)
-
-
-def training_example(learn: Learner) -> torch.Tensor:
-    """Zeros of the shape of one training image, which validation images may be larger than."""
-    images = learn.dls.train.one_batch()[0]
-    return torch.zeros(1, *images.shape[1:], device=images.device)
 
 
 def _summary(model: nn.Module, shape: torch.Size) -> list[dict[str, Any]]:

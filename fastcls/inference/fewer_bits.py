@@ -72,8 +72,8 @@ def _int8(network: Path, spec: dict[str, Any], images: Sequence[Path]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared = _prepared(images, spec, CALIBRATION)
-    if not len(prepared):
+    prepared, kept = _batch([images[i] for i in _evenly(len(images), CALIBRATION)], spec)
+    if not kept:
         raise OutputError(
             "--int8: no training image of this run can be read any more; activations are calibrated on some.",
             "Put the images back where run.json has them (data, root), or take --fp16.",
@@ -158,10 +158,6 @@ def _predicted(logits: np.ndarray, model: Mapping[str, Any]) -> np.ndarray:
     target, thresholds = targets.of(model), targets.thresholds(model)
     chosen = (target.answer(p, thresholds, 0)[0] for p in target.probabilities(logits))
     return np.array([target.text(model["classes"][i] for i in row) for row in chosen])
-
-
-def _prepared(images: Sequence[Path], spec: dict[str, Any], most: int) -> np.ndarray:
-    return _batch([images[i] for i in _evenly(len(images), most)], spec)[0]
 
 
 def _batch(images: Sequence[Path], spec: dict[str, Any]) -> tuple[np.ndarray, list[int]]:

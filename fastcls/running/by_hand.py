@@ -25,7 +25,6 @@ from fastcls.data.pixels import files
 from fastcls.errors import Diverged, UsageError
 from fastcls.evaluation.interpret import activation
 from fastcls.images import check
-from fastcls.inference import export
 from fastcls.machine.screen import Screen
 from fastcls.models import summary
 from fastcls.reports import build
@@ -36,6 +35,7 @@ from fastcls.running.messages import Messages
 from fastcls.settings import options
 from fastcls.training import losses
 from fastcls.training.history import as_number
+from fastcls.training.step import input_example
 
 LOST = (
     "The Learner's recorder holds no epoch: `get_preds`, `predict`, `validate`, `show_results` and `lr_find` empty it. "
@@ -151,7 +151,7 @@ def _refuse_answers(learn: Learner) -> None:
     """UsageError where the network has no probability for each class, Diverged where these are not finite."""
     learn.model.eval()
     with torch.no_grad():
-        answer = learn.model(export.input_example(learn))
+        answer = learn.model(input_example(learn))
     classes = len(learn.dls.vocab)
     shape = tuple(getattr(answer, "shape", ()))
     if shape != (1, classes):

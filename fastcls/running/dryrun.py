@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from functools import partial
+import contextlib
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from fastcls.inference import export
 from fastcls.machine.screen import Screen, escape
-from fastcls.machine.throughput import DTYPES
 from fastcls.models import summary
 from fastcls.reports.wording import receptive_field, times
 from fastcls.running.loading import prepared
 from fastcls.settings import durations, options
 from fastcls.settings.request import Request
 from fastcls.training import history as train
+from fastcls.training.epochs import seconds_of_epoch
+from fastcls.training.step import input_example
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -41,49 +38,27 @@ def dry_run(request: Request, screen: Screen) -> None:
         test = getattr(dls, "test_items", None)
         counts += f", {len(test):,} to test with" if test is not None else ""
         screen.print(f"images   {counts}, {len(dls.vocab)} classes", soft_wrap=True)
-        seconds, shape = _one_step(learn)
+        shape = learn.dls.train.one_batch()[0].shape
         _summary(learn, screen)
         total, trained = summary.count(learn.model)
         screen.print(f"batch    {tuple(shape)} on {dls.device}, {learn.precision}; logits {(shape[0], dls.c)}")
         trained = phases[0].trained if phases else trained
         screen.print(f"network  {total:,} parameters, {trained:,} of them trained at first")
-        _plan(phases, seconds, len(dls.train), len(dls.valid), screen)
+        _plan(learn, phases, screen)
         for note in ready.notes:
             screen.print(f"note     {escape(note)}", soft_wrap=True)
         screen.print("Nothing was trained and nothing was written.")
 
 
-def _one_step(learn: Learner) -> tuple[dict[str, float], torch.Size]:
-    """Seconds of a training and a validation batch, loading included, and the batch's shape."""
-    started = time.perf_counter()
-    batch = learn.dls.train.one_batch()
-    loading = time.perf_counter() - started
-    *inputs, target = (b.as_subclass(torch.Tensor) for b in batch)
-    seconds: dict[str, float] = {}
-    half = partial(torch.autocast, learn.dls.device.type, DTYPES[learn.precision])
-    for _ in range(2):  # the first is a warm-up
-        for mode in ("train", "valid"):
-            trains = mode == "train"
-            learn.model.train(trains)
-            started = time.perf_counter()
-            with torch.set_grad_enabled(trains), half(enabled=trains and learn.precision != "fp32"):
-                loss = learn.loss_func(learn.model(*inputs), target)
-            if trains:
-                loss.backward()
-                learn.model.zero_grad()
-            loss.item()  # waits for the device
-            seconds[mode] = time.perf_counter() - started + loading
-    return seconds, inputs[0].shape
-
-
-def _plan(phases: list[train.Phase], seconds: dict[str, float], train_n: int, valid_n: int, screen: Screen) -> None:
+def _plan(learn: Learner, phases: list[train.Phase], screen: Screen) -> None:
+    with learn.dls.plan.unprepared() if getattr(learn.dls, "plan", None) else contextlib.nullcontext():
+        epoch = seconds_of_epoch(learn, steps=2)  # the first is a warm-up
     if not phases:
         screen.print("time     cannot be estimated: this recipe's fit does more than call Learner.fit")
         return
-    epoch = seconds["train"] * train_n + seconds["valid"] * valid_n
     epochs = sum(phase.epochs for phase in phases)
     steps = " then ".join(f"{phase.epochs} × {phase.label}" for phase in phases)
-    screen.print(f"plan     {steps}; {train_n} batches an epoch")
+    screen.print(f"plan     {steps}; {len(learn.dls.train)} batches an epoch")
     whole = durations.shown(epoch * epochs)
     screen.print(f"time     about {whole} ({durations.shown(epoch)} an epoch, from one batch)")
 
@@ -92,7 +67,7 @@ def _summary(learn: Learner, screen: Screen) -> None:
     from rich.table import Table
 
     try:
-        rows: list[dict[str, Any]] = summary.summarize(learn.model, export.input_example(learn).shape[1:])
+        rows: list[dict[str, Any]] = summary.summarize(learn.model, input_example(learn).shape[1:])
     except RuntimeError as problem:
         options.note(f"no network summary: {problem}")
         return

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from fastai.learner import Learner
 
 from fastcls.data import target
@@ -20,12 +22,14 @@ from fastcls.datasets.walk import common_root, some
 from fastcls.errors import DataError, OutputError
 from fastcls.evaluation import judging
 from fastcls.inference.export import arch_name
-from fastcls.machine import devices
+from fastcls.machine import devices, throughput
 from fastcls.machine.installation import version
 from fastcls.runfolder import recorded, runs, splits
 from fastcls.settings import sources
 from fastcls.settings.options import Options
 from fastcls.settings.request import Request
+from fastcls.training.history import History
+from fastcls.transforms import resizing
 from fastcls.version import __version__
 
 SPLITS = ("train", "valid", "test")
@@ -101,6 +105,26 @@ def versions() -> dict[str, str]:
     found = {package: version(package) for package in PACKAGES}
     there = {package: text for package, text in found.items() if text != "(missing)"}
     return {"python": platform.python_version(), "fastcls": __version__, **there}
+
+
+def speed(learn: Learner, history: History, processes: int = 1) -> dict[str, float]:
+    """Images a second in training, the median of the last phase's epochs; on GPUs their utilisation too.
+
+    A CPU's peak is no constant: other programs take of it, in one second and not in the next.
+    """
+    grows = any(isinstance(callback, resizing.Grow) for callback in learn.cbs)  # only the end is of full size
+    last = history.rows[-1]
+    phase = [last] if grows else [row for row in history.rows if row["phase"] == last["phase"]]
+    rate = statistics.median(row["images_per_second"] for row in phase)
+    found = {"images_per_second": rate}
+    if learn.dls.device.type == "cuda":
+        images = learn.dls.train.one_batch()[0]  # validation images may be larger
+        flops = throughput.flops_per_image(learn.model, torch.zeros_like(images[:1].as_subclass(torch.Tensor)))
+        peak = processes * throughput.matmul_peak(learn.dls.device, learn.precision)
+        found |= {"flops_per_image": flops, "peak_flops_per_second": round(peak)}
+        if rate * flops <= peak:  # or the GPU was busier when the peak was measured
+            found["utilisation"] = round(rate * flops / peak, 4)
+    return found
 
 
 class Images:

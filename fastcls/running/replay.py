@@ -17,7 +17,6 @@ from fastcls.errors import DataError, OutputError
 from fastcls.evaluation import gradcam
 from fastcls.evaluation.interpret import activation
 from fastcls.inference.explain import Explanation
-from fastcls.inference.export import input_example
 from fastcls.inference.predictor import Prediction
 from fastcls.models import weights
 from fastcls.runfolder import model_files, recorded, runs
@@ -26,6 +25,7 @@ from fastcls.running.loading import prepared
 from fastcls.settings import sources
 from fastcls.settings.request import Request
 from fastcls.training.history import quiet
+from fastcls.training.step import input_example
 
 BATCH = 32
 

@@ -221,7 +221,7 @@ class _Run:
         from fastcls.machine import devices
         from fastcls.models import summary
         from fastcls.runfolder import predictions
-        from fastcls.running import baseline, speed
+        from fastcls.running import baseline, record
         from fastcls.training import callbacks as training
         from fastcls.training import losses
 
@@ -282,7 +282,7 @@ class _Run:
             self.record["weights"] = f"These are the weights of the last epoch, {last}."
         self.record["best_epoch"] = best.epoch if chosen else last
         if last:  # the probe's passes are no training
-            self.record["speed"] = speed.of(self.learn, history, self.processes)
+            self.record["speed"] = record.speed(self.learn, history, self.processes)
 
     def _knobs(self) -> dict[str, Any]:
         """Those of `fit`; with a time to keep to, as many epochs as fit into it, which a resumed run takes over."""

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from fastcls.errors import OutputError
-from fastcls.inference.deploy import Reference, metadata
-from fastcls.inference.export import input_example
-from fastcls.runfolder import runs
+from fastcls.inference.deploy import Reference, checked, metadata
 from fastcls.running.replay import RecipePredictor
+from fastcls.training.step import input_example
 
 
 def write(run: Path, target: Path, reference: Reference | None) -> float | None:
@@ -28,9 +27,8 @@ def write(run: Path, target: Path, reference: Reference | None) -> float | None:
             f"{target.name} was not written: torch.export cannot follow this network ({type(problem).__name__}).",
             "ONNX or safetensors may do.",
         ) from problem
-    differences: list[float | None] = []
 
-    def save(temporary: Path) -> None:
+    def save(temporary: Path) -> float | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of weights that is in one block of memory; the check reads the file
             torch.export.save(program, temporary, extra_files={"metadata.json": json.dumps(metadata(run))})
@@ -40,7 +38,6 @@ def write(run: Path, target: Path, reference: Reference | None) -> float | None:
             with torch.inference_mode():
                 return network(torch.from_numpy(images)).numpy()
 
-        differences.append(reference.check(logits, target) if reference else None)
+        return reference.check(logits, target) if reference else None
 
-    runs.atomic_path(target, save)
-    return differences[0]
+    return checked(target, save)

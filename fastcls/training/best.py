@@ -27,7 +27,6 @@ TIE = 0.5  # standard errors of a share; two epochs that differ by less are dist
 MOST = 50_000_000  # probabilities that are calibrated for it; with more of them images, chance decides little
 LOSS = "valid_loss"
 TOP = 5  # classes that fastai's top_k_accuracy looks at
-CRITERIA: dict[str, Callable[[], Any]] = objectives.OneClass().criteria
 
 
 def ensure(learn: Learner, name: str) -> None:

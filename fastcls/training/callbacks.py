@@ -11,7 +11,6 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 
 from fastcls.machine import devices, ranks
-from fastcls.machine.clock import Clock
 from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Stop
 from fastcls.settings import options
@@ -67,7 +66,6 @@ def fit(
     if ranks.first():
         saver.store.sweep()
     devices.forget_peak_memory(learn.dls.device)
-    clock = Clock()
     try:
         with (
             distributed.contact(),
@@ -87,7 +85,6 @@ def fit(
                 options.note(f"--epochs auto: {' + '.join(map(str, [pace.planned, *extensions]))} epochs.")
     finally:
         progress.stop()
-        clock.check()
     if opts.keep == "last" or best.epoch is None:
         guard.refuse_last(learn, history.rows)
     return Trained(history, best, sum(phase.epochs for phase in phases))

@@ -47,7 +47,7 @@ def within(
     return epochs, each
 
 
-def seconds_of_epoch(learn: Learner) -> float:
+def seconds_of_epoch(learn: Learner, steps: int = PROBE_STEPS) -> float:
     """What an epoch and its validation will take, by some steps of a copy of the network: the learner stays itself."""
     network = copy.deepcopy(learn.model)
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.0)
@@ -56,7 +56,7 @@ def seconds_of_epoch(learn: Learner) -> float:
     for loader, trains in ((learn.dls.train, True), (learn.dls.valid, False)):
         network.train(trains)
         taken, until, started = [], time.perf_counter() + PROBE_SECONDS, time.perf_counter()
-        for *inputs, target in islice(loader, PROBE_STEPS):
+        for *inputs, target in islice(loader, steps):
             with torch.set_grad_enabled(trains), half(enabled=trains and learn.precision != "fp32"):
                 loss = learn.loss_func(network(*inputs), target)
             if trains:

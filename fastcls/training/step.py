@@ -80,7 +80,7 @@ def precision(learn: Learner) -> tuple[str, str]:
     if not _native_bf16():
         return "fp32", "this processor has no bf16"
     try:
-        operations, depthwise = throughput.forward_flops(learn.model, _validation_image(learn))
+        operations, depthwise = throughput.forward_flops(learn.model, input_example(learn))
     except (RuntimeError, AssertionError):  # a network for other images; training will say it better
         return "fp32", "this network cannot be tried"
     size = f"{operations / 1e6:,.0f} million operations an image"
@@ -98,10 +98,10 @@ def _native_bf16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
-def _validation_image(learn: Learner) -> torch.Tensor:
-    """One image as the network is given it: (1, channels, height, width)."""
-    first = learn.dls.valid_ds.items
-    first = first.iloc[:1] if hasattr(first, "iloc") else first[:1]
+def input_example(learn: Learner) -> torch.Tensor:
+    """A validation image as the network is given it: (1, channels, height, width)."""
+    items = learn.dls.valid_ds.items
+    first = items.iloc[:1] if hasattr(items, "iloc") else items[:1]
     (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
     return image.as_subclass(torch.Tensor)
 

@@ -204,7 +204,7 @@ def test_a_cpu_with_bf16_takes_it_for_a_large_network(
     side = 144 if groups > 1 else 12
     learn = learner(nn.Conv2d(3 * 128, channels, 3, padding=1, groups=groups), shape=(1, 3, 12, 12))
     monkeypatch.setattr(step, "_native_bf16", lambda: True)
-    monkeypatch.setattr(step, "_validation_image", lambda _: torch.zeros(1, 3 * 128, side, side))
+    monkeypatch.setattr(step, "input_example", lambda _: torch.zeros(1, 3 * 128, side, side))
     assert step.precision(learn) == (chosen, why)
 
 
