@@ -71,7 +71,7 @@ class Recipe(loading.Recipe):
 
 def recipe(name: str) -> Recipe:
     """The recipe of that name or file, loaded: `recipe('pets-resnet50').get_learner(size=128)` is a Learner."""
-    loaded = loading.recipe(name)
+    loaded = loading.load(sources.find(name))
     return Recipe(loaded.source, loaded.module)
 
 
@@ -334,8 +334,8 @@ def check(
     if folder is not None:
         pages.make_folder(folder)
     found = audit(held, progress)
-    given = {"--labels": fspath(labels), "--label-regex": label_regex}
-    given |= {"--multi-label": multi_label} if multi_label != "auto" else {}
+    given = {"labels": fspath(labels), "label_regex": label_regex}
+    given |= {"multi_label": multi_label} if multi_label != "auto" else {}
     if suspects:
         if held.target.several:
             raise UsageError("--suspects: it judges one class an image; a run's report has those of several labels.")
@@ -344,11 +344,10 @@ def check(
 
         doubtful = doubts.find(found, arch, fspath(weights), size)
         found = replace(found, findings=by_severity([*found.findings, *([doubtful] if doubtful else [])]))
-        given |= {"--arch": arch, "--weights": fspath(weights), "--size": str(size)}
+        given |= {"arch": arch, "weights": fspath(weights), "size": str(size)}
     if folder is None:
         return Check(found, None)
-    words = [word for flag, value in given.items() if value for word in (flag, value)]
-    command = shell.command("check", fspath(path), *words, *["--suspects"] * suspects)
+    command = shell.command("check", fspath(path), *shell.flags(**given, suspects=suspects))
     return Check(found, pages.write(folder, found, command, time.perf_counter() - began, started))
 
 
@@ -483,8 +482,7 @@ def compare(
     times; the setting's folder is then the run of all folds. KnobError names every wrong setting; runs that fail are
     in `found.failed`.
     """
-    from fastcls.comparison.comparison import folder_of
-    from fastcls.reports.comparison import make_folder, write
+    from fastcls.machine.screen import Screen
     from fastcls.running import grid
 
     names = [fspath(target) for target in targets]
@@ -495,15 +493,21 @@ def compare(
         several = {name: _several(values) for name, values in (vary or {}).items()}
         request = _request(names[0], fixed)
         plan = grid.plan(request, several, settings, seeds, one_at_a_time, folder, folds, repeats)
-        words = [f"{name}={as_text(value)}" for name, values in several.items() for value in values]
-        whole = [shlex.join(f"{name}={as_text(value)}" for name, value in one.items()) for one in settings]
-        return _made(plan, words, whole, repeats if folds else seeds, one_at_a_time)
+        words = ["compare", *shlex.split(series.command(request))[2:]]
+        words += shell.flags(
+            vary=[f"{name}={as_text(value)}" for name, values in several.items() for value in values],
+            setting=[shlex.join(f"{name}={as_text(value)}" for name, value in one.items()) for one in settings],
+            one_at_a_time=one_at_a_time,
+            folds=folds,
+            repeats=repeats if folds else None,
+            seeds=None if folds else seeds,
+            out=plan.out,
+        )
+        found, page, _ = grid.make(plan, shell.command(*words), Screen(), quiet=True)
+        return Comparison(found, page)
     if vary or settings or fixed or folds:
         raise UsageError("vary, settings, folds and knobs go with a recipe, not runs.", f"Here: {', '.join(names)}")
-    if folder is not None:
-        make_folder(folder)
-    found = grid.existing(names, shell.command("compare", *names))
-    return Comparison(found, write(folder or folder_of(found.entries), found))
+    return Comparison(*grid.existing(names, shell.command("compare", *names), folder))
 
 
 class Search:
@@ -574,34 +578,11 @@ def search(
         study=study,
         out=_path(out),
     )
-    words = [word for dim in dims for word in ("--space", str(dim))]
-    command = shell.command("search", *shlex.split(series.command(request))[2:], *words, "--out", str(plan.out))
+    words = [*shlex.split(series.command(request))[2:], *shell.flags(space=[*map(str, dims)], out=plan.out)]
+    command = shell.command("search", *words)
     results = searching.run_all(plan, Screen(quiet), lambda so_far: write(searching.page(plan, so_far, command)))
     page = searching.page(plan, results, command)
     return Search(page, write(page))
-
-
-def _made(plan: Any, vary: Sequence[str], whole: Sequence[str], seeds: int, one_at_a_time: bool) -> Comparison:
-    """Make the runs that are not done; a line a run reports the progress."""
-    from fastcls.comparison.comparison import Comparison as Found
-    from fastcls.machine.screen import Screen
-    from fastcls.reports.comparison import write
-    from fastcls.running import grid, out_of_fold
-    from fastcls.running.series import command
-
-    words = shlex.split(command(plan.request))
-    words[1] = "compare"
-    for flag, texts in (("--vary", vary), ("--setting", whole)):
-        for text in texts:
-            words += [flag, text]
-    words += ["--one-at-a-time"] * one_at_a_time
-    words += ["--folds", str(plan.folds), "--repeats", str(seeds)] if plan.folds else ["--seeds", str(seeds)]
-    words += ["--out", str(plan.out)]
-    entries = grid.run_all(plan, Screen(), lambda so_far: None, quiet=True)
-    found = Found(plan.title, shlex.join(words), entries, plan.baseline)
-    if plan.folds:
-        out_of_fold.gather(entries, plan.folds, shlex.join(words))
-    return Comparison(found, write(plan.out, found))
 
 
 def _several(values: Any) -> Sequence[Any]:

@@ -12,8 +12,7 @@ from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
 from fastcls.cli.documents import document
-from fastcls.cli.request import TAKES_KNOBS, build, command_line
-from fastcls.cli.settings import Settings, takes_settings
+from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.errors import UsageError
 from fastcls.runfolder.text import visible
 from fastcls.settings import shell
@@ -80,7 +79,9 @@ def compare(
         if words or vary or setting or folds:
             first = words[0] if words else "--folds" if folds else "--vary"
             raise UsageError(f"{first} goes with a recipe; {len(names)} runs were named.")
-        _existing(names, out, show)
+        from fastcls.running import grid
+
+        _show(*grid.existing(names, command_line("compare"), shell.path(out) if out else None), show)
 
 
 def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings, show: Show) -> None:
@@ -108,25 +109,18 @@ def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings, s
 
 
 def _make(plan: Plan, show: Show) -> None:
-    from fastcls.comparison.comparison import Comparison
     from fastcls.machine.screen import Screen
     from fastcls.machine.stop import Stopped
-    from fastcls.reports.comparison import write
-    from fastcls.running import grid, out_of_fold
+    from fastcls.running import grid
 
-    command = command_line("compare")
     if not all(grid.is_done(cell.folder) for cell in plan.cells):
         log.status("loading torch and fastai …")
     try:
-        entries = grid.run_all(
-            plan, Screen(), lambda so_far: write(plan.out, Comparison(plan.title, command, so_far, plan.baseline))
-        )
+        comparison, page, whole = grid.make(plan, command_line("compare"), Screen())
     except (KeyboardInterrupt, Stopped):
         print(f"Stopped; the same command goes on. What there is: {plan.out}")
         raise
-    comparison = Comparison(plan.title, command, entries, plan.baseline)
-    whole = out_of_fold.gather(entries, plan.folds, command) if plan.folds else {}
-    _show(comparison, write(plan.out, comparison), show)
+    _show(comparison, page, show)
     for folder, report in whole.items():
         print(f"folds    {folder}   report: {report}")
     for entry in comparison.failed:
@@ -134,19 +128,6 @@ def _make(plan: Plan, show: Show) -> None:
     if comparison.failed:
         print("The same command makes the failed runs again, and keeps the others.")
         raise typer.Exit(FAILED)
-
-
-def _existing(names: list[str], out: str, show: Show) -> None:
-    """Runs that are there, or a comparison's; the first is the baseline, and two are tested against each other."""
-    from fastcls.comparison.comparison import folder_of
-    from fastcls.reports.comparison import make_folder, write
-    from fastcls.running import grid
-
-    comparison = grid.existing(names, command_line("compare"))
-    if out:
-        make_folder(shell.path(out))
-    folder = shell.path(out) if out else folder_of(comparison.entries)
-    _show(comparison, write(folder, comparison), show)
 
 
 def _show(comparison: Comparison, page: Path, show: Show) -> None:

@@ -124,7 +124,7 @@ def write(
     predictor = _predictor(folder, temperature, tta, trust, decides, features)
     gc.enable()
     if submission and target is not None:
-        from fastcls.inference.layout import Images, lay_out
+        from fastcls.inference.submission import Images, lay_out
 
         laid_out = lay_out(submission, Images(images, paths), predictor.classes)
         notes = laid_out.write(target, predictor, submission.label_value, submission.fill)

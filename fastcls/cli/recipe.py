@@ -14,8 +14,7 @@ from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.processes import Several, count, launched_folder, on_gpus, start
-from fastcls.cli.request import TAKES_KNOBS, build, command_line
-from fastcls.cli.settings import Settings, takes_settings
+from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.cli.streams import refusal
 from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.machine import ranks

@@ -8,8 +8,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
-from fastcls.cli.request import TAKES_KNOBS, build, command_line
-from fastcls.cli.settings import Settings, takes_settings
+from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.runfolder.text import visible
 from fastcls.settings import shell
 

@@ -1,22 +1,30 @@
-"""The options of every run as typed: put into a verb's signature from their one declaration, and checked together."""
+"""What was typed of a run: the options of every run, from their one declaration, and a recipe's knobs."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import with_parameters
 from fastcls.cli.streams import refusal
-from fastcls.errors import UsageError
+from fastcls.errors import KnobError, UsageError
 from fastcls.plugins import tracking
+from fastcls.settings import shell
 from fastcls.settings.options import DECLARED, TRACKERS, TYPES, Options, checked, choices
 
+if TYPE_CHECKING:
+    from fastcls.settings.request import Request
+    from fastcls.settings.sources import RecipeSource
+
+# of a verb that takes a recipe: words that it does not know are the recipe's knobs
+TAKES_KNOBS = {"allow_extra_args": True, "ignore_unknown_options": True}
 EXTRA: Any = typer.Option(
     [], "--set", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."
 )
@@ -86,3 +94,25 @@ def _refuse_empty(context: typer.Context, parameter: typer.CallbackParam, value:
     if not value and source is not None and source.name == "COMMANDLINE":
         raise refusal(UsageError(f"{parameter.opts[0]}: is empty; leave it out, or give {parameter.metavar}."))
     return value
+
+
+def build(ctx: typer.Context, source: RecipeSource, words: list[str], options: Options, extra: list[str]) -> Request:
+    """The request that words add up to, the command's own flags among the names that are offered for a wrong one."""
+    from fastcls.settings.knobs import words_to_values
+    from fastcls.settings.request import requested
+
+    own_flags = [flag for parameter in ctx.command.params for flag in parameter.opts if flag.startswith("--")]
+    pairs = {}
+    for text in extra:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise KnobError(f"--set {text}: this is no KEY=VALUE.", "Write, for example,  --set wd=0.05")
+        pairs[key.strip()] = value
+    values, problems = words_to_values(words, source.knobs)
+    return requested(source, values, options, pairs, own_flags, problems)
+
+
+def command_line(verb: str) -> str:
+    """The command as the user typed it, to be recorded and shown."""
+    words = sys.argv[sys.argv.index(verb) :] if verb in sys.argv else [verb]
+    return shell.command(*words)

@@ -23,7 +23,7 @@ from fastcls.datasets.walk import count
 from fastcls.errors import DataError, EnvironmentProblem, OutputError, did_you_mean
 from fastcls.images import check
 from fastcls.machine import devices
-from fastcls.models import zoo
+from fastcls.models import backbones, zoo
 from fastcls.models.defaults import PUBLISHED
 from fastcls.runfolder import runs, splits
 from fastcls.runfolder import target as targets
@@ -127,7 +127,7 @@ def look(target: str, labels: str = "", label_regex: str = "") -> Images:
     if targets.of(table.attrs).several:
         table["label"] = table["label"].map(targets.MULTI.text)
     rows = table[["path", "label", "split"]].values.tolist()
-    command = ("folder", *_words(path=target, labels=labels, label_regex=label_regex))
+    command = ("folder", *shell.flags(path=target, labels=labels, label_regex=label_regex))
     return _images(target, table.attrs["layout"], rows, command, targets.of(table.attrs))
 
 
@@ -175,17 +175,8 @@ def side(short: int) -> int:
 
 def on_disk(architecture: zoo.Architecture) -> bool:
     """Whether its ImageNet weights are in the cache of torch or of Hugging Face already."""
-    if architecture.library == "timm":
-        import timm
-        from huggingface_hub import try_to_load_from_cache
-
-        cfg = timm.get_pretrained_cfg(architecture.name.removeprefix(zoo.TIMM))
-        assert cfg is not None and cfg.hf_hub_id
-        return isinstance(try_to_load_from_cache(cfg.hf_hub_id, "model.safetensors"), str)
-    from torchvision.models import get_model_weights
-
-    url = get_model_weights(architecture.name).DEFAULT.url
-    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file()
+    kept = backbones.kept_weights(backbones.find(architecture.name))
+    return kept.is_file() or any(kept.glob("snapshots/*/*.safetensors"))
 
 
 def _run(target: str) -> Path:
@@ -207,17 +198,12 @@ def _of_run(run: Path) -> Images:
         root, knobs = Path(record["data"]["root"]), record["knobs"]["get_learner"]
     except KeyError as problem:
         raise OutputError(f"{run} is not a complete run folder: it says nothing of its images ({problem}).") from None
-    command = ["folder", *_words(path=str(root))]
+    command = ["folder", *shell.flags(path=root)]
     if {"arch", "size", "bs"} <= set(knobs) and "tune" in record["knobs"]["fit"]:  # its recipe takes what is suggested
-        given = {knob: str(knobs[knob]) for knob in ("path", "labels", "label_regex") if knobs.get(knob)}
-        command = [record["recipe"], *_words(**given)]
+        given = {knob: knobs.get(knob) for knob in ("path", "labels", "label_regex")}
+        command = [record["recipe"], *shell.flags(**given)]
     files = [(str(root / path), label, split) for path, label, split in rows]
     return _images(str(root), f"as split by the run {run}", files, tuple(command), targets.of(record["data"]))
-
-
-def _words(**knobs: str) -> list[str]:
-    """Those that are set, as they are written on the command line."""
-    return [word for knob, value in knobs.items() if value for word in (f"--{knob.replace('_', '-')}", value)]
 
 
 def _images(

@@ -182,6 +182,23 @@ def run_all(
     return entries
 
 
+def make(plan: Plan, command: str, screen: Screen, quiet: bool = False) -> tuple[Comparison, Path, dict[Path, Path]]:
+    """Make the runs that are not done, with tables and a page after each of them.
+
+    Gives the comparison that `command` made, its page, and of folds the runs of them all with their reports.
+    """
+    from fastcls.reports.comparison import write
+    from fastcls.running import out_of_fold
+
+    def written(entries: list[Entry]) -> tuple[Comparison, Path]:
+        found = Comparison(plan.title, command, entries, plan.baseline)
+        return found, write(plan.out, found)
+
+    entries = run_all(plan, screen, written, quiet)
+    whole = out_of_fold.gather(entries, plan.folds, command) if plan.folds else {}
+    return (*written(entries), whole)
+
+
 def _withdraw(plan: Plan) -> None:
     """Leave nothing of a comparison without a run: the corrected command finds its folder free."""
     for folder in sorted((path for path in plan.out.rglob("*") if path.is_dir()), reverse=True):
@@ -200,11 +217,15 @@ def _sharing(kept: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
     return sharing(kept)
 
 
-def existing(names: Sequence[str], command: str) -> Comparison:
-    """Runs that are there, by name, or those of a comparison's folder, and what `command` compared them.
+def existing(names: Sequence[str], command: str, out: Path | None) -> tuple[Comparison, Path]:
+    """Runs that are there, by name, or those of a comparison's folder, as `command` compares them; and their page.
 
     The first is the baseline; two are tested against each other. UsageError for fewer.
     """
+    from fastcls.reports.comparison import make_folder, write
+
+    if out is not None:
+        make_folder(out)
     folders = [folder for name in names for folder in _runs_of(shell.path(name)) or [runs.find(name)]]
     entries = comparison.existing(folders)
     if len(entries) < 2:
@@ -212,7 +233,8 @@ def existing(names: Sequence[str], command: str) -> Comparison:
     split = comparison.split_of(entries)
     test = comparison.mcnemar(entries[0], entries[1], split) if len(entries) == 2 else None
     title = f"{entries[0].record.get('recipe')}: {len(entries)} runs"
-    return Comparison(title, command, entries, entries[0].setting, test)
+    found = Comparison(title, command, entries, entries[0].setting, test)
+    return found, write(out or comparison.folder_of(entries), found)
 
 
 def _runs_of(folder: Path) -> list[Path]:

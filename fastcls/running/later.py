@@ -114,13 +114,12 @@ def evaluate(
     below = {row[0]: relative(row[0], held.root) for row, _ in seen}
     listed = [(below[row[0]], UNKNOWN if row[1] in unknown else NEW, row[1]) for row, _ in seen]
     further = {t: {below[path]: v for path, v in of.items() if path in below} for t, of in held.further.items()}
-    given = [("--labels", labels), ("--label-regex", label_regex), ("--split", split)]
-    words = [word for flag, value in given if value for word in (flag, value)]
+    words = shell.flags(labels=labels, label_regex=label_regex, split=split, skip_bad=skip_bad)
     entry = {
         "format": runs.FORMAT,
         **{name: record[name] for name in TAKEN_OVER if name in record},
         "options": {**record.get("options", {}), "limit": None},
-        "command": shell.command("evaluate", run, path, *words, *["--skip-bad"] * skip_bad),
+        "command": shell.command("evaluate", run, path, *words),
         "folder": str(Path.cwd()),
         "versions": {name: version(name) for name in ("numpy", "pillow", "onnxruntime")},
         "status": "done",

@@ -49,11 +49,6 @@ class Recipe:
         return f"recipe {self.source.name!r}: {self.source.title}\nClaim: {self.source.claim}"
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe of that name or file, loaded: `recipe('pets-resnet50').get_learner(size=128)` is a Learner."""
-    return load(sources.find(name))
-
-
 class _Uncached(SourceFileLoader):
     """Python's loader of source files, without a __pycache__ beside them: a run folder holds what it says."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 import zlib
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -243,18 +243,12 @@ class Cutout(Batchwise):
         self.side = side
 
     def apply(self, x: torch.Tensor) -> torch.Tensor:
-        h, w = x.shape[2:]
-        side = torch.full((len(x),), self.side, device=x.device)
-        return x * ~_rectangles(h, w, side, side, self.uniform(x, 2))[:, None]
-
-
-def _rectangles(h: int, w: int, height: Any, width: Any, centres: torch.Tensor) -> torch.Tensor:
-    """(n, h, w) booleans: inside a rectangle of these fractions of the sides around these centres."""
-    rows = (torch.arange(h, device=centres.device) + 0.5) / h
-    columns = (torch.arange(w, device=centres.device) + 0.5) / w
-    inside_rows = (rows - centres[:, :1]).abs() < height[:, None] / 2
-    inside_columns = (columns - centres[:, 1:]).abs() < width[:, None] / 2
-    return inside_rows[:, :, None] & inside_columns[:, None, :]
+        centres = self.uniform(x, 2)
+        rows, columns = (
+            ((torch.arange(pixels, device=x.device) + 0.5) / pixels - centres[:, i : i + 1]).abs() < self.side / 2
+            for i, pixels in enumerate(x.shape[2:])
+        )
+        return x * ~(rows[:, :, None] & columns[:, None, :])[:, None]
 
 
 class Policies(Batchwise):
