@@ -135,7 +135,7 @@ def test_the_tutorial_of_fastai_becomes_a_run(photos: Path, tmp_path: Path) -> N
     run = fastcls.save(learn, tmp_path / "run", quiet=True)
     file = photos / "horn" / "horn_0.jpg"
     assert f",{learn.predict(file)[0]}," in command("predict", run.path, file).output
-    assert "resnet18 on photos0, trained by hand" in run.report.read_text()
+    assert f"resnet18 on {photos.name}, trained by hand" in run.report.read_text()
     weights = command("recipe", "folder", "--path", photos, "--arch", "resnet18", "--weights", run.path, "--dry-run")
     assert weights.code == 0, weights.output
 
