@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fastcls.datasets import WNID_NAMES
-from fastcls.datasets.walk import files_below, is_image
+from fastcls.datasets.walk import is_image, walked
 
 SIDE = 224
 PLACES = {
@@ -33,7 +33,7 @@ def make(imagenette: Path, out: Path, train: int = 1500, valid: int = 500, seed:
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     for split, folder, count in (("train", "train", train), ("valid", "val", valid)):
-        images = [Path(file) for file in files_below(imagenette / folder) if is_image(file)]
+        images = [Path(file) for file in walked(imagenette / folder) if is_image(file)]
         for number in range(count):
             parts = 1 if rng.random() < 0.2 else int(rng.choice([2, 2, 3, 4]))
             chosen = [images[i] for i in rng.choice(len(images), parts, replace=False)]

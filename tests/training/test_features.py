@@ -22,7 +22,7 @@ from fastcls.evaluation import metrics
 from fastcls.models import networks
 from fastcls.settings import options
 from fastcls.settings.options import Options
-from fastcls.training import averaging, best
+from fastcls.training import averaging, best, objectives
 from fastcls.training.epochs import Pace, seconds_of_epoch
 from fastcls.training.history import Phase, quiet
 from fastcls.transforms import batchwise, draws
@@ -159,7 +159,7 @@ def test_the_best_epoch_is_so_by_any_metric(uneven: Path) -> None:
 def test_an_epoch_is_judged_as_the_run_is_where_a_class_is_only_predicted(name: str, key: str) -> None:
     targets = np.array([0] * 10 + [1] * 10)
     predictions = np.array([0] * 9 + [2] + [1] * 8 + [0] * 2)
-    metric = best.CRITERIA[name]()
+    metric = objectives.OneClass().criteria[name]()
     metric.reset()
     metric.accum_values(torch.tensor(predictions), torch.tensor(targets))
     assert metric.value == pytest.approx(metrics.figures(np.eye(3)[predictions], targets)[key]["value"])
