@@ -118,7 +118,7 @@ def in_python(text: str) -> str:
 
 def nearest(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     """The `count` members of `known` most like `name`, best first; empty when none is close."""
-    return difflib.get_close_matches(name.lower(), list(dict.fromkeys(known)), n=count, cutoff=0.6)
+    return difflib.get_close_matches(str(name).lower(), list(dict.fromkeys(known)), n=count, cutoff=0.6)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -43,7 +43,7 @@ def _run() -> None:
         # Python would flush what is left once more, and complain of it once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if problem.errno == errno.EPIPE:  # who reads, `| head` say, has seen enough
-            sys.exit(1)
+            sys.exit(guard.UNREAD)
         print(f"error: standard output or a file cannot be written: {problem.strerror}.", file=sys.stderr)
         sys.exit(4)
 

@@ -17,6 +17,7 @@ from fastcls.machine.stop import Stopped
 from fastcls.settings import shell
 
 # what a file system answers of a name it is given: no bug, whichever line asked
+UNREAD = 141  # as a shell has it: 128 + SIGPIPE
 REFUSALS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 FOR_SEVERAL = ("recipe", "resume")  # the verbs that several processes can do together
 
@@ -57,6 +58,8 @@ def guarded(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         if missing is None:
             raise
         raise refusal(missing) from None
+    except BrokenPipeError:  # who reads, `| head` say, has seen enough; click would end with 1
+        raise ended(UNREAD) from None
     except OSError as problem:
         if problem.errno not in REFUSALS or problem.filename is None:
             raise

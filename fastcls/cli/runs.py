@@ -87,7 +87,9 @@ def _settings(words: list[str], show: Callable[[Any], None]) -> None:
 
     what, *names = words
     if len(names) != {"show": 1, "diff": 2}.get(what):
-        raise UsageError(f"{' '.join(words)}: is neither of these.", "fastcls runs show RUN, fastcls runs diff A B")
+        raise UsageError(
+            f"runs {' '.join(words)}: show takes a run, and diff two.", "fastcls runs show RUN, fastcls runs diff A B"
+        )
     paths = [chosen(name, done=False) for name in names]
     held = [of_a_run(folders.read_json(path / "run.json")) for path in paths]
     keys = list(dict.fromkeys(key for one in held for key in one))

@@ -31,6 +31,8 @@ def collect(arguments: Sequence[str], by_shard: bool = False) -> Iterator[str]:
     """
     for argument in arguments:
         path = shell.path(argument)
+        if not argument:  # a shell's variable that is not set would be the folder where one is
+            raise DataError("A path is empty.", "Name image files or folders; this folder is  .")
         if argument == "-" or _pack(argument) is not None:
             continue
         if is_pattern(argument):

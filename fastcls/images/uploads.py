@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from fastcls.errors import DataError
 from fastcls.images import heic
 from fastcls.images.check import reason
-from fastcls.images.decode import PAGES, UnknownRange, decode, frames, orientation
+from fastcls.images.decode import UnknownRange, decode, orientation
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF")
 NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF or HEIC"
@@ -51,16 +51,13 @@ def read(data: bytes, mode: str = "RGB") -> Upload:
 
 
 def _check(image: Image.Image) -> bool:
-    """Refuse what is too large or moves; gives whether the camera was turned. No pixel has been decoded yet."""
+    """Refuse what is too large; gives whether the camera was turned. No pixel has been decoded yet."""
     width, height = image.size
     if max(image.size) > LONGEST or width * height > MOST_PIXELS:
         raise DataError(
             f"The picture has {width:,} × {height:,} pixels; at most {LONGEST:,} a side and "
             f"{MOST_PIXELS // 1_000_000} million in all are taken. Make it smaller."
         )
-    if (count := frames(image)) > 1 and image.format != "MPO":  # a camera's JPEG and its preview
-        many = f"{count:,} pictures{' or more' * (count == PAGES)}"
-        raise DataError(f"The file holds {many} (an animation, or pages). Save one of them as a picture.")
     return orientation(image) != 1
 
 

@@ -88,12 +88,20 @@ class Job:
     def record(self, number: int) -> Path:
         return self.out / HELD / f"{number:05d}.json"
 
+    def records(self) -> list[int]:
+        """The numbers of the parts that have one."""
+        return sorted(int(path.stem) for path in (self.out / HELD).glob("*.json") if path.stem.isdecimal())
+
     def done(self, number: int, chunk: Sequence[str]) -> dict[str, Any] | None:
         """What is recorded of a part that is whole; OutputError where it is of other images."""
         if not self.record(number).is_file() or not self.file(number).is_file():
             return None
-        found = runs.read_json(self.record(number))
-        if not found.keys() >= COUNTS or found.get("bytes") != self.file(number).stat().st_size:
+        try:
+            found = runs.read_json(self.record(number))
+        except OutputError:
+            found = {}
+        counted = all(isinstance(found.get(name), int) for name in COUNTS)
+        if not counted or found.get("bytes") != self.file(number).stat().st_size:
             return None  # one of the two was damaged: the images are answered again
         if found.get("images") != _digest(chunk):
             raise OutputError(
@@ -125,7 +133,7 @@ def complete(job: Job, processes: int = 1) -> Done:
     if next(job.chunks(), None) is None:
         raise UsageError("There is nothing to predict: the list of images is empty.")
     job.begin()
-    found = Done(before=len(list((job.out / HELD).glob("[0-9]*.json"))))
+    found = Done(before=len(job.records()))
     if processes > 1:
         _start(job, processes)
     else:
@@ -136,9 +144,9 @@ def complete(job: Job, processes: int = 1) -> Done:
             raise OutputError(f"{job.file(number)} was removed meanwhile.", "Run the command again.")
         found.total, found.parts = found.total + part["total"], number + 1
         found.failed, found.unsure = found.failed + part["failed"], found.unsure + part["unsure"]
-    if beyond := [path for path in sorted((job.out / HELD).glob("[0-9]*.json")) if int(path.stem) >= found.parts]:
+    if beyond := [number for number in job.records() if number >= found.parts]:
         raise OutputError(
-            f"{job.file(int(beyond[0].stem))} has the answers for images that are gone.",
+            f"{job.file(beyond[0])} has the answers for images that are gone.",
             "Name another folder, or remove it.",
         )
     # of processes that let go, and that were killed

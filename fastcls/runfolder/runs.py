@@ -192,6 +192,16 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+@contextlib.contextmanager
+def whole(folder: Path) -> Iterator[None]:
+    """What is written into a new folder inside is there whole, or the folder is not."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 BEGINNING = ("recipe.py", "splits.csv", "slices.csv")  # what a run writes before its run.json
 
 

@@ -104,7 +104,7 @@ def plan(
     if seeds < 1:
         raise UsageError(f"--{'repeats' if folds else 'seeds'} {seeds}: takes an integer from 1.")
     knobs = varied.settings(request)
-    problems: list[str] = []
+    problems: list[str] = [f"--vary {name}: no value is given" for name, several in vary.items() if not len(several)]
 
     def value(option: str, name: str, given: Any) -> Any:
         where = f"--{option} {name}={as_text(given)}"

@@ -133,29 +133,30 @@ def evaluate(
             **({"skipped": bad} if bad else {}),
         },
     }
-    runs.write_json(out / "metrics.json", {NEW: figures})
-    runs.write_json(out / "model.json", {name: value for name, value in model.items() if name != "sha256"})
-    runs.write_json(out / runs.EVALUATION, about)
-    runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
-    belongs = {below[path]: name for path, name in group_of.items() if path in below}
-    splits.write(out, listed, belongs)
-    splits.write_slices(out, [row[:2] for row in listed], further)
-    losses = np.full(len(seen), np.nan)
-    losses[is_known] = judge.losses(probabilities, truth)
-    written = judging.answers(
-        judge,
-        predictor.classes,
-        ((split, path, label) for path, split, label in listed),
-        every,
-        losses,
-        thresholds,
-        temperature,
-    )
-    predictions.write(out / predictions.FILE, predictor.classes, written, target.several, belongs)
-    runs.write_json(out / "run.json", entry)
-    notes += precheck(out, sizes=False)
-    runs.write_json(out / "run.json", entry)
-    build.write(out)
+    with runs.whole(out):
+        runs.write_json(out / "metrics.json", {NEW: figures})
+        runs.write_json(out / "model.json", {name: value for name, value in model.items() if name != "sha256"})
+        runs.write_json(out / runs.EVALUATION, about)
+        runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
+        belongs = {below[path]: name for path, name in group_of.items() if path in below}
+        splits.write(out, listed, belongs)
+        splits.write_slices(out, [row[:2] for row in listed], further)
+        losses = np.full(len(seen), np.nan)
+        losses[is_known] = judge.losses(probabilities, truth)
+        written = judging.answers(
+            judge,
+            predictor.classes,
+            ((split, path, label) for path, split, label in listed),
+            every,
+            losses,
+            thresholds,
+            temperature,
+        )
+        predictions.write(out / predictions.FILE, predictor.classes, written, target.several, belongs)
+        runs.write_json(out / "run.json", entry)
+        notes += precheck(out, sizes=False)
+        runs.write_json(out / "run.json", entry)
+        build.write(out)
     return out
 
 
@@ -204,9 +205,10 @@ def _groups(record: dict[str, Any], held: contents.Contents) -> dict[str, str]:
 
 def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) -> tuple[list[Row], int]:
     """The images to evaluate, and how many were left out because the run was trained on these very files."""
-    known = {row[2] or contents.UNDRAWN for row in rows}
+    known = {row[2] for row in rows}
     if split and split not in known:
-        raise UsageError(f"--split {split}: {path} has no such images.", f"It has: {some(sorted(known))}.")
+        there = "Its images are in no splits: omit --split." if known == {""} else f"It has: {some(sorted(known))}."
+        raise UsageError(f"--split {split}: {path} has no such images.", there)
     chosen = list(dict.fromkeys(row for row in rows if not split or row[2] == split))
     size = {file: file_size(file) for file, *_ in (*train, *chosen)}
     alike = {size[file] for file, *_ in train} & {size[file] for file, *_ in chosen}

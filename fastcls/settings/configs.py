@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastcls.settings.request import Request
 
 FLAG = "--config"
+LONGEST = 1000  # values of a list
 OF_THE_MACHINE = ("device", "workers")  # in a run.json: as that machine decided
 
 
@@ -59,24 +60,50 @@ def read(name: str) -> dict[str, Any]:
     except Exception as problem:  # each parser has its own
         what = " ".join(str(problem).split())[:200]
         raise UsageError(f"--config {name}: {what}.", "It is a .json, .yaml or .toml file.") from None
-    if not isinstance(found, dict):
-        raise UsageError(f"--config {name}: holds {type(found).__name__}, not settings by name.")
-    return of_a_run(found) if "knobs" in found else {str(key).replace("-", "_"): found[key] for key in found}
+    try:
+        found = _by_name(found, "the file")
+        settings = of_a_run(found) if "knobs" in found else {str(key).replace("-", "_"): found[key] for key in found}
+        further = settings["set"] = _by_name(settings.get("set"), "set")
+        for key, value in [*settings.items(), *further.items()]:
+            if value is not further:
+                _check(key, value)
+    except ValueError as problem:
+        raise UsageError(f"--config {name}: {problem}.", "See  fastcls recipe NAME --print-config") from None
+    return settings
+
+
+def _by_name(value: Any, what: str) -> Mapping[str, Any]:
+    """A mapping, or nothing; ValueError for anything else."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} holds {type(value).__name__}, not settings by name")
+    return value
+
+
+def _check(key: str, value: Any) -> None:
+    """ValueError for a value that is neither plain nor a list of plain ones."""
+    several = value if isinstance(value, list | tuple) else [value]
+    if len(several) > LONGEST or any(isinstance(one, list | tuple | Mapping) for one in several):
+        raise ValueError(f"{key} is nested, or longer than {LONGEST:,} values")
 
 
 def of_a_run(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run.json, by name: recipe, knobs, options, and further keywords under `set`."""
+    """The settings of a run.json, by name: recipe, knobs, options, and further keywords under `set`.
+
+    ValueError where it holds something else.
+    """
     found: dict[str, Any] = {"recipe": record.get("recipe")}
-    for knobs in record["knobs"].values():
-        found |= knobs
-    options = record.get("options") or {}
+    for stage, knobs in _by_name(record["knobs"], "knobs").items():
+        found |= _by_name(knobs, stage)
+    options = _by_name(record.get("options"), "options")
     found |= {name: options[name] for name in DECLARED if name in options and name not in OF_THE_MACHINE}
     if options.get("auto_epochs"):
         found["epochs"] = "auto"
-    if options.get("seconds"):
-        found["time"] = f"{options['seconds']:g}s"
+    if seconds := options.get("seconds"):
+        found["time"] = f"{seconds:g}s" if isinstance(seconds, int | float) else seconds
         found.pop("epochs", None)
-    return found | {"set": record.get("extra") or {}}
+    return found | {"set": _by_name(record.get("extra"), "extra")}
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:
@@ -84,7 +111,7 @@ def _words(settings: Mapping[str, Any]) -> list[str]:
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
         if name == "set":
-            words += [word for key, given in (value or {}).items() for word in ("--set", f"{key}={given}")]
+            words += [word for key, given in value.items() for word in ("--set", f"{key}={given}")]
         elif isinstance(value, bool) and name in DECLARED:
             words.append(flag if value else f"--no-{flag[2:]}")
         elif value != "" and (value is not None or name not in DECLARED):  # an empty text is as if left out

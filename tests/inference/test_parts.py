@@ -126,7 +126,14 @@ def test_what_is_there_already_is_not_taken_for_the_answers_to_another_question(
     file, record = sorted(before)[0], Path("labels", "_fastcls", "00000.json")
     images = json.loads(record.read_text())["images"]
     Path("labels/.part-00000.jsonl-x.jsonl").touch()  # of a process that was killed
-    for damaged, text in ((file, ""), (record, json.dumps({"images": images}))):
+    Path("labels/_fastcls/00000 (1).json").touch()  # as a program that keeps folders alike leaves them
+    counts = json.loads(record.read_text()) | {"total": None}
+    for damaged, text in (
+        (file, ""),
+        (record, json.dumps({"images": images})),
+        (record, json.dumps(counts)),
+        (record, "["),
+    ):
         damaged.write_text(text)
         assert fastcls(*words).code == 0 and file.read_bytes() == before[file]
     assert not list(Path("labels").glob(".part-*"))
