@@ -29,6 +29,7 @@ from fastcls.images.decode import decode
 from fastcls.running.loading import import_fastai
 from fastcls.settings.sources import find
 
+pytestmark = pytest.mark.faults
 Fastcls = Callable[..., Outcome]
 REACHED = 6  # the exit code of a recipe that ends at its first step
 RECIPE = '''
@@ -37,8 +38,6 @@ from fastai.vision.all import *
 from fastcls import data, datasets, models, training, transforms
 from fastcls.transforms import draws
 from fastcls.errors import TrainingError
-
-pytestmark = pytest.mark.faults
 
 def get_learner(path: str, labels: str = '', label_regex: str = '', valid_pct: float = 0.2, test_pct: float = 0.,
                 group: str = '', split_by: str = '', size: int = 8, bs: int = 8, filters: tuple[int, ...] = (4,),

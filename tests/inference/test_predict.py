@@ -108,6 +108,7 @@ for code, *words in (
 """
 
 
+@pytest.mark.further
 def test_all_but_training_works_where_torch_is_missing(digits_run: Path, tmp_path: Path) -> None:
     shutil.copytree(digits_run, tmp_path / "run")
     image = next((digits(digits_run) / "3").glob("*.png"))
