@@ -22,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.errors import OutputError, did_you_mean
+from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.runfolder import hub, inside, register, schema
 from fastcls.settings import shell
 
@@ -284,6 +284,8 @@ def find(name: str, done: bool = False) -> Path:
 
 
 def _find(name: str, done: bool) -> Path:
+    if not name:
+        raise UsageError("The name of a run is empty.", "List the runs:  fastcls runs")
     path = shell.path(name)
     if (path / "run.json").is_file():
         return path

@@ -22,6 +22,8 @@ from fastcls.evaluation import decisions
 from fastcls.reports.deciding import decided
 from fastcls.runfolder import predictions
 
+pytestmark = pytest.mark.further
+
 Fastcls = Callable[..., Outcome]
 CLASSES = 6
 

@@ -32,6 +32,8 @@ from fastcls.runfolder import predictions
 from fastcls.runfolder.predictions import Predicted
 from fastcls.running.replay import RecipeExplainer
 
+pytestmark = pytest.mark.further
+
 
 def digits(run: Path) -> Path:
     return Path(json.loads((run / "run.json").read_text())["data"]["root"])

@@ -19,6 +19,8 @@ from fastcls.models import networks
 from fastcls.models.receptive import WHOLE, ReceptiveFields
 from fastcls.models.summary import count, summarize
 
+pytestmark = pytest.mark.further
+
 Seen = tuple[int, int] | str | None
 
 

@@ -18,6 +18,8 @@ from fastcls.datasets import downloads
 from fastcls.errors import UsageError
 from fastcls.models import backbones, suggest, zoo
 
+pytestmark = pytest.mark.further
+
 Fastcls = Callable[..., Outcome]
 PUBLISHED = ["resnet50", "vgg16_bn", "mobilenet_v3_large", "densenet121", "convnext_tiny", "vit_b_16", "swin_v2_t"]
 PUBLISHED += ["efficientnet_b3", "regnet_y_400mf"]  # the last computes with numbers while it is built

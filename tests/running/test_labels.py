@@ -20,6 +20,8 @@ from fastcls.datasets import label_sets
 from fastcls.evaluation import labels
 from fastcls.runfolder.target import MULTI
 
+pytestmark = pytest.mark.further
+
 NAMES = ["blue", "green", "red"]
 RECIPE = '''"""Squares: which colours are there."""
 from typing import Literal
