@@ -16,7 +16,7 @@ from killable import saves, until
 from machines import PORT, Machine
 from together import RECIPE, assert_same, draw, record
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STATIC = ["--nnodes", 2, "--max-restarts", 3, "--master-port", PORT]
 
 
@@ -95,7 +95,6 @@ def test_an_agent_that_is_killed_and_started_again_continues_the_run(job: Job) -
     assert "resumed  after" in job.machines[0].said()
 
 
-@pytest.mark.slow
 def test_the_machine_of_rank_0_comes_back(job: Job) -> None:
     """All of it is gone at once, the agents' meeting place too; both are started again by the same command."""
     agents = job.both("crashed")
@@ -110,7 +109,6 @@ def test_the_machine_of_rank_0_comes_back(job: Job) -> None:
     assert "is done" in job.machines[0].said() and (out / "run.json").read_text() == before
 
 
-@pytest.mark.slow
 def test_a_machine_that_stays_away_leaves_the_run_to_the_other(job: Job) -> None:
     first, _ = (job.elastic(number, "alone at last", nodes="1:2") for number in (0, 1))
     out = job.folder / "alone at last"
