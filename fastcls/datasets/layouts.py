@@ -144,12 +144,12 @@ def folder(path: str | Path) -> Path:
     if not root.exists():
         beside = [entry.name for entry in root.parent.iterdir()] if root.parent.is_dir() else []
         guess = did_you_mean(root.name, beside) or "."
-        raise DataError(f"The folder {root} does not exist{guess}", "Name the folder of images.")
-    hint = "Name the folder that holds the images."
+        raise DataError(f"The folder {root} does not exist{guess}", "Give the folder of images with --path.")
+    hint = "Give the folder that holds the images with --path."
     if root.name.lower().endswith(ARCHIVE_SUFFIXES):
-        hint = "It looks like an archive: unpack it and name its folder."
+        hint = "It looks like an archive: unpack it and give its folder with --path."
     elif root.suffix.lower() in (".csv", ".tsv", ".txt"):
-        hint = f"For a table of labels name the folder of images, and --labels {root.name}."
+        hint = f"For a table of labels give the folder of images with --path, and --labels {root.name}."
     raise DataError(f"{root} is a file, not a folder of images.", hint)
 
 
