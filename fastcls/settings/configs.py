@@ -48,7 +48,7 @@ def read(name: str) -> dict[str, Any]:
         if path.suffix == ".toml":
             import tomllib
 
-            found = tomllib.loads(text)
+            found: Any = tomllib.loads(text)
         elif path.suffix in (".yaml", ".yml"):
             import yaml
 
@@ -61,8 +61,8 @@ def read(name: str) -> dict[str, Any]:
         what = " ".join(str(problem).split())[:200]
         raise UsageError(f"--config {name}: {what}.", "It is a .json, .yaml or .toml file.") from None
     try:
-        found = _by_name(found, "the file")
-        settings = of_a_run(found) if "knobs" in found else {str(key).replace("-", "_"): found[key] for key in found}
+        held = _by_name(found, "the file")
+        settings = of_a_run(held) if "knobs" in held else {str(key).replace("-", "_"): held[key] for key in held}
         further = settings["set"] = _by_name(settings.get("set"), "set")
         for key, value in [*settings.items(), *further.items()]:
             if value is not further:
