@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from killable import words as run_of
 from object_store import Store
 
 from fastcls.datasets import buckets
-from fastcls.training import checkpoints
+from fastcls.training import checkpoints, mirror
 
 pytest.importorskip("pyarrow", reason="needs the extra `shards`")
 pytestmark = [pytest.mark.further, pytest.mark.usefixtures("unreported")]
@@ -68,11 +69,21 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.fixture
-def begun(fastcls: Fastcls, stop_after: Callable[[int], None], tmp_path: Path) -> list[object]:
+def begun(
+    fastcls: Fastcls, stop_after: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[object]:
     """The words of a command whose run was stopped after three checkpoints, and its machine lost; they are in kept/."""
     words = [*WORDS, "--out", "run", "--checkpoints", tmp_path / "kept", "--resume", "auto"]
+    send = mirror._Sender.send
+
+    def sent(self: Any, checkpoint: Path) -> None:
+        send(self, checkpoint)
+        self.finish()  # of checkpoints that wait only the newest is sent, and these come fast
+
     stop_after(3)
-    done = fastcls(*words)
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror._Sender, "send", sent)
+        done = fastcls(*words)
     assert done.code == 130, done.output
     shutil.rmtree("run")
     stop_after(1000)
@@ -161,6 +172,7 @@ def test_another_command_does_not_take_the_checkpoints_of_a_run(fastcls: Fastcls
     assert done.code == 4 and "holds checkpoints of a run already" in done.output and "--resume auto" in done.output
     done = fastcls(*begun, "--lr", "0.5")
     assert done.code == 2 and "started with another --lr" in done.output, done.output
+    time.sleep(1.1)  # runs of a recipe and a seed are distinguished by the second in which they began
     assert fastcls(*WORDS, "--epochs", 1, "--out", "other").code == 0
     assert not Path("run").exists()
     words = [word if word != "run" else "other" for word in begun]
