@@ -205,9 +205,11 @@ def _groups(record: dict[str, Any], held: contents.Contents) -> dict[str, str]:
 
 def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) -> tuple[list[Row], int]:
     """The images to evaluate, and how many were left out because the run was trained on these very files."""
-    known = {row[2] for row in rows}
+    known = {row[2] or contents.UNDRAWN for row in rows}
     if split and split not in known:
-        there = "Its images are in no splits: omit --split." if known == {""} else f"It has: {some(sorted(known))}."
+        there = "Its images are in no splits: omit --split."
+        if known != {contents.UNDRAWN}:
+            there = f"It has: {some(sorted(known))}."
         raise UsageError(f"--split {split}: {path} has no such images.", there)
     chosen = list(dict.fromkeys(row for row in rows if not split or row[2] == split))
     size = {file: file_size(file) for file, *_ in (*train, *chosen)}

@@ -191,12 +191,11 @@ def _emptied(part: Path) -> Iterator[Path]:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        yield part
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        with contextlib.suppress(OSError):  # it holds more
+        with runs.whole(part):
+            yield part
+    finally:
+        with contextlib.suppress(OSError):  # it holds a checkpoint
             part.parent.rmdir()
-        raise
 
 
 def _fetch(
