@@ -129,10 +129,10 @@ def _record(dls: Any, folder: str) -> dict[str, float]:
     held = record.Images(learn)
     held.describe()
     splits.write(Path(folder), held.rows, held.groups)
-    own = memory.resident("RssAnon") - before
+    own, rows = memory.resident("RssAnon") - before, sum(held.describe()["images"].values())
     return {
         "seconds": time.perf_counter() - started, "CPU": time.process_time() - busy,
-        "own": own / len(held.rows), "rows": len(held.rows),
+        "own": own / rows, "rows": rows,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,13 @@ def read(folder: Path) -> Found | None:
         return None
 
 
-def leaked(run: Path, rows: Sequence[tuple[str, str, str]], groups: Mapping[str, str]) -> dict[str, set[str]]:
+def leaked(run: Path, rows: Iterable[tuple[str, str, str]], groups: Mapping[str, str]) -> dict[str, set[str]]:
     """Of each split the images that have a copy, or another image of their group, in train.
 
     rows: path, split, label. groups: the group of a path, where there are groups. Copies are those that the run's check
     found.
     """
     found = read(run)
-    split_of = {path: split for path, split, _ in rows}
     together = [
         [item.path for item in group]
         for finding in (found.findings if found else ())
@@ -69,7 +68,10 @@ def leaked(run: Path, rows: Sequence[tuple[str, str, str]], groups: Mapping[str,
         if name:
             members[name].append(path)
     held: dict[str, set[str]] = defaultdict(set)
-    for paths in (*together, *members.values()):
+    several = [*together, *members.values()]
+    wanted = {path for paths in several for path in paths}
+    split_of = {path: split for path, split, _ in rows if path in wanted} if wanted else {}
+    for paths in several:
         if any(split_of.get(path) == "train" for path in paths):
             for path in paths:
                 if (split := split_of.get(path, "train")) != "train":

@@ -8,11 +8,9 @@ dls = data.loaders(block, path, bs=64)
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -229,26 +227,3 @@ def _sample(indices: Sequence[int], labels: Sequence[Hashable], limit: int) -> l
         for name in own:
             count[name] += 1
     return sorted(kept)
-
-
-def fingerprint(rows: Sequence[tuple[str, str, str]], root: Path) -> str:
-    """sha256 over (path, split, label) and the size of every file: the same data give the same text."""
-    digest, rows = hashlib.sha256(), sorted(rows)
-    for (path, split, label), size in zip(rows, _sizes([path for path, _, _ in rows], root), strict=True):
-        digest.update(f"{path}\0{split}\0{label}\0{size}\n".encode())
-    return digest.hexdigest()
-
-
-def _sizes(paths: Sequence[str], root: Path) -> Iterator[int | str]:
-    """The bytes of every file, '' of one that is not there; of packed images, all looked up at once."""
-    pack = shards.of_folder(str(root))
-    below = "" if pack is None else os.path.relpath(root, pack.root).removeprefix(".")
-    rows = None if pack is None else pack.rows([f"{below}/{path}".lstrip("/") for path in paths])
-    if pack is not None and rows is not None:
-        yield from pack.index["size"][rows].tolist()
-        return
-    for path in paths:
-        try:
-            yield shards.stamp(os.path.join(root, path))[0]  # noqa: PTH118  a Path a file takes longer
-        except (OSError, ValueError):
-            yield ""

@@ -73,6 +73,21 @@ def rows(dataset: Datasets, pack: Pack) -> np.ndarray:
     return np.zeros(0, np.int64) if found is None else found
 
 
+def first_and_last(dataset: Datasets) -> list[str]:
+    """The first and the last name of a dataset's packed images by the alphabet, between which all others are."""
+    names = dataset.tls[0].items["path"]
+    return [names.min(), names.max()] if len(names) else []
+
+
+def in_order(dataset: Datasets) -> bool:
+    """Whether a dataset's packed images are in the order of their names."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = pa.chunked_array([]) if not len(dataset) else pa.Array.from_pandas(dataset.tls[0].items["path"])
+    return len(names) < 2 or bool(pc.all(pc.less(names[:-1], names[1:])).as_py())
+
+
 @dataclass(frozen=True)
 class Windows:
     """Shards that are shuffled `most` at a time: of many, all are never needed at once.

@@ -208,9 +208,9 @@ class Plan:
         return Source(store, rows, crop).on(self.device)
 
 
-def files(dataset: Datasets) -> list[str]:
-    """The image file of every item."""
-    return [str(path) for path in _opened(dataset)]
+def files(dataset: Datasets, part: slice = slice(None)) -> list[str]:
+    """The image file of every item, or of a part of them."""
+    return [str(path) for path in _opened(dataset)[part]]
 
 
 def _sources(dataset: Datasets) -> Sequence[str | np.ndarray]:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,6 @@ from fastcls.training.step import input_example
 TOLERANCE = 1e-3  # of the probabilities of a few validation images, ONNX and preprocessing against the Learner
 CHECKED = 8  # images that the comparison looks at
 NAMES: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "verbose": False}
-# whose newer exporter gives other answers with 2.6 and today's onnxscript, and knows no adaptive max pool up to 2.8
-OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
 
 
 def save(
@@ -96,34 +94,31 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
     training = model.training
     model.eval()
     device, layout = example.device, _memory_format(model)
-    # torch 2.7 exports the pooling of channels-last features as a loop
+    # the pooling of channels-last features was exported as a loop
     network: Any = model
     network.to("cpu", memory_format=torch.contiguous_format)
     pair = example.cpu().contiguous().repeat(2, 1, 1, 1)  # a batch of one would be traced as a constant
     reason = ""
     try:
         with _silent_logger("torch.onnx"), _silent_logger("onnxscript"):
-            for way in (_trace, _program) if OLD else (_program,):
-                try:
-                    runs.atomic_path(file, partial(_of_all_folds, way, network, pair))
-                    return ""
-                except Exception as problem:  # the exporter raises whatever the network's own code met
-                    reason = f"the network cannot be exported ({type(problem).__name__})"
+            runs.atomic_path(file, partial(_of_all_folds, network, pair))
+    except Exception as problem:  # the exporter raises whatever the network's own code met
+        reason = f"the network cannot be exported ({type(problem).__name__})"
     finally:
         network.to(device, memory_format=layout).train(training)
     return reason
 
 
-def _of_all_folds(way: Callable[..., None], network: nn.Module, pair: torch.Tensor, file: Path) -> None:
-    """Write the file as `way` does; of folds with one frozen network, the first one's file with their last layers."""
+def _of_all_folds(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
+    """As `_program`; of folds with one frozen network, the first one's file with their last layers."""
     layers = [named for named in network.named_modules() if isinstance(named[1], nn.Linear)]
     if not layers or not probe.is_sharing():
-        return way(network, pair, file)
+        return _program(network, pair, file)
     name, layer = layers[-1]
     own = {f"{name}.{part}".lstrip("."): value.detach().numpy().tobytes() for part, value in layer.named_parameters()}
 
     def first() -> tuple[bytes, dict[str, bytes]]:
-        way(network, pair, file)
+        _program(network, pair, file)
         return file.read_bytes(), own
 
     data, before = probe.shared("onnx", f"{probe.digest(network, layer)} {name} {tuple(pair.shape)}", first)
@@ -132,7 +127,7 @@ def _of_all_folds(way: Callable[..., None], network: nn.Module, pair: torch.Tens
     model = onnx.load_from_string(data)
     held = {one.name: one for one in model.graph.initializer}
     if any(part not in held or held[part].raw_data != before[part] for part in own):
-        return way(network, pair, file)  # the exporter has made something else of the layer
+        return _program(network, pair, file)  # the exporter has made something else of the layer
     for part, value in own.items():
         held[part].raw_data = value
     file.write_bytes(model.SerializeToString())
@@ -147,16 +142,6 @@ def _program(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
         program = torch.onnx.export(network, (pair,), dynamo=True, dynamic_shapes=shapes, **NAMES)
         assert program is not None
         program.save(str(file), external_data=False)
-    onnx_safety.look_through(file)
-
-
-def _trace(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", torch.jit.TracerWarning)  # what depends on the image would be fixed
-        axes = {name: {0: "batch"} for name in ("images", "logits")}
-        torch.onnx.export(network, (pair,), str(file), dynamo=False, dynamic_axes=axes, opset_version=18, **NAMES)
-    onnx.save(onnx.shape_inference.infer_shapes(onnx.load(file)), file)  # `anatomy` looks for the shapes
     onnx_safety.look_through(file)
 
 

@@ -45,10 +45,10 @@ def read(run: Path) -> list[tuple[str, str, str]]:
     return rows
 
 
-def write_slices(run: Path, rows: Sequence[tuple[str, str]], columns: Mapping[str, Mapping[str, str]]) -> None:
-    """Write a row an image, (path below the run's images, split), and the columns: title -> path -> value, if any."""
+def write_slices(run: Path, rows: Iterable[Sequence[str]], columns: Mapping[str, Mapping[str, str]]) -> None:
+    """Write a row an image, path and split of a row of COLUMNS, and the columns: title -> path -> value, if any."""
     if columns:
-        cells = ([*row, *(values.get(row[0], "") for values in columns.values())] for row in rows)
+        cells = ([*row[:2], *(values.get(row[0], "") for values in columns.values())] for row in rows)
         runs.write_csv(run / SLICES, [*OF_SLICES, *columns], cells)
 
 

@@ -82,7 +82,7 @@ def _run(request: Request, stop: Stop) -> None:
         if plan is not None:
             plan.prepare()  # one process a machine decodes, the others wait for it
         images = record.Images(ready.learn)
-        knobs, found, extensions = begin(images.describe()["fingerprint"], request.stage("fit"))
+        knobs, found, extensions = begin(images.agreed(), request.stage("fit"))
         with faults.translated(ready.learn, request.stage("get_learner") | knobs, Path("RUN")):
             training.fit(ready.learn, ready.recipe.fit, knobs, Path(), Screen(quiet=True), stop, found, extensions)
             evaluation.evaluated(ready.learn, images.relative)
@@ -117,18 +117,18 @@ def shares(learn: Learner) -> Iterator[None]:
 
 
 def begin(
-    fingerprint: str, knobs: dict[str, Any], found: Checkpoint | None = None, extensions: Sequence[int] = ()
+    images: str, knobs: dict[str, Any], found: Checkpoint | None = None, extensions: Sequence[int] = ()
 ) -> tuple[dict[str, Any], Checkpoint | None, list[int]]:
     """Wait until every process has its images; then all train as the first one does, from its checkpoint if any.
 
-    knobs: those of `fit`. DataError, by every process, where one has other images, labels or splits.
+    images: `Images.agreed`; knobs: those of `fit`. DataError, by every process, where one has other images.
     """
     from fastcls.training import checkpoints, distributed
 
     if ranks.world() == 1:
         return knobs, found, list(extensions)
     distributed.barrier()
-    every = distributed.all_gather(fingerprint)
+    every = distributed.all_gather(images)
     others = [str(rank) for rank, held in enumerate(every) if held != every[0]]
     if others:
         raise DataError(

@@ -78,7 +78,7 @@ def _write(learn: Learner, out: Path, screen: Screen, notes: list[str]) -> None:
     about = record.of_a_learner(learn, images.root, notes)
     about["data"] = images.describe()
     splits.write(out, images.rows)
-    splits.write_slices(out, [row[:2] for row in images.rows], images.slices)
+    splits.write_slices(out, images.rows, images.slices)
     header = list(history[0]) if history else ["phase", "epoch", "step", "lr", "train_loss", "valid_loss"]
     runs.write_csv(out / "history.csv", header, [list(row.values()) for row in history])
     runs.write_json(out / "run.json", about)

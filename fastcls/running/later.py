@@ -140,7 +140,7 @@ def evaluate(
         runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
         belongs = {below[path]: name for path, name in group_of.items() if path in below}
         splits.write(out, listed, belongs)
-        splits.write_slices(out, [row[:2] for row in listed], further)
+        splits.write_slices(out, listed, further)
         losses = np.full(len(seen), np.nan)
         losses[is_known] = judge.losses(probabilities, truth)
         written = judging.answers(

@@ -115,7 +115,7 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
     runs.write_json(out / "heatmaps.json", _heatmaps(members))
     runs.write_csv(out / HISTORY, HISTORY_FIXED[:6], [])
     splits.write(out, listed, groups)
-    splits.write_slices(out, [row[:2] for row in listed], _slices(members))
+    splits.write_slices(out, listed, _slices(members))
     rows = chain.from_iterable(
         judging.answers(
             judge,

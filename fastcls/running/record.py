@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import heapq
 import os
 import shlex
 import statistics
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from fastai.learner import Learner
 
-from fastcls.data import target
-from fastcls.data.blocks import fingerprint
+from fastcls.data import packs, target
 from fastcls.data.pixels import files, targets
+from fastcls.datasets import shards
 from fastcls.datasets.layouts import SLICE
 from fastcls.datasets.walk import common_root, some
 from fastcls.errors import DataError, OutputError
@@ -32,7 +36,7 @@ from fastcls.training.history import History
 from fastcls.transforms import resizing
 from fastcls.version import __version__
 
-SPLITS = ("train", "valid", "test")
+CHUNK = 100_000  # packed images that are named at a time: of a hundred million, all names together take 16 GB
 PACKAGES = ("fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "onnxruntime")
 
 
@@ -135,26 +139,67 @@ class Images:
         self.skipped: list[str] = getattr(dls, "skipped", [])  # what cannot be read, a line each
         self.vocab = [str(name) for name in dls.vocab]
         self.target = target.of(dls)
-        judge = judging.of(self.target)
-        datasets = {"train": dls.train_ds, "valid": dls.valid_ds}
+        self.datasets = {"train": dls.train_ds, "valid": dls.valid_ds}
         test = getattr(dls, "test_items", None)
         if test is not None:
-            datasets["test"] = dls.test_dl(test, with_labels=True).dataset
-        rows: list[tuple[str, str, str]] = []
-        for split, dataset in datasets.items():
-            labels = judge.texts(targets(dataset).numpy(), self.vocab)
-            rows += zip(files(dataset), [split] * len(labels), labels, strict=True)
-        self.root = common_root([path for path, _, _ in rows])
+            self.datasets["test"] = dls.test_dl(test, with_labels=True).dataset
+        self.packed = all(packs.is_packed(dataset.items) for dataset in self.datasets.values())
+        named = packs.first_and_last if self.packed else files
+        self.root = common_root([path for dataset in self.datasets.values() for path in named(dataset)])
         self.prefix = os.path.join(self.root, "")  # noqa: PTH118
-        self.rows = [(self.relative(path), split, label) for path, split, label in rows]
+        self._held = None if self.packed else [row for split in self.datasets for row in self._read(split)]
         by_path = getattr(dls, "groups", {})
-        self.groups = {self.relative(path): by_path[path] for path, _, _ in rows if path in by_path}
+        own = [path for dataset in self.datasets.values() for path in files(dataset)] if by_path else []
+        self.groups = {self.relative(path): by_path[path] for path in own if path in by_path}
         self.slices: dict[str, dict[str, str]] = {}  # title -> path -> value
-        for dataset in datasets.values():
+        for dataset in self.datasets.values():
             for name in getattr(dataset.items, "columns", ()):
                 if name.startswith(SLICE):
                     values = zip(map(self.relative, files(dataset)), dataset.items[name], strict=True)
                     self.slices.setdefault(name.removeprefix(SLICE), {}).update(values)
+
+    @property
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Path, split and label of every image."""
+        return (row[:3] for row in (self._held or chain.from_iterable(map(self._read, self.datasets))))
+
+    def _read(self, split: str) -> Iterator[tuple[str, str, str, int | str]]:
+        """Rows of a split and the bytes of their files; packed ones are read as they are asked for."""
+        dataset, judge = self.datasets[split], judging.of(self.target)
+        labels = targets(dataset).numpy()
+        pack = packs.of(dataset) if self.packed else None
+        step = max(1, len(labels)) if pack is None else CHUNK
+        for begin in range(0, len(labels), step):
+            part = slice(begin, begin + step)
+            paths, texts = files(dataset, part), judge.texts(labels[part], self.vocab)
+            sizes = map(_size, paths) if pack is None else pack.index["size"][packs.rows(dataset, pack)[part]].tolist()
+            yield from zip(map(self.relative, paths), repeat(split, len(texts)), texts, sizes, strict=True)
+
+    def _sorted(self, split: str) -> Iterable[tuple[str, str, str, int | str]]:
+        rows = self._read(split)
+        return rows if packs.in_order(self.datasets[split]) else sorted(rows)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 over name, split, label and size of every file: the same data, packed or not, give the same text."""
+        digest = hashlib.sha256()
+        every = heapq.merge(*map(self._sorted, self.datasets)) if self._held is None else sorted(self._held)
+        for row in every:
+            digest.update("\0".join(map(str, row)).encode() + b"\n")
+        return digest.hexdigest()
+
+    def agreed(self) -> str:
+        """What all processes of a run must have alike; of packed images it takes no list of them."""
+        if self._held is not None:
+            return self.fingerprint
+        digest = hashlib.sha256("\0".join(self.vocab).encode())
+        for split, dataset in self.datasets.items():
+            pack = packs.of(dataset)
+            assert pack is not None
+            digest.update(f"\n{split}\0{len(dataset)}\0{pack.record.manifest}\n".encode())
+            digest.update(packs.rows(dataset, pack).astype(np.int64).tobytes())
+            digest.update(targets(dataset).numpy().tobytes())
+        return digest.hexdigest()
 
     def relative(self, path: str) -> str:
         """A file's name in splits.csv and predictions.csv."""
@@ -166,11 +211,10 @@ class Images:
 
     def describe(self) -> dict[str, Any]:
         """The record's `data`."""
-        counts = Counter(split for _, split, _ in self.rows)
         return {
             "root": str(self.root),
-            "fingerprint": fingerprint(self.rows, self.root),
-            "images": {split: counts[split] for split in SPLITS if split in counts},
+            "fingerprint": self.fingerprint,
+            "images": {split: len(dataset) for split, dataset in self.datasets.items() if len(dataset)},
             "classes": len(self.vocab),
             "target": self.target.kind,
             **({"skipped": self.skipped} if self.skipped else {}),
@@ -178,8 +222,16 @@ class Images:
         }
 
 
+def _size(path: str) -> int | str:
+    """The bytes of a file, packed or not; '' of one that is not there."""
+    try:
+        return shards.stamp(path)[0]
+    except (OSError, ValueError):
+        return ""
+
+
 def refuse_other_images(
-    before: Mapping[str, Any], data: Mapping[str, Any], out: Path, rows: Sequence[tuple[str, str, str]]
+    before: Mapping[str, Any], data: Mapping[str, Any], out: Path, rows: Iterable[tuple[str, str, str]]
 ) -> None:
     """DataError where the images, now `rows`, are no longer those that the run in `out` began with."""
     if before.get("fingerprint") != data["fingerprint"]:
@@ -189,7 +241,7 @@ def refuse_other_images(
         )
 
 
-def _difference(run: Path, rows: Sequence[tuple[str, str, str]]) -> str:
+def _difference(run: Path, rows: Iterable[tuple[str, str, str]]) -> str:
     """What became of the images that a run listed, in words."""
     try:
         was = {path: (split, label) for path, label, split in splits.read(run)}

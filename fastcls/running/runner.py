@@ -150,7 +150,7 @@ class _Run:
         room.require(self.learn, self.out)
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
         splits.write(self.out, self.images.rows, self.images.groups)
-        splits.write_slices(self.out, [row[:2] for row in self.images.rows], self.images.slices)
+        splits.write_slices(self.out, self.images.rows, self.images.slices)
         self._save()
         why = f" ({self.learn.precision_reason})" if self.learn.precision_reason else ""
         self.messages.opening(f"{self.learn.precision}{why}")
@@ -234,7 +234,7 @@ class _Run:
         self.probe = baseline.KeepBaseline(self.out / predictions.BASELINE, self.images.relative)
         with assist.shares(self.learn):
             knobs = self._knobs()
-        assist.begin(self.record["data"]["fingerprint"], knobs, self.found, self.extensions)
+        assist.begin(self.images.agreed(), knobs, self.found, self.extensions)
         if self.found is not None:
             self.messages.resumed(int(self.found.state["callbacks"]["History#0"]["step"]), self.found.folder)
         trained = training.fit(

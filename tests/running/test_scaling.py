@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from killable import digest, saves, until
-from packaging.version import Version
 from together import Several, assert_same, history, record
 
 from fastcls.errors import TrainingError
@@ -308,7 +306,6 @@ class TestLauncher:
         assert launch.launch(2, tmp_path) == code
         assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
 
-    @pytest.mark.skipif(Version(version("torch")) < Version("2.10"), reason="its agent listens to every signal")
     def test_lets_a_hang_up_under_nohup_disturb_nobody(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         start(monkeypatch, "time.sleep(0.5); os.kill(os.getppid(), signal.SIGHUP); time.sleep(0.5)")

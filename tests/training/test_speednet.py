@@ -14,7 +14,6 @@ from fastai.vision.all import Learner, accuracy
 from torch.nn import functional as F
 
 from fastcls.errors import UsageError
-from fastcls.inference.export import OLD
 from fastcls.models.speednets import SpeedNet, speednet, whiten
 from fastcls.training.history import quiet
 from fastcls.training.muon import Muon
@@ -147,7 +146,6 @@ def exported(net: SpeedNet, file: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(file)
 
 
-@pytest.mark.skipif(OLD, reason="this torch exports by tracing, which is for the whole run to try")
 @pytest.mark.filterwarnings("ignore")
 def test_the_exported_network_gives_the_same_logits(tmp_path: Path) -> None:
     net = speednet(3, 10, WIDTHS)
