@@ -217,6 +217,7 @@ def test_several_labels_groups_and_a_test_split_are_packed_too(fastcls: Any, sou
     two = trained(fastcls, "packed", "two")
     assert one["model.safetensors"] == two["model.safetensors"] and one["metrics.json"] == two["metrics.json"]
     assert b"group" in two["splits.csv"] and b",test," in two["splits.csv"]
+    assert files_of("one") == files_of("two"), "though the rows are not in the order of their names"
 
 
 def test_the_probe_and_later_images_and_the_check_read_a_pack(fastcls: Any, source: Path, unreported: None) -> None:
