@@ -11,20 +11,21 @@ save(learn, 'mine')                                       # a Run from any fasta
 from __future__ import annotations
 
 import shlex
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastcls.errors import OutputError, UsageError
 from fastcls.plugins import tracking
 from fastcls.runfolder import register, runs, target
 from fastcls.running import loading, series
-from fastcls.settings import shell, sources
-from fastcls.settings.knobs import as_text
+from fastcls.settings import arguments, shell, sources
+from fastcls.settings.knobs import as_text, listed
 from fastcls.settings.options import DECLARED, checked
 from fastcls.settings.request import Request, requested
 
@@ -47,6 +48,7 @@ EMPTY: Any = {"keep_default_na": False, "na_values": ["", "nan"]}  # of pd.read_
 class Recipe(loading.Recipe):
     """A recipe whose code is loaded: `get_learner` and `fit` are its functions, `run` is the whole training."""
 
+    @arguments.checked
     def run(self, *, out: Paths | None = None, quiet: bool = False, **settings: Any) -> Run:
         """Train from the data to the report, as `fastcls recipe` does; gives the run.
 
@@ -54,14 +56,7 @@ class Recipe(loading.Recipe):
         limit, keep, …; `extra` takes a mapping, as --set does). out: the run folder. quiet: show nothing meanwhile.
         KnobError names every wrong setting.
         """
-        from fastcls.machine.screen import Screen
-        from fastcls.running.runner import run
-        from fastcls.running.series import command
-
-        request = _request(self.source, settings)
-        request.out = _path(out)
-        request.command = command(request)
-        return Run(run(request, Screen(quiet)))
+        return _trained(self.source, out, quiet, settings)
 
     def _repr_html_(self) -> str:
         from fastcls.reports import cell
@@ -69,15 +64,17 @@ class Recipe(loading.Recipe):
         return cell.of_recipe(self.source.title, {"claim": self.source.claim}, self.source.knobs)
 
 
-def recipe(name: str) -> Recipe:
+@arguments.checked
+def recipe(name: Paths) -> Recipe:
     """The recipe of that name or file, loaded: `recipe('pets-resnet50').get_learner(size=128)` is a Learner."""
-    loaded = loading.load(sources.find(name))
+    loaded = loading.load(sources.find(fspath(name)))
     return Recipe(loaded.source, loaded.module)
 
 
 class Run:
     """A run folder, read without torch and without running anything of it; in a notebook its figures and curves."""
 
+    @arguments.checked
     def __init__(self, name: Paths = "last") -> None:
         """name: a folder, a run's name under runs/, a recipe's (its newest run) or 'last'."""
         self.path: Path = runs.find(fspath(name))
@@ -149,6 +146,7 @@ class Run:
         """The page with everything; of a run that did not end it may not be there."""
         return self.path / "report.html"
 
+    @arguments.checked
     def predict(
         self,
         paths: Paths | Iterable[Paths],
@@ -215,6 +213,7 @@ class Run:
         return cell.of_run(self._files, self.report)
 
 
+@arguments.checked
 def save(learn: Learner, folder: Paths, *, quiet: bool = False) -> Run:
     """A run folder of any fastai Learner on labelled image files, however it was trained; gives the run.
 
@@ -231,6 +230,7 @@ def save(learn: Learner, folder: Paths, *, quiet: bool = False) -> Run:
     return Run(out)
 
 
+@arguments.checked
 def train(name: Paths, *, out: Paths | None = None, quiet: bool = False, **settings: Any) -> Run:
     """Train the recipe of that name or file from the data to the report, as `fastcls recipe` does; gives the run.
 
@@ -238,9 +238,10 @@ def train(name: Paths, *, out: Paths | None = None, quiet: bool = False, **setti
     `time` ('20m', or seconds) and `extra` (further keywords of fastai's functions) too. out: the run folder. quiet:
     show nothing meanwhile. KnobError names every wrong setting.
     """
-    return recipe(fspath(name)).run(out=out, quiet=quiet, **settings)
+    return _trained(sources.find(fspath(name)), out, quiet, settings)
 
 
+@arguments.checked
 def resume(
     run: Paths = "last", *, extend_epochs: int = 0, path: Paths = "", trust: bool = False, quiet: bool = False
 ) -> Run:
@@ -249,29 +250,28 @@ def resume(
     path: where its images are now, if they were moved. trust: run the recipe.py in the run folder where it is not the
     installed recipe.
     """
+    folder = runs.find(fspath(run)).absolute()
     loading.import_fastai()
     from fastcls.machine.screen import Screen
     from fastcls.running import runner
 
-    if extend_epochs < 0:
-        raise UsageError(f"extend_epochs={extend_epochs}: takes an integer from 0.")
-    folder = runs.find(fspath(run)).absolute()
     runner.resume(folder, Screen(quiet), extend_epochs, trust, path=fspath(path))
     return Run(folder)
 
 
+@arguments.checked
 def lr_find(name: Paths, *, steps: int = 100, **settings: Any) -> Rates:
     """Learning rates for a recipe, by fastai's finder: `rates` and `losses` of its curve, `suggestions` by name.
 
     Looked for where the recipe's first training begins: from the solved head, with the layers frozen that it freezes.
     settings: as of `train`. steps: mini-batches, 20 or more.
     """
+    if steps < 20:
+        raise UsageError(f"--steps {steps}: the finder needs at least 20.")
+    request = _request(name, **{"keep": "last"} | settings)
     loading.import_fastai()
     from fastcls.running import lr_find as finder
 
-    if steps < 20:
-        raise UsageError(f"steps={steps}: the finder needs at least 20.")
-    request = _request(fspath(name), settings | {"keep": "last"})
     with (
         loading.prepared(request) as ready,
         finder.first_training(ready.learn, ready.recipe.fit, **request.stage("fit")),
@@ -301,6 +301,7 @@ class Check:
         return f"Check({str(self.audit.contents.root)!r}): {len(self.audit.findings)} findings, {self.errors} errors"
 
 
+@arguments.checked
 def check(
     path: Paths,
     *,
@@ -351,11 +352,13 @@ def check(
     return Check(found, pages.write(folder, found, command, time.perf_counter() - began, started))
 
 
+@arguments.checked
 def predict(run: Paths, paths: Paths | Iterable[Paths], **options: Any) -> pd.DataFrame:
     """Labels of images, folders or patterns by a run's network, with the options of `Run.predict`."""
     return Run(run).predict(paths, **options)
 
 
+@arguments.checked
 def evaluate(
     run: Paths,
     path: Paths,
@@ -382,6 +385,7 @@ def evaluate(
     return Run(later.evaluate(found, *words, _path(out), skip_bad, trust, progress))
 
 
+@arguments.checked
 def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = False) -> dict[str, Exported]:
     """The network of a run as files for other programs; gives kind -> file, and how far it is from the Learner.
 
@@ -395,6 +399,7 @@ def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = Fals
     return exporting.export(runs.find(fspath(run), done=True), kinds or ("onnx",), _path(out), trust)
 
 
+@arguments.checked
 def push(run: Paths, repository: str, *, private: bool = False, report: bool = False) -> Pushed:
     """Publish a finished run on the Hugging Face Hub as OWNER/NAME, with a model card.
 
@@ -408,19 +413,23 @@ def push(run: Paths, repository: str, *, private: bool = False, report: bool = F
     return hub.push(runs.find(fspath(run), done=True), repository, private, report)
 
 
+@arguments.checked
 def report(
-    run: Paths = "last", split: str | None = None, pictures: int = 0, costs: Paths = "", odd: Paths = ""
+    run: Paths = "last",
+    split: str | None = None,
+    pictures: int | Literal["all"] = 0,
+    costs: Paths = "",
+    odd: Paths = "",
 ) -> Path:
     """Write the page and figures of a run anew, of the test images, or the validation images where there are none.
 
-    pictures: of each cell of the confusion matrix, at least; by default the costliest mistakes and hits alone. costs: a
-    CSV of true classes and decisions. odd: a folder of pictures of no class.
+    pictures: of each cell of the confusion matrix, at least, or 'all'; by default the costliest mistakes and hits
+    alone. costs: a CSV of true classes and decisions. odd: a folder of pictures of no class.
     """
     from fastcls.reports.build import write
 
-    if pictures < 0:
-        raise UsageError(f"pictures={pictures}: takes an integer from 0.")
-    return write(runs.find(fspath(run), done=True), split, each=pictures, costs=fspath(costs), odd=fspath(odd))
+    each = sys.maxsize if pictures == "all" else pictures
+    return write(runs.find(fspath(run), done=True), split, each=each, costs=fspath(costs), odd=fspath(odd))
 
 
 class Comparison:
@@ -463,6 +472,7 @@ class Comparison:
         return cell.of_comparison(self.found, self.page)
 
 
+@arguments.checked
 def compare(
     *targets: Paths,
     vary: Mapping[str, Any] | None = None,
@@ -490,8 +500,8 @@ def compare(
     if not names:
         raise UsageError("Name a recipe, or runs.", "compare('digits-cnn', vary={'dropout': [0, 0.3]}, seeds=3)")
     if len(names) == 1 and not any((Path(names[0]) / file).is_file() for file in (grid.PLAN, "run.json")):
-        several = {name: _several(values) for name, values in (vary or {}).items()}
-        request = _request(names[0], fixed)
+        several = {name: listed(values) for name, values in (vary or {}).items()}
+        request = _request(names[0], **fixed)
         plan = grid.plan(request, several, settings, seeds, one_at_a_time, folder, folds, repeats)
         words = ["compare", *shlex.split(series.command(request))[2:]]
         words += shell.flags(
@@ -533,6 +543,7 @@ class Search:
         return f"Search({str(self.path)!r}): {self.found.counts}; best {self.best}"
 
 
+@arguments.checked
 def search(
     name: Paths,
     space: Mapping[str, Any],
@@ -563,7 +574,7 @@ def search(
     from fastcls.running import search as searching
     from fastcls.settings.space import dimensions
 
-    request = _request(fspath(name), fixed)
+    request = _request(name, **fixed)
     dims = dimensions(list(space.items()), request.source.knobs, request.knobs)
     plan = searching.plan(
         request,
@@ -585,20 +596,29 @@ def search(
     return Search(page, write(page))
 
 
-def _several(values: Any) -> Sequence[Any]:
-    """A knob's values; one alone is a value, not the letters of a text."""
-    return [values] if isinstance(values, str) or not isinstance(values, Iterable) else list(values)
-
-
-def _request(recipe: str | sources.RecipeSource, settings: Mapping[str, Any]) -> Request:
+@arguments.checked
+def _request(
+    recipe: Any, /, *, time: str | float = "", extra: Mapping[str, Any] | None = None, **settings: Any
+) -> Request:
     """Settings by keyword: the recipe's knobs, the options of every run, `time` and `extra`."""
-    source = sources.find(recipe) if isinstance(recipe, str) else recipe
+    source = recipe if isinstance(recipe, sources.RecipeSource) else sources.find(fspath(recipe))
     own = {name: value for name, value in settings.items() if name in DECLARED}
-    knobs = {name: value for name, value in settings.items() if name not in {*own, "time", "extra"}}
-    options = checked({**own, "track": own.get("track", "")}, settings.get("time", ""))
+    knobs = {name: value for name, value in settings.items() if name not in own}
+    options = checked({**own, "track": own.get("track", "")}, time)
     tracking.refuse_missing(tracking.names(options.track))
     flags = [f"--{name.replace('_', '-')}" for name in DECLARED]
-    return requested(source, knobs, options, settings.get("extra") or {}, flags)
+    return requested(source, knobs, options, extra or {}, flags)
+
+
+def _trained(source: sources.RecipeSource, out: Paths | None, quiet: bool, settings: Mapping[str, Any]) -> Run:
+    request = _request(source, **settings)
+    request.out = _path(out)
+    request.command = series.command(request)
+    loading.import_fastai()
+    from fastcls.machine.screen import Screen
+    from fastcls.running.runner import run
+
+    return Run(run(request, Screen(quiet)))
 
 
 def _path(name: Paths | None) -> Path | None:

@@ -20,6 +20,7 @@ bug of fastcls or of a recipe: it keeps its traceback and ends with 1.
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 
@@ -69,6 +70,26 @@ class OutputError(FastclsError):
     exit_code = 4
 
 
+_ROOM, _ALLOWED = "Make room there, or name another place.", "Change its permissions, or name another place."
+# what a file system answers of a name it is given, no bug whichever line asked; and how to fix it
+_SYSTEM = {
+    errno.EACCES: _ALLOWED,
+    errno.EPERM: _ALLOWED,
+    errno.EROFS: "That medium is read only: name another place.",
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EIO: "The disk or the network behind it fails: see the system's log.",
+    errno.ENAMETOOLONG: "Give it a shorter name.",
+}
+
+
+def of_system(problem: BaseException) -> OutputError | None:
+    """What a file system refused, as an error of ours; None for all else, which may be a bug."""
+    if not isinstance(problem, OSError) or problem.errno not in _SYSTEM or problem.filename is None:
+        return None
+    return OutputError(f"{str(problem.filename)[:200]}: {problem.strerror}.", _SYSTEM[problem.errno])
+
+
 class EnvironmentProblem(FastclsError):
     """The installation or the machine cannot do what was asked."""
 
@@ -95,18 +116,22 @@ class ProcessLost(TrainingError):
 
 _COMMAND = re.compile(r"\b(?:fastcls|pip) .*")
 # with its value where it is one for certain: a number, or what a colon follows
-_FLAG = re.compile(r"(?<![\w-])--(no-)?([a-z][\w-]*)(?: (-?\d[\d.,]*\b|[^\s:]+(?=:)))?")
+_FLAG = re.compile(
+    r"(?<![\w-])(?:--(no-)?([a-z][\w-]*)|-(o)\b)(?: (-?\d[\d.,]*\b|[^\s:]+(?=:)|(?:(?! --).)+?(?=: takes )))?"
+)
+_LITERAL = re.compile(r"-?[\d.,]+|nan|True|False|[\[({<].*")  # and no text
+_RENAMED = {"o": "out", "set": "extra", "setting": "settings"}  # of options, in Python
 
 
 def in_python(text: str) -> str:
     """A message with options as Python has them: `--cache-gb -1:` becomes `cache_gb=-1:`. Commands stay as they are."""
 
     def keyword(found: re.Match[str]) -> str:
-        off, name, value = found.groups()
+        off, long, short, value = found.groups()
+        name = _RENAMED.get(short or long, long).replace("-", "_")
         if value is None:
-            return name.replace("-", "_") + "=False" * bool(off)
-        number = value.strip("-").replace(".", "").replace(",", "").isdigit()
-        return f"{name.replace('-', '_')}={value if number else repr(value)}"
+            return name + "=False" * bool(off)
+        return f"{name}={value if _LITERAL.fullmatch(value) else repr(value)}"
 
     lines = []
     for line in text.splitlines():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import Any
 from fastcls import log
 from fastcls.cli import streams
 from fastcls.cli.streams import ended, refusal
-from fastcls.errors import FastclsError, OutputError, UsageError
+from fastcls.errors import FastclsError, UsageError, of_system
 from fastcls.machine import extras, ranks
 from fastcls.machine.stop import Stopped
 from fastcls.settings import shell
 
-# what a file system answers of a name it is given: no bug, whichever line asked
 UNREAD = 141  # as a shell has it: 128 + SIGPIPE
-REFUSALS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 FOR_SEVERAL = ("recipe", "resume")  # the verbs that several processes can do together
 
 
@@ -61,6 +58,7 @@ def guarded(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
     except BrokenPipeError:  # who reads, `| head` say, has seen enough; click would end with 1
         raise ended(UNREAD) from None
     except OSError as problem:
-        if problem.errno not in REFUSALS or problem.filename is None:
+        known = of_system(problem)
+        if known is None:
             raise
-        raise refusal(OutputError(f"{str(problem.filename)[:200]}: {problem.strerror}.")) from None
+        raise refusal(known) from None

@@ -241,10 +241,10 @@ def _refuse_others(study: optuna.Study, about: Mapping[str, Any], words: Mapping
     before = study.user_attrs.get(ABOUT)
     if before is None:
         if study.get_trials(deepcopy=False):
-            raise OutputError(f"{which} is not one of fastcls search.", "Name another with --name.")
+            raise OutputError(f"{which} is not one of fastcls search.", "Give the study another name.")
         study.set_user_attr(ABOUT, dict(about))
     elif other := " and ".join(text for key, text in words.items() if before.get(key) != about[key]):
-        raise OutputError(f"{which} is of {other}.", "Name another with --name, or another folder with --out.")
+        raise OutputError(f"{which} is of {other}.", "Give the study another name, or name another folder with --out.")
 
 
 def _storage(url: str) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from fastcls.errors import DownloadError, FastclsError, OutputError
 from fastcls.log import logger
 from fastcls.machine import extras
-from fastcls.runfolder import runs
+from fastcls.runfolder import inside, runs
 
 WAITS = (1.0, 3.0)  # seconds before each further attempt; the file system has attempts of its own in each
 PATIENCE, RATE = 60.0, 1e6  # seconds that an attempt may take, and bytes a second that it has to come to beyond them
@@ -47,7 +47,10 @@ class Folder:
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
         try:
-            return (self.root / name).read_bytes()
+            with inside.opened(self.root / name) as file:
+                return file.read()
+        except inside.Foreign as problem:
+            raise DownloadError(problem.message, AGAIN) from None
         except OSError as problem:
             raise DownloadError(f"{self.root / name} cannot be read: {problem.strerror}.", AGAIN) from None
 

@@ -114,10 +114,7 @@ def _listed(table: Path) -> Iterator[str]:
     from fastcls.datasets.label_table import posix, rows_of
 
     notes: list[str] = []
-    try:
-        rows = [row for _, row in rows_of(table, notes, strict=True)]
-    except OSError as problem:
-        raise DataError(f"{table} cannot be read: {problem.strerror or problem}.", "Name a table of paths.") from None
+    rows = [row for _, row in rows_of(table, notes, strict=True)]
     for text in notes:
         options.note(text)
     column, titled = _column(table, rows)

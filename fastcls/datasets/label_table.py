@@ -134,7 +134,10 @@ def rows_of(file: Path, notes: list[str], strict: bool = False) -> list[tuple[in
 
     strict: a quote that is never closed is an error. DataError where the file is no table.
     """
-    data = file.read_bytes()
+    try:
+        data = file.read_bytes()
+    except OSError as problem:
+        raise DataError(f"The table {file} cannot be read: {problem.strerror or problem}.", "Name another.") from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", errors="replace")
     else:

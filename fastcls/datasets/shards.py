@@ -34,7 +34,7 @@ from fastcls.datasets.downloads import cache_dir
 from fastcls.errors import DataError, DownloadError
 from fastcls.log import logger
 from fastcls.machine import extras
-from fastcls.runfolder import runs
+from fastcls.runfolder import inside, runs
 from fastcls.runfolder import target as targets
 from fastcls.settings import shell
 
@@ -146,13 +146,17 @@ class Pack:
         begin, size = int(self.index["offset"][row]), int(self.index["size"][row])
         file = f"{self.root}/{SHARDS}/{shard.name}"
         try:
-            with open(file, "rb", buffering=0) as opened:  # noqa: PTH123  a Path takes longer
+            with inside.opened(file) as opened:
                 opened.seek(begin)
                 found = opened.read(size)
         except FileNotFoundError:
             if isinstance(self.origin, Bucket):
                 return self.origin.read(f"{SHARDS}/{shard.name}", begin, size)
             raise DownloadError(f"{file} is missing.", AGAIN) from None
+        except inside.Foreign as problem:
+            raise DownloadError(problem.message, AGAIN) from None
+        except OSError as problem:
+            raise DownloadError(f"{file} cannot be read: {problem.strerror}.", AGAIN) from None
         if len(found) != size:
             raise DownloadError(f"{file} is damaged: it ends too early.", AGAIN)
         return found

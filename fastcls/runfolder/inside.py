@@ -42,7 +42,7 @@ def check(folder: Path) -> None:
                 raise Foreign(f"{path} is larger than {most // 1_000_000:,} MB.", OWN)
 
 
-def opened(file: Path) -> BinaryIO:
+def opened(file: str | Path) -> BinaryIO:
     """A regular file, open for reading; Foreign for what might wait for ever."""
     stream = open(file, "rb", opener=_without_waiting)  # noqa: SIM115  who calls it closes it
     if kind := KINDS.get(stat.S_IFMT(os.fstat(stream.fileno()).st_mode)):

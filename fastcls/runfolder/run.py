@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from fastcls.errors import OutputError
+from fastcls.errors import OutputError, of_system
 from fastcls.runfolder import inside, runs, schema, splits
 from fastcls.runfolder.predictions import BASELINE, FILE, GROUP, NAMES, NUMBERS, PARTS, counts, in_parts, read
 from fastcls.runfolder.text import clean, number
@@ -64,6 +64,8 @@ def open_run(folder: Path) -> Run:
     except inside.Foreign:
         raise
     except (OSError, ValueError) as problem:
+        if refused := of_system(problem):
+            raise refused from None
         raise OutputError(
             f"{folder} cannot be reported on: {_why(problem, 'run.json')}.",
             "A run folder is made by  fastcls recipe NAME ; name that folder, not one inside or around it.",

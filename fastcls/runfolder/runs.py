@@ -22,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.errors import OutputError, UsageError, did_you_mean
+from fastcls.errors import OutputError, UsageError, did_you_mean, of_system
 from fastcls.runfolder import hub, inside, register, schema
 from fastcls.settings import shell
 
@@ -97,6 +97,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise OutputError(f"{path.parent} has no {path.name}: it is not a complete run folder.") from None
     except (OSError, ValueError) as problem:
+        if refused := of_system(problem):
+            raise refused from None
         raise OutputError(
             f"{path} cannot be read: {problem}.", "Put a copy of this file back, or make its folder again."
         ) from None

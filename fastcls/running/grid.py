@@ -27,7 +27,7 @@ from fastcls.settings.knobs import as_text
 from fastcls.settings.request import Request
 
 PLAN = "compare.json"
-MOST_FOLDS = 1000
+MOST_RUNS = 1000  # folds, and seeds, of a setting
 BASELINE = "baseline"  # the folder of the setting that changes nothing
 
 
@@ -94,15 +94,16 @@ def plan(
     runs; each setting has `seeds` seeds, or `repeats` with folds, so many runs each. Every wrong name or
     value is reported in a single KnobError.
     """
-    if folds is not None and (not 2 <= folds <= MOST_FOLDS or request.options.fold):
-        raise UsageError(f"--folds {folds}: takes an integer from 2 to {MOST_FOLDS:,}, and no --fold beside it.")
+    if folds is not None and (not 2 <= folds <= MOST_RUNS or request.options.fold):
+        raise UsageError(f"--folds {folds}: takes an integer from 2 to {MOST_RUNS:,}, and no --fold beside it.")
     if folds and seeds != 1:
         raise UsageError(f"--seeds {seeds} with --folds: every repeat has a seed of its own.", f"--repeats {seeds}")
     if not folds and repeats != 1:
         raise UsageError(f"--repeats {repeats} repeats folds.", f"Add --folds 5, or give --seeds {repeats}.")
     seeds = repeats if folds else seeds
-    if seeds < 1:
-        raise UsageError(f"--{'repeats' if folds else 'seeds'} {seeds}: takes an integer from 1.")
+    if not 1 <= seeds <= MOST_RUNS:
+        flag = "--repeats" if folds else "--seeds"
+        raise UsageError(f"{flag} {seeds}: takes an integer from 1 to {MOST_RUNS:,}.")
     knobs = varied.settings(request)
     problems: list[str] = [f"--vary {name}: no value is given" for name, several in vary.items() if not len(several)]
 

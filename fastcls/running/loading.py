@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fastcls import lazy
-from fastcls.errors import KnobError, RecipeError, did_you_mean
+from fastcls.errors import KnobError, RecipeError, TrainingError, did_you_mean
 from fastcls.machine.installation import check_installation
 from fastcls.settings import options, sources
 from fastcls.settings.request import Request
@@ -97,13 +97,19 @@ class Prepared:
 def prepared(request: Request) -> Iterator[Prepared]:
     """Load the recipe and build its learner under the request's options; everything later happens inside."""
     loaded = load(request.source)
-    from fastcls.machine import devices
+    from fastcls.machine import devices, memory
     from fastcls.training import best, step
 
     extra = resolve_extra(request.source, request.extra)
     with options.using(replace(request.options, extra=extra)) as notes:
         devices.seed_everything(request.options.seed)
-        learn = loaded.get_learner(**request.stage("get_learner"))
+        try:
+            learn = loaded.get_learner(**request.stage("get_learner"))
+        except (RuntimeError, MemoryError) as problem:
+            if not memory.ran_out(problem):
+                raise
+            what = str(problem).partition("\n")[0]
+            raise TrainingError(f"Out of memory as the network was built: {what}", "Take a smaller one.") from problem
         if not hasattr(learn, "dls"):
             raise RecipeError(f"{request.source.path}: get_learner returned {type(learn).__name__}, not a Learner.")
         _extend(learn, extra)

@@ -18,7 +18,6 @@ from fastcls.comparison.study import Results, Study, Trial, opened, shown
 from fastcls.errors import (
     DataError,
     EnvironmentProblem,
-    KnobError,
     OutputError,
     RecipeError,
     TrainingError,
@@ -30,7 +29,7 @@ from fastcls.reports.search import Page
 from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.running.loading import import_fastai
-from fastcls.settings.knobs import REQUIRED, as_text
+from fastcls.settings.knobs import REQUIRED, as_text, refuse
 from fastcls.settings.options import budget
 from fastcls.settings.request import Request
 from fastcls.settings.space import Dimension
@@ -130,8 +129,7 @@ def plan(
         if value is not None and value < least
     ]
     seconds = budget(time, problems)
-    if problems:
-        raise KnobError("wrong settings:\n  " + "\n  ".join(problems))
+    refuse(problems)
     request = replace(
         request, options=replace(request.options, best_by=request.options.best_by or BEST_BY.get(metric, ""))
     )

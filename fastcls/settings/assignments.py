@@ -9,8 +9,9 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fastcls.errors import KnobError, did_you_mean
-from fastcls.settings.knobs import Knob
+from fastcls.errors import did_you_mean
+from fastcls.settings.knobs import Knob, shown
+from fastcls.settings.knobs import refuse as refuse_all
 
 
 def knob_of(where: str, name: str, equals: str, knobs: Mapping[str, Knob], problems: list[str]) -> Knob | None:
@@ -31,7 +32,8 @@ def value_of(where: str, knob: Knob, given: Any, problems: list[str]) -> Any:
         return knob.take(given)
     except ValueError:
         close = did_you_mean(str(given), map(str, knob.choices)) if knob.kind == "choice" else ""
-        problems.append(f"{where}: {knob.name} takes {knob.allowed}, not {given!r}{close}")
+        said = repr(given) if isinstance(given, str) else shown(given)
+        problems.append(f"{where}: {knob.name} takes {knob.allowed}, not {said}{close}")
         return None
 
 
@@ -76,11 +78,8 @@ def setting(text: str, knobs: Mapping[str, Knob], problems: list[str]) -> dict[s
 
 def refuse(problems: Sequence[str], knobs: Iterable[Knob]) -> None:
     """KnobError if there are problems; it names the knobs, and apart from them the options, that there are."""
-    if problems:
-        flags: dict[bool, list[str]] = {True: [], False: []}
-        for knob in knobs:
-            flags[knob.stage == "options"].append(knob.flag[2:])
-        known = f"The knobs: {', '.join(flags[False])}" + (
-            f"; options: {', '.join(flags[True])}" if flags[True] else ""
-        )
-        raise KnobError("wrong settings:\n  " + "\n  ".join(problems), known)
+    flags: dict[bool, list[str]] = {True: [], False: []}
+    for knob in knobs:
+        flags[knob.stage == "options"].append(knob.flag[2:])
+    options = f"; options: {', '.join(flags[True])}" if flags[True] else ""
+    refuse_all(problems, f"The knobs: {', '.join(flags[False])}{options}")

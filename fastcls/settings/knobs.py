@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import io
-import math
 import numbers
 import os
+import reprlib
 import tokenize
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         lambda value: value >= 1,
         "epochs bs size valid_size grow_from filters widths hidden convs kernel",
     ),
-    "0 or more": (lambda value: value >= 0, "freeze_epochs wd mixup cutmix pad rotate"),
+    "0 or more": (lambda value: value >= 0, "freeze_epochs wd mixup cutmix pad rotate extend_epochs pictures"),
     "from 0 to below 1": (lambda value: 0 <= value < 1, "dropout smoothing drop_path ema warmup test_pct"),
     "from 0 to 1": (lambda value: 0 <= value <= 1, "flip translate jitter erase cutout"),
     "above 0": (lambda value: value > 0, "lr div"),
@@ -69,9 +69,8 @@ class Knob:
 
     def take(self, given: Any) -> Any:
         """The knob's value for a Python value, or for text as one would type it; ValueError where it takes neither."""
-        if isinstance(given, str):
-            return self.parse(given)
-        return self._checked(self._converted(given))
+        given = plain(given)
+        return self.parse(given) if isinstance(given, str) else self._checked(self._converted(given))
 
     def parse(self, text: str) -> Any:
         """The value that `text` stands for; ValueError where it stands for none, or for one out of range."""
@@ -80,8 +79,10 @@ class Knob:
     def _checked(self, value: Any) -> Any:
         parts = value if isinstance(value, tuple) else (value,)
         within = RANGES.get(self.name, (lambda _: True, ""))[0]
-        for number in parts:
-            if isinstance(number, (int, float)) and not (math.isfinite(number) and within(number)):
+        for part in parts:
+            if isinstance(part, (int, float)) and not (abs(part) < 10**18 and within(part)):  # which NaN is not either
+                raise ValueError(value)
+            if isinstance(part, str) and "\0" in part:  # no file system and no shell has it
                 raise ValueError(value)
         if not parts and self.name in RANGES and self.name != MAY_BE_EMPTY:
             raise ValueError(value)
@@ -91,9 +92,9 @@ class Knob:
         """A Python value in the knob's type."""
         if given is None and self.optional:
             return None
-        if self.kind == "list" and isinstance(given, (list, tuple)):
+        if self.kind == "list" and isinstance(given, Iterable) and not isinstance(given, (bytes, Mapping)):
             return tuple(_scalar(self.item, item) for item in given)
-        if self.kind == "choice" and given in self.choices:
+        if self.kind == "choice" and isinstance(given, (int, float)) and given in self.choices:
             return given
         if self.kind == "bool" and isinstance(given, bool):
             return given
@@ -117,14 +118,42 @@ class Knob:
         return SCALARS[self.kind](text)
 
 
+def plain(given: Any) -> Any:
+    """What was given; a single number of numpy's, pandas' or torch's as Python's own."""
+    return given.item() if getattr(given, "shape", None) == () else given
+
+
+def listed(values: Any) -> list[Any]:
+    """The values of a knob; one alone is a value, not the letters of a text."""
+    alone = isinstance(values, (str, bytes, Mapping)) or not isinstance(plain(values), Iterable)
+    return [values] if alone else list(values)
+
+
 def _scalar(kind: str, given: Any) -> Any:
     """A text (or a path), an integer or a number of its kind; ValueError for anything else."""
-    if kind == "str" and isinstance(given, (str, os.PathLike)):
-        return os.fspath(given)
+    given = plain(given)
+    if kind == "str" and isinstance(given, (str, bytes, os.PathLike)):
+        return os.fsdecode(given)
     wanted = {"int": numbers.Integral, "float": numbers.Real}.get(kind)
     if wanted is None or isinstance(given, bool) or not isinstance(given, wanted):
         raise ValueError(given)
-    return SCALARS[kind](given)
+    try:
+        return SCALARS[kind](given)
+    except OverflowError:  # a float of so large an integer
+        raise ValueError(given) from None
+
+
+def shown(given: Any) -> str:
+    """What was given, for a message: a text as it is, all else as Python writes it, in short."""
+    text = given if isinstance(given, str) else reprlib.repr(plain(given))
+    return f"<{type(given).__name__}>" if "\n" in text and text is not given else text
+
+
+def refuse(problems: Sequence[str], hint: str = "") -> None:
+    """KnobError with all of these problems, if there are any."""
+    if problems:
+        what = "1 wrong setting" if len(problems) == 1 else f"{len(problems)} wrong settings"
+        raise KnobError(f"{what}:\n  " + "\n  ".join(problems), hint)
 
 
 def as_text(value: Any) -> str:
@@ -238,14 +267,13 @@ def checked(
 ) -> dict[str, Any]:
     """The values of knobs, given as Python values or as text; every wrong one is reported in a single KnobError.
 
-    other_flags: flags that exist beside the knobs, offered as the nearest right name. problems: what is known to be
-    wrong already; a value of None that its knob does not take is part of that.
+    None is not given, where a knob does not take it. other_flags: flags that exist beside the knobs, offered as the
+    nearest right name. problems: what is known to be wrong already.
     """
     by_name = {knob.name: knob for knob in knobs}
     by_flag = {knob.flag: knob for knob in by_name.values()}
     values: dict[str, Any] = {}
     problems = list(problems)
-    missing_values = bool(problems)
     for name, value in given.items():
         knob, flag = by_name.get(name), "--" + name.replace("_", "-")
         if knob is None:
@@ -254,19 +282,17 @@ def checked(
             meant = f"; did you mean {ours!r}?" if ours in known else did_you_mean(flag, known)
             problems.append(f"{flag}: no such knob{meant}")
             continue
-        if value is None and missing_values and not knob.optional:
+        if value is None and not knob.optional:
             continue
         try:
             values[name] = knob.take(value)
         except ValueError:
             close = did_you_mean(str(value), map(str, knob.choices)) if knob.kind == "choice" else ""
-            problems.append(f"{flag} {as_text(value)}: takes {knob.allowed}{close}")
+            problems.append(f"{flag} {shown(value)}: takes {knob.allowed}{close}")
     problems += [
         f"{knob.flag}: is required ({knob.help or knob.allowed})"
         for knob in by_flag.values()
-        if knob.default is REQUIRED and knob.name not in given
+        if knob.default is REQUIRED and given.get(knob.name) is None
     ]
-    if problems:
-        what = "1 wrong setting" if len(problems) == 1 else f"{len(problems)} wrong settings"
-        raise KnobError(f"{what}:\n  " + "\n  ".join(problems), f"The knobs: {', '.join(by_flag) or 'none'}")
+    refuse(problems, f"The knobs: {', '.join(by_flag) or 'none'}")
     return values

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from fastcls.errors import KnobError, did_you_mean
+from fastcls.errors import did_you_mean
 from fastcls.log import logger
 from fastcls.settings import durations, shell
-from fastcls.settings.knobs import Knob, as_text
+from fastcls.settings.knobs import Knob, refuse, shown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")  # and cuda:N
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -155,11 +155,13 @@ def checked(given: Mapping[str, Any], time: str | float = "") -> Options:
     problems: list[str] = []
     for name, value in given.items():
         knob = as_knob(name)
+        if value is None and not knob.optional:
+            continue
         try:
             values[name] = knob.take(value)
         except ValueError:
             close = did_you_mean(str(value), knob.choices)
-            problems.append(f"{knob.flag} {as_text(value)}: takes {knob.allowed.removesuffix(' or none')}{close}")
+            problems.append(f"{knob.flag} {shown(value)}: takes {knob.allowed.removesuffix(' or none')}{close}")
     seconds = budget(time, problems)
     names = list(filter(None, map(str.strip, str(values.get("track", "")).split(","))))
     for name in names:
@@ -168,8 +170,7 @@ def checked(given: Mapping[str, Any], time: str | float = "") -> Options:
     place = values.get("checkpoints", "")
     if "://" in place and not place.partition("://")[2].strip("/"):
         problems.append(f"--checkpoints {place}: names no place, as s3://bucket/prefix does")
-    if problems:
-        raise KnobError("wrong settings:\n  " + "\n  ".join(sorted(problems)))
+    refuse(sorted(problems))
     if place and "://" not in place:  # a run is continued from any folder
         values["checkpoints"] = str(shell.path(place).absolute())
     return Options(**{**values, "track": ",".join(dict.fromkeys(names))}, seconds=seconds)

@@ -29,7 +29,7 @@ def requested(
     given: Python values, or text as one would type it; `epochs` may be 'auto'. KnobError names every wrong one.
     """
     given = dict(given)
-    if auto := given.get("epochs") == AUTO:
+    if auto := str(given.get("epochs")) == AUTO:
         del given["epochs"]
     if auto or options.seconds is not None:
         asked = f"--epochs {AUTO}" if auto else "--time"

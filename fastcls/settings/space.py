@@ -12,7 +12,7 @@ from typing import Any
 
 from fastcls.errors import KnobError, did_you_mean
 from fastcls.settings.assignments import knob_of, refuse, separate, value_of
-from fastcls.settings.knobs import Knob, as_text
+from fastcls.settings.knobs import Knob, as_text, listed
 
 SUFFIXES = ("log", "int", "step=")
 WIDE = 100  # times its low end: a range of rates that is usually meant to be logarithmic
@@ -103,7 +103,7 @@ def dimensions(
         if isinstance(given, Range) or (".." in text and knob.kind != "str"):
             found[knob.name] = _range(where, knob, given if isinstance(given, Range) else text, problems)
         else:
-            values = [word.strip() for word in separate(knob, text)] if isinstance(given, str) else list(given)
+            values = [word.strip() for word in separate(knob, text)] if isinstance(given, str) else listed(given)
             found[knob.name] = _choices(where, knob, values, problems)
     refuse(problems, knobs)
     return tuple(found.values())

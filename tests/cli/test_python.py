@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from itertools import product
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
 from PIL import Image
 
 import fastcls
-from fastcls.errors import DataError, KnobError, OutputError, UsageError
+from fastcls.errors import DataError, FastclsError, KnobError, OutputError, UsageError
+from fastcls.settings.options import DECLARED
 from fastcls.settings.space import Range
 
 
 @pytest.mark.usefixtures("unreported")
 def test_train_resume_and_report(tmp_path: Path) -> None:
-    run = fastcls.train("digits-cnn", epochs=1, limit=8, filters=(4, 8), out=tmp_path / "run", quiet=True)
+    settings = {"epochs": np.int64(1), "limit": "8", "filters": np.array([4, 8]), "lr": None, "quiet": np.bool_(True)}
+    run = fastcls.train("digits-cnn", **settings, out=tmp_path / "run")
     assert run.record["knobs"]["get_learner"]["filters"] == [4, 8] and run.record["status"] == "done"
     longer = fastcls.resume(run, extend_epochs=1, quiet=True)
     assert longer.history["epoch"].tolist() == [1, 2]
@@ -39,6 +48,10 @@ def test_train_resume_and_report(tmp_path: Path) -> None:
         ("Give --no-test, or --bs 4 or 8.", "Give test=False, or bs=4 or 8."),
         ("No --path.\nTry  fastcls recipe folder --path .", "No path.\nTry  fastcls recipe folder --path ."),
         ("a long--dash, a-b and -- alone", "a long--dash, a-b and -- alone"),
+        ("--filters [1, 2]: takes a text", "filters=[1, 2]: takes a text"),
+        ("--lr nan, or --wd a b: takes a number", "lr nan, or wd='a b': takes a number"),
+        ("-o photos: holds a run. Name another, -o.", "out='photos': holds a run. Name another, out."),
+        ("--set pct: no keyword of fit", "extra='pct': no keyword of fit"),
     ],
 )  # fmt: skip
 def test_errors_name_keywords_in_python_and_options_in_the_shell(said: str, in_python: str) -> None:
@@ -51,7 +64,8 @@ def test_predict_and_export(digits_run: Path, tmp_path: Path) -> None:
     run = fastcls.Run(digits_run)
     files = [Path(run.record["data"]["root"]) / path for path in run.predictions["path"][:3]]
     found = fastcls.predict(digits_run, files, top_k=2)
-    pd.testing.assert_frame_equal(found, run.predict(files, top_k=2))
+    given = {"top_k": np.float32(2).astype(int), "tta": None, "calibrated": "no", "costs": None}
+    pd.testing.assert_frame_equal(found, run.predict(pd.Series(map(str, files)), **given))
     exported = fastcls.export(digits_run, "onnx", "safetensors", out=tmp_path / "files")
     assert exported["onnx"].file.is_file() and exported["onnx"].images > 0 and exported["onnx"].difference < 1e-3
     assert exported["safetensors"].file.is_file() and exported["safetensors"].difference is None
@@ -102,3 +116,97 @@ def test_a_rate_is_found_and_the_learner_is_not_needed() -> None:
 def test_python_does_not_stand_on_the_shell() -> None:
     code = [*(ROOT / "fastcls" / "running").glob("*.py"), ROOT / "fastcls" / "api.py"]
     assert not [file.name for file in code if "fastcls.cli" in file.read_text()]
+
+
+WRONG: dict[str, Callable[[], Any]] = {  # each made anew, for a generator can be read once
+    "None": lambda: None,
+    "object": object,
+    "function": lambda: print,
+    "empty text": str,
+    "text": lambda: "nonesuch",
+    "NUL": lambda: "a\0b",
+    "bytes": lambda: b"nonesuch",
+    "path": lambda: Path("nonesuch"),
+    "true": lambda: True,
+    "float": lambda: 2.5,
+    "NaN": lambda: float("nan"),
+    "infinite": lambda: float("-inf"),
+    "negative": lambda: -1,
+    "huge": lambda: 10**400,
+    "complex": lambda: 1j,
+    "decimal": lambda: Decimal("0.5"),
+    "numpy integer": lambda: np.int64(-2),
+    "numpy float": lambda: np.float32(-0.5),
+    "numpy boolean": lambda: np.bool_(True),
+    "array of none": lambda: np.array(-3),
+    "array": lambda: np.array([[1.5]]),
+    "pd.NA": lambda: pd.NA,
+    "pd.NaT": lambda: pd.NaT,
+    "series": lambda: pd.Series(["nonesuch"]),
+    "table": lambda: pd.DataFrame({"a": [1]}),
+    "list": list,
+    "tuple of None": lambda: (None,),
+    "list of objects": lambda: [object(), ["x"]],
+    "generator": lambda: (name for name in ("nonesuch", 3)),
+    "set": lambda: {"nonesuch"},
+    "range": lambda: range(3),
+    "mapping": dict,
+    "mapping of objects": lambda: {"lr": object(), 3: pd.NA},
+}
+UNKNOWN = {"sise": 8}  # a knob that no recipe has: nothing is trained, whatever else is given
+
+
+def calls(run: Path, photos: Path) -> dict[Callable[..., Any], dict[str, Any]]:
+    """Every public function, and arguments with which it fails or ends in moments."""
+    nowhere = {"run": "nonesuch"}
+    return {
+        fastcls.Run: {"name": run},
+        fastcls.Run(run).predict: {"paths": photos},
+        fastcls.check: {"path": photos},
+        fastcls.compare: {"targets": "digits-cnn", **UNKNOWN},
+        fastcls.evaluate: {"run": run, "path": photos},
+        fastcls.export: {"run": run, "kinds": "safetensors"},
+        fastcls.lr_find: {"name": "digits-cnn", **UNKNOWN},
+        fastcls.predict: {"run": run, "paths": photos},
+        fastcls.push: {**nowhere, "repository": "me/mine"},
+        fastcls.recipe: {"name": "nonesuch"},
+        fastcls.report: {**nowhere},
+        fastcls.resume: {**nowhere},
+        fastcls.save: {"learn": object(), "folder": "mine"},
+        fastcls.search: {"name": "digits-cnn", "space": {"lr": [0.1, 0.2]}, **UNKNOWN},
+        fastcls.train: {"name": "digits-cnn", **UNKNOWN},
+    }
+
+
+def test_a_wrong_value_of_any_argument_is_refused_by_name(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every public function × every argument × every wrong value: an answer, or an error of ours, and no other."""
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.effect_noise((8, 8), 30).save(tmp_path / "photos" / name / "0.png")
+    every = calls(digits_run, tmp_path / "photos")
+    assert {function.__name__ for function in every} >= set(fastcls.__all__) - {"__version__"}
+    tried, wrong = 0, []
+    for function, given in every.items():
+        settings = {**dict.fromkeys(DECLARED), "time": "", "extra": None, "epochs": 1, "lr": 0.1, "filters": (4,)}
+        parameters = inspect.signature(function).parameters
+        names = [name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD]
+        names += list(settings) if given.keys() & UNKNOWN else []
+        for name, (kind, value) in product(names, WRONG.items()):
+            words = {**given, name: value()}
+            places = [words.pop(name) for name in ("run", "targets", "kinds") if name in words]  # by their order
+            tried += 1
+            try:
+                function(*places, **words)
+            except FastclsError as error:
+                text = str(error)
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"
+                wrong.append(f"{function.__name__}({name}={kind}): {text}")
+            else:
+                text = ""
+            if kind == "object" and name != "learn" and not re.search(rf"\b{name}=.*: takes ", text):
+                wrong.append(f"{function.__name__}({name}={kind}) is not refused by name: {text}")
+    assert tried > 3000 and not wrong, "\n".join(wrong)

@@ -373,8 +373,11 @@ def test_programs_are_told_what_is_wrong(address: str, digits_run: Path) -> None
         (400, "no file", "", form(), {}),
         (400, "cannot be read", "", b"x", {"Content_Type": "multipart/form-data"}),
         (400, "'topk' is no parameter", "?topk=2", raw, {}),
-        (400, "top_k takes an integer", "?top_k=two", raw, {}),
-        (400, "this run knows 10 classes", "?top_k=11", raw, {}),
+        (400, "top_k='two': takes an integer", "?top_k=two", raw, {}),
+        (400, "threshold=nan: takes a number", "?threshold=nan", raw, {}),
+        (400, "probabilities='maybe': takes true or false", "?probabilities=maybe", raw, {}),
+        (400, "top_k=11: this run knows 10 classes", "?top_k=11", raw, {}),
+        (400, "threshold=2: takes a probability from 0 to 1", "?threshold=2", raw, {}),
         (403, "other sites", "", raw, {"Origin": "http://evil.example"}),
         (403, "other sites", "", raw, {"Sec_Fetch_Site": "cross-site"}),
     ):

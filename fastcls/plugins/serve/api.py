@@ -16,12 +16,13 @@ from fastcls.inference.answers import Table
 from fastcls.plugins.serve.receiving import SECONDS, TooLarge, answered, foreign, limited
 from fastcls.plugins.serve.site import Site
 from fastcls.runfolder.text import clean
+from fastcls.settings import arguments
 from fastcls.version import __version__
 
 QUEUE = 1000  # requests that may wait for their turn; above, 503
 BATCHES = 8  # of how many of the largest pictures a request may have the bytes
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"  # of /docs
-YES = {"1": True, "true": True, "0": False, "false": False}
+PARAMETERS = ("top_k", "threshold", "probabilities")  # of a query
 
 
 def routes(site: Site, room: anyio.CapacityLimiter) -> list[Route]:
@@ -34,7 +35,10 @@ def routes(site: Site, room: anyio.CapacityLimiter) -> list[Route]:
         if room.statistics().tasks_waiting >= QUEUE:
             return refusal("Too many requests are waiting. Try again in a moment.", 503)
         try:
-            table = _table(request, site)
+            query: dict[str, Any] = dict(request.query_params)
+            if wrong := [name for name in query if name not in PARAMETERS]:
+                raise UsageError(f"{wrong[0]!r} is no parameter; there are {', '.join(PARAMETERS)}.")
+            table = _table(site, **query)
 
             def predicted(pictures: list[tuple[str, bytes]]) -> Response:
                 rows = list(table.rows(site.predict(pictures)))
@@ -43,7 +47,7 @@ def routes(site: Site, room: anyio.CapacityLimiter) -> list[Route]:
 
             return await answered(room, lambda: _pictures(request, site), predicted, refusal)
         except FastclsError as problem:
-            return refusal(problem.message, 400 if isinstance(problem, (UsageError, DataError)) else 500)
+            return refusal(str(problem), 400 if isinstance(problem, (UsageError, DataError)) else 500)
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok", **_about(site)})
@@ -78,23 +82,12 @@ def _about(site: Site) -> dict[str, Any]:
     }
 
 
-def _table(request: Request, site: Site) -> Table:
-    """What the query asks for; UsageError where it is wrong."""
-    asked = dict(request.query_params)
-    names = ("top_k", "threshold", "probabilities")
-    if wrong := [name for name in asked if name not in names]:
-        raise UsageError(f"{wrong[0]!r} is no parameter; there are {', '.join(names)}.")
-    try:
-        return Table(
-            [clean(name) for name in site.explainer.classes],
-            top_k=int(asked.get("top_k", 0)),
-            threshold=float(asked.get("threshold", 0)),
-            all_classes=YES[asked.get("probabilities", "false").lower()],
-            target=site.explainer.target,
-            thresholds=site.explainer.thresholds,
-        )
-    except (ValueError, KeyError):
-        raise UsageError("top_k takes an integer, threshold a number, probabilities true or false.") from None
+@arguments.checked
+def _table(site: Site, top_k: int = 0, threshold: float = 0, probabilities: bool = False) -> Table:
+    """What a query asks for."""
+    known = site.explainer
+    classes = [clean(name) for name in known.classes]
+    return Table(classes, top_k, probabilities, threshold, target=known.target, thresholds=known.thresholds)
 
 
 async def _pictures(request: Request, site: Site) -> list[tuple[str, bytes]]:

@@ -23,7 +23,9 @@ class TooLarge(DataError):
 
 def limited(request: Request, most: int) -> Request:
     """The same request, which raises TooLarge as soon as it has more than `most` bytes."""
-    problem = TooLarge(f"There are more than {most / 1e6:g} MB. Make the picture smaller, or raise --max-mb.")
+    problem = TooLarge(
+        f"There are more than {most / 1e6:g} MB. Make the picture smaller, or start the server with a larger --max-mb."
+    )
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most:
         raise problem
