@@ -72,7 +72,7 @@ class OutputError(FastclsError):
 
 _ROOM, _ALLOWED = "Make room there, or name another place.", "Change its permissions, or name another place."
 # what a file system answers of a name it is given, no bug whichever line asked; and how to fix it
-_SYSTEM = {
+OF_SYSTEM = {
     errno.EACCES: _ALLOWED,
     errno.EPERM: _ALLOWED,
     errno.EROFS: "That medium is read only: name another place.",
@@ -85,9 +85,9 @@ _SYSTEM = {
 
 def of_system(problem: BaseException) -> OutputError | None:
     """What a file system refused, as an error of ours; None for all else, which may be a bug."""
-    if not isinstance(problem, OSError) or problem.errno not in _SYSTEM or problem.filename is None:
+    if not isinstance(problem, OSError) or problem.errno not in OF_SYSTEM or problem.filename is None:
         return None
-    return OutputError(f"{str(problem.filename)[:200]}: {problem.strerror}.", _SYSTEM[problem.errno])
+    return OutputError(f"{str(problem.filename)[:200]}: {problem.strerror}.", OF_SYSTEM[problem.errno])
 
 
 class EnvironmentProblem(FastclsError):

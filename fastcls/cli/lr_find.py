@@ -7,7 +7,7 @@ import typer
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
-from fastcls.runfolder import register
+from fastcls.runfolder import register, runs
 from fastcls.settings import shell
 
 
@@ -42,6 +42,7 @@ def lr_find(
         raise UsageError(f"--out {out}: the figure is a .png, .svg or .pdf file.")
     if not figure.parent.is_dir():
         raise OutputError(f"--out {out}: there is no folder {figure.parent}.")
+    runs.check_place(figure.parent)
     register.refuse_others(figure, "--out")
     if steps < 20:
         raise UsageError(f"--steps {steps}: the finder needs at least 20.")

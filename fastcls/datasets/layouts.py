@@ -8,6 +8,7 @@ a table              a CSV file of file names and labels, read by `label_table`
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from fastcls.datasets import label_sets, shards
 from fastcls.datasets.buckets import is_address
 from fastcls.datasets.splits import check_splits, draw_validation, split_of
 from fastcls.datasets.walk import Found, count, is_image, is_text, listing, names, slashes, some, unread, walked
-from fastcls.errors import DataError, UsageError, did_you_mean
+from fastcls.errors import OF_SYSTEM, DataError, UsageError, did_you_mean
 from fastcls.runfolder import hub
 from fastcls.settings import options, shell
 
@@ -140,6 +141,10 @@ def folder(path: str | Path) -> Path:
         return pack.root
     root = Path(os.path.abspath(shell.path(path)))  # noqa: PTH100, a link stays the name the user gave
     if root.is_dir():
+        try:
+            os.stat(f"{root}/.")  # noqa: PTH116  a Path drops the dot, without which nobody is refused
+        except PermissionError as problem:
+            raise DataError(f"{root} cannot be read: {problem.strerror}.", OF_SYSTEM[errno.EACCES]) from None
         return root
     if not root.exists():
         beside = [entry.name for entry in root.parent.iterdir()] if root.parent.is_dir() else []

@@ -339,7 +339,7 @@ def opened(path: str | os.PathLike[str]) -> Pack | None:
     if is_address(path):
         return _at(os.fspath(path).rstrip("/"))
     root = Path(os.path.abspath(shell.path(path)))  # noqa: PTH100  a link stays the name the user gave
-    return _in(root) if (root / RECORD).is_file() else None
+    return _in(root) if os.path.isfile(root / RECORD) else None  # noqa: PTH113  a Path raises where it may not look
 
 
 def found(path: str | os.PathLike[str]) -> tuple[Pack, int] | None:

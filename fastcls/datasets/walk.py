@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastcls.errors import DataError
+from fastcls.errors import OF_SYSTEM, DataError
 from fastcls.runfolder.target import SINGLE, Target
 
 # What is read, under the names such files usually have.
@@ -131,7 +131,9 @@ def listing(folder: str | Path, pipes: list[str] | None = None) -> tuple[list[st
                 if _seen(entry.name):
                     kinds[_kind(entry)].append((natural(entry.name), entry.path))
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from error
+        raise DataError(
+            f"{folder} cannot be read: {error.strerror or error}.", OF_SYSTEM.get(error.errno or 0, "")
+        ) from error
     files, folders, others = ([path for _, path in sorted(found)] for found in kinds.values())
     if pipes is not None:
         pipes += others

@@ -91,6 +91,8 @@ def pack(
         raise UsageError(f"{destination} is inside {source}.", "Name a folder beside it.")
     held = place.sizes()
     _refuse_others(place, held)
+    if isinstance(place, Folder):
+        runs.check_place(place.root, "DESTINATION ")
     looked_at = audit.audit(found, looked) if len(found.rows) <= audit.FILES else audit.quick(found, looked)
     if looked_at.unreadable and not skip_bad:
         raise broken_images(looked_at.unreadable, looked_at.files)

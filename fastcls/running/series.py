@@ -191,4 +191,4 @@ def refuse_others(out: Path, plan: str, now: Mapping[str, Any], kind: str, words
             )
     elif out.is_dir() and any(out.iterdir()):
         raise OutputError(f"--out {out}: this folder is not empty and no {kind}.", "Name a new folder.")
-    runs.check_writable(out / "new")
+    runs.check_place(out)

@@ -20,6 +20,7 @@ import pytest
 from conftest import ROOT, Outcome
 from filelock import FileLock
 from killable import until
+from limits import within
 from object_store import Store
 from PIL import Image
 
@@ -185,6 +186,35 @@ def test_packed_images_are_answered_shard_by_shard(
     assert len(found) == 50
     ours = {"/".join(Path(row["path"]).parts[-2:]): row for row in found}
     assert {path: row["prediction"] for path, row in ours.items()} == {p: row["prediction"] for p, row in plain.items()}
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (Path.unlink, "is missing"),
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:600]), "is damaged: it ends too early"),
+        (lambda shard: (shard.unlink(), os.mkfifo(shard)), "is a named pipe, not a file"),
+        (lambda shard: (shard.unlink(), shard.mkdir()), "Is a directory"),
+        (lambda shard: (shard.unlink(), shard.symlink_to(shard.name)), "Too many levels of symbolic links"),
+    ],
+    ids=["missing", "cut", "pipe", "folder", "circle"],
+)
+def test_a_damaged_shard_is_named_and_the_command_ends_once_it_is_back(
+    fastcls: Fastcls, photos: Path, digits_run: Path, damage: Callable[[Path], object], says: str
+) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    assert fastcls("pack", photos, "packed", "--shard-mb", "0.005").code == 0
+    shard = max(Path("packed/shards").glob("*.tar"))
+    shutil.copy(shard, "whole")
+    damage(shard)
+    words = ["predict", digits_run, "packed", "-o", "labels", "--parts", "csv"]
+    with within(30):
+        done = fastcls(*words)
+    assert done.code == 3 and f"{shard} {says}" in done.output.replace("cannot be read: ", ""), done.output
+    shutil.rmtree(shard) if shard.is_dir() else shard.unlink(missing_ok=True)
+    shutil.copy("whole", shard)
+    done = fastcls(*words)
+    assert done.code == 0 and len(answered("labels")) == 50, done.output
 
 
 def test_several_processes_divide_the_parts(fastcls: Fastcls, photos: Path, digits_run: Path) -> None:
