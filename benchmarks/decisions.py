@@ -1,7 +1,7 @@
 """The figures of docs/decisions.md.
 
 python -m benchmarks.decisions coverage RUN…              sets over 20 random halves of the held-out predictions
-python -m benchmarks.decisions unknown RUN FOLDER…        eleven scores, AUROC against each folder of odd pictures
+python -m benchmarks.decisions unknown RUN FOLDER…        twelve scores, AUROC against each folder of odd pictures
 python -m benchmarks.decisions near RUN                    the same, half of a run's classes known, the others unknown
 python -m benchmarks.decisions shortcuts FOLDER SCRATCH   shortcuts planted in copies of class folders of photographs
 """
@@ -27,6 +27,7 @@ from fastcls.runfolder import model_files, predictions, runs, splits
 
 SPLITS, MOST, ODD, EACH, HALVES = 20, 3000, 500, 100, 10
 LEVELS = (0.8, 0.9, 0.95, 0.99)
+SUM = ("unit, Mahalanobis", "energy")
 
 
 def coverage(run: Path) -> Iterator[list[str]]:
@@ -53,17 +54,23 @@ def unknown(run: Path, folders: list[str]) -> Iterator[list[str]]:
     """A row a score: AUROC, and the share of odd pictures flagged where 5 % of held-out images are."""
     explainer, (train, labels), held = _split_features(run)
     score = Scores(*train, labels)
-    known = score(*held[0])
+    own = score(*held[0])
+    known = _with_sum(own, own)
     odd = []
     for folder in folders:
         paths = list(collect([folder]))
         random.Random(0).shuffle(paths)
-        odd.append(score(*features(explainer, paths[:ODD])))
+        odd.append(_with_sum(score(*features(explainer, paths[:ODD])), own))
     for name, own in known.items():
         cells, bound = [], decisions.bound(own, 0.95)
         for other in odd:
             cells.append(f"{_area(own, other[name]):.3f} ({(other[name] > bound).mean():.0%})")
         yield [run.name, name, *cells]
+
+
+def _with_sum(scores: dict[str, np.ndarray], known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The scores, and the sum of two in standard deviations of known held-out images: what `--unknown` takes."""
+    return scores | {" + ".join(SUM): np.add(*(scores[name] / known[name].std() for name in SUM))}
 
 
 def _split_features(run: Path) -> tuple[Explainer, *tuple[tuple[tuple[np.ndarray, np.ndarray], np.ndarray], ...]]:
@@ -108,6 +115,7 @@ def near(train: np.ndarray, labels: np.ndarray, held: np.ndarray, truth: np.ndar
         score = Scores(train[own], train[own] @ weight.T + bias, codes)
         scores = score(held, held @ weight.T + bias)
         calibrating = inside & (rng.random(len(held)) < 0.5)
+        scores = _with_sum(scores, {name: values[calibrating] for name, values in scores.items()})
         for name, values in scores.items():
             bound = decisions.bound(values[calibrating], 0.95)
             new, odd = values[inside & ~calibrating], values[~inside]

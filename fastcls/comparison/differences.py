@@ -84,7 +84,7 @@ def difference(ours: Sequence[Run], baseline: Sequence[Run]) -> Difference | Non
     if not all(sides) or not all(map(math.isfinite, sides[0] + sides[1])):
         return None
     value = fmean(sides[0]) - fmean(sides[1])
-    if all(run.fold for run in (*ours, *baseline)):
+    if len(ours) + len(baseline) > 2 and all(run.fold for run in (*ours, *baseline)):
         return _of_folds(value, ours, baseline)
     rights = [[run.right() for run in runs] for runs in (ours, baseline)]
     if len(ours) == len(baseline) == 1:
@@ -100,14 +100,14 @@ def difference(ours: Sequence[Run], baseline: Sequence[Run]) -> Difference | Non
 
 
 def of_folds(folds: Sequence[Run]) -> tuple[float, float] | None:
-    """The 95 % interval of a mean accuracy over folds, which may be repeated; None of fewer than two.
+    """The 95 % interval of a mean accuracy over folds, which may be repeated; None of fewer than two different ones.
 
     The score interval over the images, or groups, of all folds (Bayle et al. 2020), of as many fewer images as the
     folds of a repeat differ by more than their images explain: then the networks differ, too.
     """
     mean = fmean(run.accuracy for run in folds)
     right = _shares(folds)
-    if len(folds) < 2 or right.empty or not math.isfinite(mean):
+    if len({(run.seed, run.fold) for run in folds}) < 2 or right.empty or not math.isfinite(mean):
         return None
     codes = _codes(right, right.index)
     images = len(right) / grouped.effect(right.to_numpy(float), codes)

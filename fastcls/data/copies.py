@@ -26,29 +26,31 @@ def together(paths: Sequence[str]) -> list[str]:
     """The group of each file, named by its first file; empty for a file that is alone. What was done becomes a note."""
     every = list(dict.fromkeys(paths))
     near = len(every) <= MOST_IMAGES
-    found = _near(every) if near else _identical(every)
-    largest = max(FEWEST, min(USUAL, len(every) // 10), len(every) // 100)
+    found, loose = alike(every)
     root = os.path.commonpath(every) if len(every) > 1 else ""
     group: dict[str, str] = {}
-    loose: list[list[str]] = []
     for members in found:
-        if len(members) <= largest:
-            group |= dict.fromkeys(members, slashes(os.path.relpath(members[0], root)))
-        else:
-            loose.append(members)
+        group |= dict.fromkeys(members, slashes(os.path.relpath(members[0], root)))
     if group:
         kept = count(len(group), "image")
         kinds = "copies or near copies" if near else "identical files"
         options.note(f"{kept} are {kinds} ({count(len(set(group.values())), 'group')}): each group stays in one split.")
     if loose:
-        alike = f"{count(sum(map(len, loose)), 'image')} look alike in groups of up to {max(map(len, loose)):,}"
+        many = f"{count(sum(map(len, loose)), 'image')} look alike in groups of up to {max(map(len, loose)):,}"
         options.note(
-            f"{alike}, too many to be kept together ({loose[0][0]} is one): the split parts them, and may promise too "
+            f"{many}, too many to be kept together ({loose[0][0]} is one): the split parts them, and may promise too "
             "much. Name what belongs together with --group."
         )
     if not near:
         options.note(f"Of more than {MOST_IMAGES:,} images only identical files are kept together, not near copies.")
     return [group.get(path, "") for path in paths]
+
+
+def alike(paths: Sequence[str]) -> tuple[list[list[str]], list[list[str]]]:
+    """Groups of copies and near copies, and groups of so many that they are merely similar."""
+    found = _near(paths) if len(paths) <= MOST_IMAGES else _identical(paths)
+    largest = max(FEWEST, min(USUAL, len(paths) // 10), len(paths) // 100)
+    return [one for one in found if len(one) <= largest], [one for one in found if len(one) > largest]
 
 
 def _near(paths: Sequence[str]) -> list[list[str]]:

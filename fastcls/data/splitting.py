@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
 from typing import Any
 
 import pandas as pd
-from fastai.data.all import L
 
 from fastcls.data import copies
 from fastcls.datasets import groups, newer, shards, splits
@@ -174,8 +173,10 @@ def stratified(
 
 
 def plain(label: Any) -> str | tuple[str, ...]:
-    """The class of an item as text, or, of a list, its labels."""
-    return tuple(map(str, label)) if isinstance(label, tuple | list | L) else str(label)
+    """The class of an item as text, or, of a list, an array or a set, its labels."""
+    if isinstance(label, str | bytes) or not isinstance(label, Collection) or getattr(label, "ndim", 1) == 0:
+        return str(label)
+    return tuple(sorted(map(str, label)) if isinstance(label, Set) else map(str, label))
 
 
 def paths_of(items: Any) -> list[str]:

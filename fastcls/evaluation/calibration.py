@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -100,6 +101,20 @@ def coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.
     return thresholds[last], answered[last] / len(order), hits[last] / answered[last]
 
 
+def fewest(accuracy: float, risk: float = 0.05) -> int:
+    """So many images, all of them right, are the least of which `threshold_for` can say that accuracy."""
+    n = 1
+    while n < (least := math.ceil(_enough(accuracy, n, risk)[1])):
+        n = least
+    return n
+
+
+def _enough(accuracy: float, n: int, risk: float) -> tuple[float, float]:
+    """Of n images: the risk of each step of `threshold_for`, and how many, all of them right, it needs for one."""
+    each = risk / math.ceil(math.log2(n + 1))
+    return each, math.log(each) / math.log(accuracy)
+
+
 def threshold_for(
     accuracy: float, confidence: np.ndarray, right: np.ndarray, risk: float = 0.05, effect: float = 1.0
 ) -> tuple[float, float] | None:
@@ -117,8 +132,8 @@ def threshold_for(
 
     thresholds, answered, rightly = coverage(confidence, right)
     counts = np.rint(answered * n)
-    each = risk / np.ceil(np.log2(n + 1))
-    least = effect * np.log(each) / np.log(accuracy)  # fewer images, all of them right, do not show it
+    each, least = _enough(accuracy, n, risk)
+    least *= effect
     low, high, found = int(np.searchsorted(counts, least)), len(counts) - 1, None
     while low <= high:
         middle = (low + high) // 2

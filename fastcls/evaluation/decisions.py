@@ -158,14 +158,14 @@ def read_costs(file: Path, classes: Sequence[str]) -> Costs:
     decisions, found = rows[0][1:], {row[0]: row[1:] for row in rows[1:]}
     if lacking := [name for name in classes if name not in found]:
         near = did_you_mean(lacking[0], found)
-        raise DataError(f"--costs {file}: no row for the class {some(map(repr, lacking))}{near}.", form)
+        raise DataError(f"--costs {file}: no row for {some(map(repr, lacking))}{near}.", form)
     strange = next((name for name in found if name not in classes), None)
     if strange is not None:
         raise DataError(f"--costs {file}: {strange!r} is no class of this run{did_you_mean(strange, classes)}.", form)
     columns = [name for name in classes if name not in decisions]
     if columns and len(columns) < len(classes):
         raise DataError(
-            f"--costs {file}: no column for the class {some(map(repr, columns))}.",
+            f"--costs {file}: no column for {some(map(repr, columns))}.",
             "Decisions are all classes, and others where you like, or none of the classes.",
         )
     if len(set(decisions)) < len(decisions) or len(found) < len(rows) - 1:

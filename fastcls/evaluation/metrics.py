@@ -15,6 +15,12 @@ WITHOUT = "accuracy_without_leaks"
 MACRO = ("macro_precision", "macro_recall", "macro_f1")
 
 
+def leaked(n: int, images: str) -> str:
+    """That `n` of these images are trained on, in words."""
+    has, its = ("has", "its") if n == 1 else ("have", "their")
+    return f"{n:,} of {images} {has} a copy, or one of {its} group, in train"
+
+
 def confusion(targets: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
     """Counts (classes × classes), rows are true classes. O(n + classes²) time and memory."""
     return np.bincount(targets * classes + predictions, minlength=classes**2).reshape(classes, classes)

@@ -23,7 +23,7 @@ from fastcls.images.measure import Measured
 BAND = 16
 FAR, SAME = 7, 0.95  # bits, correlation of the small versions
 FARTHER, MORE_SAME = 10, 0.98
-BURST = ((12, 0.95), (18, 0.97))  # ... of photographs, larger than SMALL a side: bits, correlation
+BURST = ((8, 0.9), (12, 0.93), (18, 0.97))  # ... of photographs, larger than SMALL a side: bits, correlation
 SMALL, COMPARED = 64, 20_000  # with so many all are compared with all, 4 s of a core
 SAME_TINY, TINY = 0.99, 32  # ... of images below so many pixels a side, such as digits, which are similar anyway
 FLAT = 4.0  # contrast below which a picture is a plain surface, whose hash means nothing

@@ -6,7 +6,6 @@ what the guarantee rests on. Thresholds are tuned on the validation split, so th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from fastcls.datasets.walk import count, some
 from fastcls.errors import OutputError, UsageError, did_you_mean
 from fastcls.evaluation import decisions
+from fastcls.evaluation.calibration import fewest
 from fastcls.evaluation.grouped import codes_of
 from fastcls.inference.requirements import UNKNOWN, UNSURE, Levels, Row, Wanted, share
 from fastcls.runfolder import model_files, predictions, runs
@@ -125,10 +125,10 @@ def _thresholds(
     found = decisions.tune(held.dense, held.labels, recall, precision, codes_of(held.groups))
     refused = [k for k in precision if not np.isfinite(found.precision[k])]
     if precision and len(refused) == len(precision):
-        least = math.ceil(math.log(decisions.RISK) / math.log(min(precision.values())))
+        least = fewest(min(precision.values()), decisions.RISK)
         raise UsageError(
             f"--precision {min(precision.values()):g}: the {held.split} split can promise it of no class; it takes "
-            f"some {least:,} images predicted as the class, all of them right, or more with mistakes among them.",
+            f"{least:,} images predicted as the class, all of them right, or more with mistakes among them.",
             "Hold out more images, or want less.",
         )
     if refused:

@@ -13,13 +13,13 @@ from fastcls.inference.predictor import Prediction, Predictor
 
 
 class Features(Predictor):
-    """A Predictor that gives features beside its probabilities, `width` of them; none where that is 0."""
+    """A Predictor that gives features, `width` of them or none where that is 0, and the energy of its logits."""
 
     def __init__(self, run: Path, temperature: float = 1) -> None:
         super().__init__(run, temperature)
         if len(self.session.get_outputs()) > 1:
             black = np.zeros(self.size if self.spec["mode"] == "L" else (*self.size, 3), np.uint8)
-            self.width = self._run([black]).shape[1] - len(self.classes)
+            self.width = self._run([black]).shape[1] - len(self.classes) - 1
 
     def _model(self, file: Path) -> str | bytes:
         import onnx
@@ -32,16 +32,20 @@ class Features(Predictor):
         return body.SerializeToString()
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
-        """Probabilities and features, (n, classes + d)."""
+        """Probabilities, energy and features, (n, classes + 1 + d)."""
+        from scipy.special import logsumexp
+
         logits, *features = self._outputs(preprocessing.normalise(np.stack(images), self.spec))
         probabilities = self.target.probabilities(logits, self.temperature)
-        return np.hstack([probabilities, *(part.reshape(len(images), -1) for part in features)])
+        energy = -logsumexp(logits.astype(np.float64), 1, keepdims=True)
+        return np.hstack([probabilities, energy, *(part.reshape(len(images), -1) for part in features)])
 
     def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
         for answer in super().predict(paths):
             if answer.probabilities is not None:
-                p, features = np.split(answer.probabilities, [len(self.classes)])
-                answer = replace(answer, probabilities=p, features=features)
+                k = len(self.classes)
+                p, energy, features = np.split(answer.probabilities, [k, k + 1])
+                answer = replace(answer, probabilities=p, features=features, energy=float(energy[0]))
             yield answer
 
     def of(self, paths: Sequence[str]) -> dict[str, np.ndarray]:

@@ -30,13 +30,17 @@ AHEAD = 2  # batches a thread that may be under way or waiting to be taken
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's answer; `error` says why there is none. p_known: as `unknown.Knower` gives it. features: (d,)."""
+    """One image's answer; `error` says why there is none. p_known: as `unknown.Knower` gives it.
+
+    features (d,) and energy, the negative log-sum-exp of the logits: as `features.Features` gives them.
+    """
 
     path: str
     probabilities: np.ndarray | None
     error: str = ""
     p_known: float | None = None
     features: np.ndarray | None = None
+    energy: float = 0.0
 
 
 class Predictor:

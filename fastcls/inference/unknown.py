@@ -1,9 +1,10 @@
-"""Whether an image is like those that a network was trained on: how far its features lie from the nearest class.
+"""Whether an image is like those that a network was trained on: how far it is from what the network knows.
 
-The distance is Mahalanobis's, of features of length one, with the covariance within classes (Lee et al. 2018; Mueller
-and Hein 2025): the best of eleven scores on docs/decisions.md,
-but for one that needs two matrices. What is typical of it, held-out images say: an image is
-`p_known` likely where so large a share of them is as far away, so that of known images a share r has p_known ≤ r.
+How far its features lie from the nearest class plus the energy of its logits (Liu et al. 2020), each in standard
+deviations of held-out images: the former finds other kinds of things, the latter new classes of the same kind
+(docs/decisions.md). The distance is Mahalanobis's, of features of length one, with the covariance within classes (Lee
+et al. 2018; Mueller and Hein 2025). What is typical of the sum, held-out images say: an image is `p_known` likely where
+so large a share of them is as far away, so that of known images a share r has p_known ≤ r.
 """
 
 from __future__ import annotations
@@ -26,20 +27,24 @@ MOST = 5000  # images of a split that are looked at, drawn by chance
 
 @dataclass(frozen=True)
 class Known:
-    """Where the classes are, means (classes, d), precision (d, d), and the sorted distances (n,) of held-out images."""
+    """Where the classes are, means (classes, d), precision (d, d), and the sorted scores (n,) of held-out images.
+
+    scales (2,): the standard deviations of these images' distances and energies.
+    """
 
     means: np.ndarray
     precision: np.ndarray
-    distances: np.ndarray
+    scales: np.ndarray
+    scores: np.ndarray
 
-    def distance(self, features: np.ndarray) -> np.ndarray:
-        """(n, d) to (n,): the squared distance to the nearest class."""
-        return _distance(_unit(features), self.means, self.precision)
+    def score(self, features: np.ndarray, energy: np.ndarray) -> np.ndarray:
+        """(n, d) and (n,) to (n,): distance to the nearest class and energy, each over its scale, added up."""
+        return _distance(_unit(features), self.means, self.precision) / self.scales[0] + energy / self.scales[1]
 
-    def p_known(self, features: np.ndarray) -> np.ndarray:
-        """(n, d) to (n,): the share of held-out images, and of these, that are as far away."""
-        nearer = np.searchsorted(self.distances, self.distance(features), side="left")
-        return (len(self.distances) - nearer + 1) / (len(self.distances) + 1)
+    def p_known(self, features: np.ndarray, energy: np.ndarray) -> np.ndarray:
+        """(n, d) and (n,) to (n,): the share of held-out images, and of these, that are as far away."""
+        nearer = np.searchsorted(self.scores, self.score(features, energy), side="left")
+        return (len(self.scores) - nearer + 1) / (len(self.scores) + 1)
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
@@ -53,15 +58,17 @@ def _distance(features: np.ndarray, means: np.ndarray, precision: np.ndarray) ->
     return (squares - 2 * own @ means.T).min(1)
 
 
-def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> Known:
-    """Of training features (n, d) with class indices (n,), and those of held-out images."""
+def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, energy: np.ndarray) -> Known:
+    """Of training features (n, d) with class indices (n,), and features and energy of held-out images."""
     from sklearn.covariance import LedoitWolf
 
     features = _unit(features)
     names, places = np.unique(labels, return_inverse=True)
     means = np.stack([features[places == k].mean(0) for k in range(len(names))])
     precision = LedoitWolf(assume_centered=True).fit(features - means[places]).precision_
-    return Known(means, precision, np.sort(_distance(_unit(held_out), means, precision)))
+    spread = [part.std() for part in (_distance(_unit(held_out), means, precision), energy)]
+    known = Known(means, precision, np.array([one or 1.0 for one in spread]), np.empty(0))
+    return replace(known, scores=np.sort(known.score(held_out, energy)))
 
 
 class Knower(Features):
@@ -84,14 +91,16 @@ class Knower(Features):
     def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
         for answer in super().predict(paths):
             if answer.features is not None:
-                answer = replace(answer, p_known=float(self.known.p_known(answer.features[None])[0]))
+                p = self.known.p_known(answer.features[None], np.array([answer.energy]))
+                answer = replace(answer, p_known=float(p[0]))
             yield answer
 
-    def features(self, paths: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-        """Features (n, d) of the images that can be read, and what is wrong with the others."""
+    def look(self, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Features (n, d) and energy (n,) of the images that can be read, and what is wrong with the others."""
         answers = list(super().predict(paths))
-        found = [answer.features for answer in answers if answer.features is not None]
-        return np.array(found), [f"{answer.path} ({answer.error})" for answer in answers if answer.error]
+        read = [answer for answer in answers if answer.features is not None]
+        lost = [f"{answer.path} ({answer.error})" for answer in answers if answer.error]
+        return np.array([one.features for one in read]), np.array([one.energy for one in read]), lost
 
     def _read(self, run: Path) -> Known | None:
         from safetensors import SafetensorError, safe_open
@@ -105,7 +114,8 @@ class Knower(Features):
         except (SafetensorError, OSError, OutputError, TypeError, ValueError):
             return None
         d = len(known.precision)
-        fits = known.precision.shape == (d, d) and known.means.shape[1:] == (d,) and known.distances.ndim == 1
+        fits = known.precision.shape == (d, d) and known.means.shape[1:] == (d,) and known.scores.ndim == 1
+        fits = fits and known.scales.shape == (2,) and (known.scales > 0).all()
         return known if mine and fits and all(np.isfinite(part).all() for part in vars(known).values()) else None
 
     def _learn(self, run: Path) -> Known:
@@ -117,15 +127,15 @@ class Knower(Features):
         random.Random(0).shuffle(rows)
         held = "test" if any(split == "test" for _, _, split in rows) else "valid"
         chosen = {name: [row for row in rows if row[2] == name][:MOST] for name in ("train", held)}
-        features = {}
+        seen = {}
         for name, images in chosen.items():
-            features[name], lost = self.features([path for path, _, _ in images])
+            *seen[name], lost = self.look([path for path, _, _ in images])
             if lost or not images:
                 raise DataError(
                     f"--unknown compares with the images of {run}, of which {len(lost):,} cannot be read: "
                     f"{', '.join(lost[:2]) or f'it has none for {name}'}.",
                     f"Predict once with --unknown where they are: {run / FILE} then has what is needed.",
                 )
-        known = fit(features["train"], np.array([label for _, label, _ in chosen["train"]]), features[held])
+        known = fit(seen["train"][0], np.array([label for _, label, _ in chosen["train"]]), *seen[held])
         runs.atomic_path(run / FILE, lambda temporary: save_file(vars(known), temporary, {"network": self.network}))
         return known

@@ -17,6 +17,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fastcls.comparison.comparison import COSTS, FIGURES, MORE, Comparison, Row
 from fastcls.comparison.differences import Difference, McNemar, images_interval, needed
+from fastcls.datasets.walk import count
+from fastcls.evaluation.metrics import WITHOUT
 from fastcls.reports import shell
 from fastcls.reports.figures import NARROW, Figure, Palette, frame, is_narrow, over_epochs, save
 from fastcls.reports.wording import SPACE, duration, grouped, markdown, moment
@@ -179,7 +181,8 @@ def notes(comparison: Comparison) -> list[str]:
     found += conclusions(held)
     folds = any(row.interval for row in rows)
     if any(len(row.entries) > 1 for row in rows):
-        found.append(f"± is the standard deviation over the {'folds' if folds else 'seeds'}.")
+        seeds = any(len({entry.seed for entry in row.entries}) > 1 for row in rows)
+        found.append(f"± is the standard deviation over the {'folds' if folds else 'seeds' if seeds else 'runs'}.")
     if folds:
         found += [over_folds(row) for row in rows if row.interval]
     if "folds" in over:
@@ -210,8 +213,10 @@ def over_folds(row: Row) -> str:
     """The mean accuracy of a setting over its folds, with its interval."""
     assert row.interval
     low, high = row.interval
+    folds, repeats = (len({getattr(entry, what) for entry in row.entries}) for what in ("fold", "seed"))
+    over = f"{folds} folds" + (f", drawn {repeats} times" if repeats > 1 else "")
     return (
-        f"{name(row) or 'The baseline'}: {row.means['accuracy'] * 100:.2f} % over {len(row.entries)} folds "
+        f"{name(row) if row.setting else 'Mean accuracy'}: {row.means['accuracy'] * 100:.2f} % over {over} "
         f"(95 %: {low * 100:.2f} to {high * 100:.2f})."
     )
 
@@ -258,15 +263,22 @@ def cautions(comparison: Comparison) -> list[str]:
         found.append("The runs did not see the same images: part of a difference may be the data's.")
     if len({str(sorted(record.get("device", {}).items())) for record in records}) > 1:
         found.append("The runs were made on different devices or thread counts: their times do not compare.")
+    leaking = sum(WITHOUT in entry.metrics.get(comparison.split, {}) for entry in comparison.done)
+    if leaking:
+        found.append(
+            f"{leaking} of {count(len(records), 'run')} evaluated on images that have copies, or others of their "
+            "group, in train: too good. The reports have the accuracy without these."
+        )
+    chose = any(record.get("options", {}).get("keep") != "last" and record.get("best_epoch") for record in records)
     if any(entry.fold for entry in comparison.entries):
-        if any(record.get("options", {}).get("keep") != "last" and record.get("best_epoch") for record in records):
+        if chose:
             found.append(
                 "Each run's best epoch was chosen on the fold that it is judged by, which makes the figures a little "
                 "too good (--keep last would not choose)."
             )
     elif records and comparison.split == "valid":
         text = "Without a test split these figures are the validation split's"
-        if any(record.get("options", {}).get("keep") != "last" for record in records):
+        if chose:
             text += ", which has also chosen each run's best epoch (--keep last would not choose)"
         found.append(f"{text}.")
     return found

@@ -17,6 +17,7 @@ from fastcls.audit.check_record import Found
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, OutputError
 from fastcls.evaluation import decisions
+from fastcls.evaluation.calibration import fewest
 from fastcls.evaluation.grouped import codes_of, half_width, proportion, within
 from fastcls.evaluation.metrics import Z
 from fastcls.reports.scores import Score
@@ -41,6 +42,7 @@ class Decisions:
     sets: list[list[str]]
     thresholds: list[list[str]]
     left_off: int
+    without: str
     costs: list[list[str]]
     costs_sentence: str
     odd: list[list[str]]
@@ -68,7 +70,7 @@ def decided(
     thresholds = _thresholds(tuned, judged, names)
     return Decisions(
         of, judged.entries.whole, [_set(tuned, judged, coverage) for coverage in COVERAGES],
-        thresholds[:CLASSES], max(0, len(thresholds) - CLASSES),
+        thresholds[:CLASSES], max(0, len(thresholds) - CLASSES), _none_for(len(names) - len(thresholds)),
         *(_costs(table, judged, temperature or 1.0) if table else ([], "")), *strange,
     )  # fmt: skip
 
@@ -132,7 +134,10 @@ def _share(hits: np.ndarray, codes: np.ndarray | None = None) -> str:
 
 
 def _thresholds(tuned: HeldOut, judged: HeldOut, names: Sequence[str]) -> list[list[str]]:
-    """A row a class: from which probability its precision, and its recall, is GOAL, and what they are then."""
+    """A row a class: from which probability its precision, and its recall, is GOAL, and what they are then.
+
+    Classes of which neither can be promised are left out.
+    """
     confidence, codes = (_confidence(tuned), _confidence(judged)), (codes_of(tuned.groups), codes_of(judged.groups))
     entries, rows = judged.entries, []
 
@@ -152,8 +157,20 @@ def _thresholds(tuned: HeldOut, judged: HeldOut, names: Sequence[str]) -> list[l
             cells += [f"{least:.3g}", _share(hits, within(codes[1], own)), percent(hits.sum() / max(1, len(called)))]
         else:
             cells += [f"needs {decisions.needed(GOAL)} images", "", ""]
-        rows.append([names[k], *cells])
+        if found or math.isfinite(least):
+            rows.append([names[k], *cells])
     return rows
+
+
+def _none_for(classes: int) -> str:
+    """Why so many classes have no threshold; empty of none."""
+    if not classes:
+        return ""
+    recall, precision = decisions.needed(GOAL), fewest(GOAL, decisions.RISK)
+    return (
+        f"{count(classes, 'class')} without one: it takes {recall} images of the class for a recall, and {precision} "
+        "predictions as the class, all of them right, for a precision, or more with mistakes among them."
+    )
 
 
 def _confidence(held: HeldOut) -> np.ndarray:
@@ -193,23 +210,23 @@ def _odd(run: Path, odd: str) -> tuple[list[list[str]], str]:
 
     paths = list(collect([odd]))
     knower = Knower(run)
-    features, lost = knower.features(paths)
+    *seen, lost = knower.look(paths)
     if lost:
         raise DataError(
             f"--odd {odd}: {count(len(lost), 'picture')} of {len(paths):,} cannot be read: {some(lost)}.",
             "Remove them, or get them again.",
         )
-    distances, known = knower.known.distance(features), knower.known.distances
-    above = np.searchsorted(known, distances, side="left") + np.searchsorted(known, distances, side="right")
+    scores, known = knower.known.score(*seen), knower.known.scores
+    above = np.searchsorted(known, scores, side="left") + np.searchsorted(known, scores, side="right")
     area = float(above.mean() / 2 / len(known))
-    p = knower.known.p_known(features)
+    p = knower.known.p_known(*seen)
     rows = [[percent(rate, 0), _share(p <= rate)] for rate in RATES]
-    half = Z * _error(area, len(distances), len(known))
+    half = Z * _error(area, len(scores), len(known))
     interval = f"{max(0.0, area - half):.3f} to {min(1.0, area + half):.3f}"
     return rows, (
         f"{grouped(len(paths))} pictures of “{odd}” were compared with {grouped(len(known))} held-out images: an odd "
-        f"one is farther from every class than a known one in {percent(area)} of pairs (AUROC {area:.3f}, 95 % "
-        f"interval {interval})."
+        f"one is farther from what the network knows in {percent(area)} of pairs (AUROC {area:.3f}, 95 % interval "
+        f"{interval})."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fastcls.comparison.differences import Difference, independent
 from fastcls.datasets.walk import count, some
 from fastcls.evaluation.shift import FEATURES, SHARES
-from fastcls.reports.scores import Score, scores
+from fastcls.reports.scores import Score, leaks, scores
 from fastcls.reports.wording import percent
 from fastcls.runfolder import target as targets
 from fastcls.runfolder.run import Run
@@ -63,8 +63,12 @@ def evaluated(files: Run, split: str = "new") -> Evaluated | None:
         for name in own.splits()
         if (theirs := scores(own, name))
     }
-    unknown = _unknown(files)
-    return Evaluated(lines, [*_figures(found, lines), *_look(found), *_classes(files, new.get("accuracy"))], unknown)
+    unknown, seen = _unknown(files), leaks(new, split)
+    return Evaluated(
+        lines,
+        [*_figures(found, lines), *([seen] if seen else []), *_look(found), *_classes(files, new.get("accuracy"))],
+        unknown,
+    )
 
 
 def _figures(found: dict[str, Any], lines: dict[str, list[Line]]) -> list[str]:

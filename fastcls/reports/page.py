@@ -6,10 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fastcls.evaluation.metrics import WITHOUT
 from fastcls.reports.classes import Outcome
 from fastcls.reports.learning import Phase, Verdict, phases, verdict
-from fastcls.reports.scores import Score
+from fastcls.reports.scores import Score, leaks
 from fastcls.reports.wording import percent, receptive_field, times
 from fastcls.runfolder import runs
 from fastcls.runfolder.recorded import BY_HAND
@@ -53,12 +52,8 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
             ("warn", f"The files disagree: metrics.json has an accuracy of {percent(accuracy.value)}, "
              f"the predictions give {percent(outcome.accuracy)}.")
         )  # fmt: skip
-    if accuracy and accuracy.n and (clean_one := found.get(WITHOUT)) and clean_one.n:
-        seen = (
-            f"{accuracy.n - clean_one.n:,} of the {accuracy.n:,} {split} images have a copy, or one of their group, in"
-        )
-        without = f"{clean_one.text} ({clean_one.interval})" if clean_one.interval else clean_one.text
-        items.append(("warn", f"{seen} train. Accuracy with them: {accuracy.text}; without them: {without}."))
+    if seen := leaks(found, split):
+        items.append(("warn", seen))
     if limit := run.get("options", "limit"):
         items.append(
             (

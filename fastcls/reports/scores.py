@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fastcls.comparison import differences
 from fastcls.evaluation.grouped import codes_of, proportion
-from fastcls.evaluation.metrics import WITHOUT, Z
+from fastcls.evaluation.metrics import WITHOUT, Z, leaked
 from fastcls.reports.classes import Outcome
 from fastcls.reports.wording import headline, percent
 from fastcls.runfolder import runs
@@ -96,6 +96,16 @@ def scores(run: Run, split: str) -> dict[str, Score]:
             ends = number(entry.get("low")), number(entry.get("high"))
             found[key] = Score(clean(key), value, *ends, size, None if groups is None else int(groups))
     return found
+
+
+def leaks(found: dict[str, Score], split: str) -> str:
+    """The accuracy beside that without the images that training has seen copies of; empty where there are none."""
+    accuracy, rest = found.get("accuracy"), found.get(WITHOUT)
+    if not (accuracy and rest and accuracy.n and rest.n):
+        return ""
+    without = f"{rest.text} ({rest.interval})" if rest.interval else rest.text
+    seen = leaked(accuracy.n - rest.n, f"the {accuracy.n:,} {split} images")
+    return f"{seen}. Accuracy with leaks: {accuracy.text}; without: {without}."
 
 
 def tiles(found: dict[str, Score], classes: int, target: Target) -> list[Score]:

@@ -19,6 +19,7 @@ import numpy as np
 from fastcls.audit import contents
 from fastcls.audit.check_record import relative
 from fastcls.audit.precheck import precheck
+from fastcls.data import copies
 from fastcls.datasets import groups
 from fastcls.datasets.walk import file_size, some
 from fastcls.errors import DataError, FastclsError, UsageError
@@ -69,7 +70,9 @@ def evaluate(
         held = contents.read(path, labels, label_regex, False, several)
         out = out or _folder(held.root.name)
         runs.check_writable(out)
-        rows, trained = _new_rows(held.rows, split, _own(run, record, "train"), path)
+        parts = ("train", "valid") if model.get("members") else ("train",)  # a fold's images train the others
+        train = [row for part in parts for row in _own(run, record, part)]
+        rows, trained = _new_rows(held.rows, split, train, path)
         notes += held.notes
     answers = list(_watched(predictor.predict([row[0] for row in rows]), len(rows), progress))
     if bad := [f"{answer.path}: {answer.error}" for answer in answers if answer.probabilities is None]:
@@ -101,6 +104,8 @@ def evaluate(
     group_of = _groups(record, held)
     codes = grouped.codes_of([group_of.get(row[0], "") for row in known])
     figures = judge.figures(probabilities, truth, predictor.classes, thresholds, temperature, codes)
+    if not target.several:
+        figures |= grouped.without(~_copies(train, known), probabilities.argmax(1) == truth, codes)
     own = runs.read_json(run / "metrics.json")
     about: dict[str, Any] = {
         "format": runs.FORMAT,
@@ -222,6 +227,14 @@ def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) 
             "Give images that came later.",
         )
     return new, len(chosen) - len(new)
+
+
+def _copies(train: Sequence[Row], new: Sequence[Row]) -> np.ndarray:
+    """(n,) whether a new image is a near copy of one that the run was trained on."""
+    trained = {row[0] for row in train}
+    groups, _ = copies.alike(list(dict.fromkeys([*trained, *(row[0] for row in new)])))
+    seen = {file for group in groups if not trained.isdisjoint(group) for file in group}
+    return np.array([row[0] in seen for row in new])
 
 
 def _watched(answers: Iterator[Prediction], total: int, progress: Progress | None) -> Iterator[Prediction]:

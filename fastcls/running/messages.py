@@ -95,9 +95,9 @@ class Messages:
                 soft_wrap=True,
             )
             if clean := values.get(metrics.WITHOUT):
-                seen = f"{values['n'] - clean['n']:,} of these images have a copy, or one of their group, in train:"
+                seen = metrics.leaked(values["n"] - clean["n"], "these images")
                 self.screen.print(
-                    f"{'':8s} [b]{seen}[/b] without them {clean['value']:.4f}  (95 %: {clean['low']:.4f} to "
+                    f"{'':8s} [b]{seen}:[/b] without leaks {clean['value']:.4f}  (95 %: {clean['low']:.4f} to "
                     f"{clean['high']:.4f}, n = {clean['n']:,})",
                     soft_wrap=True,
                 )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from bursts import burst, scene
 from conftest import Outcome
+from fastai.data.all import L
 from PIL import Image
 
 from fastcls import data, datasets
@@ -180,7 +183,7 @@ def test_a_leaking_split_that_the_data_come_with_is_kept_and_the_figures_say_so(
     own = answers[~answers["path"].str.contains("copy")]
     assert figures["accuracy_without_leaks"]["value"] == pytest.approx((own["label"] == own["prediction"]).mean())
     shown, value = " ".join(outcome.output.split()), f"{figures['accuracy_without_leaks']['value']:.4f}"
-    assert f"4 of these images have a copy, or one of their group, in train: without them {value}" in shown
+    assert f"4 of these images have a copy, or one of their group, in train: without leaks {value}" in shown
     page = Path("run/report.html").read_text()
     assert "4 of the 12 valid images have a copy" in page and "Accuracy without leaked images" in page
 
@@ -308,6 +311,16 @@ def test_a_run_by_groups_records_them(fastcls: Fastcls, tmp_path: Path) -> None:
     assert [int(tuned[i]) + int(tuned[i + 2]) for i in (1, 2)] == [3 * held, held]
     answers = predictions.read(Path("run/predictions.csv"))
     assert answers["group"].tolist() == [Path(path).stem.rpartition("_")[0] for path in answers["path"]]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, frozenset, np.array, L])
+def test_labels_of_any_collection_are_stratified_label_by_label(kind: Callable[[list[str]], Any]) -> None:
+    """Each pair of labels is rare, each label is not: pairs as classes would leave the validation split to chance."""
+    items = [(f"n{i}", [f"a{i % 10}", f"b{i // 10 % 10}"]) for i in range(200)]
+    split = data.stratified(lambda item: kind(item[1]), 0.2)
+    _, valid = split(items)
+    held = Counter(name for i in valid for name in items[i][1])
+    assert 38 <= len(valid) <= 42 and len(held) == 20 and set(held.values()) <= {3, 4, 5}
 
 
 def test_images_with_several_labels_are_split_in_groups_too() -> None:

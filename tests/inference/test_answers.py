@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from safetensors.numpy import load_file
 
 from fastcls import Run
+from fastcls.inference import unknown
 
 Fastcls = Callable[..., Outcome]
 Rows = list[dict[str, str]]
@@ -180,6 +181,23 @@ def test_features_are_refused_where_there_are_none(
 ) -> None:
     outcome = fastcls("predict", digits_run, "photos", "--features", *words)
     assert outcome.code == 2 and part in outcome.output and not Path("x.csv").exists()
+
+
+def test_far_features_and_energy_each_make_an_image_unknown() -> None:
+    """Three classes of known images, others far from all of them, and others near them of which the head is unsure."""
+    rng = np.random.default_rng(0)
+    centres = np.eye(3, 16)
+
+    def drawn(n: int, energy: float, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        features = centres[np.arange(n) % 3] + rng.normal(0, 0.05, (n, 16))
+        features[:, 8:] += shift
+        return 7 * features, rng.normal(energy, 1, n)
+
+    train = drawn(300, -10)
+    known = unknown.fit(train[0], np.arange(300) % 3, *drawn(199, -10))
+    flagged = [np.mean(known.p_known(*drawn(300, *how)) <= 0.1) for how in ((-10,), (-10, 1.0), (-3,))]
+    assert flagged[0] < 0.18 and min(flagged[1:]) > 0.95
+    assert known.p_known(*drawn(1, -10)).max() <= 1 and known.p_known(*drawn(1, 99)).min() == 1 / 200
 
 
 def test_below_the_threshold_a_prediction_is_unsure(fastcls: Fastcls, digits_run: Path, plain: Rows) -> None:

@@ -163,8 +163,8 @@ def test_what_cannot_be_decided_is_refused(
 @pytest.mark.parametrize(
     "table, says",
     [
-        ("true,a,b,c\na,0,1,1\nb,1,0,1\n", "no row for the class 'c'"),
-        ("true,a,b\na,0,1\nb,1,0\nc,1,1\n", "no column for the class 'c'"),
+        ("true,a,b,c\na,0,1,1\nb,1,0,1\n", "no row for 'c'"),
+        ("true,a,b\na,0,1\nb,1,0\nc,1,1\n", "no column for 'c'"),
         ("true,a,b,c\na,0,1,1\nb,1,0,1\nc,1,1,dear\n", "'c' has the cost 'dear'"),
         ("true,a,b,c\na,0,1,1\nb,1,0,1\nc,1,1,inf\n", "'c' has the cost 'inf'"),
         ("true,a,b,c\na,0,1,1\nb,1,0,1\nc,1,1,0\nd,1,1,1\n", "'d' is no class"),
@@ -232,7 +232,7 @@ def test_the_report_judges_costs_and_odd_pictures(fastcls: Fastcls, digits_run: 
     found = decided(Path("run"), predictions.held_out(Path("run"), names), names, temperature, "costs.csv")
     assert found is not None
     cheap, likely = (float(row[1].split(" ± ")[0]) for row in found.costs[:2])
-    assert cheap <= likely and len(found.thresholds) == 10
+    assert cheap <= likely and len(found.thresholds) + int((found.without or "0").split()[0]) == 10
     (odd / "bad.png").write_bytes(b"no picture")
     outcome = command("report", "run", "--odd", "odd")
     assert outcome.code == 3 and "bad.png" in outcome.output

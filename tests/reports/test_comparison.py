@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +17,7 @@ from scipy.stats import norm
 from fastcls.comparison import comparison, differences
 from fastcls.comparison.comparison import Entry
 from fastcls.comparison.differences import McNemar, needed
-from fastcls.reports.comparison import Comparison, verdict, write
+from fastcls.reports.comparison import Comparison, sentences, verdict, write
 
 HOSTILE = [
     "<script>window.owned=1</script>",
@@ -183,6 +184,34 @@ def test_a_single_run_a_setting_has_an_interval_over_the_images_and_says_so(tmp_
     assert found.over == "images" and 0.2 < found.low < 0.3 < found.high < 0.4
     write(tmp_path / "out", Comparison("t", "c", entries, {"k": "1"}))
     assert "says nothing of other seeds" in (tmp_path / "out" / "table.md").read_text()
+
+
+def on_a_fold(one: Entry, fold: str) -> Entry:
+    """The same run, evaluated on the images that a fold holds out."""
+    file = one.folder / "predictions.csv"
+    file.write_text(file.read_text().replace("test,", "valid,"))
+    return replace(one, fold=fold, metrics={"valid": one.metrics["test"]})
+
+
+def test_two_runs_of_one_fold_are_runs_on_the_same_images_and_no_folds(tmp_path: Path) -> None:
+    marks = {"a": "1" * 60 + "0" * 40, "b": "1" * 90 + "0" * 10}
+    runs = [on_a_fold(entry(tmp_path / k, {"k": k}, 0, own.count("1") / 100, own), "1/5") for k, own in marks.items()]
+    apart = Comparison("t", "c", runs, {"k": "a"})
+    assert apart.rows[0].difference.over == "images" and not any(row.interval for row in apart.rows)
+    alike = Comparison("t", "c", [replace(run, setting={}) for run in runs], {})
+    assert alike.rows[0].interval is None
+    said = " ".join([*sentences(apart), *sentences(alike)])
+    assert " folds" not in said and "± is the standard deviation over the runs." in said
+
+
+def test_folds_that_were_drawn_again_are_counted_once(tmp_path: Path) -> None:
+    runs = [
+        on_a_fold(entry(tmp_path / f"{seed}{fold}", {}, seed, 0.8, "1" * 16 + "0" * 4), f"{fold}/2")
+        for seed in (0, 1)
+        for fold in (1, 2)
+    ]
+    (shown,) = [text for text in sentences(Comparison("t", "c", runs, {})) if "95 %" in text]
+    assert shown.startswith("Mean accuracy: 80.00 % over 2 folds, drawn 2 times (95 %: ")
 
 
 def test_names_are_text_in_the_page_and_in_a_browser(tmp_path: Path, browser: Any) -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bursts import scene
 from conftest import Outcome
 from fabricated import make_run
 from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock
@@ -116,6 +117,58 @@ def test_unknown_missing_and_trained_images_are_counted_apart(
     assert "Classes that this network does not know" in run.report.read_text()
     refused = fastcls("predict", "evaluations/new", later)
     assert refused.code == 4 and f"Name its run: {digits_run}" in refused.output
+
+
+def test_copies_of_training_images_are_said_and_the_figure_without_them_shown(
+    digits_run: Path, fastcls: Command, tmp_path: Path
+) -> None:
+    """A run of photographs: of the new ones three are saved again from those that it was trained on."""
+    rng = np.random.default_rng(0)
+    shutil.copytree(digits_run, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["data"]["root"] = str(tmp_path / "old")
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    model = json.loads((tmp_path / "run" / "model.json").read_text())
+    model["preprocessing"] |= {"method": "squish", "resize": [8, 8], "size": [8, 8]}
+    (tmp_path / "run" / "model.json").write_text(json.dumps(model))
+    rows, table = splits.read(digits_run)[:40], []
+    rows = [(f"{i}.jpg", label, "train" if i % 2 else "valid") for i, (_, label, _) in enumerate(rows)]
+    splits.write(tmp_path / "run", [(path, part, label) for path, label, part in rows])
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    for i, (path, label, part) in enumerate(rows):
+        picture = scene(rng)
+        picture.save(tmp_path / "old" / path, quality=95)
+        if part == "train" and i > 33:
+            picture.save(tmp_path / "new" / f"again{i}.jpg", quality=70)
+            table.append(f"again{i}.jpg,{label}")
+        scene(rng).save(tmp_path / "new" / path)
+        table.append(f"{path},{label}")
+    Path("new.csv").write_text("\n".join(["file,label", *table]))
+    outcome = fastcls("evaluate", "run", "new", "--labels", "new.csv", "--out", "out")
+    assert outcome.code == 0, outcome.output
+    figures = json.loads(Path("out/metrics.json").read_text())["new"]
+    assert figures["n"] == 43 and figures["accuracy_without_leaks"]["n"] == 40
+    assert "3 of the 43 new images have a copy, or one of their group, in train" in outcome.output
+    assert "3 of the 43 new images have a copy" in Path("out/report.html").read_text()
+
+
+def test_images_of_every_fold_are_trained_on(digits_run: Path, fastcls: Command, tmp_path: Path) -> None:
+    """What one network of a run of folds predicts, the others were trained on."""
+    root = Path(Run(digits_run).record["data"]["root"])
+    held = [(root / path, label) for path, label, part in splits.read(digits_run) if part == "valid"][:20]
+    Path("new").mkdir()
+    for i, (file, label) in enumerate(held):
+        Path("new", label).mkdir(exist_ok=True)
+        shutil.copy(file, Path("new", label, f"{i}.png"))
+    assert "left out" not in fastcls("evaluate", digits_run, "new").output
+    whole = tmp_path / "folds"
+    shutil.copytree(digits_run, whole)
+    shutil.copytree(digits_run, whole / "fold-1")
+    model = json.loads((whole / "model.json").read_text())
+    (whole / "model.json").write_text(json.dumps(model | {"members": ["fold-1"]}))
+    refused = fastcls("evaluate", whole, "new")
+    assert refused.code == 3 and "All 20 images of new are files that the run was trained on" in refused.output
 
 
 def test_what_cannot_be_evaluated_is_refused(later: Path, digits_run: Path, fastcls: Command, tmp_path: Path) -> None:

@@ -131,6 +131,13 @@ def test_a_temperature_is_found_again(temperature: float) -> None:
     assert right[above].mean() >= 0.9 and above.mean() == pytest.approx(answered) and 0.1 < answered < 1
 
 
+@pytest.mark.parametrize("accuracy", [0.7, 0.95, 0.99])
+def test_so_many_images_that_are_all_right_are_the_least_that_promise_an_accuracy(accuracy: float) -> None:
+    least = calibration.fewest(accuracy)
+    found = [calibration.threshold_for(accuracy, np.linspace(1, 0.5, n), np.ones(n, bool)) for n in (least - 1, least)]
+    assert found[0] is None and found[1] == (0.5, 1.0)
+
+
 def test_the_network_is_shown_to_look_where_the_answer_is() -> None:
     torch.manual_seed(0)
     side, square = 32, 8
