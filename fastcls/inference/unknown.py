@@ -115,7 +115,7 @@ class Knower(Features):
             return None
         d = len(known.precision)
         fits = known.precision.shape == (d, d) and known.means.shape[1:] == (d,) and known.scores.ndim == 1
-        fits = fits and known.scales.shape == (2,) and (known.scales > 0).all()
+        fits = fits and known.scales.shape == (2,) and bool((known.scales > 0).all())
         return known if mine and fits and all(np.isfinite(part).all() for part in vars(known).values()) else None
 
     def _learn(self, run: Path) -> Known:

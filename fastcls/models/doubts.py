@@ -40,7 +40,8 @@ def find(audit: Audit, arch: str, weights: str, size: int) -> Finding | None:
     groups = []
     for one in found[:MOST]:
         image, other = images.iloc[one.row], classes[one.looks_like]
-        remark = f"looks like {other} ({one.of_other:.0%}), its label {one.of_label:.0%}; {one.wrong:.0%} likely wrong"
+        remark = f"looks like {other} ({one.of_other:.0%}), its label {one.of_label:.0%}"
+        remark += f"; {one.wrong:.0%} likely wrong" if noise.shown else ""
         groups.append((Item(image.path, image.label, image.drawn, remark),))
     right = int((p.argmax(1) == labels).sum())
     what = (
@@ -52,5 +53,5 @@ def find(audit: Audit, arch: str, weights: str, size: int) -> Finding | None:
         what += f"; about {likely:.0f} of them are likely to be wrong, those at the top first."
     else:
         what += ": about as many as its own mistakes explain, so nothing shows that any label is wrong."
-    fix = "Look at them, the first first; correct what is wrong, and keep what is only difficult."
+    fix = "Look at them, from the first on; correct what is wrong, and keep what is only difficult."
     return Finding("suspect-labels", "warning" if noise.shown else "note", "Labels in doubt", what, fix, tuple(groups))

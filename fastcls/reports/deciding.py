@@ -91,7 +91,7 @@ def tuned_and_judged(
     split, only = next(iter(splits.items()))
     codes = codes_in(only)
     of = np.arange(len(only)) if codes is None else codes
-    first = (np.random.default_rng(0).random(int(of.max()) + 1) < 0.5)[of]  # groups are in one half or the other
+    first = (np.random.default_rng(0).permutation(int(of.max()) + 1) % 2 == 0)[of]  # half of the groups
     tuned, judged = part(only, first), part(only, ~first)
     return tuned, judged, f"Tuned on {images(tuned, split)}, judged on the other {images(judged)}."
 
@@ -193,7 +193,9 @@ def _costs(costs: decisions.Costs, held: HeldOut, temperature: float) -> tuple[l
     for name, cost in paid.items():
         most = np.bincount(rules[name], minlength=len(costs.decisions))
         half = half_width(cost, codes)
-        shown = ", ".join(f"{costs.decisions[i]} {percent(most[i] / len(cost), 0)}" for i in np.argsort(-most)[:3])
+        shown = ", ".join(
+            f"{costs.decisions[i]} {percent(most[i] / len(cost), 0)}" for i in np.argsort(-most)[:3] if most[i]
+        )
         rows.append([name, f"{cost.mean():.4g} ± {half:.2g}", shown])
     other = list(paid)[1]
     saved = paid[other] - paid["least expected cost"]
@@ -220,7 +222,11 @@ def _odd(run: Path, odd: str) -> tuple[list[list[str]], str]:
     above = np.searchsorted(known, scores, side="left") + np.searchsorted(known, scores, side="right")
     area = float(above.mean() / 2 / len(known))
     p = knower.known.p_known(*seen)
-    rows = [[percent(rate, 0), _share(p <= rate)] for rate in RATES]
+    rows = []
+    for rate in RATES:
+        least = decisions.needed(1 - rate)
+        found = _share(p <= rate) if len(known) >= least else f"needs {grouped(least)} held-out images"
+        rows.append([percent(rate, 0), found])
     half = Z * _error(area, len(scores), len(known))
     interval = f"{max(0.0, area - half):.3f} to {min(1.0, area + half):.3f}"
     return rows, (

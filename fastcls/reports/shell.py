@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
+from fastcls.datasets.walk import count
 from fastcls.reports import wording
 from fastcls.runfolder.text import clean
 from fastcls.version import __version__
@@ -56,7 +57,7 @@ def environment(home: Path = HERE) -> jinja2.Environment:
     )
     found.filters |= {"soft": wording.soft, "headline": wording.headline}
     found.globals.update(
-        percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len, clean=clean
+        percent=wording.percent, duration=wording.duration, grouped=wording.grouped, len=len, clean=clean, count=count
     )
     return found
 

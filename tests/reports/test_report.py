@@ -175,6 +175,20 @@ def test_sections_and_figures(ten: Path) -> None:
     assert "#a1b2" not in (ten / "report.html").read_text(encoding="utf-8"), "a stand-in colour was not replaced"
 
 
+def test_classes_without_a_threshold_are_one_sentence_and_decisions_never_made_are_not_listed(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ["a", "b", "c"], images=30, pictures=False)
+    names = ["a", "b", "c", "refuse"]
+    costs = [["true", *names], *([own, *(50 * (own != name) for name in names[:3]), 0.1] for own in names[:3])]
+    (tmp_path / "costs.csv").write_text("\n".join(",".join(map(str, row)) for row in costs))
+    write(run, costs=str(tmp_path / "costs.csv"))
+    text = " ".join(Page((run / "report.html").read_text(encoding="utf-8")).text.split())
+    assert (
+        "Thresholds for a precision or recall of 95 %: 3 classes without one: it takes 19 images of the class" in text
+    )
+    assert "Tuned on 15 valid images, judged on the other 15." in text
+    assert "refuse 100 %" in text and " 0 %" not in text.split("refuse 100 %")[1][:30]
+
+
 def test_split(ten: Path) -> None:
     assert "toy · test split (also evaluated: valid)" in report(ten, "test").text
     with pytest.raises(OutputError, match="did you mean 'test'"):
