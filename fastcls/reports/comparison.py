@@ -265,9 +265,10 @@ def cautions(comparison: Comparison) -> list[str]:
         found.append("The runs were made on different devices or thread counts: their times do not compare.")
     leaking = sum(WITHOUT in entry.metrics.get(comparison.split, {}) for entry in comparison.done)
     if leaking:
+        which = f"{leaking} of {count(len(records), 'run')} {'was' if leaking == 1 else 'were'}"
         found.append(
-            f"{leaking} of {count(len(records), 'run')} evaluated on images that have copies, or others of their "
-            "group, in train: too good. The reports have the accuracy without these."
+            f"{which} evaluated on images with copies, or others of their group, in train: too good. The reports have "
+            "the accuracy without these."
         )
     chose = any(record.get("options", {}).get("keep") != "last" and record.get("best_epoch") for record in records)
     if any(entry.fold for entry in comparison.entries):

@@ -204,6 +204,14 @@ def test_two_runs_of_one_fold_are_runs_on_the_same_images_and_no_folds(tmp_path:
     assert " folds" not in said and "± is the standard deviation over the runs." in said
 
 
+def test_a_run_that_was_evaluated_on_copies_of_what_it_learned_is_named(tmp_path: Path) -> None:
+    runs = [entry(tmp_path / str(k), {"k": str(k)}, 0, 0.7 + k / 5, "11") for k in (0, 1)]
+    assert not any("copies" in text for text in sentences(Comparison("t", "c", runs, {"k": "0"})))
+    leaking = replace(runs[1], metrics={"test": runs[1].metrics["test"] | {"accuracy_without_leaks": {"value": 0.6}}})
+    said = sentences(Comparison("t", "c", [runs[0], leaking], {"k": "0"}))
+    assert any(text.startswith("1 of 2 runs was evaluated on images with copies") for text in said)
+
+
 def test_folds_that_were_drawn_again_are_counted_once(tmp_path: Path) -> None:
     runs = [
         on_a_fold(entry(tmp_path / f"{seed}{fold}", {}, seed, 0.8, "1" * 16 + "0" * 4), f"{fold}/2")
