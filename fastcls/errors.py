@@ -117,7 +117,7 @@ class ProcessLost(TrainingError):
 _COMMAND = re.compile(r"\b(?:fastcls|pip) .*")
 # with its value where it is one for certain: a number, or what a colon follows
 _FLAG = re.compile(
-    r"(?<![\w-])(?:--(no-)?([a-z][\w-]*)|-(o)\b)(?: (-?\d[\d.,]*\b|[^\s:]+(?=:)|(?:(?! --).)+?(?=: takes )))?"
+    r"(?<![\w-])(?:--(no-)?([a-z][\w-]*)|-(o)\b)(?: (-?\d[\d.,]*\b|\S+?(?=:(?:\s|$))|(?:(?! --).)+?(?=: takes )))?"
 )
 _LITERAL = re.compile(r"-?[\d.,]+|nan|True|False|[\[({<].*")  # and no text
 _RENAMED = {"o": "out", "set": "extra", "setting": "settings"}  # of options, in Python

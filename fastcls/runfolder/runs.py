@@ -159,10 +159,10 @@ def check_writable(folder: Path, option: str = OUT) -> None:
     """
     check_place(folder, option)
     if folder.exists() and any(folder.iterdir()):
-        hint = "Name a new folder"
+        hint = "Name a new folder."
         if option == OUT and (folder / "run.json").is_file():
-            hint += ", continue the run with  --resume auto , or replace it with  --overwrite"
-        raise OutputError(f"{option}{folder}: this folder is not empty.", f"{hint}.")
+            hint += "\nTo continue the run, or replace it:  fastcls recipe … --resume auto  or  --overwrite"
+        raise OutputError(f"{option}{folder}: this folder is not empty.", hint)
 
 
 def check_place(folder: Path, option: str = OUT) -> None:

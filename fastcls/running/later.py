@@ -69,7 +69,7 @@ def evaluate(
         several = "auto" if contents.is_run(path) else "yes" if target.several else "no"  # a run's images have labels
         held = contents.read(path, labels, label_regex, False, several)
         out = out or _folder(held.root.name)
-        runs.check_writable(out)
+        runs.check_writable(out, "-o ")
         parts = ("train", "valid") if model.get("members") else ("train",)  # a fold's images train the others
         train = [row for part in parts for row in _own(run, record, part)]
         rows, trained = _new_rows(held.rows, split, train, path)

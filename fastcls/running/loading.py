@@ -22,6 +22,8 @@ from fastcls import lazy
 from fastcls.errors import KnobError, RecipeError, TrainingError, did_you_mean
 from fastcls.machine.installation import check_installation
 from fastcls.settings import options, sources
+from fastcls.settings.assignments import value_of
+from fastcls.settings.knobs import Knob, shown
 from fastcls.settings.request import Request
 
 if TYPE_CHECKING:
@@ -132,8 +134,13 @@ def resolve_extra(source: sources.RecipeSource, given: Mapping[str, Any]) -> dic
 
     functions = {"transfer_learner": transfer_learner, "Learner": Learner}
     parameters = {
-        name: set(inspect.signature(functions.get(name) or getattr(Learner, name)).parameters)
-        - {"self", "dls", "model", "arch", "weights", "kwargs"}
+        name: {
+            keyword: parameter.default
+            for keyword, parameter in inspect.signature(
+                functions.get(name) or getattr(Learner, name)
+            ).parameters.items()
+            if keyword not in ("self", "dls", "model", "arch", "weights", "kwargs")
+        }
         for name in source.extensible
     }
     knobs = source.defaults()
@@ -155,6 +162,10 @@ def resolve_extra(source: sources.RecipeSource, given: Mapping[str, Any]) -> dic
             with contextlib.suppress(ValueError, SyntaxError):
                 value = ast.literal_eval(text)
         for name in takers:
+            default = parameters[name].get(plain)
+            if isinstance(default, (bool, int, float)):  # where there is none, or None, fastai's types are not known
+                knob = Knob(plain, "", "bool" if isinstance(default, bool) else "float", default)
+                value_of(f"--set {key}={shown(text)}", knob, value, problems)
             extra.setdefault(name, {})[plain] = value
     if problems:
         raise KnobError("wrong keywords:\n  " + "\n  ".join(problems), "See the signatures in fastai's documentation.")

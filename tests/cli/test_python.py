@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 from collections.abc import Callable
 from decimal import Decimal
 from itertools import product
@@ -17,7 +18,7 @@ from conftest import ROOT
 from PIL import Image
 
 import fastcls
-from fastcls.errors import DataError, FastclsError, KnobError, OutputError, UsageError
+from fastcls.errors import DataError, FastclsError, KnobError, OutputError, TrainingError, UsageError
 from fastcls.settings.options import DECLARED
 from fastcls.settings.space import Range
 
@@ -33,6 +34,10 @@ def test_train_resume_and_report(tmp_path: Path) -> None:
     assert fastcls.report(longer) == longer.report and longer.report.is_file()
     with pytest.raises(KnobError, match="epochs=0: takes an integer"):
         fastcls.train("digits-cnn", epochs=0)
+    with pytest.raises(KnobError, match="pct_start takes a number, not <object"):
+        fastcls.train("digits-cnn", extra={"pct_start": object(), "div": "5"})
+    with pytest.raises(TrainingError, match="Out of memory as the network was built"):
+        fastcls.train("digits-cnn", filters=(10**12,), limit=2, quiet=True)
     with pytest.raises(UsageError, match="extend_epochs"):
         fastcls.resume(run, extend_epochs=-1)
 
@@ -51,6 +56,8 @@ def test_train_resume_and_report(tmp_path: Path) -> None:
         ("--filters [1, 2]: takes a text", "filters=[1, 2]: takes a text"),
         ("--lr nan, or --wd a b: takes a number", "lr nan, or wd='a b': takes a number"),
         ("-o photos: holds a run. Name another, -o.", "out='photos': holds a run. Name another, out."),
+        ("--storage s3://a/b: answers nothing", "storage='s3://a/b': answers nothing"),
+        ("--device cuda:9: this machine has none", "device='cuda:9': this machine has none"),
         ("--set pct: no keyword of fit", "extra='pct': no keyword of fit"),
     ],
 )  # fmt: skip
@@ -186,7 +193,8 @@ def test_a_wrong_value_of_any_argument_is_refused_by_name(
     for name in "ab":
         (tmp_path / "photos" / name).mkdir(parents=True)
         Image.effect_noise((8, 8), 30).save(tmp_path / "photos" / name / "0.png")
-    every = calls(digits_run, tmp_path / "photos")
+    shutil.copytree(digits_run, tmp_path / "run")
+    every = calls(tmp_path / "run", tmp_path / "photos")
     assert {function.__name__ for function in every} >= set(fastcls.__all__) - {"__version__"}
     tried, wrong = 0, []
     for function, given in every.items():
