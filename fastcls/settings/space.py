@@ -136,7 +136,8 @@ def _range(where: str, knob: Knob, given: Range | str, problems: list[str]) -> D
         if "int" in suffixes and any(isinstance(end, float) and end % 1 for end in (low, high)):
             problems.append(f"{where}: a range of integers begins and ends at integers")
     else:
-        log, steps = given.log, [] if given.step is None else [str(given.step)]
+        log = value_of(where, Knob("log", "", "bool", False), given.log, problems)
+        steps = [] if given.step is None else [str(given.step)]
         low, high = (value_of(where, knob, end, problems) for end in (given.low, given.high))
     step = _step(where, knob, steps[0], problems) if steps else None
     if len(problems) > before:

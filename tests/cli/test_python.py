@@ -182,6 +182,7 @@ def calls(run: Path, photos: Path) -> dict[Callable[..., Any], dict[str, Any]]:
         fastcls.save: {"learn": object(), "folder": "mine"},
         fastcls.search: {"name": "digits-cnn", "space": {"lr": [0.1, 0.2]}, **UNKNOWN},
         fastcls.train: {"name": "digits-cnn", **UNKNOWN},
+        fastcls.recipe("digits-cnn").run: UNKNOWN,
     }
 
 
@@ -218,3 +219,22 @@ def test_a_wrong_value_of_any_argument_is_refused_by_name(
             if kind == "object" and name != "learn" and not re.search(rf"\b{name}=.*: takes ", text):
                 wrong.append(f"{function.__name__}({name}={kind}) is not refused by name: {text}")
     assert tried > 3000 and not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", ["lr", "epochs", "filters", "path", "limit", "keep", "nonesuch"])
+def test_wrong_values_inside_a_space_or_a_grid_are_refused(name: str) -> None:
+    wrong = {"sise": 8}  # so that nothing is trained where the others are right
+    for kind, value in WRONG.items():
+        ends = {"low": 1, "high": 2, "log": False, "step": None}
+        spaces = [value(), [value(), value()], *(Range(**{**ends, end: value()}) for end in ends)]
+        grids = [{"vary": {name: value(), **wrong}}, {"vary": {name: [value(), 3], **wrong}}]
+        grids += [{"settings": [{name: value(), **wrong}]}]
+        tries = [(fastcls.search, {"space": {name: space}, "metric": "nonesuch"}) for space in spaces]
+        for function, words in [*tries, *((fastcls.compare, words) for words in grids)]:
+            try:
+                function("digits-cnn", **words)
+            except KnobError:
+                continue
+            except Exception as error:
+                raise AssertionError((function.__name__, kind, words)) from error
+            raise AssertionError((function.__name__, kind, words))
