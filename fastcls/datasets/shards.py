@@ -327,7 +327,7 @@ def size() -> int:
 def clear() -> int:
     """Remove them all; gives the bytes that were freed. A run that reads them fetches what it needs again."""
     freed = size()
-    shutil.rmtree(folder_of_packs(), ignore_errors=True)
+    runs.discard(folder_of_packs())
     return freed
 
 

@@ -251,6 +251,6 @@ def clear(names: Sequence[str]) -> int:
     freed = 0
     for store in listing():
         if store["name"] in names:
-            shutil.rmtree(folder_of_stores() / store["name"], ignore_errors=True)
+            runs.discard(folder_of_stores() / store["name"])
             freed += store["bytes"]
     return freed

@@ -81,8 +81,7 @@ def size() -> int:
 def clear() -> int:
     """Remove all measurements; gives the bytes that were freed."""
     before = size()
-    with contextlib.suppress(OSError):
-        file().unlink(missing_ok=True)
+    file().unlink(missing_ok=True)
     return before - size()
 
 

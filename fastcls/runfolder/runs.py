@@ -22,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.errors import OutputError, UsageError, did_you_mean, of_system
+from fastcls.errors import OF_SYSTEM, OutputError, UsageError, did_you_mean, of_system
 from fastcls.runfolder import hub, inside, register, schema
 from fastcls.settings import shell
 
@@ -52,7 +52,8 @@ def atomic_path(path: Path, write: Callable[[Path], object]) -> Path:
     except (FileExistsError, NotADirectoryError) as problem:
         raise OutputError(f"{path} cannot be written: a file has the name of its folder.", "Name another.") from problem
     except OSError as problem:
-        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}.") from problem
+        hint = OF_SYSTEM.get(problem.errno or 0, "")
+        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}.", hint) from problem
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -192,6 +193,13 @@ def remove(folder: Path) -> None:
     inside.check(folder)
     with locked(folder):
         shutil.rmtree(folder)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder of ours, whoever changes it meanwhile; OutputError where some of it stays."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        raise OutputError(f"{folder} cannot be removed, or not all of it.", "Change its permissions, or remove it.")
 
 
 @contextlib.contextmanager

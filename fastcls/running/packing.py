@@ -30,7 +30,7 @@ from fastcls.datasets.groups import COLUMN
 from fastcls.datasets.layouts import SLICE
 from fastcls.datasets.shards import MANIFEST, RECORD, SHARDS, SPLITS, Pack, Record, Shard
 from fastcls.datasets.walk import count, file_size
-from fastcls.errors import DataError, OutputError, UsageError
+from fastcls.errors import OF_SYSTEM, DataError, OutputError, UsageError
 from fastcls.images import decode
 from fastcls.images.check import broken_images, reading
 from fastcls.machine import cpus, extras
@@ -268,7 +268,8 @@ class _Plan:
                         for name, value in zip(("sha256", "width", "height"), one[1:], strict=True):
                             record[name].append(value)
         except OSError as problem:
-            raise OutputError(f"{file} cannot be written: {problem.strerror or problem}.") from None
+            hint = OF_SYSTEM.get(problem.errno or 0, "")
+            raise OutputError(f"{file} cannot be written: {problem.strerror or problem}.", hint) from None
         if broken:
             raise broken_images(broken, len(self.files))
         return record | {"bytes": file.stat().st_size, "tar": runs.digest(file)}

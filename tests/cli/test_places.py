@@ -137,6 +137,19 @@ def test_a_remembered_run_that_may_not_be_looked_at_is_in_no_ones_way(fastcls: F
         assert outcome.code == 0 and str(here / "run") in outcome.output and "away" not in outcome.output
 
 
+def test_a_cache_that_may_not_be_written_is_said_to_stay(fastcls: Fastcls, here: Path) -> None:
+    assert fastcls("check", "photos").code == 0
+    with mode(here / "data", 0o555):
+        outcome = fastcls("cache", "--clear", "all")
+        assert outcome.code == 4 and DENIED in outcome.output and str(here / "data") in outcome.output, outcome.output
+    assert fastcls("cache", "--clear", "all").code == 0 and not list((here / "data").glob("measured*"))
+    (here / "data" / "packs" / "one").mkdir(parents=True)
+    (here / "data" / "packs" / "one" / "index").write_text("")
+    with mode(here / "data" / "packs" / "one", 0o555):
+        outcome = fastcls("cache", "--clear", "packs")
+        assert outcome.code == 4 and "packs cannot be removed" in outcome.output, outcome.output
+
+
 def test_a_full_disk_leaves_nothing_half_written(fastcls: Fastcls, here: Path) -> None:
     before = held(here / "photos")
     with small_disk(here / "disk", 1 << 18) as disk:
