@@ -14,16 +14,17 @@ import numpy as np
 
 from fastcls.audit.finding import Finding
 from fastcls.datasets.walk import file_size
-from fastcls.evaluation import grouped
+from fastcls.evaluation import grouped, metrics
 from fastcls.images.measure import Measured
 
 MOST, CLASSES = 5000, 50  # images and classes looked at, drawn by chance, the commonest
-FEWEST, EACH, FOLDS = 200, 10, 3  # images in all and of a class, below which nothing is said
+FEWEST, EACH, FOLDS = 40, 10, 3  # images in all and of a class, below which nothing is said
+FEW = 200  # images, below which the files have to predict more, and the look says nothing
 KINDS = {"files": ("size", "bytes", "format", "folder"), "look": ("light", "colour", "sharpness")}
 NAMES = {"size": "width and height", "bytes": "file size", "format": "file format", "folder": "source folder"}
 # of the way from chance to always right: Imagenette, CIFAR-10, pets and birds reach 0.09 by files and 0.31 by look
 STRONG = {"files": 0.2, "look": 0.5}
-Q95 = 1.96
+STRONG_OF_FEW = {"files": 0.5, "look": 1.0}
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,8 @@ class Shortcuts:
             raise ValueError("a check.json of other shortcuts")
 
     def interval(self, accuracy: float) -> tuple[float, float]:
-        """95 %, normal."""
-        half = Q95 * (self.effect * accuracy * (1 - accuracy) / self.n) ** 0.5
-        return max(0.0, accuracy - half), min(1.0, accuracy + half)
+        """The 95 % score interval."""
+        return metrics.score(accuracy, self.n / self.effect, metrics.Z)
 
     def skill(self, accuracy: float) -> float:
         """The lower end of its interval, from 0 at chance to 1 where all are right."""
@@ -57,7 +57,8 @@ class Shortcuts:
     @property
     def strong(self) -> list[str]:
         """'files' or 'look', where they predict more than is innocent."""
-        return [name for name, accuracy in self.accuracy.items() if self.skill(accuracy) >= STRONG[name]]
+        bounds = STRONG if self.n >= FEW else STRONG_OF_FEW
+        return [name for name, accuracy in self.accuracy.items() if self.skill(accuracy) >= bounds[name]]
 
     def sentence(self, name: str) -> str:
         """What 'files' or 'look' alone predict, compared with chance."""

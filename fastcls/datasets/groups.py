@@ -46,7 +46,7 @@ def named(
             there + _PATTERN.format(root),
         )
     else:
-        found, by = _matched(group, paths, root), f"the pattern {group!r}"
+        found, by = _matched(group, paths, root), f"the pattern '{group}'"
     if len(set(found)) == 1:
         raise DataError(
             f"All {count(len(paths), 'image')} are of one group, {found[0]!r}, by {by}: none can be held out.",
@@ -73,7 +73,7 @@ def _matched(pattern: str, paths: Sequence[str], root: str | Path) -> list[str]:
     if lost:
         how_many = f"{len(lost):,} of {len(paths):,} paths" if len(lost) < len(paths) else "any path"
         raise DataError(
-            f"The pattern {pattern!r} of --group does not match {how_many}: {_some(lost, root)}.",
+            f"The pattern '{pattern}' of --group does not match {how_many}: {_some(lost, root)}.",
             "Every image needs a group. " + _PATTERN.format(root),
         )
     return found

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from fastcls.audit.check_record import Found
+from fastcls.audit.shortcuts import FEW
 from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, OutputError
 from fastcls.evaluation import decisions
@@ -257,7 +258,7 @@ def shortcuts(found: Found | None, accuracy: Score | None) -> tuple[str, list[st
     for name, value in short.accuracy.items():
         beyond = accuracy.value - short.majority if accuracy else 0.0
         explained = (short.interval(value)[0] - short.majority) / beyond if beyond > 0 else 0.0
-        if name in short.strong or explained >= EXPLAINED:
+        if name in short.strong or (explained >= EXPLAINED and short.n >= FEW):
             share = (
                 f", {percent(min(1.0, explained), 0)} of what this network knows beyond chance" if beyond > 0 else ""
             )

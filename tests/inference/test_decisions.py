@@ -16,7 +16,7 @@ from fabricated import make_run
 from PIL import Image
 
 from fastcls import Run, check
-from fastcls.audit import check_record
+from fastcls.audit import check_record, shortcuts
 from fastcls.errors import UsageError
 from fastcls.evaluation import decisions
 from fastcls.reports.deciding import decided
@@ -276,6 +276,11 @@ def test_a_source_folder_that_goes_with_the_class_is_found(tmp_path: Path) -> No
     (folder / "labels.csv").write_text("\n".join(lines))
     found = check(folder, labels="labels.csv").audit.shortcuts
     assert found is not None and found.strong == ["files"] and found.alone["folder"] > 0.85
+
+
+def test_of_few_images_only_what_nearly_decides_the_class_is_a_shortcut() -> None:
+    for n, files, strong in ((80, 1.0, ["files"]), (80, 0.75, []), (400, 0.75, ["files"]), (40, 1.0, ["files"])):
+        assert shortcuts.Shortcuts(n, 2, 0.5, {"files": files, "look": 0.99 if n < 200 else 0.5}).strong == strong
 
 
 def test_the_report_warns_of_a_shortcut(fastcls: Fastcls, tmp_path: Path) -> None:
