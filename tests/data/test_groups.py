@@ -188,7 +188,7 @@ def test_a_leaking_split_that_the_data_come_with_is_kept_and_the_figures_say_so(
     assert "4 of the 12 valid images have a copy" in page and "Accuracy without leaked images" in page
 
 
-@pytest.mark.slow
+@pytest.mark.further
 @pytest.mark.parametrize("seed", range(25))
 def test_no_burst_or_copy_is_ever_on_both_sides(seed: int, tmp_path: Path) -> None:
     """Generated layouts: bursts, and copies that were re-encoded, resized or renamed, of few classes and many."""
@@ -258,7 +258,7 @@ def test_times_that_are_none_are_refused(taken: list[str], says: str) -> None:
     assert says in refused.value.message
 
 
-@pytest.mark.slow
+@pytest.mark.further
 @pytest.mark.parametrize("seed", range(25))
 def test_no_group_is_ever_on_both_sides(seed: int, tmp_path: Path) -> None:
     """Generated layouts: sizes of groups and classes, groups of several classes, by column, pattern, table on disk."""
