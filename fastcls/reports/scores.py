@@ -144,9 +144,10 @@ def probe_sentence(run: Run, split: str) -> str:
     low, high = proportion(right, codes_of([names.get(path, "") for path in before["path"]]))
     interval = f"({percent(low, unit=False)} to {percent(high)})"
     reached = f"reaches {percent(float(right.mean()))} {interval} on the same {test.images:,} images"
+    alone = (run.history["phase"] == runs.PROBE).all()
     if not test.only_first + test.only_second:
-        return f"{reached}: the network of this run makes the same mistakes."
-    if (run.history["phase"] == runs.PROBE).all():  # what differs are the thresholds of several labels
+        return f"{reached}: it {'is' if alone else 'makes the same mistakes as'} the network of this run."
+    if alone:  # what differs are the thresholds of several labels
         return f"{reached} at a threshold of 0.5; it is the network of this run, which has a threshold a label."
     gain, least, most = differences.images_interval(test)
     word = "more" if gain >= 0 else "fewer"
