@@ -57,6 +57,7 @@ def save(
     record = {
         "format": runs.FORMAT,
         "arch": arch_name(learn),
+        "pool": getattr(learn, "pool", "own"),
         "build": dict(build),
         "classes": [str(name) for name in learn.dls.vocab],
         "preprocessing": spec,

@@ -29,13 +29,14 @@ def write(run: Path, folder: Path) -> bool:
         arch = backbones.find(model["arch"])
         if arch.library != "timm" or not spec or not spec["size"]:
             return False
-        network = _network(arch.name, len(model["classes"]), spec)
+        pool = {"global_pool": "avgmax"} if model.get("pool") == "avgmax" else {}
+        network = _network(arch.name, len(model["classes"]), spec, **pool)
         classifier = network.pretrained_cfg.get("classifier")
         if not isinstance(classifier, str):  # a distilled network has two
             return False
         state = _renamed(model_files.verify(run, model_files.WEIGHTS, model), classifier)
         network.load_state_dict(state)
-        body = _network(arch.name, 0, spec)
+        body = _network(arch.name, 0, spec, **pool)
         body.load_state_dict({key: value for key, value in state.items() if not key.startswith(f"{classifier}.")})
         if not _same(network, body, state[f"{classifier}.weight"], state[f"{classifier}.bias"], spec):
             return False
@@ -45,11 +46,13 @@ def write(run: Path, folder: Path) -> bool:
     return False
 
 
-def _network(name: str, classes: int, spec: dict[str, Any]) -> Any:
+def _network(name: str, classes: int, spec: dict[str, Any], **pool: Any) -> Any:
     """timm's network, with random weights and a classifier of so many classes; 0 has none."""
     cfg = timm.get_pretrained_cfg(name)
-    sized: dict[str, Any] = {"img_size": tuple(spec["size"])} if cfg and cfg.fixed_input_size else {}
-    return timm.create_model(name, num_classes=classes, in_chans=model_files.CHANNELS[spec["mode"]], **sized).eval()
+    further: dict[str, Any] = {"img_size": tuple(spec["size"])} if cfg and cfg.fixed_input_size else {}
+    return timm.create_model(
+        name, num_classes=classes, in_chans=model_files.CHANNELS[spec["mode"]], **further, **pool
+    ).eval()
 
 
 def _renamed(file: Path, classifier: str) -> dict[str, torch.Tensor]:

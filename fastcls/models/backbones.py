@@ -10,6 +10,7 @@ import inspect
 import re
 import time
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ REFUSALS = (
     ZeroDivisionError,
 )  # of a size, by networks
 LADDER = (8, 16, 24, 32, 48, 64, 96, 128, 192)  # sides of images, pixels, tried for a hint
+FLOOR = -0.4  # below the least value of ReLU, GELU, SiLU and hard swish
 SECONDS = 1.0  # that the search for a network which a file does fit may take
 
 
@@ -111,6 +113,38 @@ def build(
             f"{hint}its own size is {own[0]}.".capitalize(),
         )
     return Backbone(body, n_features, own)
+
+
+def pool_by_maximum_too(body: nn.Module, n_in: int, size: tuple[int, int]) -> bool:
+    """Have a body whose features are the mean over its last maps give the mean of that and of their maximum.
+
+    False, and nothing is changed, where something follows the mean (a norm, a layer), it is no module of its own, or the
+    maps do not come from an activation, which has a floor: a transformer's normalised tokens, say.
+    """
+    found: list[tuple[str, torch.Tensor]] = []
+
+    def look(name: str, _: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        maps = given[0] if given else None
+        if isinstance(maps, torch.Tensor) and isinstance(output, torch.Tensor) and maps.dim() == 4:
+            means = maps.mean((2, 3))
+            fits = maps.shape[2:].numel() > 1 and output.numel() == means.numel() and output.shape[:2] == means.shape
+            if fits and maps.min() > FLOOR and torch.allclose(output.flatten(1), means, atol=1e-5):
+                found.append((name, output))
+
+    hooks = [module.register_forward_hook(partial(look, name)) for name, module in body.named_modules() if name]
+    training = body.training
+    with torch.no_grad():
+        features = body.eval()(torch.rand(1, n_in, *size)).flatten(1)
+    body.train(training)
+    for hook in hooks:
+        hook.remove()
+    for name, output in found:  # the innermost first
+        if torch.equal(output.flatten(1), features):
+            body.set_submodule(
+                name, timm.layers.SelectAdaptivePool2d(pool_type="fastavgmax", flatten=output.dim() == 2)
+            )
+            return True
+    return False
 
 
 def _attempts(arch: Arch, sizes: Collection[tuple[int, int]], own: tuple[int, int], given: Any) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from fastai.callback.schedule import fine_tune  # noqa: F401  this import gives Learner its fit_one_cycle & co.
 from fastai.data.all import DataLoaders, L, Normalize, get_c
@@ -29,6 +29,7 @@ from fastcls.training.step import configure
 from fastcls.transforms import resizing
 from fastcls.transforms.batchwise import NormalizeInPlace
 
+POOLS = ("avgmax", "own")
 LEARNER = set(inspect.signature(Learner.__init__).parameters) - {"self", "dls", "model"}
 
 
@@ -78,25 +79,30 @@ def transfer_learner(
     weights: str = "imagenet",
     ps: float = 0.0,
     drop_path: float = 0.0,
+    pool: Literal["avgmax", "own"] = "avgmax",
     **kwargs: Any,
 ) -> Learner:
     """A new linear head on the body of a torchvision or timm classifier, frozen up to the head if it is pretrained.
 
-    `learn.model` is Sequential(body, head): body(images) gives one feature vector an image, pooled as the network
-    itself pools; head is Sequential(Dropout(ps), Linear). There is a parameter group for each stage of the body
-    (`stages.stages`) and one for the head, so that a slice of rates is spread over the stages.
+    `learn.model` is Sequential(body, head): body(images) gives one feature vector an image; head is
+    Sequential(Dropout(ps), Linear). There is a parameter group for each stage of the body (`stages.stages`) and one for
+    the head, so that a slice of rates is spread over the stages.
 
     weights: 'imagenet', 'none', a run, or a .safetensors file, folder or Hub repository (`hf-hub:OWNER/NAME`) as
     torchvision, timm or Hugging Face publish them. Images are resized, cropped and normalised as those of the
     pretrained network were, and have its size if it takes no other. `learn.pretrained` says whether there was one.
     drop_path: stochastic depth of timm's networks (Huang et al. 2016): the share of residual branches that the last
-    block leaves out, the others fewer. Further keywords go to fastai's Learner or, where it does not have them, to the
-    network's constructor.
+    block leaves out, the others fewer.
+    pool: 'avgmax' has a pretrained network whose features are the mean over its last maps give the mean of that and of
+    their maximum (docs/transfer.md has what it brings); 'own' leaves it as it was pretrained. Further keywords go to
+    fastai's Learner or, where it does not have them, to the network's constructor.
     """
     extra = options.current().extra
     kwargs = {"opt_func": optimizer(), "splitter": stages.split, **kwargs}
     kwargs |= {**extra.get("transfer_learner", {}), **extra.get("Learner", {})}
-    ps, drop_path = kwargs.pop("ps", ps), kwargs.pop("drop_path", drop_path)
+    ps, drop_path, pool = kwargs.pop("ps", ps), kwargs.pop("drop_path", drop_path), kwargs.pop("pool", pool)
+    if pool not in POOLS:
+        raise UsageError(f"pool={pool!r}: features are pooled by one of {', '.join(POOLS)}.")
     for_learner = {key: kwargs.pop(key) for key in LEARNER & set(kwargs)}
     found = backbones.find(arch)
     if drop_path and found.library != "timm":
@@ -153,10 +159,17 @@ def transfer_learner(
         new = f"{len(loaded.new)} are new ({', '.join(loaded.new)})" if loaded.new else "none is new"
         options.note(f"the body starts from {weights}: {loaded.count} tensors, {new}; the head is new.")
     _prepare(dls, arch, config, size, pretrained=download or source is not None)
+    own = pool == "own" or "global_pool" in kwargs or not (download or source)
+    changed = not own and backbones.pool_by_maximum_too(body, channels(dls), size or min(sizes))
+    if changed:
+        options.note(
+            "its features are the mean of average and maximum over the last maps; --set pool=own: the average."
+        )
     model = nn.Sequential(body, nn.Sequential(nn.Dropout(ps), nn.Linear(n_features, get_c(dls))))
     learn = Learner(dls, model.to(dls.device), **for_learner)
     learn.pretrained = download or source is not None
     learn.arch_name = resolve(arch)
+    learn.pool = "avgmax" if changed else "own"
     if learn.pretrained:
         learn.freeze()
     configure(learn)

@@ -110,6 +110,7 @@ class Model(TypedDict, total=False):
 
     format: int
     arch: str
+    pool: str  # of a pretrained network's last maps
     build: dict[str, Any]
     classes: list[str]
     preprocessing: Preprocessing | None
