@@ -35,8 +35,8 @@ def get_learner(
                       splitter=data.stratified('label', valid_pct),
                       item_tfms=transforms.resize(size, min_scale, fit), batch_tfms=transforms.augment())
     dls = data.loaders(block, table, bs=bs)
-    return models.transfer_learner(dls, arch, weights=weights, ps=dropout, metrics=[accuracy, top_k_accuracy],
-                                   loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing))
+    return models.transfer_learner(dls, arch, weights=weights, pool='avgmax', ps=dropout,
+                                   metrics=[accuracy, top_k_accuracy], loss_func=LabelSmoothingCrossEntropyFlat(eps=smoothing))
 
 def fit(
     learn: Learner,

@@ -47,8 +47,9 @@ def get_learner(
                       splitter=data.by_column, item_tfms=transforms.resize(size, min_scale, fit),
                       batch_tfms=[*transforms.policy(policy), *transforms.augment(flip, rotate, translate, jitter=jitter, erase=erase)])
     dls = data.loaders(block, table, bs=bs, balanced=balanced)
-    return models.transfer_learner(dls, arch, weights=weights, opt_func=training.optimizer(opt), metrics=training.metrics(dls),
-                                   loss_func=training.loss(loss, dls, class_weights), cbs=transforms.mix(mixup) + training.ema(ema))
+    return models.transfer_learner(dls, arch, weights=weights, pool='avgmax', opt_func=training.optimizer(opt),
+                                   loss_func=training.loss(loss, dls, class_weights), metrics=training.metrics(dls),
+                                   cbs=transforms.mix(mixup) + training.ema(ema))
 
 def fit(
     learn: Learner,

@@ -34,7 +34,7 @@ def get_learner(
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_y=breed, splitter=data.stratified(breed, valid_pct),
                       item_tfms=transforms.resize(size, min_scale, fit), batch_tfms=transforms.augment())
     dls = data.loaders(block, files, bs=bs, test=test)
-    return models.transfer_learner(dls, arch, weights=weights, metrics=[accuracy, error_rate])
+    return models.transfer_learner(dls, arch, weights=weights, pool='avgmax', metrics=[accuracy, error_rate])
 
 def fit(
     learn: Learner,

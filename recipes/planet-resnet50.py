@@ -31,7 +31,7 @@ def get_learner(
                       splitter=data.stratified('label', valid_pct), item_tfms=transforms.resize(size),
                       batch_tfms=[Dihedral(), *transforms.augment(flip=False, rotate=0, zoom=1.05, jitter=0.1)])
     dls = data.loaders(block, table, bs=bs)
-    return models.transfer_learner(dls, arch, weights=weights, loss_func=training.loss(loss, dls),
+    return models.transfer_learner(dls, arch, weights=weights, pool='avgmax', loss_func=training.loss(loss, dls),
                                    metrics=[FBetaMulti(2, thresh=thresh, average='samples'), *training.metrics(dls)])
 
 def fit(

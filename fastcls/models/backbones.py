@@ -118,8 +118,8 @@ def build(
 def pool_by_maximum_too(body: nn.Module, n_in: int, size: tuple[int, int]) -> bool:
     """Have a body whose features are the mean over its last maps give the mean of that and of their maximum.
 
-    False, and nothing is changed, where something follows the mean (a norm, a layer), it is no module of its own, or the
-    maps do not come from an activation, which has a floor: a transformer's normalised tokens, say.
+    False, and nothing is changed, where something follows the mean (a norm, a layer), it is no module of its own, or
+    the maps do not come from an activation, which has a floor: a transformer's normalised tokens, say.
     """
     found: list[tuple[str, torch.Tensor]] = []
 

@@ -29,7 +29,7 @@ from fastcls.training.step import configure
 from fastcls.transforms import resizing
 from fastcls.transforms.batchwise import NormalizeInPlace
 
-POOLS = ("avgmax", "own")
+POOLS = ("own", "avgmax")
 LEARNER = set(inspect.signature(Learner.__init__).parameters) - {"self", "dls", "model"}
 
 
@@ -79,7 +79,7 @@ def transfer_learner(
     weights: str = "imagenet",
     ps: float = 0.0,
     drop_path: float = 0.0,
-    pool: Literal["avgmax", "own"] = "avgmax",
+    pool: Literal["own", "avgmax"] = "own",
     **kwargs: Any,
 ) -> Learner:
     """A new linear head on the body of a torchvision or timm classifier, frozen up to the head if it is pretrained.
@@ -94,7 +94,7 @@ def transfer_learner(
     drop_path: stochastic depth of timm's networks (Huang et al. 2016): the share of residual branches that the last
     block leaves out, the others fewer.
     pool: 'avgmax' has a pretrained network whose features are the mean over its last maps give the mean of that and of
-    their maximum (docs/transfer.md has what it brings); 'own' leaves it as it was pretrained. Further keywords go to
+    their maximum (docs/transfer.md has what it brings); 'own' leaves them as they were. Further keywords go to
     fastai's Learner or, where it does not have them, to the network's constructor.
     """
     extra = options.current().extra

@@ -114,6 +114,30 @@ def learned(dls: Any, arch: str, weights: Any, **kwargs: Any) -> tuple[Any, str]
 DAMAGED = {"cut short": b"PK\x03\x04" + bytes(2000), "empty": b"", "a web page": b"<html>Sign in</html>"}
 
 
+@pytest.mark.parametrize("arch", ["timm/test_resnet", "timm/efficientnet_lite0", "regnet_y_400mf"])
+def test_features_may_be_the_mean_of_average_and_maximum(photos: Path, tmp_path: Path, arch: str) -> None:
+    network = write(arch, tmp_path / "w.safetensors")
+    learn, said = learned(loaders(photos, SIZE), arch, tmp_path / "w.safetensors", pool="avgmax")
+    images = torch.rand(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        timms = hasattr(network, "forward_features")
+        maps = network.forward_features(images) if timms else network.trunk_output(network.stem(images))
+        expected = (maps.mean((2, 3)) + maps.amax((2, 3))) / 2
+        torch.testing.assert_close(learn.model[0](images), expected, rtol=1e-4, atol=1e-5)
+    assert "mean of average and maximum" in said and learn.pool == "avgmax"
+
+
+@pytest.mark.parametrize("arch", ["timm/convnext_atto", "timm/test_vit4", "mobilenet_v2"])
+def test_features_that_are_no_mean_of_maps_stay_as_they_are(photos: Path, tmp_path: Path, arch: str) -> None:
+    write(arch, tmp_path / "w.safetensors", **FAMILIES[arch])
+    given = loaders(photos, SIZE), arch, tmp_path / "w.safetensors"
+    images = torch.rand(2, 3, SIZE, SIZE)
+    own, said = learned(*given, pool="avgmax", **FAMILIES[arch])
+    with torch.no_grad():
+        assert torch.equal(own.model[0](images), learned(*given, **FAMILIES[arch])[0].model[0](images))
+    assert "maximum" not in said and own.pool == "own"
+
+
 @pytest.mark.unpickles
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED.keys())
 def test_damaged_weights_in_the_libraries_caches_are_named(

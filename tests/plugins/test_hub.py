@@ -67,11 +67,13 @@ def test_timm_loads_a_network_of_its_own(hub: Hub, fastcls: Fastcls, imagenette:
     import onnxruntime
     import timm
     import torch
+    from safetensors.torch import save_file
 
     words = ["recipe", "folder", "--path", imagenette / "val", "--arch", "timm/test_resnet", "--precision", "fp32"]
     words += ["--size", 64, "--epochs", 1, "--limit", 4, "--out"]
-    done = fastcls(*words, "run", "--weights", "none")
-    assert done.code == 0, done.output
+    save_file(timm.create_model("test_resnet").state_dict(), "published.safetensors")
+    done = fastcls(*words, "run", "--weights", "published.safetensors")
+    assert done.code == 0 and "average and maximum over the last maps" in done.output, done.output
     pushed = fastcls("push", "run", "me/net")
     assert pushed.code == 0 and "timm.create_model" in pushed.output, pushed.output
     network = timm.create_model("hf-hub:me/net", pretrained=True).eval()
@@ -83,6 +85,7 @@ def test_timm_loads_a_network_of_its_own(hub: Hub, fastcls: Fastcls, imagenette:
         logits, torch.tensor(session.run(None, {"images": images.numpy()})[0]), atol=1e-4, rtol=1e-4
     )
     assert network.pretrained_cfg["input_size"] == (3, 64, 64) and network.num_classes == 10
+    assert "avgmax" in network.global_pool.pool_type
     again = fastcls(*words, "again", "--weights", "hf://me/net")
     assert again.code == 0 and "the body starts from hf://me/net" in again.output, again.output
 
