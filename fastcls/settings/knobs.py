@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import math
 import numbers
 import os
 import reprlib
@@ -80,7 +81,8 @@ class Knob:
         parts = value if isinstance(value, tuple) else (value,)
         within = RANGES.get(self.name, (lambda _: True, ""))[0]
         for part in parts:
-            if isinstance(part, (int, float)) and not (abs(part) < 10**18 and within(part)):  # which NaN is not either
+            most = math.inf if isinstance(part, float) else 10**18  # of which libraries make 64 bits
+            if isinstance(part, (int, float)) and not (abs(part) < most and within(part)):  # which NaN is not either
                 raise ValueError(value)
             if isinstance(part, str) and "\0" in part:  # no file system and no shell has it
                 raise ValueError(value)
