@@ -58,12 +58,12 @@ class Backbone(NamedTuple):
 
 
 def find(name: str) -> Arch:
-    """The architecture that `--arch` means; a name that both libraries have is torchvision's, `timm/NAME` is timm's.
+    """The architecture that `--arch` means: torchvision/NAME, timm/NAME, or a name, torchvision's where both have it.
 
     `hf-hub:OWNER/NAME` and `local-dir:PATH` are as in timm, small, base and large those of `architectures.defaults`.
     UsageError with the nearest names where there is none.
     """
-    name = defaults.resolve(name)
+    name = defaults.resolve(name).removeprefix("torchvision/")
     if name.startswith((weights.HUB, weights.LOCAL)):
         folder = weights.folder(name)
         if not timm.is_model(found := weights.architecture(folder)):

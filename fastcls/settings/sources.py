@@ -84,6 +84,9 @@ def find(name: str) -> RecipeSource:
     """The recipe of that name, or in that file (`./mine.py`)."""
     if name.endswith(".py") or "/" in name or "\\" in name:
         path = shell.path(name)
+        if path.is_dir():
+            hint = f"To train on the images in it:  {shell.command('fastcls', 'recipe', 'folder', '--path', name)}"
+            raise RecipeError(f"{name} is a folder, not a recipe.", hint)
         if not path.is_file():
             raise RecipeError(f"There is no recipe file {name}.", "Make one:  fastcls recipe digits-cnn --copy mine.py")
         return read(path)

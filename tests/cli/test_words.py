@@ -254,3 +254,9 @@ def test_the_same_command_again_resumes_ends_or_replaces(fastcls: Fastcls) -> No
     Path("mine/notes.txt").write_text("mine")
     kept = fastcls(*words[:-1], "mine", "--overwrite")
     assert kept.code == 4 and Path("mine/notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("word", ["recipe", "train"])
+def test_a_folder_in_a_recipes_place_is_answered_with_the_command(fastcls: Fastcls, tmp_path: Path, word: str) -> None:
+    outcome = fastcls(word, tmp_path, "--epochs", 3)
+    assert outcome.code == 2 and f"fastcls recipe folder --path {tmp_path}" in outcome.output, outcome.output

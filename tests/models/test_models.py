@@ -125,6 +125,10 @@ def test_an_unknown_architecture_is_refused(name: str, near: str) -> None:
         backbones.find(name)
 
 
+def test_a_network_is_named_with_its_library_or_without() -> None:
+    assert backbones.find("torchvision/resnet18") == backbones.find("resnet18") == ("torchvision", "resnet18", None)
+
+
 @pytest.mark.parametrize("loss", ["cross-entropy", "label-smoothing", "focal"])
 @pytest.mark.parametrize("opt", ["adam", "adamw", "sgd", "radam", "ranger"])
 def test_every_loss_and_optimiser_makes_a_step(photos: Path, loss: str, opt: str) -> None:
