@@ -8,7 +8,7 @@ import heapq
 import os
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import chain, repeat
 from pathlib import Path
@@ -145,9 +145,10 @@ class Images:
             self.datasets["test"] = dls.test_dl(test, with_labels=True).dataset
         self.packed = all(packs.is_packed(dataset.items) for dataset in self.datasets.values())
         named = packs.first_and_last if self.packed else files
-        self.root = common_root([path for dataset in self.datasets.values() for path in named(dataset)])
+        ends = {split: named(dataset) for split, dataset in self.datasets.items()}
+        self.root = common_root([path for paths in ends.values() for path in paths])
         self.prefix = os.path.join(self.root, "")  # noqa: PTH118
-        self._held = None if self.packed else [row for split in self.datasets for row in self._read(split)]
+        self._held = None if self.packed else [row for split, paths in ends.items() for row in self._read(split, paths)]
         by_path = getattr(dls, "groups", {})
         own = [path for dataset in self.datasets.values() for path in files(dataset)] if by_path else []
         self.groups = {self.relative(path): by_path[path] for path in own if path in by_path}
@@ -161,17 +162,18 @@ class Images:
     @property
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """Path, split and label of every image."""
-        return (row[:3] for row in (self._held or chain.from_iterable(map(self._read, self.datasets))))
+        every = chain.from_iterable(map(self._read, self.datasets)) if self._held is None else self._held
+        return (row[:3] for row in every)
 
-    def _read(self, split: str) -> Iterator[tuple[str, str, str, int | str]]:
-        """Rows of a split and the bytes of their files; packed ones are read as they are asked for."""
+    def _read(self, split: str, own: Sequence[str] = ()) -> Iterator[tuple[str, str, str, int | str]]:
+        """Rows of a split and the bytes of their files, `own`; packed ones are named as they are asked for."""
         dataset, judge = self.datasets[split], judging.of(self.target)
         labels = targets(dataset).numpy()
         pack = packs.of(dataset) if self.packed else None
         step = max(1, len(labels)) if pack is None else CHUNK
         for begin in range(0, len(labels), step):
             part = slice(begin, begin + step)
-            paths, texts = files(dataset, part), judge.texts(labels[part], self.vocab)
+            paths, texts = own or files(dataset, part), judge.texts(labels[part], self.vocab)
             sizes = map(_size, paths) if pack is None else pack.index["size"][packs.rows(dataset, pack)[part]].tolist()
             yield from zip(map(self.relative, paths), repeat(split, len(texts)), texts, sizes, strict=True)
 
