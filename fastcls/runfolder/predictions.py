@@ -23,6 +23,7 @@ from fastcls.runfolder.text import clean
 FILE = "predictions.csv"
 PARTS = "predictions"  # a folder of Parquet parts in place of FILE, where there are more than MANY images
 MANY = 1_000_000
+MOST = 200_000_000  # probabilities, of all images and classes, above which there are parts as well: 0.8 GB
 BASELINE = "probe.csv"  # what the linear probe predicts: NAMES alone
 NAMES = ("split", "path", "label", "prediction")
 NUMBERS = ("confidence", "calibrated", "loss")

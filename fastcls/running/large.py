@@ -31,13 +31,14 @@ from fastcls.training.history import quiet
 
 
 def is_large(learn: Learner, loaders: Mapping[str, Any]) -> bool:
-    """Whether the splits are evaluated so: above predictions.MANY images, of one class each and in no groups.
+    """Whether the splits are evaluated so: above predictions.MANY images or MOST probabilities, of one class and no group.
 
     Without pyarrow they are not, nor is a fold, whose images are averaged with those of others.
     """
     count = sum(loader.n for loader in loaders.values())
     simple = not (target.of(learn.dls).several or getattr(learn.dls, "groups", None) or options.current().fold)
-    return count > predictions.MANY and simple and extras.there("pyarrow")
+    many = count > predictions.MANY or count * len(learn.dls.vocab) > predictions.MOST
+    return many and simple and extras.there("pyarrow")
 
 
 def sampled(learn: Learner, loader: Any, relative: Callable[[str], str]) -> Any:

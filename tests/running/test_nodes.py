@@ -120,3 +120,21 @@ def test_a_machine_that_stays_away_leaves_the_run_to_the_other(job: Job) -> None
     assert record(out)["device"]["processes"] == 1
     assert any("processes 2 then, 1 now" in note for note in record(out)["notes"])
     assert "processes 2 then, 1 now" in job.machines[0].said()
+
+
+def test_machines_join_and_leave_as_the_range_allows(job: Job) -> None:
+    """Three agents of at most eight and at least two; the third one comes later and goes again."""
+    out = job.folder / "two to eight"
+    words = ("two to eight", "--bs", 12, "--epochs", 30)
+    first, second = (job.elastic(number, *words, nodes="2:8") for number in (0, 1))
+    until(lambda: saves(out) > 20)
+    assert record(out)["device"]["processes"] == 2
+    third = job.elastic(1, *words, nodes="2:8")
+    until(lambda: record(out)["device"]["processes"] == 3)
+    until(lambda: "processes 2 then, 3 now" in job.machines[0].said())
+    enough = saves(out) + 20
+    until(lambda: saves(out) > enough)
+    third.send_signal(signal.SIGTERM)
+    job.ended(first, second)
+    assert "processes 3 then, 2 now" in job.machines[0].said()
+    assert record(out)["device"]["processes"] == 2 and record(out)["status"] == "done"
