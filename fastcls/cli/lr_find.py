@@ -18,7 +18,7 @@ def lr_find(
     ctx: typer.Context,
     name: str = completion.RECIPE,
     out: str = typer.Option("lr-find.png", "-o", "--out", metavar="FILE", help="The figure, a .png or .svg file."),
-    steps: int = typer.Option(100, "--steps", metavar="N", help="Mini-batches to try."),
+    steps: int = typer.Option(100, "--steps", min=20, metavar="N", help="Mini-batches to try."),
     *,
     settings: Settings,
 ) -> None:
@@ -44,8 +44,6 @@ def lr_find(
         raise OutputError(f"--out {out}: there is no folder {figure.parent}.")
     runs.check_place(figure.parent)
     register.refuse_others(figure, "--out")
-    if steps < 20:
-        raise UsageError(f"--steps {steps}: the finder needs at least 20.")
 
     from fastcls.running.loading import import_fastai
 

@@ -9,7 +9,7 @@ from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.guard import chosen
 from fastcls.cli.processes import Several, count, start
-from fastcls.errors import KnobError, UsageError
+from fastcls.errors import UsageError
 from fastcls.machine import ranks
 from fastcls.plugins import tracking
 from fastcls.runfolder.text import visible
@@ -26,7 +26,7 @@ def resume(
         autocompletion=completion.runs,
     ),
     extend_epochs: int = typer.Option(
-        0, "--extend-epochs", metavar="N", help="Train a finished run N epochs more.", show_default=False
+        0, "--extend-epochs", min=0, metavar="N", help="Train a finished run N epochs more.", show_default=False
     ),
     path: str = typer.Option("", "--path", metavar="DIR", help="Where its images are now, if they were moved."),
     gpus: int | None = Several.gpus,
@@ -46,8 +46,6 @@ def resume(
     finished run is trained further with --extend-epochs: a cosine from a tenth of its last highest rate down to
     nothing.
     """
-    if extend_epochs < 0:
-        raise KnobError(f"--extend-epochs {extend_epochs}: takes an integer from 1")
     go_on(run, extend_epochs, trust, gpus=gpus, processes=processes, path=path)
 
 

@@ -31,7 +31,7 @@ from fastcls.training.history import quiet
 
 
 def is_large(learn: Learner, loaders: Mapping[str, Any]) -> bool:
-    """Whether the splits are evaluated so: above predictions.MANY images or MOST probabilities, of one class and no group.
+    """Whether the splits are evaluated so: above predictions.MANY images or MOST probabilities, one class and no group.
 
     Without pyarrow they are not, nor is a fold, whose images are averaged with those of others.
     """

@@ -38,10 +38,12 @@ def require(learn: Learner, out: Path) -> None:
     need = max(needed(learn) - there, 0)  # a resumed run writes over what it wrote
     free = shutil.disk_usage(out).free
     if free < need:
+        resumed = (out / checkpoints.FOLDER).is_dir()
+        other = "move the run's folder to another disk" if resumed else "name a folder on another disk with --out"
         raise OutputError(
             f"The run will write {_shown(need)} into {out} (checkpoints, the network, the report), and its disk has "
             f"{_shown(free)} free.",
-            "Make room, or name a folder on another disk with --out. Decoded images are listed by `fastcls cache`.",
+            f"Make room, or {other}. Decoded images are listed by `fastcls cache`.",
         )
     if free < AMPLE * need:
         options.note(f"the run will write {_shown(need)} into {out}, and its disk has {_shown(free)} free.")

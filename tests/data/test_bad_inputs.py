@@ -259,7 +259,7 @@ def test_wrong_knobs_are_reported_together_each_with_the_nearest_right_one(fastc
         (["recipe", "digits-cnn", "--set", "wd"], "KEY=VALUE"),
         (["recipe", "digits-cnn", "7"], "value without a knob"),
         (["recipe", "--epochs", "3"], "Usage"),
-        (["lr-find", "digits-cnn", "--steps", "3"], "at least 20"),
+        (["lr-find", "digits-cnn", "--steps", "3"], "equal to 20"),
         (["lr-find", "digits-cnn", "--out", "curve.txt"], ".png"),
         (["runs", "--sort", "luck"], "time, accuracy or loss"),
         (["recipe", "cifar10-cnn", "--kernel", "0"], "1 or more"),
