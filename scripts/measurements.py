@@ -140,6 +140,15 @@ MEASUREMENTS = [
         "reproduced.",
     ),
     Measurement(
+        "cifar10-few-from-imagenette",
+        "cifar10-resnet18",
+        "On 450 images a class: from scratch, at two rates, against from Imagenette",
+        "--limit 500 --size 48 --precision bf16 --epochs 5 --weights none --setting lr=0.002"
+        f" --setting 'weights={TRANSFER} lr=0.004 div=10'",
+        "cifar10",
+        default=False,
+    ),
+    Measurement(
         "cifar10-resnet18-features",
         "cifar10-resnet18",
         "A rate a stage: the head's divided by 100, 10 or 1 at the stem, on a tenth of the images",
