@@ -44,12 +44,12 @@ def main() -> None:
             os.environ.update(env)
             if more.get("whole"):
                 runner._Run._finish, evaluation.evaluated = finish, evaluated  # type: ignore[method-assign]
-            if more.get("strike"):
-                stages.arm(*more["strike"])
             log = os.open(words[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.setsid()
+            if more.get("strike"):
+                stages.arm(*more["strike"])
             sys.argv = ["fastcls", *words[1:]]
             try:
                 cli.main()
