@@ -7,8 +7,8 @@ Network: ResNet-50 (any torchvision or timm classifier), ImageNet weights
 Needs:   1.2 GB of images and 0.1 GB of weights to download, or --path and --weights; a GPU for speed
 Run:     fastcls recipe birds-resnet50
          fastcls compare birds-resnet50 --vary tune=full,head --vary dropout=0,0.5
-Source:  a course project: features of a frozen ResNet against the whole network, dropout, regularisation.
-         Data: Wah et al. 2011; some of its images are in ImageNet's training set too, which flatters ImageNet weights
+Source:  a course project: features of a frozen ResNet compared with the whole network, dropout, regularisation.
+         Data: Wah et al. 2011; some of its images are also in ImageNet's training set, which favours ImageNet weights
 """
 from typing import Literal
 
@@ -25,11 +25,11 @@ def get_learner(
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     valid_pct: float = 0.1,                           # share of the training images that is held out
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
-    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # how an image becomes square: centre crop, squished, padded with black
     dropout: float = 0.5,                             # before the last layer
     smoothing: float = 0.1,                           # label smoothing
 ) -> Learner:
-    "The official test split kept for the end, a tenth of the training split held out to choose the epoch"
+    "The official test split for the end, a tenth of the training split held out to choose the epoch"
     table = datasets.birds_table(datasets.birds(path))
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.stratified('label', valid_pct),
@@ -40,12 +40,12 @@ def get_learner(
 
 def fit(
     learn: Learner,
-    tune: Literal['full', 'head', 'probe'] = 'full',  # the whole network, its head alone, or the solved head as it is
+    tune: Literal['full', 'head', 'probe'] = 'full',  # train the whole network, only its head, or keep the solved head
     epochs: int = 8,                                  # epochs after the head is solved on frozen features (epoch 0)
     lr: float = 5e-4,                                 # highest learning rate of the head; the stem's is a hundredth
     wd: float = 0.01,                                 # weight decay
 ):
-    "The head solved on frozen features, then the whole network trained from there, early stages most carefully"
+    "The head solved on frozen features, then the whole network trained from there, early stages at the lowest rates"
     if tune == 'full' and not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr, wd=wd)   # nothing to start from
     models.fit_head(learn)
     if tune == 'probe': return

@@ -1,4 +1,4 @@
-"""CIFAR-10: three convolutions, whose activation, normalisation, filters and optimiser are there to be compared.
+"""CIFAR-10: three convolutions, whose activation, normalisation, filters and optimiser you can compare.
 
 Claim:   test accuracy 83.83 % (n = 1), 494 s of training (Intel(R) Xeon(R) Processor, 1 thread, fp32)
 Data:    CIFAR-10, 10 classes, 50,000 training and 10,000 test images of 32 × 32 pixels
@@ -7,7 +7,7 @@ Needs:   0.2 GB of images to download, or --path; minutes on a CPU
 Run:     fastcls recipe cifar10-cnn
          fastcls compare cifar10-cnn --vary norm=none,batch,evonorm-s0 --vary act=relu,mish --seeds 3
 Source:  a student project: a three-layer CNN with Mish (Misra 2020), then batch normalisation (Ioffe and Szegedy 2015),
-         filter sizes, EvoNorm (Liu et al. 2020) and AdamW (Loshchilov and Hutter 2019); its figures are not published
+         filter sizes, EvoNorm (Liu et al. 2020) and AdamW (Loshchilov and Hutter 2019); its results are not published
 """
 from typing import Literal
 
@@ -24,9 +24,9 @@ def get_learner(
     kernel: int = 3,                                  # side of their filters, pixels
     hidden: int = 256,                                # units of the hidden linear layer
     dropout: float = 0.3,                             # before the last layer
-    opt: Literal['adam', 'adamw', 'sgd'] = 'adamw',   # optimiser; 'sgd' wants an --lr of about 0.1
+    opt: Literal['adam', 'adamw', 'sgd'] = 'adamw',   # optimiser; 'sgd' needs an --lr of about 0.1
     bs: int = 256,                                    # batch size
-    pad: int = 4,                                     # augmentation: shift by up to so many pixels
+    pad: int = 4,                                     # augmentation: shift by up to this many pixels
     flip: float = 0.5,                                # augmentation: share of mirrored images
     valid_pct: float = 0.1,                           # share of the training images that is held out
 ) -> Learner:

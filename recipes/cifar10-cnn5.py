@@ -6,9 +6,9 @@ Network: conv 64-64-128-128-256 with batch norm and three pools, linear 512, dro
 Needs:   0.2 GB of images to download, or --path; minutes on a CPU
 Run:     fastcls recipe cifar10-cnn5
          fastcls recipe cifar10-cnn5 --dropout 0 --epochs 16
-Source:  a student project: 89.11 % with --opt adam --lr 1e-3 --wd 0 --schedule step --epochs 30 --bs 64. Wanted next
-         there, and here: CutOut, mixup and CutMix, one-cycle. This project's speed is measured on this network.
-         The second command passes that figure (docs/results.md)
+Source:  a student project: 89.11 % with --opt adam --lr 1e-3 --wd 0 --schedule step --epochs 30 --bs 64. Its next
+         steps are here: CutOut, mixup and CutMix, one-cycle. This project's speed is measured on this network.
+         The second command exceeds that accuracy (docs/results.md)
 """
 from typing import Literal
 
@@ -21,15 +21,15 @@ def get_learner(
     path: str = '',                                   # folder with train/ and test/; empty downloads the dataset
     bs: int = 256,                                    # batch size
     valid_pct: float = 0.1,                           # share of the training images that is held out
-    pad: int = 4,                                     # augmentation: shift by up to so many pixels
-    rotate: float = 0.,                               # augmentation: up to so many degrees
+    pad: int = 4,                                     # augmentation: shift by up to this many pixels
+    rotate: float = 0.,                               # augmentation: rotate by up to this many degrees
     jitter: float = 0.1,                              # augmentation: brightness, contrast and saturation
-    cutout: float = 0.,                               # augmentation: side of a square that is blanked, of the image's
+    cutout: float = 0.,                               # augmentation: side of a blanked square, as a share of the image's
     erase: float = 0.,                                # augmentation: probability of a rectangle of noise
     policy: Literal['none', 'trivial', 'rand'] = 'none',      # TrivialAugment or RandAugment on top
     dropout: float = 0.5,                             # before the last layer
     smoothing: float = 0.,                            # label smoothing
-    opt: Literal['adamw', 'adam', 'sgd'] = 'adamw',   # optimiser; 'sgd' wants an --lr of about 0.1
+    opt: Literal['adamw', 'adam', 'sgd'] = 'adamw',   # optimiser; 'sgd' needs an --lr of about 0.1
 ) -> Learner:
     "A tenth of train/ held out for validation; crop, flip and colour jitter"
     root = datasets.cifar10(path)
@@ -47,11 +47,11 @@ def fit(
     epochs: int = 10,                                 # passes over the training images
     lr: float = 4e-3,                                 # highest learning rate
     wd: float = 0.02,                                 # weight decay
-    schedule: Literal['one-cycle', 'step', 'flat-cos', 'constant'] = 'one-cycle',    # 'step' halves the rate by thirds
-    warmup: float | None = None,                      # share of the training in which the rate rises; none: the schedule's
-    ema: float = 0.,                                  # decay of an average of the weights, which is kept instead; 0.99 say
-    mixup: float = 0.,                                # blend pairs of images: alpha of their shares, 0.4 say
-    cutmix: float = 0.,                               # paste a part of another image: alpha of its share, 1 say
+    schedule: Literal['one-cycle', 'step', 'flat-cos', 'constant'] = 'one-cycle',    # 'step' halves the rate after each third
+    warmup: float | None = None,                      # share of training in which the rate rises; none: the schedule's
+    ema: float = 0.,                                  # decay of a moving average of the weights, which replaces them; such as 0.99
+    mixup: float = 0.,                                # blend pairs of images: alpha of their shares, such as 0.4
+    cutmix: float = 0.,                               # paste a part of another image: alpha of its share, such as 1
 ):
     "One cycle, or another schedule"
     training.fit_schedule(learn, schedule, epochs, lr, wd=wd, warmup=warmup,

@@ -1,4 +1,4 @@
-"""CIFAR-100: a plain LeNet-like network, and the knobs that make a good one of it.
+"""CIFAR-100: a plain LeNet-like network, and the knobs that improve it.
 
 Claim:   test accuracy 30.38 % (n = 1), 87 s of training (Intel(R) Xeon(R) Processor, 1 thread, bf16)
 Data:    CIFAR-100, 100 classes, 50,000 training and 10,000 test images of 32 × 32 pixels
@@ -6,8 +6,8 @@ Network: conv 6 and 16, both 5 × 5 with a pool, linear 400-200-100; no normalis
 Needs:   0.2 GB of images to download, or --path; minutes on a CPU
 Run:     fastcls recipe cifar100-basenet
          fastcls compare cifar100-basenet --one-at-a-time --vary normalize=yes --vary flip=0.5 --vary convs=2 --vary norm=batch
-Source:  a course project that improves this baseline by normalisation, augmentation, depth and normalisation layers.
-         The network is LeNet-5 (LeCun et al. 1998) with ReLU, for colours and 100 classes
+Source:  a course project that improves this baseline with normalisation, augmentation, depth and normalisation layers.
+         The network is LeNet-5 (LeCun et al. 1998) with ReLU, for colour images and 100 classes
 """
 from typing import Literal
 
@@ -18,11 +18,11 @@ from fastcls import data, datasets, models, training, transforms
 
 def get_learner(
     path: str = '',                                   # folder with train/ and test/; empty downloads the dataset
-    normalize: bool = False,                          # bring the colours to mean 0 and standard deviation 1
-    pad: int = 0,                                     # augmentation: shift by up to so many pixels
+    normalize: bool = False,                          # normalise the colours to mean 0 and standard deviation 1
+    pad: int = 0,                                     # augmentation: shift by up to this many pixels
     flip: float = 0.,                                 # augmentation: share of mirrored images
-    filters: tuple[int, ...] = (6, 16),               # channels of the stages, each of which ends with a pool
-    convs: int = 1,                                   # convolutions a stage
+    filters: tuple[int, ...] = (6, 16),               # channels of the stages; each ends with a pool
+    convs: int = 1,                                   # convolutions per stage
     kernel: int = 5,                                  # side of their filters, pixels
     padding: Literal['valid', 'same'] = 'valid',      # 'same' keeps the borders, which deep networks need
     norm: Literal['none', 'batch', 'group', 'evonorm-b0', 'evonorm-s0'] = 'none',    # normalisation layers

@@ -15,11 +15,11 @@ from fastcls import data, datasets, models, transforms
 
 
 def get_learner(
-    path: str = '',                                   # folder of class folders; empty takes scikit-learn's digits
+    path: str = '',                                   # folder of class folders; empty uses scikit-learn's digits
     bs: int = 64,                                     # batch size
     filters: tuple[int, ...] = (32, 64, 128),         # channels of the three stages, two convolutions each
     dropout: float = 0.2,                             # before the last layer
-    rotate: float = 10.,                              # augmentation: up to so many degrees
+    rotate: float = 10.,                              # augmentation: rotate by up to this many degrees
     translate: float = 0.1,                           # augmentation: shift by up to this fraction of the side
     smoothing: float = 0.1,                           # label smoothing
 ) -> Learner:
@@ -38,5 +38,5 @@ def fit(
     lr: float = 1e-2,                                 # highest learning rate of the cycle
     wd: float = 0.01,                                 # weight decay
 ):
-    "One cycle: the rate rises, then falls to nothing"
+    "One cycle: the rate rises, then falls to zero"
     learn.fit_one_cycle(epochs, lr, wd=wd)

@@ -6,7 +6,7 @@ Network: ConvNeXt-Tiny (any torchvision or timm classifier), ImageNet weights
 Needs:   0.3 GB of images and 0.1 GB of weights to download, or --path and --weights; a GPU for speed
 Run:     fastcls recipe flowers-convnext
          fastcls compare flowers-convnext --vary tune=full,head --vary arch=convnext_tiny,resnet50
-Source:  a course project: what a pretrained network makes of few images a class. Data: Nilsback and Zisserman 2008
+Source:  a course project: how well a pretrained network learns from few images per class. Data: Nilsback and Zisserman 2008
 """
 from typing import Literal
 
@@ -22,10 +22,10 @@ def get_learner(
     bs: int = 32,                                     # batch size
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
-    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # how an image becomes square: centre crop, squished, padded with black
     smoothing: float = 0.1,                           # label smoothing
 ) -> Learner:
-    "The official split: the validation images choose the epoch, the test images are read once at the end"
+    "The official split: the validation images choose the epoch, the test images are evaluated once at the end"
     table = datasets.flowers_table(datasets.flowers(path))
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.by_column,
@@ -36,12 +36,12 @@ def get_learner(
 
 def fit(
     learn: Learner,
-    tune: Literal['full', 'head', 'probe'] = 'full',  # the whole network, its head alone, or the solved head as it is
+    tune: Literal['full', 'head', 'probe'] = 'full',  # train the whole network, only its head, or keep the solved head
     epochs: int = 10,                                 # epochs after the head is solved on frozen features (epoch 0)
     lr: float = 5e-4,                                 # highest learning rate of the head; the stem's is a hundredth
     wd: float = 0.05,                                 # weight decay
 ):
-    "The head solved on frozen features, then the whole network trained from there, early stages most carefully"
+    "The head solved on frozen features, then the whole network trained from there, early stages at the lowest rates"
     if tune == 'full' and not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr, wd=wd)   # nothing to start from
     models.fit_head(learn)
     if tune == 'probe': return

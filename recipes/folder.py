@@ -1,8 +1,8 @@
-"""Your own photographs: a pretrained network on class folders, a flat folder or a CSV, one label an image or several.
+"""Your own photographs: a pretrained network on class folders, a flat folder or a CSV, with one or several labels per image.
 
 Claim:   not measured yet: it depends on your images
 Data:    yours: train/valid/test or class folders, a flat folder with --label-regex, or a CSV with --labels
-Network: ConvNeXt-Nano of 2022, weights of ImageNet-12k and 1k (--arch small or large; any torchvision or timm name)
+Network: ConvNeXt-Nano of 2022, weights from ImageNet-12k and 1k (--arch small or large; any torchvision or timm name)
 Needs:   --path, and 62 MB of weights to download or --weights; a GPU for speed
 Run:     fastcls recipe folder --path photos
 Source:  the template of a course project: augmentation, pretrained models, losses and optimisers to choose from
@@ -15,32 +15,32 @@ def get_learner(
     path: str,                                        # folder with the images
     labels: str = '',                                 # CSV file with a path and a label column
     label_regex: str = '',                            # pattern whose first group is the label in a file name
-    multi_label: Literal['auto', 'yes', 'no'] = 'auto',       # may an image have several labels, or none? auto looks
-    valid_pct: float = 0.2,                           # share of each class held out where no split is given
-    test_pct: float = 0.,                             # share held out once more, for the figures at the end
-    group: str = '',                                  # column of the table, or pattern of paths: images of one stay together
-    split_by: str = '',                               # column of dates or numbers: the newest images are for the end
-    newest: float = 0.2,                              # share of them, the test split, with --split-by
+    multi_label: Literal['auto', 'yes', 'no'] = 'auto',       # may an image have several labels, or none? auto detects it
+    valid_pct: float = 0.2,                           # share of each class held out if no split is given
+    test_pct: float = 0.,                             # share held out as a test split, for the metrics at the end
+    group: str = '',                                  # column of the table, or pattern of paths: images of one group stay together
+    split_by: str = '',                               # column of dates or numbers: the newest images are the test split
+    newest: float = 0.2,                              # share of the newest images, with --split-by
     arch: str = 'base',                               # small, base, large; torchvision or timm name
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     size: int = 224,                                  # image side, pixels
     bs: int = 32,                                     # batch size
-    min_scale: float = 0.5,                           # random crop: smallest share of the image kept; 1 crops the centre
-    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
+    min_scale: float = 0.5,                           # random crop: smallest share of the image; 1 crops the centre
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # how an image becomes square: centre crop, squished, padded with black
     flip: bool = True,                                # mirror half of the images
-    rotate: float = 10.,                              # rotation up to so many degrees
+    rotate: float = 10.,                              # rotate by up to this many degrees
     translate: float = 0.,                            # shift by up to this fraction of the side
     jitter: float = 0.2,                              # brightness, contrast and colour by up to this fraction
     erase: float = 0.,                                # probability of erasing a random rectangle
     policy: Literal['none', 'trivial', 'rand'] = 'none',      # TrivialAugment or RandAugment on top
-    mixup: float = 0.,                                # blend pairs of images: alpha of their shares, 0.4 say
+    mixup: float = 0.,                                # blend pairs of images: alpha of their shares, such as 0.4
     balanced: bool = False,                           # draw rare classes as often as others
-    ema: float = 0.,                                  # decay of an average of the weights, which is kept instead; 0.99 say
-    loss: Literal['cross-entropy', 'label-smoothing', 'focal', 'asymmetric'] = 'cross-entropy',   # the last: several labels
-    class_weights: bool = False,                      # weigh rare classes more
+    ema: float = 0.,                                  # decay of a moving average of the weights, which replaces them; such as 0.99
+    loss: Literal['cross-entropy', 'label-smoothing', 'focal', 'asymmetric'] = 'cross-entropy',   # 'asymmetric' is for several labels
+    class_weights: bool = False,                      # give rare classes more weight
     opt: Literal['adam', 'adamw', 'sgd', 'radam', 'ranger'] = 'adamw',              # optimiser
 ) -> Learner:
-    "Finds the layout by looking, then puts a new head on a pretrained body"
+    "Detects the layout, then puts a new head on a pretrained body"
     table = datasets.folder(path, labels=labels, label_regex=label_regex, valid_pct=None, multi_label=multi_label)
     table = data.split(table, valid_pct, test_pct, group, split_by, newest)
     block = DataBlock(blocks=(ImageBlock, data.label_block(table)), get_x=ColReader('path'), get_y=ColReader('label'),
@@ -53,11 +53,11 @@ def get_learner(
 
 def fit(
     learn: Learner,
-    tune: Literal['full', 'head', 'probe'] = 'full',  # the whole network, its head alone, or the solved head as it is
+    tune: Literal['full', 'head', 'probe'] = 'full',  # train the whole network, only its head, or keep the solved head
     epochs: int = 6,                                  # epochs after the head is solved on frozen features (epoch 0)
     lr: float = 5e-4,                                 # highest learning rate of the head; the stem's is a hundredth
 ):
-    "The head solved on frozen features, then the whole network trained from there, early stages most carefully"
+    "The head solved on frozen features, then the whole network trained from there, early stages at the lowest rates"
     if tune == 'full' and not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr)   # nothing to start from
     models.fit_head(learn)
     if tune == 'probe': return

@@ -26,12 +26,12 @@ def get_learner(
     hidden: int = 256,                                # units of the first linear layer
     dropout: float = 0.3,                             # before the last layer
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show; 1: no crops
-    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # how an image becomes square: centre crop, squished, padded with black
     flip: bool = True,                                # mirror half of the images
     bs: int = 64,                                     # batch size
     valid_pct: float = 0.1,                           # share of the training images that is held out
 ) -> Learner:
-    "A tenth of train/ held out to choose the epoch; val/, the published test set, is read once at the end"
+    "A tenth of train/ held out to choose the epoch; val/, the published test set, is evaluated once at the end"
     root, mode = datasets.imagenette(path), {'gray': PILImageBW, 'rgb': PILImage}[channels]
     block = DataBlock(blocks=(ImageBlock(mode), CategoryBlock), get_items=get_image_files, get_y=name,
                       splitter=data.stratified(name, valid_pct), item_tfms=transforms.resize(size, min_scale, fit),

@@ -8,7 +8,7 @@ Network: ResNet-50 (any torchvision or timm classifier), ImageNet weights
 Needs:   0.8 GB of images and 0.1 GB of weights to download, or --path and --weights; a GPU for speed
 Run:     fastcls recipe pets-resnet50
 Source:  Howard and Gugger, Deep Learning for Coders, chapter 5 (pet breeds); ResNet: He et al. 2016.
-         Compare --tune full with --tune head: fully fine-tuned against fixed features
+         Compare --tune full with --tune head: full fine-tuning and fixed features
 """
 from typing import Literal
 
@@ -24,10 +24,10 @@ def get_learner(
     size: int = 224,                                  # image side, pixels
     bs: int = 64,                                     # batch size
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
-    split: Literal['random', 'official'] = 'random',  # 'official' keeps the published test images for the end
-    valid_pct: float = 0.2,                           # share of each breed that is held out of the training images
+    split: Literal['random', 'official'] = 'random',  # 'official' evaluates the published test images at the end
+    valid_pct: float = 0.2,                           # share of each breed's training images that is held out
     min_scale: float = 0.35,                          # smallest share of an image that a random crop may show
-    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # a whole image as a square: its centre, squished, amid black
+    fit: Literal['crop', 'squish', 'pad'] = 'crop',    # how an image becomes square: centre crop, squished, padded with black
 ) -> Learner:
     "37 breeds from the file names, a new head on a pretrained body"
     files, test = datasets.pets_parts(get_image_files(datasets.pets(path)), split)
@@ -38,12 +38,12 @@ def get_learner(
 
 def fit(
     learn: Learner,
-    tune: Literal['full', 'head', 'probe'] = 'full',  # the whole network, its head alone, or the solved head as it is
+    tune: Literal['full', 'head', 'probe'] = 'full',  # train the whole network, only its head, or keep the solved head
     epochs: int = 6,                                  # epochs after the head is solved on frozen features (epoch 0)
     lr: float = 5e-4,                                 # highest learning rate of the head; the stem's is a hundredth
     wd: float = 0.01,                                 # weight decay
 ):
-    "The head solved on frozen features, then the whole network trained from there, early stages most carefully"
+    "The head solved on frozen features, then the whole network trained from there, early stages at the lowest rates"
     if tune == 'full' and not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr, wd=wd)   # nothing to start from
     models.fit_head(learn)
     if tune == 'probe': return

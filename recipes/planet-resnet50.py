@@ -1,4 +1,4 @@
-"""Planet, the Amazon from space: several of 17 labels a satellite image, by a fine-tuned ResNet-50.
+"""Planet, the Amazon from space: several of 17 labels per satellite image, with a fine-tuned ResNet-50.
 
 Claim:   not measured yet (needs the dataset, ImageNet weights and a GPU)
 Data:    Planet: Understanding the Amazon from Space, 17 labels, 40,479 images, a stratified fifth of them held out
@@ -23,9 +23,9 @@ def get_learner(
     weights: str = 'imagenet',                        # 'imagenet', 'none', a run folder or a .safetensors file
     valid_pct: float = 0.2,                           # share of the images with each label that is held out
     loss: Literal['cross-entropy', 'label-smoothing', 'focal', 'asymmetric'] = 'cross-entropy',   # loss function
-    thresh: float = 0.2,                              # from this probability on a label counts for F2
+    thresh: float = 0.2,                              # probability from which a label counts for F2
 ) -> Learner:
-    "Seventeen labels from the competition's table; seen from above, an image may be turned and mirrored"
+    "Seventeen labels from the competition's table; images from above may be rotated and mirrored"
     table = datasets.planet_table(datasets.planet(path))
     block = DataBlock(blocks=(ImageBlock, MultiCategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'),
                       splitter=data.stratified('label', valid_pct), item_tfms=transforms.resize(size),
@@ -36,12 +36,12 @@ def get_learner(
 
 def fit(
     learn: Learner,
-    tune: Literal['full', 'head', 'probe'] = 'full',  # the whole network, its head alone, or the solved head as it is
+    tune: Literal['full', 'head', 'probe'] = 'full',  # train the whole network, only its head, or keep the solved head
     epochs: int = 5,                                  # epochs after the head is solved on frozen features (epoch 0)
     lr: float = 5e-4,                                 # highest learning rate of the head; the stem's is a hundredth
     wd: float = 0.01,                                 # weight decay
 ):
-    "The head solved on frozen features, then the whole network trained from there, early stages most carefully"
+    "The head solved on frozen features, then the whole network trained from there, early stages at the lowest rates"
     if tune == 'full' and not learn.pretrained: return learn.fit_one_cycle(epochs, 10*lr, wd=wd)   # nothing to start from
     models.fit_head(learn)
     if tune == 'probe': return
