@@ -17,10 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 HEADING = "## What they did\n"
 LENGTH = ("epochs", "time")  # knobs that choose how long is trained
 HEAD = """
-Each feature alone, compared with the recipe without it: the difference in percentage points, with its interval. With one
-seed, the interval is over the images alone. Most of these features keep a network from memorising its images, which takes longer
-than these short trainings. So what costs accuracy here may pay off in thirty epochs. `scripts/measure` writes this section from
-run folders; tables and commands are in [results.md](results.md).
+Each feature alone, compared with the recipe without it: the difference in percentage points, with its interval.
+With one seed, the interval is over the images alone. Most of these features keep a network from memorising its
+images, which takes longer than these short trainings. So what costs accuracy here may pay off in thirty epochs.
+`scripts/measure` writes this section from run folders; tables and commands are in [results.md](results.md).
 """
 
 

@@ -24,16 +24,16 @@ Rows = dict[str, str]
 Make = Callable[[Path], Any]
 SIDE, EACH = 8, 6
 OUTCOMES = {
-    "right": "read as a careful reader would, pixel for pixel and label for label",
+    "right": "read correctly, pixel for pixel and label for label",
     "warned": "the same, with a warning",
-    "skipped": "left out and listed; the rest is trained on",
+    "skipped": "omitted and listed; training uses the rest",
     "refused": "an error that says what, where and how to fix it, before the first step",
 }
 KINDS = {
     "image": "An image file",
     "folder": "A folder of images",
     "table": "A table of labels",
-    "several": "Several labels an image",
+    "several": "Several labels per image",
     "name": "A name",
     "knob": "A setting",
 }
@@ -172,31 +172,31 @@ def exif(orientation: int) -> Image.Exif:
 BIG = grain(8, 160, 120)
 DOCUMENTS = {
     "text": ("odd.jpg", b"Dear all, this is no photograph.\n" * 9, "a text file with an image's name"),
-    "HEIC photograph": ("odd.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300), "a telephone's file, cut short"),
+    "HEIC photograph": ("odd.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300), "a truncated phone photo"),
     "pickle": ("odd.png", b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.", "would run a command if it were loaded"),
     "PostScript": ("odd.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
                    "a PostScript program, which Pillow would have Ghostscript run"),
 }  # fmt: skip
 for title, (name, data, what) in DOCUMENTS.items():
     image(title, what, "refused", "not an image", f"cat/{name}", lambda data=data: data)
-image("first", "the first training image, which fastai opens to see its kind", "refused",
+image("first", "the first training image, which fastai opens to find its type", "refused",
       "1 of 12 images cannot be read: ", "cat/0.png", lambda: b"x\n")  # fmt: skip
 image("empty file", "0 bytes under an image's name", "refused", "an empty file", "cat/odd.png", lambda: b"")
 image("half a JPEG", "a download that was interrupted", "refused", "truncated", "dog/odd.jpg",
       lambda: encoded(BIG, "JPEG")[:-500])  # fmt: skip
-image("half a PNG", "interrupted amid its pixels", "refused", "odd.png: image file is truncated", "dog/odd.png",
+image("half a PNG", "truncated within its pixels", "refused", "odd.png: image file is truncated", "dog/odd.png",
       lambda: encoded(BIG)[:9000])  # fmt: skip
 image("PNG with a wrong checksum", "a bit of its pixels was flipped", "refused", "broken data stream", "cat/odd.png",
       lambda: (lambda d: d[:60] + bytes([d[60] ^ 1]) + d[61:])(encoded(BIG)))  # fmt: skip
-image("WebP cut short", "interrupted amid its pixels", "refused", "odd.webp: ", "cat/odd.webp",
+image("WebP cut short", "truncated within its pixels", "refused", "odd.webp: ", "cat/odd.webp",
       lambda: (lambda d: d[: len(d) // 2])(encoded(BIG, "WEBP")))  # fmt: skip
 image("GIF without pixels", "nothing after its header", "refused", "odd.gif: not an image", "cat/odd.gif",
       lambda: encoded(BIG, "GIF")[:30])  # fmt: skip
-image("JPEG damaged within", "some bytes are garbled: libjpeg complains and fills up", "warned", "Damaged JPEG",
+image("JPEG damaged within", "some bytes are garbled: libjpeg warns and fills the gap", "warned", "Damaged JPEG",
       "cat/odd.jpg", lambda: (lambda d: d[:-2] + b"\0\x11\x22" * 9 + d[-2:])(encoded(BIG, "JPEG")))  # fmt: skip
-image("bomb", "a few bytes that say they are 20,000 × 20,000 pixels", "refused", "decompression bomb", "cat/odd.png",
+image("bomb", "a few bytes that claim to be 20,000 × 20,000 pixels", "refused", "decompression bomb", "cat/odd.png",
       lambda: png(20_000, 20_000, 8, 2, b""))  # fmt: skip
-image("41 million pixels", "more than decodes in a blink", "warned", "Huge images", "cat/odd.png",
+image("41 million pixels", "slow to decode", "warned", "Huge images", "cat/odd.png",
       lambda: encoded(Image.fromarray(GRAY > 100).resize((6400, 6464), Image.Resampling.NEAREST)))  # fmt: skip
 for suffix in (".txt", ".dng", ""):
     title = f"a {suffix} file" if suffix else "no suffix"
@@ -226,13 +226,13 @@ def _link_to_a_pipe(file: Path) -> None:
     file.symlink_to("../../pipe")
 
 
-special("named pipe", "would be waited for for ever", "skipped", "neither file nor folder", os.mkfifo)
+special("named pipe", "opening it would wait for ever", "skipped", "neither file nor folder", os.mkfifo)
 special("link to a pipe", "leads to a named pipe", "skipped", "neither file nor folder", _link_to_a_pipe)
 special("dangling link", "leads to a file that was removed", "refused", "odd.png: No such file",
         lambda file: file.symlink_to("removed.png"))  # fmt: skip
-special("link to itself", "goes round in a circle", "refused", "Too many levels of symbolic links",
+special("link to itself", "points to itself", "refused", "Too many levels of symbolic links",
         lambda file: file.symlink_to("odd.png"))  # fmt: skip
-special("link to an image", "leads out of the folder, to a good one", "right", "", _linked)
+special("link to an image", "leads out of the folder, to a valid image", "right", "", _linked)
 
 
 # ---------------------------------------------------------------------------- depths, colours, transparency
@@ -242,7 +242,7 @@ EIGHT = gray(np.rint(DEEP / 257).astype(np.uint8))
 image("16-bit gray PNG", "0 … 65,535", "warned", DEEP_SAYS, "cat/odd.png", lambda: encoded(DEEP), EIGHT)
 image("16-bit gray TIFF, big-endian", "as microscopes write it", "warned", DEEP_SAYS, "cat/odd.tif",
       lambda: encoded(Image.frombytes("I;16B", (SIDE, SIDE), DEEP.astype(">u2").tobytes()), "TIFF"), EIGHT)  # fmt: skip
-image("16-bit gray TIFF, 0 is white", "as scanners and X-rays have it", "warned", DEEP_SAYS, "cat/odd.tif",
+image("16-bit gray TIFF, 0 is white", "as scanners and X-rays write it", "warned", DEEP_SAYS, "cat/odd.tif",
       lambda: encoded(Image.fromarray(65535 - DEEP), "TIFF", tiffinfo={262: 0}), EIGHT)  # fmt: skip
 image("10-bit PGM", "its header says that 1,023 is white", "warned", DEEP_SAYS, "cat/odd.pgm",
       lambda: b"P5 8 8 1023\n" + (DEEP // 64).astype(">u2").tobytes(),
@@ -250,7 +250,7 @@ image("10-bit PGM", "its header says that 1,023 is white", "warned", DEEP_SAYS, 
 image("12 bits in 16", "an X-ray of 0 … 4,095 in a 16-bit file: almost black", "warned", DEEP_SAYS,
       "cat/odd.png", lambda: encoded(DEEP // 16),
       lambda: gray(np.rint(DEEP // 16 / 257).astype(np.uint8)))  # fmt: skip
-image("16-bit gray with a transparent value", "one value stands for nothing", "warned", DEEP_SAYS, "cat/odd.png",
+image("16-bit gray with a transparent value", "one value is transparent", "warned", DEEP_SAYS, "cat/odd.png",
       lambda: png(SIDE, SIDE, 16, 0, png_rows(DEEP), (b"tRNS", struct.pack(">H", int(DEEP[3, 3])))),
       lambda: np.where(gray(DEEP[3, 3] == DEEP), 255, EIGHT).astype(np.uint8))  # fmt: skip
 image("16-bit colours", "a PNG of three channels of 16 bits", "right", "", "cat/odd.png",
@@ -260,7 +260,7 @@ image("16-bit colours and transparency", "four channels of 16 bits", "right", ""
       lambda: on_white(ODD, ALPHA))  # fmt: skip
 image("floats from 0 to 1", "a TIFF of floating-point numbers whose white is unknown", "refused",
       "floating-point numbers", "cat/odd.tif", lambda: encoded((DEEP / 65535).astype(np.float32), "TIFF"))  # fmt: skip
-image("32-bit integers", "a TIFF whose white nobody knows", "refused", "32-bit integers", "cat/odd.tif",
+image("32-bit integers", "a TIFF whose white is unknown", "refused", "32-bit integers", "cat/odd.tif",
       lambda: encoded(DEEP.astype(np.int32) * 9, "TIFF"))  # fmt: skip
 image("two bits a pixel", "four grays", "right", "", "cat/odd.png",
       lambda: png(SIDE, SIDE, 2, 0, b"".join(b"\0\x1b\xe4" for _ in range(SIDE))),
@@ -275,18 +275,18 @@ image("palette with a transparent colour", "what is transparent becomes white", 
       lambda: np.array([[255, 0, 0], [255] * 3, [0, 0, 255]], np.uint8)[np.arange(64).reshape(8, 8) % 3])  # fmt: skip
 image("transparent PNG", "a cut-out: what is transparent becomes white", "right", "", "cat/odd.png",
       lambda: encoded(np.dstack([ODD, ALPHA])), lambda: on_white(ODD, ALPHA))  # fmt: skip
-image("PNG with a transparent colour", "black stands for nothing", "right", "", "cat/odd.png",
+image("PNG with a transparent colour", "black is transparent", "right", "", "cat/odd.png",
       lambda: encoded(ODD * (ALPHA > 99)[..., None], transparency=(0, 0, 0)),
       lambda: np.where(ALPHA[..., None] > 99, ODD, 255).astype(np.uint8))  # fmt: skip
 image("transparent WebP", "lossless, with transparency", "right", "", "cat/odd.webp",
       lambda: encoded(np.dstack([ODD, np.maximum(ALPHA, 1)]), "WEBP", lossless=True, exact=True),
       lambda: on_white(ODD, np.maximum(ALPHA, 1)))  # fmt: skip
-image("nothing to be seen", "transparent all over: white", "warned", "Blank images", "cat/odd.png",
+image("nothing to be seen", "fully transparent: white", "warned", "Blank images", "cat/odd.png",
       lambda: encoded(np.dstack([ODD, ALPHA * 0])), lambda: ODD * 0 + 255)  # fmt: skip
 image("CMYK JPEG", "for a printing press", "warned", "CMYK images", "cat/odd.jpg",
       lambda: encoded(Image.fromarray(ODD).convert("CMYK"), "JPEG", quality=100, subsampling=0),
       lambda: reread(encoded(ODD, "JPEG", quality=100, subsampling=0)))  # fmt: skip
-image("colour profile", "a profile is inside: the numbers are taken as they are", "right", "", "cat/odd.png",
+image("colour profile", "embedded: the values are used as they are", "right", "", "cat/odd.png",
       lambda: encoded(ODD, icc_profile=b"none that anyone could use"), ODD)  # fmt: skip
 
 
@@ -298,20 +298,20 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }  # fmt: skip
 XMP = b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><rdf:RDF><rdf:Description tiff:Orientation="6"/>'
 for turn, kind, what in (
-    (6, "JPEG", "a telephone held upright"), (3, "JPEG", "a camera upside down"), (5, "JPEG", "mirrored and turned"),
-    (8, "PNG", "turned by its eXIf chunk"), (6, "WEBP", "turned by its EXIF chunk"), (6, "TIFF", "turned by its tag"),
+    (6, "JPEG", "a phone held upright"), (3, "JPEG", "a camera upside down"), (5, "JPEG", "mirrored and rotated"),
+    (8, "PNG", "rotated by its eXIf chunk"), (6, "WEBP", "rotated by its EXIF chunk"), (6, "TIFF", "rotated by a tag"),
 ):  # fmt: skip
     options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
     image(f"{kind} with EXIF orientation {turn}", what, "right", "", f"cat/odd.{kind.lower()}",
           lambda turn=turn, kind=kind, options=options: encoded(TALL, kind, exif=exif(turn), **options),
           lambda turn=turn, kind=kind, opts=options: TURNS[turn](reread(encoded(TALL, kind, **opts))))  # fmt: skip
-image("HEIC", "a telephone's photograph; the format turns it by itself, whatever its EXIF says", "right", "",
+image("HEIC", "a phone's photograph; the format rotates it itself, whatever its EXIF says", "right", "",
       "cat/odd.heic", lambda: encoded(TALL, "HEIF", exif=exif(6), quality=-1),
       lambda: reread(encoded(TALL, "HEIF", quality=-1)))  # fmt: skip
-image("orientation in XMP alone", "no EXIF, but a note of an editor", "right", "", "cat/odd.jpg",
+image("orientation in XMP alone", "no EXIF, but an editor's note", "right", "", "cat/odd.jpg",
       lambda: (lambda d: d[:2] + b"\xff\xe1" + struct.pack(">H", len(XMP) + 2) + XMP + d[2:])(jpeg(TALL)),
       lambda: TURNS[6](reread(jpeg(TALL))))  # fmt: skip
-image("damaged EXIF", "nothing that can be read, in a good picture", "right", "", "cat/odd.jpg",
+image("damaged EXIF", "unreadable EXIF in a valid picture", "right", "", "cat/odd.jpg",
       lambda: jpeg(TALL, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\0\1"), lambda: reread(jpeg(TALL)))  # fmt: skip
 MOVES = [Image.fromarray(grain(20 + i)) for i in range(3)]
 MOVING = "Animations and several pages"
@@ -332,10 +332,10 @@ LINE = grain(30, 4000, 1)
 image("a line", "4,000 × 1 pixels", "right", "", "cat/odd.png", lambda: encoded(LINE), LINE)
 image("of one colour", "a blank picture", "warned", "Blank images", "cat/odd.png", lambda: encoded(ODD * 0 + 90),
       ODD * 0 + 90)  # fmt: skip
-image("PNG named .jpg", "read by what it holds", "right", "", "cat/odd.jpg", lambda: encoded(ODD), ODD)
-image("JPEG named .png", "read by what it holds", "right", "", "cat/odd.png", jpeg, lambda: reread(jpeg()))
+image("PNG named .jpg", "read by its content", "right", "", "cat/odd.jpg", lambda: encoded(ODD), ODD)
+image("JPEG named .png", "read by its content", "right", "", "cat/odd.png", jpeg, lambda: reread(jpeg()))
 image("suffix in capitals", ".PNG", "right", "", "cat/ODD.PNG", lambda: encoded(ODD), ODD)
-image("progressive JPEG", "sharpens as it loads", "right", "", "cat/odd.jpg", lambda: jpeg(progressive=True),
+image("progressive JPEG", "loads in several passes", "right", "", "cat/odd.jpg", lambda: jpeg(progressive=True),
       lambda: reread(jpeg()))  # fmt: skip
 image("RGB inside a JPEG", "not YCbCr, as usual", "right", "", "cat/odd.jpg", lambda: jpeg(keep_rgb=True),
       lambda: reread(jpeg(keep_rgb=True)))  # fmt: skip
@@ -395,7 +395,7 @@ def read_only(photos: Path) -> Rows:
 
 
 # fmt: off
-folder("no such folder", "a name that is missing, beside one like it", "refused", "did you mean 'photos'?", two,
+folder("no such folder", "a missing name, beside a similar one", "refused", "did you mean 'photos'?", two,
        ("--path", "photo"))
 folder("a file", "an image instead of a folder", "refused", "is a file, not a folder",
        lambda photos: write(photos.parent / "one.png", plain("one", 0)), ("--path", "one.png"))
@@ -403,24 +403,24 @@ folder("an archive", "not unpacked", "refused", "unpack it",
        lambda photos: write(photos.parent / "photos.zip", b"PK\x03\x04"), ("--path", "photos.zip"))
 folder("the table for the folder", "--path names the CSV file", "refused", "--labels labels.csv",
        lambda photos: write(photos.parent / "labels.csv", b"file,label\n"), ("--path", "labels.csv"))
-folder("empty", "a folder of nothing", "refused", "holds no files", lambda photos: photos.mkdir())
-folder("text only", "class folders without a single image", "refused", "holds no images",
+folder("empty", "an empty folder", "refused", "holds no files", lambda photos: photos.mkdir())
+folder("text only", "class folders without any image", "refused", "holds no images",
        lambda photos: [write(photos / f"{name}/notes.txt", b"notes") for name in ("cat", "dog")])
-folder("a camera's negatives", "raw files alone, which are not read", "refused", "convert them to JPEG",
+folder("a camera's negatives", "only raw files, which are not read", "refused", "convert them to JPEG",
        lambda photos: [write(photos / f"{name}/IMG_1.NEF", b"MM\0*") for name in ("cat", "dog")])
 folder("negatives among the rest", "one camera's photographs of several", "skipped", "Pictures in .nef are not read",
        lambda photos: [two(photos), write(photos / "cat/IMG_1.NEF", b"MM\0*")])
-folder("archives only", "the images are still packed", "refused", "Unpack cats.tar.gz",
+folder("archives only", "the images are still in an archive", "refused", "Unpack cats.tar.gz",
        lambda photos: [write(photos / f"{name}.tar.gz", b"\x1f\x8b") for name in ("cats", "dogs")])
 folder("images without labels", "no class folders", "refused", "without labels", lambda photos: plant(photos, "."))
 folder("images beside their table", "the table is there, but was not named", "refused", "--labels labels.csv",
        lambda photos: [plant(photos, "."), write(photos / "labels.csv", b"file,label\n0,cat\n")])
-folder("one class", "nothing to distinguish", "refused", "of one class, 'cat'", lambda photos: plant(photos, "cat"))
+folder("one class", "nothing to classify", "refused", "of one class, 'cat'", lambda photos: plant(photos, "cat"))
 folder("one image a class", "none can be held out", "refused", "Every class has a single image",
        lambda photos: [plant(photos, "cat", count=1), plant(photos, "dog", count=1)])
 folder("a class of one image", "it stays in train", "warned", "single image, kept in train: fox",
        lambda photos: [two(photos), plant(photos, "fox", "fox train", 1)])
-folder("empty class", "a class folder of nothing", "skipped", "without images: ignored",
+folder("empty class", "an empty class folder", "skipped", "without images: ignored",
        lambda photos: [(photos / "fox").mkdir(parents=True), two(photos)])
 folder("images beside the class folders", "in no class", "skipped", "1 image beside the class folders",
        lambda photos: [write(photos / "stray.png", plain("stray", 0)), two(photos)])
@@ -428,7 +428,7 @@ folder("uneven classes", "60 cats, 3 dogs", "warned", "Unevenly filled classes",
        lambda photos: [plant(photos, "cat", count=60), plant(photos, "dog", count=3)])
 
 for names in (("training", "validation", "testing"), ("Train", "VALID", "")):
-    folder(f"{names[0]} and {names[1]}", "the validation folder by another name", "right", "",
+    folder(f"{names[0]} and {names[1]}", "the validation folder has another name", "right", "",
            lambda photos, names=names: splits(photos, *names))
 for names in (("Training_set", "val images", "seg_test"), ("train/train", "valid/valid", "test/testing")):
     folder(f"{names[0]} and {names[1]}", "as archives name them, or with a folder around", "right", "",
@@ -440,19 +440,19 @@ folder("an empty first image in train", "train/ and valid/ folders", "refused", 
        lambda photos: [splits(photos, "train", "valid"), write(photos / "train/cat/0.png", b"")])
 folder("train and test", "no validation split: one is drawn from train", "right", "", lambda photos: {
     path: row.removesuffix(" train") for path, row in splits(photos, "train", "", "test").items()})
-folder("no training split", "val/ and test/ alone", "refused", "no train/ folder",
+folder("no training split", "only val/ and test/", "refused", "no train/ folder",
        lambda photos: splits(photos, "", "val", "test"))
 folder("two validation splits", "val/ and valid/", "refused", "two folders for one split",
        lambda photos: [splits(photos, "train", "val"), splits(photos, "train", "valid")])
 folder("a class in valid alone", "the network could never predict it", "refused", "of the valid split",
        lambda photos: [splits(photos, "train", "valid"), plant(photos, "valid/fox", count=2)])
-folder("a class without validation images", "nothing will be known of it", "warned", "without validation images",
+folder("a class without validation images", "nothing can be measured for it", "warned", "without validation images",
        lambda photos: [splits(photos, "train", "valid"), plant(photos, "train/fox", split="train")])
-folder("empty train", "a training folder of nothing", "refused", "holds no images",
+folder("empty train", "an empty training folder", "refused", "holds no images",
        lambda photos: [splits(photos, "", "valid"), (photos / "train").mkdir()])
-folder("empty valid", "a validation folder of nothing", "refused", "The validation folder",
+folder("empty valid", "an empty validation folder", "refused", "The validation folder",
        lambda photos: [splits(photos, "train", ""), (photos / "valid").mkdir()])
-folder("test without labels", "images right in test/", "skipped", "holds no class folders",
+folder("test without labels", "images directly in test/", "skipped", "holds no class folders",
        lambda photos: [plant(photos, "test") and None, splits(photos, "train", "valid")])
 folder("test beside class folders", "is it a class or a split?", "skipped", "test/ is beside class folders",
        lambda photos: [plant(photos, "test") and None, two(photos)])
@@ -469,25 +469,25 @@ folder("one image under two labels", "a cat among the dogs", "warned", "One imag
        lambda photos: [two(photos), copied(photos, "dog/copy.png", "cat", "dog")])
 
 for hidden in (".git", "__MACOSX"):
-    folder(f"{hidden}/", "a folder that programs leave behind", "right", "", lambda photos, name=hidden: [
+    folder(f"{hidden}/", "a folder that other programs create", "right", "", lambda photos, name=hidden: [
         plant(photos, f"{name}/cat") and None, plant(photos, f"cat/{name}") and None, two(photos)])
-folder("._0.png and .DS_Store", "hidden files that macOS leaves behind", "right", "", lambda photos: [
+folder("._0.png and .DS_Store", "hidden files that macOS creates", "right", "", lambda photos: [
     write(photos / "cat/._0.png", b"\0\5\x16\7"), write(photos / "cat/.DS_Store", b"\0\0\0\1Bud1"), two(photos)])
-folder("folders in a class", "read as the one class", "warned", "with folders inside",
+folder("folders in a class", "read as one class", "warned", "with folders inside",
        lambda photos: [two(photos), plant(photos, "cat/kittens", "cat")])
-folder("a folder around it all", "as archives unpack", "warned", "Took photos/data/",
+folder("a folder around it all", "as archives are unpacked", "warned", "Took photos/data/",
        lambda photos: [plant(photos, "photos/data/cat"), plant(photos, "photos/data/dog")])
 folder("300 folders deep", "one inside the other", "warned", "with folders inside",
        lambda photos: [two(photos), plant(photos, "/".join(["cat", *"d" * 300]), "cat", 1)])
-folder("a link up", "a class folder that leads back to the whole: a circle", "right", "",
+folder("a link up", "a class folder that links back to the whole folder: a cycle", "right", "",
        lambda photos: [two(photos), linked(photos, "cat/again", "..")])
 folder("a class folder elsewhere", "a link to it", "right", "", lambda photos: [
     two(photos), linked(photos, "fox", "../fox"),
     {f"fox/{path.rpartition('/')[2]}": "fox" for path in plant(photos.parent, "fox")}])
-folder("a link to another class", "every dog is a cat too", "warned", "One image under two labels", lambda photos: [
+folder("a link to another class", "every dog is also a cat", "warned", "One image under two labels", lambda photos: [
     two(photos), linked(photos, "cat/more", "../dog"), {f"cat/more/{n}.png": "cat" for n in range(EACH)}])
-folder("3,000 images", "of which --limit takes a few", "right", "", many_links, ("--limit", "20"))
-folder("a folder that may not be written to", "a medium that is read only", "right", "", read_only)
+folder("3,000 images", "of which --limit uses a few", "right", "", many_links, ("--limit", "20"))
+folder("a folder that may not be written to", "a read-only medium", "right", "", read_only)
 # fmt: on
 
 
@@ -548,7 +548,7 @@ table("Windows-1252", "not UTF-8", "warned", "is not UTF-8", lines("Kätzchen").
 table("Windows line ends", "\\r\\n", "right", "", lines(end="\r\n"))
 table("no header", "files and labels from the first row on", "right", "", lines(head="-"))
 table("labels first", "the columns the other way round", "right", "", lines(form="{label},{file}"))
-table("titles nobody knows", "the columns are known by what they hold", "right", "", lines(head="foto,tier"))
+table("titles nobody knows", "the columns are recognised by their content", "right", "", lines(head="foto,tier"))
 table("spaces", "around every cell", "right", "", lines(form="  {file} ,  {label}  "))
 table("a comma in the labels", "in quotes", "right", "", lines("cat, small", form='{file},"{label}"'),
       ("cat, small", "dog"))
@@ -570,25 +570,25 @@ table("conflicting rows", "one file, two labels", "refused", "named before with 
 table("a cell missing", "a row of one cell", "refused", "too few columns (1 of 13): row 14", GOOD + "a0.png\n")
 table("unknown files", "not in the folder", "refused", f"{MISSING} (1 of 13): c0.png", GOOD + "c0.png,cat\n")
 table("a path out of the folder", "../secret.png", "refused", "leads out of the folder", GOOD + "../secret.png,cat\n")
-table("a way out and back", "through the folder above", "right", "", GOOD.replace("a0.png", "../photos/a0.png"))
+table("a way out and back", "by way of the parent folder", "right", "", GOOD.replace("a0.png", "../photos/a0.png"))
 table("empty", "no bytes at all", "refused", "is empty", "")
 table("header alone", "no row below it", "refused", "has no rows", "file,label\n")
 table("one column", "files without labels", "refused", "one column only", "file\na0.png\n")
-table("no column of labels", "two candidates and no known title", "refused", HOLDS_LABELS,
+table("no column of labels", "two candidates and no known column name", "refused", HOLDS_LABELS,
       lines(form="{file},{label},x", head="file,tier,art"))
 table("three columns and no header", "which is which?", "refused", "3 columns and no header",
       lines(form="{file},{label},x", head="-"))
-table("one-hot", "a column of 0 and 1 a class, one 1 a row", "right", "", ONE_HOT)
+table("one-hot", "one column of 0 and 1 per class, one 1 per row", "right", "", ONE_HOT)
 table("a quote that is never closed", "it swallows the rest", "refused", "too few columns",
       GOOD.replace("a3.png", '"a3.png'))
 table("JSON", "named labels.csv", "refused", "known to hold the file names", '{"a0.png": "cat",\n "b0.png": "dog"}\n')
 table("a spreadsheet", "labels.xlsx", "refused", "Save it as CSV", b"PK\x03\x04", place="labels.xlsx")
-table("another name", "labels.csv is there, label.csv was named", "refused", "holds labels.csv", GOOD,
+table("another name", "labels.csv exists, not label.csv", "refused", "holds labels.csv", GOOD,
       words=("--labels", "label.csv"))
 table("a cell of 200,000 letters", "longer than any label", "refused", "no CSV file", GOOD + "a" * 200_000 + ",cat\n")
 table("all rows of one split", "none to train on", "refused", "no training images",
       lines(form="{file},{label},valid", head="file,label,split"))
-table("a split nobody knows", "train, valid, test and what?", "refused", "a split that is none of train, valid, test",
+table("a split nobody knows", "a fourth split", "refused", "a split that is none of train, valid, test",
       lines(form="{file},{label},holdout", head="file,label,split"))
 other_table("a split column", "is_valid of True and False", "right", "", with_is_valid)
 other_table("two columns of one title", "which of them is meant?", "refused", "several columns titled label",
@@ -672,7 +672,7 @@ several("a list that is never closed", "one cell among lists", "refused", "no li
 several("a list of lists", "one cell among lists", "refused", "no list of labels (1 of 8)",
         ['"[[\'cat\']]"', *['"[\'dog\']"', '"[\'cat\']"'] * 3, '"[\'dog\']"'])
 several("names with spaces", "golden retriever", "right", "", BREEDS, BREEDS)
-several("names with commas", "as ImageNet has them", "right", "", ['"tench, Tinca tinca"', '"goldfish, Carassius"'] * 4,
+several("names with commas", "as in ImageNet", "right", "", ['"tench, Tinca tinca"', '"goldfish, Carassius"'] * 4,
         ["tench, Tinca tinca", "goldfish, Carassius"] * 4)
 several("names with semicolons", "Pipistrellus; dwarf", "right", "", ["bat; dwarf", "bat; grey"] * 4,
         ["bat; dwarf", "bat; grey"] * 4)
@@ -693,12 +693,12 @@ several("one file, two sets of labels", "contradictory rows", "refused", "named 
         [*[x.replace("|", ";") for x in SETS], "cat;dog"])
 several("a set in two orders and two rows", "no contradiction", "warned", "1 repeated row",
         ["cat;dog", "dog", "cat;dog", "cat", "dog", "cat;dog", "cat", "dog", "dog;cat"], ["cat|dog", *SETS[1:]])
-several("columns of 0 and 1", "one a label", "warned", "several labels an image, from 2 columns of 0 and 1",
+several("columns of 0 and 1", "one per label", "warned", "several labels an image, from 2 columns of 0 and 1",
         ["1,0", "0,1", "1,1", "0,0"] * 2, ["cat", "dog", "cat|dog", ""] * 2, head="file,cat,dog")
-several("columns of true and false", "one a label", "warned", "from 2 columns of 0 and 1",
+several("columns of true and false", "one per label", "warned", "from 2 columns of 0 and 1",
         ["True,False", "False,True", "True,True", "False,False"] * 2, ["cat", "dog", "cat|dog", ""] * 2,
         head="file,cat,dog")
-several("columns of 1 and -1", "as CelebA has them", "warned", "from 2 columns of 0 and 1",
+several("columns of 1 and -1", "as in CelebA", "warned", "from 2 columns of 0 and 1",
         ["1,-1", "-1,1", "1,1", "-1,-1"] * 2, ["cat", "dog", "cat|dog", ""] * 2, head="file,cat,dog")
 several("columns of 0 and 1 for one class", "on request", "refused",
         "not exactly one 1, without --multi-label yes (4 of 8)",
@@ -711,7 +711,7 @@ several("a label that no image has", "a column of zeros", "warned", "1 label wit
         ["1,0,0", "0,1,0", "1,1,0", "0,0,0"] * 2, ["cat", "dog", "cat|dog", ""] * 2, head="file,cat,dog,bird")
 several("one label alone", "present or not", "refused", "of one class, 'cat'", ["cat", "", "cat", ""] * 2, words=YES)
 several("no label anywhere", "empty cells", "refused", "has a label", [""] * 8, words=YES)
-several("a bar in a name", "kept by a backslash", "warned", "separated by ';'",
+several("a bar in a name", "escaped by a backslash", "warned", "separated by ';'",
         ["a|b", "c", "a|b;c", "c"] * 2, [r"a\|b", "c", r"a\|b|c", "c"] * 2, words=YES)
 several("a word for yes", "--multi-label maybe", "refused", "takes yes, no or auto", SETS,
         words=("--multi-label", "maybe"), code=2)
@@ -739,19 +739,19 @@ def not_utf8(photos: Path) -> Rows:
 
 named("Chinese", "a class in Chinese", "猫")
 named("an accent as two characters", "e and a combining accent, as macOS writes it", "cafe\u0301")
-named("right to left", "with an override that turns the text round", "\u202etac")
+named("right to left", "with a character that reverses the text", "\u202etac")
 named("a newline", "in the class and in the file", "two\nlines", "a\nb.png")
 named("quotes", "of both kinds", '"cat\'s"', "\"'.png")
 named("markup", "a script, if a page did not escape it", "<script>alert(1)<", "<img src=x onerror=alert(1)>.png")
 named("a terminal's colours", "an escape sequence, if a terminal obeyed it", "\x1b[31mred")
 named("brackets", "[bold] and [/], which Rich would read as its own", "[bold]cat[", "[red].png")
 named("a backslash", "in the class and in the file", "back\\slash", "a\\b.png")
-named("a dash in front", "like an option", "-rf")
-named("a space", "a class of nothing but a space", " ")
+named("a dash in front", "like a command-line option", "-rf")
+named("a space", "a class name that is only a space", " ")
 named("nan", "a class that pandas would read as a gap", "nan")
 named("the longest class", "255 bytes", "c" * 255)
 named("the longest file", "255 bytes", "cat", "f" * 251 + ".png")
-named("stars", "*, ? and [a-z], as patterns have them", "*?[a-z]")
+named("stars", "*, ? and [a-z], as in patterns", "*?[a-z]")
 named("twins by case", "Cat and cat", "Cat", other="cat", says="differ by case")
 named("twins by an accent", "é as one character and as two", "caf\u00e9", other="cafe\u0301", says="differ by case")
 for name, what, outcome, says, make, words in (
@@ -772,18 +772,18 @@ def knob(says: str, what: str, *words: str, code: int = 2) -> None:
 
 knob("--size 0", "no pixels", "--size", "0")
 knob("--size 8.5", "half a pixel", "--size", "8.5")
-knob("--bs", "no images a batch", "--bs", "0")
+knob("--bs", "no images per batch", "--bs", "0")
 knob("--epochs 0", "nothing would be trained", "--epochs", "0")
 knob("--valid-pct", "a share of nothing", "--valid-pct", "0")
 knob("--lr", "not finite", "--lr", "nan")
 knob("--limit 0", "no images", "--limit", "0")
-knob("--precision", "a word that is none", "--precision", "fp7")
-knob("'--size'", "a knob misspelt", "--sise", "8")
+knob("--precision", "an unknown word", "--precision", "fp7")
+knob("'--size'", "a misspelt knob", "--sise", "8")
 knob("--size", "a knob without its value", "--size")
-knob("--group: is empty", "a shell's variable that is not set", "--group", "")
+knob("--group: is empty", "an unset shell variable", "--group", "")
 knob("--labels: is empty", "the same", "--labels", "")
 knob("--checkpoints: is empty", "the same", "--checkpoints", "")
-knob("--checkpoints s3://: names no place", "a bucket's variable that is not set", "--checkpoints", "s3://")
+knob("--checkpoints s3://: names no place", "an unset bucket variable", "--checkpoints", "s3://")
 knob("--best-by: is empty", "the same", "--best-by", "")
 knob("not both", "labels from a table and from names", "--labels", "labels.csv", "--label-regex", "(a)")
 knob("No folder of images was named", "an empty path", "--path", "", code=3)
@@ -808,11 +808,11 @@ def group(says: str, what: str, given: str, patients: str = "", code: int = 3) -
 
 group("is empty for 2 of 12 images: cat/1.png, dog/5.png", "a column with gaps", "patient", "a bcdefghij ")
 group("All 12 images are of one group, 'a'", "a column of one value", "patient", "aaaaaaaaaaaa")
-group("cat (6 images, all of 'a')", "a class in one group alone", "patient", "aaaaaaabcdea")
-group("did you mean 'patient'?", "a column misspelt", "pateint", "abcdefabcdef", code=2)
+group("cat (6 images, all of 'a')", "a class with only one group", "patient", "aaaaaaabcdea")
+group("did you mean 'patient'?", "a misspelt column", "pateint", "abcdefabcdef", code=2)
 group("There is no table with further columns", "a column, and no table", "patient", code=2)
 group("does not match 11 of 12 paths: cat/1.png", "a pattern that some paths do not have", "cat/0")
 group("no regular expression", "a pattern that never ends", "(cat", code=2)
-group("All 12 images are of one group, 'png'", "a pattern that every path has alike", "png$")
+group("All 12 images are of one group, 'png'", "a pattern that gives every path the same group", "png$")
 knob("there is no such column", "a column of times, and no table", "--split-by", "taken")
-knob("leave nothing to train on", "all is held out", "--test-pct", "0.9")
+knob("leave nothing to train on", "everything is held out", "--test-pct", "0.9")
