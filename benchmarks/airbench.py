@@ -97,7 +97,7 @@ def main() -> None:
         "mean test accuracy",
         "median (least–most)",
         "seconds of training",
-        "ours takes so many times as long",
+        "ours, times as long",
     ]
     show("airbench", "CIFAR-10 on one GPU", columns, rows, options.rounds, "", options.save)
 

@@ -54,8 +54,8 @@ def main() -> None:
     listed = ", ".join(f"{kind} {count:,}" for kind, count in found.items())
     share = sum(map(sum, busy.values())) / sum(map(sum, wall.values()))
     note = (
-        f"Found, in groups or images: {listed}. Seconds include Python's start. Other work ran beside: of its time the "
-        f"check had {share:.2f} cores, so that a machine of its own needs hardly more than the CPU seconds."
+        f"Found, in groups or images: {listed}. Seconds include Python's start. Other programs were running: the "
+        f"check had {share:.2f} cores of its time, so an idle machine needs hardly more than the CPU seconds."
     )
     columns = ["check", "images", "seconds", "CPU seconds"]
     show("check", "A check of CIFAR-10", columns, rows, options.rounds, note, options.save)

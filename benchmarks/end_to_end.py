@@ -65,10 +65,10 @@ def main() -> None:
             note = f"Precision: {learn.precision} ({learn.precision_reason}). A round is a seed."
             columns = [
                 "side",
-                "seconds an epoch",
+                "seconds per epoch",
                 "images/s",
                 "validation accuracy",
-                "fastcls is so many times as fast",
+                "fastcls, times as fast",
             ]
             show("end_to_end", "End to end", columns, rows, seed, note, options.save)
 

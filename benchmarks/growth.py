@@ -142,9 +142,9 @@ def main() -> None:
             print(rows[-1], file=sys.stderr, flush=True)
     columns = ["", "building the loaders, s", "decoding, s, once", "an epoch, s", "memory, MB"]
     note = (
-        "Made-up JPEGs of 32 px; 10,000 images in 10 classes unless the row says otherwise, "
-        "20,000 for classes, 2,000 for size and workers. One process a row, n = 1: memory is what loading adds to the "
-        "imports'."
+        "Synthetic JPEGs of 32 px; 10,000 images in 10 classes unless the row says otherwise, "
+        "20,000 for classes, 2,000 for size and workers. One process per row, n = 1: memory is what loading adds to "
+        "that of the imports."
     )
     show("growth", "Growth", columns, rows, 1, note, arguments.save)
     if arguments.save:

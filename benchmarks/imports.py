@@ -113,9 +113,8 @@ def main() -> None:
         processor = f"{statistics.median(cpu[name]):.2f}" if name in cpu else ""
         rows.append([name, spread(seconds, "{:.2f}"), f"{1 / ratio(wall, PEER, name):.2f}", processor])
     note = (
-        "Each is a process of its own, with bytecode, that ends at once. torch._dynamo, timm, scikit-learn and parts of"
-        " "
-        "SciPy, which fastai imports, wait until they are used (fastcls/lazy.py)."
+        "Each row is a separate process, with bytecode, that exits at once. torch._dynamo, timm, scikit-learn and "
+        "parts of SciPy, which fastai imports, are imported on first use (fastcls/lazy.py)."
     )
     show("imports", "Start of a run", ["", "seconds", "ratio", "CPU seconds"], rows, options.rounds, note, options.save)
 

@@ -175,7 +175,7 @@ def main() -> None:
     columns = ["images", "classes", *(f"{name}, s" for name in grown[0][2])]
     rows = [[f"{n:,}", f"{k:,}", *(f"{seconds:.2f}" for seconds in spent.values())] for n, k, spent in grown]
     title = "After the pass, as images and classes grow"
-    show("interpretation-growth", title, columns, rows, 1, "Made-up probabilities.", options.save)
+    show("interpretation-growth", title, columns, rows, 1, "Synthetic probabilities.", options.save)
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ def main() -> None:
         lambda: [binomtest(k, 100).proportion_ci(method="wilson") for k in range(101)],
         f"within {worst:.0e}",
     )
-    columns = ["what", "library", "ours, ms", "theirs, ms", "theirs takes so many times as long", "answers"]
-    show("libraries", "Pieces of ours against libraries that have them", columns, rows, rounds, save=given.save)
+    columns = ["what", "library", "ours, ms", "theirs, ms", "theirs, times as long", "answers"]
+    show("libraries", "Our code compared with libraries", columns, rows, rounds, save=given.save)
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def show_transforms(options: Any) -> None:
     show(
         "loading-transforms",
         "Batch transforms",
-        ["transforms", "batch", "threads", "fastcls, µs an image", "fastai, µs an image", "times"],
+        ["transforms", "batch", "threads", "fastcls, µs per image", "fastai, µs per image", "times"],
         rows,
         options.rounds,
         "CIFAR-10, images as they are; the process's user and system time, so that a busy machine does not count. "
@@ -205,7 +205,7 @@ def main() -> None:
     show(
         "loading",
         "Loading",
-        ["images", "loader", "µs an image", "fastcls is so many times as fast"],
+        ["images", "loader", "µs per image", "fastcls, times as fast"],
         rows,
         options.rounds,
         NOTE,

@@ -130,8 +130,8 @@ def main() -> None:
             print(f"  {key}: {ratio(seconds, SIDES[1], SIDES[0]):.2f} times as fast", file=sys.stderr)
     columns = ["", "listing, s", "CPU s", "MB", "loaders ready, s", "CPU s", "MB", "run's record, s"]
     note = (
-        "MB: the most above the imports. Other work ran beside: CPU seconds are what a machine of its own needs. The "
-        "run's record: names, sizes and fingerprint of every file, for splits.csv and for refusing to resume on others."
+        "MB: the peak above the imports. Other programs were running: an idle machine needs the CPU seconds. The run's "
+        "record: names, sizes and fingerprint of every file, for splits.csv and to refuse resuming on other images."
     )
     show("million", "A million files", columns, rows, options.rounds, note, options.save)
 

@@ -52,7 +52,7 @@ def main() -> None:
                 rows.append([name, f"{statistics.mean(values):.4f} ± {sd:.4f}", each])
             note = (
                 f"Validation accuracy after {options.epochs} epochs on {options.images:,} images, a tenth held out, "
-                "a seed a run. Ours pools before batch norm, stock fastai's network after it: compare the last two "
+                "one seed per run. Our network pools before batch norm, stock fastai's after it: compare the last two "
                 "rows."
             )
             show("parity", "Parity", ["side", "mean ± sd", "seeds"], rows, seed, note, options.save)

@@ -82,13 +82,13 @@ def main() -> None:
     rows = [row(name, options.rounds) for name in CASES if options.only in name]
     columns = [
         "network",
-        "million operations an image",
+        "million operations per image",
         "of them depthwise, %",
-        "step, fp32, ms an image",
+        "step, fp32, ms per image",
         "bf16",
         "gain",
     ]
-    columns += ["forward pass, fp32, ms an image", "bf16", "gain"]
+    columns += ["forward pass, fp32, ms per image", "bf16", "gain"]
     show("precision", "bf16 on a CPU", columns, rows, options.rounds, "One thread; CPU time; medians.", options.save)
 
 

@@ -72,8 +72,8 @@ def main() -> None:
         slowest.append(max(each))
         ratios.append(cpu / predicted(given.run, files))
     row = [str(len(files)), spread(rates), spread(medians), spread(slowest), spread(ratios, "{:.2f}")]
-    columns = ["requests at once", "answers a second", "median seconds", "slowest", "processor time, predict = 1"]
-    show("serve", "`fastcls serve`, requests at once", columns, [row], given.rounds, save=given.save)
+    columns = ["requests at once", "responses per second", "median seconds", "slowest", "CPU time, predict = 1"]
+    show("serve", "`fastcls serve` with simultaneous requests", columns, [row], given.rounds, save=given.save)
 
 
 if __name__ == "__main__":

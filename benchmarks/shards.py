@@ -286,17 +286,19 @@ def main() -> None:
         print(json.dumps(first_batch(options.folder, options.only == "written")))
         return
     if options.only in ("", "written"):
-        columns = ["", "s", "CPU s of the first process", "of every process", "bytes a row"]
-        title = "What a run writes down of its packed images"
+        columns = ["", "s", "CPU s of the main process", "of every process", "bytes per row"]
+        title = "What a run records of its packed images"
         show(
             "shards-written", title, columns, written(options.images, options.rounds), options.rounds, "", options.save
         )
     if options.only in ("", "way"):
-        columns = ["", "MB/s on the clock", "MB/s of one processor", "µs of a processor an image"]
-        note = "The clock's are those of two cores that other work took most of; fetching has the server beside it."
+        columns = ["", "MB/s, wall time", "MB per CPU second", "CPU µs per image"]
+        note = (
+            "Wall times are on two cores, mostly used by other programs; the server for fetching runs on the same ones."
+        )
         show(
             "shards-way",
-            "The way into shards and back",
+            "Packing and fetching shards",
             columns,
             way(options.rounds),
             options.rounds,
@@ -304,17 +306,17 @@ def main() -> None:
             options.save,
         )
     if options.only in ("", "index"):
-        columns = ["", "to the first batch, s", "CPU s", "index, bytes a row", "a process's own", "peak"]
+        columns = ["", "to the first batch, s", "CPU s", "index, bytes per row", "a process's own", "peak"]
         note = (
-            "First (n = 1): the index is made from the manifest, once a machine. Other work took most of both cores, "
-            "as the CPU seconds say. The index is mapped, so that all processes share it; a process's own bytes a row "
-            "are those after the first batch; the peak counts mapped pages too."
+            "First (n = 1): the index is built from the manifest, once per machine. Other programs used most of both "
+            "cores, as the CPU seconds show. The index is mapped, so all processes share it. A process's own bytes per "
+            "row are those after the first batch; the peak includes mapped pages."
         )
         bars = "Ten million packed images"
         show("shards", bars, columns, index(options.images, options.rounds), options.rounds, note, options.save)
     if options.only in ("", "speed"):
-        columns = ["", "µs of a processor an image", "so many times as fast"]
-        title = "Shards against files, decoded every epoch"
+        columns = ["", "CPU µs per image", "times as fast"]
+        title = "Shards compared with files, decoded every epoch"
         show("shards-speed", title, columns, speed(options.rounds), options.rounds, "", options.save)
 
 

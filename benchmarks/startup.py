@@ -68,7 +68,7 @@ def verbs(options: argparse.Namespace) -> None:
     rows = []
     for name, seconds in times.items():
         rows.append([f"`{name}`", spread([1e3 * t for t in seconds], "{:.0f}"), f"{1 / ratio(times, PEER, name):.2f}"])
-    show("startup", "Start of the light verbs", ["command", "ms", "ratio"], rows, options.rounds, "", options.save)
+    show("startup", "Start of the light commands", ["command", "ms", "ratio"], rows, options.rounds, "", options.save)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -77,8 +77,8 @@ def predict(options: argparse.Namespace) -> None:
         [f"`{name}`", spread([1e3 * t for t in seconds], "{:.0f}"), f"{1 / ratio(spent, IMPORT, name):.2f}"]
         for name, seconds in spent.items()
     ]
-    columns = ["command", "ms of a processor", "ratio"]
-    show("startup-predict", "The first answer", columns, rows, options.rounds, "", options.save)
+    columns = ["command", "CPU ms", "ratio"]
+    show("startup-predict", "The first prediction", columns, rows, options.rounds, "", options.save)
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ def overhead(options: Any) -> None:
     show(
         "step-overhead",
         "A step of the smallest network",
-        ["side", "ms a step", "least", "fastcls is so many times as fast"],
+        ["side", "ms per step", "least", "fastcls, times as fast"],
         rows,
         options.rounds,
         "Two layers, batches of 8, fp32, the process's user and system time; ours with the callbacks of a whole run "
@@ -182,7 +182,7 @@ def main() -> None:
             rate = [steps * shape[0] / t for t in times]
             each = f"{1e3 * min(times) / steps:.2f}"
             rows.append([title, name, spread(rate, "{:,.0f}"), each, f"{ratio(seconds, name, 'fastcls'):.2f}"])
-    columns = ["network", "side", "images/s", "ms a step, least", "fastcls is so many times as fast"]
+    columns = ["network", "side", "images/s", "ms per step, minimum", "fastcls, times as fast"]
     show(
         "step",
         "A step",

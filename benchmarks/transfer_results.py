@@ -55,9 +55,9 @@ def columns(rows: Iterable[Row]) -> tuple[list[str], list[list[str]], str]:
     dates = sorted({row["date"][:10] for row in rows})
     note = (
         "Test accuracy in %, mean ± standard deviation over seeds (their number); CPU seconds (user and system, one "
-        "thread; on a GPU seconds of the clock) from the loaded libraries to the trained network, evaluation and our "
-        f"report apart; × is their ratio to our probe's. Test images: {which}; Imagenette's are a fixed choice of its "
-        "3,925. A fifth of the images a class is held out of training for validation, for all methods alike. "
+        "thread; on a GPU wall time) from the loaded libraries to the trained network, without evaluation and our "
+        f"report; × is their ratio to our probe's. Test images: {which}; Imagenette's are a fixed selection of its "
+        "3,925. A fifth of the images per class is held out for validation, the same for all methods. "
         f"{'; '.join(sorted({row['hardware'] for row in rows}))}; {'; '.join(versions)}; "
         f"{' to '.join(sorted({dates[0], dates[-1]}))}."
     )
