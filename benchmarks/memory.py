@@ -99,15 +99,7 @@ def main() -> None:
                 ]
             )
             print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
-    columns = [
-        "network",
-        "freed memory",
-        "CPU ms per step",
-        "of it in the kernel, %",
-        "page faults",
-        "peak, MB",
-        "faster",
-    ]
+    columns = ["network", "freed memory", "CPU ms per step", "in the kernel, %", "page faults", "peak, MB", "faster"]
     note = "One thread, fp32, the same batch repeated; processes in turn. Peak: the largest resident set."
     name = "memory-growth" if options.steps else "memory"
     title = f"Memory after {options.steps} steps" if options.steps else "Memory of a training step on a CPU"

@@ -46,7 +46,7 @@ def _overview(recipes: list[sources.RecipeSource]) -> str:
         for recipe in recipes
     ]
     head = ["| recipe | what it trains | claim |", "| --- | --- | --- |"]
-    return "\n".join(["# Recipes", "", "Each is one Python file of a screen: its page shows it.", "", *head, *rows, ""])
+    return "\n".join(["# Recipes", "", "Each recipe is one short Python file; its page shows the source.", "", *head, *rows, ""])
 
 
 def _recipe(recipe: sources.RecipeSource) -> str:
@@ -56,9 +56,9 @@ def _recipe(recipe: sources.RecipeSource) -> str:
     for stage, title in STAGES.items():
         rows = [_knob(knob) for knob in recipe.stage(stage)]
         parts.append(f"## {title}: the knobs of `{stage}`")
-        parts.append("\n".join(["| knob | default | what |", "| --- | --- | --- |", *rows]) if rows else "None.")
+        parts.append("\n".join(["| knob | default | meaning |", "| --- | --- | --- |", *rows]) if rows else "None.")
     parts += ["## Source", f"```python\n{recipe.source.strip()}\n```", "## Measured", *_measured(recipe.name)]
-    parts += ["## Its report", *_report(recipe.name)]
+    parts += ["## Report", *_report(recipe.name)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -83,7 +83,7 @@ def _report(recipe: str) -> list[str]:
     """The top of a run's report, and which run it is of, as `scripts/pictures --recipes` leaves them."""
     file = PICTURES / f"{recipe}.json"
     if not file.is_file():
-        return ["No picture yet: no finished run of this recipe is kept where the pictures are made."]
+        return ["No picture yet: there is no finished run of this recipe on the machine that makes the pictures."]
     record = json.loads(file.read_text(encoding="utf-8"))
     images = ", ".join(f"{count:,} {split}" for split, count in record["images"].items())
     parts = [f"`{record['command']}`", f"{images} images in {record['classes']} classes", f"seed {record['seed']}"]
@@ -97,7 +97,7 @@ def _cell(text: str) -> str:
 
 def _reference() -> str:
     """The verbs in Python, what recipes import, and what notebooks call."""
-    text = "# Reference\n\nWhat recipes and notebooks call. Everything else is machinery that may change.\n\n"
+    text = "# Reference\n\nThe functions and classes that recipes and notebooks use. Everything else is internal and may change.\n\n"
     parts = ["::: fastcls.api", "::: fastcls.datasets"]
     for package in ("data", "models", "training", "transforms"):
         tree = ast.parse((ROOT / "fastcls" / package / "__init__.py").read_text(encoding="utf-8"))
