@@ -151,7 +151,7 @@ MEASUREMENTS = [
     Measurement(
         "cifar10-resnet18-features",
         "cifar10-resnet18",
-        "A rate a stage: the head's divided by 100, 10 or 1 at the stem, on a tenth of the images",
+        "One rate per stage: the head's divided by 100, 10 or 1 at the stem, on a tenth of the images",
         f"--limit 500 --size 48 --precision bf16 --epochs 5 --weights {TRANSFER} --lr 0.004 --one-at-a-time"
         " --vary div=10,1",
         "cifar10",

@@ -46,7 +46,8 @@ def _overview(recipes: list[sources.RecipeSource]) -> str:
         for recipe in recipes
     ]
     head = ["| recipe | what it trains | claim |", "| --- | --- | --- |"]
-    return "\n".join(["# Recipes", "", "Each recipe is one short Python file; its page shows the source.", "", *head, *rows, ""])
+    intro = "Each recipe is one short Python file; its page shows the source."
+    return "\n".join(["# Recipes", "", intro, "", *head, *rows, ""])
 
 
 def _recipe(recipe: sources.RecipeSource) -> str:
@@ -97,7 +98,7 @@ def _cell(text: str) -> str:
 
 def _reference() -> str:
     """The verbs in Python, what recipes import, and what notebooks call."""
-    text = "# Reference\n\nThe functions and classes that recipes and notebooks use. Everything else is internal and may change.\n\n"
+    text = "# Reference\n\nWhat recipes and notebooks use. Everything else is internal and may change.\n\n"
     parts = ["::: fastcls.api", "::: fastcls.datasets"]
     for package in ("data", "models", "training", "transforms"):
         tree = ast.parse((ROOT / "fastcls" / package / "__init__.py").read_text(encoding="utf-8"))
