@@ -94,7 +94,7 @@ def test_zsh_and_fish_are_offered_the_same_with_help(some_runs: None) -> None:
     assert "tune" in offered("fastcls recipe pets-resnet50 --tu", "zsh")[0]
     assert offered("fastcls recipe pets-resnet50 --tune ", "fish") == ["full", "head", "probe"]
     (line,) = offered("fastcls recipe pets-resnet50 --tu", "fish")
-    assert line == "--tune\tthe whole network, its head alone, or the solved head as it is"
+    assert line == "--tune\ttrain the whole network, only its head, or keep the solved head"
 
 
 def test_nothing_slow_is_imported(tmp_path: Path) -> None:
