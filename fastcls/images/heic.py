@@ -1,4 +1,4 @@
-"""HEIC, what telephones save: read by pillow-heif where that is installed, else refused with what installs it.
+"""HEIC, the format of many phones: read by pillow-heif where that is installed, else refused with what installs it.
 
 Its wheels hold x265, whose licence (GPL) not everybody can take, so it is an extra.
 """
