@@ -24,6 +24,7 @@ from fastcls import lazy
 from fastcls.errors import KnobError, OutputError, UsageError, did_you_mean, nearest
 from fastcls.models import defaults, weights, zoo
 from fastcls.models import pretrained as given
+from fastcls.runfolder import hub
 
 with lazy.imports():  # timm takes a second, and custom networks need nothing of it
     import timm
@@ -192,6 +193,8 @@ def _built(arch: Arch, pretrained: bool, n_in: int, **kwargs: Any) -> nn.Module:
 
 def _timm(arch: Arch, pretrained: bool, n_in: int, **kwargs: Any) -> nn.Module:
     name = f"{weights.LOCAL}{arch.folder}" if arch.folder else arch.name
+    if pretrained and not arch.folder and timm.get_pretrained_cfg(arch.name).hf_hub_id and not is_kept(arch):
+        hub.connect()
     return timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=n_in, **kwargs)
 
 
@@ -223,6 +226,12 @@ def kept_weights(arch: Arch) -> Path:
         cfg = timm.get_pretrained_cfg(arch.name)
         return Path(HF_HUB_CACHE) / f"models--{str(cfg and cfg.hf_hub_id).replace('/', '--')}"
     return Path(torch.hub.get_dir()) / "checkpoints" / get_model_weights(arch.name).DEFAULT.url.rpartition("/")[2]
+
+
+def is_kept(arch: Arch) -> bool:
+    """Whether the libraries have downloaded these weights already."""
+    kept = kept_weights(arch)
+    return kept.is_file() or any(kept.glob("snapshots/*/*.safetensors"))
 
 
 def _remove_classifier(body: nn.Module) -> None:

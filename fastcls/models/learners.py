@@ -133,9 +133,13 @@ def transfer_learner(
         if not download:
             raise
         if _is_network(problem):
+            full = f" ({resolve(arch)})" if resolve(arch) != arch else ""
+            where = "the Hugging Face Hub" if found.library == "timm" else "download.pytorch.org"
+            why = (str(problem) or type(problem).__name__).splitlines()[0]
             raise WeightsError(
-                f"The ImageNet weights of {arch} could not be downloaded ({type(problem).__name__}).",
-                "Connect to the internet, or give --weights a run folder, a .safetensors file or none.",
+                f"The ImageNet weights of {arch}{full} could not be downloaded from {where}: {why}.",
+                "Connect to the internet, or give weights that are on this disk, of a run or in a .safetensors file, with "
+                "their network:  --arch resnet18 --weights FILE .  From random weights:  --weights none",
             ) from problem
         backbones.build(
             found, False, channels(dls), sizes | smaller, config.size, **kwargs
@@ -208,7 +212,7 @@ def _prepare(
 def _is_network(problem: BaseException | None) -> bool:
     while problem is not None:
         modules = {cls.__module__.split(".")[0] for cls in type(problem).__mro__}
-        if modules & {"urllib", "requests", "httpx", "httpcore", "huggingface_hub", "socket", "urllib3"}:
+        if modules & {"urllib", "requests", "httpx", "httpx2", "httpcore", "huggingface_hub", "socket", "urllib3"}:
             return True
         problem = problem.__cause__ or problem.__context__
     return False

@@ -175,8 +175,7 @@ def side(short: int) -> int:
 
 def on_disk(architecture: zoo.Architecture) -> bool:
     """Whether its ImageNet weights are in the cache of torch or of Hugging Face already."""
-    kept = backbones.kept_weights(backbones.find(architecture.name))
-    return kept.is_file() or any(kept.glob("snapshots/*/*.safetensors"))
+    return backbones.is_kept(backbones.find(architecture.name))
 
 
 def _run(target: str) -> Path:

@@ -142,9 +142,7 @@ def fetched(name: str, file: str) -> Path:
         return _inside(shell.path(name.removeprefix(LOCAL))) / file
     where = hub.parsed(name, HUB)
     with hub.reached(name, WeightsError):
-        from huggingface_hub import hf_hub_download
-
-        return Path(hf_hub_download(where.repository, file, revision=where.revision))
+        return hub.download(where.repository, file, where.revision)
 
 
 def architecture(folder: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -59,11 +60,11 @@ def run(text: str) -> Path:
     name = parsed(text, PREFIX)
     with reached(text):
         import platformdirs
-        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub import snapshot_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         try:
-            record = hf_hub_download(name.repository, "run.json", revision=name.revision)
+            record = download(name.repository, "run.json", name.revision)
         except LocalEntryNotFoundError:
             raise
         except EntryNotFoundError:
@@ -71,7 +72,7 @@ def run(text: str) -> Path:
                 f"{text} is not a run of fastcls: it has no run.json.",
                 f"Its weights, where they are timm's:  --weights hf-hub:{text.removeprefix(PREFIX)}",
             ) from None
-        commit = Path(record).parent.name
+        commit = record.parent.name
         own = f"{name.repository.replace('/', '--')}--{commit[:12]}"
         folder = Path(platformdirs.user_cache_dir("fastcls"), "hub", own)
         if not folder.is_dir():  # one that is there is whole
@@ -83,6 +84,35 @@ def run(text: str) -> Path:
                     part.replace(folder)
     inside.check(folder)
     return folder
+
+
+def download(repository: str, file: str, revision: str | None = None) -> Path:
+    """A file of a repository, fetched unless it is kept on this machine."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(repository, file, revision=revision), str):
+        connect()
+    return Path(hf_hub_download(repository, file, revision=revision))
+
+
+def connect() -> None:
+    """Raise what huggingface_hub raises where there is no way to the Hub, in seconds: itself it tries a minute long.
+
+    A Hub that is slow to answer is left to it, and a download keeps all of its attempts.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    for pause in (2, 0):
+        try:
+            get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            return
+        except Exception as problem:  # of the client that huggingface_hub uses, which changed before
+            if not type(problem).__name__.startswith(("Connect", "Proxy")):
+                return
+            if not pause:
+                raise
+        time.sleep(pause)
 
 
 @contextlib.contextmanager

@@ -135,6 +135,17 @@ def test_a_hub_that_does_not_answer(
     assert unknown.code == 5 and "cannot be reached" in unknown.output and "HF_HUB_OFFLINE" in unknown.output
 
 
+def test_no_way_to_the_hub_is_found_in_two_attempts(
+    hub: Hub, fastcls: Fastcls, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    outcome = fastcls("predict", "hf://me/others", digits)
+    assert outcome.code == 5 and "me/others: the Hub cannot be reached (ConnectError" in outcome.output
+    assert sum(waited) < 5 and not hub.requests, "its client waits half a minute"
+
+
 def test_another_process_finds_the_hub_by_its_environment(
     hub: Hub, fastcls: Fastcls, digits_run: Path, digits: Path
 ) -> None:
