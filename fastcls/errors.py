@@ -141,12 +141,16 @@ def in_python(text: str) -> str:
     return "\n".join(lines)
 
 
+SLIP = 0.75  # of 1: how like a name must be to be another one mistyped
+
+
 def nearest(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     """The `count` members of `known` most like `name`, best first; empty when none is close."""
     return difflib.get_close_matches(str(name).lower(), list(dict.fromkeys(known)), n=count, cutoff=0.6)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A clause that offers the nearest known name, or nothing."""
-    close = nearest(name, known)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """A clause that offers the known name that this is a slip of, or nothing; dashes before a flag do not count."""
+    bare = {one.lstrip("-"): one for one in known}
+    close = difflib.get_close_matches(str(name).lower().lstrip("-"), bare, n=1, cutoff=SLIP)
+    return f"; did you mean {bare[close[0]]!r}?" if close else ""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -284,6 +285,16 @@ def _class_rows(root: Path, split: str, found: Found, leave: Iterable[Path] = ()
     return rows
 
 
+def _pattern(names: Sequence[str]) -> str:
+    """The pattern of cat_001.jpg, dog-7.jpg or cat.0.jpg, if all names have one and it finds classes; or nothing."""
+    for sign in ("_", "-", r"\."):
+        pattern = rf"(.+){sign}\d+"
+        labels = [match[1] for name in names if (match := re.search(pattern, name))]
+        if len(labels) == len(names) and 1 < len(set(labels)) <= len(labels) / 2:
+            return pattern
+    return ""
+
+
 def _unlabelled(root: Path) -> DataError:
     """The error for a folder without class folders: images without labels, or no images at all."""
     files = list(walked(root))
@@ -291,6 +302,8 @@ def _unlabelled(root: Path) -> DataError:
     tables = [file.name for file in map(Path, listing(root)[0]) if file.suffix.lower() in (".csv", ".tsv")]
     if images:
         hint = f"Does {tables[0]} hold them? --labels {tables[0]}" if tables else _HOW
+        if pattern := _pattern([Path(image).name for image in images]):
+            hint = f"Do the file names hold them? --label-regex {shlex.quote(pattern)}"
         return DataError(f"{root} holds {count(len(images), 'image')} without labels.", hint)
     if not files:
         return DataError(f"{root} holds no files.", "Give the folder that holds the images.")

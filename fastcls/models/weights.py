@@ -16,13 +16,12 @@ from torch import nn
 from fastcls.errors import OutputError, WeightsError
 from fastcls.models import defaults
 from fastcls.runfolder import hub, model_files, runs, schema
-from fastcls.settings import shell
+from fastcls.settings import shell, synonyms
 from fastcls.training.checkpoints import load_weights
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 HUB, LOCAL = "hf-hub:", "local-dir:"  # what stands before a name, as in timm
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
 
 
 def weights_file(name: str) -> Path:
@@ -45,7 +44,7 @@ def weights_file(name: str) -> Path:
         ours = path.name == model_files.WEIGHTS and (path.parent / model_files.RECORD).is_file()
         return model_files.verify(path.parent, path.name) if ours else path
     if path.is_file():
-        if path.suffix in PICKLES:
+        if path.suffix in synonyms.PICKLES:
             raise OutputError(
                 f"--weights {name}: this is a pickle, which can run code when it is loaded; it was not read.",
                 f"If you trust who made it, convert it, once:  {shell.command('import', name, '--trust-pickle')}",

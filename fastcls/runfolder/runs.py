@@ -12,6 +12,7 @@ import json
 import os
 import random
 import secrets
+import shlex
 import shutil
 import string
 import tempfile
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import OF_SYSTEM, OutputError, UsageError, did_you_mean, of_system
 from fastcls.runfolder import hub, inside, register, schema
-from fastcls.settings import shell
+from fastcls.settings import shell, synonyms
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -312,11 +313,29 @@ def _find(name: str, done: bool) -> Path:
             f"{_recorded(candidates[0]).get('status')}.",
             f"Continue it:  {shell.command('resume', candidates[0])}",
         )
+    _refuse_file(name, path)
     if path.exists():
         raise OutputError(f"{name} is not a run folder: it has no run.json.", "List the runs:  fastcls runs")
     raise OutputError(
         f"There is no run {name!r}{did_you_mean(name, [r.name for r in known])}.", "List the runs:  fastcls runs"
     )
+
+
+def _refuse_file(name: str, path: Path) -> None:
+    """OutputError for a file in a run's place, with the commands that take it."""
+    if not path.is_file():
+        return
+    if (path.parent / "run.json").is_file():
+        raise OutputError(f"{name} is a file of a run; the run is its folder.", f"Name it:  {path.parent}")
+    train = f"fastcls recipe folder --path PHOTOS --arch NAME --weights {shlex.quote(str(path.with_suffix('.safetensors')))}"
+    if path.suffix in synonyms.PICKLES:
+        what = "is a file of another tool, a pickle, and not a run folder"
+        train = f"If you trust who made it:  {shell.command('import', name, '--trust-pickle')}  then  {train}"
+    elif path.suffix == ".safetensors":
+        what, train = "holds weights, and is not a run folder", f"To start from them:  {train}"
+    else:
+        return
+    raise OutputError(f"{name} {what}.", train)
 
 
 def _written(run: Path) -> float:

@@ -85,7 +85,7 @@ def find(name: str) -> RecipeSource:
     if name.endswith(".py") or "/" in name or "\\" in name:
         path = shell.path(name)
         if path.is_dir():
-            hint = f"To train on the images in it:  {shell.command('fastcls', 'recipe', 'folder', '--path', name)}"
+            hint = f"To train on the images in it:  {shell.command('recipe', 'folder', '--path', name)}"
             raise RecipeError(f"{name} is a folder, not a recipe.", hint)
         if not path.is_file():
             raise RecipeError(f"There is no recipe file {name}.", "Make one:  fastcls recipe digits-cnn --copy mine.py")

@@ -62,7 +62,7 @@ TAKEN = {
     "train folder --path p --max_grad_norm 1": "recipe folder --path p --clip 1",
     "train folder --path p --report_to wandb": "recipe folder --path p --track wandb",
     "train folder --path p --dataloader_num_workers 2": "recipe folder --path p --workers 2",
-    "train folder --path p --metric_for_best_model macro_f1": "recipe folder --path p --best-by macro_f1",
+    "train folder --path p --metric_for_best_model f1": "recipe folder --path p --best-by f1",
     # Lightning, LightlyTrain, AutoTimm
     "fit folder --path p --max_epochs 10 --precision 16-mixed": "recipe folder --path p --epochs 10 --precision fp16",
     "fit folder --path p --accelerator gpu --devices 2": "recipe folder --path p --device cuda --gpus 2",
@@ -71,7 +71,7 @@ TAKEN = {
     "train --data photos --out o": "recipe folder --path photos --out o",
     # AutoGluon
     "fit folder --train-data photos --time-limit 600": "recipe folder --path photos --time 600s",
-    "fit folder --path p --eval-metric macro_f1": "recipe folder --path p --best-by macro_f1",
+    "fit folder --path p --eval-metric f1_macro": "recipe folder --path p --best-by f1",
     "fit folder --path p --holdout-frac 0.2": "recipe folder --path p --valid-pct 0.2",
     "hpo digits-cnn --space lr=1e-3..1e-1:log": "search digits-cnn --space lr=1e-3..1e-1:log",
     # scikit-learn
@@ -96,6 +96,7 @@ TAKEN = {
     # ours, untouched
     "recipe digits-cnn --set wd=0.05 -o out": "recipe digits-cnn --set wd=0.05 -o out",
     "compare digits-cnn --vary bs=32,64 --setting 'lr=0.1 bs=32'": "compare digits-cnn --vary bs=32,64 --setting 'lr=0.1 bs=32'",
+    "embed --data photos --checkpoint last --out x.csv": "predict last photos --out x.csv --features",
     "help predict": "predict --help",
     "predict -h": "predict --help",
 }
@@ -114,7 +115,7 @@ ADVISED = {
     "train folder --path p --weight_decay 0.05": "--set wd=",
     "trian digits-cnn": "did you mean 'train'?",
     "train data=photos project=out name=exp1": "--out out/exp1",
-    "train data=photos model=yolo11n-cls.pt": "fastcls models --suggest",
+    "train data=photos model=yolo11n-cls.pt": "Instead:  fastcls recipe folder --path photos --arch small",
     "train data=photos device=0,1": "--gpus 2",
     "train data=photos fraction=0.1": "--limit N",
     "train folder --path p --val-split validation": "train/, valid/ and test/",
@@ -125,15 +126,14 @@ ADVISED = {
     "fit folder --path p --hyperparameters x": "fastcls search",
     "fit folder --path p --label species": "--labels TABLE",
     "train folder --path p --lr_scheduler_type cosine": "one cycle",
-    "train folder --path p --evaluation_strategy epoch": "every epoch is evaluated",
+    "train folder --path p --evaluation_strategy epoch": "Every epoch is evaluated",
     "train folder --path p --push_to_hub": "fastcls push",
     "train folder --path p --logging_steps 10": "history.csv",
     "train folder --path p --resume_from_checkpoint out/checkpoint-10": "fastcls resume RUN",
     "train folder --path p --max_steps 100": "--time 20m",
-    "predict last photos --device cuda": "a GPU is used where onnxruntime has one",
+    "predict last photos --device cuda": "A GPU is used where onnxruntime has one",
     "predict last photos --save-txt": "-o answers.csv",
     "pretrain --data photos": "--weights takes what others have trained",
-    "embed --data photos --checkpoint last --out x": "--features -o features.parquet",
     "track model=last source=v.mp4": "classifies whole images",
 }
 
@@ -256,7 +256,11 @@ def test_the_same_command_again_resumes_ends_or_replaces(fastcls: Fastcls) -> No
     assert kept.code == 4 and Path("mine/notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("word", ["recipe", "train"])
-def test_a_folder_in_a_recipes_place_is_answered_with_the_command(fastcls: Fastcls, tmp_path: Path, word: str) -> None:
-    outcome = fastcls(word, tmp_path, "--epochs", 3)
-    assert outcome.code == 2 and f"fastcls recipe folder --path {tmp_path}" in outcome.output, outcome.output
+@pytest.mark.parametrize("line", ["recipe photos --epochs 3", "train photos --epochs 3", "recipe folder photos --epochs 3"])
+def test_a_folder_in_a_recipes_place_or_after_it_is_the_folder_of_images(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    words, notes = translated(line.split(), commands())
+    assert words == "recipe folder --path photos --epochs 3".split() and notes
