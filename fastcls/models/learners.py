@@ -138,8 +138,8 @@ def transfer_learner(
             why = (str(problem) or type(problem).__name__).splitlines()[0]
             raise WeightsError(
                 f"The ImageNet weights of {arch}{full} could not be downloaded from {where}: {why}.",
-                "Connect to the internet, or give weights that are on this disk, of a run or in a .safetensors file, with "
-                "their network:  --arch resnet18 --weights FILE .  From random weights:  --weights none",
+                "Connect to the internet, or give weights that are on this disk, with their network:  "
+                "--arch resnet18 --weights FILE  (a run or a .safetensors file).  Random weights:  --weights none",
             ) from problem
         backbones.build(
             found, False, channels(dls), sizes | smaller, config.size, **kwargs

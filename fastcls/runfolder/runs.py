@@ -327,7 +327,8 @@ def _refuse_file(name: str, path: Path) -> None:
         return
     if (path.parent / "run.json").is_file():
         raise OutputError(f"{name} is a file of a run; the run is its folder.", f"Name it:  {path.parent}")
-    train = f"fastcls recipe folder --path PHOTOS --arch NAME --weights {shlex.quote(str(path.with_suffix('.safetensors')))}"
+    weights = shlex.quote(str(path.with_suffix(".safetensors")))
+    train = f"fastcls recipe folder --path PHOTOS --arch NAME --weights {weights}"
     if path.suffix in synonyms.PICKLES:
         what = "is a file of another tool, a pickle, and not a run folder"
         train = f"If you trust who made it:  {shell.command('import', name, '--trust-pickle')}  then  {train}"

@@ -9,7 +9,8 @@ OURS = {
     "wd": "weight-decay alpha",
     "arch": "model model-name model-name-or-path backbone backbone-name architecture network checkpoint-name",
     "size": "imgsz img-size image-size input-size resolution",
-    "path": "data data-dir data-path data-root dataset-path dataset-dir train-data train-dir root image-dir images train "
+    "path": "data data-dir data-path data-root dataset-path dataset-dir train-data train-dir root image-dir "
+    "images train "
     "train-folder image-folder image-path dataset-root source src",
     "labels": "data-csv train-csv csv label-file labels-file annotations",
     "epochs": "n-epochs n-epoch num-epochs num-train-epochs max-epochs epoch max-iter",
@@ -18,10 +19,12 @@ OURS = {
     "dropout": "drop drop-rate",
     "valid_pct": "val-split valid-split validation-split test-size holdout-frac val-size valid-size "
     "train-val-split val-pct validation-fraction val-ratio val-fraction valid-ratio val-percent",
-    "weights": "pretrained pretrained-weights init-weights initial-checkpoint pretrained-path backbone-weights model-weights",
+    "weights": "pretrained pretrained-weights init-weights initial-checkpoint pretrained-path backbone-weights "
+    "model-weights",
     "workers": "num-workers n-workers dataloader-num-workers n-jobs workers-per-gpu",
     "seed": "random-state random-seed manual-seed seed-everything",
-    "out": "output output-dir out-dir save-dir results-dir default-root-dir outdir output-directory model-dir save-path",
+    "out": "output output-dir out-dir save-dir results-dir default-root-dir outdir output-directory model-dir "
+    "save-path",
     "clip": "clip-grad max-grad-norm grad-clip gradient-clip-val clip-grad-norm gradient-clip gradient-clipping",
     "accumulate": "grad-accum-steps gradient-accumulation-steps accumulate-grad-batches",
     "patience": "early-stopping-patience n-iter-no-change",

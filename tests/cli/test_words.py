@@ -256,11 +256,13 @@ def test_the_same_command_again_resumes_ends_or_replaces(fastcls: Fastcls) -> No
     assert kept.code == 4 and Path("mine/notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("line", ["recipe photos --epochs 3", "train photos --epochs 3", "recipe folder photos --epochs 3"])
+@pytest.mark.parametrize(
+    "line", ["recipe photos --epochs 3", "train photos --epochs 3", "recipe folder photos --epochs 3"]
+)
 def test_a_folder_in_a_recipes_place_or_after_it_is_the_folder_of_images(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     words, notes = translated(line.split(), commands())
-    assert words == "recipe folder --path photos --epochs 3".split() and notes
+    assert words == ["recipe", "folder", "--path", "photos", "--epochs", "3"] and notes
