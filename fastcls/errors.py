@@ -149,8 +149,14 @@ def nearest(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     return difflib.get_close_matches(str(name).lower(), list(dict.fromkeys(known)), n=count, cutoff=0.6)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A clause that offers the known name that this is a slip of, or nothing; dashes before a flag do not count."""
+def slip(name: str, known: Iterable[str]) -> str:
+    """The known name that this one is when mistyped, or ''; dashes before a flag do not count."""
     bare = {one.lstrip("-"): one for one in known}
     close = difflib.get_close_matches(str(name).lower().lstrip("-"), bare, n=1, cutoff=SLIP)
-    return f"; did you mean {bare[close[0]]!r}?" if close else ""
+    return bare[close[0]] if close else ""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A clause that offers the known name that this is a slip of, or nothing."""
+    close = slip(name, known)
+    return f"; did you mean {close!r}?" if close else ""

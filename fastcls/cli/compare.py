@@ -123,6 +123,9 @@ def _make(plan: Plan, show: Show) -> None:
     _show(comparison, page, show)
     for folder, report in whole.items():
         print(f"folds    {folder}   report: {report}")
+    figures = {entry.folder: entry.figure("accuracy", comparison.split) for entry in comparison.done}
+    if best := list(whole) or sorted((folder for folder in figures if figures[folder] >= 0), key=figures.__getitem__):
+        print(f"next     {shell.command('predict', best[-1], 'PHOTOS', '-o', 'predictions.csv')}")
     for entry in comparison.failed:
         print(visible(f"failed   {entry.folder.relative_to(plan.out)}: {entry.failed}"))
     if comparison.failed:

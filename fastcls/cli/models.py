@@ -190,8 +190,11 @@ def _suggest(target: str, labels: str, label_regex: str, probe: str) -> dict[str
             memory, epoch = f"{option.cost.memory(option.batch) / 1e9:.1f} GB", f"{option.epoch / 60:,.1f} min"
             parameters = f"{option.cost.parameters / 1e6:.1f} M"
             knobs = [str(found.size), str(option.batch), found.tune]
-            rows.append([kind, option.architecture.name, *knobs, f"{parameters:>10}", f"{memory:>7}", f"{epoch:>8}"])
-    print(table(["", "arch", "size", "bs", "tune", "parameters", " memory", "   epoch"], rows))
+            word = next((word for word, name in WORDS.items() if name == option.architecture.name), "")
+            rows.append(
+                [kind, option.architecture.name, word, *knobs, f"{parameters:>10}", f"{memory:>7}", f"{epoch:>8}"]
+            )
+    print(table(["", "arch", "word", "size", "bs", "tune", "parameters", " memory", "   epoch"], rows))
     print()
     for knob, why in suggest.reasons(images, machine, found):
         print(textwrap.fill(f"{knob:6s}{why}", shutil.get_terminal_size((100, 24)).columns, subsequent_indent=" " * 6))

@@ -46,7 +46,7 @@ def pack(
     shard_mb: float = typer.Option(128, "--shard-mb", metavar="MB", min=0.001, help="Size of a tar file."),
     verify: bool = typer.Option(False, "--verify", help="Read all of it back, and compare checksums."),
 ) -> None:
-    """Pack images into tar files and a Parquet manifest, which recipes train from.
+    """Pack images into tar files and a manifest, to train from.
 
     \b
     fastcls pack photos packed                        into a folder

@@ -36,7 +36,7 @@ def runs(
     ),
     as_json: bool = JSON,
 ) -> None:
-    """List the runs: status, figures, and the settings that were given.
+    """List the runs: status, metrics, and settings given.
 
     \b
     fastcls runs                             all, oldest first

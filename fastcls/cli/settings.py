@@ -14,6 +14,7 @@ import typer
 from fastcls.cli import completion
 from fastcls.cli.app import with_parameters
 from fastcls.cli.streams import refusal
+from fastcls.cli.words import WITHOUT
 from fastcls.errors import KnobError, UsageError
 from fastcls.plugins import tracking
 from fastcls.settings import shell
@@ -109,7 +110,12 @@ def build(ctx: typer.Context, source: RecipeSource, words: list[str], options: O
             raise KnobError(f"--set {text}: this is no KEY=VALUE.", "Write, for example,  --set wd=0.05")
         pairs[key.strip()] = value
     values, problems = words_to_values(words, source.knobs)
-    return requested(source, values, options, pairs, own_flags, problems)
+    try:
+        return requested(source, values, options, pairs, own_flags, problems)
+    except KnobError as problem:
+        if WITHOUT in ctx.meta and "did you mean" not in problem.message:
+            problem.hint += f"\nWithout them:  {ctx.meta[WITHOUT]}"
+        raise
 
 
 def command_line(verb: str) -> str:

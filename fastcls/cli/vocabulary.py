@@ -30,6 +30,11 @@ VERBS = {
     "top-losses": "report",
     "plot-confusion-matrix": "report",
     "show-batch": "check",
+    "confusion-matrix": "report",
+    "classification-report": "report",
+    "show-results": "report",
+    "randomized-search": "search",
+    "optimize": "search",
     "score": "evaluate",
     "get-preds": "predict",
     "predict-proba": "predict --probabilities",
@@ -73,7 +78,7 @@ PLACES = {
 OTHERS = {  # of verbs without a recipe
     "predict": {"output": "out", "output-dir": "out", "output-file": "out", "conf": "threshold", "topk": "top-k"}
     | {"augment": "tta", "proba": "probabilities", "predict-proba": "probabilities"},
-    "export": {"output": "out", "output-dir": "out", "outdir": "out", "half": "fp16"},
+    "export": {"output": "out", "output-dir": "out", "outdir": "out", "path": "out", "save-dir": "out", "half": "fp16"},
     "evaluate": {"output": "out", "output-dir": "out", "data-csv": "labels", "results-dir": "out"},
 }
 # switches, and the words that do the same; nothing where it is so anyway
@@ -88,6 +93,8 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     ),
     "no-pretrained": ("--weights", "none"),
     "fp16": ("--precision", "fp16"),
+    "to-fp16": ("--precision", "fp16"),
+    "to-bf16": ("--precision", "bf16"),
     "half": ("--precision", "fp16"),
     "bf16": ("--precision", "bf16"),
     "no-amp": ("--precision", "fp32"),
@@ -133,6 +140,10 @@ OTHER_WORDS = {  # what is another option here, by option and value
     ("gpus", "0"): "--device cpu",
     ("bs", "-1"): "--auto-batch",
     ("bs", "auto"): "--auto-batch",
+    ("precision", "fp16"): "--fp16",
+    ("precision", "int8"): "--int8",
+    ("quantize", "true"): "--int8",
+    ("quantize", "int8"): "--int8",
 }
 NO_VERBS = {
     "summary": "fastcls recipe NAME --dry-run builds the network and prints what it costs.",
@@ -177,7 +188,7 @@ ADVICE = {
     "max-predict-samples num-samples fraction limit-train-batches limit-val-batches overfit-batches fast-dev-run "
     "subset subsample max-samples",
     "--gpus N trains on N GPUs of this machine.": "strategy distributed world-size dist-url dist-backend num-nodes "
-    "sync-bn local-rank",
+    "sync-bn local-rank dist-bn ra-sampler",
     "The recipe has no --wd; --set wd=0.05 is weight decay there.": "weight-decay wd alpha",
     "fastcls compare RECIPE --folds 5 holds out each image once.": FOLDS,
     "The folder of --path holds train/ and valid/, or the table of --labels a column split.": "val val-dir "
@@ -206,16 +217,17 @@ ADVICE = {
     "adam-beta2",
     "They are the recipe's:  fastcls recipe NAME --help, or --copy mine.py for one of your own": "item-tfms batch-tfms "
     "transform augmentations transforms train-transforms transform-config tfms preset layer-decay head-lr cbs "
-    "callbacks "
-    "splitter opt-eps opt-betas norm-weight-decay bias-weight-decay encoder-lr lr-head lr-mult backbone-lr",
+    "callbacks clip-mode "
+    "get-x get-y get-items splitter opt-eps opt-betas norm-weight-decay bias-weight-decay encoder-lr lr-head "
+    "lr-mult backbone-lr",
     "--labels TABLE: its columns are found by their titles.": "label label-column image-column-name label-column-name "
     "fn-col label-col path-column image-column image-col target-column y-col x-col label-delim input-key target-key",
     "Every epoch is in history.csv; --track tensorboard, wandb or mlflow logs elsewhere.": "logging-dir log-dir "
     "logging-steps log-interval logging-strategy logging-first-step print-freq wandb-project tracker "
-    "enable-progress-bar "
+    "enable-progress-bar disable-tqdm "
     "progress-bar profile",
     "Every metric is computed and saved; --best-by NAME chooses the one that decides.": "metrics metric-name scoring "
-    "monitor eval-metrics problem-type mode",
+    "monitor eval-metrics problem-type mode greater-is-better",
     "fastcls push RUN OWNER/NAME publishes a finished run.": "push-to-hub hub-model-id hub-token hub-private-repo",
     "fastcls evaluate RUN PATH evaluates a finished run on further images.": "eval-checkpoint do-predict test-only",
     "--accumulate N takes a batch in N parts; --auto-batch finds what fits.": "grad-checkpointing "
@@ -225,7 +237,7 @@ ADVICE = {
     "validation-batch-size-multiplier eval-batch-size val-batch-size val-bs test-batch-size "
     "ignore-mismatched-sizes remove-unused-columns",
     "Loaders are set up by the device.": "pin-mem pin-memory dataloader-pin-memory persistent-workers prefetch "
-    "prefetch-factor no-prefetcher dataloader-drop-last rect shuffle",
+    "prefetch-factor no-prefetcher dataloader-drop-last rect shuffle tf32 benchmark",
     "Images are normalised as the network was trained.": "mean std normalize interpolation image-mean image-std "
     "in-chans "
     "image-processor-name feature-extractor-name config-name",
@@ -327,6 +339,12 @@ FORMATS = {  # of export: the option, and what is said where it is not the same
         ("--torch-export --trust", "coremltools converts that: docs/exporting.md has the four lines."),
     ),
 }
+ALONE = names_in(  # of those: switches, which no value follows but true or false
+    "save save-txt save-conf csv save-csv show half amp no-amp plots dynamic simplify nms optimize pretrained "
+    "keep-init "
+    "use-gpu cpu cuda as-pandas channels-last with-loss with-decoded skip-bad torchcompile no-prefetcher "
+    "show-labels dynamo"
+)
 BY_NAME, BY_NAME_OF_RUNS, INSTEAD_BY_NAME = (
     {name: text for text, names in table.items() for name in (names if isinstance(names, list) else names.split())}
     for table in (ADVICE, ADVICE_OF_RUNS, INSTEAD)

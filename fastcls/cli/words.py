@@ -26,6 +26,7 @@ TRUE, FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 VALID = ("valid", "val", "validation", "test")  # folders beside train/ that are found
 NUMBER = re.compile(r"-?\d[\d.]*(e-?\d+)?")
 KEY = re.compile(r"[A-Za-z_][\w.-]*")
+WITHOUT = "fastcls.without"
 
 
 class Verbs(TyperGroup):
@@ -35,7 +36,7 @@ class Verbs(TyperGroup):
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         try:
-            words, notes = translated(args, self.commands)
+            words, notes = translated(args, self.commands, ctx.meta)
         except FastclsError as error:
             raise refusal(error) from None
         if notes and not {"-q", "--quiet"}.intersection(words):
@@ -56,6 +57,7 @@ class Line:
     unknown: list[str] = field(default_factory=list)
     strange: list[list[str]] = field(default_factory=list)  # their words, which the recipe's own check refuses
     weak: list[list[str]] = field(default_factory=list)  # words for others' words, less than the same option as typed
+    without: list[str] = field(default_factory=list)  # the command less their words
     whole: str = ""  # another command that does what is wanted
 
     def replaced(self, word: str, by: str) -> None:
@@ -70,6 +72,11 @@ class Line:
         self.weak.append(words)
         return words
 
+    def other(self, name: str, value: str) -> str:
+        """The words of another option that a value is here, '' where it is none."""
+        words = vocabulary.OTHER_WORDS.get((name, value.lower()), "")
+        return words if words.partition(" ")[0][2:] in self.options else ""
+
     def end(self, words: list[str]) -> None:
         """UsageError with all that is refused, and the command without it."""
         if self.refused:
@@ -81,8 +88,13 @@ class Line:
             raise UsageError(what, f"Instead:  {shell.command(*(whole or words))}")
 
 
-def translated(words: Sequence[str], verbs: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The words as we have them, and what was replaced; UsageError where the right words are known but not the same."""
+def translated(
+    words: Sequence[str], verbs: Mapping[str, Any], meta: dict[str, Any] | None = None
+) -> tuple[list[str], list[str]]:
+    """The words as we have them, and what was replaced; UsageError where the right words are known but not the same.
+
+    meta: of the command's context; WITHOUT is there what remains of the command without settings that nobody knows.
+    """
     words = [{"-h": "--help", **vocabulary.SHORT}.get(word, word) for word in words]
     match words:
         case ["help", *rest]:
@@ -124,6 +136,8 @@ def translated(words: Sequence[str], verbs: Mapping[str, Any]) -> tuple[list[str
         place = len(found) - 1 - found[::-1].index(more[0])
         found[place : place + len(more)] = []
     line.end(found)
+    if meta is not None and line.strange:
+        meta[WITHOUT] = shell.command(*line.without)
     return found, notes
 
 
@@ -183,10 +197,18 @@ def _trained(words: Sequence[str], verb: str, line: Line) -> list[str]:
     """The words of a verb that takes a recipe: the recipe, then its knobs and the options under our names."""
     from fastcls.settings import configs
 
-    words = configs.expanded(_named(_flagged(words), verb, line), line.options)
+    words = _flagged(words)
+    for place, word in enumerate(words):
+        if synonyms.ours(_parts(word)[0]) == "config":
+            typed, equals, value = word.partition("=")
+            line.replaced(typed, "--config")
+            words[place] = f"--config{equals}{value}"
+    words = configs.expanded(_named(words, verb, line), line.options)
     knobs = _knobs(words)
     line.options |= {name: True for name in knobs}
-    return [word for flag in _renamed(words, knobs, line) for word in flag]
+    flags = _renamed(words, knobs, line)
+    line.without = [verb, *(word for flag in flags if flag not in line.strange for word in flag)]
+    return [word for flag in flags for word in flag]
 
 
 def _named(words: list[str], verb: str, line: Line) -> list[str]:
@@ -323,8 +345,7 @@ def _given(typed: str, ours: str, taken: list[str], equals: str, knob: Knob | No
     if reason:
         line.whole = vocabulary.WHOLE.get(ours, line.whole)
         return line.refuse(typed, taken, reason, instead)
-    if (ours, given.lower()) in vocabulary.OTHER_WORDS:
-        other = vocabulary.OTHER_WORDS[ours, given.lower()]
+    if other := line.other(ours, given):
         line.replaced(f"{typed} {given}", other)
         return other.split()
     if knob is not None and not chosen and given.lower() in knob.choices:
@@ -408,6 +429,8 @@ def _network(name: str) -> str:
     if dino := re.search(r"dinov?([23])\W*(?:vit)?-?([tsblg])", plain):
         size = {"t": "small", "s": "small", "b": "base"}.get(dino[2], "large")
         return known.get(f"vit{size}patch{14 if dino[1] == '2' else 16}dinov{dino[1]}", "base")
+    if found := known.get(re.sub("[^a-z0-9]", "", plain)):
+        return found
     parts = re.split("[-_]", re.sub(r"\.(pt|pth|ckpt|pkl|bin|tar|yaml)$", "", plain.rpartition("/")[2]))
     for count in range(len(parts), 0, -1):
         if found := known.get(re.sub("[^a-z0-9]", "", "".join(parts[:count]))):
@@ -474,12 +497,21 @@ def _placed(words: Sequence[str], verb: str, line: Line) -> list[str]:
             else:
                 line.replaced(typed, option)
             found += option.split()
+        elif other := line.other(name, held):
+            line.replaced(" ".join([typed, *_values(rest, equals, value, several=False)]), other)
+            found.append(other)
         elif name in vocabulary.BY_NAME_OF_RUNS:
-            line.refuse(typed, _spared(rest, equals, value, needed), vocabulary.BY_NAME_OF_RUNS[name])
+            switched = given in (*TRUE, *FALSE)
+            one = switched or name not in vocabulary.ALONE
+            taken = _values(rest, equals, value, several=needed <= 0 and not switched) if one or equals else []
+            if given in FALSE and taken:
+                line.replaced(" ".join([typed, *taken]), "")
+            else:
+                line.refuse(typed, taken, vocabulary.BY_NAME_OF_RUNS[name])
         else:
             taken = _spared(rest, equals, value, needed)
             line.refused.append(f"{' '.join([typed, *taken])}: there is no such option{did_you_mean(name, own) or '.'}")
-    if verb == "predict" and 1 in named and 0 not in named and not plain:
+    if verb in ("predict", "evaluate") and 1 in named and 0 not in named and not plain:
         line.replaced("the run", "last")
         named[0] = {0: ["last"]}
     before: list[str] = []

@@ -31,6 +31,7 @@ class Screen:
     def __init__(self, quiet: bool = False, said: set[str] | None = None) -> None:
         from rich.console import Console
 
+        self.in_series = said is not None
         self.said: set[str] = set() if said is None else said
 
         class Terminal(Console):

@@ -75,7 +75,7 @@ def receptive_field(pixels: Any) -> str:
 
 def grouped(value: Any) -> str:
     exact = number(value)
-    return "–" if exact is None else f"{exact:,.0f}".replace(",", SPACE)
+    return "–" if exact is None else f"{exact:,.0f}"
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

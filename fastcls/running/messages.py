@@ -88,9 +88,10 @@ class Messages:
             accuracy, loss, f1 = values[name], values["loss"], values["macro_f1"]
             over = f" over {accuracy['groups']:,} groups" if "groups" in accuracy else ""
             low, high = (f"{end:.4f}" if end is not None else "–" for end in (accuracy["low"], accuracy["high"]))
+            which = " (cross-entropy; valid_loss: as trained)" if split == splits[0] else ""
             self.screen.print(
                 f"{split:8s} {name} {accuracy['value']:.4f}  (95 %{over}: {low} to "
-                f"{high}, n = {values['n']:,})  loss {loss['value']:.4f}  macro F1 {f1['value']:.4f}",
+                f"{high}, n = {values['n']:,})  macro F1 {f1['value']:.4f}  loss {loss['value']:.4f}{which}",
                 style="bold" if split == splits[0] else None,
                 soft_wrap=True,
             )
@@ -121,5 +122,5 @@ class Messages:
         trust = [] if onnx else ["--trust"]
         page = f"   report: {escape(self.out / 'report.html')}" if (self.out / "report.html").is_file() else ""
         self._line("run", f"{escape(self.out)}{page}")
-        if onnx or recipe:
+        if (onnx or recipe) and not self.screen.in_series:  # which has a line of its own, at its end
             self._line("next", escape(shell.command("predict", self.out, "PHOTOS", "-o", "predictions.csv", *trust)))

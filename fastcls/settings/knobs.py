@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastcls.errors import KnobError, RecipeError, did_you_mean
+from fastcls.errors import KnobError, RecipeError, did_you_mean, slip
 from fastcls.settings import synonyms
 
 REQUIRED = object()  # the default of a knob that has none
@@ -280,8 +280,9 @@ def checked(
         knob, flag = by_name.get(name), "--" + name.replace("_", "-")
         if knob is None:
             known = [*by_flag, *other_flags]
-            ours = f"--{(synonyms.ours(name) or '').replace('_', '-')}"
-            meant = f"; did you mean {ours!r}?" if ours in known else did_you_mean(flag, known)
+            other = synonyms.ours(name) or synonyms.ours(slip(flag, synonyms.names())) or ""
+            ours = f"--{other.replace('_', '-')}"
+            meant = did_you_mean(flag, known) or (f"; did you mean {ours!r}?" if ours in known else "")
             problems.append(f"{flag}: no such knob{meant}")
             continue
         if value is None and not knob.optional:

@@ -63,7 +63,9 @@ class Options:
     )
     patience: int | None = _option(None, "End a phase of training after N epochs without a better one.", "N", least=1)
     keep: Keep = _option("best", "End with the best epoch's weights (on valid) or the last's.")
-    best_by: str = _option("", "Which figure on valid says what is best  [default: the first metric]", "METRIC")
+    best_by: str = _option(
+        "", "Metric on valid that decides; near ties go to the lower loss  [default: the first metric]", "METRIC"
+    )
     test: bool = _option(True, "Evaluate the test split at the end.")
     checkpoint_minutes: float = _option(5.0, "Save so often inside an epoch; its end is always saved.", "N", least=0)
     checkpoints: str = _option("", "Save there too, s3://bucket/prefix say; see docs/resuming.md.", "ADDRESS")

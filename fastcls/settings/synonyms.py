@@ -37,6 +37,8 @@ OURS = {
     "flip": "fliplr hflip do-flip",
     "folds": "cv n-folds k-fold n-splits num-bag-folds kfold",
     "vary": "param-grid grid",
+    "trials": "iterations num-trials n-trials n-iter",
+    "config": "cfg config-file config-path cfg-file",
     "ema": "model-ema-decay",
     "mixup": "mixup-alpha",
     "time": "time-limit max-time time-budget",

@@ -1,7 +1,7 @@
 
 (() => {
   const element = (name) => document.getElementById(name);
-  const grouped = (n) => n.toLocaleString("en").replaceAll(",", "\u202f");
+  const grouped = (n) => n.toLocaleString("en");
   const words = (text, thing, n) => text.replace("#", `${grouped(n)} ${thing}${n === 1 ? "" : "s"}`);
 
   const setUp = () => {
