@@ -206,7 +206,8 @@ ADVICE = {
     "min-zoom crop-pct crop-mode random-resized-crop train-crop-size",
     "Images are mirrored left and right alone (--flip); write a recipe of your own for more:  --copy mine.py": "flipud "
     "vflip flip-vert",
-    "Recipes train on whole images; write one of your own for this:  --copy mine.py": "mosaic close-mosaic shear "
+    "Recipes train on whole images; write one of your own for this:  --copy mine.py": "mosaic close-mosaic "
+    "multi-scale nbs shear "
     "perspective copy-paste bgr mixup-mode",
     "--mixup 0.4 blends pairs of images, where the recipe has --mixup.": "cutmix cutmix-alpha mixup-alpha mixup "
     "mixup-prob mixup-off-epoch",
@@ -250,7 +251,7 @@ ADVICE_OF_RUNS = {
     "output-format format results-file results-dir results-format as-pandas project name show show-labels",
     "A GPU is used where onnxruntime has one, and every core.": "device batch-size batch bs workers "
     "num-workers half n-workers accelerator devices gpu num-gpus amp no-amp precision cpu use-gpu cuda dl "
-    "per-device-eval-batch-size channels-last torchcompile jobs",
+    "per-device-eval-batch-size channels-last torchcompile jobs no-prefetcher stream",
     "The run knows its size, its classes and its settings.": "imgsz img-size image-size input-size size "
     "num-classes nc class-map "
     "model-kwargs labels classes config crop-pct mean std interpolation backbone arch num-labels pretrained task label",

@@ -212,7 +212,7 @@ def _trained(words: Sequence[str], verb: str, line: Line) -> list[str]:
 
 
 def _named(words: list[str], verb: str, line: Line) -> list[str]:
-    """With the recipe first, `folder` where images are given and no recipe; a folder and fastai's numbers as flags."""
+    """With the recipe first, `folder` where images are given and no recipe; a folder of images as --path."""
     from fastcls.settings import sources
 
     count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
@@ -224,12 +224,10 @@ def _named(words: list[str], verb: str, line: Line) -> list[str]:
     recipe = places[:1] if places and (places[0] in sources.available() or places[0].endswith(".py")) else []
     if not recipe and places and not NUMBER.fullmatch(places[0]) and not Path(places[0]).is_dir():
         return words
-    numbers, named = iter(("--epochs", "--lr")), list[str]()
-    for place in places[len(recipe) :]:
-        flag = next(numbers, "--lr") if NUMBER.fullmatch(place) else "--path"
-        line.replaced(place, f"{flag} {place}")
-        named += [flag, place]
-    rest = [*named, *rest]
+    for place in reversed(places[len(recipe) :]):
+        if not NUMBER.fullmatch(place):
+            line.replaced(place, f"--path {place}")
+        rest = [place, *rest] if NUMBER.fullmatch(place) else ["--path", place, *rest]
     names = [_parts(word)[0] for word in rest]
     if not recipe and any("path" in (name, synonyms.ours(name)) for name in names):
         line.notes.append("the recipe for images of your own is folder")
@@ -259,6 +257,7 @@ def _renamed(words: Sequence[str], knobs: Mapping[str, Knob], line: Line) -> lis
     found = list[list[str]]()
     out: dict[str, str] = {}
     names = {_parts(word)[0] for word in words}
+    numbers = [flag for flag in ("--epochs", "--lr") if flag[2:] in own and flag[2:] not in names]  # fastai's order
     while rest:
         word = rest.pop(0)
         name, equals, value = _parts(word)
@@ -270,7 +269,9 @@ def _renamed(words: Sequence[str], knobs: Mapping[str, Knob], line: Line) -> lis
         given = held.lower()
         switched = given in (*TRUE, *FALSE)
         if not name:
-            found.append([word])
+            numbered = NUMBER.fullmatch(word) and found[-1:] != [["-o"]] and numbers
+            found.append([numbers.pop(0), word] if numbered else [word])
+            line.notes += [f"{word} is {' '.join(found[-1])} here"] if numbered else []
         elif ours in line.opposites and switched:
             _values(rest, equals, value, several=False)
             switch = f"--{ours}" if given in TRUE else line.opposites[ours]

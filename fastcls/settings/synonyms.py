@@ -29,7 +29,7 @@ OURS = {
     "accumulate": "grad-accum-steps gradient-accumulation-steps accumulate-grad-batches",
     "patience": "early-stopping-patience n-iter-no-change",
     "best_by": "metric-for-best-model eval-metric best-metric monitor-metric",
-    "resume": "resume-from-checkpoint",
+    "resume": "resume-from-checkpoint resume-interrupted",
     "track": "report-to logger",
     "erase": "reprob random-erase-prob erasing random-erase random-erasing",
     "rotate": "degrees max-rotate rotation",

@@ -119,6 +119,7 @@ ALIKE = {
     "train data.train=photos/train data.val=photos/val": "recipe folder --path photos",
     "fit data=photos accelerator=cpu devices=2": "recipe folder --path photos --device cpu --processes 2",
     "train resume model=r1": "resume r1",
+    "fit_one_cycle --arch resnet18 --path photos 3 1e-3": "recipe folder --arch resnet18 --path photos --epochs 3 --lr 1e-3",
     "interpret last": "report last",
     "predict --source photos r1": "predict r1 photos",
     "predict source=photos": "predict last photos",
