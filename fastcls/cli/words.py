@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from fastcls.cli import vocabulary
 from fastcls.cli.streams import refusal
-from fastcls.errors import FastclsError, UsageError, did_you_mean, nearest
+from fastcls.errors import FastclsError, UsageError, did_you_mean, slip
 from fastcls.log import logger
 from fastcls.settings import shell, synonyms
 
@@ -58,6 +58,7 @@ class Line:
     strange: list[list[str]] = field(default_factory=list)  # their words, which the recipe's own check refuses
     weak: list[list[str]] = field(default_factory=list)  # words for others' words, less than the same option as typed
     without: list[str] = field(default_factory=list)  # the command less their words
+    shipped: bool = True  # whether the recipe is; one of the user's own may have networks of any name
     whole: str = ""  # another command that does what is wanted
 
     def replaced(self, word: str, by: str) -> None:
@@ -66,7 +67,7 @@ class Line:
     def refuse(self, word: str, values: Sequence[str], reason: str, instead: str = "") -> list[str]:
         """Collect what is wrong; gives the words that are to be typed instead."""
         self.refused.append(f"{' '.join([word.partition('=')[0], *values])}: {reason}")
-        words = instead.format(*values or [""]).split()
+        words = [word.replace("{}", (*values, "")[0]) for word in shlex.split(instead)]
         if not words or words[0].lstrip("-") not in self.options or (not values and "{" in instead):
             return []
         self.weak.append(words)
@@ -83,9 +84,9 @@ class Line:
             lines = self.refused + self.unknown
             what = lines[0] if len(lines) == 1 else f"{len(lines)} settings are not taken:\n  " + "\n  ".join(lines)
             given = dict(pairwise(words))
-            held = {"path": shlex.quote(given.get("--path", "PHOTOS")), "words": shlex.join(words[1:])}
-            whole = shlex.split(self.whole.format(**held))
-            raise UsageError(what, f"Instead:  {shell.command(*(whole or words))}")
+            whole = self.whole.replace("{path}", shlex.quote(given.get("--path", "PHOTOS")))
+            whole_words = shlex.split(whole.replace("{words}", shlex.join(words[1:])))
+            raise UsageError(what, f"Instead:  {shell.command(*(whole_words or words))}")
 
 
 def translated(
@@ -141,6 +142,14 @@ def translated(
     return found, notes
 
 
+def _is(kind: Callable[[Path], bool], word: str) -> bool:
+    """Path.is_dir and its like, of any word: one that is too long for a file's name is none."""
+    try:
+        return kind(Path(word))
+    except OSError:
+        return False
+
+
 def _flags(option: Any) -> list[str]:
     return [flag for flag in (*option.opts, *option.secondary_opts) if flag.startswith("--")]
 
@@ -183,7 +192,7 @@ def _flagged(words: Sequence[str]) -> list[str]:
         before = words[index - 1] if index else ""
         if before == "-o" and equals and key.isidentifier():
             raise UsageError(f"-o {word}: -o is the folder or file to write.", f"--set {word}")
-        if equals and KEY.fullmatch(key) and not before.startswith("-") and not Path(word).exists():
+        if equals and KEY.fullmatch(key) and not before.startswith("-") and not _is(Path.exists, word):
             found += [f"--{key}", value]
         else:
             found.append(word)
@@ -205,6 +214,7 @@ def _trained(words: Sequence[str], verb: str, line: Line) -> list[str]:
             words[place] = f"--config{equals}{value}"
     words = configs.expanded(_named(words, verb, line), line.options)
     knobs = _knobs(words)
+    line.shipped = not (words and words[0].endswith(".py"))
     line.options |= {name: True for name in knobs}
     flags = _renamed(words, knobs, line)
     line.without = [verb, *(word for flag in flags if flag not in line.strange for word in flag)]
@@ -217,12 +227,12 @@ def _named(words: list[str], verb: str, line: Line) -> list[str]:
 
     count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     places, rest = words[:count], words[count:]
-    if not places and len(rest) > 2 and not rest[-2].startswith("-") and Path(rest[-1]).is_dir():  # torchvision's
+    if not places and len(rest) > 2 and not rest[-2].startswith("-") and _is(Path.is_dir, rest[-1]):  # torchvision's
         places = [rest.pop()]
-    if verb == "compare" or (len(places) == 1 and not NUMBER.fullmatch(places[0]) and not Path(places[0]).is_dir()):
+    if verb == "compare" or (len(places) == 1 and not NUMBER.fullmatch(places[0]) and not _is(Path.is_dir, places[0])):
         return words
     recipe = places[:1] if places and (places[0] in sources.available() or places[0].endswith(".py")) else []
-    if not recipe and places and not NUMBER.fullmatch(places[0]) and not Path(places[0]).is_dir():
+    if not recipe and places and not NUMBER.fullmatch(places[0]) and not _is(Path.is_dir, places[0]):
         return words
     for place in reversed(places[len(recipe) :]):
         if not NUMBER.fullmatch(place):
@@ -307,7 +317,7 @@ def _renamed(words: Sequence[str], knobs: Mapping[str, Knob], line: Line) -> lis
             _values(rest, equals, value)
         elif name in vocabulary.BY_NAME:
             taken = _values(rest, equals, value)
-            line.whole = vocabulary.WHOLE.get(name, line.whole).replace("{value}", " ".join(taken))
+            line.whole = vocabulary.WHOLE.get(name, line.whole).replace("{value}", shlex.quote(" ".join(taken)))
             found.append(line.refuse(typed, taken, vocabulary.BY_NAME[name], vocabulary.INSTEAD_BY_NAME.get(name, "")))
         else:
             found.append([word, *([] if equals else _values(rest, equals, value))])
@@ -342,7 +352,7 @@ def _given(typed: str, ours: str, taken: list[str], equals: str, knob: Knob | No
     given = " ".join(taken)
     chosen = knob is not None and given in map(str, knob.choices)
     value = given if chosen or typed == "--gpus" else vocabulary.VALUES.get(ours, {}).get(given.lower(), given)
-    reason, instead = _refused(ours, given)
+    reason, instead = _refused(ours, given) if line.shipped or ours != "arch" else ("", "")
     if reason:
         line.whole = vocabulary.WHOLE.get(ours, line.whole)
         return line.refuse(typed, taken, reason, instead)
@@ -397,21 +407,27 @@ def _refused(ours: str, value: str) -> tuple[str, str]:
         return "--gpus N trains on N GPUs of this machine; without it a run takes one.", ""
     if ours == "resume" and ("checkpoint" in value or value.endswith(synonyms.PICKLES)):
         return "A run is continued by its folder:  fastcls resume RUN", ""
-    if ours == "weights" and value.endswith(synonyms.PICKLES):
-        converted = shlex.quote(str(Path(value).with_suffix(".safetensors")))
-        how = shell.command("import", value, "--trust-pickle")
-        return f"Pickles are not read. If you trust who made it, first  {how}", f"--weights {converted}"
-    if ours == "arch" and (network := _network(value)):
-        if value.endswith(synonyms.PICKLES) and Path(value).is_file():
-            converted = Path(value).with_suffix(".safetensors")
-            how = f"{shell.command('import', value, '--trust-pickle')}  makes {converted} of it, for --weights."
-            return f"This is a file of weights. If you trust who made it,  {how}", f"--arch {network}"
+    converted = Path(value).with_suffix(".safetensors") if value.endswith(synonyms.PICKLES) else None
+    first = f"If you trust who made it, first  {shell.command('import', value, '--trust-pickle')}"
+    if ours == "weights" and converted:
+        return f"Pickles are not read. {first}", f"--weights {shlex.quote(str(converted))}"
+    if ours == "arch" and (network := _network(value)) is not None:
+        if not network:
+            return "Networks are torchvision's and timm's:  fastcls models PART_OF_A_NAME  lists them.", ""
+        if converted and _is(Path.is_file, value):
+            return (
+                f"A file of weights, of  --arch {network}  perhaps. {first}",
+                f"--arch {network} --weights {converted}",
+            )
         return f"Networks are torchvision's and timm's; the nearest is {network}.", f"--arch {network}"
     return "", ""
 
 
-def _network(name: str) -> str:
-    """The network here that is nearest to one of Transformers, LightlyTrain or Ultralytics; '' for a name to leave."""
+def _network(name: str) -> str | None:
+    """The network here that is nearest to one of Transformers, LightlyTrain or Ultralytics, '' where none is near.
+
+    None for a name that is not of their form.
+    """
     plain = name.removeprefix("torchvision/").removeprefix("timm/").lower()
     foreign = (
         "/" in plain
@@ -419,8 +435,8 @@ def _network(name: str) -> str:
         or plain.endswith((*synonyms.PICKLES, ".yaml"))
         or plain.startswith(("yolo", "dinov"))
     )
-    if not foreign or plain.startswith((".", "~", "hf-hub:", "hf_hub:", "local-dir:")) or Path(name).is_dir():
-        return ""
+    if not foreign or plain.startswith((".", "~", "hf-hub:", "hf_hub:", "local-dir:")) or _is(Path.is_dir, name):
+        return None
     from fastcls.models import zoo
 
     known = {re.sub("[^a-z0-9]", "", word): f"timm/{word}" for word in zoo.names("timm")}
@@ -436,8 +452,7 @@ def _network(name: str) -> str:
     for count in range(len(parts), 0, -1):
         if found := known.get(re.sub("[^a-z0-9]", "", "".join(parts[:count]))):
             return found
-    close = nearest("".join(parts), known)
-    return known[close[0]] if close else "base"
+    return known.get(slip("".join(parts), known), "")
 
 
 # ------------------------------------------------------------------ other verbs

@@ -193,7 +193,8 @@ def _built(arch: Arch, pretrained: bool, n_in: int, **kwargs: Any) -> nn.Module:
 
 def _timm(arch: Arch, pretrained: bool, n_in: int, **kwargs: Any) -> nn.Module:
     name = f"{weights.LOCAL}{arch.folder}" if arch.folder else arch.name
-    if pretrained and not arch.folder and timm.get_pretrained_cfg(arch.name).hf_hub_id and not is_kept(arch):
+    cfg = timm.get_pretrained_cfg(arch.name) if pretrained and not arch.folder else None
+    if cfg and cfg.hf_hub_id and not is_kept(arch):
         hub.connect()
     return timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=n_in, **kwargs)
 

@@ -108,6 +108,7 @@ PROBLEMS = {  # what is said of a word, in part
     "train data=photos --image-size 64 96": "square",
     "train data=photos model=microsoft/resnet-18": "the nearest is resnet18",
     "train data=photos model=facebook/dinov2-small": "timm/vit_small_patch14_dinov2",
+    "train data=photos model=openai/whisper-large": "fastcls models PART_OF_A_NAME",
     "train data=photos model=resnet18.pt": "the nearest is resnet18",
     "train folder --path photos --drop-path 0.1 --metrics f1 --cbs x": "3 settings are not taken",
     "predict r1 photos --skip_bad": "get a row that says why",
