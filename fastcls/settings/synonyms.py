@@ -13,7 +13,7 @@ OURS = {
     "images train "
     "train-folder image-folder image-path dataset-root source src",
     "labels": "data-csv train-csv csv label-file labels-file annotations",
-    "epochs": "n-epochs n-epoch num-epochs num-train-epochs max-epochs epoch max-iter",
+    "epochs": "n-epochs n-epoch num-epochs num-train-epochs max-epochs max-iter",
     "opt": "optimizer optimiser optim opt-func solver",
     "smoothing": "label-smoothing label-smoothing-factor",
     "dropout": "drop drop-rate",
