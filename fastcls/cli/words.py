@@ -378,7 +378,7 @@ def _given(typed: str, ours: str, taken: list[str], equals: str, knob: Knob | No
         parts = zip(reversed(given.split(":")), (1, 60, 3600, 86400), strict=False)
         value = f"{sum(int(part) * unit for part, unit in parts)}s"
     flag = f"--{ours}"
-    if taken and not value:
+    if given and not value:
         line.replaced(f"{typed} {given}", "")
         return []
     found = [f"{flag}={given}"] if equals else [flag, *taken]
