@@ -26,26 +26,45 @@ def moments(column: str, columns: Mapping[str, Sequence[str]], paths: Sequence[s
         raise UsageError(f"--split-by {column}: there is no such column{did_you_mean(column, list(columns))}", there)
     texts = pd.Series([str(value).strip() for value in columns[column]])
     numbers = pd.to_numeric(texts, errors="coerce")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of dates whose day and month could change places: refused below
-        dates = pd.to_datetime(texts, errors="coerce", format="mixed", utc=True)
-        other = pd.to_datetime(texts, errors="coerce", format="mixed", utc=True, dayfirst=True)
-    found = numbers if numbers.notna().sum() >= dates.notna().sum() else dates
+    found_dates, unclear = dates(texts)
+    found = numbers if numbers.notna().sum() >= found_dates.notna().sum() else found_dates
     if (lost := found.isna()).any():
         rows = [f"{below(paths[i], root)} {texts[i]!r}" for i in lost.to_numpy().nonzero()[0]]
         raise DataError(
             f"The column {column!r} is no date or number for {len(rows):,} of {len(paths):,} images: {some(rows)}.",
             "Fill it in, as 2026-07-14, 2026-07-14 10:15 or a number, or leave these images out of the table.",
         )
-    unclear = texts[((dates != other) & ~texts.str.match(r"\d{4}\D")).to_numpy()]  # a year in front leaves one way
-    if found is dates and len(unclear):
+    if found is found_dates and unclear.any():
         raise DataError(
-            f"The column {column!r} has dates that can be read in two ways: {some(list(unclear))}.",
+            f"The column {column!r} has dates that can be read in two ways: {some(list(texts[unclear]))}.",
             "Write them as 2026-07-14: year, month, day.",
         )
     if found.nunique() == 1:
         raise DataError(f"The column {column!r} has one value, {texts[0]!r}, for all {count(len(paths), 'image')}.")
     return found
+
+
+def dates(texts: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """The date of each text, with or without a time, NaT where it is none; and which could be read in two ways.
+
+    What pandas reads, and dates as cameras write them: 2024:01:31 10:00:00. A time without a day is no date. Where day
+    or month come first, a day above 12 shows the order of the column.
+    """
+    import pandas as pd
+
+    plain = texts.str.replace(r"^(\d{4})[:_](\d\d)[:_](\d\d)(?!\d)", r"\1-\2-\3", regex=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of dates whose day and month could change places
+        found, other = (
+            pd.to_datetime(plain, errors="coerce", format="mixed", utc=True, dayfirst=first) for first in (False, True)
+        )
+    parts = plain.str.extract(r"^(\d{1,2})([./-])(\d{1,2})\2\d{2,4}(?!\d)")
+    above = [(pd.to_numeric(parts[i]) > 12).any() for i in (0, 2)]
+    if parts.notna().all(axis=None) and above[0] != above[1]:
+        found = other = other if above[0] else found
+    no_day = (found.dt.year < 1000) | plain.str.match(r"\d{1,2}:\d\d")  # pandas adds the year 1, or today
+    unclear = found.notna() & (found != other) & ~plain.str.match(r"\d{4}\D")  # a year in front leaves one way
+    return found.mask(no_day), unclear & ~no_day
 
 
 def newest(times: pd.Series, share: float, groups: Sequence[str] | None, column: str) -> tuple[list[bool], str]:

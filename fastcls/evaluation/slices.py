@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from fastcls.datasets import newer
 from fastcls.evaluation import grouped
 
 FEWEST = 5  # images of a value, below which it is left out
-BINS, NUMBERS = 4, 10  # by the quantiles of a column of more different numbers than these
+BINS, MOST = 4, 10  # by the quantiles of a column of more different numbers or dates than these
+SAME_KIND = 0.9  # of the values of a column, from which on it is one of numbers or dates: the others are "unknown" say
 EMPTY = "(empty)"
 LEVEL = 0.05
 
@@ -88,20 +90,54 @@ def slices(
 
 
 def _values(texts: pd.Series) -> tuple[pd.Series, str]:
-    """The value of each image, numbers in BINS; and why there is none, or nothing."""
+    """The value of each image, that of numbers and dates one of a few ranges; and why there is none, or nothing."""
     known = texts[texts != ""]
     different = known.nunique()
-    numbers = pd.to_numeric(known, errors="coerce").replace([np.inf, -np.inf], np.nan)
-    if different > NUMBERS and numbers.notna().all():
-        bins = pd.qcut(numbers, BINS, duplicates="drop")
-        ends = numbers.groupby(bins, observed=True).agg(["min", "max"])
-        names = {place: f"{low:.10g} to {high:.10g}" for place, low, high in ends.itertuples()}
-        return bins.astype(object).map(names).reindex(texts.index).fillna(EMPTY), ""
+    if different > MOST and (ranges := _ranges(known)) is not None:
+        return ranges.reindex(texts.index).fillna(EMPTY), ""
     if different > len(texts) / 2:
         return texts.iloc[:0], f" {different:,} values of {len(texts):,} images: too many to be slices."
     if texts.nunique() < 2:
         return texts.iloc[:0], f" one value, {(texts.iloc[0] or EMPTY)!r}, of all images."
     return texts.where(texts != "", EMPTY), ""
+
+
+def _ranges(known: pd.Series) -> pd.Series | None:
+    """The range that a number or a date is in, and any other text as it is; None where these are too many.
+
+    Dates of a few days are these days; of a single day, its hours.
+    """
+    numbers = pd.to_numeric(known, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    if numbers.notna().mean() >= SAME_KIND:
+        return _quarters(numbers.dropna(), "{:.10g}".format).reindex(known.index).fillna(known)
+    dates, unclear = newer.dates(known)
+    if unclear.any():
+        return None
+    form = "{:%Y-%m-%d}"
+    if dates.isna().all():
+        dates = pd.to_datetime(known, errors="coerce", format="mixed").where(known.str.match(r"\d{1,2}:\d\d"))
+        form = "{:%H:%M:%S}"
+    moments = dates.dropna()
+    if len(moments) < SAME_KIND * len(known):
+        return None
+    days = moments.dt.normalize()
+    if days.nunique() == 1:
+        form = "{:%H:%M:%S}"
+    elif days.nunique() <= MOST:
+        return days.map("{:%Y-%m-%d}".format).reindex(known.index).fillna(known)
+    else:
+        moments = days
+    return _quarters(moments, form.format).reindex(known.index).fillna(known)
+
+
+def _quarters(found: pd.Series, text: Callable[[object], str]) -> pd.Series:
+    """The names of BINS ranges of about as many values each; of two where nearly all are one value, the ends."""
+    bins = pd.qcut(found, BINS, labels=False, duplicates="drop")
+    if bins.nunique() < 2:
+        bins = found > found.min() if found.median() == found.min() else found == found.max()
+    ends = found.groupby(bins).agg(["min", "max"])
+    names = {at: text(low) if low == high else f"{text(low)} to {text(high)}" for at, low, high in ends.itertuples()}
+    return bins.map(names)
 
 
 def holm(tests: Mapping[Hashable, float]) -> dict[Hashable, float]:

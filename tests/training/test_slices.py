@@ -55,3 +55,41 @@ def test_where_nothing_differs_a_slice_is_blamed_in_at_most_a_twentieth_of_cases
         found, _ = slices(rng.random(150) < 0.8, rng.choice(["x", "y"], 150), columns)
         blamed += any(one.shown for one in found)
     assert blamed <= 5  # of a binomial of 40 and 0.05 the 98 % point; Fisher's test is conservative
+
+
+def test_dates_are_cut_into_quarters_as_numbers_are() -> None:
+    n = 400
+    when = pd.date_range("2026-01-31 10:00", "2026-09-30", periods=n)
+    first = pd.Timestamp("2026-05-01 08:00") + pd.to_timedelta(np.arange(n), "min")
+    columns = pd.DataFrame(
+        {
+            "exif": when.strftime("%Y:%m:%d %H:%M:%S"),
+            "iso": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "german": when.strftime("%d.%m.%Y"),
+            "day": first.strftime("%Y-%m-%d %H:%M"),
+            "clock": first.strftime("%H:%M"),
+            "days": (first[0] + pd.to_timedelta(10 * np.arange(n), "min")).strftime("%Y:%m:%d %H:%M:%S"),
+            "unclear": [f"0{1 + i % 9}/0{1 + i // 9 % 9}/20{i // 81:02d}" for i in range(n)],
+        }
+    )
+    found, notes = slices(np.arange(n) % 4 > 0, np.array(["x"] * n), columns)
+    values = {title: sorted(one.value for one in found if one.column == title) for title in columns}
+    months = ["2026-01-31 to 2026-04-01", "2026-04-02 to 2026-05-31", "2026-06-01 to 2026-07-31"]
+    assert values["exif"] == values["iso"] == values["german"] == [*months, "2026-08-01 to 2026-09-30"]
+    assert values["day"] == values["clock"] and values["day"][0] == "08:00:00 to 09:39:00"
+    assert values["days"] == ["2026-05-01", "2026-05-02", "2026-05-03", "2026-05-04"]
+    assert [note.split(":")[0] for note in notes] == ["unclear"] and not values["unclear"]
+
+
+def test_words_among_numbers_and_one_number_nearly_everywhere_are_slices_of_their_own() -> None:
+    columns = pd.DataFrame(
+        {
+            "age": ["unknown" if i % 20 == 0 else str(i) for i in range(200)],
+            "zeros": [str(max(0, i - 170)) for i in range(200)],
+            "most": [str(min(30, i)) for i in range(200)],
+        }
+    )
+    found, notes = slices(np.arange(200) % 4 > 0, np.array(["x"] * 200), columns)
+    values = {title: {one.value: one.n for one in found if one.column == title} for title in columns}
+    assert values["age"]["unknown"] == 10 and len(values["age"]) == 5
+    assert values["zeros"] == {"0": 171, "1 to 29": 29} and values["most"] == {"0 to 29": 30, "30": 170} and not notes
