@@ -1,7 +1,8 @@
 """Decisions from probabilities: sets of classes with a guarantee, thresholds a class, the least expected cost.
 
 A score of n held-out images bounds that of a new one like them: it is at most the ⌈(n + 1) level⌉-th smallest with a
-probability of `level` at least, whatever the network (split conformal prediction: Vovk, Gammerman and Shafer 2005).
+probability of `level` at least, whatever the network (split conformal prediction: Vovk, Gammerman and Shafer 2005). Of
+images in groups one group counts as one score, and the new image is one of a new group (Lee, Barber and Willett 2023).
 """
 
 from __future__ import annotations
@@ -32,8 +33,17 @@ def needed(level: float) -> int:
     return math.ceil(level / (1 - level) * (1 - ROUNDING))
 
 
-def bound(scores: np.ndarray, level: float) -> float:
-    """What a new score is at most with a probability of `level`, 0 to 1; infinite where there are too few scores."""
+def bound(scores: np.ndarray, level: float, codes: np.ndarray | None = None) -> float:
+    """What a new score is at most with a probability of `level`, 0 to 1; infinite where there are too few scores.
+
+    codes (n,): the groups of the images, where there are any; then too few groups.
+    """
+    if codes is not None:
+        _, of, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+        order = np.argsort(scores, kind="stable")
+        reached = np.cumsum(1 / sizes[of][order]) / (len(sizes) + 1)
+        at = int(np.searchsorted(reached, level * (1 - ROUNDING)))
+        return float(scores[order[at]]) if at < len(scores) else math.inf
     rank = math.ceil((len(scores) + 1) * level * (1 - ROUNDING))
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else math.inf
 
@@ -41,23 +51,35 @@ def bound(scores: np.ndarray, level: float) -> float:
 # ------------------------------------------------------------------ sets of classes
 
 
-def set_thresholds(own: np.ndarray, labels: np.ndarray, classes: int, coverage: float) -> tuple[np.ndarray, int]:
+def units(rows: np.ndarray, codes: np.ndarray | None) -> int:
+    """How many images these are, or, where there are groups, of how many groups."""
+    return int(rows.sum()) if codes is None else len(np.unique(codes[rows]))
+
+
+def set_thresholds(
+    own: np.ndarray, labels: np.ndarray, classes: int, coverage: float, codes: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
     """(classes,) the least probability with which a class is in a set, and how many classes have one of their own.
 
     own, labels (n,): the probability that each held-out image gets for its label (LAC: Sadinle, Lei and Wasserman
     2019). Each class with AMPLE images is calibrated by itself, so that its own images are covered (Mondrian); the
-    others together, with the next smallest classes where they too are too few. -inf where all are too few.
+    others together, with the next smallest classes where they too are too few. -inf where all are too few. codes (n,):
+    the groups of the images, where there are any, which count in place of images.
     """
-    images = np.bincount(labels, minlength=classes)
+
+    def least_probability(rows: np.ndarray) -> float:
+        return -bound(-own[rows], coverage, within(codes, rows))
+
+    counts = np.array([units(labels == k, codes) for k in range(classes)])
     least = needed(coverage)
-    shared = images < AMPLE * least
-    for k in np.argsort(images, kind="stable"):
-        if not shared.any() or images[shared].sum() >= least:
+    shared = counts < AMPLE * least
+    for k in np.argsort(counts, kind="stable"):
+        if not shared.any() or units(shared[labels], codes) >= least:
             break
         shared[k] = True
-    found = np.full(classes, -bound(-own[shared[labels]], coverage) if shared.any() else 0.0)
+    found = np.full(classes, least_probability(shared[labels]) if shared.any() else 0.0)
     for k in np.flatnonzero(~shared):
-        found[k] = -bound(-own[labels == k], coverage)
+        found[k] = least_probability(labels == k)
     return found, int((~shared).sum())
 
 
@@ -102,7 +124,7 @@ def tune(
     cases (`calibration.threshold_for`). codes (n,): the groups of the images, where there are any.
     """
     own = probabilities[np.arange(len(labels)), labels]
-    called = {k: max(0.0, -bound(-own[labels == k], level)) for k, level in recall.items()}
+    called = {k: max(0.0, -bound(-own[labels == k], level, within(codes, labels == k))) for k, level in recall.items()}
     decided = _called(probabilities, called)
     thresholds = np.zeros(probabilities.shape[1])
     for k, level in precision.items():

@@ -89,28 +89,32 @@ def decider(run: Path, wanted: Wanted, temperature: float = 1) -> Decider:
     first = next(iter(splits.values()))
     if wanted.coverage is not None:
         coverage = share(wanted.coverage, "--coverage")
-        _enough(f"--coverage {coverage:g}", coverage, len(first.labels), f"the {first.split} split of {run}")
-        found.sets, apart = decisions.set_thresholds(first.own, first.labels, len(classes), coverage)
+        codes = codes_of(first.groups)
+        every = np.ones(len(first.labels), bool)
+        _enough(f"--coverage {coverage:g}", coverage, every, codes, f"the {first.split} split of {run}")
+        found.sets, apart = decisions.set_thresholds(first.own, first.labels, len(classes), coverage, codes)
         each = "each class by itself" if apart == len(classes) else f"{apart} of {len(classes)} classes by themselves"
-        text = f"sets: {coverage:g} covered, calibrated on {count(len(first.labels), f'{first.split} image')}, {each}."
+        over = "" if codes is None else f" in {count(decisions.units(every, codes), 'group')}"
+        images = count(len(first.labels), f"{first.split} image")
+        text = f"sets: {coverage:g} covered, calibrated on {images}{over}, {each}."
         if first.split != "test" and runs.read_json(run / "run.json").get("best_epoch"):
             text += " These images chose the epoch, so new ones may be covered slightly less; a test split would not."
         found.notes.append(text)
     if wanted.unknown is not None:
         found.rate = share(wanted.unknown, "--unknown")
         where = f"the {first.split} split of {run}"
-        _enough(f"--unknown {found.rate:g}", 1 - found.rate, len(first.labels), where)
+        _enough(f"--unknown {found.rate:g}", 1 - found.rate, np.ones(len(first.labels), bool), None, where)
     if wanted.precision is not None or wanted.recall is not None:
         found.thresholds = _thresholds(wanted, classes, splits.get("valid", first), found.notes)
     return found
 
 
-def _enough(what: str, level: float, images: int, where: str) -> None:
-    least = decisions.needed(level)
-    if images < least:
+def _enough(what: str, level: float, rows: np.ndarray, codes: np.ndarray | None, where: str) -> None:
+    least, units, there = decisions.needed(level), "image" if codes is None else "group", decisions.units(rows, codes)
+    if there < least:
         raise UsageError(
-            f"{what}: needs {count(least, 'held-out image')}, {where} has {images:,}.",
-            "Hold out more images, or want less.",
+            f"{what}: needs {count(least, f'held-out {units}')}, {where} has {there:,}.",
+            f"Hold out more {units}s, or want less.",
         )
 
 
@@ -119,16 +123,17 @@ def _thresholds(
 ) -> decisions.Thresholds:
     asked = {flag: _indices(getattr(wanted, flag[2:]), flag, classes) for flag in ("--recall", "--precision")}
     recall, precision = asked.values()
+    codes = codes_of(held.groups)
     for k, level in recall.items():
-        images = int((held.labels == k).sum())
-        _enough(f"--recall {classes[k]}={level:g}", level, images, f"the {held.split} split's {classes[k]!r}")
-    found = decisions.tune(held.dense, held.labels, recall, precision, codes_of(held.groups))
+        where = f"the {held.split} split's {classes[k]!r}"
+        _enough(f"--recall {classes[k]}={level:g}", level, held.labels == k, codes, where)
+    found = decisions.tune(held.dense, held.labels, recall, precision, codes)
     refused = [k for k in precision if not np.isfinite(found.precision[k])]
     if precision and len(refused) == len(precision):
-        least = fewest(min(precision.values()), decisions.RISK)
+        least, apart = fewest(min(precision.values()), decisions.RISK), "" if codes is None else " of different groups"
         raise UsageError(
             f"--precision {min(precision.values()):g}: the {held.split} split can promise it of no class; it takes "
-            f"{least:,} images predicted as the class, all of them right, or more with mistakes among them.",
+            f"{least:,} images{apart} predicted as the class, all of them right, or more with mistakes among them.",
             "Hold out more images, or want less.",
         )
     if refused:

@@ -66,12 +66,16 @@ def decided(
             raise OutputError(f"{run} has no held-out predictions to judge decisions on.", "Train it again.")
         return None
     tuned, judged, of = tuned_and_judged(splits, lambda held: codes_of(held.groups), _part)
+    if not len(judged):  # all are of one group
+        if costs or odd:
+            raise OutputError(f"The held-out images of {run} are too few to tune and to judge decisions.")
+        return None
     if table and not judged.entries.whole:
         raise OutputError(f"--costs: {run} has the five likeliest classes of an image only.", "Omit --costs.")
-    thresholds = _thresholds(tuned, judged, names)
+    thresholds, unit = _thresholds(tuned, judged, names), _unit(codes_of(tuned.groups))
     return Decisions(
         of, judged.entries.whole, [_set(tuned, judged, coverage) for coverage in COVERAGES],
-        thresholds[:CLASSES], max(0, len(thresholds) - CLASSES), _none_for(len(names) - len(thresholds)),
+        thresholds[:CLASSES], max(0, len(thresholds) - CLASSES), _none_for(len(names) - len(thresholds), unit),
         *(_costs(table, judged, temperature or 1.0) if table else ([], "")), *strange,
     )  # fmt: skip
 
@@ -107,10 +111,10 @@ def _part(held: HeldOut, kept: np.ndarray) -> HeldOut:
 
 
 def _set(tuned: HeldOut, judged: HeldOut, coverage: float) -> list[str]:
-    least = decisions.needed(coverage)
-    if len(tuned.labels) < least:
-        return [percent(coverage, 0), f"needs {grouped(least)} images", "", "", ""]
-    thresholds, apart = decisions.set_thresholds(tuned.own, tuned.labels, tuned.classes, coverage)
+    least, codes = decisions.needed(coverage), codes_of(tuned.groups)
+    if decisions.units(np.ones(len(tuned), bool), codes) < least:
+        return [percent(coverage, 0), f"needs {grouped(least)} {_unit(codes)}", "", "", ""]
+    thresholds, apart = decisions.set_thresholds(tuned.own, tuned.labels, tuned.classes, coverage, codes)
     entries, n = judged.entries, len(judged.labels)
     inside = entries.values >= thresholds[entries.classes]
     inside |= entries.classes == judged.predicted[entries.rows]
@@ -124,6 +128,10 @@ def _set(tuned: HeldOut, judged: HeldOut, coverage: float) -> list[str]:
         percent(float((sizes == 1).mean())),
         by,
     ]
+
+
+def _unit(codes: np.ndarray | None) -> str:
+    return "images" if codes is None else "groups"
 
 
 def _share(hits: np.ndarray, codes: np.ndarray | None = None) -> str:
@@ -150,26 +158,26 @@ def _thresholds(tuned: HeldOut, judged: HeldOut, names: Sequence[str]) -> list[l
             kept = theirs & (confidence[1] >= found[0])
             share = kept.sum() / max(1, theirs.sum())
             cells = [f"{found[0]:.3f}", percent(share, 0), _share(judged.labels[kept] == k, within(codes[1], kept))]
-        least = -decisions.bound(-tuned.own[tuned.labels == k], GOAL)
+        least = -decisions.bound(-tuned.own[tuned.labels == k], GOAL, within(codes[0], tuned.labels == k))
         if math.isfinite(least):
             called = entries.rows[(entries.classes == k) & (entries.values >= least)]
             own = judged.labels == k
             hits = np.isin(np.flatnonzero(own), called)
             cells += [f"{least:.3g}", _share(hits, within(codes[1], own)), percent(hits.sum() / max(1, len(called)))]
         else:
-            cells += [f"needs {decisions.needed(GOAL)} images", "", ""]
+            cells += [f"needs {decisions.needed(GOAL)} {_unit(codes[0])}", "", ""]
         if found or math.isfinite(least):
             rows.append([names[k], *cells])
     return rows
 
 
-def _none_for(classes: int) -> str:
+def _none_for(classes: int, unit: str) -> str:
     """Why so many classes have no threshold; empty of none."""
     if not classes:
         return ""
     recall, precision = decisions.needed(GOAL), fewest(GOAL, decisions.RISK)
     return (
-        f"{count(classes, 'class')} without one: it takes {recall} images of the class for a recall, and {precision} "
+        f"{count(classes, 'class')} without one: it takes {recall} {unit} of the class for a recall, and {precision} "
         "predictions as the class, all of them right, for a precision, or more with mistakes among them."
     )
 
