@@ -210,7 +210,7 @@ def _limited_test(block: DataBlock, test: Any) -> Any:
         return test
     getter = block.getters[-1]
     rows = [row for _, row in test.iterrows()] if hasattr(test, "iterrows") else list(test)
-    labels = [splitting.plain(getter(row)) for row in rows]
+    labels = splitting.plain(map(getter, rows))
     return _at(test, _sample(range(len(rows)), labels, limit))
 
 

@@ -43,7 +43,7 @@ class Fold:
             if any(names):
                 self.groups = dict(zip(paths, names, strict=True))
         rows = (row for _, row in own.iterrows()) if hasattr(own, "iterrows") else own
-        labels = [names_of(splitting.plain(self.label(row))) for row in rows]
+        labels = [names_of(label) for label in splitting.plain(map(self.label, rows))]
         held = places[divide(labels, names, n, options.current().seed) == k - 1]
         return np.setdiff1d(places, held).tolist(), held.tolist()
 

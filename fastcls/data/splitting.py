@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import pandas as pd
@@ -154,7 +154,7 @@ def stratified(
 
     def draw(items: Any) -> tuple[list[int], list[int], dict[str, str]]:
         own = items[label] if isinstance(label, str) else map(label, items)
-        labels = list(map(plain, own))
+        labels = plain(own)
         seed, of = options.current().seed, {}
         if group:
             paths = paths_of(items)
@@ -172,11 +172,28 @@ def stratified(
     return Splitter(draw)
 
 
-def plain(label: Any) -> str | tuple[str, ...]:
-    """The class of an item as text, or, of a list, an array or a set, its labels."""
-    if isinstance(label, str | bytes) or not isinstance(label, Collection) or getattr(label, "ndim", 1) == 0:
+def plain(labels: Iterable[Any]) -> list[str | tuple[str, ...]]:
+    """The class of each item as text, or, of lists, sets and vectors of 0 and 1, its labels."""
+    values = [_listed(label) for label in labels]
+    if _are_vectors(values):
+        return [tuple(str(at) for at, flag in enumerate(value) if flag) for value in values]
+    return [value if isinstance(value, str) else tuple(map(str, value)) for value in values]
+
+
+def _listed(label: Any) -> Any:
+    """A class as text; of several labels, or of a vector, a list."""
+    label = label.tolist() if hasattr(label, "tolist") else label
+    if isinstance(label, str | bytes) or not isinstance(label, Collection):
         return str(label)
-    return tuple(sorted(map(str, label)) if isinstance(label, Set) else map(str, label))
+    return sorted(map(str, label)) if isinstance(label, Set) else list(label)
+
+
+def _are_vectors(values: Sequence[Any]) -> bool:
+    """Whether these are vectors of 0 and 1, a place a label: in a list of names no name would be there twice."""
+    if not values or any(isinstance(value, str) or len(value) != len(values[0]) for value in values):
+        return False
+    numbers = all(not isinstance(flag, str) and flag in (0, 1) for value in values for flag in value)
+    return numbers and any(len(set(value)) < len(value) for value in values)
 
 
 def paths_of(items: Any) -> list[str]:

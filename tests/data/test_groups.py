@@ -18,6 +18,7 @@ from fastai.data.all import L
 from PIL import Image
 
 from fastcls import data, datasets
+from fastcls.data.folding import Fold
 from fastcls.errors import DataError
 from fastcls.runfolder import predictions
 from fastcls.settings import options
@@ -207,6 +208,21 @@ def test_no_burst_or_copy_is_ever_on_both_sides(seed: int, tmp_path: Path) -> No
     assert siblings(found) == 0 and {"train", "valid"} == set(found["split"])
 
 
+def test_vectors_of_0_and_1_are_stratified_label_by_label() -> None:
+    rng = np.random.default_rng(0)
+    flags = (rng.random((300, 3)) < [0.5, 0.2, 0.05]).astype(int)
+    items = [f"{i}.jpg" for i in range(300)]
+    kinds: list[Callable[[str], Any]] = [lambda item: flags[int(item[:-4])]]
+    kinds += [lambda item: flags[int(item[:-4])].astype(float).tolist()]
+    for label in kinds:
+        for group in ("", lambda item: int(item[:-4]) // 3):
+            _, valid = data.stratified(label, 0.2, group)(items)
+            assert np.abs(flags[valid].sum(0) - flags.sum(0) / 5).max() <= 2
+        folds = [Fold(lambda _: (range(300), []), label, (k, 3))(items)[1] for k in (1, 2, 3)]
+        assert all(np.abs(flags[held].sum(0) - flags.sum(0) / 3).max() <= 8 for held in folds)
+        assert max(flags[held, 2].sum() for held in folds) - min(flags[held, 2].sum() for held in folds) <= 1
+
+
 # ---------------------------------------------------------------------------- by time
 
 
@@ -225,11 +241,14 @@ def test_a_share_of_newest_images_without_a_column_of_times_says_that_it_does_no
 
 def test_the_newest_images_are_kept_for_the_end() -> None:
     days = [f"2026-0{1 + i % 5}-{10 + i % 20:02d}" for i in range(40)]
-    for taken in (days, [day.replace("-", "") for day in days]):
+    cameras = [f"{day.replace('-', ':')} {23 - i % 24:02d}:00:00" for i, day in enumerate(days)]
+    british = [f"{day[8:]}/{day[5:7]}/{day[:4]}" for day in days]
+    for taken in (days, [day.replace("-", "") for day in days], cameras):
         found = data.split(timed(taken), split_by="taken", newest=0.2)
         test = found["slice:taken"][found["split"] == "test"]
         assert len(test) == 8 and min(test) > max(found["slice:taken"][found["split"] != "test"])
         assert (found["split"] == "valid").sum() == 6
+    assert (data.split(timed(british), split_by="taken", newest=0.2)["split"] == found["split"]).all()
     assert "8 images of 40 are the newest by 'taken', from" in found.attrs["notes"][-1]
 
 
@@ -249,6 +268,7 @@ def test_images_of_one_time_and_of_one_group_stay_on_one_side() -> None:
         (["2026-01-01"] * 39 + [""], "no date or number for 1 of 40 images: dog/dog019_0.png ''"),
         (["2026-01-01"] * 39 + ["soon"], "'soon'"),
         (["2026-01-01"] * 40, "has one value"),
+        ([f"{i % 24}:15" for i in range(40)], "no date or number for 40 of 40 images"),
         ([f"0{1 + i % 9}/04/2026" for i in range(40)], "can be read in two ways: 01/04/2026"),
     ],
 )
