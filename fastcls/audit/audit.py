@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fastcls.audit import labels, shortcuts
 from fastcls.audit.contents import Contents
@@ -31,6 +31,7 @@ class Audit:
     measured: dict[str, Measured]
     findings: list[Finding]
     shortcuts: shortcuts.Shortcuts | None = None
+    together: dict[str, str] = field(default_factory=dict)  # path -> its group, or the first of its copies
 
     @property
     def errors(self) -> list[Finding]:
@@ -72,8 +73,8 @@ def _findings(contents: Contents, images: Sequence[Measured]) -> Audit:
     measured = {image.path: image for image in images}
     groups = duplicates.groups(images, [(path, split, label) for path, label, split in contents.rows])
     several = contents.target.several
-    copies = [group.paths for group in groups]
-    short = None if several else shortcuts.find(contents.rows, measured, copies)  # which predict one class an image
+    together = {path: group.paths[0] for group in groups for path in group.paths} | contents.groups
+    short = None if several else shortcuts.find(contents.rows, measured, together)  # which predict one class an image
     names, splits = zip(*contents.labels, strict=True) if contents.labels else ((), ())
     found = [
         *_of_table(contents),
@@ -86,7 +87,7 @@ def _findings(contents: Contents, images: Sequence[Measured]) -> Audit:
     if contents.notes:
         title, hint = "Left out or read otherwise", "See that this is what you mean."
         found.append(Finding("layout", "note", title, " ".join(contents.notes), hint, names=tuple(contents.notes)))
-    return Audit(contents, measured, by_severity(found), short)
+    return Audit(contents, measured, by_severity(found), short, together)
 
 
 def _of_table(contents: Contents) -> Iterator[Finding]:

@@ -29,6 +29,7 @@ class Contents:
     faults: dict[str, list[str]] = field(default_factory=dict)  # of a table of labels: what -> which rows
     further: dict[str, dict[str, str]] = field(default_factory=dict)  # other columns of it: title -> path -> value
     target: Target = SINGLE  # which says what a label names
+    groups: dict[str, str] = field(default_factory=dict)  # of a run's images: path -> the group that it is in
 
     @property
     def sets(self) -> list[tuple[str, tuple[str, ...], str]]:
@@ -101,4 +102,5 @@ def _of_run(folder: Path) -> Contents:
         raise DataError(f"The images of {folder} are no longer in {root}.", "Give the folder where they are now.")
     rows = [((root / path).as_posix(), label, split) for path, label, split in splits.read(folder)]
     layout = f"the {count(len(rows), 'image')} of the run {folder.name}"
-    return Contents(root, layout, rows, target=target.of(data))
+    groups = {(root / path).as_posix(): name for path, name, _ in splits.read_groups(folder) if name}
+    return Contents(root, layout, rows, target=target.of(data), groups=groups)

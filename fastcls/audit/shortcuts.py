@@ -5,7 +5,7 @@ A forest on a few measurements, cross-validated. Where it does well, a network m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -40,7 +40,7 @@ class Shortcuts:
     accuracy: dict[str, float]  # of 'files' and 'look'
     shuffled: dict[str, float] = field(default_factory=dict)  # of those that are strong
     alone: dict[str, float] = field(default_factory=dict)
-    effect: float = 1.0  # images that one by itself is worth, where some are copies
+    effect: float = 1.0  # images that one by itself is worth, where some belong together
 
     def __post_init__(self) -> None:
         if {*self.accuracy} - {*STRONG} or self.n < 1:
@@ -84,11 +84,11 @@ class Shortcuts:
 
 
 def find(
-    rows: Sequence[tuple[str, str, str]], measured: Mapping[str, Measured], copies: Iterable[Iterable[str]] = ()
+    rows: Sequence[tuple[str, str, str]], measured: Mapping[str, Measured], together: Mapping[str, str] = {}
 ) -> Shortcuts | None:
     """Of rows (path, label, split); None where there are too few images to say anything.
 
-    copies: files that are copies of each other; one of them must not predict another.
+    together: the group of a path, copies or others that belong together; one of them must not predict another.
     """
     rng = np.random.default_rng(0)
     known = [(measured[path], label) for path, label, _ in rows if path in measured and not measured[path].fault]
@@ -100,19 +100,20 @@ def find(
     if len(kept) < FEWEST or len(classes) < 2 or np.bincount(labels).min() < FOLDS:
         return None
     images = [known[i][0] for i in kept]
-    of = {path: number for number, paths in enumerate(copies) for path in paths}
-    copied = grouped.codes_of([str(of.get(image.path, image.path)) for image in images])
+    codes = grouped.codes_of([together.get(image.path, "") for image in images])
+    if codes is not None and len(np.unique(codes)) < FOLDS:
+        return None
     columns = _columns(images, [names[i] for i in classes[labels]])
-    together = {name: [column for kind in kinds for column in columns[kind]] for name, kinds in KINDS.items()}
+    by_kind = {name: [column for kind in kinds for column in columns[kind]] for name, kinds in KINDS.items()}
     majority = float(np.bincount(labels).max() / len(labels))
-    right = {k: _predicted(v, labels, copied) for k, v in together.items()}
-    effect = max(grouped.effect(hits.astype(float), copied) for hits in right.values())
+    right = {k: _predicted(v, labels, codes) for k, v in by_kind.items()}
+    effect = max(grouped.effect(hits.astype(float), codes) for hits in right.values())
     accuracy = {k: float(hits.mean()) for k, hits in right.items()}
     found = Shortcuts(len(labels), len(classes), majority, accuracy, effect=effect)
     for name in found.strong:
-        found.shuffled[name] = float(_predicted(together[name], rng.permutation(labels), copied).mean())
+        found.shuffled[name] = float(_predicted(by_kind[name], rng.permutation(labels), codes).mean())
         for k in KINDS[name]:
-            found.alone[k] = float(_predicted(columns[k], labels, copied).mean())
+            found.alone[k] = float(_predicted(columns[k], labels, codes).mean())
     return found
 
 

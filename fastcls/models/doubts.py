@@ -30,7 +30,8 @@ def find(audit: Audit, arch: str, weights: str, size: int) -> Finding | None:
     with options.using(options.current()):  # its notes are of a training
         images = shortlist.crossed(table, "--suspects")
         x, y, classes = shortlist.features(images, arch, weights, size)
-    p = probe.out_of_fold(x, y, len(classes))
+    together = [audit.together.get(path, "") for path in images["path"]]
+    p = probe.out_of_fold(x, y, len(classes), together)
     labels = y.cpu().numpy()
     n = len(labels)
     entries = np.tile(np.arange(n), len(classes)), np.repeat(np.arange(len(classes)), n), p.T.ravel()

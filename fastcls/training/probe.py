@@ -27,6 +27,7 @@ from torch import nn
 
 from fastcls.data import target
 from fastcls.data.pixels import files, targets
+from fastcls.datasets import groups
 from fastcls.errors import RecipeError
 from fastcls.machine import ranks
 from fastcls.settings import options
@@ -296,9 +297,18 @@ def solve(x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: to
     return Solution(w, b - w @ centre, chosen.decay, objective.mean(loss, y, weight), chosen.right, len(chosen.held))
 
 
-def out_of_fold(x: torch.Tensor, y: torch.Tensor, classes: int) -> np.ndarray:
-    """(n, classes): what a solution for the others says of each image, by FOLDS; features (n, d), classes (n,)."""
-    chosen = _choose(_standardised(x)[0], y, classes, 1, None, whole=True)
+def out_of_fold(x: torch.Tensor, y: torch.Tensor, classes: int, together: Sequence[str] = ()) -> np.ndarray:
+    """(n, classes): what a solution for the others says of each image, by FOLDS; features (n, d), classes (n,).
+
+    together: the name of each image's group, empty where it is alone; the others are those of other groups.
+    """
+    folds = None
+    names, labels = [name or f"\0{i}" for i, name in enumerate(together)], y.cpu().numpy()
+    if 1 < len(set(names)) < len(labels):
+        count = min(FOLDS, len(set(names)), int(np.bincount(labels).max()))
+        fold = groups.kfold(labels.astype(str).tolist(), names, count, 0)
+        folds = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(count)]
+    chosen = _choose(_standardised(x)[0], y, classes, 1, None, True, folds)
     return chosen.probabilities[np.argsort(chosen.held)]
 
 
@@ -321,16 +331,22 @@ class Choice:
 
 
 def _choose(
-    x: torch.Tensor, y: torch.Tensor, classes: int, views: int, weight: torch.Tensor | None, whole: bool = False
+    x: torch.Tensor,
+    y: torch.Tensor,
+    classes: int,
+    views: int,
+    weight: torch.Tensor | None,
+    whole: bool = False,
+    folds: list[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Choice:
     """The decay and the temperature, by predictions of images that a solution has not seen in any view.
 
-    whole: of every image, however many there are.
+    whole: of every image, however many there are. folds: training and held-out rows of each, else stratified ones.
     """
     n = len(y) // views
     objective, labels = objectives.of_labels(y), y[:n].cpu().numpy()
     judge = objective.judge
-    folds = objective.folds(labels, FOLDS, n > FOLDS_UP_TO and not whole)
+    folds = objective.folds(labels, FOLDS, n > FOLDS_UP_TO and not whole) if folds is None else folds
     if not folds:
         return Choice(1.0, 1.0, 0, np.empty(0, int), np.empty((0, classes)))
     parts = [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in folds]

@@ -19,6 +19,7 @@ from fastcls import Run, check
 from fastcls.audit import check_record, shortcuts
 from fastcls.errors import UsageError
 from fastcls.evaluation import decisions
+from fastcls.images.measure import Measured
 from fastcls.reports.deciding import decided
 from fastcls.runfolder import predictions
 
@@ -57,6 +58,19 @@ def test_each_class_with_enough_images_is_covered_by_itself() -> None:
     few = y[:80]
     thresholds, apart = decisions.set_thresholds(p[np.arange(80), few], few, CLASSES, 0.9)
     assert apart < CLASSES and np.isfinite(thresholds).all()
+
+
+def test_sets_from_images_in_groups_cover_those_of_new_groups() -> None:
+    rng, found = np.random.default_rng(0), []
+    for _ in range(1000):
+        codes = np.repeat(np.arange(12), rng.integers(1, 9, 12))
+        scores = rng.normal(size=12)[codes] + 0.3 * rng.normal(size=len(codes))
+        new = rng.normal(size=300) + 0.3 * rng.normal(size=300)
+        found.append([(new <= decisions.bound(scores, 0.9, groups)).mean() for groups in (codes, None)])
+    by_groups, by_images = np.mean(found, axis=0)
+    assert by_images < 0.9 <= by_groups < 0.96
+    assert decisions.bound(np.arange(80.0), 0.9, np.arange(80) % 8) == np.inf, "eight groups promise nothing"
+    assert decisions.bound(np.arange(30.0), 0.9, np.arange(30)) == decisions.bound(np.arange(30.0), 0.9)
 
 
 @pytest.mark.parametrize("level, least", [(0.9, 9), (0.95, 19), (0.99, 99), (0.5, 1)])
@@ -276,6 +290,21 @@ def test_a_source_folder_that_goes_with_the_class_is_found(tmp_path: Path) -> No
     (folder / "labels.csv").write_text("\n".join(lines))
     found = check(folder, labels="labels.csv").audit.shortcuts
     assert found is not None and found.strong == ["files"] and found.alone["folder"] > 0.85
+
+
+def test_a_light_that_each_patient_has_is_no_shortcut_to_the_class_of_others() -> None:
+    """Forty patients of ten images, of either class, in a light of their own each."""
+    rng = np.random.default_rng(0)
+    light = rng.uniform(40, 200, 40)
+    images = {
+        f"{i}.jpg": Measured(f"{i}.jpg", width=64, height=64, brightness=float(light[i // 10] + rng.normal(0, 0.1)))
+        for i in range(400)
+    }
+    rows = [(path, "ab"[i // 10 % 2], "") for i, path in enumerate(images)]
+    alone = shortcuts.find(rows, images)
+    together = shortcuts.find(rows, images, {path: f"p{i // 10}" for i, path in enumerate(images)})
+    assert alone is not None and together is not None
+    assert alone.strong == ["look"] and not together.strong and together.effect > 2 > alone.effect
 
 
 def test_of_few_images_only_what_nearly_decides_the_class_is_a_shortcut() -> None:

@@ -237,5 +237,9 @@ def test_out_of_fold_answers_know_nothing_of_an_images_own_label() -> None:
     p = probe.out_of_fold(x, y, 2)
     assert p.shape == (200, 2) and np.allclose(p.sum(1), 1, atol=1e-5)
     assert 0.3 < (p.argmax(1) == y.numpy()).mean() < 0.7, "in sample, 400 features separate 200 images"
+    copied = torch.cat([x, x]), torch.cat([y, y])
+    assert (probe.out_of_fold(*copied, 2).argmax(1) == copied[1].numpy()).mean() > 0.7, "by the other copy's label"
+    p = probe.out_of_fold(*copied, 2, [str(i % 200) for i in range(400)])
+    assert 0.3 < (p.argmax(1) == copied[1].numpy()).mean() < 0.7
     x[:, 0] += 10 * y
     assert (probe.out_of_fold(x, y, 2).argmax(1) == y.numpy()).mean() > 0.95, "in the order of the images"
