@@ -31,28 +31,43 @@ def named(
     columns: those of the table of labels, by title. UsageError or DataError, with counts, where some have no group, or
     all the same one.
     """
-    if group in columns:
-        found, by = [str(value).strip() for value in columns[group]], f"the column {group!r}"
-        if lost := [path for path, name in zip(paths, found, strict=True) if not name]:
+    found, by = known(group, paths, root, columns)
+    if lost := [path for path, name in zip(paths, found, strict=True) if not name]:
+        if group in columns:
             raise DataError(
                 f"{by.capitalize()} is empty for {len(lost):,} of {count(len(paths), 'image')}: {_some(lost, root)}.",
                 "Fill it in; an image that belongs to no other gets a name of its own.",
             )
-    elif _PLAIN.fullmatch(group):
-        there = f"There are: {', '.join(columns)}. " if columns else "There is no table with further columns. "
-        raise UsageError(
-            f"--group {group}: besides path, label and split there is no such column"
-            f"{did_you_mean(group, list(columns))}",
-            there + _PATTERN.format(root),
+        how_many = f"{len(lost):,} of {len(paths):,} paths" if len(lost) < len(paths) else "any path"
+        raise DataError(
+            f"The pattern '{group}' of --group does not match {how_many}: {_some(lost, root)}.",
+            "Every image needs a group. " + _PATTERN.format(root),
         )
-    else:
-        found, by = _matched(group, paths, root), f"the pattern '{group}'"
     if len(set(found)) == 1:
         raise DataError(
             f"All {count(len(paths), 'image')} are of one group, {found[0]!r}, by {by}: none can be held out.",
             "Name a column or a pattern that tells apart what new images will be apart in: patients, sites, days.",
         )
     return found, by
+
+
+def known(
+    group: str, paths: Sequence[str], root: str | Path, columns: Mapping[str, Sequence[str]]
+) -> tuple[list[str], str]:
+    """As `named`, but empty where an image has no group. UsageError where `group` is no column and no pattern."""
+    if group in columns:
+        import pandas as pd
+
+        texts = ("" if pd.isna(value) else composed(str(value).strip()) for value in columns[group])
+        return list(texts), f"the column {group!r}"
+    if _PLAIN.fullmatch(group):
+        there = f"There are: {', '.join(columns)}. " if columns else "There is no table with further columns. "
+        raise UsageError(
+            f"--group {group}: besides path, label and split there is no such column"
+            f"{did_you_mean(group, list(columns))}",
+            there + _PATTERN.format(root),
+        )
+    return _matched(group, paths, root), f"the pattern '{group}'"
 
 
 def _matched(pattern: str, paths: Sequence[str], root: str | Path) -> list[str]:
@@ -63,20 +78,8 @@ def _matched(pattern: str, paths: Sequence[str], root: str | Path) -> list[str]:
             f"--group {pattern}: this is no column and no regular expression: {error}.",
             r"A \ before a sign of ( ) [ ] { } + * ? . | ^ $ means the sign itself: 'site\(\d+\)'.",
         ) from error
-    found, lost = [], []
-    for path in paths:
-        match = regex.search(below(path, root))
-        name = (match[1] if regex.groups else match[0]) if match else ""
-        found.append(composed(name or ""))
-        if not name:
-            lost.append(path)
-    if lost:
-        how_many = f"{len(lost):,} of {len(paths):,} paths" if len(lost) < len(paths) else "any path"
-        raise DataError(
-            f"The pattern '{pattern}' of --group does not match {how_many}: {_some(lost, root)}.",
-            "Every image needs a group. " + _PATTERN.format(root),
-        )
-    return found
+    matches = (regex.search(below(path, root)) for path in paths)
+    return [composed((match[1] if regex.groups else match[0]) or "") if match else "" for match in matches]
 
 
 def _some(paths: Sequence[str], root: str | Path) -> str:

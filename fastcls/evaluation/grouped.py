@@ -109,13 +109,6 @@ def share(right: np.ndarray, codes: np.ndarray | None) -> dict[str, Any]:
     return found if codes is None else {**found, "groups": len(np.unique(codes))}
 
 
-def without(clean: np.ndarray, right: np.ndarray, codes: np.ndarray | None) -> dict[str, Any]:
-    """The accuracy of the `clean` images alone, as `metrics.WITHOUT`; nothing where all are or none is."""
-    if clean.all() or not clean.any():
-        return {}
-    return {metrics.WITHOUT: share(right[clean], within(codes, clean))}
-
-
 def mean(values: np.ndarray, codes: np.ndarray | None, most: float = np.inf) -> dict[str, Any]:
     """The mean of values from 0 to `most`, an image each, as metrics.json has it."""
     n = len(values)

@@ -112,6 +112,25 @@ def of(target: targets.Target) -> Judge:
     return Labels() if target.several else OneClass()
 
 
+def without(
+    judge: Judge,
+    clean: np.ndarray,
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    names: Sequence[str],
+    thresholds: np.ndarray | None,
+    codes: np.ndarray | None,
+) -> dict[str, Any]:
+    """The first figure of the `clean` images alone, without a value where there is none; nothing where all are."""
+    if clean.all():
+        return {}
+    found: dict[str, Any] = {}
+    if clean.any():
+        of = probabilities[clean], truth[clean], names, thresholds, None, grouped.within(codes, clean)
+        found = judge.figures(*of)
+    return {judge.target.without: found.get(judge.target.main, metrics.figure(None, None, None, int(clean.sum())))}
+
+
 def answers(
     judge: Judge,
     names: Sequence[str],

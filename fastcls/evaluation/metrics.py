@@ -11,7 +11,6 @@ from scipy.special import expit, logit
 from fastcls.evaluation import calibration
 
 Z = 1.959964  # the 97.5 % point of the normal distribution
-WITHOUT = "accuracy_without_leaks"
 MACRO = ("macro_precision", "macro_recall", "macro_f1")
 
 
@@ -122,7 +121,7 @@ def cross_entropy(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(probabilities[np.arange(len(targets)), targets], calibration.SMALLEST))
 
 
-def figure(value: float, low: float | None, high: float | None, n: int) -> dict[str, Any]:
+def figure(value: float | None, low: float | None, high: float | None, n: int) -> dict[str, Any]:
     """A value with the ends of its interval and the images that it is of, as metrics.json has it."""
     return {"value": value, "low": low, "high": high, "n": n}
 

@@ -18,11 +18,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from fastcls.comparison.comparison import COSTS, FIGURES, MORE, Comparison, Row
 from fastcls.comparison.differences import Difference, McNemar, images_interval, needed
 from fastcls.datasets.walk import count
-from fastcls.evaluation.metrics import WITHOUT
 from fastcls.reports import shell
 from fastcls.reports.figures import NARROW, Figure, Palette, frame, is_narrow, over_epochs, save
-from fastcls.reports.wording import SPACE, duration, grouped, markdown, moment
+from fastcls.reports.wording import SPACE, duration, grouped, headline, markdown, moment
 from fastcls.runfolder import register, runs
+from fastcls.runfolder.target import MULTI, SINGLE, Target
 from fastcls.runfolder.text import clean, shorten
 
 PAGE = "compare.html"
@@ -184,7 +184,7 @@ def notes(comparison: Comparison) -> list[str]:
         seeds = any(len({entry.seed for entry in row.entries}) > 1 for row in rows)
         found.append(f"± is the standard deviation over the {'folds' if folds else 'seeds' if seeds else 'runs'}.")
     if folds:
-        found += [over_folds(row) for row in rows if row.interval]
+        found += [over_folds(row, comparison.target) for row in rows if row.interval]
     if "folds" in over:
         found.append(
             "Differences are to the baseline, in percentage points, with a 95 % interval over the folds. It is "
@@ -209,14 +209,14 @@ def notes(comparison: Comparison) -> list[str]:
     return found
 
 
-def over_folds(row: Row) -> str:
+def over_folds(row: Row, target: Target) -> str:
     """The mean accuracy of a setting over its folds, with its interval."""
     assert row.interval
     low, high = row.interval
     folds, repeats = (len({getattr(entry, what) for entry in row.entries}) for what in ("fold", "seed"))
     over = f"{folds} folds" + (f", drawn {repeats} times" if repeats > 1 else "")
     return (
-        f"{name(row) if row.setting else 'Mean accuracy'}: {row.means['accuracy'] * 100:.2f} % over {over} "
+        f"{name(row) if row.setting else headline(target.mean)}: {row.means['accuracy'] * 100:.2f} % over {over} "
         f"(95 %: {low * 100:.2f} to {high * 100:.2f})."
     )
 
@@ -263,7 +263,8 @@ def cautions(comparison: Comparison) -> list[str]:
         found.append("The runs did not see the same images: part of a difference may be the data's.")
     if len({str(sorted(record.get("device", {}).items())) for record in records}) > 1:
         found.append("The runs were made on different devices or thread counts: their times do not compare.")
-    leaking = sum(WITHOUT in entry.metrics.get(comparison.split, {}) for entry in comparison.done)
+    without = {SINGLE.without, MULTI.without}
+    leaking = sum(not without.isdisjoint(entry.metrics.get(comparison.split, {})) for entry in comparison.done)
     if leaking:
         which = f"{leaking} of {count(len(records), 'run')} {'was' if leaking == 1 else 'were'}"
         found.append(

@@ -63,7 +63,7 @@ def evaluated(files: Run, split: str = "new") -> Evaluated | None:
         for name in own.splits()
         if (theirs := scores(own, name))
     }
-    unknown, seen = _unknown(files), leaks(new, split)
+    unknown, seen = _unknown(files), leaks(files, split)
     return Evaluated(
         lines,
         [*_figures(found, lines), *([seen] if seen else []), *_look(found), *_classes(files, new.get("accuracy"))],

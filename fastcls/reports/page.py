@@ -52,7 +52,7 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
             ("warn", f"The files disagree: metrics.json has an accuracy of {percent(accuracy.value)}, "
              f"the predictions give {percent(outcome.accuracy)}.")
         )  # fmt: skip
-    if seen := leaks(found, split):
+    if seen := leaks(run, split):
         items.append(("warn", seen))
     if limit := run.get("options", "limit"):
         items.append(

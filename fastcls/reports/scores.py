@@ -8,20 +8,21 @@ from dataclasses import dataclass
 
 from fastcls.comparison import differences
 from fastcls.evaluation.grouped import codes_of, proportion
-from fastcls.evaluation.metrics import WITHOUT, Z, leaked
+from fastcls.evaluation.metrics import Z, leaked
 from fastcls.reports.classes import Outcome
 from fastcls.reports.wording import headline, percent
 from fastcls.runfolder import runs
 from fastcls.runfolder.predictions import GROUP
 from fastcls.runfolder.run import Run
-from fastcls.runfolder.target import Target
+from fastcls.runfolder.target import MULTI, SINGLE, Target, of
 from fastcls.runfolder.text import clean, number
 
 NAMES = {
     "accuracy": "Accuracy",
-    WITHOUT: "Accuracy without leaked images",
+    SINGLE.without: "Accuracy without leaked images",
     "top5": "Top-5 accuracy",
     "mAP": "mAP",
+    MULTI.without: "mAP without leaked images",
     "macro_f1": "Macro F1",
     "loss": "Loss",
     "micro_f1": "Micro F1",
@@ -98,21 +99,22 @@ def scores(run: Run, split: str) -> dict[str, Score]:
     return found
 
 
-def leaks(found: dict[str, Score], split: str) -> str:
-    """The accuracy beside that without the images that training has seen copies of; empty where there are none."""
-    accuracy, rest = found.get("accuracy"), found.get(WITHOUT)
-    if not (accuracy and rest and accuracy.n and rest.n):
+def leaks(run: Run, split: str) -> str:
+    """The first figure beside that without the images that training has seen; empty where there are none."""
+    target, held, found = of(run.model), run.metrics.get(split, {}), scores(run, split)
+    main, clean, rest = found.get(target.main), held.get(target.without), found.get(target.without)
+    if not (main and main.n and isinstance(clean, dict)):
         return ""
-    without = f"{rest.text} ({rest.interval})" if rest.interval else rest.text
-    seen = leaked(accuracy.n - rest.n, f"the {accuracy.n:,} {split} images")
-    return f"{seen}. Accuracy with leaks: {accuracy.text}; without: {without}."
+    seen = leaked(main.n - int(number(clean.get("n")) or 0), f"the {main.n:,} {split} images")
+    without = f"{rest.text} ({rest.interval})" if rest and rest.interval else rest.text if rest else "too few are left"
+    return f"{seen}. {main.name} with leaks: {main.text}; without: {without}."
 
 
 def tiles(found: dict[str, Score], classes: int, target: Target) -> list[Score]:
     """The figures at the top."""
-    keys: tuple[str, ...] = ("accuracy", WITHOUT, *(["top5"] if classes > MANY else []), "macro_f1", "loss")
+    keys: tuple[str, ...] = ("accuracy", target.without, *(["top5"] if classes > MANY else []), "macro_f1", "loss")
     if target.several:
-        keys = target.main, "macro_f1", "micro_f1", target.share, "loss"
+        keys = target.main, target.without, "macro_f1", "micro_f1", target.share, "loss"
     return [found[key] for key in keys if key in found]
 
 

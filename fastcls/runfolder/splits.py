@@ -18,6 +18,7 @@ from fastcls.runfolder.text import clean
 
 FILE = "splits.csv"
 COLUMNS = ("path", "split", "label")
+GROUP = "group"
 SLICES = "slices.csv"
 OF_SLICES = ("path", "split")
 
@@ -26,17 +27,28 @@ def write(run: Path, rows: Iterable[Sequence[str]], groups: Mapping[str, str] | 
     """Write rows of COLUMNS into a run folder, with the group of each path, if any has one."""
     if not groups:
         return runs.write_csv(run / FILE, COLUMNS, rows)
-    return runs.write_csv(run / FILE, [*COLUMNS, "group"], ([*row, groups.get(row[0], "")] for row in rows))
+    return runs.write_csv(run / FILE, [*COLUMNS, GROUP], ([*row, groups.get(row[0], "")] for row in rows))
 
 
 def read(run: Path) -> list[tuple[str, str, str]]:
     """Rows of path (below the run's images), label and split; OutputError where the file is not that."""
+    return _read(run, "path", "label", "split")
+
+
+def read_groups(run: Path) -> list[tuple[str, str, str]]:
+    """Rows of path, group and split, none where the run has no groups; OutputError where the file is not that."""
+    return _read(run, "path", GROUP, "split")
+
+
+def _read(run: Path, *columns: str) -> list[tuple[str, str, str]]:
     table = run / FILE
     try:
         with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
-            pick = itemgetter(*(header.index(name) for name in ("path", "label", "split")))
+            if GROUP in columns and GROUP not in header:
+                return []
+            pick = itemgetter(*map(header.index, columns))
             rows = [pick(cells) for cells in reader if cells]
     except (OSError, ValueError, IndexError, csv.Error) as problem:
         raise OutputError(f"{table} cannot be read: {problem}.", "Take the file that the run wrote.") from None

@@ -24,7 +24,8 @@ class SingleLabel:
     several = False
     activation = "Softmax <axis = 1>"  # in ONNX's words
     main, share = "accuracy", "accuracy"  # figures of metrics.json: the first, and the share of images that are right
-    noun, plural, right = "class", "classes", "accuracy"
+    without = "accuracy_without_leaks"  # the first, of the images that training has not seen
+    noun, plural, right, mean = "class", "classes", "accuracy", "mean accuracy"
     matrix, mistake, down, across = "Confusion matrix", "misclassified as", "label", "predicted"
 
     def text(self, names: Iterable[str]) -> str:
@@ -67,8 +68,8 @@ class MultiLabel:
     kind = "multi-label"
     several = True
     activation = "Sigmoid"
-    main, share = "mAP", "subset_accuracy"
-    noun, plural, right = "label", "labels", "all labels right"
+    main, share, without = "mAP", "subset_accuracy", "mAP_without_leaks"
+    noun, plural, right, mean = "label", "labels", "all labels right", "mean share of images with all labels right"
     matrix, mistake, down, across = "Missed, and seen instead", "missed, seen instead:", "missed", "seen instead"
 
     def text(self, names: Iterable[str]) -> str:

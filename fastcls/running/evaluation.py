@@ -80,9 +80,10 @@ def evaluate(
         paths = [relative(path) for path in answers.paths()]
         codes = grouped.codes_of([groups.get(path, "") for path in paths]) if groups else None
         figures[split] = answers.figures(temperature, codes)
-        if (names := (leaked or {}).get(split)) and not answers.judge.target.several:
+        if names := (leaked or {}).get(split):
             clean = np.array([path not in names for path in paths])
-            figures[split] |= grouped.without(clean, (answers.decoded == answers.targs).numpy(), codes)
+            own = answers.preds.numpy(), answers.targs.numpy(), [str(name) for name in answers.vocab]
+            figures[split] |= judging.without(answers.judge, clean, *own, answers.thresholds, codes)
     runs.write_json(out / "metrics.json", figures)
     runs.write_json(out / "heatmaps.json", heatmaps)
     classes = [str(name) for name in next(iter(passes.values())).vocab]

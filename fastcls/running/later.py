@@ -21,7 +21,7 @@ from fastcls.audit.check_record import relative
 from fastcls.audit.precheck import precheck
 from fastcls.data import copies
 from fastcls.datasets import groups
-from fastcls.datasets.walk import file_size, some
+from fastcls.datasets.walk import count, file_size, some
 from fastcls.errors import DataError, FastclsError, UsageError
 from fastcls.evaluation import grouped, judging, shift
 from fastcls.images import check
@@ -101,11 +101,15 @@ def evaluate(
     thresholds = None if predictor.thresholds is None else np.array(predictor.thresholds)
     every = np.stack([p for _, p in seen])
     probabilities = every[is_known]
-    group_of = _groups(record, held)
+    group_of, by = _groups(record, held, path, notes)
+    trained_on = {name for _, name, part in splits.read_groups(run) if part in parts and name} if by else set()
+    leaked, alike = _leaks({row[0] for row in train}, trained_on, [row[0] for row in known], group_of, by, notes)
+    if not group_of and (record.get("options") or {}).get("keep_copies_together", True):
+        group_of = {file: relative(members[0], held.root) for members in alike for file in members}
     codes = grouped.codes_of([group_of.get(row[0], "") for row in known])
-    figures = judge.figures(probabilities, truth, predictor.classes, thresholds, temperature, codes)
-    if not target.several:
-        figures |= grouped.without(~_copies(train, known), probabilities.argmax(1) == truth, codes)
+    judged = probabilities, truth, predictor.classes, thresholds
+    figures = judge.figures(*judged, temperature, codes)
+    figures |= judging.without(judge, ~np.array([row[0] in leaked for row in known]), *judged, codes)
     own = runs.read_json(run / "metrics.json")
     about: dict[str, Any] = {
         "format": runs.FORMAT,
@@ -114,7 +118,7 @@ def evaluate(
         "unknown": unknown,
         "missing": [name for name in place if name not in counts],
         "trained": trained,
-        **_beside(run, record, known, "test" if "test" in own else "valid", target.several),
+        **_beside(run, record, known, "test" if "test" in own else "valid", target.several, group_of),
     }
     below = {row[0]: relative(row[0], held.root) for row, _ in seen}
     listed = [(below[row[0]], UNKNOWN if row[1] in unknown else NEW, row[1]) for row, _ in seen]
@@ -195,17 +199,37 @@ def _own(run: Path, record: dict[str, Any], split: str) -> list[Row]:
     return [row for row in found if os.path.isfile(row[0])]  # noqa: PTH113  a Path a file would take four times as long
 
 
-def _groups(record: dict[str, Any], held: contents.Contents) -> dict[str, str]:
-    """The group of each new image, where the run was split by a column or pattern that the new images have too."""
-    knobs = (record.get("knobs") or {}).get("get_learner") or {}
-    group, paths = str(knobs.get("group") or ""), [path for path, *_ in held.rows]
+def _knob(record: dict[str, Any]) -> str:
+    """What --group was for a run."""
+    return str(((record.get("knobs") or {}).get("get_learner") or {}).get("group") or "")
+
+
+def _groups(record: dict[str, Any], held: contents.Contents, path: str, notes: list[str]) -> tuple[dict[str, str], str]:
+    """The group of each new image by the column or pattern that the run was split by, and in words what that is.
+
+    Of a run's images the groups that it has; what they are groups by is empty where the two are not by the same.
+    """
+    group = _knob(record)
+    if contents.is_run(path):
+        same = group and group == _knob(runs.read_json(shell.path(path) / "run.json"))
+        return held.groups, f"--group {group}" if same else ""
     if not group:
-        return {}
-    columns = {title: [values.get(path, "") for path in paths] for title, values in held.further.items()}
+        return {}, ""
+    files = [file for file, *_ in held.rows]
+    columns = {title: [values.get(file, "") for file in files] for title, values in held.further.items()}
     try:
-        return dict(zip(paths, groups.named(group, paths, held.root, columns)[0], strict=True))
+        names, by = groups.known(group, files, held.root, columns)
     except FastclsError:
-        return {}
+        names, by = [], ""
+    if not any(names):
+        notes.append(
+            f"the run was split by --group {group}, and the new images have no such groups: whether they belong to "
+            "groups that it was trained on is not known, and the intervals are over images."
+        )
+        return {}, ""
+    if alone := names.count(""):
+        notes.append(f"{alone:,} of {count(len(names), 'new image')} have no group by {by}, and count as alone.")
+    return {file: name for file, name in zip(files, names, strict=True) if name}, by
 
 
 def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) -> tuple[list[Row], int]:
@@ -229,12 +253,18 @@ def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) 
     return new, len(chosen) - len(new)
 
 
-def _copies(train: Sequence[Row], new: Sequence[Row]) -> np.ndarray:
-    """(n,) whether a new image is a near copy of one that the run was trained on."""
-    trained = {row[0] for row in train}
-    groups, _ = copies.alike(list(dict.fromkeys([*trained, *(row[0] for row in new)])))
-    seen = {file for group in groups if not trained.isdisjoint(group) for file in group}
-    return np.array([row[0] in seen for row in new])
+def _leaks(
+    train: set[str], groups_of_train: set[str], new: Sequence[str], group_of: dict[str, str], by: str, notes: list[str]
+) -> tuple[set[str], list[list[str]]]:
+    """New images that are near copies of those of train, or of its groups; and the near copies among the new ones."""
+    together, _ = copies.alike(list(dict.fromkeys([*train, *new])))
+    seen = {file for members in together if not train.isdisjoint(members) for file in members}
+    if both := [file for file in new if group_of.get(file) in groups_of_train]:
+        are, named = "is" if len(both) == 1 else "are", some(sorted({group_of[file] for file in both}))
+        notes.append(f"{count(len(both), 'new image')} {are} of groups, by {by}, that the run was trained on: {named}.")
+    rows = set(new)
+    among = ([file for file in members if file in rows] for members in together)
+    return (seen | set(both)) & rows, [members for members in among if len(members) > 1]
 
 
 def _watched(answers: Iterator[Prediction], total: int, progress: Progress | None) -> Iterator[Prediction]:
@@ -245,7 +275,9 @@ def _watched(answers: Iterator[Prediction], total: int, progress: Progress | Non
             progress(done, total)
 
 
-def _beside(run: Path, record: dict[str, Any], new: Sequence[Row], split: str, several: bool) -> dict[str, Any]:
+def _beside(
+    run: Path, record: dict[str, Any], new: Sequence[Row], split: str, several: bool, group_of: dict[str, str]
+) -> dict[str, Any]:
     """What the new images are compared with: the run's own of a split, by class shares, pictures and features."""
     table = predictions.of_run(run)
     own = table[table["split"] == split]
@@ -267,9 +299,19 @@ def _beside(run: Path, record: dict[str, Any], new: Sequence[Row], split: str, s
             for name in MEASURED
         }
         deep = tuple(np.stack([features[file] for file in side]) for side in sides) if features else None
-        found["gaps"] = [asdict(gap) for gap in shift.gaps(labels, measured, deep)]  # type: ignore[arg-type]
+        root = str((record.get("data") or {}).get("root") or "")
+        group_of = {os.path.join(root, path): name for path, name, _ in splits.read_groups(run)} | group_of  # noqa: PTH118
+        every = [[row[0] for row in rows] for rows in (old, new)]
+        codes = [_coded(pair, group_of) for pair in (every, sides)]
+        found["gaps"] = [asdict(gap) for gap in shift.gaps(labels, measured, deep, *codes)]  # type: ignore[arg-type]
         found["compared"] = min(map(len, sides))
     return found
+
+
+def _coded(sides: Sequence[Sequence[str]], group_of: dict[str, str]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The groups of old and of new files, where any has one."""
+    codes = grouped.codes_of([group_of.get(file, "") for side in sides for file in side])
+    return None if codes is None else (codes[: len(sides[0])], codes[len(sides[0]) :])
 
 
 def _features(run: Path, files: Sequence[str]) -> dict[str, np.ndarray]:

@@ -95,13 +95,13 @@ class Messages:
                 style="bold" if split == splits[0] else None,
                 soft_wrap=True,
             )
-            if clean := values.get(metrics.WITHOUT):
+            if clean := values.get(answers[split].judge.target.without):
                 seen = metrics.leaked(values["n"] - clean["n"], "these images")
-                self.screen.print(
-                    f"{'':8s} [b]{seen}:[/b] without leaks {clean['value']:.4f}  (95 %: {clean['low']:.4f} to "
-                    f"{clean['high']:.4f}, n = {clean['n']:,})",
-                    soft_wrap=True,
-                )
+                without = "too few are left for a figure without leaks"
+                if clean["value"] is not None:
+                    low, high = (f"{end:.4f}" if end is not None else "–" for end in (clean["low"], clean["high"]))
+                    without = f"without leaks {clean['value']:.4f}  (95 %: {low} to {high}, n = {clean['n']:,})"
+                self.screen.print(f"{'':8s} [b]{seen}:[/b] {without}", soft_wrap=True)
         if speed := self.record.get("speed"):
             used = ""
             if "utilisation" in speed:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastcls.audit import check_record
 from fastcls.audit.precheck import precheck
 from fastcls.comparison.comparison import Entry, interval_of
 from fastcls.datasets.walk import common_root, count
@@ -71,10 +73,13 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
     truth = {split: judge.truth(table["label"].tolist(), classes) for split, table in held.items() if len(table)}
     p = {split: held[split][[f"p:{name}" for name in classes]].to_numpy(float) for split in truth}
     temperature, thresholds = judge.temperature(p[VALID], truth[VALID]), judge.thresholds(p[VALID], truth[VALID])
-    figures = {}
+    figures, leaked = {}, _leaked(members, roots, root)
     for split in truth:
         codes = grouped.codes_in(held[split])
-        figures[split] = judge.figures(p[split], truth[split], classes, thresholds, temperature, codes)
+        judged = p[split], truth[split], classes, thresholds
+        figures[split] = judge.figures(*judged, temperature, codes)
+        clean = ~held[split]["path"].isin(leaked.get(split, ())).to_numpy()
+        figures[split] |= judging.without(judge, clean, *judged, codes)
     listed = [(path, split, label) for split in truth for path, label in held[split][["path", "label"]].to_numpy()]
     groups = {
         path: name
@@ -85,7 +90,7 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
     }
     folds, repeats = len({one.fold for one in members}), len({one.seed for one in members})
     over = _over_folds(members)
-    notes = _notes(members, folds, repeats, over, TEST in truth)
+    notes = _notes(members, folds, repeats, over, TEST in truth, target.mean)
     record: dict[str, Any] = {
         "format": runs.FORMAT,
         **{name: members[0].record[name] for name in TAKEN_OVER if name in members[0].record},
@@ -137,6 +142,18 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
     return build.write(out)
 
 
+def _leaked(members: Sequence[Entry], roots: Mapping[Path, Path], common: Path) -> dict[str, set[str]]:
+    """Of each split the images that have a copy, or another of their group, among those that a fold was trained on."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for one in members:
+        rows = ((path, split, label) for path, label, split in splits.read(one.folder))
+        groups = {path: group for path, group, _ in splits.read_groups(one.folder)}
+        for split, paths in check_record.leaked(one.folder, rows, groups).items():
+            root = roots[one.folder]
+            found[split] |= paths if root == common else {os.path.relpath(root / path, common) for path in paths}
+    return found
+
+
 def _absolute(run: Path, root: Path, common: Path) -> Any:
     """The predictions of a run, with paths below the common folder."""
     table = predictions.of_run(run, probabilities=True)
@@ -177,13 +194,13 @@ def _over_folds(members: Sequence[Entry]) -> dict[str, float | None]:
 
 
 def _notes(
-    members: Sequence[Entry], folds: int, repeats: int, over: Mapping[str, float | None], tested: bool
+    members: Sequence[Entry], folds: int, repeats: int, over: Mapping[str, float | None], tested: bool, mean_of: str
 ) -> list[str]:
     each = f"the mean over {repeats} repeats" if repeats > 1 else "the answer of one network"
     found = [f"{folds} folds: every image is predicted by networks that were not trained on it; {each}."]
     if over["low"] is not None:
         mean, low, high = (f"{100 * (over[name] or 0):.1f}" for name in ("value", "low", "high"))
-        found.append(f"over {count(len(members), 'fold')} the mean accuracy is {mean} % (95 %: {low} to {high}).")
+        found.append(f"over {count(len(members), 'fold')} the {mean_of} is {mean} % (95 %: {low} to {high}).")
     chosen = [one for one in members if one.record.get("options", {}).get("keep") != "last"]
     if any((one.record.get("train_seconds") or 0) and one.record.get("best_epoch") for one in chosen):
         found.append(

@@ -119,38 +119,66 @@ def test_unknown_missing_and_trained_images_are_counted_apart(
     assert refused.code == 4 and f"Name its run: {digits_run}" in refused.output
 
 
-def test_copies_of_training_images_are_said_and_the_figure_without_them_shown(
-    digits_run: Path, fastcls: Command, tmp_path: Path
-) -> None:
-    """A run of photographs: of the new ones three are saved again from those that it was trained on."""
+@pytest.fixture
+def photographs(digits_run: Path, tmp_path: Path) -> Path:
+    """A run of 40 photographs, old/0.jpg, …, in groups of four: new.csv names 40 others and three saved again."""
     rng = np.random.default_rng(0)
     shutil.copytree(digits_run, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     record["data"]["root"] = str(tmp_path / "old")
+    record["knobs"]["get_learner"]["group"] = "patient"
     (tmp_path / "run" / "run.json").write_text(json.dumps(record))
     model = json.loads((tmp_path / "run" / "model.json").read_text())
     model["preprocessing"] |= {"method": "squish", "resize": [8, 8], "size": [8, 8]}
     (tmp_path / "run" / "model.json").write_text(json.dumps(model))
     rows, table = splits.read(digits_run)[:40], []
-    rows = [(f"{i}.jpg", label, "train" if i % 2 else "valid") for i, (_, label, _) in enumerate(rows)]
-    splits.write(tmp_path / "run", [(path, part, label) for path, label, part in rows])
+    rows = [(f"{i}.jpg", label, "train" if i // 4 % 2 else "valid") for i, (_, label, _) in enumerate(rows)]
+    belongs = {path: f"p{i // 4}" for i, (path, _, _) in enumerate(rows)}
+    splits.write(tmp_path / "run", [(path, part, label) for path, label, part in rows], belongs)
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
     for i, (path, label, part) in enumerate(rows):
         picture = scene(rng)
         picture.save(tmp_path / "old" / path, quality=95)
-        if part == "train" and i > 33:
+        if part == "train" and i > 36:
             picture.save(tmp_path / "new" / f"again{i}.jpg", quality=70)
-            table.append(f"again{i}.jpg,{label}")
+            table.append(f"again{i}.jpg,{label},q9")
         scene(rng).save(tmp_path / "new" / path)
-        table.append(f"{path},{label}")
-    Path("new.csv").write_text("\n".join(["file,label", *table]))
-    outcome = fastcls("evaluate", "run", "new", "--labels", "new.csv", "--out", "out")
+        table.append(f"{path},{label},{'p' if i < 8 else 'q'}{i // 4}")
+    (tmp_path / "new.csv").write_text("\n".join(["file,label,patient", *table]))
+    return tmp_path
+
+
+def test_copies_of_training_images_are_said_and_the_figure_without_them_shown(
+    photographs: Path, fastcls: Command
+) -> None:
+    """Of the new images three are saved again from those that the run was trained on."""
+    Path("plain.csv").write_text("\n".join(row.rpartition(",")[0] for row in Path("new.csv").read_text().splitlines()))
+    outcome = fastcls("evaluate", "run", "new", "--labels", "plain.csv", "--out", "out")
     assert outcome.code == 0, outcome.output
     figures = json.loads(Path("out/metrics.json").read_text())["new"]
     assert figures["n"] == 43 and figures["accuracy_without_leaks"]["n"] == 40
     assert "3 of the 43 new images have a copy, or one of their group, in train" in outcome.output
     assert "3 of the 43 new images have a copy" in Path("out/report.html").read_text()
+    assert "split by --group patient, and the new images have no such groups" in outcome.output
+
+
+def test_images_of_groups_that_were_trained_on_are_said_and_the_figure_without_them_shown(
+    photographs: Path, fastcls: Command
+) -> None:
+    """Of the new patients p0 was validated and p1 trained on; three copies are of another name."""
+    outcome = fastcls("evaluate", "run", "new", "--labels", "new.csv", "--out", "out")
+    assert outcome.code == 0, outcome.output
+    figures = json.loads(Path("out/metrics.json").read_text())["new"]
+    assert (figures["n"], figures["accuracy"]["groups"]) == (43, 10)
+    assert (figures["accuracy_without_leaks"]["n"], figures["accuracy_without_leaks"]["groups"]) == (36, 9)
+    assert "4 new images are of groups, by the column 'patient', that the run was trained on: p1." in outcome.output
+    assert "7 of the 43 new images have a copy, or one of their group, in train" in outcome.output
+    rows = Path("new.csv").read_text().splitlines()
+    Path("known.csv").write_text("\n".join([rows[0], *(row for row in rows if row.endswith("p1"))]))
+    outcome = fastcls("evaluate", "run", "new", "--labels", "known.csv", "--out", "all")
+    assert "4 of the 4 new images have a copy, or one of their group, in train" in outcome.output
+    assert "without: too few are left" in outcome.output and "without: too few" in Path("all/report.html").read_text()
 
 
 def test_images_of_every_fold_are_trained_on(digits_run: Path, fastcls: Command, tmp_path: Path) -> None:
@@ -239,6 +267,22 @@ def test_two_samples_of_one_kind_do_not_differ_and_others_do() -> None:
     other = gaps(fewer, {"brightness": (light[0], light[1] - 15)}, (deep[0], deep[1] + 0.5))
     assert all(gap.shown for gap in other) and other[1].new is not None and other[2].new is not None
     assert other[1].new < other[1].old and other[2].new > 0.8  # type: ignore[operator]
+
+
+def test_other_groups_of_the_same_kind_do_not_differ_and_darker_ones_do() -> None:
+    """Patients of four images each: by images alone 12, 15 and 40 of 40 such samples would differ by what is tested."""
+    shown = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        codes = np.repeat(np.arange(50), 4)
+        labels = [rng.choice(list("abc"), 50)[codes] for _ in range(2)]
+        light = [rng.normal(100, 20, 50)[codes] + rng.normal(0, 5, 200) for _ in range(2)]
+        deep = [rng.normal(size=(50, 20))[codes] + rng.normal(0, 0.5, (200, 20)) for _ in range(2)]
+        for darker in (0, 30):
+            measured = {"brightness": (light[0], light[1] - darker)}
+            found = gaps((labels[0], labels[1]), measured, (deep[0], deep[1] + darker), *[(codes, codes + 50)] * 2)
+            shown.append([gap.shown for gap in found])
+    assert sum(map(sum, shown[::2])) <= 1 and all(one[1:] == [True, True] for one in shown[1::2])
 
 
 def test_evaluation_json_is_checked_before_it_is_used(tmp_path: Path) -> None:
