@@ -240,8 +240,8 @@ def _odd(run: Path, odd: str) -> tuple[list[list[str]], str]:
     interval = f"{max(0.0, area - half):.3f} to {min(1.0, area + half):.3f}"
     return rows, (
         f"{grouped(len(paths))} pictures of “{odd}” were compared with {grouped(len(known))} held-out images: an odd "
-        f"one is farther from what the network knows in {percent(area)} of pairs (AUROC {area:.3f}, 95 % interval "
-        f"{interval})."
+        f"one is farther from what the network knows in {percent(area)} of pairs (AUROC {area:.3f}, 95 % interval over "
+        f"images {interval})."
     )
 
 
