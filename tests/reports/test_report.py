@@ -138,20 +138,21 @@ def check_closed(made: Page) -> None:
 
 
 @pytest.fixture(scope="module")
-def ten(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("ten") / "run", [str(i) for i in range(10)], splits=("valid", "test"))
+def ten(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
+    run = make_run(tmp_path_factory.mktemp("ten") / "run", [str(i) for i in range(10)], splits=("valid", "test"))
+    return run, report(run, "test")
 
 
-def test_sections_and_figures(ten: Path) -> None:
-    made = report(ten)
+def test_sections_and_figures(ten: tuple[Path, Page]) -> None:
+    run, made = ten
     check_closed(made)
     assert [section["id"] for section in made.all("section")] == SECTIONS
-    figures = {file.stem for file in (ten / "figures").iterdir()}
+    figures = {file.stem for file in (run / "figures").iterdir()}
     assert figures == {
         *("loss", "metric-accuracy", "learning-rate", "confusion-matrix"),
         *("precision-recall", "roc", "reliability", "coverage"),
     }
-    for file in (ten / "figures").iterdir():
+    for file in (run / "figures").iterdir():
         with Image.open(file) as image:
             assert image.width > 800 and image.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
     text = made.text
@@ -172,16 +173,22 @@ def test_sections_and_figures(ten: Path) -> None:
         svg["role"] == "img" and svg["aria-label"] for svg in made.all("svg")
     )
     assert all("pixelated" in str(image.get("class")) for image in made.all("img"))
-    assert "#a1b2" not in (ten / "report.html").read_text(encoding="utf-8"), "a stand-in colour was not replaced"
+    assert "#a1b2" not in (run / "report.html").read_text(encoding="utf-8"), "a stand-in colour was not replaced"
 
 
-def test_classes_without_a_threshold_are_one_sentence_and_decisions_never_made_are_not_listed(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", ["a", "b", "c"], images=30, pictures=False)
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Of a run whose images are gone, with decisions by what mistakes cost."""
+    folder = tmp_path_factory.mktemp("decided")
+    run = make_run(folder / "run", ["a", "b", "c"], images=30, pictures=False)
     names = ["a", "b", "c", "refuse"]
     costs = [["true", *names], *([own, *(50 * (own != name) for name in names[:3]), 0.1] for own in names[:3])]
-    (tmp_path / "costs.csv").write_text("\n".join(",".join(map(str, row)) for row in costs))
-    write(run, costs=str(tmp_path / "costs.csv"))
-    text = " ".join(Page((run / "report.html").read_text(encoding="utf-8")).text.split())
+    (folder / "costs.csv").write_text("\n".join(",".join(map(str, row)) for row in costs))
+    return Page(write(run, costs=str(folder / "costs.csv")).read_text(encoding="utf-8"))
+
+
+def test_classes_without_a_threshold_are_one_sentence_and_decisions_never_made_are_not_listed(decided: Page) -> None:
+    text = " ".join(decided.text.split())
     assert (
         "Thresholds for a precision or recall of 95 %: 3 classes without one: it takes 19 images of the class" in text
     )
@@ -189,16 +196,20 @@ def test_classes_without_a_threshold_are_one_sentence_and_decisions_never_made_a
     assert "refuse 100 %" in text and " 0 %" not in text.split("refuse 100 %")[1][:30]
 
 
-def test_split(ten: Path) -> None:
-    assert "toy · test split (also evaluated: valid)" in report(ten, "test").text
+def test_images_may_be_gone(decided: Page) -> None:
+    assert not decided.all("img")
+    assert "image not found" in decided.text and "no longer where the run found them" in decided.text
+
+
+def test_split(ten: tuple[Path, Page]) -> None:
+    assert "toy · test split (also evaluated: valid)" in ten[1].text
     with pytest.raises(OutputError, match="did you mean 'test'"):
-        write(ten, "tset")
+        write(ten[0], "tset")
 
 
-def test_same_files_same_page(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", ["cat", "dog"], images=4, epochs=1)
-    first = write(run).read_bytes()
-    assert write(run).read_bytes() == first
+def test_same_files_same_page(ten: tuple[Path, Page]) -> None:
+    first = (ten[0] / "report.html").read_bytes()
+    assert write(ten[0], "test").read_bytes() == first
 
 
 def test_37_classes_are_drawn_whole(tmp_path: Path) -> None:
@@ -230,13 +241,6 @@ def test_hostile_names_are_inert(hostile: tuple[Path, Page]) -> None:
     for name in HOSTILE:
         assert clean(name) in made.text
     assert not made.all("b") or all(set(b) == {"style"} for b in made.all("b"))
-
-
-def test_images_may_be_gone(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", ["cat", "dog"], pictures=False)
-    made = report(run)
-    assert not made.all("img")
-    assert "image not found" in made.text and "no longer where the run found them" in made.text
 
 
 def test_failed_run(tmp_path: Path) -> None:
