@@ -189,7 +189,10 @@ def calls(run: Path, photos: Path) -> dict[Callable[..., Any], dict[str, Any]]:
 def test_a_wrong_value_of_any_argument_is_refused_by_name(
     digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every public function × every argument × every wrong value: an answer, or an error of ours, and no other."""
+    """Every public function × every argument × every wrong value: an answer, or an error of ours, and no other.
+
+    The options of every run, which several functions check by the same code, have every value in `train`.
+    """
     monkeypatch.chdir(tmp_path)
     for name in "ab":
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -204,6 +207,8 @@ def test_a_wrong_value_of_any_argument_is_refused_by_name(
         names = [name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD]
         names += list(settings) if given.keys() & UNKNOWN else []
         for name, (kind, value) in product(names, WRONG.items()):
+            if kind != "object" and name not in parameters and function is not fastcls.train:
+                continue
             words = {**given, name: value()}
             places = [words.pop(name) for name in ("run", "targets", "kinds") if name in words]  # by their order
             tried += 1
@@ -218,7 +223,7 @@ def test_a_wrong_value_of_any_argument_is_refused_by_name(
                 text = ""
             if kind == "object" and name != "learn" and not re.search(rf"\b{name}=.*: takes ", text):
                 wrong.append(f"{function.__name__}({name}={kind}) is not refused by name: {text}")
-    assert tried > 3000 and not wrong, "\n".join(wrong)
+    assert tried > 2000 and not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("name", ["lr", "epochs", "filters", "path", "limit", "keep", "nonesuch"])
