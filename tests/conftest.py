@@ -116,30 +116,48 @@ def _pageless(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(build, "write", asked_for)
 
 
+def _unexported(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("fastcls.inference.export._export_onnx", lambda *_: "left out")
+
+
+def unreport(patch: pytest.MonkeyPatch) -> None:
+    """Runs without page and ONNX file, which take a tiny one most of its time; `fastcls report` still makes a page."""
+    _pageless(patch)
+    _unexported(patch)
+
+
 @pytest.fixture
 def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs end without a page, which takes a tiny one half of its time; `fastcls report` still makes one."""
+    """Runs without page."""
     _pageless(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def unreported_module() -> Iterator[None]:
-    """Runs without page and ONNX file, for all of a module's tests and the runs that they share."""
-    with pytest.MonkeyPatch.context() as patch:
-        _pageless(patch)
-        patch.setattr("fastcls.inference.export._export_onnx", lambda *_: "left out")
-        yield
 
 
 @pytest.fixture
 def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs without an ONNX file."""
-    monkeypatch.setattr("fastcls.inference.export._export_onnx", lambda *_: "left out")
+    """Runs without ONNX file."""
+    _unexported(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def unexported_module() -> Iterator[None]:
+    """The same for all of a module's tests and the runs that they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        _unexported(patch)
+        yield
 
 
 @pytest.fixture
-def unreported(pageless: None, unexported: None) -> None:
-    """Runs without either, for tests that need neither."""
+def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without page and ONNX file, for tests that need neither."""
+    unreport(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def unreported_module() -> Iterator[None]:
+    """The same for all of a module's tests and the runs that they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        unreport(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

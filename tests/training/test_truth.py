@@ -40,7 +40,7 @@ WRONG = 20
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+def planted(tmp_path_factory: pytest.TempPathFactory, unexported_module: None) -> tuple[Path, dict[str, str]]:
     """A run on digits of which 20 validation images is in a wrong class's folder, and those images' true classes."""
     folder = tmp_path_factory.mktemp("planted")
     (folder / "recipe.py").write_text(RECIPE)
@@ -273,9 +273,9 @@ def test_a_cell_says_how_many_of_its_images_are_shown(
     run = tmp_path / "run"
     shutil.copytree(planted[0], run)
     count = "return [...document.querySelectorAll('.cell[data-label]')].map(c => Number(c.dataset.count))"
-    for pictures, all_shown in ((0, False), ("all", True)):
-        assert command("report", run, "--pictures", pictures).code == 0
-        browser.get((run / "report.html").as_uri())
+    assert command("report", run, "--pictures", "all").code == 0
+    for shown, all_shown in ((planted[0], False), (run, True)):
+        browser.get((shown / "report.html").as_uri())
         counts = browser.execute_script(count)
         most = counts.index(max(counts))
         browser.execute_script(
