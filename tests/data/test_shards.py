@@ -191,21 +191,6 @@ def test_loaders_of_items_read_a_pack_with_workers_or_without(
     assert len(found) == 1
 
 
-@pytest.mark.faults
-def test_two_processes_train_from_a_store_the_network_of_the_folder(
-    source: Path, store: Store, tmp_path: Path, fastcls: Any
-) -> None:
-    assert fastcls("pack", source, store.address, "--shard-mb", "0.02").code == 0
-    env, found = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, set()
-    for number, place in enumerate((source, store.address)):
-        words = ["--processes", 2, "--device", "cpu", "--precision", "fp32", "--cache-gb", 0, "--out", number]
-        command = [sys.executable, "-m", "fastcls", "recipe", "folder", "--path", place, *TRAIN, *words]
-        done = subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-        found.add(Path(str(number), "model.safetensors").read_bytes())
-    assert len(found) == 1
-
-
 def test_several_labels_groups_and_a_test_split_are_packed_too(fastcls: Any, source: Path, unreported: None) -> None:
     names = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(20)]
     rows = [f"{name},{name[:3]} {'old' if i % 3 else ''},{i // 2}" for i, name in enumerate(names)]

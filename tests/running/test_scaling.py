@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from killable import digest, saves, until
+from object_store import Store
 from together import Several, assert_same, history, record
 
 from fastcls.errors import TrainingError
@@ -241,6 +242,22 @@ def test_what_they_cannot_do_together_is_said_once_by_whom_it_concerns(several: 
     unused = several.begin(2, *several.words("unused", "--unused"))
     assert [several.ask(child) for child in unused] == [6, 6]
     assert "get no gradient" in several.log(0).read_text()
+
+
+@pytest.mark.faults
+def test_two_processes_of_the_command_train_from_a_store_the_network_of_the_folder(
+    several: Several, store: Store, fastcls: Any
+) -> None:
+    images, shards, folder = several.folder / "images", several.folder / "shards", several.folder / "folder"
+    assert fastcls("pack", images, store.address, "--shard-mb", "0.02").code == 0
+    words = ["recipe", "folder", "--arch", "timm/test_convnext", "--weights", "none", "--size", 32, "--bs", 16]
+    words += ["--epochs", 1, "--device", "cpu", "--precision", "fp32", "--cache-gb", 0]
+    command = [sys.executable, "-m", "fastcls", *words, "--processes", 2, "--path", store.address, "--out", shards]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    several.several(2, *words, "--path", images, "--out", folder)
+    assert digest(shards) == digest(folder)
 
 
 def start(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
