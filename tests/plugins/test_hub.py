@@ -14,6 +14,8 @@ from conftest import ROOT, Outcome
 from hub_server import AGAIN, Hub, Repository
 from PIL import Image
 
+from fastcls import datasets
+
 pytestmark = pytest.mark.further
 
 Fastcls = Callable[..., Outcome]
@@ -63,7 +65,7 @@ def test_the_card_says_what_the_report_says(hub: Hub, fastcls: Fastcls, digits_r
         assert part in card, part
 
 
-def test_timm_loads_a_network_of_its_own(hub: Hub, fastcls: Fastcls, imagenette: Path) -> None:
+def test_timm_loads_a_network_of_its_own(hub: Hub, fastcls: Fastcls, imagenette: Path, pageless: None) -> None:
     import onnxruntime
     import timm
     import torch
@@ -86,7 +88,7 @@ def test_timm_loads_a_network_of_its_own(hub: Hub, fastcls: Fastcls, imagenette:
     )
     assert network.pretrained_cfg["input_size"] == (3, 64, 64) and network.num_classes == 10
     assert "avgmax" in network.global_pool.pool_type
-    again = fastcls(*words, "again", "--weights", "hf://me/net")
+    again = fastcls(*words, "again", "--weights", "hf://me/net", "--dry-run")
     assert again.code == 0 and "the body starts from hf://me/net" in again.output, again.output
 
 
@@ -189,21 +191,31 @@ def pictures(folder: Path, form: str) -> dict[str, bytes]:
             files[f"data/{split}/{('cat', 'dog')[label]}/{number}.png"] = data
             rows.append({"image": {"bytes": data, "path": f"{number}.png"}, "label": label if number != 5 else -1})
         if form == "parquet":
-            import datasets
+            from datasets import ClassLabel, Dataset, Features
+            from datasets import Image as Pictures
 
-            features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["cat/kitten", "dog"]))
-            datasets.Dataset.from_list(rows, features=features).to_parquet(folder / "rows.parquet")
+            features = Features(image=Pictures(), label=ClassLabel(names=["cat/kitten", "dog"]))
+            Dataset.from_list(rows, features=features).to_parquet(folder / "rows.parquet")
             files[f"data/{split}-00000-of-00001.parquet"] = (folder / "rows.parquet").read_bytes()
     return {name: data for name, data in files.items() if name.endswith(form)}
 
 
-def in_a_process(*words: object) -> Outcome:
-    """The command as a user starts it: datasets reads HF_ENDPOINT when it is imported."""
-    command = [sys.executable, "-m", "fastcls", *map(str, words)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert "Traceback" not in done.stderr, done.stderr
-    return Outcome(done.returncode, done.stdout + done.stderr, done.stdout)
+IN_A_PROCESS = """
+import json
+import sys
+from conftest import command
+
+print("OUTCOMES", json.dumps([vars(command(*words)) for words in json.loads(sys.argv[1])]))
+"""
+
+
+def in_a_process(*commands: str) -> list[Outcome]:
+    """Of commands, one after the other, in a process that knows the Hub as a user's does: when it imports datasets."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    started = [sys.executable, "-c", IN_A_PROCESS, json.dumps([words.split() for words in commands])]
+    done = subprocess.run(started, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [Outcome(**one) for one in json.loads(done.stdout.rpartition("OUTCOMES ")[2])]
 
 
 @pytest.mark.parametrize(("form", "classes"), [("png", {"cat", "dog"}), ("parquet", {"cat_kitten", "dog"})])
@@ -214,7 +226,8 @@ def test_a_dataset_of_the_hub_is_a_folder_of_images(
     monkeypatch.setenv("FASTCLS_DATA", str(tmp_path / "data"))
     files = pictures(tmp_path, form)
     hub.repositories["datasets/me/pets"] = Repository(files={"README.md": b"", **files})
-    found = in_a_process("check", "hf://datasets/me/pets", "-o", "checked", "--json")
+    check = "check hf://datasets/me/pets -o"
+    found, again = in_a_process(f"{check} checked --json", f"{check} again")
     assert found.stdout.startswith("{") and json.loads(found.stdout), found.output
     (folder,) = (tmp_path / "data" / "hub").glob("me--pets--*")
     written = [file for file in folder.rglob("*") if file.is_file()]
@@ -223,26 +236,20 @@ def test_a_dataset_of_the_hub_is_a_folder_of_images(
     assert len(written) == 10 if form == "png" else 9, "one of the rows has no label"
     if form == "png":
         assert {file.read_bytes() for file in written} == set(files.values()), "the bytes are the Hub's"
-    hub.requests.clear()
-    assert in_a_process("check", "hf://datasets/me/pets", "-o", "again").code == found.code
-    assert not [line for line in hub.requests if "resolve" in line or "tree" in line], "nothing is fetched again"
-    program = "from fastcls import datasets; print(sorted(datasets.folder('hf://datasets/me/pets')['split'].unique()))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "['test', 'train', 'valid']\n", done.stderr
+    fetched = [line for line in hub.requests if "/me/pets" in line and ("resolve" in line or "tree" in line)]
+    assert len(fetched) == len(set(fetched)) >= len(files), "nothing is fetched again"
+    assert again.code == found.code
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    offline = in_a_process("check", "hf://datasets/me/pets", "-o", "offline")
-    assert offline.code == found.code and "is not reached" in offline.output
-    assert in_a_process("check", "hf://datasets/me/others").code == 3
+    offline, none = in_a_process(f"{check} offline", "check hf://datasets/me/others")
+    assert none.code == 3 and offline.code == found.code and "is not reached" in offline.output
+    assert sorted(datasets.folder(folder)["split"].unique()) == ["test", "train", "valid"]
 
 
-@pytest.mark.parametrize(
-    ("repository", "code", "says"),
-    [("pets", 2, "OWNER/NAME"), ("me/none", 2, "no such repository"), ("me/text", 3, "one column of images")],
-)
-def test_a_dataset_that_holds_no_images_of_classes(
-    repository: str, code: int, says: str, hub: Hub, fastcls: Fastcls
-) -> None:
+def test_a_dataset_that_holds_no_images_of_classes(hub: Hub, fastcls: Fastcls) -> None:
     pytest.importorskip("datasets", reason="needs the extra datasets")
     hub.repositories["datasets/me/text"] = Repository(files={"data/train.csv": b"text,label\nhello,1\nbye,0\n"})
-    refused = in_a_process("check", f"hf://datasets/{repository}")
-    assert refused.code == code and says in refused.output, refused.output
+    cases = {"pets": (2, "OWNER/NAME"), "me/none": (2, "no such repository"), "me/text": (3, "one column of images")}
+    for refused, (code, says) in zip(
+        in_a_process(*(f"check hf://datasets/{name}" for name in cases)), cases.values(), strict=True
+    ):
+        assert refused.code == code and says in refused.output, refused.output
