@@ -438,10 +438,12 @@ def real(name: str) -> Path:
     return file
 
 
-def photographs(folder: Path, label: Callable[[Path], str], a_class: int, size: int) -> Any:
-    """The first photographs of each class, as many in training as in validation."""
+def photographs(folder: Path, label: Callable[[Path], str], a_class: int, size: int, classes: int = 10) -> Any:
+    """The first photographs of each of about so many classes, as many in training as in validation."""
     files = sorted(folder.rglob("*.[jJ][pP]*"))
-    every = {name: [file for file in files if label(file) == name][: 2 * a_class] for name in sorted(map(label, files))}
+    names = sorted({*map(label, files)})
+    names = names[:: len(names) // classes]
+    every = {name: [file for file in files if label(file) == name][: 2 * a_class] for name in names}
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock),
         get_items=lambda _: [file for group in every.values() for file in group],
@@ -470,7 +472,7 @@ def test_the_published_classifier_recognises_photographs(imagenette: Path) -> No
 @pytest.mark.published
 @pytest.mark.parametrize("arch", ["tf_efficientnet_lite0", "mobilenet_v2"])
 def test_features_of_published_weights_separate_breeds(pets: Path, arch: str) -> None:
-    dls = photographs(pets, lambda path: path.stem.rpartition("_")[0], 5, 224)
+    dls = photographs(pets, lambda path: path.stem.rpartition("_")[0], 5, 224, 12)
     learn, _ = learned(dls, arch, real(arch))
     split = []
     with torch.no_grad():
@@ -479,5 +481,5 @@ def test_features_of_published_weights_separate_breeds(pets: Path, arch: str) ->
             split.append([torch.cat(parts) for parts in zip(*found, strict=True)])
     (known, names), (asked, wanted) = split
     centres = torch.stack([known[names == name].mean(0) for name in range(dls.c)])
-    right = ((asked @ centres.T).argmax(1) == wanted).float().mean()
-    assert right > 0.6, f"nearest mean of five: {right:.1%} of {len(wanted)} images, 37 breeds"
+    right = float(((asked @ centres.T).argmax(1) == wanted).float().mean())
+    assert right > 0.8, f"nearest mean of five: {right:.1%} of {len(wanted)} images, {dls.c} breeds"
