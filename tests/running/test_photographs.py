@@ -71,6 +71,7 @@ def test_a_run_starts_from_the_weights_of_another(fastcls: Fastcls, pets: Path) 
     assert third.code == 0 and phases == ["linear probe", "whole network"]
 
 
+@pytest.mark.usefixtures("unexported")
 @pytest.mark.parametrize(
     "layout",
     [

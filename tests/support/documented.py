@@ -65,6 +65,7 @@ MORE = [
     More(TRAINS + "(?:cifar|.*xresnet)", "--bs 20", "few images"),
     More(TRAINS + r"(?:digits-cnn|\./)", "--limit 20", "the same"),
     More(r"^lr-find ", "--steps 40", "few"),
+    More(r"^compare .*--folds", "--folds 2", "test_folds.py has more"),
     More(r"^compare .*--seeds", "--seeds 1", "test_compare.py has several"),
     More(r"^recipe .*--processes", "--dry-run", "test_scaling.py trains so"),
     More(r"^recipe .*--gpus", "--dry-run", "there are not so many GPUs", code=5),
@@ -86,6 +87,7 @@ MORE += [
     for words in (
         r"compare folder .*--vary balanced.*",
         r"recipe folder .*--group.*",
+        r"recipe folder --path photos",
         r"compare folder .*--vary policy.*",
         r"compare \./mine.py .*",
         r"compare pets-resnet50 .*",
