@@ -172,19 +172,19 @@ def existing(folders: Sequence[Path]) -> list[Entry]:
     for folder in dict.fromkeys(folders):
         entry = read(folder, {}, 0)
         if entry.record.get("status") != "done":
-            raise OutputError(f"{folder} is {entry.record.get('status')}, so it has no final figures to compare.")
+            raise OutputError(f"{folder} is {entry.record.get('status')}, so it has no final metrics to compare.")
         entries.append(entry)
     classes = [tuple(runs.read_json(entry.folder / "model.json").get("classes", ())) for entry in entries]
     for entry, own in zip(entries, classes, strict=True):
         if entry.target != entries[0].target:
             raise OutputError(
                 f"{entry.folder} is {entry.target.kind}, {entries[0].folder} {entries[0].target.kind}: "
-                "their figures do not compare."
+                "their metrics are not comparable."
             )
         if set(own) != set(classes[0]):
             raise OutputError(
-                f"{entry.folder} has other classes than {entries[0].folder} ({len(own)} and "
-                f"{len(classes[0])} of them): their figures do not compare."
+                f"{entry.folder} has different classes from {entries[0].folder} ({len(own)} and "
+                f"{len(classes[0])} of them): their metrics are not comparable."
             )
     values = [_described(entry.record) for entry in entries]
     names = list(dict.fromkeys(name for one in values for name in one))

@@ -131,7 +131,7 @@ class Study:
             trial.report(value, epoch)
         if not trial.should_prune():
             return ""
-        return f"pruned after epoch {epoch}: {self.metric} worse than the median of the trials before it"
+        return f"pruned after epoch {epoch}: {self.metric} worse than the median of earlier trials"
 
     def tell(self, trial: optuna.Trial, value: float | None = None, failed: str = "", **run: Any) -> None:
         """End a trial: with a value; without one as pruned; failed, and of what.
@@ -241,10 +241,12 @@ def _refuse_others(study: optuna.Study, about: Mapping[str, Any], words: Mapping
     before = study.user_attrs.get(ABOUT)
     if before is None:
         if study.get_trials(deepcopy=False):
-            raise OutputError(f"{which} is not one of fastcls search.", "Give the study another name.")
+            raise OutputError(f"{which} was not created by fastcls search.", "Give the study another name.")
         study.set_user_attr(ABOUT, dict(about))
     elif other := " and ".join(text for key, text in words.items() if before.get(key) != about[key]):
-        raise OutputError(f"{which} is of {other}.", "Give the study another name, or name another folder with --out.")
+        raise OutputError(
+            f"{which} was created with {other}.", "Give the study another name, or choose another folder with --out."
+        )
 
 
 def _storage(url: str) -> Any:
@@ -262,7 +264,7 @@ def _storage(url: str) -> Any:
         return optuna.storages.RDBStorage(url)
     except ImportError:
         driver = DRIVERS.get(scheme, "")
-        hint = f"Install it:  pip install {driver}" if driver else "SQLAlchemy's documentation names it."
+        hint = f"Install it:  pip install {driver}" if driver else "See SQLAlchemy's documentation for its name."
         raise EnvironmentProblem(f"--storage {shown(url)}: the driver of {scheme} is not installed.", hint) from None
     except OSError as problem:
         raise OutputError(f"--storage {url}: this file cannot be written: {problem.strerror}.") from None
@@ -285,14 +287,14 @@ def _troubles(url: str) -> Iterator[None]:
         yield
     except ArgumentError:
         raise UsageError(
-            f"--storage {shown(url)}: this is no storage that Optuna knows.",
+            f"--storage {shown(url)}: not a storage that Optuna supports.",
             "For example: sqlite:///study.db, postgresql://user@host/database, redis://host, or a file, study.journal",
         ) from None
     except Exception as problem:
         if not isinstance(problem, SQLAlchemyError | StorageInternalError) and "redis" not in type(problem).__module__:
             raise
         cause = str(problem.__cause__ or problem).splitlines()[0]
-        raise OutputError(f"--storage {shown(url)}: the storage does not answer: {cause}") from problem
+        raise OutputError(f"--storage {shown(url)}: the storage cannot be reached: {cause}") from problem
 
 
 def shown(url: str) -> str:

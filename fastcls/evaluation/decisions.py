@@ -170,32 +170,34 @@ class Costs:
 
 def read_costs(file: Path, classes: Sequence[str]) -> Costs:
     """A cost table: a row a true class, a column a decision. DataError names what is missing or is not a number."""
-    form = "It has a row a true class and a column a decision:  true,cat,dog,refuse"
+    form = "It needs a row per true class and a column per decision:  true,cat,dog,refuse"
     try:
         rows = [row for _, row in rows_of(file, [], strict=True)]
     except OSError as problem:
         raise DataError(f"--costs {file}: cannot be read ({problem.strerror or problem}).", form) from None
     if len(rows) < 2 or len(rows[0]) < 3:
-        raise DataError(f"--costs {file}: a table of {count(len(rows), 'row')} is no cost table.", form)
+        raise DataError(f"--costs {file}: a table with {count(len(rows), 'row')} is not a cost table.", form)
     decisions, found = rows[0][1:], {row[0]: row[1:] for row in rows[1:]}
     if lacking := [name for name in classes if name not in found]:
         near = did_you_mean(lacking[0], found)
         raise DataError(f"--costs {file}: no row for {some(map(repr, lacking))}{near}.", form)
     strange = next((name for name in found if name not in classes), None)
     if strange is not None:
-        raise DataError(f"--costs {file}: {strange!r} is no class of this run{did_you_mean(strange, classes)}.", form)
+        raise DataError(
+            f"--costs {file}: {strange!r} is not a class of this run{did_you_mean(strange, classes)}.", form
+        )
     columns = [name for name in classes if name not in decisions]
     if columns and len(columns) < len(classes):
         raise DataError(
             f"--costs {file}: no column for {some(map(repr, columns))}.",
-            "Decisions are all classes, and others where you like, or none of the classes.",
+            "Decisions are either all classes, plus any others, or none of the classes.",
         )
     if len(set(decisions)) < len(decisions) or len(found) < len(rows) - 1:
-        raise DataError(f"--costs {file}: a row or a column is there twice.", form)
+        raise DataError(f"--costs {file}: a row or a column occurs twice.", form)
     for name, cells in found.items():
         if len(cells) != len(decisions):
-            raise DataError(f"--costs {file}: {name!r} has {len(cells)} costs of {len(decisions)} decisions.", form)
+            raise DataError(f"--costs {file}: {name!r} has {len(cells)} costs for {len(decisions)} decisions.", form)
         wrong = next((cell for cell in cells if number(cell) is None), None)
         if wrong is not None:
-            raise DataError(f"--costs {file}: {name!r} has the cost {wrong!r}.", "Costs are finite numbers.")
+            raise DataError(f"--costs {file}: {name!r} has the cost {wrong!r}.", "Costs must be finite numbers.")
     return Costs(list(classes), decisions, np.array([[float(cell) for cell in found[name]] for name in classes]))

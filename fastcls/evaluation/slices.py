@@ -96,9 +96,9 @@ def _values(texts: pd.Series) -> tuple[pd.Series, str]:
     if different > MOST and (ranges := _ranges(known)) is not None:
         return ranges.reindex(texts.index).fillna(EMPTY), ""
     if different > len(texts) / 2:
-        return texts.iloc[:0], f" {different:,} values of {len(texts):,} images: too many to be slices."
+        return texts.iloc[:0], f" {different:,} different values in {len(texts):,} images, too many for slices."
     if texts.nunique() < 2:
-        return texts.iloc[:0], f" one value, {(texts.iloc[0] or EMPTY)!r}, of all images."
+        return texts.iloc[:0], f" the same value, {(texts.iloc[0] or EMPTY)!r}, for all images."
     return texts.where(texts != "", EMPTY), ""
 
 

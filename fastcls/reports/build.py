@@ -51,7 +51,7 @@ def _choose(files: Run, split: str | None) -> str:
     if split is None:
         return known[0] if known else "valid"
     if known and split not in known:
-        message = f"The {split!r} split of {files.folder} was not evaluated{did_you_mean(split, known)}."
+        message = f"The {split!r} split of {files.folder} has not been evaluated{did_you_mean(split, known)}."
         raise OutputError(message, f"Evaluated: {', '.join(known)}.")
     return split
 
@@ -64,9 +64,7 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
     target, temperature = targets.of(files.model), number(files.model.get("temperature"))
     if target.several and (costs or odd):
         flag = "--costs" if costs else "--odd"
-        raise UsageError(
-            f"{flag}: it decides for one class an image, and this run has several labels.", f"Omit {flag}."
-        )
+        raise UsageError(f"{flag}: it needs one class per image, and this run has several labels.", f"Omit {flag}.")
     belief: Any
     decided: Any
     if target.several:

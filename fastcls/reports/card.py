@@ -42,16 +42,19 @@ def _use(repository: str, in_timm: bool) -> Iterator[str]:
     if in_timm:
         yield f'```python\nimport timm\n\nmodel = timm.create_model("hf-hub:{repository}", pretrained=True).eval()\n```'
     yield (
-        "`model.onnx` takes images that are prepared as `preprocessing` in `model.json` says, and gives logits in the "
+        "`model.onnx` takes images prepared as described by `preprocessing` in `model.json`, and returns logits in the "
         "order of its `classes`."
     )
 
 
 def _data(run: Run) -> Iterator[str]:
     images = run.get("data", "images") or {}
-    yield ", ".join(f"{count:,} {clean(split)}" for split, count in images.items()) + " images. They are not in here."
+    yield (
+        ", ".join(f"{count:,} {clean(split)}" for split, count in images.items())
+        + " images. They are not part of this repository."
+    )
     if run.get("options", "limit"):
-        yield f"At most {run.get('options', 'limit')} images a class of the data were used."
+        yield f"At most {run.get('options', 'limit')} images per class were used."
 
 
 def _metrics(run: Run) -> Iterator[str]:
@@ -83,8 +86,8 @@ def _calibration(run: Run) -> Iterator[str]:
         yield "The probabilities were not calibrated."
         return
     yield (
-        f"Divide the logits by the temperature {temperature:.3f}, fitted on the validation images, for probabilities "
-        "to believe (`fastcls predict --calibrated`)."
+        f"Divide the logits by the temperature {temperature:.3f}, fitted on the validation images, for calibrated "
+        "probabilities (`fastcls predict --calibrated`)."
     )
     found = {split: scores.scores(run, split) for split in run.splits()}
     rows = [
@@ -99,15 +102,15 @@ def _calibration(run: Run) -> Iterator[str]:
 def _limits(run: Run, own: target.Target) -> Iterator[str]:
     split = next(iter(run.splits()), "valid")
     if split == "valid":
-        yield "There were no test images: the figures are of the validation images."
+        yield "There was no test split: the metrics are from the validation split."
     if run.get("weights"):
         yield clean(run.get("weights"))
     n = number(run.metrics.get(split, {}).get("n"))
     if n and n < FEW:
-        yield f"The figures are of {int(n):,} images: the intervals say how far chance may have moved them."
-    yield "The figures hold for images like those above. On others, of another camera, place or time, measure it anew."
+        yield f"The metrics are from {int(n):,} images: the intervals show how far chance may have moved them."
+    yield "The metrics hold for images like those above. For others (another camera, place or time), evaluate it again."
     if not own.several:
-        yield "Every image gets one of the classes, one that shows none of them too."
+        yield "Every image gets one of the classes, even an image that shows none of them."
     for note in run.get("notes") or []:
         yield clean(note)
 

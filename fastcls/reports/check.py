@@ -50,9 +50,11 @@ def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise OutputError(f"-o {out}: this folder cannot be made ({problem.strerror}).", "Name another.") from None
+        raise OutputError(
+            f"-o {out}: this folder cannot be created ({problem.strerror}).", "Choose another folder."
+        ) from None
     if not os.access(out, os.W_OK):
-        raise OutputError(f"-o {out}: this folder cannot be written.", "Name another.")
+        raise OutputError(f"-o {out}: this folder cannot be written.", "Choose another folder.")
     if not any((out / name).exists() for name in (PAGE, RECORD, TABLE)):
         return
     try:  # its head alone: that of a large dataset is longer than what is read of JSON
@@ -61,7 +63,7 @@ def make_folder(out: Path) -> None:
     except (OSError, inside.Foreign):
         own = False
     if not own:
-        raise OutputError(f"-o {out}: it holds files called {PAGE}, {RECORD} or {TABLE} of someone else's.")
+        raise OutputError(f"-o {out}: it contains {PAGE}, {RECORD} or {TABLE} from another source.")
 
 
 def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -> Path:

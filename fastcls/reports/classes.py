@@ -258,19 +258,19 @@ def matrix_figure(matrix: Matrix, split: str, target: Target = SINGLE) -> Figure
     tips, cells = {}, {}
     for i, j in np.argwhere(matrix.counts):
         name, other = matrix.names[i], matrix.names[j]
-        end = "recognised" if i == j else f"{target.mistake} {other}"
+        end = "correct" if i == j else f"{target.mistake} {other}"
         tips[f"cell-{i}-{j}"] = f"{name}: {matrix.counts[i, j]} of {matrix.support[i]} {end}"
         cells[f"cell-{i}-{j}"] = (name, other, str(matrix.counts[i, j]))
     if matrix.whole:
         title = f"{target.matrix}, {split} split, {count} {target.plural}"
     else:
-        title = f"The {count} {target.plural} confused most, {split} split"
+        title = f"The {count} most confused {target.plural}, {split} split"
     side = cell * count + margin
     draw = _cells(matrix, title, cell * 72, target)
     return Figure(
         "confusion-matrix",
         title,
-        f"{title}: labels down, predictions across",
+        f"{title}: rows are labels, columns predictions",
         side,
         side,
         draw,

@@ -175,7 +175,7 @@ def notes(comparison: Comparison) -> list[str]:
     """How to read the table, a sentence each."""
     rows, test, found = comparison.rows, comparison.test, []
     if comparison.target.several:
-        found.append("Differences and tests are of the share of images that have all labels right.")
+        found.append("Differences and tests are on the share of images with all labels right.")
     held = [row for row in rows if row.difference is not None]
     over = {row.difference.over for row in held if row.difference}
     found += conclusions(held)
@@ -188,8 +188,7 @@ def notes(comparison: Comparison) -> list[str]:
     if "folds" in over:
         found.append(
             "Differences are to the baseline, in percentage points, with a 95 % interval over the folds. It is "
-            "corrected for the training images that they share (Nadeau and Bengio 2003), rather too wide than too "
-            "narrow."
+            "corrected for the training images that the folds share (Nadeau and Bengio 2003) and errs on the wide side."
         )
     for what in ("seeds and images", "seeds"):
         if what in over:
@@ -199,13 +198,15 @@ def notes(comparison: Comparison) -> list[str]:
     for what, units in (("images", "images"), ("groups", "groups of images")):
         if what in over:
             found.append(
-                "Where a setting has a single run its difference, in percentage points, has a 95 % interval over the "
-                f"{units} alone: it tells these two networks apart and says nothing of other seeds."
+                "Where a setting has a single run, the 95 % interval of its difference, in percentage points, is over "
+                f"the {units} alone: it compares these two networks and says nothing about other seeds."
             )
     if test:
         found.append(verdict(test))
     if len(held) > 4:
-        found.append(f"Had none of the {len(held)} settings any effect, one interval in twenty would still miss zero.")
+        found.append(
+            f"If none of the {len(held)} settings had any effect, one interval in twenty would still exclude zero."
+        )
     return found
 
 
@@ -247,9 +248,10 @@ def verdict(test: McNemar) -> str:
         return f"The second run is {'better' if value > 0 else 'worse'} than the first: {size}. {counts}"
     images = needed(test)
     if images is None:
-        more = "as they stand, more images would not settle it"
+        more = "with these results, more images would not settle it"
     else:
-        more = f"if it stays so, about {max(1, images - test.images):,} more images would settle it (in 80 % of cases)"
+        extra = max(1, images - test.images)
+        more = f"if the difference persists, about {extra:,} more images would settle it (with 80 % power)"
     return f"The second run is not shown to be better or worse than the first: {size}; {more}. {counts}"
 
 
@@ -260,28 +262,28 @@ def cautions(comparison: Comparison) -> list[str]:
     drawn = [(record.get("seed"), (record.get("options") or {}).get("fold")) for record in records]
     seen = {(*which, record.get("data", {}).get("fingerprint")) for which, record in zip(drawn, records, strict=True)}
     if len(seen) > len(set(drawn)):  # another seed may draw another split
-        found.append("The runs did not see the same images: part of a difference may be the data's.")
+        found.append("The runs used different images: part of a difference may come from the data.")
     if len({str(sorted(record.get("device", {}).items())) for record in records}) > 1:
-        found.append("The runs were made on different devices or thread counts: their times do not compare.")
+        found.append("The runs used different devices or thread counts: their times are not comparable.")
     without = {SINGLE.without, MULTI.without}
     leaking = sum(not without.isdisjoint(entry.metrics.get(comparison.split, {})) for entry in comparison.done)
     if leaking:
         which = f"{leaking} of {count(len(records), 'run')} {'was' if leaking == 1 else 'were'}"
         found.append(
-            f"{which} evaluated on images with copies, or others of their group, in train: too good. The reports have "
-            "the accuracy without these."
+            f"{which} evaluated on images with copies, or others of their group, in train, so the accuracy is too "
+            "high. The reports have the accuracy without these images."
         )
     chose = any(record.get("options", {}).get("keep") != "last" and record.get("best_epoch") for record in records)
     if any(entry.fold for entry in comparison.entries):
         if chose:
             found.append(
-                "Each run's best epoch was chosen on the fold that it is judged by, which makes the figures a little "
-                "too good (--keep last would not choose)."
+                "Each run's best epoch was chosen on the fold that it is evaluated on, which makes the figures "
+                "slightly optimistic (--keep last avoids this)."
             )
     elif records and comparison.split == "valid":
-        text = "Without a test split these figures are the validation split's"
+        text = "There is no test split: these figures are from the validation split"
         if chose:
-            text += ", which has also chosen each run's best epoch (--keep last would not choose)"
+            text += ", on which each run's best epoch was also chosen (--keep last avoids this)"
         found.append(f"{text}.")
     return found
 
@@ -298,7 +300,7 @@ def _accuracy(rows: Sequence[Row], split: str) -> Figure | None:
     if not shown:
         return None
     ring = "fold" if any(row.interval for row in rows) else "seed"
-    title = f"Accuracy on {split}: a ring a {ring}, a bar at the mean"
+    title = f"Accuracy on {split}: one ring per {ring}, a bar at the mean"
     base = next((row.means["accuracy"] for row in rows if row.baseline), math.nan)
 
     def draw(ax: Axes, palette: Palette) -> None:
@@ -336,7 +338,7 @@ def _curves(rows: Sequence[Row]) -> Figure | None:
         return None
     strokes = dict(zip([id(row) for row, _ in curves if not row.baseline], STROKES, strict=False))
     rest = sum(not row.baseline for row, _ in curves) - len(strokes)
-    title = f"{CURVES[column]} on valid while learning"
+    title = f"{CURVES[column]} on valid during training"
 
     def draw(ax: Axes, palette: Palette) -> None:
         over_epochs(ax, palette, title, share=column != "valid_loss")
@@ -351,7 +353,7 @@ def _curves(rows: Sequence[Row]) -> Figure | None:
         place = (0, -0.18) if is_narrow(ax) else (1.01, 1)
         legend = ax.legend(loc="upper left", bbox_to_anchor=place, **style)
         if rest:
-            legend.set_title(f"{rest} more in gray")
+            legend.set_title(f"{rest} more in grey")
             legend.get_title().set(color=palette.muted, fontsize=9)
 
     alt = f"{title}: the best settings and the baseline"

@@ -63,7 +63,9 @@ def decided(
     strange = _odd(run, odd) if odd else ([], "")
     if not splits:
         if costs or odd:
-            raise OutputError(f"{run} has no held-out predictions to judge decisions on.", "Train it again.")
+            raise OutputError(
+                f"{run} has no predictions on held-out images to evaluate decisions on.", "Train the recipe again."
+            )
         return None
     tuned, judged, of = tuned_and_judged(splits, lambda held: codes_of(held.groups), _part)
     if not len(judged):  # all are of one group
@@ -71,7 +73,10 @@ def decided(
             raise OutputError(f"The held-out images of {run} are too few to tune and to judge decisions.")
         return None
     if table and not judged.entries.whole:
-        raise OutputError(f"--costs: {run} has the five likeliest classes of an image only.", "Omit --costs.")
+        raise OutputError(
+            f"--costs: {run} has recorded only the five most likely classes of each image; costs need all.",
+            "Omit --costs.",
+        )
     thresholds, unit = _thresholds(tuned, judged, names), _unit(codes_of(tuned.groups))
     return Decisions(
         of, judged.entries.whole, [_set(tuned, judged, coverage) for coverage in COVERAGES],
@@ -92,13 +97,13 @@ def tuned_and_judged(
 
     if {"valid", "test"} <= splits.keys():
         tuned, judged = splits["valid"], splits["test"]
-        return tuned, judged, f"Tuned on {images(tuned, 'valid')}, judged on {images(judged, 'test')}."
+        return tuned, judged, f"Tuned on {images(tuned, 'valid')}, evaluated on {images(judged, 'test')}."
     split, only = next(iter(splits.items()))
     codes = codes_in(only)
     of = np.arange(len(only)) if codes is None else codes
     first = (np.random.default_rng(0).permutation(int(of.max()) + 1) % 2 == 0)[of]  # half of the groups
     tuned, judged = part(only, first), part(only, ~first)
-    return tuned, judged, f"Tuned on {images(tuned, split)}, judged on the other {images(judged)}."
+    return tuned, judged, f"Tuned on {images(tuned, split)}, evaluated on the other {images(judged)}."
 
 
 def _part(held: HeldOut, kept: np.ndarray) -> HeldOut:
@@ -120,7 +125,13 @@ def _set(tuned: HeldOut, judged: HeldOut, coverage: float) -> list[str]:
     inside |= entries.classes == judged.predicted[entries.rows]
     sizes = np.bincount(entries.rows[inside], minlength=n)
     hits = (judged.own >= thresholds[judged.labels]) | (judged.predicted == judged.labels)
-    by = "each class" if apart == tuned.classes else "all together" if not apart else f"{grouped(apart)} classes apart"
+    by = (
+        "each class"
+        if apart == tuned.classes
+        else "all together"
+        if not apart
+        else f"{grouped(apart)} classes separately"
+    )
     return [
         percent(coverage, 0),
         _share(hits, codes_of(judged.groups)),
@@ -153,7 +164,7 @@ def _thresholds(tuned: HeldOut, judged: HeldOut, names: Sequence[str]) -> list[l
     for k in np.unique(judged.labels):
         mine, theirs = tuned.predicted == k, judged.predicted == k
         found = decisions.promised(GOAL, confidence[0][mine], tuned.labels[mine] == k, within(codes[0], mine))
-        cells = ["none can be promised", "", ""]
+        cells = ["no guarantee possible", "", ""]
         if found:
             kept = theirs & (confidence[1] >= found[0])
             share = kept.sum() / max(1, theirs.sum())
@@ -177,8 +188,8 @@ def _none_for(classes: int, unit: str) -> str:
         return ""
     recall, precision = decisions.needed(GOAL), fewest(GOAL, decisions.RISK)
     return (
-        f"{count(classes, 'class')} without one: it takes {recall} {unit} of the class for a recall, and {precision} "
-        "predictions as the class, all of them right, for a precision, or more with mistakes among them."
+        f"{count(classes, 'class')} without one: a recall needs {recall} {unit} of the class, a precision {precision} "
+        "predictions of the class, all of them right (more if there are mistakes)."
     )
 
 
@@ -194,7 +205,7 @@ def _costs(costs: decisions.Costs, held: HeldOut, temperature: float) -> tuple[l
     likely = [costs.decisions.index(name) for name in costs.names] if set(costs.names) <= set(costs.decisions) else None
     rules = {"least expected cost": cheap}
     if likely is not None:
-        rules["the likeliest class"] = np.array(likely)[held.predicted]
+        rules["most likely class"] = np.array(likely)[held.predicted]
     best = int(costs.table[held.labels].mean(0).argmin())
     rules[f"always “{costs.decisions[best]}”"] = np.full(len(cheap), best)
     rows, paid = [], {name: costs.table[held.labels, decided] for name, decided in rules.items()}
@@ -209,9 +220,9 @@ def _costs(costs: decisions.Costs, held: HeldOut, temperature: float) -> tuple[l
     other = list(paid)[1]
     saved = paid[other] - paid["least expected cost"]
     half = half_width(saved, codes)
-    shown = f"{saved.mean():.3g} an image less than {other} (95 % interval {saved.mean() - half:.2g} to "
-    verdict = "it pays" if saved.mean() > half else "which chance may explain"
-    return rows, f"Deciding for the least expected cost costs {shown}{saved.mean() + half:.2g}): {verdict}."
+    shown = f"{saved.mean():.3g} less per image than {other} (95 % interval {saved.mean() - half:.2g} to "
+    verdict = "worth using" if saved.mean() > half else "which chance may explain"
+    return rows, f"Deciding by least expected cost costs {shown}{saved.mean() + half:.2g}): {verdict}."
 
 
 def _odd(run: Path, odd: str) -> tuple[list[list[str]], str]:
@@ -224,8 +235,8 @@ def _odd(run: Path, odd: str) -> tuple[list[list[str]], str]:
     *seen, lost = knower.look(paths)
     if lost:
         raise DataError(
-            f"--odd {odd}: {count(len(lost), 'picture')} of {len(paths):,} cannot be read: {some(lost)}.",
-            "Remove them, or get them again.",
+            f"--odd {odd}: {count(len(lost), 'image')} of {len(paths):,} cannot be read: {some(lost)}.",
+            "Remove or replace them.",
         )
     scores, known = knower.known.score(*seen), knower.known.scores
     above = np.searchsorted(known, scores, side="left") + np.searchsorted(known, scores, side="right")
@@ -239,9 +250,9 @@ def _odd(run: Path, odd: str) -> tuple[list[list[str]], str]:
     half = Z * _error(area, len(scores), len(known))
     interval = f"{max(0.0, area - half):.3f} to {min(1.0, area + half):.3f}"
     return rows, (
-        f"{grouped(len(paths))} pictures of “{odd}” were compared with {grouped(len(known))} held-out images: an odd "
-        f"one is farther from what the network knows in {percent(area)} of pairs (AUROC {area:.3f}, 95 % interval over "
-        f"images {interval})."
+        f"{grouped(len(paths))} images of “{odd}” were compared with {grouped(len(known))} held-out images: the odd "
+        f"image is farther from what the network knows in {percent(area)} of pairs (AUROC {area:.3f}, 95 % interval "
+        f"over images {interval})."
     )
 
 
@@ -260,7 +271,7 @@ def shortcuts(found: Found | None, accuracy: Score | None) -> tuple[str, list[st
     words = {"files": "size, bytes, format and folder of the files", "look": "light, colour and sharpness"}
     parts = [f"{words[name]} alone predict {percent(value, 0)}" for name, value in short.accuracy.items()]
     quiet = (
-        f"Of {grouped(short.n)} images {', '.join(parts)}, where the commonest class is {percent(short.majority, 0)}"
+        f"Of {grouped(short.n)} images {', '.join(parts)}, where the most common class has {percent(short.majority, 0)}"
     )
     warnings = []
     for name, value in short.accuracy.items():
@@ -272,7 +283,7 @@ def shortcuts(found: Found | None, accuracy: Score | None) -> tuple[str, list[st
             )
             warnings.append(
                 f"A shortcut: {words[name]} alone predict the class of {percent(value, 0)} of the images, where the "
-                f"commonest class is {percent(short.majority, 0)}{share}. The network may rely on it: see Data."
+                f"most common class has {percent(short.majority, 0)}{share}. The network may rely on it: see Data."
             )
-    each = f" By itself: {', '.join(f'{k} {percent(v, 0)}' for k, v in short.alone.items())}." if short.alone else ""
+    each = f" Each alone: {', '.join(f'{k} {percent(v, 0)}' for k, v in short.alone.items())}." if short.alone else ""
     return f"{quiet}: {'a shortcut' if warnings else 'no shortcut'}.{each}", warnings

@@ -82,14 +82,14 @@ def _figures(found: dict[str, Any], lines: dict[str, list[Line]]) -> list[str]:
     text = f"{line.new.name} on the {images} is {line.new.text} ({line.new.interval}), on the run's own {split} images "
     text += f"{line.own.text}: {abs(gap.value) * 100:.1f} points {'lower' if gap.value < 0 else 'higher'}"
     if gap.low is not None and gap.high is not None:
-        shown = "which chance hardly explains" if gap.shown else "no more than chance explains"
+        shown = "more than chance explains" if gap.shown else "within chance"
         text += f" (95 % interval {gap.low * 100:+.1f} to {gap.high * 100:+.1f}), {shown}"
     expected = found.get("expected")
     sentences = [f"{text}."]
     if expected is not None and abs(expected - line.own.value) >= 0.005:
         sentences.append(
-            f"Other class shares alone would make it {percent(expected)}, were each class as good as it was; what "
-            "differs from that is within the classes."
+            f"The different class shares alone would give {percent(expected)}, if each class were as accurate as "
+            "before; the rest of the difference is within the classes."
         )
     return sentences
 
@@ -98,13 +98,13 @@ def _look(found: dict[str, Any]) -> list[str]:
     """Whether the new pictures look like those of the run."""
     gaps, own = found.get("gaps"), f"the run's own {found.get('split', '')} images"
     if not gaps:
-        return [f"Nothing is said of how the pictures look: too few of {own} are at hand, of classes that both have."]
+        return [f"How the images look was not compared: too few of {own} are available in the classes that both have."]
     seen = f"{found.get('compared', 0):,} of each were compared, as many of every class"
     differing = [words for gap in gaps if gap.get("p", 1) < 0.05 and (words := _gap(**gap))]
     if not differing:
-        what = f"{', '.join(gap.get('name', '') for gap in gaps)}: no difference that so many images show"
-        return [f"The new pictures look like {own}, in {what} ({seen})."]
-    return [f"The new pictures do not look like {own}: {'; '.join(differing)} ({seen})."]
+        what = f"{', '.join(gap.get('name', '') for gap in gaps)}: no significant difference"
+        return [f"The new images look like {own} in {what} ({seen})."]
+    return [f"The new images do not look like {own}: {'; '.join(differing)} ({seen})."]
 
 
 def _gap(name: str = "", old: float | None = None, new: float | None = None, **_: Any) -> str:
@@ -115,9 +115,9 @@ def _gap(name: str = "", old: float | None = None, new: float | None = None, **_
         return ""
     if name == FEATURES:
         separated = f"a classifier separates new from old in {percent(new, 0)} of cases ({percent(old, 0)} is chance)"
-        return f"by what the network sees in them {separated}"
+        return f"by the network's features, {separated}"
     less, more, form = WORDS.get(name, ("less", "more", "{:g}"))
-    word = less if new < old else more if new > old else "otherwise spread"
+    word = less if new < old else more if new > old else "distributed differently"
     return f"they are {word} (median {clean(name)} {form.format(new)}, was {form.format(old)})"
 
 
@@ -126,17 +126,17 @@ def _classes(files: Run, accuracy: Score | None) -> list[str]:
     found, sentences = files.evaluation, []
     unknown, missing = found.get("unknown", {}), found.get("missing", [])
     if n := sum(unknown.values()):
-        text = f"{n:,} further images are of {count(len(unknown), 'class')} that this network does not know: "
+        text = f"{n:,} more images are of {count(len(unknown), 'class')} that this network does not know: "
         text += some(f"{clean(name)} ({k:,})" for name, k in unknown.items())
-        text += ". It can only be wrong about them, and they are not counted above"
+        text += ". It can only be wrong on them, and they are not counted above"
         if accuracy and accuracy.n:
             text += f"; with them the accuracy is {percent(accuracy.value * accuracy.n / (accuracy.n + n))}"
         sentences.append(f"{text}.")
     if missing:
         of = f"{len(missing):,} of the {len(files.model.get('classes', ())):,} classes"
-        sentences.append(f"No new image is of {of}: {some(map(clean, missing))}. Nothing is said of them.")
+        sentences.append(f"No new image is of {of}: {some(map(clean, missing))}. These classes were not evaluated.")
     if trained := found.get("trained"):
-        sentences.append(f"{trained:,} images were left out: the run was trained on these very files.")
+        sentences.append(f"{trained:,} images were left out: the run was trained on these files.")
     return sentences
 
 

@@ -71,14 +71,14 @@ class Doubts:
             return ""
         if not self.noise.shown:
             return (
-                "A network that is as often wrong as this one contradicts about as many right labels: nothing shows "
-                "that any label is wrong."
+                "A network with as many mistakes as this one contradicts about as many correct labels: there is no "
+                "evidence that any label is wrong."
             )
         wrong = [row[-1] for row in self.rows]
         first = wrong[:DOUBTS]
         return (
             f"About {sum(wrong):.0f} of them are likely to be wrong, {sum(first):.0f} among the first {len(first)}; "
-            "the others are the network's own mistakes, as its confidence tells."
+            "judging by its confidence, the others are the network's own mistakes."
         )
 
 
@@ -120,4 +120,4 @@ def copies(
     part = "all" if found.looked_at >= found.files else f"{grouped(found.looked_at)} of the"
     looked = f"The check before training compared {part} {grouped(found.files)} images with each other"
     more = "" if found.looked_at >= found.files else " (it takes ten seconds at most; `fastcls check` compares all)"
-    return kinds, f"{looked}{more}{'.' if kinds else ' and found no two that are one.'}"
+    return kinds, f"{looked}{more}{'.' if kinds else ' and found no copies.'}"

@@ -69,12 +69,12 @@ def _balance(counts: pd.Series, split: str, target: Target) -> str:
     ends = f"“{first}” has {grouped(most)} images in {split}, “{last}” {grouped(least)}"
     if least * RARE <= most:
         return (
-            f"The {target.plural} are far from balanced: {ends}. {'Micro F1' if target.several else 'Accuracy'} hides "
-            "what happens to the rare ones; read macro F1."
+            f"The {target.plural} are imbalanced: {ends}. {'Micro F1' if target.several else 'Accuracy'} hides "
+            "how the rare ones do; look at macro F1."
         )
     if target.several:
         return f"{ends}."
-    return f"{ends}: near enough to each other for accuracy to mean something."
+    return f"{ends}: balanced enough for accuracy to be meaningful."
 
 
 def _sizes(found: Found | None) -> list[tuple[str, str]]:

@@ -206,8 +206,8 @@ def trust(own: Held | None, names: Sequence[str], temperature: float | None, spl
     scaled = None if softened is None else softened.ravel()
     lines = {"as trained": flat, **({} if scaled is None else {"after scaling": scaled})}
     decisions = f"{grouped(len(y))} images and {len(names)} labels"
-    first = f"Over {decisions} the mean probability of a label is {percent(float(flat.mean()))}, and "
-    sentences = [f"{first}{percent(float(present.mean()))} are there."]
+    first = f"Over {decisions} the mean probability of a label is {percent(float(flat.mean()))}; "
+    sentences = [f"{first}{percent(float(present.mean()))} of them are present."]
     sentences += error_sentences(flat, present, worth, scaled, temperature)
     error = calibration.calibration_error
     rows = []
@@ -215,14 +215,12 @@ def trust(own: Held | None, names: Sequence[str], temperature: float | None, spl
         own_errors = [error(p[:, k], y[:, k])] + ([] if softened is None else [error(softened[:, k], y[:, k])])
         shares = (float(p[:, k].mean()), float(y[:, k].mean()))
         rows.append([name, grouped(int(y[:, k].sum())), *map(percent, shares), *map(points, own_errors)])
-    title = (
-        f"Share of images with a label over its probability, {split} split, against the diagonal of an honest network"
-    )
+    title = f"Share of images with the label over its probability, {split} split; the diagonal is perfect calibration"
     figure = Figure("reliability", "Reliability", title, 5.4, 3.9, reliability(lines, present, *_WORDS))
     return Trust(len(y), sentences, [figure], scaled is not None, rows=rows)
 
 
-_WORDS = ("probability of a label", "Share with the label over its probability")
+_WORDS = ("probability of a label", "Share of images with the label over its probability")
 
 
 # ------------------------------------------------------------------ decisions

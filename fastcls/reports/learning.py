@@ -59,20 +59,20 @@ def verdict(history: pd.DataFrame, bounds: tuple[float, float]) -> Verdict:
     bounds: the least that the loss can be, and its value for the best answer without a look at the image.
     """
     if history.empty:
-        return Verdict("Nothing to judge", "no epoch is recorded.", "open")
+        return Verdict("No verdict", "no epoch is recorded.", "open")
     valid_all = history["valid_loss"]
     blown = history[(history["train_loss"].map(math.isinf)) | valid_all.map(math.isinf)]
     if not blown.empty:
         return Verdict("Diverged", f"a loss became infinite in epoch {int(blown['epoch'].iloc[0])}.", "warn")
     probed = history["phase"] == runs.PROBE
     if probed.all():
-        return Verdict("Linear probe", "only the head was fitted; no weight of the network itself was trained.", "good")
+        return Verdict("Linear probe", "only the head was fitted; the body was not trained.", "good")
     history = history[~probed]
     rows = history[history["train_loss"].notna() & history["valid_loss"].notna()]
     lost = len(history) - len(rows)
     if len(rows) < FEWEST:
         had = "epoch has" if len(rows) == 1 else "epochs have"
-        reason = f"{len(rows)} {had} both losses; it takes at least {FEWEST} to see a direction."
+        reason = f"{len(rows)} {had} both losses; a trend needs at least {FEWEST}."
         return Verdict("Too few epochs to tell", reason, "open")
     epochs = rows["epoch"].astype(int).tolist()
     train, valid = rows["train_loss"].tolist(), rows["valid_loss"].tolist()
@@ -81,12 +81,12 @@ def verdict(history: pd.DataFrame, bounds: tuple[float, float]) -> Verdict:
     steps = rows["step"].max()
     if result.mood == "good" and _hardly_trained(steps, train, valid, bounds):
         reason = (
-            f"{steps:.0f} steps are few, and the training loss was still at {train[-1]:.3f} after the last epoch, "
-            f"from {train[-2]:.3f} the epoch before. Train for more epochs, or with smaller batches."
+            f"there were only {steps:.0f} steps, and the training loss was still {train[-1]:.3f} after the last epoch, "
+            f"after {train[-2]:.3f} in the one before. Train for more epochs, or with smaller batches."
         )
         return Verdict("Hardly trained", reason, "warn")
     if lost:
-        aside = f" ({lost} of {len(history)} epochs lack a loss and were left out.)"
+        aside = f" ({lost} of {len(history)} epochs have no loss and were left out.)"
         return Verdict(result.answer, result.reason + aside, result.mood)
     return result
 
@@ -116,30 +116,32 @@ def _judge(
                 f"training loss went on falling, from {train[low]:.3f} to {train[last]:.3f}."
             )
             if still_right:
-                reason += " The accuracy held: the network grew surer of its mistakes rather than making more."
+                reason += (
+                    " The accuracy did not fall: the network made no more mistakes, but was more confident in them."
+                )
             return Verdict(f"Over-fitting after epoch {epochs[low]}", reason, "warn")
         reason = (
             f"the validation loss rose from {at} in epoch {epochs[low]} to {end}, but the training loss rose "
-            "too, which points at the learning rate sooner than at over-fitting."
+            "too, which suggests the learning rate rather than over-fitting."
         )
         return Verdict("Unsteady", reason, "warn")
     if chance and train[last] > close and valid[last] > close:
         reason = (
             f"both losses ({train[last]:.3f} in training, {end} in validation) ended close to {chance:.3f}, "
-            "the best that is possible without a look at the image."
+            "the lowest loss possible without looking at the image."
         )
         return Verdict("Under-fitting", reason, "warn")
     if low == last and valid[last] < valid[last - 1] * (1 - FALL):
         reason = (
             f"the validation loss was still falling in the last epoch, from {valid[last - 1]:.3f} to {end}. "
-            "More epochs may help; a schedule that ends on small steps makes any last epoch look like this."
+            "More epochs may help, although a schedule that ends at a low learning rate always looks like this."
         )
         return Verdict("No over-fitting seen", reason, "good")
     gap = (valid[last] - least) / (train[last] - least) if train[last] > least else math.inf
     near = f"within {RISE * 100:.0f}\u202f% of its lowest ({at}, epoch {epochs[low]})"
     reason = f"the validation loss ended at {end}, {near}"
     if gap > 1.5:
-        reason += f". It is well above the training loss ({train[last]:.3f}), a gap that did no harm so far."
+        reason += f". It is well above the training loss ({train[last]:.3f}), a gap that has done no harm so far."
         return Verdict("No harmful over-fitting seen", reason, "good")
     return Verdict("No over-fitting seen", f"{reason}, and the training loss at {train[last]:.3f}.", "good")
 

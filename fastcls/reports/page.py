@@ -25,12 +25,12 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
     items: list[tuple[str, str]] = []
     status, reason = clean(run.get("status") or "unknown"), clean(run.get("reason") or "")
     if status != "done":
-        what = {"running": "had not finished when this page was made", "failed": "failed"}
+        what = {"running": "had not finished when this page was written", "failed": "failed"}
         what |= {"interrupted": "was interrupted", "unknown": "does not say how it ended"}
-        what |= {"pruned": "was ended early by a search"}
+        what |= {"pruned": "was pruned by a search"}
         because = f": {reason.rstrip('.')}" if reason else ""
         state = what.get(status, f"has the status “{status}”")
-        items.append(("warn", f"This run {state}{because}. What follows is what it left behind."))
+        items.append(("warn", f"This run {state}{because}. This page shows what it has written so far."))
     items += [("warn", f"{sentence}.") for sentence in run.missing]
     if run.counts is not None:
         shown = int((run.predictions["split"] == split).sum())
@@ -38,9 +38,8 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
         items.append(
             (
                 "note",
-                f"The figures at the top, the confusion matrix and the table of classes are of all {of:,} images; "
-                f"curves, confidence, decisions, doubtful labels and pictures are of {shown:,} of them, drawn by their "
-                "names.",
+                f"The metrics at the top, the confusion matrix and the table of classes cover all {of:,} images; "
+                f"curves, calibration, decisions, suspect labels and pictures cover a random sample of {shown:,}.",
             )
         )
     known = run.splits()
@@ -49,8 +48,8 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
     accuracy = found.get("accuracy")
     if accuracy and outcome and abs(accuracy.value - outcome.accuracy) > 1.5 / max(outcome.n, 1):
         items.append(
-            ("warn", f"The files disagree: metrics.json has an accuracy of {percent(accuracy.value)}, "
-             f"the predictions give {percent(outcome.accuracy)}.")
+            ("warn", f"The run's files disagree: metrics.json has an accuracy of {percent(accuracy.value)}, "
+f"but predictions.csv gives {percent(outcome.accuracy)}.")
         )  # fmt: skip
     if seen := leaks(run, split):
         items.append(("warn", seen))
@@ -58,7 +57,7 @@ def callouts(run: Run, split: str, found: dict[str, Score], outcome: Outcome | N
         items.append(
             (
                 "warn",
-                f"At most {clean(limit)} images a class were used (--limit); figures from so few are not the recipe's.",
+                f"At most {clean(limit)} images per class were used (--limit), so these are not the recipe's metrics.",
             )
         )
     items += [("note", text[0].upper() + text[1:]) for note in run.get("notes") or [] if (text := clean(note))]
@@ -159,7 +158,7 @@ def objective_sentence(run: Run, kept: int | None) -> str:
         return ""
     return (
         f"The validation loss of epoch {kept} is {curve:.3g} here and {measured:.3g} at the top: the curves "
-        "show the loss that training minimises, which may include label smoothing or class weights; the figure "
+        "show the training objective, which may include label smoothing or class weights; the loss "
         "at the top is plain cross-entropy."
     )
 
@@ -167,7 +166,7 @@ def objective_sentence(run: Run, kept: int | None) -> str:
 def no_heat(run: Run) -> str:
     """Why no picture has a heat map, where none has."""
     notes = [clean(note) for note in run.get("notes") or [] if str(note).startswith(runs.NO_HEAT)]
-    return notes[0].removeprefix(runs.NO_HEAT).strip() if notes else "this run has recorded none for these images"
+    return notes[0].removeprefix(runs.NO_HEAT).strip() if notes else "this run recorded none for these images"
 
 
 def learning(run: Run, classes: int) -> tuple[list[Phase], Verdict, list[dict[str, Any]], int | None]:

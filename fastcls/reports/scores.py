@@ -26,8 +26,8 @@ NAMES = {
     "macro_f1": "Macro F1",
     "loss": "Loss",
     "micro_f1": "Micro F1",
-    "samples_f1": "F1 an image",
-    "samples_f2": "F2 an image",
+    "samples_f1": "F1 per image",
+    "samples_f2": "F2 per image",
     "subset_accuracy": "All labels right",
     "hamming_loss": "Labels wrong (Hamming loss)",
     "macro_roc_auc": "Macro ROC AUC",
@@ -129,7 +129,7 @@ def guess_sentence(accuracy: Score | None, outcome: Outcome | None) -> str:
     if accuracy.low is not None and accuracy.low > outcome.majority_share:
         return f"{base}; the network is {ahead:.1f} points better, more than chance explains."
     if ahead > 0:
-        luck = f"which {outcome.n} images cannot tell from luck"
+        luck = f"which on {outcome.n} images may be chance"
         return f"{base}; the network is {ahead:.1f} points better, {luck}."
     return f"{base}; the network is no better than that."
 
@@ -150,12 +150,12 @@ def probe_sentence(run: Run, split: str) -> str:
     if not test.only_first + test.only_second:
         return f"{reached}: it {'is' if alone else 'makes the same mistakes as'} the network of this run."
     if alone:  # what differs are the thresholds of several labels
-        return f"{reached} at a threshold of 0.5; it is the network of this run, which has a threshold a label."
+        return f"{reached} at a threshold of 0.5; it is the network of this run, which has one threshold per label."
     gain, least, most = differences.images_interval(test)
     word = "more" if gain >= 0 else "fewer"
     sentence = f"{reached}; this run has {abs(gain) * 100:.1f} points {word} ({least * 100:+.1f} to {most * 100:+.1f})"
     if least <= 0 <= most:
-        return f"{sentence}, which chance may explain: training has not been shown to help."
+        return f"{sentence}, which may be chance: training has not been shown to help."
     return f"{sentence}: " + ("training helped." if gain > 0 else "training made it worse. Use --tune probe.")
 
 
@@ -165,14 +165,16 @@ def claim_sentence(claim: str, accuracy: Score | None, limited: bool, split: str
     A claim's ± is the spread over seeds, which another run has too. One of test images says nothing of others.
     """
     if "itself not measured" in claim.lower():
-        return "The recipe's own network is not measured yet: that is of another, and does not compare with this run."
+        return "The claim is for another network than the recipe's own, which has not been measured yet."
     if not claim or "not measured" in claim.lower():
-        return "The recipe makes no measured claim yet, so there is nothing to compare this run with."
+        return "The recipe has not been measured yet, so there is nothing to compare this run with."
     match = CLAIM.search(claim)
     if not match or accuracy is None:
         return "Compare it with the figures above."
     if match["split"] and split and match["split"].lower() != split:
-        return f"It is of {match['split'].lower()} images, these figures are of {split} images: they do not compare."
+        return (
+            f"It is for {match['split'].lower()} images, these metrics are for {split} images: they are not comparable."
+        )
     error = match["figure"].lower().startswith("error")
     claimed, spread = float(match["value"]) / 100, float(match["spread"] or 0) / 100
     value, low, high = accuracy.value, accuracy.low, accuracy.high
@@ -180,7 +182,7 @@ def claim_sentence(claim: str, accuracy: Score | None, limited: bool, split: str
         value, low, high = 1 - value, None if high is None else 1 - high, None if low is None else 1 - low
     here = f"Here the {'error rate' if error else 'accuracy'} is {percent(value)}"
     if low is None or high is None:
-        sentence = f"{here}; without an interval nobody can say whether they differ."
+        sentence = f"{here}; without an interval it is unknown whether they differ."
     else:
         here = f"{here} ({percent(low, unit=False)} to {percent(high)})"
         room = math.hypot(value - low if value > claimed else high - value, Z * spread)
@@ -188,4 +190,4 @@ def claim_sentence(claim: str, accuracy: Score | None, limited: bool, split: str
             sentence = f"{here}, which agrees with it."
         else:
             sentence = f"{here}, which is {'better' if (value < claimed) == error else 'worse'}."
-    return sentence + (" This run saw only part of the data, so expect a difference." if limited else "")
+    return sentence + (" This run used only part of the data, so expect a difference." if limited else "")

@@ -74,35 +74,35 @@ class Page:
         """What to know before believing the best figure."""
         best, results = self.results.best, self.results
         if best is None:
-            return ["No trial has come to its end yet." if results.of("running") else "No trial came to its end."]
+            return ["No trial has finished yet." if results.of("running") else "No trial finished."]
         found = [self._optimism(best), self._unread(best)]
         found += [self._own(trial) for trial in results.ranked if self._is_own(trial)]
         found += [text for dim in results.dimensions if (text := _edge(dim, best.values[dim.name]))]
         done = results.of("done")
         if results.importances and len(done) < FEW:
-            found.append(f"The importances rest on {len(done)} finished trials: they are a hint.")
+            found.append(f"The importances are based on only {len(done)} finished trials: treat them as a hint.")
         if len({trial.run.get("images") for trial in done}) > 1:
-            found.append("The trials did not see the same images: part of a difference may be the data's.")
+            found.append("The trials used different images: part of a difference may come from the data.")
         if len({trial.run.get("device") for trial in done}) > 1:
-            found.append("The trials were made on different devices: their times do not compare.")
+            found.append("The trials used different devices: their times are not comparable.")
         return found
 
     def _optimism(self, best: Trial) -> str:
         n, others = best.run.get("n"), len(self.results.ranked) - 1
         text = f"The best of {others + 1} on the same {n:,} validation images" if n else f"The best of {others + 1}"
-        text += ": chosen by this figure, it leans optimistic."
+        text += ": it was chosen by this metric, so its value is optimistic."
         if self.interval and others:
             low, high = self.interval
             within = sum(low <= (trial.value or 0) <= high for trial in self.results.ranked[1:])
             lie = "lies" if within < 2 else "lie"
             text += f" {within or 'None'} of the {others} others {lie} within its 95 % interval"
-            text += ": the images hardly tell those apart from it." if within else "."
+            text += ": with this many images they are hardly distinguishable from it." if within else "."
         return text
 
     def _unread(self, best: Trial) -> str:
         if (best.run.get("splits") or {}).get("test"):
-            return "No trial has read the test split; the best one's command does, once."
-        return "There is no test split: only images that no trial has seen can tell how good the best one is."
+            return "No trial used the test split; the best trial's command uses it once."
+        return "There is no test split: only images that no trial has seen can show how good the best trial is."
 
     def _is_own(self, trial: Trial) -> bool:
         return all(self.own.get(name) == value for name, value in trial.values.items())
@@ -122,7 +122,7 @@ def _edge(dim: Dimension, value: Any) -> str:
     if EDGE < place < 1 - EDGE:
         return ""
     end = "lower" if place <= EDGE else "upper"
-    return f"{dim.name} = {short(value)} is at the {end} end of its range: there may be better beyond it."
+    return f"{dim.name} = {short(value)} is at the {end} end of its range: better values may be beyond it."
 
 
 def write(page: Page) -> Path:

@@ -105,7 +105,7 @@ def wide_figures(results: Results) -> list[Figure]:
 
 
 def _history(results: Results) -> Figure:
-    title = f"{NAMES[results.metric]} on valid, trial by trial"
+    title = f"{NAMES[results.metric]} on valid by trial"
 
     def draw(ax: Axes, palette: Palette) -> None:
         frame(ax, palette, title, "trial")
@@ -119,7 +119,7 @@ def _history(results: Results) -> Figure:
 
 
 def _importances(results: Results) -> Figure:
-    title = "What mattered: share of the variance"
+    title = "Importance: share of the variance"
 
     def draw(ax: Axes, palette: Palette) -> None:
         frame(ax, palette, title)
@@ -171,7 +171,7 @@ def _parallel(results: Results) -> Figure:
 
 def _curves(results: Results) -> Figure:
     """The metric of every trial over its epochs; pruned ones end in a cross, the best one stands out."""
-    title = f"{NAMES[results.metric]} on valid while learning"
+    title = f"{NAMES[results.metric]} on valid during training"
 
     def draw(ax: Axes, palette: Palette) -> None:
         over_epochs(ax, palette, title, share=results.metric != "loss")

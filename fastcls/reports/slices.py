@@ -26,11 +26,11 @@ class Slices:
     def sentence(self) -> str:
         """Which slices are worse than the rest, as far as so many that were looked at can show."""
         if not self.rows:
-            return "No column has values that can be compared."
-        looked = f"Of the {len(self.rows):,} slices"
+            return "No column has values to compare."
+        looked = f"Of {len(self.rows):,} slices"
         worse = [row for row in self.rows if row.shown and row.accuracy < row.others]
         if not worse:
-            return f"{looked} none is worse than the rest by more than chance explains, so many looked at."
+            return f"{looked} none is worse than the rest by more than chance explains, given how many were tested."
         named = "; ".join(
             f"{row.column} = {row.value}: {percent(row.accuracy)} ({percent(row.low, unit=False)} to "
             f"{percent(row.high)}) of {row.n:,} images, {percent(row.others)} of the others"

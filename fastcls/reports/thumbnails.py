@@ -19,7 +19,10 @@ from fastcls.runfolder.text import clean
 
 SIDE = 208  # pixels of the longer side; pictures are shown at about half to three quarters of this
 TINY = 64  # below this side a picture is enlarged with its pixels kept square
-UNMAPPED, COLD = "no map: only the first of each kind have one", "no place in it speaks for this prediction"
+UNMAPPED, COLD = (
+    "no heat map: only the first images of each kind have one",
+    "no part of the image supports this prediction",
+)
 MOST_BYTES = 40_000  # a picture's share of the page
 
 
@@ -87,7 +90,7 @@ class Thumbnails:
     def tile(self, path: str) -> Tile:
         if path not in self._tiles:
             if self.spent > self.most:
-                return Tile(why="left out: the page is full")
+                return Tile(why="not shown: the page is full")
             tile, ratio = _tile(self.root / path)
             if tile.src and self.heatmaps:
                 found = overlay(levels_of(self.heatmaps.get(path)), self.spec, ratio)
@@ -116,9 +119,9 @@ def _tile(path: Path) -> tuple[Tile, float]:
     except FileNotFoundError:
         return Tile(why="image not found"), 1.0
     except UnknownRange:
-        return Tile(why="no image of 8 or 16 bits"), 1.0
+        return Tile(why="not an 8-bit or 16-bit image"), 1.0
     except Exception:  # decoders raise what they like: SyntaxError, struct.error, DecompressionBombError …
-        return Tile(why="image not readable"), 1.0
+        return Tile(why="image cannot be read"), 1.0
 
 
 def _encode(image: Image.Image) -> Tile:

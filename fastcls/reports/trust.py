@@ -60,8 +60,8 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
         Goal(goal, *(calibration.threshold_for(goal, used, right, effect=of_right) or (None, None))) for goal in GOALS
     ]
     lines = {"as trained": before, **({"after scaling": after} if scaled else {})}
-    diagonal = f"Accuracy over confidence on the {split} split, against the diagonal of an honest network"
-    share = "Accuracy of the most confident predictions over how many of them are given"
+    diagonal = f"Accuracy over confidence on the {split} split; the diagonal is perfect calibration"
+    share = "Accuracy of the most confident predictions over their share of the images"
     figures = [
         Figure("reliability", "Reliability", diagonal, 5.4, 3.9, reliability(lines, right)),
         Figure("coverage", "Accuracy over coverage", share, 5.4, 3.9, _coverage(used, right)),
@@ -73,8 +73,8 @@ def trust(table: pd.DataFrame, temperature: float | None, split: str) -> Trust |
         effect(right - before, codes),
     )
     noise = Z * (worth * accuracy * (1 - accuracy) / n) ** 0.5
-    way = "it is more sure than right" if confidence > accuracy else "it is more often right than sure"
-    verdict = "no difference that so many images show" if abs(confidence - accuracy) <= noise else way
+    way = "it is overconfident" if confidence > accuracy else "it is underconfident"
+    verdict = "no significant difference" if abs(confidence - accuracy) <= noise else way
     first = f"On these {grouped(n)} images its mean confidence is {percent(confidence)} and its accuracy "
     errors = error_sentences(before, right, worth, after if scaled else None, temperature)
     return Trust(n, [f"{first}{percent(accuracy)}: {verdict}.", *errors], figures, scaled, goals)
@@ -89,13 +89,13 @@ def error_sentences(
     """
     before = calibration.calibration_error(confidence, right)
     usual, most = calibration.honest_errors(confidence, effect)
-    chance = "no more than chance explains" if before <= most else "more than chance explains"
+    chance = "within chance" if before <= most else "more than chance explains"
     found = [
-        f"The calibration error, the distance of the two in ranges of confidence, is {points(before)}; a network whose "
-        f"probabilities are right shows about {points(usual)} on as many, so this is {chance}."
+        f"The calibration error, the distance between the two over ranges of confidence, is {points(before)}; a "
+        f"perfectly calibrated network shows about {points(usual)} on as many images, so this is {chance}."
     ]
     if scaled is not None and temperature is not None:
-        after = f"with the logits divided by it the error is {points(calibration.calibration_error(scaled, right))}"
+        after = f"with the logits divided by T the error is {points(calibration.calibration_error(scaled, right))}"
         nothing = abs(temperature - 1) < NEAR
         found.append(
             f"The temperature that fits the validation split best is T = {temperature:.2f}"
@@ -133,7 +133,7 @@ def reliability(
 
 def _coverage(confidence: np.ndarray, right: np.ndarray) -> Callable[[Axes, Palette], None]:
     def draw(ax: Axes, palette: Palette) -> None:
-        frame(ax, palette, "Accuracy over coverage", "share of images answered, the most confident first")
+        frame(ax, palette, "Accuracy over coverage", "share of images predicted, the most confident first")
         _, answered, rightly = calibration.coverage(confidence, right)
         step = max(1, len(answered) // 1000)
         ax.plot(answered[::-step][::-1], rightly[::-step][::-1], color=palette.valid, linewidth=1.9, zorder=3)

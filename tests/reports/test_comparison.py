@@ -183,7 +183,7 @@ def test_a_single_run_a_setting_has_an_interval_over_the_images_and_says_so(tmp_
     found = rows[0].difference
     assert found.over == "images" and 0.2 < found.low < 0.3 < found.high < 0.4
     write(tmp_path / "out", Comparison("t", "c", entries, {"k": "1"}))
-    assert "says nothing of other seeds" in (tmp_path / "out" / "table.md").read_text()
+    assert "says nothing about other seeds" in (tmp_path / "out" / "table.md").read_text()
 
 
 def on_a_fold(one: Entry, fold: str) -> Entry:

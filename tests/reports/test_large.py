@@ -50,7 +50,7 @@ def test_a_large_run_has_the_figures_of_a_small_one_and_a_page_of_a_sample(
     np.testing.assert_allclose(pairs["loss_large"], pairs["loss"], rtol=1e-4, atol=1e-6)
     n = f"{expected['valid']['n']:,}"
     page = Path("large/report.html").read_text()
-    assert f"are of all {n} images" in page and "drawn by their names" in page
+    assert f"cover all {n} images" in page and "a random sample of" in page
     compared = fastcls("compare", "small", "large")
     assert compared.code == 0 and n in compared.output, compared.output
 

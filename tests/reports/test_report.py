@@ -166,7 +166,7 @@ def test_sections_and_figures(ten: tuple[Path, Page]) -> None:
     ):
         assert words in text
     assert "fastcls recipe toy --epochs 6" in text and "which agrees with it" in text
-    assert "Always answering “0”, the commonest class, would be right for 10.0\u202f%" in text
+    assert "Always predicting “0”, the most common class, would be right for 10.0\u202f%" in text
     ids = [attributes["id"] for _, attributes in made.elements if attributes.get("id")]
     assert len(ids) == len(set(ids))
     assert len(made.all("svg")) == 2 * len(figures) - 1 and all(  # wide and narrow, but the matrix
@@ -190,9 +190,10 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Page:
 def test_classes_without_a_threshold_are_one_sentence_and_decisions_never_made_are_not_listed(decided: Page) -> None:
     text = " ".join(decided.text.split())
     assert (
-        "Thresholds for a precision or recall of 95 %: 3 classes without one: it takes 19 images of the class" in text
+        "Thresholds for a precision or recall of 95 %: 3 classes without one: a recall needs 19 images of the class"
+        in text
     )
-    assert "Tuned on 15 valid images, judged on the other 15." in text
+    assert "Tuned on 15 valid images, evaluated on the other 15." in text
     assert "refuse 100 %" in text and " 0 %" not in text.split("refuse 100 %")[1][:30]
 
 
@@ -223,7 +224,7 @@ def test_150_classes_show_the_most_confused(tmp_path: Path) -> None:
     names = [f"class {i:03}" for i in range(150)]
     made = report(make_run(tmp_path / "run", names, images=400, pictures=False))
     check_closed(made)
-    assert "The 20 classes confused most, valid split" in made.text
+    assert "The 20 most confused classes, valid split" in made.text
     assert len([row for row in made.all("td") if "data-value" in row]) == 150 * 6 + 150  # a class's figures; its images
 
 
@@ -252,8 +253,8 @@ def test_failed_run(tmp_path: Path) -> None:
     check_closed(made)
     assert [section["id"] for section in made.all("section")] == SECTIONS
     assert all(f"{name} is missing" in made.text for name in names)
-    assert "This run failed: the loss became NaN. What follows is what it left behind." in made.text
-    assert "No figure was measured" in made.text
+    assert "This run failed: the loss became NaN. This page shows what it has written so far." in made.text
+    assert "The run has no metrics" in made.text
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "model.json", "history.csv"])
@@ -345,11 +346,11 @@ def test_claims() -> None:
     assert "better" in scored.claim_sentence("error rate 20 %", accuracy, True)
     assert "part of the data" in scored.claim_sentence("error rate 20 %", accuracy, True)
     assert "Compare" in scored.claim_sentence("top-5 accuracy 99 %", accuracy, False)
-    assert "no measured claim" in scored.claim_sentence("not measured yet", accuracy, False)
+    assert "not been measured yet" in scored.claim_sentence("not measured yet", accuracy, False)
     seeds = "accuracy 97.0 % ± 1.5 (mean ± sd, n = 5 seeds)"  # another run may lie so far from the mean, too
     assert "agrees" in scored.claim_sentence(seeds, accuracy, False)
     assert "worse" in scored.claim_sentence(seeds.replace("1.5", "0.1"), accuracy, False)
-    assert "do not compare" in scored.claim_sentence("test accuracy 94.0 % (n = 1)", accuracy, False, "valid")
+    assert "not comparable" in scored.claim_sentence("test accuracy 94.0 % (n = 1)", accuracy, False, "valid")
     assert "agrees" in scored.claim_sentence("test accuracy 94.0 % (n = 1)", accuracy, False, "test")
 
 
@@ -369,8 +370,8 @@ def test_thumbnails_are_bounded_and_upright(tmp_path: Path) -> None:
     Image.new("F", (9, 9)).save(tmp_path / "float.tiff")
     tiles = thumbnails.Thumbnails(tmp_path)
     assert len(tiles.tile("turned.jpg").src) <= thumbnails.MOST_BYTES
-    assert tiles.tile("broken.jpg").why == "image not readable"
-    assert tiles.tile("float.tiff").why == "no image of 8 or 16 bits"
+    assert tiles.tile("broken.jpg").why == "image cannot be read"
+    assert tiles.tile("float.tiff").why == "not an 8-bit or 16-bit image"
 
 
 def test_a_split_of_one_class_has_no_ranking(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_calibrated_confidence_is_the_softened_one(planted: tuple[Path, dict[str
     assert figures["brier"]["value"] == pytest.approx(brier, abs=1e-4)
     text = (run / "report.html").read_text()
     assert f"T = {temperature:.2f}" in text and f"{figures['brier_calibrated']['value']:.4f}" in text
-    assert "Only a test split could say" in text
+    assert "Only a test split can show" in text
 
 
 def test_average_precision_is_scikit_learns(planted: tuple[Path, dict[str, str]]) -> None:
