@@ -39,7 +39,7 @@ def joined(order: Any = None) -> Iterator[Stop]:
 
             group.enter_context(distributed.joined())
             if order is not None:
-                tell(order)
+                announce(order)
         yield stop
 
 
@@ -55,12 +55,12 @@ def join_run(request: Request | None, trust: bool = False) -> None:
         if order == START and request is not None:
             _run(request, stop)
         elif order == START:
-            raise UsageError("Rank 0 was asked to start a run, and this process to continue one.", SAME)
+            raise UsageError("Rank 0 starts a run, but this process was asked to continue one.", SAME)
         elif order != DONE:
             _resume(order, stop, request, trust)
 
 
-def tell(order: Any) -> None:
+def announce(order: Any) -> None:
     """The first process's part of `join_run`: START, DONE, or what `continued` gives."""
     if ranks.world() > 1:
         from fastcls.training import distributed
@@ -132,8 +132,8 @@ def begin(
     others = [str(rank) for rank, held in enumerate(every) if held != every[0]]
     if others:
         raise DataError(
-            f"Rank {', '.join(others)} of {len(every)} processes has other images, labels or splits than the first.",
-            "Copy the dataset to every machine, at the place that the command names; run  fastcls check  on each.",
+            f"Rank {', '.join(others)} of {len(every)} processes has different images, labels or splits from rank 0.",
+            "Copy the dataset to the same path on every machine and run  fastcls check  on each.",
         )
     held = None if found is None else {"state": found.state, "best": found.best}
     knobs, values, further = distributed.broadcast([knobs, held, list(extensions)])

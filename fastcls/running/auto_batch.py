@@ -56,16 +56,16 @@ def settle(request: Request, screen: Screen) -> Request:
     knob = next((knob for knob in request.source.stage("get_learner") if knob.name == "bs"), None)
     if knob is None or knob.kind != "int":
         raise UsageError(
-            f"--auto-batch: {request.source.name} has no knob bs of get_learner, an integer.",
-            "Omit it, or give get_learner a parameter  bs: int = 64  that goes to data.loaders.",
+            f"--auto-batch: {request.source.name} has no integer knob `bs` in get_learner.",
+            "Omit it, or add the parameter  bs: int = 64  to get_learner and pass it to data.loaders.",
         )
     start = int(request.stage("get_learner")["bs"])
     with options.using(request.options):
         search = _Search(request, start, screen)
         best, because = search.run()
-    why = f"--auto-batch took {best.batch} images a batch, from {start}: {because}"
+    why = f"--auto-batch chose a batch size of {best.batch}, starting from {start}: {because}"
     if (steps := -(-search.images // best.batch)) < FEW:
-        why += f" That is {count(steps, 'step')} an epoch, few to learn in."
+        why += f" That is only {count(steps, 'step')} per epoch."
     found = {"batch": best.batch, "start": start, "why": why, "tried": [asdict(trial) for trial in search.tried]}
     screen.print(f"batch    {escape(why)}", soft_wrap=True)
     return replace(
@@ -106,9 +106,7 @@ class _Search:
         self.start = best.batch  # no more than there are images
         while not best.fits:
             if best.batch <= LEAST:
-                raise TrainingError(
-                    f"Out of memory with {LEAST} images a batch: {best.why}", "Make the images smaller."
-                )
+                raise TrainingError(f"Out of memory with a batch size of {LEAST}: {best.why}", "Use smaller images.")
             best, above = self._try(max(best.batch // 2, LEAST)), best
         while best.batch < self.images and above is None:
             found = self._try(min(2 * best.batch, self.images))
@@ -119,7 +117,7 @@ class _Search:
             best, above = (found, above) if found.fits else (best, found)
         if above is None:
             return best, "there are no more training images."
-        return best, f"{above.batch} do not fit: {above.why}"
+        return best, f"{above.batch} does not fit: {above.why}"
 
     def _try(self, batch: int) -> Trial:
         expected = self._expected(batch)
@@ -128,7 +126,7 @@ class _Search:
         else:
             found = self._train(batch)
         self.tried.append(found)
-        self.screen.print(f"trying   {found.batch} images a batch: {'fits' if found.fits else escape(found.why)}")
+        self.screen.print(f"trying   batch size {found.batch}: {'fits' if found.fits else escape(found.why)}")
         return found
 
     def _expected(self, batch: int) -> float:
@@ -137,7 +135,7 @@ class _Search:
         return 0.0 if largest is None else largest.bytes * batch / largest.batch
 
     def _compared(self, needed: float) -> str:
-        return f"they would take {needed / 1e9:.2f} GB of memory, and {self.room / 1e9:.2f} GB are there for them."
+        return f"it would need {needed / 1e9:.2f} GB of memory, and {self.room / 1e9:.2f} GB are available."
 
     def _train(self, batch: int) -> Trial:
         request = replace(self.request, knobs={**self.request.knobs, "bs": batch})

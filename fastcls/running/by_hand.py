@@ -38,10 +38,10 @@ from fastcls.training.history import as_number
 from fastcls.training.step import input_example
 
 LOST = (
-    "The Learner's recorder holds no epoch: `get_preds`, `predict`, `validate`, `show_results` and `lr_find` empty it. "
-    "Save right after training to keep its curves."
+    "The Learner's recorder has no epochs: `get_preds`, `predict`, `validate`, `show_results` and `lr_find` clear it. "
+    "Save right after training to keep the curves."
 )
-LAST = "The history holds the last call of `fit`, all that fastai's recorder keeps."
+LAST = "The history covers only the last call of `fit`, which is all that fastai's recorder keeps."
 
 
 def save(learn: Learner, out: Path, screen: Screen) -> Path:
@@ -92,7 +92,7 @@ def _write(learn: Learner, out: Path, screen: Screen, notes: list[str]) -> None:
         "network": {"parameters": parameters, "trained_parameters": trainable},
         "loss": losses.bounds(learn),
         "onnx_difference": found.onnx_difference,
-        "weights": "These are the weights that the Learner had when it was saved.",
+        "weights": "The weights are those that the Learner had when it was saved.",
     }
     runs.write_json(out / "run.json", about)
     build.write(out)
@@ -124,26 +124,26 @@ def _refuse(learn: Any) -> None:
     """UsageError where files, labels, splits or probabilities are not what a run folder records."""
     if not isinstance(learn, Learner):
         raise UsageError(f"{type(learn).__name__} is not a fastai Learner.", "fastcls.save(learn, 'folder')")
-    needs = "Needed: the loaders of a DataBlock, images from files, one class or several labels an image."
+    needs = "It needs the loaders of a DataBlock, images from files, and one class or several labels per image."
     datasets = [loader.dataset for loader in getattr(learn.dls, "loaders", [])]
     if not all(isinstance(dataset, Datasets) and len(dataset.tls) == 2 for dataset in datasets):
         kind = type(datasets[0]).__name__ if datasets else "nothing"
-        raise UsageError(f"Its DataLoaders read {kind}: which file and label an image has is not known.", needs)
+        raise UsageError(f"Its DataLoaders read {kind}, so the file and label of each image are unknown.", needs)
     if len(datasets) < 2 or len(datasets[1]) == 0 or len(datasets[0]) == 0:
         raise UsageError(
-            "The Learner has no validation images (load_learner keeps none): nothing would tell how good it is.",
-            "Give its DataLoaders a validation split, valid_pct=0.2 say.",
+            "The Learner has no validation images (load_learner keeps none), so it cannot be evaluated.",
+            "Give its DataLoaders a validation split, for example valid_pct=0.2.",
         )
     if not Path(first := files(datasets[1])[0]).is_file():
         raise UsageError(f"Its images are not read from files: the first is {first[:100]!r}.", needs)
     check.refuse_broken([first], decode=True)
     image, label = datasets[1][0]
     if not isinstance(image, PILBase) or isinstance(image, PILMask):
-        raise UsageError(f"Its items begin as {type(image).__name__}, not as images.", needs)
+        raise UsageError(f"Its items start with {type(image).__name__}, not with images.", needs)
     kinds = [type(tfm) for tfm in datasets[1].tls[1].tfms.fs]
     one = type(label) is TensorCategory and kinds[-1] is Categorize and not label.ndim
     if not (one or (type(label) is TensorMultiCategory and OneHotEncode in kinds) or EncodedMultiCategorize in kinds):
-        raise UsageError(f"Its labels are {type(label).__name__}, not one class or several labels an image.", needs)
+        raise UsageError(f"Its labels are {type(label).__name__}, not one class or several labels per image.", needs)
     _refuse_answers(learn)
 
 
@@ -156,13 +156,15 @@ def _refuse_answers(learn: Learner) -> None:
     shape = tuple(getattr(answer, "shape", ()))
     if shape != (1, classes):
         what = f"{shape or type(answer).__name__} for an image"
-        raise UsageError(f"The network answers {what}, where {(1, classes)} belongs: one logit a class.")
+        raise UsageError(f"The network returns {what} instead of {(1, classes)}, one logit per class.")
     kind = target.of(learn.dls)
     probabilities = activation(learn.loss_func, kind)(answer.float())
     if not torch.isfinite(probabilities).all():
-        raise Diverged("The network's answers are not finite (NaN or infinity): its training diverged.")
+        raise Diverged("The network's outputs are NaN or infinite: its training diverged.")
     if not kind.several and abs(float(probabilities.sum()) - 1) > 1e-3:
         what = (
-            f"{type(learn.loss_func).__name__} makes probabilities that sum to {float(probabilities.sum()):.3g}, not 1"
+            f"{type(learn.loss_func).__name__} gives probabilities that sum to {float(probabilities.sum()):.3g}, not 1"
         )
-        raise UsageError(f"The loss function {what}.", "Needed: one class an image, as CrossEntropyLossFlat has it.")
+        raise UsageError(
+            f"The loss function {what}.", "Use a loss for one class per image, such as CrossEntropyLossFlat."
+        )

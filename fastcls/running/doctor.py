@@ -53,7 +53,7 @@ def examine() -> Findings:
     )
     _packages(found)
     if extras.light():
-        found.notes.append(f"{extras.LIGHT} leaves out training.")
+        found.notes.append(f"{extras.LIGHT} does not include training.")
         _imports(found)
         _folders(found)
         return found
@@ -80,18 +80,22 @@ def _packages(found: Findings) -> None:
     """The packages that are there, compared with the versions that fastcls declares."""
     needs = _requirements()
     if not needs:
-        found.notes.append("fastcls runs from a bare checkout: nobody knows which versions it needs.  pip install -e .")
+        found.notes.append(
+            "fastcls runs from a checkout that is not installed: the versions it needs are unknown.  pip install -e ."
+        )
     found.facts += [(name, version(name)) for name, need in needs.items() if need.marker is None]
     lacking = [extra for extra in extras.MODULES if extras.missing(extra)]
     found.facts.append(("extras", ", ".join(extra for extra in extras.MODULES if extra not in lacking) or "none"))
     if lacking:
-        found.facts.append(("no extras", f"{', '.join(lacking)}: pip install '.[NAME]' in the checkout installs one"))
+        found.facts.append(
+            ("not installed", f"{', '.join(lacking)}: pip install '.[NAME]' in the checkout installs one")
+        )
     wrong = [name for name, need in needs.items() if not _satisfied(need)]
     if wrong:
         what = ", ".join(f"{name}{needs[name].specifier} ({version(name).strip('()')})" for name in wrong)
         again = [*wrong, *(PAIR - {*wrong} if PAIR & {*wrong} else ())]
         line = " ".join(f"'{name}{needs[name].specifier}'" for name in again)
-        found.problem(f"fastcls needs other versions than there are: {what}.", f"Install them:  pip install {line}")
+        found.problem(f"The installed versions do not match: {what}.", f"Install them:  pip install {line}")
 
 
 def _satisfied(need: Requirement) -> bool:
@@ -123,10 +127,10 @@ def _threads(found: Findings) -> None:
     cores, given = cpus.cores(), os.environ.get(GOMP, "")
     found.facts.append(("threads", f"{torch.get_num_threads()} of {cores} cores"))
     if given and not given.isdigit():
-        found.notes.append(f"{GOMP}={given} is not an integer, and is ignored.  unset {GOMP}")
+        found.notes.append(f"{GOMP}={given} is not an integer and is ignored.  unset {GOMP}")
     elif given and int(given) != cores:
         why = "leaves cores idle" if int(given) < cores else "makes threads wait for each other"
-        found.notes.append(f"{GOMP}={given} on {cores} cores {why}, unless you meant it.  unset {GOMP}")
+        found.notes.append(f"{GOMP}={given} on {cores} cores {why}. If that is not intended:  unset {GOMP}")
 
 
 def _devices(found: Findings) -> None:
@@ -139,8 +143,8 @@ def _devices(found: Findings) -> None:
             torch.ones(2, device=f"cuda:{index}").sum().item()
             found.facts.append((f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, {memory:.0f} GiB"))
         except RuntimeError as problem:
-            what = f"cuda:{index} is there, and torch {torch.__version__} cannot compute on it: "
-            hint = "Take a torch built for it:  pip install --upgrade torch torchvision    Meanwhile: --device cpu"
+            what = f"cuda:{index} was found, but torch {torch.__version__} cannot compute on it: "
+            hint = "Install a torch built for it:  pip install --upgrade torch torchvision    Until then: --device cpu"
             found.problem(what + str(problem).splitlines()[0], hint)
     if torch.backends.mps.is_available():
         found.facts.append(("mps", "available"))
@@ -158,7 +162,7 @@ def _idle_gpu(found: Findings) -> None:
         found.notes.append("CUDA_VISIBLE_DEVICES hides the GPUs.  unset CUDA_VISIBLE_DEVICES")
     elif torch.version.cuda is None:
         found.notes.append(
-            f"An NVIDIA driver is here, and torch {torch.__version__} was built without CUDA: runs use the CPU.  "
+            f"An NVIDIA driver was found, but torch {torch.__version__} was built without CUDA, so runs use the CPU.  "
             "pip install --force-reinstall torch torchvision"
         )
     else:
@@ -168,8 +172,8 @@ def _idle_gpu(found: Findings) -> None:
             found.problem(
                 f"torch {torch.__version__} was built for CUDA {torch.version.cuda} and cannot use the driver: "
                 f"{str(problem).splitlines()[0]}",
-                "Update the NVIDIA driver (`nvidia-smi` shows which CUDA it knows), or take an older build of torch "
-                "and torchvision.",
+                "Update the NVIDIA driver (`nvidia-smi` shows which CUDA it supports), or install an older build of "
+                "torch and torchvision.",
             )
 
 
@@ -180,7 +184,7 @@ def _folders(found: Findings) -> None:
 
     for name, folder, move in (
         ("datasets", cache_dir(), "export FASTCLS_DATA=/another/folder"),
-        ("runs", HOME.absolute(), "work in another folder, or name one with  --out DIR"),
+        ("runs", HOME.absolute(), "work in another folder, or choose one with  --out DIR"),
     ):
         there = next(each for each in (folder, *folder.parents) if each.exists())
         try:
@@ -188,11 +192,11 @@ def _folders(found: Findings) -> None:
                 free = shutil.disk_usage(there).free / 1e9
         except OSError as problem:
             what = f"The folder of {name}, {folder}, cannot be written: {problem.strerror}."
-            found.problem(what, f"Fix its rights:  chmod u+rwx {there}    or  {move}")
+            found.problem(what, f"Fix its permissions:  chmod u+rwx {there}    or  {move}")
             continue
         found.facts.append((name, f"{folder}, {free:.0f} GB free"))
         if free < LEAST:
             what = f"The disk of {name}, {folder}, has {free:.2f} GB left."
-            found.problem(what, f"Remove what can be made again:  fastcls cache --clear all    or  {move}")
+            found.problem(what, f"Clear the caches:  fastcls cache --clear all    or  {move}")
         elif free < AMPLE:
             found.notes.append(f"The disk of {name} has {free:.1f} GB left.  fastcls cache --clear all")

@@ -34,20 +34,20 @@ def dry_run(request: Request, screen: Screen) -> None:
         dls = learn.dls
         phases = train.rehearse(learn, ready.recipe.fit, **request.stage("fit"))
         screen.print(f"[b]{escape(request.source.title)}[/b]")
-        counts = f"{len(dls.train_ds):,} to train on, {len(dls.valid_ds):,} to validate with"
+        counts = f"{len(dls.train_ds):,} train, {len(dls.valid_ds):,} valid"
         test = getattr(dls, "test_items", None)
-        counts += f", {len(test):,} to test with" if test is not None else ""
+        counts += f", {len(test):,} test" if test is not None else ""
         screen.print(f"images   {counts}, {len(dls.vocab)} classes", soft_wrap=True)
         shape = learn.dls.train.one_batch()[0].shape
         _summary(learn, screen)
         total, trained = summary.count(learn.model)
         screen.print(f"batch    {tuple(shape)} on {dls.device}, {learn.precision}; logits {(shape[0], dls.c)}")
         trained = phases[0].trained if phases else trained
-        screen.print(f"network  {total:,} parameters, {trained:,} of them trained at first")
+        screen.print(f"network  {total:,} parameters, {trained:,} of them trained in the first phase")
         _plan(learn, phases, screen)
         for note in ready.notes:
             screen.print(f"note     {escape(note)}", soft_wrap=True)
-        screen.print("Nothing was trained and nothing was written.")
+        screen.print("Dry run: nothing was trained or written.")
 
 
 def _plan(learn: Learner, phases: list[train.Phase], screen: Screen) -> None:
@@ -58,9 +58,9 @@ def _plan(learn: Learner, phases: list[train.Phase], screen: Screen) -> None:
         return
     epochs = sum(phase.epochs for phase in phases)
     steps = " then ".join(f"{phase.epochs} × {phase.label}" for phase in phases)
-    screen.print(f"plan     {steps}; {len(learn.dls.train)} batches an epoch")
+    screen.print(f"plan     {steps}; {len(learn.dls.train)} batches per epoch")
     whole = durations.shown(epoch * epochs)
-    screen.print(f"time     about {whole} ({durations.shown(epoch)} an epoch, from one batch)")
+    screen.print(f"time     about {whole} ({durations.shown(epoch)} per epoch, estimated from one batch)")
 
 
 def _summary(learn: Learner, screen: Screen) -> None:

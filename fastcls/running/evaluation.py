@@ -72,7 +72,7 @@ def evaluate(
         heatmaps = {split: _heatmaps(learn, answers, relative) for split, answers in passes.items()}
     figures = {}
     if tallies and any((leaked or {}).values()):
-        options.note("of so many images the accuracy without those that training has seen is not computed.")
+        options.note("the accuracy without images that training has seen is not computed for this many images.")
     for split, answers in passes.items():
         if split in tallies:
             figures[split] = tallies[split].figures()
@@ -203,7 +203,7 @@ def _heatmaps(learn: Learner, answers: Interpretation, relative: Callable[[str],
         options.note(f"{runs.NO_HEAT} {str(problem).splitlines()[0]}")
         return {}
     if maps is None:
-        options.note(f"{runs.NO_HEAT} this network has no feature maps that it could be drawn of.")
+        options.note(f"{runs.NO_HEAT} this network has no feature maps to draw it from.")
         return {}
     paths = answers.paths()
     levels = (maps * 255).round().to(torch.uint8).numpy()

@@ -41,7 +41,7 @@ class Exported(NamedTuple):
 def export(run: Path, kinds: Sequence[str], out: Path | None, trust: bool) -> dict[str, Exported]:
     """Write the network of a run as files of these kinds; see `fastcls.export`."""
     if unknown := [kind for kind in kinds if kind not in FILES]:
-        raise UsageError(f"There is no export as {unknown[0]!r}{did_you_mean(unknown[0], FILES) or '.'}")
+        raise UsageError(f"Unknown export format {unknown[0]!r}{did_you_mean(unknown[0], FILES) or '.'}")
     home = out or run / "export"
     with _removed_if_empty(home):
         return _export(run, kinds, home, trust)
@@ -116,7 +116,7 @@ def _check(run: Path, kinds: Sequence[str], trust: bool) -> None:
         if not trust:
             raise UsageError(
                 f"--torch-export builds the network by running the code in {run / 'recipe.py'}.",
-                "Add --trust if you trust it; ONNX needs none of it.",
+                "Add --trust if you trust it; ONNX does not need it.",
             )
     if "openvino" in kinds:
         deploy.import_openvino()
@@ -124,13 +124,13 @@ def _check(run: Path, kinds: Sequence[str], trust: bool) -> None:
         if kind in kinds:
             if not (run / "model.onnx").is_file():
                 raise OutputError(
-                    f"--{kind}: {run} has no model.onnx; its network could not be exported when it was trained.",
-                    "Its weights can be:  --safetensors",
+                    f"--{kind}: {run} has no model.onnx: its network could not be exported when it was trained.",
+                    "Export its weights instead:  --safetensors",
                 )
             Predictor(run)  # which refuses a damaged one
     if "safetensors" in kinds:
         if not (run / "model.safetensors").is_file():
-            raise OutputError(f"--safetensors: {run} has no model.safetensors; it did not finish.")
+            raise OutputError(f"--safetensors: {run} has no model.safetensors, because it did not finish.")
         with deploy.opened_weights(run):  # which does too
             pass
 
@@ -139,11 +139,11 @@ def _check_free(targets: Sequence[Path]) -> None:
     """Refuse files that exist, and make their folder."""
     for target in targets:
         if target.exists():
-            raise OutputError(f"{target} exists already.", "Remove it, or name another folder with -o.")
+            raise OutputError(f"{target} exists already.", "Remove it, or choose another folder with -o.")
     home = targets[0].parent
     try:
         home.mkdir(exist_ok=True)
     except OSError as problem:
         raise OutputError(
-            f"-o {home}: this folder cannot be made ({problem.strerror}).", "Name a folder in an existing one."
+            f"-o {home}: this folder cannot be created ({problem.strerror}).", "Choose a folder inside an existing one."
         ) from None

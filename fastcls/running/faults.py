@@ -1,4 +1,4 @@
-"""What can end a training from outside, translated into errors that name what, where, and how to go on."""
+"""What can end a training from outside, translated into errors that name what, where, and how to continue."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def out_of_memory(problem: BaseException, knobs: Mapping[str, Any], precision: s
         if (half := max(2, batch // 2)) < batch:  # batch norm has nothing to learn from one image
             ways.append(f"a smaller batch: --bs {half}, or let --auto-batch find the largest that fits")
             ways.append(
-                f"gradient accumulation, which learns as from the larger batch: --bs {half} "
+                f"gradient accumulation, with the same effective batch size: --bs {half} "
                 f"--accumulate {2 * opts.accumulate}"
             )
     else:
-        ways.append("a smaller batch, and --accumulate 2 to learn as from the larger one")
-    ways.append(f"smaller images: --size {size * 3 // 4}" if isinstance(size, int) else "images of a smaller size")
+        ways.append("a smaller batch, and --accumulate 2 for the same effective batch size")
+    ways.append(f"smaller images: --size {size * 3 // 4}" if isinstance(size, int) else "smaller images")
     if precision == "fp32":
-        ways.append("precision: --precision bf16 keeps half as much")
+        ways.append("precision: --precision bf16 halves the memory of activations")
     text = re.sub(r"^Exception occured in .*\s+", "", str(problem))  # fastai's, of a callback
     first = text.splitlines()[0] if text else type(problem).__name__
     return TrainingError(f"Out of memory: {first}", "What helps:\n  " + "\n  ".join(ways))
@@ -86,12 +86,12 @@ def _dead_worker(problem: Exception, go_on: str) -> TrainingError:
     text = str(problem)
     found = re.search(r"pid\(?s?\)? ?([\d, ]+)", text)
     how = re.search(r"killed by signal: ([^.]+)", text)
-    what = f"A loader process{f' (pid {found[1].strip()})' if found else ''} "
+    what = f"A data loader worker{f' (pid {found[1].strip()})' if found else ''} "
     what += f"was killed ({how[1].strip()})." if how else "ended unexpectedly."
     return TrainingError(
         what,
-        "Most often memory ran out: the main one, or /dev/shm where it says 'Bus error'. Give fewer --workers, or 0 "
-        f"for none in a new run; or {go_on}",
+        "Usually memory ran out: main memory, or /dev/shm if it says 'Bus error'. Start a new run with fewer --workers "
+        f"(0 for none), or {go_on}",
     )
 
 
@@ -103,7 +103,7 @@ def _unreadable(problem: Exception, learn: Learner, go_on: str) -> Exception | N
         for dataset in _datasets(learn):
             check.refuse_broken(files(dataset), decode=True)
     except DataError as found:
-        return DataError(found.message, f"Put them back as they were, then {go_on}\nOr start again without them.")
+        return DataError(found.message, f"Restore them, then {go_on}\nOr start a new run without them.")
     return None
 
 
@@ -115,13 +115,13 @@ def _datasets(learn: Learner) -> Iterator[Any]:
 
 
 def left(out: Path, again: bool) -> Iterator[str]:
-    """What a run that stopped leaves: its best weights, and, where going on could end otherwise, how to go on."""
+    """What a run that stopped leaves: its best weights, and how to resume it where that may end differently."""
     saved = Store(out).folders()
     finished = (out / "history.csv").is_file()
     yield (
-        f"weights  {saved[-1] / BEST}: the best epoch's so far"
+        f"weights  {saved[-1] / BEST}: those of the best epoch so far"
         if saved and finished
-        else "weights  none: no epoch ended"
+        else "weights  none: no epoch was finished"
     )
     if saved and again:
-        yield f"go on    {shell.command('resume', out)}"
+        yield f"resume   {shell.command('resume', out)}"

@@ -95,17 +95,19 @@ def plan(
     value is reported in a single KnobError.
     """
     if folds is not None and (not 2 <= folds <= MOST_RUNS or request.options.fold):
-        raise UsageError(f"--folds {folds}: takes an integer from 2 to {MOST_RUNS:,}, and no --fold beside it.")
+        raise UsageError(f"--folds {folds}: expected an integer from 2 to {MOST_RUNS:,}, and no --fold.")
     if folds and seeds != 1:
-        raise UsageError(f"--seeds {seeds} with --folds: every repeat has a seed of its own.", f"--repeats {seeds}")
+        raise UsageError(f"--seeds {seeds}: with --folds, every repeat has its own seed.", f"--repeats {seeds}")
     if not folds and repeats != 1:
-        raise UsageError(f"--repeats {repeats} repeats folds.", f"Add --folds 5, or give --seeds {repeats}.")
+        raise UsageError(
+            f"--repeats {repeats}: it repeats folds, and there are none.", f"Add --folds 5, or use --seeds {repeats}."
+        )
     seeds = repeats if folds else seeds
     if not 1 <= seeds <= MOST_RUNS:
         flag = "--repeats" if folds else "--seeds"
-        raise UsageError(f"{flag} {seeds}: takes an integer from 1 to {MOST_RUNS:,}.")
+        raise UsageError(f"{flag} {seeds}: expected an integer from 1 to {MOST_RUNS:,}.")
     knobs = varied.settings(request)
-    problems: list[str] = [f"--vary {name}: no value is given" for name, several in vary.items() if not len(several)]
+    problems: list[str] = [f"--vary {name}: no value given" for name, several in vary.items() if not len(several)]
 
     def value(option: str, name: str, given: Any) -> Any:
         where = f"--{option} {name}={as_text(given)}"
@@ -150,7 +152,9 @@ def run_all(
     would be none. quiet: the runs themselves say nothing.
     """
     contents = {"format": runs.FORMAT, **series.common(plan.request), "folds": plan.folds or None}
-    series.refuse_others(plan.out, PLAN, contents, "comparison", {**series.COMMON, "folds": "another number of folds"})
+    series.refuse_others(
+        plan.out, PLAN, contents, "comparison", {**series.COMMON, "folds": "a different number of folds"}
+    )
     with listening(), runs.locked(plan.out):
         runs.write_json(plan.out / PLAN, {**contents, "varied": list(plan.baseline), "baseline": plan.baseline})
         kept: dict[str, Any] = {}
@@ -175,7 +179,7 @@ def run_all(
                 _withdraw(plan)
                 raise problem  # which every run would end with
             if problem:
-                series.tell(problem, screen)
+                series.show_failure(problem, screen)
                 entries.append(cell.entry(failed=series.reason(problem)))
             else:
                 entries.append(cell.entry())
@@ -230,7 +234,7 @@ def existing(names: Sequence[str], command: str, out: Path | None) -> tuple[Comp
     folders = [folder for name in names for folder in _runs_of(shell.path(name)) or [runs.find(name)]]
     entries = comparison.existing(folders)
     if len(entries) < 2:
-        raise UsageError("A comparison takes two runs or more.", "List the runs:  fastcls runs")
+        raise UsageError("A comparison needs at least two runs.", "List the runs:  fastcls runs")
     split = comparison.split_of(entries)
     test = comparison.mcnemar(entries[0], entries[1], split) if len(entries) == 2 else None
     title = f"{entries[0].record.get('recipe')}: {len(entries)} runs"

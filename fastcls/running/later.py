@@ -78,7 +78,7 @@ def evaluate(
     if bad := [f"{answer.path}: {answer.error}" for answer in answers if answer.probabilities is None]:
         if not skip_bad or len(bad) == len(rows):
             raise check.broken_images(bad, len(rows))
-        left_out = f"{len(bad):,} of {len(rows):,} images cannot be read, left out: {some(bad, check.NAMED)}."
+        left_out = f"{len(bad):,} of {len(rows):,} images cannot be read and were left out: {some(bad, check.NAMED)}."
         notes.append(left_out)
     pairs = zip(rows, answers, strict=True)
     seen = [(row, answer.probabilities) for row, answer in pairs if answer.probabilities is not None]
@@ -93,8 +93,8 @@ def evaluate(
     is_known = np.array([row[1] not in unknown for row, _ in seen])
     if not (is_known.any() and counts.keys() & place.keys()):
         raise DataError(
-            f"None of the {len(seen):,} images is of a class that {run} knows: they are of {some(sorted(counts))}.",
-            f"It knows {some(predictor.classes)}. Are these the labels of this network?",
+            f"None of the {len(seen):,} images has a class that {run} knows: their classes are {some(sorted(counts))}.",
+            f"It knows {some(predictor.classes)}. Check that these labels belong to this network.",
         )
     known = [row for (row, _), own in zip(seen, is_known, strict=True) if own]
     truth, temperature = judge.truth([row[1] for row in known], predictor.classes), model.get("temperature")
@@ -236,7 +236,7 @@ def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) 
     """The images to evaluate, and how many were left out because the run was trained on these very files."""
     known = {row[2] or contents.UNDRAWN for row in rows}
     if split and split not in known:
-        there = "Its images are in no splits: omit --split."
+        there = "Its images have no splits: omit --split."
         if known != {contents.UNDRAWN}:
             there = f"It has: {some(sorted(known))}."
         raise UsageError(f"--split {split}: {path} has no such images.", there)
@@ -247,8 +247,8 @@ def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) 
     new = [row for row in chosen if size[row[0]] not in alike or runs.digest(Path(row[0])) not in sums]
     if not new:
         raise DataError(
-            f"All {len(chosen):,} images of {path} are files that the run was trained on: no figure on them says more.",
-            "Give images that came later.",
+            f"The run was trained on all {len(chosen):,} images of {path}, so they cannot be used to evaluate it.",
+            "Use images that are not in its training split.",
         )
     return new, len(chosen) - len(new)
 

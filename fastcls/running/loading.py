@@ -111,7 +111,9 @@ def prepared(request: Request) -> Iterator[Prepared]:
             if not memory.ran_out(problem):
                 raise
             what = str(problem).partition("\n")[0]
-            raise TrainingError(f"Out of memory as the network was built: {what}", "Take a smaller one.") from problem
+            raise TrainingError(
+                f"Out of memory while building the network: {what}", "Use a smaller network."
+            ) from problem
         if not hasattr(learn, "dls"):
             raise RecipeError(f"{request.source.path}: get_learner returned {type(learn).__name__}, not a Learner.")
         _extend(learn, extra)
@@ -152,11 +154,11 @@ def resolve_extra(source: sources.RecipeSource, given: Mapping[str, Any]) -> dic
         if not takers and "transfer_learner" in parameters and function in ("", "transfer_learner"):
             takers = ["transfer_learner"]
         if plain in knobs and not function:
-            problems.append(f"--set {key}: this is a knob of the recipe; write --{plain.replace('_', '-')} {text}")
+            problems.append(f"--set {key}: this is a knob of the recipe; use --{plain.replace('_', '-')} {text}")
         elif not takers:
             known = sorted(set().union(*parameters.values()) if parameters else set())
             where = " or ".join(parameters) or "any function that this recipe calls"
-            problems.append(f"--set {key}: no keyword of {where}{did_you_mean(plain, known)}")
+            problems.append(f"--set {key}: not a keyword of {where}{did_you_mean(plain, known)}")
         value = text
         if isinstance(text, str):
             with contextlib.suppress(ValueError, SyntaxError):

@@ -58,8 +58,8 @@ def first_training(learn: Learner, fit: Callable[..., object], **knobs: Any) -> 
         callbacks = [callback for callback in begun.args if not isinstance(callback, ParamScheduler)]
     else:
         raise TrainingError(
-            "These settings train nothing at a learning rate that could be looked for.",
-            "Take other settings: `--tune full`, say, where there is a --tune.",
+            "With these settings nothing is trained at a learning rate that could be searched.",
+            "Use other settings, for example `--tune full` if the recipe has the knob tune.",
         )
     with learn.added_cbs(callbacks):
         yield
@@ -79,8 +79,8 @@ def lr_find(learn: Learner, steps: int = 100, start_lr: float = 1e-7, end_lr: fl
     usable = pairs[head : len(pairs) - tail]
     if len(usable) < 8:
         raise TrainingError(
-            f"The finder got {len(usable)} usable losses, too few for a suggestion.",
-            "Raise --steps, or look at the data: the loss diverges from the start.",
+            f"The finder recorded only {len(usable)} usable losses, too few for a suggestion.",
+            "Increase --steps, or check the data: the loss diverges from the start.",
         )
     lrs, values = (torch.tensor(column) for column in zip(*usable, strict=True))
     suggestions = {}

@@ -41,7 +41,7 @@ class Messages:
         where = f"{times}{device['type']} ({escape(device['name'])})"
         self._once("device", f"{where}, {precision}")
         if address := self.record["options"].get("checkpoints"):
-            self._once("saved", f"in {escape(address)} too")
+            self._once("saved", f"checkpoints also in {escape(address)}")
         self.notes()
         self.screen.print()
 
@@ -68,7 +68,7 @@ class Messages:
         from fastcls.running import faults
 
         why = escape(reason.splitlines()[0].rstrip(".:"))
-        self.screen.print(f"{status}: {why}. What there is: {escape(self.out)}")
+        self.screen.print(f"{status}: {why}. Run folder: {escape(self.out)}")
         if status != "pruned":  # a search removes those of pruned runs
             for line in faults.left(self.out, again):
                 self.screen.print(line, markup=False, soft_wrap=True)
@@ -106,13 +106,13 @@ class Messages:
             used = ""
             if "utilisation" in speed:
                 peak = f"{speed['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s"
-                used = f", {speed['utilisation']:.1%} of the {peak} that a matrix product reaches here"
+                used = f", {speed['utilisation']:.1%} of the {peak} that a matrix product reaches on this device"
             self._line("speed", f"{speed['images_per_second']:,.0f} images/s in training{used}")
         if confused := answers[splits[0]].most_confused()[:3]:
             mistake = answers[splits[0]].judge.target.mistake
             pairs = "; ".join(f"{a} {mistake} {b} ({n})" for a, b, n in confused)
             self._line("confused", escape(f"on {splits[0]}: {pairs}"))
-        self._line("kept", escape(self.record["weights"]))
+        self._line("weights", escape(self.record["weights"]))
         self.notes()
 
     def next(self) -> None:

@@ -63,8 +63,8 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
     judge = judging.of(target)
     if strange := [one.folder for one in members if model_files.read(one.folder).get("classes") != classes]:
         raise OutputError(
-            f"{strange[0]} knows other classes than {members[0].folder}: there is no mean of the two.",
-            f"Remove {out}, and make the folds again.",
+            f"{strange[0]} has different classes from {members[0].folder}, so they cannot be averaged.",
+            f"Remove {out} and run the folds again.",
         )
     roots = {one.folder: Path((one.record.get("data") or {}).get("root") or ".") for one in members}
     root = common_root([str(path / "x") for path in roots.values()])
@@ -196,7 +196,7 @@ def _over_folds(members: Sequence[Entry]) -> dict[str, float | None]:
 def _notes(
     members: Sequence[Entry], folds: int, repeats: int, over: Mapping[str, float | None], tested: bool, mean_of: str
 ) -> list[str]:
-    each = f"the mean over {repeats} repeats" if repeats > 1 else "the answer of one network"
+    each = f"the mean over {repeats} repeats" if repeats > 1 else "the prediction of one network"
     found = [f"{folds} folds: every image is predicted by networks that were not trained on it; {each}."]
     if over["low"] is not None:
         mean, low, high = (f"{100 * (over[name] or 0):.1f}" for name in ("value", "low", "high"))
@@ -204,8 +204,8 @@ def _notes(
     chosen = [one for one in members if one.record.get("options", {}).get("keep") != "last"]
     if any((one.record.get("train_seconds") or 0) and one.record.get("best_epoch") for one in chosen):
         found.append(
-            "each network's best epoch was chosen on the images that it predicts here, which makes the figures a "
-            "little too good (--keep last would not choose)."
+            "each network's best epoch was chosen on the images that it predicts here, which makes the figures "
+            "slightly optimistic (--keep last avoids this)."
         )
     if tested:
         found.append(f"the test images are predicted by the mean of all {len(members)} networks.")

@@ -86,9 +86,9 @@ def pack(
     began, place = time.perf_counter(), shards.place(destination)
     found = contents.read(source, labels, label_regex, lenient=False, multi_label=multi_label)
     if shards.opened(found.root) is not None:
-        raise UsageError(f"{source} is packed already.", "Give the folder that was packed, or copy its files.")
+        raise UsageError(f"{source} is packed already.", "Pass the original folder, or copy the packed files.")
     if isinstance(place, Folder) and (place.root == found.root or found.root in place.root.parents):
-        raise UsageError(f"{destination} is inside {source}.", "Name a folder beside it.")
+        raise UsageError(f"{destination} is inside {source}.", "Choose a folder outside it.")
     held = place.sizes()
     _refuse_others(place, held)
     if isinstance(place, Folder):
@@ -105,7 +105,9 @@ def pack(
     done = _done(place, held, plan)
     if RECORD in held:
         if done is None:
-            raise OutputError(f"{destination} holds other packed images.", "Name another destination, or remove them.")
+            raise OutputError(
+                f"{destination} contains other packed images.", "Choose another destination, or remove them."
+            )
         return Packed(_opened(place), findings, notes, time.perf_counter() - began, 0)
     written = plan.write(place, held, packed)
     record = plan.finish(place, str(found.root), found.target.kind, findings)
@@ -121,16 +123,14 @@ def pack(
 def _opened(place: Bucket | Folder) -> Pack:
     found = shards.opened(place.address)
     if found is None:
-        raise DataError(f"{place.address} holds no packed images.", "Pack them:  fastcls pack SOURCE DESTINATION")
+        raise DataError(f"{place.address} contains no packed images.", "Pack them:  fastcls pack SOURCE DESTINATION")
     return found
 
 
 def _refuse_others(place: Bucket | Folder, held: dict[str, int]) -> None:
     own = (f"{SHARDS}/", f"{PARTS}/")
     if others := sorted(name for name in held if not name.startswith(own) and name not in (RECORD, MANIFEST)):
-        raise OutputError(
-            f"{place.address} holds other files: {others[0]}.", "Name an empty folder, or one that is not there yet."
-        )
+        raise OutputError(f"{place.address} contains other files: {others[0]}.", "Choose an empty or new folder.")
 
 
 def _split(found: contents.Contents, bad: set[str], *how: Any) -> DataFrame:
@@ -147,7 +147,7 @@ def _split(found: contents.Contents, bad: set[str], *how: Any) -> DataFrame:
     for title, values in found.further.items():
         table[f"{SLICE}{title}"] = table["path"].map(values).fillna("")
     missing = not (table["split"] == "valid").any()
-    notes = found.notes + ([f"{count(len(bad), 'image')} that cannot be read, left out."] if bad else [])
+    notes = found.notes + ([f"left out {count(len(bad), 'image')} that cannot be read."] if bad else [])
     table.attrs.update(layout=found.layout, root=str(found.root), notes=notes)
     table = data.split(table, *how)
     table.attrs["drawn"] = missing
@@ -258,7 +258,7 @@ class _Plan:
                             broken.append(one)
                             continue
                         if len(one[0]) != self.sizes[row]:
-                            raise DataError(f"{self.files[row]} changed while it was packed.", "Run the command again.")
+                            raise DataError(f"{self.files[row]} changed during packing.", "Run the command again.")
                         info = tarfile.TarInfo(self.names[row])
                         info.size, info.mode = len(one[0]), 0o644
                         tar.addfile(info)
@@ -287,7 +287,9 @@ class _Plan:
         for number, (name, rows) in enumerate(self.members.items()):
             part = self._part(place, held, name)
             if part is None:
-                raise OutputError(f"{place.address}/{SHARDS}/{name} was removed meanwhile.", "Run the command again.")
+                raise OutputError(
+                    f"{place.address}/{SHARDS}/{name} was removed during packing.", "Run the command again."
+                )
             for column in columns:
                 for at, row in enumerate(rows):
                     columns[column][row] = number if column == "shard" else part[column][at]

@@ -238,8 +238,8 @@ def refuse_other_images(
     """DataError where the images, now `rows`, are no longer those that the run in `out` began with."""
     if before.get("fingerprint") != data["fingerprint"]:
         raise DataError(
-            f"The images in {data['root']} are not those that {out} was trained on: {_difference(out, rows)}.",
-            "Put them back as they were, or start a new run.",
+            f"The images in {data['root']} are not the ones that {out} was trained on: {_difference(out, rows)}.",
+            "Restore them, or start a new run.",
         )
 
 
@@ -253,7 +253,7 @@ def _difference(run: Path, rows: Iterable[tuple[str, str, str]]) -> str:
     gone, new = [path for path in was if path not in now], [path for path in now if path not in was]
     moved = [path for path in was if path in now and was[path] != now[path]]
     if gone or new:
-        parts = [f"{len(paths):,} {what} ({some(paths)})" for what, paths in (("gone", gone), ("new", new)) if paths]
+        parts = [f"{len(paths):,} {what} ({some(paths)})" for what, paths in (("missing", gone), ("new", new)) if paths]
         return " and ".join(parts)
     return f"{len(moved):,} in another split or class ({some(moved)})" if moved else "the sizes of files differ"
 
@@ -267,4 +267,8 @@ def other_surroundings(before: Mapping[str, Any], record: Mapping[str, Any]) -> 
         if group == "versions" or name in ("type", "name", "threads", "processes")
     ]
     differ = [f"{name} {was} then, {now} now" for name, was, now in pairs if was != now]
-    return f"resumed under {'; '.join(differ)}: the last digits may come out otherwise." if differ else ""
+    return (
+        f"resumed in another environment ({'; '.join(differ)}): the last digits of results may differ."
+        if differ
+        else ""
+    )

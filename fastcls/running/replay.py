@@ -52,7 +52,7 @@ class RecipePredictor:
         with prepared(request) as ready:
             self.learn = ready.learn
         if [str(name) for name in self.learn.dls.vocab] != self.classes:
-            raise OutputError(f"{run}: its recipe now gives other classes than those it was trained with.")
+            raise OutputError(f"{run}: its recipe now has different classes from those it was trained with.")
         weights.load(self.learn.model, file)
 
     def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:

@@ -39,14 +39,14 @@ def require(learn: Learner, out: Path) -> None:
     free = shutil.disk_usage(out).free
     if free < need:
         resumed = (out / checkpoints.FOLDER).is_dir()
-        other = "move the run's folder to another disk" if resumed else "name a folder on another disk with --out"
+        other = "move the run's folder to another disk" if resumed else "choose a folder on another disk with --out"
         raise OutputError(
-            f"The run will write {_shown(need)} into {out} (checkpoints, the network, the report), and its disk has "
+            f"The run needs {_shown(need)} in {out} (checkpoints, the network, the report), but its disk has "
             f"{_shown(free)} free.",
-            f"Make room, or {other}. Decoded images are listed by `fastcls cache`.",
+            f"Free some space, or {other}. `fastcls cache` lists decoded images.",
         )
     if free < AMPLE * need:
-        options.note(f"the run will write {_shown(need)} into {out}, and its disk has {_shown(free)} free.")
+        options.note(f"the run needs {_shown(need)} in {out}; its disk has {_shown(free)} free.")
 
 
 def _shown(size: float) -> str:

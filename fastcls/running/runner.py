@@ -75,8 +75,8 @@ def resume(
             again.options = replace(again.options, auto_epochs=False)
         found, refused = Store(folder).newest()
         if extend and found is None:
-            raise OutputError(f"{folder} has no checkpoint to train further from.", "Start a new run.")
-        assist.tell(assist.continued(folder, again))
+            raise OutputError(f"{folder} has no checkpoint to continue training from.", "Start a new run.")
+        assist.announce(assist.continued(folder, again))
         with recorded.entered(before), prepared(again) as ready:
             ready.notes += refused
             return _Run(ready, folder, screen, stop, before, found, extend, watchers).execute()
@@ -97,11 +97,11 @@ def _refuse_to_resume(folder: Path, before: Mapping[str, Any], extend: int) -> N
     done = before.get("status") == "done"
     if done and not extend:
         raise UsageError(
-            f"{folder} is finished; there is nothing to continue.",
-            f"Train it further with  {shell.command('resume', folder, '--extend-epochs', 'N')}",
+            f"{folder} is finished; there is nothing to resume.",
+            f"To train it longer:  {shell.command('resume', folder, '--extend-epochs', 'N')}",
         )
     if not done and extend:
-        raise UsageError(f"{folder} is not finished.", f"First continue  {shell.command('resume', folder)}")
+        raise UsageError(f"{folder} is not finished.", f"Resume it first:  {shell.command('resume', folder)}")
 
 
 class _Run:
@@ -213,7 +213,7 @@ class _Run:
         """A quick look at what is wrong with the images; under --limit the sizes of classes say nothing."""
         from fastcls.audit.precheck import precheck
 
-        with self.messages.timed("check_seconds", "looking at the images") as progress:
+        with self.messages.timed("check_seconds", "checking the images") as progress:
             self.ready.notes += precheck(self.out, self.request.options.limit is None, progress)
         self.messages.notes()
 
@@ -260,7 +260,7 @@ class _Run:
         last, probed = history.trained, history.trained < len(history.rows)
         if len(history.rows) < trained.planned:
             planned, patience = trained.planned - probed, self.request.options.patience
-            self.ready.notes.append(f"early stopping after {last} of {planned} epochs: patience {patience}.")
+            self.ready.notes.append(f"early stopping after {last} of {planned} epochs (patience {patience}).")
         self.record["network"] = {
             "parameters": summary.count(self.learn.model)[0],
             "trained_parameters": max(row["trained_parameters"] for row in history.rows),
@@ -270,16 +270,16 @@ class _Run:
         self.record["peak_memory_bytes"] = devices.peak_memory(self.learn.dls.device)
         chosen = self.request.options.keep == "best" and best.epoch is not None
         if not last:
-            self.record["weights"] = "These are the weights of the linear probe; nothing else was trained."
+            self.record["weights"] = "The weights are those of the linear probe; nothing else was trained."
         elif chosen:
             best.restore(self.learn)
-            what = f"These are the weights of epoch {best.epoch} of {last}, the best by {best.criterion} on valid."
+            what = f"The weights are those of epoch {best.epoch} of {last}, the best by {best.criterion} on valid."
             if not best.epoch:
                 which = "the linear probe, before training"
-                what = f"These are the weights of {which}: no epoch is clearly better on valid."
-            self.record["weights"] = f"{what} Chosen on it, its valid metrics are optimistic."
+                what = f"The weights are those of {which}: no epoch is clearly better on valid."
+            self.record["weights"] = f"{what} Because of this choice, the valid metrics are optimistic."
         else:
-            self.record["weights"] = f"These are the weights of the last epoch, {last}."
+            self.record["weights"] = f"The weights are those of the last epoch, {last}."
         self.record["best_epoch"] = best.epoch if chosen else last
         if last:  # the probe's passes are no training
             self.record["speed"] = record.speed(self.learn, history, self.processes)
@@ -295,7 +295,7 @@ class _Run:
             self.record["options"]["seconds"] = None
             self._save(epochs_chosen={"training_seconds": seconds, "epoch_seconds": round(each, 6)})
             what = f"--epochs {knobs['epochs']}: an epoch takes about {durations.shown(each)} here"
-            self.ready.notes.append(f"{what}, and {durations.shown(seconds)} were given.")
+            self.ready.notes.append(f"{what}, and the time budget is {durations.shown(seconds)}.")
             self.messages.notes()
         return knobs
 

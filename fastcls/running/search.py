@@ -50,11 +50,11 @@ PLAN, STUDY = "search.json", "study.db"
 REFRESH = 20.0  # seconds between two looks at all trials, which take some themselves
 WORDS = {
     **series.COMMON,
-    "metric": "another metric",
-    "space": "another space",
-    "seed": "another seed, and so other validation images",
+    "metric": "a different metric",
+    "space": "a different search space",
+    "seed": "a different seed, and so different validation images",
 }
-HERE = {"storage": "another storage", "study": "another study"}
+HERE = {"storage": "a different storage", "study": "a different study"}
 GENERAL = (DataError, EnvironmentProblem, OutputError, RecipeError)  # no other settings would fix these
 
 
@@ -115,12 +115,12 @@ def plan(
     default the first, unless epochs are searched.
     """
     problems = [
-        f"--{option} {value}: takes {', '.join(known)}{did_you_mean(value, known)}"
+        f"--{option} {value}: expected one of {', '.join(known)}{did_you_mean(value, known)}"
         for option, value, known in (("metric", metric, METRICS), ("pruner", pruner, PRUNERS))
         if value and value not in known
     ]
     problems += [
-        f"--{option} {value}: takes an integer from {least}"
+        f"--{option} {value}: expected an integer, {least} or more"
         for option, value, least in (
             ("trials", trials, 1),
             ("prune-after-trials", prune_after_trials, 0),
@@ -272,7 +272,7 @@ class _Made:
             build.write(self.folder)
             self.study.tell(self.trial, **run)
         else:
-            series.tell(problem, self.screen)
+            series.show_failure(problem, self.screen)
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)  # it would fail again
             run["broke_down"] = isinstance(problem, TrainingError)
             self.study.tell(self.trial, failed=series.reason(problem), **run)

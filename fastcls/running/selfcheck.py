@@ -36,7 +36,7 @@ def run() -> None:
         with learn.no_bar(), learn.no_logging():
             learn.fit(1, 0.01)
             probabilities = learn.get_preds(dl=dls.valid)[0].numpy()
-        assert np.isfinite(probabilities).all(), "the network's answers are no numbers"
+        assert np.isfinite(probabilities).all(), "the network's outputs are NaN or infinite"
         export.save(learn, out, {})
         paths = [str(path) for path in dls.valid_ds.items]
         difference = export.verify(out, paths, probabilities)

@@ -48,7 +48,7 @@ def make(
     folder = request.out
     assert folder is not None
     if request.options.checkpoints:
-        raise UsageError("--checkpoints keeps those of a single run.", "Give it to  fastcls recipe  alone.")
+        raise UsageError("--checkpoints is for a single run.", "Use it with  fastcls recipe  only.")
     screen = Screen(quiet, said)
     begun = (folder / "run.json").is_file() and bool(Store(folder).folders())
     with listening() as stop:
@@ -63,7 +63,7 @@ def make(
         except Exception as found:  # whatever one run dies of, the others have their turn
             if begun and isinstance(found, FastclsError) and not isinstance(found, TrainingError):
                 if isinstance(found, DataError):
-                    found.hint += f"\nWith {folder} removed, the same command makes that run anew."
+                    found.hint += f"\nTo start this run over, remove {folder} and run the same command."
                 raise
             problem = found
         if problem is None or isinstance(problem, Ended):
@@ -83,7 +83,7 @@ def _empty(folder: Path) -> None:
             entry.unlink()
 
 
-def tell(problem: Exception, screen: Screen) -> None:
+def show_failure(problem: Exception, screen: Screen) -> None:
     """Show what a run failed of, and how to fix it."""
     if isinstance(problem, FastclsError):
         screen.problem(problem)
@@ -155,10 +155,10 @@ def slug(words: Sequence[str]) -> str:
 
 # what all runs of a series have in common -> what it is called where it differs
 COMMON = {
-    "recipe": "another recipe",
-    "code": "other code of this recipe",
-    "common": "other common settings",
-    "path": "other images",
+    "recipe": "a different recipe",
+    "code": "different code of this recipe",
+    "common": "different common settings",
+    "path": "different images",
 }
 
 
@@ -186,9 +186,9 @@ def refuse_others(out: Path, plan: str, now: Mapping[str, Any], kind: str, words
         before = runs.read_json(out / plan)
         if other := " and ".join(text for key, text in words.items() if before.get(key) != now[key]):
             raise OutputError(
-                f"{out} holds runs of {other}: they would not compare.",
-                "Name another folder with --out, or remove that one.",
+                f"{out} has runs of {other}, which are not comparable with these.",
+                "Choose another folder with --out, or remove that one.",
             )
     elif out.is_dir() and any(out.iterdir()):
-        raise OutputError(f"--out {out}: this folder is not empty and no {kind}.", "Name a new folder.")
+        raise OutputError(f"--out {out}: this folder is not empty and not a {kind}.", "Choose a new folder.")
     runs.check_place(out)

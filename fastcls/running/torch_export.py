@@ -25,7 +25,7 @@ def write(run: Path, target: Path, reference: Reference | None) -> float | None:
     except Exception as problem:  # the exporter raises whatever the network's own code met
         raise OutputError(
             f"{target.name} was not written: torch.export cannot follow this network ({type(problem).__name__}).",
-            "ONNX or safetensors may do.",
+            "Try ONNX or safetensors.",
         ) from problem
 
     def save(temporary: Path) -> float | None:

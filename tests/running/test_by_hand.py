@@ -124,7 +124,7 @@ def test_the_shell_takes_it_for_any_other_run(saved: tuple[Learner, Run], photos
     assert "within" in command("export", run.path, "-o", tmp_path / "export").output
     for words in (["resume"], ["resume", "--trust", "--extend-epochs", 1], ["export", "--torch-export", "--trust"]):
         refused = command(words[0], run.path, *words[1:])
-        assert refused.code == 2 and "Learner trained by hand: it has no recipe" in refused.output, refused.output
+        assert refused.code == 2 and "saved from a Learner and has no recipe" in refused.output, refused.output
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_files_are_found_and_what_predict_cannot_repeat_is_said(photos: Path, tm
     run = fastcls.save(learn, tmp_path / "run", quiet=True)
     assert run.predictions.query("split == 'test'")["path"].tolist() == [f"pump/pump_{n}.jpg" for n in (7, 8, 9)]
     notes = " ".join(run.record["notes"])
-    assert len(run.history) == 0 and "recorder holds no epoch" in notes and "No epoch was" in run.report.read_text()
+    assert len(run.history) == 0 and "recorder has no epochs" in notes and "No epoch was" in run.report.read_text()
     assert "no model.onnx: Resize resizes with lanczos, which predict does not" in notes and "--trust" not in notes
     refused = command("predict", run.path, photos)
     assert refused.code == 4 and "no recipe either" in refused.output and not (run.path / "model.onnx").exists()
@@ -198,14 +198,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[FastclsError], str]] = {
     "too few logits": (
         lambda photos: block(photos, fv.CategoryBlock, fv.parent_label, 1),
         UsageError,
-        r"\(1, 1\) for an image, where \(1, 3\)",
+        r"\(1, 1\) for an image instead of \(1, 3\)",
     ),
     "independent classes": (
         lambda photos: stock(photos, loss_func=fv.BCEWithLogitsLossFlat()),
         UsageError,
         "sum to",
     ),
-    "not finite": (unfinished, Diverged, "not finite"),
+    "not finite": (unfinished, Diverged, "NaN or infinite"),
     "no Learner": (lambda photos: net(), UsageError, "Sequential is not a fastai Learner"),
 }
 

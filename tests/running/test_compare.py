@@ -124,7 +124,7 @@ def test_options_are_varied_as_knobs_are(fastcls: Fastcls) -> None:
         (["digits-cnn", "--vary", "time=x,5m"], 2, ["time takes hours", "'x'"]),
         (["digits-cnn", "--setting", "time=5m epochs=3"], 2, ["the time chooses the epochs"]),
         (["digits-cnn", "--setting", "opt='sgd"], 2, ["no closing quotation"]),
-        (["digits-cnn", "--setting", "lr=0.1 lr=0.2", "--setting", ""], 2, ["lr is in it twice", "names no knob"]),
+        (["digits-cnn", "--setting", "lr=0.1 lr=0.2", "--setting", ""], 2, ["lr is given twice", "no knob given"]),
         (["digits-cnn", "--seeds", "0"], 2, ["--seeds 0"]),
         (["digits-nn"], 2, ["digits-cnn"]),
         ([], 2, []),
@@ -140,7 +140,7 @@ def test_what_cannot_be_compared_is_said(fastcls: Fastcls, words: list[str], cod
 def test_other_settings_do_not_join_a_comparison(grid: tuple[Path, Any], fastcls: Fastcls) -> None:
     words = [*SMALL[:2], "--limit", 21, *SMALL[4:]]
     outcome = fastcls("compare", "digits-cnn", *words, "--vary", "dropout=0,0.3", "--out", grid[0])
-    assert outcome.code == 4 and "other common settings" in outcome.output and "--out" in outcome.output
+    assert outcome.code == 4 and "different common settings" in outcome.output and "--out" in outcome.output
 
 
 def test_two_runs_are_tested_on_the_same_images(grid: tuple[Path, Any], fastcls: Fastcls) -> None:
@@ -177,4 +177,4 @@ def test_runs_of_other_classes_are_refused(grid: tuple[Path, Any], fastcls: Fast
     model = json.loads((tmp_path / "other" / "model.json").read_text())
     (tmp_path / "other" / "model.json").write_text(json.dumps(model | {"classes": ["cat", "dog"]}))
     outcome = fastcls("compare", grid[0] / "dropout=0.3" / "seed-42", tmp_path / "other")
-    assert outcome.code == 4 and "has other classes" in outcome.output
+    assert outcome.code == 4 and "has different classes" in outcome.output

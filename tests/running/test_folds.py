@@ -79,7 +79,7 @@ def test_the_run_of_all_folds_is_a_run_like_any_other(folds: tuple[Path, Outcome
     assert (out / "baseline" / "report.html").is_file() and not list(out.glob("*/seed-*/fold-*/report.html"))
     page = (out / "baseline" / "report.html").read_text()
     assert "2 folds: every image is predicted by networks that were not trained on it" in page
-    assert "Over 2 folds the mean accuracy is" in page and "Its run has the curves of its training" in page
+    assert "Over 2 folds the mean accuracy is" in page and "Its learning curves are in its own run" in page
     run = fastcls.Run(out / "baseline")
     assert len(run.predictions) == 400
     assert f"report: {out / 'baseline' / 'report.html'}" in folds[1].output
@@ -98,7 +98,7 @@ def test_settings_are_compared_over_the_same_folds(folds: tuple[Path, Outcome]) 
     half = 12.706 * np.sqrt((1 / 2 + 1) * gaps.var(ddof=1))  # as many are held out as are trained on
     assert float(row["difference"]) == pytest.approx(gaps.mean())
     assert float(row["low"]) == pytest.approx(max(-1, gaps.mean() - half), abs=1e-3)
-    assert "over the folds" in folds[1].output and "The runs did not see the same images" not in folds[1].output
+    assert "over the folds" in folds[1].output and "The runs used different images" not in folds[1].output
 
 
 def test_predict_answers_with_the_mean_of_the_folds(folds: tuple[Path, Outcome], tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_predict_answers_with_the_mean_of_the_folds(folds: tuple[Path, Outcome],
         table.unlink()
     assert found[0].shape == (5, 10) and np.allclose(found[0], (found[1] + found[2]) / 2, atol=1e-5)
     refused = command("predict", out / "baseline", photos, "--coverage", 0.9)
-    assert refused.code == 2 and "answers with the mean of several networks" in refused.output
+    assert refused.code == 2 and "predicts with the mean of several networks" in refused.output
     refused = command("export", out / "baseline", "-o", tmp_path / "page")
     assert refused.code != 0 and "fold-1" in refused.output and "Traceback" not in refused.output
 
@@ -129,11 +129,11 @@ def test_what_every_fold_would_end_with_is_said_once_and_leaves_nothing(fastcls:
             Image.new("L", (8, 8), number).save(tmp_path / "photos" / name / f"{name}{number % 2}_{number}.png")
     words = ["compare", "folder", "--path", tmp_path / "photos", "--weights", "none", "--img-size", 32, "-o", "out"]
     for more, code, says in (
-        (["--folds", 0], 2, "--folds 0: takes"),
-        (["--folds", 1], 2, "--folds 1: takes"),
+        (["--folds", 0], 2, "--folds 0: expected"),
+        (["--folds", 1], 2, "--folds 1: expected"),
         (["--folds", 3, "--group", r"(\w+\d)_"], 3, "3 folds need 3 groups"),
         (["--folds", 3, "--group", "label"], 2, "besides path, label and split"),
-        (["--folds", 3, "--group", "(cat"], 2, "means the sign itself"),
+        (["--folds", 3, "--group", "(cat"], 2, "to match the character itself"),
     ):
         done = fastcls(*words, *more)
         assert done.code == code and done.output.count(says) == 1, done.output
@@ -146,7 +146,7 @@ def test_members_of_a_run_are_inside_of_it(folds: tuple[Path, Outcome], tmp_path
     model = json.loads((run / "model.json").read_text())
     (run / "model.json").write_text(json.dumps({**model, "members": ["../elsewhere"]}))
     refused = command("predict", run, run)
-    assert refused.code != 0 and "not inside of it" in refused.output and "Traceback" not in refused.output
+    assert refused.code != 0 and "not inside it" in refused.output and "Traceback" not in refused.output
 
 
 def test_called_again_it_makes_the_missing_fold_alone(folds: tuple[Path, Outcome], tmp_path: Path) -> None:
@@ -160,16 +160,16 @@ def test_called_again_it_makes_the_missing_fold_alone(folds: tuple[Path, Outcome
     before, now = (rows(place / "baseline")[["path", "prediction"]] for place in (folds[0], out))
     assert before.equals(now)
     refused = command(*SMALL, "--vary", "dropout=0.5", "--one-at-a-time", "--folds", 3, "--out", out)
-    assert refused.code == 4 and "another number of folds" in refused.output
+    assert refused.code == 4 and "a different number of folds" in refused.output
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--folds", 1], "takes an integer from 2"),
+        (["--folds", 1], "expected an integer from 2"),
         (["--folds", 5, "--seeds", 2], "--repeats 2"),
         (["--repeats", 2], "Add --folds"),
-        (["--folds", 5, "--fold", "1/5"], "no --fold beside it"),
+        (["--folds", 5, "--fold", "1/5"], "and no --fold"),
         (["--fold", "6/5"], "takes K/N"),
     ],
 )

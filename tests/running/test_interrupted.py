@@ -77,7 +77,7 @@ def test_ctrl_c_between_two_runs_ends_a_comparison(fastcls: Fastcls, monkeypatch
 
     monkeypatch.setattr(series.gc, "collect", interrupted)
     outcome = fastcls(*COMPARE)
-    assert outcome.code == 130 and "the same command goes on" in outcome.output
+    assert outcome.code == 130 and "the same command continues" in outcome.output
     assert "run 2 of 2" not in outcome.output and len(list(Path("grid").glob("*/*/metrics.json"))) == 1
     monkeypatch.undo()
 

@@ -79,7 +79,7 @@ def trained(squares: Path, name: str, *words: object) -> Outcome:
 def run(squares: Path) -> Path:
     outcome = trained(squares, "run")
     assert outcome.code == 0, outcome.output
-    assert "several labels an image, separated by ';'" in outcome.output and "test     mAP" in outcome.output
+    assert "several labels per image, separated by ';'" in outcome.output and "test     mAP" in outcome.output
     assert "in 3 labels" in outcome.output
     return squares.parent / "run"
 
@@ -196,7 +196,7 @@ def test_a_check_says_what_is_odd_of_several_labels(fastcls: Any) -> None:
     assert outcome.code == 0, outcome.output
     shown = " ".join(outcome.output.split())
     assert "24 images in 4 labels" in shown and "Labels that never vary" in shown and "'sky'" in shown
-    assert "Labels that never part" in shown and "'heat' and 'sun' (16 images)" in shown
+    assert "Labels that always occur together" in shown and "'heat' and 'sun' (16 images)" in shown
     found = json.loads(Path("page/check.json").read_text())
     assert found["classes"] == 4 and {"together", "never-vary", "never-part"} <= {f["kind"] for f in found["findings"]}
 
@@ -268,10 +268,10 @@ def test_the_report_speaks_of_labels(run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     for words in ("mAP", "All labels right", "Per label", "Calibration of 3 labels",
-                  "Thresholds of 3 labels", "Tuned on 40 valid images, judged on 40 test images", "3 labels",
-                  "Seen instead when missed", "heat of", "site"):  # fmt: skip
+                  "Thresholds of 3 labels", "Tuned on 40 valid images, evaluated on 40 test images", "3 labels",
+                  "Predicted instead when missed", "heat of", "site"):  # fmt: skip
         assert words in text, words
-    assert "Missed, and seen instead" in page
+    assert "Missed and predicted instead" in page
     assert "None" not in text and "nan" not in text.split()
 
 
@@ -310,7 +310,7 @@ def _predicted(run: Path, squares: Path, fastcls: Any) -> list[dict[str, str]]:
 @pytest.mark.parametrize("flag", ["--coverage=0.9", "--precision=0.9", "--recall=0.9", "--unknown=0.05"])
 def test_decisions_for_one_class_say_that_they_do_not_apply(run: Path, squares: Path, fastcls: Any, flag: str) -> None:
     outcome = fastcls("predict", run, squares / "0.png", flag)
-    assert outcome.code == 2 and "decides for one class an image" in outcome.output, outcome.output
+    assert outcome.code == 2 and "needs one class per image" in outcome.output, outcome.output
 
 
 def test_new_images_are_evaluated_beside_the_runs_own(run: Path, squares: Path, fastcls: Any) -> None:
@@ -409,7 +409,7 @@ def test_a_search_maximises_map_and_says_so_where_accuracy_is_asked_for(squares:
     recipe = squares.parent / "squares.py"
     words = ("search", recipe, "--path", squares, "--space", "lr=1e-3..1e-2:log", "--epochs", "1", "--trials", "1")
     refused = fastcls(*words, "-o", "accuracy")
-    assert refused.code == 3 and "Take --metric mAP" in refused.output, refused.output
+    assert refused.code == 3 and "Use --metric mAP" in refused.output, refused.output
     outcome = fastcls(*words, "--metric", "mAP", "-o", "ranked")
     assert outcome.code == 0 and "mAP on valid" in outcome.output, outcome.output
 
@@ -429,7 +429,7 @@ def test_trackers_and_a_saved_learner_have_several_labels(squares: Path, fastcls
 
 def test_suggestions_have_no_probe_of_several_labels(squares: Path, fastcls: Any) -> None:
     outcome = fastcls("models", "--suggest", squares, "--labels", "labels.csv", "--probe", "resnet18")
-    assert outcome.code == 2 and "measures one class an image" in outcome.output, outcome.output
+    assert outcome.code == 2 and "needs one class per image" in outcome.output, outcome.output
 
 
 # ------------------------------------------------------------------ other blocks
@@ -442,5 +442,5 @@ def test_other_targets_are_refused_by_name(squares: Path, fastcls: Any, block: s
     text = RECIPE.replace("data.label_block(table)", block)
     Path("other.py").write_text(text)
     outcome = fastcls("recipe", "./other.py", "--path", squares)
-    assert outcome.code == 2 and f"{block} for its target" in outcome.output, outcome.output
+    assert outcome.code == 2 and f"{block} as its target" in outcome.output, outcome.output
     assert "MultiCategoryBlock" in outcome.output and not Path("runs").exists()

@@ -87,4 +87,4 @@ def test_ten_thousand_classes_are_listed_and_split(tmp_path: Path) -> None:
         "--size",
         32,
     )
-    assert listed.code == 0 and "10,000 to train on, 10,000 to validate with, 10000 classes" in listed.output
+    assert listed.code == 0 and "10,000 train, 10,000 valid, 10000 classes" in listed.output

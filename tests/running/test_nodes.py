@@ -81,7 +81,7 @@ def test_two_machines_train_and_evaluate_what_one_process_does(job: Job) -> None
     assert "batch norms" not in first.said()
     words = job.words("norms", "--epochs", 1)
     job.ended(first.agent(*how, 0, *words), second.agent(*how, 1, *words))
-    assert "on 2 machines each process's batch norms see its own 8 images of a batch; --sync-norm" in first.said()
+    assert "on 2 machines, each process's batch norm uses only its own 8 images of a batch; --sync-norm" in first.said()
 
 
 def test_an_agent_that_is_killed_and_started_again_continues_the_run(job: Job) -> None:
@@ -106,7 +106,7 @@ def test_the_machine_of_rank_0_comes_back(job: Job) -> None:
     assert_same_run(out, job.folder / "alone")
     before = (out / "run.json").read_text()
     job.ended(*job.both("crashed"))  # there is nothing left to do
-    assert "is done" in job.machines[0].said() and (out / "run.json").read_text() == before
+    assert "is finished" in job.machines[0].said() and (out / "run.json").read_text() == before
 
 
 def test_a_machine_that_stays_away_leaves_the_run_to_the_other(job: Job) -> None:

@@ -170,7 +170,7 @@ def test_a_bf16_run_with_further_keywords_of_fastai_is_evaluated_in_full_precisi
 def test_a_dry_run_trains_and_writes_nothing(fastcls: Fastcls) -> None:
     outcome = fastcls("recipe", "digits-cnn", "--dry-run", "--epochs", "7")
     assert outcome.code == 0
-    for part in ("(64, 1, 8, 8)", "7 × whole network", "Conv2d", "time     about", "Nothing was trained"):
+    for part in ("(64, 1, 8, 8)", "7 × whole network", "Conv2d", "time     about", "nothing was trained"):
         assert part in outcome.output
     assert not list(Path().iterdir())
 

@@ -59,18 +59,18 @@ def test_a_space_knows_what_is_in_it() -> None:
 
 def test_everything_wrong_with_a_space_is_said_at_once() -> None:
     wrong = {
-        "lr": "no KNOB=VALUE",
+        "lr": "not of the form KNOB=VALUE",
         "dropuot=0..1": "did you mean 'dropout'",
         "dropout=0..1": "from 0 to below 1, not '1'",
-        "bs=1.5..3": "takes an integer",
-        "epochs=5": "needs two values",
+        "bs=1.5..3": "must be an integer",
+        "epochs=5": "needs at least two values",
         "lr=1e-2..1e-4": "write lr=0.0001..0.01",
-        "wd=0..1:log": "begins above 0",
+        "wd=0..1:log": "must start above 0",
         "translate=0..1:step=0.3": "end it at 0.9",
         "rotate=0.5..3:int": "integers",
-        "filters=8..16": "no range",
+        "filters=8..16": "cannot have a range",
         "smoothing=0..0.1:lg": "did you mean 'log'",
-        "path=a,b": "would not compare",
+        "path=a,b": "not comparable",
     }
     recipe = sources.find("digits-cnn")
     with pytest.raises(KnobError) as refused:
@@ -78,7 +78,7 @@ def test_everything_wrong_with_a_space_is_said_at_once() -> None:
     lines = refused.value.message.splitlines()
     for typed, reason in wrong.items():
         assert any(f"--space {typed}: " in line and reason in line for line in lines), typed
-    assert "lr=1..2: lr is there twice" in refused.value.message
+    assert "lr=1..2: lr is given twice" in refused.value.message
     with pytest.raises(KnobError, match=r"wd=0\.1 fixes it"):
         space.parse(["wd=0..1"], recipe.knobs, {"wd": 0.1})
     with pytest.raises(KnobError, match=r"bach.*did you mean 'batch'"):
@@ -118,9 +118,9 @@ def test_times_and_storages_are_read() -> None:
 @pytest.mark.parametrize(
     ("storage", "code", "part"),
     [
-        ("sqlite:///no/such/folder/study.db", 4, "does not answer: "),
+        ("sqlite:///no/such/folder/study.db", 4, "cannot be reached: "),
         ("postgres//host", 2, "a file, study.journal"),
-        ("oracle+nothing://me:secret@host/x", 2, "no storage that Optuna knows"),
+        ("oracle+nothing://me:secret@host/x", 2, "not a storage that Optuna supports"),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_said(fastcls: Fastcls, storage: str, code: int, part: str) -> None:
@@ -250,10 +250,10 @@ def test_other_settings_do_not_join_a_study(searched: Searched, fastcls: Fastcls
     url = ["--storage", f"sqlite:///{home / 'here' / 'study.db'}", "--name", "s"]
     words = ["search", home / "own.py", *SPACE]
     for changed, out, reason in (
-        (["--limit", 61], ["--out", home / "here", "--name", "s"], "other common settings"),
-        (["--limit", 60, "--metric", "loss"], ["--out", "new", *url], "another metric"),
-        (["--limit", 60, "--space", "epochs=2..5"], ["--out", "new", *url], "another space"),
-        (["--limit", 60], ["--out", home / "here", *url], "another storage"),
+        (["--limit", 61], ["--out", home / "here", "--name", "s"], "different common settings"),
+        (["--limit", 60, "--metric", "loss"], ["--out", "new", *url], "a different metric"),
+        (["--limit", 60, "--space", "epochs=2..5"], ["--out", "new", *url], "a different search space"),
+        (["--limit", 60], ["--out", home / "here", *url], "a different storage"),
     ):
         outcome = fastcls(*words, *changed, *out)
         assert outcome.code == 4 and reason in outcome.output, outcome.output
@@ -264,7 +264,7 @@ def test_the_page_shows_the_search_in_a_browser(searched: Searched, browser: Any
     home, _, _ = searched
     browser.get((home / "here" / "search.html").as_uri())
     body = browser.find_element("css selector", "body").text
-    assert f"{TRIALS + 1} trials" in body and "leans optimistic" in body and "The loss became" in body
+    assert f"{TRIALS + 1} trials" in body and "its value is optimistic" in body and "The loss became" in body
     names = {title.text for title in browser.find_elements("css selector", "#trials thead button")}
     assert {"Trial", "Accuracy", "State", "lr", "dropout", "Epochs", "Time"} == names
     assert len(browser.find_elements("css selector", "#trials tbody tr")) == TRIALS + 1
@@ -274,7 +274,7 @@ def test_the_page_shows_the_search_in_a_browser(searched: Searched, browser: Any
     for link in links:
         assert Path(unquote(re.sub("^file://", "", link.get_attribute("href")))).is_file()
     figures = [svg.get_attribute("aria-label") for svg in browser.find_elements("css selector", "figure svg")]
-    assert any("trial by trial" in label for label in figures) and any("Importance" in label for label in figures)
+    assert any("on valid by trial" in label for label in figures) and any("Importance" in label for label in figures)
     for width in (1280, 400):
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == 400}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -292,8 +292,8 @@ def test_a_signal_leaves_a_page_and_says_how_to_go_on(fastcls: Fastcls, monkeypa
 
     monkeypatch.setattr(series, "make", stopped)
     outcome = fastcls("search", "digits-cnn", "--space", "lr=0.001..0.1:log", "--out", "s", "--storage", "s.journal")
-    assert outcome.code == 130 and "the same command goes on" in outcome.output
-    assert "No trial has come to its end yet." in Path("s/search.html").read_text()
+    assert outcome.code == 130 and "the same command continues" in outcome.output
+    assert "No trial has finished yet." in Path("s/search.html").read_text()
     again = fastcls("search", "digits-cnn", "--space", "lr=0.001..0.1:log", "--out", "s", "--storage", "s.journal")
     assert (
         again.code == 130 and "trial 0 (1 of 20)  lr=0.01" in again.output
