@@ -46,15 +46,15 @@ EMPTY: Any = {"keep_default_na": False, "na_values": ["", "nan"]}  # of pd.read_
 
 
 class Recipe(loading.Recipe):
-    """A recipe whose code is loaded: `get_learner` and `fit` are its functions, `run` is the whole training."""
+    """A loaded recipe: `get_learner` and `fit` are its functions, `run` is the whole training."""
 
     @arguments.checked
     def run(self, *, out: Paths | None = None, quiet: bool = False, **settings: Any) -> Run:
-        """Train from the data to the report, as `fastcls recipe` does; gives the run.
+        """Train the recipe from data to report, like `fastcls recipe`; returns the run.
 
-        settings: the recipe's knobs, and the options of every run by their names in `fastcls recipe --help` (seed,
-        limit, keep, …; `extra` takes a mapping, as --set does). out: the run folder. quiet: show nothing meanwhile.
-        KnobError names every wrong setting.
+        settings: the recipe's knobs and the options of every run, by their names in `fastcls recipe --help` (seed,
+        limit, keep, …; `extra` takes a mapping, like --set). out: the run folder. quiet: print nothing. KnobError
+        lists every wrong setting.
         """
         return _trained(self.source, out, quiet, settings)
 
@@ -66,13 +66,13 @@ class Recipe(loading.Recipe):
 
 @arguments.checked
 def recipe(name: Paths) -> Recipe:
-    """The recipe of that name or file, loaded: `recipe('pets-resnet50').get_learner(size=128)` is a Learner."""
+    """Load the recipe with this name or file: `recipe('pets-resnet50').get_learner(size=128)` is a Learner."""
     loaded = loading.load(sources.find(fspath(name)))
     return Recipe(loaded.source, loaded.module)
 
 
 class Run:
-    """A run folder, read without torch and without running anything of it; in a notebook its figures and curves."""
+    """A run folder, read without torch and without running any of its code; a notebook shows its metrics and curves."""
 
     @arguments.checked
     def __init__(self, name: Paths = "last") -> None:
@@ -86,7 +86,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """A row a split and figure, with columns value, low, high (of its 95 % interval) and n."""
+        """One row per split and metric, with columns value, low, high (its 95 % interval) and n."""
         import pandas as pd
 
         from fastcls.reports.scores import scores
@@ -101,13 +101,13 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """A row an epoch: phase, epoch, step, lr, losses, metrics, seconds; empty before the first."""
+        """One row per epoch: phase, epoch, step, lr, losses, metrics, seconds; empty before the first."""
         table = self._files.history.dropna(axis=1, how="all")
         return table.astype({"epoch": int}) if len(table) else table
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """A row an evaluated image: split, path, label, prediction, confidence, loss, probabilities."""
+        """One row per evaluated image: split, path, label, prediction, confidence, loss, probabilities."""
         from fastcls.runfolder import predictions
 
         return predictions.of_run(self.path, probabilities=True)
@@ -127,10 +127,10 @@ class Run:
 
     @cached_property
     def slices(self) -> pd.DataFrame:
-        """Accuracy by what a table of labels says of the images, of the most trustworthy split, the worst first.
+        """Accuracy by the columns of a label table, on the most trustworthy split, the worst first.
 
-        A row a slice: column, value, n, accuracy, low, high (95 %), others, expected (that of the others on its
-        classes), p (corrected for how many were looked at), shown.
+        One row per slice: column, value, n, accuracy, low, high (95 %), others, expected (accuracy of the others on
+        its classes), p (corrected for multiple tests), shown.
         """
         from fastcls.reports import slices
 
@@ -138,12 +138,12 @@ class Run:
 
     @property
     def evaluation(self) -> dict[str, Any]:
-        """evaluation.json of a folder that `evaluate` wrote: the run's own figures, how the pictures differ."""
+        """evaluation.json of a folder written by `evaluate`: the run's own metrics, and how the images differ."""
         return self._files.evaluation
 
     @property
     def report(self) -> Path:
-        """The page with everything; of a run that did not end it may not be there."""
+        """The path of the report; it may not exist if the run did not finish."""
         return self.path / "report.html"
 
     @arguments.checked
@@ -161,13 +161,13 @@ class Run:
         unknown: float | None = None,
         features: bool = False,
     ) -> pd.DataFrame:
-        """Labels of images, folders or patterns, as `fastcls predict` gives them: path, prediction, confidence, error.
+        """Label images, folders or patterns, like `fastcls predict`: path, prediction, confidence, error.
 
-        top_k: so many classes more, likeliest first. calibrated: the logits divided by the run's temperature. tta: the
-        mean over image and mirror image. coverage: of a column of sets. precision, recall: of all classes, or class ->
-        share. costs: a CSV of true classes and decisions. unknown: the share of known images that may be called so.
-        features: a column of lists, what the network's last layer is given (embeddings).
-        Through model.onnx; an image that cannot be read has an error.
+        top_k: add this many classes, most likely first. calibrated: divide the logits by the run's temperature. tta:
+        average image and mirror image. coverage: add a column of prediction sets. precision, recall: for all classes,
+        or class -> share. costs: a CSV of true classes and decisions. unknown: the share of known images that may be
+        flagged as unknown. features: add a column of lists, the input of the last layer (embeddings). It uses
+        model.onnx; an image that cannot be read has an error.
         """
         import pandas as pd
 
@@ -215,11 +215,11 @@ class Run:
 
 @arguments.checked
 def save(learn: Learner, folder: Paths, *, quiet: bool = False) -> Run:
-    """A run folder of any fastai Learner on labelled image files, however it was trained; gives the run.
+    """Save any trained fastai Learner on labelled image files as a run folder; returns the run.
 
     It is evaluated on its validation images, and on `learn.dls.test_items` if there are any; metrics, predictions,
-    network, curves of the last fit and report are written. UsageError, and nothing written, where its labels are not
-    classes, it has no validation images, or the folder holds something. quiet: show nothing meanwhile.
+    network, curves of the last fit and the report are written. UsageError, without writing anything, if its labels are
+    not classes, it has no validation images, or the folder is not empty. quiet: print nothing.
     """
     loading.import_fastai()
     from fastcls.machine.screen import Screen
@@ -232,11 +232,11 @@ def save(learn: Learner, folder: Paths, *, quiet: bool = False) -> Run:
 
 @arguments.checked
 def train(name: Paths, *, out: Paths | None = None, quiet: bool = False, **settings: Any) -> Run:
-    """Train the recipe of that name or file from the data to the report, as `fastcls recipe` does; gives the run.
+    """Train the recipe with this name or file from data to report, like `fastcls recipe`; returns the run.
 
-    settings: the recipe's knobs and the options of every run, by the names that `fastcls recipe NAME --help` lists;
-    `time` ('20m', or seconds) and `extra` (further keywords of fastai's functions) too. out: the run folder. quiet:
-    show nothing meanwhile. KnobError names every wrong setting.
+    settings: the recipe's knobs and the options of every run, by the names that `fastcls recipe NAME --help` lists,
+    and also `time` ('20m', or seconds) and `extra` (keywords of fastai's functions). out: the run folder. quiet:
+    print nothing. KnobError lists every wrong setting.
     """
     return _trained(sources.find(fspath(name)), out, quiet, settings)
 
@@ -245,10 +245,10 @@ def train(name: Paths, *, out: Paths | None = None, quiet: bool = False, **setti
 def resume(
     run: Paths = "last", *, extend_epochs: int = 0, path: Paths = "", trust: bool = False, quiet: bool = False
 ) -> Run:
-    """Continue a run that was interrupted, or train a finished one `extend_epochs` epochs further; gives the run.
+    """Resume an interrupted run, or train a finished one for `extend_epochs` more epochs; returns the run.
 
-    path: where its images are now, if they were moved. trust: run the recipe.py in the run folder where it is not the
-    installed recipe.
+    path: the new location of its images, if they were moved. trust: run the recipe.py in the run folder if it differs
+    from the installed recipe.
     """
     folder = runs.find(fspath(run)).absolute()
     loading.import_fastai()
@@ -261,10 +261,10 @@ def resume(
 
 @arguments.checked
 def lr_find(name: Paths, *, steps: int = 100, **settings: Any) -> Rates:
-    """Learning rates for a recipe, by fastai's finder: `rates` and `losses` of its curve, `suggestions` by name.
+    """Find learning rates for a recipe with fastai's finder: `rates` and `losses` of its curve, `suggestions` by name.
 
-    Looked for where the recipe's first training begins: from the solved head, with the layers frozen that it freezes.
-    settings: as of `train`. steps: mini-batches, 20 or more.
+    The search starts where the recipe's first training starts: from the solved head, with the same layers frozen.
+    settings: as for `train`. steps: mini-batches, 20 or more.
     """
     if steps < 20:
         raise UsageError(f"--steps {steps}: the finder needs at least 20.")
@@ -280,7 +280,7 @@ def lr_find(name: Paths, *, steps: int = 100, **settings: Any) -> Rates:
 
 
 class Check:
-    """A dataset that was looked at: `findings` as a table, `errors` how many are errors, `page` if it was written."""
+    """The result of a check: `findings` as a table, `errors` is their number of errors, `page` if one was written."""
 
     def __init__(self, audit: Audit, page: Path | None) -> None:
         self.audit, self.page = audit, page
@@ -291,7 +291,7 @@ class Check:
 
     @cached_property
     def findings(self) -> pd.DataFrame:
-        """A row a finding, the worst first: severity, title, count, what was found, how to fix it, an example."""
+        """One row per finding, the worst first: severity, title, count, what was found, how to fix it, an example."""
         import pandas as pd
 
         rows = [(f.severity, f.title, f.count, f.what, f.fix, f.example) for f in self.audit.findings]
@@ -315,13 +315,13 @@ def check(
     weights: Paths = "imagenet",
     size: int = 224,
 ) -> Check:
-    """What is wrong with a folder of images, or with those of a run: files, copies, leaks, labels, classes.
+    """Find problems in a folder of images, or in the images of a run: files, copies, leaks, labels, classes.
 
     labels: a CSV file of files and labels. label_regex: a pattern whose first group is the label in a file name.
     multi_label: 'yes', 'no' or 'auto', whether an image may have several labels. out: a folder for check.html,
-    check.json and findings.csv; None writes nothing. progress: called with the files looked at and all files. suspects:
-    the labels that a linear head on the features of a pretrained `arch` contradicts, too; weights: 'imagenet', a run
-    folder or a .safetensors file. DataError where there are no images, or nothing labels them.
+    check.json and findings.csv; None writes nothing. progress: called with the numbers of files checked and of all
+    files. suspects: also find labels that a linear head on the features of a pretrained `arch` contradicts; weights:
+    'imagenet', a run folder or a .safetensors file. DataError if there are no images, or no labels.
     """
     import time
 
@@ -339,7 +339,7 @@ def check(
     given |= {"multi_label": multi_label} if multi_label != "auto" else {}
     if suspects:
         if held.target.several:
-            raise UsageError("--suspects: it judges one class an image; a run's report has those of several labels.")
+            raise UsageError("--suspects: it needs one class per image; for several labels see the report of a run.")
         loading.import_fastai()
         from fastcls.models import doubts
 
@@ -354,7 +354,7 @@ def check(
 
 @arguments.checked
 def predict(run: Paths, paths: Paths | Iterable[Paths], **options: Any) -> pd.DataFrame:
-    """Labels of images, folders or patterns by a run's network, with the options of `Run.predict`."""
+    """Label images, folders or patterns with a run's network, with the options of `Run.predict`."""
     return Run(run).predict(paths, **options)
 
 
@@ -371,12 +371,12 @@ def evaluate(
     trust: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> Run:
-    """A finished run on labelled images that came later, in any layout that training takes; gives what was written.
+    """Evaluate a finished run on new labelled images, in any layout that training supports; returns the new run folder.
 
-    Its figures are those of the split 'new'; `evaluation`, `slices` and the report say how they stand to the run's own.
-    split: of the images only train, valid or test. out: a new folder [evaluations/NAME]. skip_bad: leave out images
-    that cannot be read. trust: without model.onnx, run the run's recipe.py. DataError where no image is of a class that
-    the run knows, or all are files that it was trained on.
+    Its metrics are of the split 'new'; `evaluation`, `slices` and the report compare them with the run's own. split:
+    only the train, valid or test images. out: a new folder [evaluations/NAME]. skip_bad: skip images that cannot be
+    read. trust: without model.onnx, run the run's recipe.py. DataError if no image has a class that the run knows, or
+    the run was trained on all of them.
     """
     from fastcls.running import later
 
@@ -387,12 +387,12 @@ def evaluate(
 
 @arguments.checked
 def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = False) -> dict[str, Exported]:
-    """The network of a run as files for other programs; gives kind -> file, and how far it is from the Learner.
+    """Export the network of a run for other programs; returns kind -> file and its difference from the Learner.
 
-    kinds: 'onnx' (the default), 'safetensors', 'torch-export' (needs `trust`, for it runs the run's recipe.py),
-    'openvino', 'int8' and 'fp16' (fewer bits; `cost` says what they do). out: the folder [RUN/export]. OutputError
-    where a file exists, or differs from the Learner by more than 0.001 in a probability on images of the run; then it
-    is not kept.
+    kinds: 'onnx' (the default), 'safetensors', 'torch-export' (needs `trust`, because it runs the run's recipe.py),
+    'openvino', 'int8' and 'fp16' (lower precision; `cost` has its effect). out: the folder [RUN/export]. OutputError
+    if a file exists, or if a probability on images of the run differs from the Learner's by more than 0.001; then the
+    file is not written.
     """
     from fastcls.running import exporting
 
@@ -403,9 +403,9 @@ def export(run: Paths, *kinds: str, out: Paths | None = None, trust: bool = Fals
 def push(run: Paths, repository: str, *, private: bool = False, report: bool = False) -> Pushed:
     """Publish a finished run on the Hugging Face Hub as OWNER/NAME, with a model card.
 
-    Gives url, commit, files and in_timm. private: make a repository that others do not see. report: also report.html,
-    predictions and splits, which show the images or their names. The token is huggingface_hub's own. EnvironmentProblem
-    where there is none, where it has no permission, or where the Hub is not reached; UsageError where the name is not
+    Returns url, commit, files and in_timm. private: create a private repository. report: also upload report.html,
+    predictions and splits, which show the images or their names. It uses huggingface_hub's token. EnvironmentProblem
+    if there is none, if it has no permission, or if the Hub cannot be reached; UsageError if the name is not
     OWNER/NAME.
     """
     from fastcls.plugins import hub
@@ -421,10 +421,11 @@ def report(
     costs: Paths = "",
     odd: Paths = "",
 ) -> Path:
-    """Write the page and figures of a run anew, of the test images, or the validation images where there are none.
+    """Rebuild the report and figures of a run, on the test images or, if there are none, the validation images.
 
-    pictures: of each cell of the confusion matrix, at least, or 'all'; by default the costliest mistakes and hits
-    alone. costs: a CSV of true classes and decisions. odd: a folder of pictures of no class.
+    pictures: at least this many images per cell of the confusion matrix, or 'all'; by default only the mistakes and
+    correct predictions of highest loss. costs: a CSV of true classes and decisions. odd: a folder of images of no
+    known class.
     """
     from fastcls.reports.build import write
 
@@ -433,24 +434,24 @@ def report(
 
 
 class Comparison:
-    """Runs side by side: tables, figures and a page; in a notebook the table and the figures."""
+    """A comparison of runs: tables, figures and a page; a notebook shows the table and the figures."""
 
     def __init__(self, found: compared.Comparison, page: Path) -> None:
         self.found, self.page, self.path = found, page, page.parent
 
     @property
     def runs(self) -> list[Run]:
-        """Those that ended well."""
+        """The runs that finished successfully."""
         return [Run(entry.folder) for entry in self.found.done]
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row a setting, the best first: knobs, means, the difference to the baseline with its interval."""
+        """One row per setting, the best first: knobs, means, the difference from the baseline with its interval."""
         return self._read("table.csv", [row.setting for row in self.found.rows])
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """A row a run: knobs, seed, figures, costs, folder."""
+        """One row per run: knobs, seed, metrics, costs, folder."""
         return self._read("results.csv", [entry.setting for entry in self.found.entries])
 
     def _read(self, file: str, settings: Sequence[Mapping[str, str]]) -> pd.DataFrame:
@@ -484,13 +485,12 @@ def compare(
     repeats: int = 1,
     **fixed: Any,
 ) -> Comparison:
-    """A recipe over settings and seeds, or runs that exist (Runs, folders, names), as `fastcls compare` does.
+    """Compare settings and seeds of a recipe, or existing runs (Runs, folders, names), like `fastcls compare`.
 
-    vary: knob or option -> its values; the whole grid of them, or `one_at_a_time` from the baseline, an ablation.
-    settings: further ones, of several knobs each. fixed: knobs and options that all runs have. out: the comparison's
-    folder; runs that are done are kept there. folds: so many runs a setting, each image held out of one, `repeats`
-    times; the setting's folder is then the run of all folds. KnobError names every wrong setting; runs that fail are
-    in `found.failed`.
+    vary: knob or option -> its values; the whole grid, or `one_at_a_time` from the baseline (an ablation). settings:
+    more settings of several knobs each. fixed: knobs and options of all runs. out: the comparison's folder, in which
+    finished runs are kept. folds: this many runs per setting, each image held out once, `repeats` times; the setting's
+    folder is then the run of all folds. KnobError lists every wrong setting; failed runs are in `found.failed`.
     """
     from fastcls.machine.screen import Screen
     from fastcls.running import grid
@@ -498,7 +498,7 @@ def compare(
     names = [fspath(target) for target in targets]
     folder = _path(out)
     if not names:
-        raise UsageError("Name a recipe, or runs.", "compare('digits-cnn', vary={'dropout': [0, 0.3]}, seeds=3)")
+        raise UsageError("No recipe and no runs given.", "compare('digits-cnn', vary={'dropout': [0, 0.3]}, seeds=3)")
     if len(names) == 1 and not any((Path(names[0]) / file).is_file() for file in (grid.PLAN, "run.json")):
         several = {name: listed(values) for name, values in (vary or {}).items()}
         request = _request(names[0], **fixed)
@@ -516,26 +516,26 @@ def compare(
         found, page, _ = grid.make(plan, shell.command(*words), Screen(), quiet=True)
         return Comparison(found, page)
     if vary or settings or fixed or folds:
-        raise UsageError("vary, settings, folds and knobs go with a recipe, not runs.", f"Here: {', '.join(names)}")
+        raise UsageError("vary, settings, folds and knobs need a recipe, not runs.", f"Given: {', '.join(names)}")
     return Comparison(*grid.existing(names, shell.command("compare", *names), folder))
 
 
 class Search:
-    """A search of settings: its trials, the best of them, and the page that says what mattered."""
+    """A search of settings: its trials, the best of them, and a page that shows which knobs matter."""
 
     def __init__(self, page: Page, file: Path) -> None:
         self.found, self.page, self.path = page, file, file.parent
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """A row a trial: number, state, the metric, the searched knobs."""
+        """One row per trial: number, state, the metric, the searched knobs."""
         import pandas as pd
 
         return pd.read_csv(self.path / "search.csv", **EMPTY)
 
     @property
     def best(self) -> dict[str, Any]:
-        """The searched knobs of the best trial; empty where none ended."""
+        """The searched knobs of the best trial; empty if none finished."""
         best = self.found.results.best
         return {} if best is None else dict(best.values)
 
@@ -560,10 +560,10 @@ def search(
     study: str = "",
     **fixed: Any,
 ) -> Search:
-    """The best settings of a recipe on its validation images, searched by Optuna, as `fastcls search` does.
+    """Search for the best settings of a recipe on its validation images with Optuna, like `fastcls search`.
 
     space: knob -> a list of values or a `fastcls.settings.space.Range(low, high, log=False, step=None)`. trials: of
-    the whole study (20, without `time`). time: begin no trial after so long, '2h' or seconds. metric: 'accuracy',
+    the whole study (20, without `time`). time: start no trial after this time, '2h' or seconds. metric: 'accuracy',
     'macro_f1' or 'loss'. fixed: knobs and options of all trials. The same call continues the study in `out`.
     """
     from fastcls.comparison import study as studies

@@ -70,16 +70,16 @@ class OutputError(FastclsError):
     exit_code = 4
 
 
-_ROOM, _ALLOWED = "Make room there, or name another place.", "Change its permissions, or name another place."
+_ROOM, _ALLOWED = "Free some space there, or choose another place.", "Change its permissions, or choose another place."
 # what a file system answers of a name it is given, no bug whichever line asked; and how to fix it
 OF_SYSTEM = {
     errno.EACCES: _ALLOWED,
     errno.EPERM: _ALLOWED,
-    errno.EROFS: "That medium is read only: name another place.",
+    errno.EROFS: "It is read-only: choose another place.",
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
-    errno.EIO: "The disk or the network behind it fails: see the system's log.",
-    errno.ENAMETOOLONG: "Give it a shorter name.",
+    errno.EIO: "The disk or its network connection failed: see the system's log.",
+    errno.ENAMETOOLONG: "Use a shorter name.",
 }
 
 
@@ -107,7 +107,7 @@ class TrainingError(FastclsError):
 
 
 class Diverged(TrainingError):
-    """The loss or the weights are no longer numbers, and would not be if the run went on from before."""
+    """The loss or the weights became NaN or infinite, and would again if the run were resumed."""
 
 
 class ProcessLost(TrainingError):
@@ -117,7 +117,7 @@ class ProcessLost(TrainingError):
 _COMMAND = re.compile(r"\b(?:fastcls|pip) .*")
 # with its value where it is one for certain: a number, or what a colon follows
 _FLAG = re.compile(
-    r"(?<![\w-])(?:--(no-)?([a-z][\w-]*)|-(o)\b)(?: (-?\d[\d.,]*\b|\S+?(?=:(?:\s|$))|(?:(?! --).)+?(?=: takes )))?"
+    r"(?<![\w-])(?:--(no-)?([a-z][\w-]*)|-(o)\b)(?: (-?\d[\d.,]*\b|\S+?(?=:(?:\s|$))|(?:(?! --).)+?(?=: expected )))?"
 )
 _LITERAL = re.compile(r"-?[\d.,]+|nan|True|False|[\[({<].*")  # and no text
 _RENAMED = {"o": "out", "set": "extra", "setting": "settings"}  # of options, in Python

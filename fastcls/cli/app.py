@@ -19,12 +19,14 @@ from fastcls.errors import UsageError
 HOW_MUCH = [  # of what is worth knowing besides a command's results
     inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=bool)
     for name, default in (
-        ("verbose", typer.Option(False, "-v", "--verbose", help="Details, and where an error comes from.")),
-        ("quiet", typer.Option(False, "-q", "--quiet", help="Errors alone; of a training its run folder.")),
+        ("verbose", typer.Option(False, "-v", "--verbose", help="Print details, and the traceback of an error.")),
+        ("quiet", typer.Option(False, "-q", "--quiet", help="Print errors only; after training, the run folder.")),
     )
 ]
 
-JSON: Any = typer.Option(False, "--json", help="One JSON document on standard output, all else on standard error.")
+JSON: Any = typer.Option(
+    False, "--json", help="Print one JSON document to standard output, and everything else to standard error."
+)
 
 # rich help costs 0.2 s of imports at every start; plain help costs none
 app = typer.Typer(
@@ -35,14 +37,14 @@ app = typer.Typer(
     help="""Train image classifiers with fastai, and learn the truth about them.
 
     \b
-    fastcls recipes                          what there is to train
-    fastcls recipe digits-cnn                train the smallest; there is nothing to download
+    fastcls recipes                          list the recipes
+    fastcls recipe digits-cnn                train the smallest; nothing to download
     fastcls recipe folder --path photos      train on your own images
     fastcls predict last new -o labels.csv   label images with the newest run
-    fastcls COMMAND --help                   how a command is used
+    fastcls COMMAND --help                   show the options of a command
 
-    Exit codes: 0 done, 2 a wrong command line, knob or recipe, 3 images or labels, 4 a file or run folder that
-    can't be written or read, 5 the installation, 6 training broke down, 130 Ctrl-C, 143 SIGTERM.""",
+    Exit codes: 0 success, 2 wrong command line, knob or recipe, 3 images or labels, 4 a file or run folder
+    cannot be written or read, 5 installation, 6 training failed, 130 Ctrl-C, 143 SIGTERM.""",
 )
 
 

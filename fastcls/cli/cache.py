@@ -23,18 +23,18 @@ def cache(
         [],
         "--clear",
         metavar="NAME",
-        help="Remove this store; 'all' removes everything.",
+        help="Remove this cache; 'all' removes everything.",
         autocompletion=completion.stores,
     ),
     as_json: bool = JSON,
 ) -> None:
-    """List or remove the decoded images that runs share.
+    """List or remove the cached images that runs share.
 
     \b
-    fastcls cache                            what there is, and how large it is
+    fastcls cache                            list the caches and their sizes
     fastcls cache --clear all
 
-    Nothing is lost: any run and check builds again what it needs.
+    Nothing is lost: runs and checks rebuild what they need.
     """
     import time
 
@@ -48,7 +48,7 @@ def cache(
         for name in clear:
             if name != "all" and name not in names:
                 raise UsageError(
-                    f"--clear {name}: there is no such store{did_you_mean(name, names)}",
+                    f"--clear {name}: no such cache{did_you_mean(name, names)}",
                     "`fastcls cache` lists them; --clear all removes everything.",
                 )
         chosen = names if "all" in clear else clear
@@ -68,11 +68,11 @@ def cache(
             )
         return
     if measured := measurements.size():
-        print(f"{_bytes(measured)} of measurements of images; --clear {MEASUREMENTS} removes them.")
+        print(f"{_bytes(measured)} of image measurements; --clear {MEASUREMENTS} removes them.")
     if packed := shards.size():
         print(f"{_bytes(packed)} of indexes and shards of packed images; --clear {PACKS} removes them.")
     if not found:
-        print(f"No decoded images in {stores.folder_of_stores()}. Every run on images puts its own there.")
+        print(f"No decoded images in {stores.folder_of_stores()}. Runs cache their images there.")
         return
     rows = []
     for store in sorted(found, key=lambda store: -store["used"]):
@@ -96,4 +96,4 @@ def _done(how: Mapping[str, Any]) -> str:
         done = f"{how['method']} to {how['size'][0]} × {how['size'][1]}"
     else:
         done = "as is"
-    return done + (", gray" if how["mode"] == "L" else "")
+    return done + (", grey" if how["mode"] == "L" else "")

@@ -26,45 +26,45 @@ SERIOUS = 3  # the exit code when there are errors
 @verb
 def check(
     path: str = typer.Argument(
-        metavar="PATH", help="A folder of images, laid out as the recipe `folder` takes it, or a run."
+        metavar="PATH", help="A folder of images, in a layout that the recipe `folder` supports, or a run."
     ),
     labels: str = typer.Option("", "--labels", metavar="FILE", help="A CSV file of files and labels."),
     label_regex: str = completion.LABEL_REGEX,
     multi_label: str = completion.MULTI_LABEL,
     suspects: bool = typer.Option(
-        False, "--suspects", help="Find labels that a pretrained network contradicts, too: needs torch and weights."
+        False, "--suspects", help="Also find labels that a pretrained network contradicts; needs torch and weights."
     ),
     arch: str = typer.Option(
-        "base", "--arch", metavar="NAME", help="Its network.", autocompletion=completion.architectures
+        "base", "--arch", metavar="NAME", help="Network of --suspects.", autocompletion=completion.architectures
     ),
     weights: str = typer.Option(
         "imagenet",
         "--weights",
         metavar="WEIGHTS",
-        help="'imagenet', a run folder or a .safetensors file.",
+        help="Weights of --suspects: 'imagenet', a run folder or a .safetensors file.",
         autocompletion=completion.weights,
     ),
-    size: int = typer.Option(224, "--size", min=8, metavar="PIXELS", help="Its images' side."),
+    size: int = typer.Option(224, "--size", min=8, metavar="PIXELS", help="Image size of --suspects, in pixels."),
     out: str = typer.Option(
         "", "-o", "--out", metavar="DIR", help="Folder of the page  [default: checks/NAME, or the run]"
     ),
     as_json: bool = JSON,
 ) -> None:
-    """Say what is wrong with a dataset, and change nothing of it.
+    """Find problems in a dataset, without changing it.
 
     \b
     fastcls check photos                     class folders, or train/ and valid/ with class folders
     fastcls check photos --labels labels.csv
     fastcls check last                       the images of the newest run
-    fastcls check photos --suspects          and the labels that ConvNeXt-Nano's features contradict
+    fastcls check photos --suspects          also labels that ConvNeXt-Nano's features contradict
 
-    It looks at files, copies and leaks, labels and classes. Writes check.html with thumbnails, check.json, and
-    findings.csv with a row an image. What was measured of a file is kept, so that the next check and every training
-    know it already. --suspects fits a linear head to a pretrained network's features in five folds, so that every
-    label is judged by a head that has not seen it; one pass over the images.
+    It checks files, copies and leaks, labels and classes, and writes check.html with thumbnails, check.json, and
+    findings.csv with one row per image. Measurements of files are cached for later checks and training runs.
+    --suspects fits a linear head to a pretrained network's features in five folds, so that every label is tested by a
+    head that was not trained on it; it needs one pass over the images.
 
     Exit code 3 if there are errors: images that cannot be used, one image in two splits or under two labels, classes
-    that training lacks. Warnings and notes leave it at 0.
+    missing from training. With only warnings and notes it is 0.
     """
     from fastcls import api
     from fastcls.audit import check_record, contents
@@ -83,7 +83,7 @@ def check(
             arch=arch,
             weights=weights,
             size=size,
-            progress=progress("looked at", "files"),
+            progress=progress("checked", "files"),
         )
         _show(found.audit)
         print(f"page     {found.page}")
@@ -104,7 +104,7 @@ def _show(found: Audit) -> None:
     print(f"layout   {clean(found.contents.layout)}")
     print(f"images   {', '.join(f'{n:,} {split}' for split, n in facts['splits'].items())}\n")
     if not found.findings:
-        print("Nothing was found: every image can be read, none is there twice, and the classes are sound.\n")
+        print("No problems found: every image can be read, there are no duplicates, and the classes are fine.\n")
         return
     rows = [
         [f.severity, f"{f.count:>7,}", f.title, clean(relative(f.example, root) if f.groups else f.example)]

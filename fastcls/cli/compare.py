@@ -33,20 +33,24 @@ def compare(
     targets: list[str] = typer.Argument(
         metavar="RECIPE|RUN", help="A recipe to run, or runs that exist.", autocompletion=completion.recipes_or_runs
     ),
-    vary: list[str] = typer.Option([], "--vary", metavar="KNOB=A,B", help="Values; of a list: 6,16/32,64. Repeat."),
+    vary: list[str] = typer.Option(
+        [], "--vary", metavar="KNOB=A,B", help="Values of a knob; of a list: 6,16/32,64. May be repeated."
+    ),
     setting: list[str] = typer.Option(
-        [], "--setting", metavar="'KNOB=A KNOB=B'", help="One more setting, of several knobs. Repeat."
+        [], "--setting", metavar="'KNOB=A KNOB=B'", help="One more setting of several knobs. May be repeated."
     ),
     one_at_a_time: bool = typer.Option(
-        False, "--one-at-a-time", help="Change one knob at a time, an ablation, instead of the whole grid."
+        False, "--one-at-a-time", help="Change one knob at a time (an ablation) instead of running the whole grid."
     ),
-    seeds: int = typer.Option(1, "--seeds", metavar="N", help="Runs a setting, seeded --seed, --seed + 1, …"),
+    seeds: int = typer.Option(1, "--seeds", metavar="N", help="Runs per setting, with the seeds --seed, --seed + 1, …"),
     folds: int | None = typer.Option(
-        None, "--folds", metavar="N", help="N runs a setting; each image is held out of one."
+        None, "--folds", metavar="N", help="Cross-validation: N runs per setting, each image held out once."
     ),
-    repeats: int = typer.Option(1, "--repeats", metavar="N", help="The folds N times, drawn by --seed, --seed + 1, …"),
+    repeats: int = typer.Option(
+        1, "--repeats", metavar="N", help="Repeat the folds N times, with the seeds --seed, --seed + 1, …"
+    ),
     out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder  [default: comparisons/RECIPE,KNOB=VALUE…]"),
-    dry_run: bool = typer.Option(False, "--dry-run", help="List the runs, make none."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="List the runs without training."),
     as_json: bool = JSON,
     *,
     settings: Settings,
@@ -59,26 +63,24 @@ def compare(
     fastcls compare folder --path photos --folds 5 --repeats 3
     fastcls compare runs/digits-cnn/*
 
-    It writes a table, figures, and a page that links every run. Any knob of the recipe is taken and holds for all
-    runs. Options that change what is learned, or how fast, are varied as knobs are: --vary accumulate=1,4,
-    precision=fp32,bf16, epochs=10,auto, time=5m,20m. Runs that are done are not made again: run it again to continue,
-    or with more values or seeds. With --folds each setting's folder is a run of its own, with a report: every image as
-    the network predicts it that was not trained on it; predict answers with the mean of the networks. Exit code 6 if
-    some run failed; the others are compared.
+    It writes a table, figures, and a page that links to every run. Any knob of the recipe can be set for all runs.
+    Options that change what is learned, or how fast, can be varied like knobs: --vary accumulate=1,4,
+    precision=fp32,bf16, epochs=10,auto, time=5m,20m. Finished runs are kept: run the command again to continue it, or
+    to add values or seeds. With --folds each setting's folder is itself a run with a report, in which every image is
+    predicted by the network that was not trained on it; `predict` uses the mean of the networks. Exit code 6 if a run
+    failed; the others are compared.
     """
     knobs_from = next((i for i, word in enumerate(targets) if word.startswith("-")), len(targets))
     names, words = targets[:knobs_from], [*targets[knobs_from:], *ctx.args]
     if not names:
-        raise UsageError(
-            "Name a recipe, or runs, before the settings.", "fastcls compare digits-cnn --vary epochs=5,10"
-        )
+        raise UsageError("No recipe and no runs given.", "fastcls compare digits-cnn --vary epochs=5,10")
     with document(as_json) as show:
         if len(names) == 1 and not (Path(names[0]) / "compare.json").is_file():
             _grid(ctx, names[0], words, settings, show)
             return
         if words or vary or setting or folds:
             first = words[0] if words else "--folds" if folds else "--vary"
-            raise UsageError(f"{first} goes with a recipe; {len(names)} runs were named.")
+            raise UsageError(f"{first} is for a recipe, but {len(names)} runs were given.")
         from fastcls.running import grid
 
         _show(*grid.existing(names, command_line("compare"), shell.path(out) if out else None), show)
@@ -118,7 +120,7 @@ def _make(plan: Plan, show: Show) -> None:
     try:
         comparison, page, whole = grid.make(plan, command_line("compare"), Screen())
     except (KeyboardInterrupt, Stopped):
-        print(f"Stopped; the same command goes on. What there is: {plan.out}")
+        print(f"Stopped; the same command continues. Results so far: {plan.out}")
         raise
     _show(comparison, page, show)
     for folder, report in whole.items():
@@ -129,7 +131,7 @@ def _make(plan: Plan, show: Show) -> None:
     for entry in comparison.failed:
         print(visible(f"failed   {entry.folder.relative_to(plan.out)}: {entry.failed}"))
     if comparison.failed:
-        print("The same command makes the failed runs again, and keeps the others.")
+        print("The same command runs the failed ones again and keeps the others.")
         raise typer.Exit(FAILED)
 
 

@@ -87,13 +87,16 @@ RUN: Any = typer.Argument(
     autocompletion=runs,
 )
 LABEL_REGEX: Any = typer.Option(
-    "", "--label-regex", metavar="PATTERN", help="Its first group is the label in a file name: '(.+)_\\d+'."
+    "",
+    "--label-regex",
+    metavar="PATTERN",
+    help="Regular expression whose first group is the label in a file name, e.g. '(.+)_\\d+'.",
 )
 MULTI_LABEL: Any = typer.Option(
     "auto",
     "--multi-label",
     metavar="yes|no|auto",
-    help="Whether an image may have several labels, or none; auto looks.",
+    help="Whether an image may have several labels, or none; auto decides by the labels.",
 )
 RECIPE: Any = typer.Argument(metavar="RECIPE", help="A recipe's name, or a file: ./mine.py", autocompletion=recipes)
 

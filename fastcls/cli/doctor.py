@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 @app.command()
 @verb
 def doctor(
-    quick: bool = typer.Option(False, "--quick", help="Only look: leave out training, exporting, predicting."),
+    quick: bool = typer.Option(False, "--quick", help="Only inspect; skip the training, export and prediction test."),
     as_json: bool = JSON,
 ) -> None:
-    """Say whether fastcls works here, and how to fix what does not.
+    """Check that fastcls works here, and how to fix it if not.
 
-    Looks at packages, devices and folders, then trains, exports and predicts with a small network. Tells a broken
-    installation, with the command that fixes it, from a broken fastcls, which is to be reported. Exit code 0 if
-    fastcls works here, 5 if the installation has to be fixed, 1 if fastcls itself is broken.
+    It checks packages, devices and folders, then trains and exports a small network and predicts with it. For a broken
+    installation it prints the command that fixes it; a broken fastcls should be reported. Exit code 0 if fastcls
+    works here, 5 if the installation has to be fixed, 1 if fastcls itself is broken.
     """
     from fastcls.running.doctor import examine
 
@@ -46,9 +46,9 @@ def _report(found: Findings, quick: bool) -> None:
     for problem in found.problems:
         print(f"\nproblem: {problem.message}\n{problem.hint}")
     if found.problems:
-        print("\nThe installation is broken, not fastcls: fix the above, then run this again.")
+        print("\nThe installation is broken, not fastcls: fix the above, then run the command again.")
         raise typer.Exit(EnvironmentProblem.exit_code)
-    print("\nThe installation fits together.")
+    print("\nThe installation is consistent.")
     if not quick and not extras.light():
         print("Training, exporting and predicting with a small network …", flush=True)
         _self_check()
@@ -67,11 +67,11 @@ def _self_check() -> None:
         raise
     except (MemoryError, OSError) as problem:
         raise EnvironmentProblem(
-            f"The self check could not be made: {type(problem).__name__}: {problem}.",
-            "Make room on the disk and in memory, then:  fastcls doctor",
+            f"The self-check could not run: {type(problem).__name__}: {problem}.",
+            "Free some disk space and memory, then:  fastcls doctor",
         ) from problem
     except Exception:  # nothing of the installation is known to be wrong
         traceback.print_exc()
-        print("\nThe installation is in order, and fastcls itself is broken: report it with all of this output.")
+        print("\nThe installation is fine, but fastcls itself is broken: please report it with all of this output.")
         raise typer.Exit(1) from None
     print(f"A small network was trained, exported and used in {time.perf_counter() - began:.1f} s: fastcls works here.")

@@ -15,36 +15,37 @@ from fastcls.cli.guard import chosen
 def evaluate(
     run: str = completion.RUN,
     path: str = typer.Argument(
-        metavar="PATH", help="A folder of labelled images, laid out as the recipe `folder` takes it, or a run."
+        metavar="PATH", help="A folder of labelled images, in a layout that the recipe `folder` supports, or a run."
     ),
-    labels: str = typer.Option("", "--labels", metavar="FILE", help="A CSV file of files, labels and perhaps more."),
+    labels: str = typer.Option(
+        "", "--labels", metavar="FILE", help="A CSV file of files, labels and optional further columns."
+    ),
     label_regex: str = completion.LABEL_REGEX,
     split: str = typer.Option(
         "",
         "--split",
         metavar="train|valid|test",
-        help="Only these of the images  [default: all]",
+        help="Only the images of this split  [default: all]",
         autocompletion=completion.among("train", "valid", "test"),
     ),
-    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="A new folder  [default: evaluations/NAME]"),
+    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="New folder to write  [default: evaluations/NAME]"),
     skip_bad: bool = typer.Option(
-        False, "--skip-bad", help="Leave out images that cannot be read, and list them, instead of stopping."
+        False, "--skip-bad", help="Skip images that cannot be read, and list them, instead of stopping."
     ),
-    trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py where there is no ONNX."),
+    trust: bool = typer.Option(False, "--trust", help="Run the code in the run's recipe.py if there is no ONNX file."),
     as_json: bool = JSON,
 ) -> None:
-    """Evaluate a trained run on labelled images that came later.
+    """Evaluate a trained run on new labelled images.
 
     \b
     fastcls evaluate last new_site                        class folders, or train/ valid/ test/ of them
     fastcls evaluate last photos --labels may.csv         further columns (site, camera, age) become slices
     fastcls compare evaluations/may evaluations/may-2     two runs on the same new images
 
-    It says how far accuracy, F1 and loss are from those of the run's own images, whether chance explains that, and
-    whether the new pictures look like the old ones. Classes that the run does not know are counted apart; files that it
-    was trained on are left out. What it writes is a run folder: predictions.csv, metrics.json, suspects.csv, a report.
-
-    Without torch, by the run's model.onnx. Exit code 3 if an image cannot be read, or none is of a known class.
+    It compares accuracy, F1 and loss with those on the run's own images, shows whether chance explains the difference,
+    and whether the new images look like the old ones. Classes that the run does not know are counted separately; files
+    that it was trained on are left out. It writes a run folder: predictions.csv, metrics.json, suspects.csv, a report.
+    It uses the run's model.onnx, without torch. Exit code 3 if an image cannot be read, or none has a known class.
     """
     from fastcls import api
     from fastcls.cli.tables import table

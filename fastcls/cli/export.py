@@ -16,7 +16,7 @@ from fastcls.cli.guard import chosen
 def export(
     run: str = completion.RUN,
     onnx: bool = typer.Option(
-        False, "--onnx", help="model.onnx, from pixels to probabilities  [default, if nothing is asked for]"
+        False, "--onnx", help="model.onnx, from pixels to probabilities  [default, if no format is given]"
     ),
     safetensors: bool = typer.Option(False, "--safetensors", help="model.safetensors: the weights alone."),
     torch_export: bool = typer.Option(
@@ -26,11 +26,11 @@ def export(
         False, "--openvino", help="model.xml and model.bin; needs OpenVINO (pip install openvino)."
     ),
     int8: bool = typer.Option(
-        False, "--int8", help="model-int8.onnx: a quarter of the size, faster; says what it costs on validation images."
+        False, "--int8", help="model-int8.onnx: a quarter of the size, faster; reports the cost on validation images."
     ),
     fp16: bool = typer.Option(False, "--fp16", help="model-fp16.onnx: half the size, for GPUs."),
-    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder of the files  [default: RUN/export]"),
-    trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py, for --torch-export."),
+    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Output folder  [default: RUN/export]"),
+    trust: bool = typer.Option(False, "--trust", help="Run the code in the run's recipe.py, for --torch-export."),
 ) -> None:
     """Write a run's network as a file for another program.
 
@@ -39,10 +39,9 @@ def export(
     fastcls export last --openvino -o phone  model.xml and model.bin, in phone/
     fastcls export last --int8               eight bits, calibrated on training images
 
-    model.onnx takes uint8 pixels of any size and gives probabilities; class names and preprocessing are in each
-    file's metadata. Every network is run on images of predictions.csv:
-    one that differs from the Learner's probabilities by more than 0.001 is not kept. Files that are there already
-    are never written over.
+    model.onnx takes uint8 pixels of any size and returns probabilities; class names and preprocessing are in each
+    file's metadata. Every exported network is verified on images of predictions.csv: one whose probabilities differ
+    from the Learner's by more than 0.001 is not written. Existing files are never overwritten.
     """
     from fastcls import api
 
@@ -63,7 +62,7 @@ def _verdict(kind: str, difference: float | None, images: int, cost: dict[str, A
             f"{cost['gain']:.1f} times as fast on this CPU, {sizes[0]:.1f} MB instead of {sizes[1]:.1f}"
         )
     if kind == "safetensors":
-        return "the weights, as they are"
+        return "the weights, unchanged"
     if difference is None:
-        return "not checked, for no image of predictions.csv can be read any more"
-    return f"probabilities of {images} real images within {difference:.1g} of the Learner's"
+        return "not verified, because no image of predictions.csv can be read any more"
+    return f"probabilities on {images} images within {difference:.1g} of the Learner's"

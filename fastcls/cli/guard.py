@@ -38,11 +38,11 @@ def guarded(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
     streams.prepare()
     try:
         if ranks.world() > 1 and function.__name__ not in FOR_SEVERAL:
-            hint = f"Several processes can only do  fastcls {' or '.join(FOR_SEVERAL)}."
-            raise UsageError(f"{ranks.world()} processes were started; each would do the same.", hint)
+            hint = f"Several processes can only run  fastcls {' or '.join(FOR_SEVERAL)}."
+            raise UsageError(f"{ranks.world()} processes were started, and each would do the same.", hint)
         function(*args, **kwargs)
     except FastclsError as error:
-        log.logger.debug("where that came from:", exc_info=error)
+        log.logger.debug("traceback:", exc_info=error)
         raise refusal(error) from None
     except Stopped as stop:
         raise ended(stop.code) from None

@@ -22,30 +22,30 @@ def import_(
         "", "-o", "--out", metavar="FILE", help="File to write  [default: FILE with the suffix .safetensors]"
     ),
     trust_pickle: bool = typer.Option(
-        False, "--trust-pickle", help="Read it, although a pickle can run any code of its maker's."
+        False, "--trust-pickle", help="Read it, although a pickle can run arbitrary code of its author."
     ),
 ) -> None:
     """Convert weights out of a pickle into a .safetensors file.
 
     \b
-    fastcls import export.pkl                says what the pickle would do, and reads nothing
+    fastcls import export.pkl                show what the pickle would import, without reading it
     fastcls import export.pkl --trust-pickle
 
-    Recipes take the file as --weights. Weights alone are read by torch's restricted unpickler. A whole Learner or
-    network is unpickled in full, which runs what is in the file. Nothing else of fastcls reads pickles.
+    Pass the file to recipes as --weights. Weights alone are read by torch's restricted unpickler. A whole Learner or
+    network is fully unpickled, which runs the code in the file. No other part of fastcls reads pickles.
     """
     source = shell.path(file)
     if not source.is_file():
-        raise OutputError(f"{file}: there is no such file.", "Name a .pkl or .pth file.")
+        raise OutputError(f"{file}: no such file.", "Give a .pkl or .pth file.")
     target = shell.path(out) if out else source.with_suffix(".safetensors")
     if target.suffix != ".safetensors":
-        raise UsageError(f"-o {out}: the weights go into a .safetensors file.", "Name one that ends so.")
+        raise UsageError(f"-o {out}: not a .safetensors file.", "Choose a name that ends in .safetensors.")
     if target.exists():
-        raise OutputError(f"{target} is there already.", "Remove it, or name another file with -o.")
+        raise OutputError(f"{target} exists already.", "Remove it, or choose another file with -o.")
     if not trust_pickle:
         raise UsageError(
-            f"{file} is a pickle: to read it is to run what its maker put into it. It was not read. {_asks(source)}",
-            f"If you trust who made it:  {shell.command('import', file, '--trust-pickle')}",
+            f"{file} is a pickle, and reading it can run code of its author. It was not read. {_asks(source)}",
+            f"If you trust its author:  {shell.command('import', file, '--trust-pickle')}",
         )
     log.status("loading torch and fastai …")
     from fastcls.running.loading import import_fastai
@@ -56,12 +56,10 @@ def import_(
     found = foreign.read(source)
     foreign.write(found, target)
     if found.in_full:
-        print("note: it holds more than tensors, so it was unpickled in full, with what code is in it")
+        print("note: it contains more than tensors, so it was fully unpickled, including any code in it")
     numbers = sum(tensor.numel() for tensor in found.tensors.values())
     print(f"{target}: {found.kind}, {len(found.tensors):,} tensors of {numbers:,} numbers")
-    print(
-        f"next     {shell.command('recipe', 'NAME', '--weights', target)}   with the --arch that they were trained with"
-    )
+    print(f"next     {shell.command('recipe', 'NAME', '--weights', target)}   with the --arch of these weights")
 
 
 def _asks(source: Path) -> str:
@@ -70,6 +68,6 @@ def _asks(source: Path) -> str:
 
     names = calls_of(source)
     if not names:
-        return "It names nothing but tensors."
+        return "It contains only tensors."
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"It asks for {', '.join(names[:SHOWN])}{more}."
+    return f"It imports {', '.join(names[:SHOWN])}{more}."

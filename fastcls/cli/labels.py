@@ -79,22 +79,25 @@ def write(
 
     decides = decides or Wanted()
     if submission and not out:
-        raise UsageError("A Kaggle submission is a file.", "Name it:  -o submission.csv")
+        raise UsageError("A Kaggle submission needs an output file.", "Add  -o submission.csv")
     flags = {"--top-k": top_k, "--threshold": threshold, "--features": features}
     flag = next((name for name, value in flags.items() if value), decides.first)
     if submission and flag:
         raise UsageError(
-            f"{flag}: a Kaggle submission has an answer for every image, and one.",
-            "Leave it out, or leave out the options marked Submission.",
+            f"{flag}: a Kaggle submission has exactly one answer per image.",
+            "Omit it, or the options marked Submission.",
         )
     if as_json and out:
-        raise UsageError("--json goes to standard output.", "Omit -o, or give -o FILE.jsonl without --json.")
+        raise UsageError(
+            "--json and -o exclude each other: --json writes to standard output.",
+            "Omit -o, or use -o FILE.jsonl without --json.",
+        )
     folder = chosen(run)
     if parts or processes != 1:
         if submission or trust or not parts or out in ("", "-"):
             what = "the options marked Submission" if submission else "--trust" if trust else ""
-            hint = f"Omit {what}." if what and parts and out else "Give both:  -o FOLDER --parts parquet"
-            raise UsageError("--parts and --processes are for a folder of tables.", hint)
+            hint = f"Omit {what}." if what and parts and out else "Use both:  -o FOLDER --parts parquet"
+            raise UsageError("--parts and --processes need an output folder.", hint)
         from fastcls.cli.processes import refuse_too_many
         from fastcls.inference.parts import Job
 
@@ -113,7 +116,7 @@ def write(
     images = collect(paths)
     first = next(images, None)
     if first is None:
-        raise UsageError("There is nothing to predict: the list of images is empty.")
+        raise UsageError("Nothing to predict: the list of images is empty.")
     images = chain([first], images)
     temperature = temperature_of(folder) if calibrated else 1
     decided = None
@@ -153,14 +156,14 @@ class Terminal:
 def check_target(target: Path, run: Path, inputs: list[str], sample: str | None = None) -> None:
     """Refuse an output file that cannot be written, or that would take the place of what is read."""
     if not os.access(target.parent, os.W_OK | os.X_OK) or (os.path.lexists(target) and not target.is_file()):
-        raise OutputError(f"-o {target}: this file cannot be written there.", "Name a file in an existing folder.")
+        raise OutputError(f"-o {target}: this file cannot be written.", "Choose a file in an existing folder.")
     place = _real(target)
     if sample is not None and place == _real(Path(sample)):
-        raise UsageError(f"-o {target} is the sample submission itself.", "Name another file:  -o submission.csv")
+        raise UsageError(f"-o {target} is the sample submission itself.", "Choose another file:  -o submission.csv")
     if any(place == _real(Path(name)) for name in inputs if name != "-"):
-        raise UsageError(f"-o {target} is read as well: it is among the PATHS.", "Name another file.")
+        raise UsageError(f"-o {target} is also an input: it is among the PATHS.", "Choose another file.")
     if target.exists() and place.is_relative_to(_real(run)):
-        raise UsageError(f"-o {target} is a file of the run.", "Name another file, outside of the run folder.")
+        raise UsageError(f"-o {target} is a file of the run.", "Choose a file outside the run folder.")
 
 
 def _real(path: Path) -> Path:
@@ -176,7 +179,7 @@ def _predictor(
     if trust and not (folder / "model.onnx").is_file():
         if tta or features or wanted.unknown is not None:
             flag = "--tta" if tta else "--features" if features else "--unknown"
-            raise UsageError(f"{flag} needs a model.onnx, which {folder} has not.", f"Omit {flag}.")
+            raise UsageError(f"{flag} needs a model.onnx, and {folder} has none.", f"Omit {flag}.")
         from fastcls.running.loading import import_fastai
 
         import_fastai()
@@ -213,9 +216,9 @@ def _write_parts(job: Job, processes: int) -> None:
     from fastcls.inference import parts
 
     if job.kind not in parts.FORMATS:
-        raise UsageError(f"--parts {job.kind}: takes {', '.join(parts.FORMATS)}.")
+        raise UsageError(f"--parts {job.kind}: expected {', '.join(parts.FORMATS)}.")
     done = parts.complete(job, processes)
-    there = f" ({done.before:,} were there)" if done.before else ""
+    there = f" ({done.before:,} of them before)" if done.before else ""
     labelled = f"{done.total - done.failed:,} of {done.total:,} images labelled"
     print(f"{labelled}: {job.out}, {count(done.parts, 'part')}{there}")
     _refuse_failed(done)

@@ -17,8 +17,10 @@ from fastcls.settings import shell
 def lr_find(
     ctx: typer.Context,
     name: str = completion.RECIPE,
-    out: str = typer.Option("lr-find.png", "-o", "--out", metavar="FILE", help="The figure, a .png or .svg file."),
-    steps: int = typer.Option(100, "--steps", min=20, metavar="N", help="Mini-batches to try."),
+    out: str = typer.Option(
+        "lr-find.png", "-o", "--out", metavar="FILE", help="File of the figure, .png, .svg or .pdf."
+    ),
+    steps: int = typer.Option(100, "--steps", min=20, metavar="N", help="Number of mini-batches."),
     *,
     settings: Settings,
 ) -> None:
@@ -28,8 +30,8 @@ def lr_find(
     fastcls lr-find pets-resnet50
     fastcls lr-find folder --path photos --bs 16
 
-    It draws a figure and suggests four rates, with the command that uses one. Every knob of the recipe is taken, as by
-    `fastcls recipe`.
+    It draws a figure and suggests four learning rates, with a command that uses one. It accepts every knob of the
+    recipe, like `fastcls recipe`.
     """
     from fastcls.errors import OutputError, UsageError
     from fastcls.settings import sources
@@ -39,9 +41,9 @@ def lr_find(
     request.command = command_line("lr-find")
     figure = shell.path(out)
     if figure.suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--out {out}: the figure is a .png, .svg or .pdf file.")
+        raise UsageError(f"--out {out}: the figure must be a .png, .svg or .pdf file.")
     if not figure.parent.is_dir():
-        raise OutputError(f"--out {out}: there is no folder {figure.parent}.")
+        raise OutputError(f"--out {out}: the folder {figure.parent} does not exist.")
     runs.check_place(figure.parent)
     register.refuse_others(figure, "--out")
 

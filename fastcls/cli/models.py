@@ -41,57 +41,66 @@ def models(
         show_default=False,
         autocompletion=completion.architectures,
     ),
-    weights: bool = typer.Option(False, "--weights", help="Only those with pretrained weights."),
+    weights: bool = typer.Option(False, "--weights", help="Only networks with pretrained weights."),
     sort: str = typer.Option(
-        "name", "--sort", metavar="|".join(ORDERS), help="Order of the rows.", autocompletion=completion.among(*ORDERS)
+        "name",
+        "--sort",
+        metavar="|".join(ORDERS),
+        help="Sort the rows by this column.",
+        autocompletion=completion.among(*ORDERS),
     ),
     out: str = typer.Option("", "-o", "--out", metavar="FILE", help="Write a CSV file instead of the table."),
     suggest: str = typer.Option(
         "",
         "--suggest",
         metavar="RUN|PATH",
-        help="Which suit a run's images, or a folder's.",
+        help="Suggest networks for the images of a folder or a run.",
         autocompletion=completion.runs,
     ),
-    labels: str = typer.Option("", "--labels", metavar="FILE", help="With --suggest: a CSV of files and labels."),
+    labels: str = typer.Option("", "--labels", metavar="FILE", help="With --suggest: a CSV file of files and labels."),
     label_regex: str = typer.Option(
-        "", "--label-regex", metavar="PATTERN", help="With --suggest: its first group is the label in a file name."
+        "",
+        "--label-regex",
+        metavar="PATTERN",
+        help="With --suggest: regular expression whose first group is the label in a file name.",
     ),
     probe: str = typer.Option(
         "",
         "--probe",
         metavar="suggested|NAME[=FILE],…",
-        help="With --suggest: measure these networks' frozen features on some of the images.",
+        help="With --suggest: measure the frozen features of these networks on some of the images.",
         autocompletion=completion.several("suggested", *WORDS),
     ),
     as_json: bool = JSON,
 ) -> None:
-    """List the networks that --arch takes, or suggest one.
+    """List the networks for --arch, or suggest one.
 
     \b
     fastcls models                           torchvision's
     fastcls models 'resnet*' --weights       torchvision's and timm's of that name
     fastcls models --suggest photos          network, size and batch for these images and this machine
-    fastcls models --suggest photos --probe small,base         and what their features reach on these images
+    fastcls models --suggest photos --probe small,base         also the accuracy of their features on these images
 
-    M params: millions, with the library's own head. GMACs: 10⁹ multiply-accumulates an image of the input size,
-    pixels. Weights: whether pretrained ones exist. Top-1: on ImageNet, %, as torchvision publishes it; timm publishes
-    none in its package, and its other figures are computed here, once. --suggest picks by the images and this machine.
-    --probe downloads the weights it does not find, except where NAME=FILE gives them.
+    M params: parameters in millions, with the library's own head. GMACs: 10⁹ multiply-accumulates per image of the
+    input size (in pixels). Weights: whether pretrained ones exist. Top-1: ImageNet accuracy in %, as published by
+    torchvision; timm's package has none, and its other figures are computed once, on this machine. --suggest chooses
+    by the images and this machine. --probe downloads missing weights, unless NAME=FILE gives them.
     """
     if suggest:
         if pattern or out:
-            raise UsageError(f"--suggest {suggest}: takes no pattern and no -o.", "fastcls models --suggest photos")
+            raise UsageError(
+                f"--suggest {suggest}: cannot be combined with a pattern or -o.", "fastcls models --suggest photos"
+            )
         with document(as_json) as show:
             show(_suggest(suggest, labels, label_regex, probe))
         return
     if labels or label_regex or probe:
-        raise UsageError("--labels, --label-regex and --probe go with --suggest.", "fastcls models --suggest photos")
+        raise UsageError("--labels, --label-regex and --probe need --suggest.", "fastcls models --suggest photos")
     if sort not in ORDERS:
-        raise UsageError(f"--sort {sort}: takes {', '.join(ORDERS[:-1])} or {ORDERS[-1]}.")
+        raise UsageError(f"--sort {sort}: expected {', '.join(ORDERS[:-1])} or {ORDERS[-1]}.")
     target = shell.path(out) if out else None
     if target is not None and (target.is_dir() or not target.parent.is_dir()):
-        raise OutputError(f"-o {out}: this file cannot be written there.", "Name a file in an existing folder.")
+        raise OutputError(f"-o {out}: this file cannot be written.", "Choose a file in an existing folder.")
     if target is not None:
         register.refuse_others(target, "-o")
     from fastcls.models import zoo
@@ -119,7 +128,7 @@ def models(
     if not pattern:
         more = sum(a.library == "timm" and (a.weights or not weights) for a in every)
         print(f"\ntimm has {more:,} more:  fastcls models 'timm/*'\nFor your images:  fastcls models --suggest photos")
-        print("\nBy a word:\n" + "\n".join(f"--arch {word:7s}{name}" for word, name in WORDS.items()))
+        print("\nBy size:\n" + "\n".join(f"--arch {word:7s}{name}" for word, name in WORDS.items()))
 
 
 def _rank(architecture: Architecture, sort: str) -> float:
@@ -175,10 +184,10 @@ def _suggest(target: str, labels: str, label_regex: str, probe: str) -> dict[str
     named = _named(probe)
     images = suggest.look(target, labels, label_regex)
     if probe and images.target.several:
-        raise UsageError("--probe: it measures one class an image, and these have several labels.", "Omit --probe.")
+        raise UsageError("--probe: it needs one class per image, and these have several labels.", "Omit --probe.")
     machine, noun = suggest.machine(), images.target.noun
     classes = f"{images.classes:,} {images.target.plural}"
-    print(f"{images.where}: {images.count:,} images of {classes}, {images.a_class:,} a {noun} (median)")
+    print(f"{images.where}: {images.count:,} images of {classes}, {images.a_class:,} per {noun} (median)")
     print(f"layout   {images.layout}")
     print(f"sizes    short side {images.short}, long side {images.long} pixels (medians of {images.sampled:,} images)")
     print(f"machine  {machine.name}, {machine.memory / 1e9:.0f} GB\n", flush=True)
@@ -213,8 +222,10 @@ def _suggest(target: str, labels: str, label_regex: str, probe: str) -> dict[str
         if suggest.on_disk(pick.architecture):
             print(f"{name}'s ImageNet weights are on this disk.")
         else:
-            print(f"ImageNet weights exist for {name}. They are not on this disk: the run has to download them.")
-    print("Memory and time are for fp32, without loading images. With --dry-run the command measures its own batch.")
+            print(f"ImageNet weights exist for {name} but are not on this disk: the run will download them.")
+    print(
+        "Memory and time are for fp32, without loading images. Add --dry-run to the command to measure its own batch."
+    )
     return {
         "images": {"where": images.where, "images": images.count, "classes": images.classes, "a_class": images.a_class},
         "suggestion": {"arch": name, "weights": weights, "size": found.size, "bs": pick.batch, "tune": found.tune},
@@ -260,7 +271,7 @@ def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: in
         rows.append([one.arch, accuracy])
     if rows:
         which = f"{count(len(images), 'image')} of {images.label.nunique():,} classes"
-        print(f"\nA linear layer on the frozen features, cross-validated on {which}, none of the test split:\n")
+        print(f"\nA linear layer on the frozen features, cross-validated on {which}, without the test split:\n")
         print(table(["probe", "accuracy (95 % interval)"], rows))
     print("".join(f"\n{text}" for text in missing), end="\n" if missing else "")
     return max(measured, key=lambda one: one.right, default=None)

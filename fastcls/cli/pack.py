@@ -22,7 +22,8 @@ RATE = 1000  # images a second that a node is taken to train, for what it needs 
 @verb
 def pack(
     source: str = typer.Argument(
-        metavar="SOURCE", help="A folder of images, laid out as the recipe `folder` takes it; with --verify a pack."
+        metavar="SOURCE",
+        help="A folder of images, in a layout that the recipe `folder` supports; with --verify, packed images.",
     ),
     destination: str = typer.Argument(
         "", metavar="DESTINATION", help="A new folder, or an address: s3://bucket/prefix."
@@ -31,20 +32,20 @@ def pack(
     label_regex: str = completion.LABEL_REGEX,
     multi_label: str = completion.MULTI_LABEL,
     valid_pct: float = typer.Option(
-        0.2, "--valid-pct", metavar="SHARE", help="Of each class, where no split is given."
+        0.2, "--valid-pct", metavar="SHARE", help="Validation share of each class, if the images have no splits."
     ),
-    test_pct: float = typer.Option(0.0, "--test-pct", metavar="SHARE", help="Held out once more, for the end."),
+    test_pct: float = typer.Option(0.0, "--test-pct", metavar="SHARE", help="Test share, held out for the end."),
     group: str = typer.Option(
-        "", "--group", metavar="COLUMN", help="Or pattern of paths: images of one stay together."
+        "", "--group", metavar="COLUMN", help="Or pattern of paths: images of one group stay together."
     ),
     split_by: str = typer.Option(
-        "", "--split-by", metavar="COLUMN", help="Of dates or numbers: the newest are the test."
+        "", "--split-by", metavar="COLUMN", help="Column of dates or numbers: the newest images are held out."
     ),
-    newest: float = typer.Option(0.2, "--newest", metavar="SHARE", help="Of the images, with --split-by."),
-    seed: int = typer.Option(42, "--seed", metavar="N", min=0, help="Draws the splits and the shards."),
-    skip_bad: bool = typer.Option(False, "--skip-bad", help="Leave out images that cannot be read."),
+    newest: float = typer.Option(0.2, "--newest", metavar="SHARE", help="Share of the images held out by --split-by."),
+    seed: int = typer.Option(42, "--seed", metavar="N", min=0, help="Seed of the splits and the shards."),
+    skip_bad: bool = typer.Option(False, "--skip-bad", help="Skip images that cannot be read."),
     shard_mb: float = typer.Option(128, "--shard-mb", metavar="MB", min=0.001, help="Size of a tar file."),
-    verify: bool = typer.Option(False, "--verify", help="Read all of it back, and compare checksums."),
+    verify: bool = typer.Option(False, "--verify", help="Read everything back and verify the checksums."),
 ) -> None:
     """Pack images into tar files and a manifest, to train from.
 
@@ -52,25 +53,26 @@ def pack(
     fastcls pack photos packed                        into a folder
     fastcls pack photos s3://bucket/photos            into object storage: S3, gs://, abfs://
     fastcls recipe folder --path s3://bucket/photos   train from it
-    fastcls pack packed --verify                      compare every file with its checksum
+    fastcls pack packed --verify                      verify every file against its checksum
 
-    The images are checked, near copies and groups are kept together, and the splits are drawn, once and as the
-    recipe `folder` would; training finds them as they are. The same command continues one that was stopped.
-
-    Exit code 3 for images that cannot be read, or are not what was packed; 4 for a destination that cannot be written.
+    The images are checked, near copies and groups are kept together, and the splits are drawn once, as the recipe
+    `folder` would; training uses them as packed. The same command continues an interrupted one. Exit code 3 for images
+    that cannot be read or differ from their checksums, 4 for a destination that cannot be written.
     """
     from fastcls.running import packing
 
     if not destination:
         if not verify:
-            raise UsageError("Where to?", f"Give a folder or an address:  {shell.command('pack', source)} DESTINATION")
+            raise UsageError(
+                "No destination given.", f"Add a folder or an address:  {shell.command('pack', source)} DESTINATION"
+            )
         _verified(packing.verify(source, progress("verified", "images")))
         return
-    log.status("looking at the images …")
+    log.status("checking the images …")
     done = packing.pack(
         source, destination, labels=labels, label_regex=label_regex, multi_label=multi_label, valid_pct=valid_pct,
         test_pct=test_pct, group=group, split_by=split_by, newest=newest, seed=seed, skip_bad=skip_bad,
-        shard_mb=shard_mb, looked=progress("looked at", "files"), packed=progress("packed", "images"),
+        shard_mb=shard_mb, looked=progress("checked", "files"), packed=progress("packed", "images"),
     )  # fmt: skip
     for line in (*done.findings, *done.notes):
         log.logger.info(f"note: {line}")
@@ -89,20 +91,20 @@ def _show(found: Pack, written: int, seconds: float) -> None:
     index = sum(array.nbytes for array in found.index.values() if hasattr(array, "nbytes"))
     each = record.bytes / max(1, record.images)
     print(f"packed   {found.origin.address}: {count(record.images, 'image')}, {splits}")
-    print(f"size     {_gb(whole)} in {count(len(record.shards), 'shard')}, {each / 1e3:,.1f} kB an image")
+    print(f"size     {_gb(whole)} in {count(len(record.shards), 'shard')}, {each / 1e3:,.1f} kB per image")
     if written:
         print(f"rate     {written / 1e6 / seconds:,.1f} MB/s, {seconds:,.0f} s with the check")
     else:
-        print("rate     nothing was written: all of it was there")
+        print("rate     nothing was written: everything was packed already")
     print(
-        f"a node   needs {_gb(index)} of disk and page cache for the index ({index / len(found):.0f} bytes an image),"
+        f"a node   needs {_gb(index)} of disk and page cache for the index ({index / len(found):.0f} bytes per image),"
     )
     room = min(whole, 2 * shards.WINDOW)
     print(f"         {_gb(room)} for shards (--cache-gb), and {RATE * each / 1e6:,.0f} MB/s for {RATE:,} images/s")
 
 
 def _verified(found: Pack) -> None:
-    print(f"verified {found.origin.address}: {len(found):,} images are what was packed")
+    print(f"verified {found.origin.address}: {len(found):,} images match their checksums")
 
 
 def _gb(size: float) -> str:

@@ -21,10 +21,10 @@ class Several:
     """Options of what trains with several processes."""
 
     gpus: Any = typer.Option(
-        None, "--gpus", metavar="N", help="Train on N GPUs of this machine; --bs stays the batch of all together."
+        None, "--gpus", metavar="N", help="Train on N GPUs of this machine; --bs is the total batch size."
     )
     processes: Any = typer.Option(
-        None, "--processes", metavar="N", help="The same with N processes on any device; see docs/scaling.md."
+        None, "--processes", metavar="N", help="Train with N processes on any device; see docs/scaling.md."
     )
 
 
@@ -33,18 +33,18 @@ def count(gpus: int | None, processes: int | None) -> int:
     refuse_too_many("--gpus", gpus)
     refuse_too_many("--processes", processes)
     if gpus and processes:
-        raise UsageError("--gpus and --processes both say how many processes.", "Give one of them.")
+        raise UsageError("--gpus and --processes exclude each other.", "Use one of them.")
     asked, place = gpus or processes or 1, ranks.here()
     if place.world > 1 and asked not in (1, place.local_world):
         raise UsageError(
             f"{place.local_world} processes were started on this machine, and {'--gpus' if gpus else '--processes'} "
-            f"asks for {asked}.",
-            "Omit it: torchrun or accelerate launch says how many.",
+            f"is {asked}.",
+            "Omit it: torchrun or accelerate launch sets the number.",
         )
     if asked == 1 and ranks.only_one_started():
         logger.warning(
-            "note: accelerate launch was asked for several processes and started one, as it does without GPUs or with "
-            "--cpu.\nFor more than one give  --device cpu --processes N  to fastcls, or use torchrun."
+            "note: accelerate launch was given several processes but started one, as it does without GPUs or with "
+            "--cpu.\nFor more than one, pass  --device cpu --processes N  to fastcls, or use torchrun."
         )
     return asked
 
@@ -52,9 +52,9 @@ def count(gpus: int | None, processes: int | None) -> int:
 def refuse_too_many(flag: str, number: int | None) -> None:
     """KnobError for a number of processes that this machine cannot have."""
     if number is not None and number < 1:
-        raise KnobError(f"{flag} {number}: takes an integer from 1")
+        raise KnobError(f"{flag} {number}: expected an integer, 1 or more")
     if number is not None and number > (most := A_CORE * cpus.cores()):
-        raise KnobError(f"{flag} {number}: takes at most {most}, {A_CORE} for each core that may be used here")
+        raise KnobError(f"{flag} {number}: expected at most {most}, {A_CORE} for each available core")
 
 
 def on_gpus(options: Options, gpus: int | None) -> Options:

@@ -14,10 +14,10 @@ from fastcls.cli.guard import chosen
 @verb
 def push(
     run: str = completion.RUN,
-    repository: str = typer.Argument(metavar="OWNER/NAME", help="The repository; it is made where it is missing."),
-    private: bool = typer.Option(False, "--private", help="Make a repository that only you see."),
+    repository: str = typer.Argument(metavar="OWNER/NAME", help="The repository; it is created if it is missing."),
+    private: bool = typer.Option(False, "--private", help="Create a private repository."),
     report: bool = typer.Option(
-        False, "--report", help="Also the report, predictions and splits: they show your images or their names."
+        False, "--report", help="Also upload the report, predictions and splits, which show your images or their names."
     ),
     as_json: bool = JSON,
 ) -> None:
@@ -27,10 +27,10 @@ def push(
     fastcls push last me/pets --private
     fastcls predict hf://me/pets photos      anywhere
 
-    Sends the weights (safetensors), model.onnx, what was exported, records, metrics, recipe.py and a card that says
-    what the report says; of timm's networks a config.json, so that timm.create_model("hf-hub:me/pets") loads it. No
-    image is sent, no pickle, and no path of this machine. The token is huggingface_hub's own: `hf auth login`, or
-    HF_TOKEN; without one, or where it has no permission, the exit code is 5.
+    It uploads the weights (safetensors), model.onnx, exported files, records, metrics, recipe.py and a model card with
+    the results; for timm's networks also a config.json, so that timm.create_model("hf-hub:me/pets") loads them.
+    No images, pickles or local paths are uploaded. It uses huggingface_hub's token (`hf auth login` or HF_TOKEN);
+    without a token, or without permission, the exit code is 5.
     """
     from fastcls import api
 

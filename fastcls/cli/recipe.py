@@ -66,22 +66,24 @@ def recipe(
         autocompletion=completion.recipes,
     ),
     out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Run folder  [default: runs/NAME/TIME-xxxx]"),
-    time: str = typer.Option("", "--time", metavar="20m", help="As many --epochs as train for about so long."),
+    time: str = typer.Option("", "--time", metavar="20m", help="Choose --epochs to train for about this long."),
     gpus: int | None = Several.gpus,
     processes: int | None = Several.processes,
     auto_batch: bool = typer.Option(
-        False, "--auto-batch", help="Find the largest batch that trains in the memory there is, from --bs on."
+        False, "--auto-batch", help="Find the largest batch size that fits into memory, starting from --bs."
     ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Build everything, try one batch, train nothing."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Build everything and try one batch, without training."),
     show: bool = typer.Option(False, "--show", help="Print the recipe's source."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Remove the run that is in --out first."),
-    config: str = typer.Option("", "--config", metavar="FILE", help="Settings from a .yaml, .toml or run.json."),
-    print_config: bool = typer.Option(False, "--print-config", help="Print all settings as YAML; train nothing."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Remove the run in --out first."),
+    config: str = typer.Option(
+        "", "--config", metavar="FILE", help="Read settings from a .yaml, .toml or run.json file."
+    ),
+    print_config: bool = typer.Option(False, "--print-config", help="Print all settings as YAML, without training."),
     resume: str = typer.Option(
         "",
         "--resume",
         metavar="RUN|auto",
-        help="Continue a run of this recipe that was interrupted; auto: the one in --out, if there is any.",
+        help="Resume an interrupted run of this recipe; auto: the one in --out, if any.",
         autocompletion=completion.runs,
     ),
     copy: str = typer.Option("", "--copy", metavar="FILE", help="Copy the recipe to a file of your own."),
@@ -105,15 +107,15 @@ def recipe(
         words = [*ctx.args, *(["--out"] if out else []), *settings.extra]
         if words:
             hint = shell.command("resume", resume, *words) if words[0] == "--path" else "Omit it."
-            raise UsageError(f"--resume goes on as the run began; it takes no {words[0]}.", hint)
+            raise UsageError(f"--resume keeps the settings of the run: {words[0]} cannot be given.", hint)
         go_on(resume, recipe=source.name, gpus=gpus, processes=processes)
     else:
         asked = count(gpus, processes)
         options = on_gpus(settings.options(time), gpus)
         if auto_batch and max(asked, ranks.world()) > 1:
             raise UsageError(
-                "--auto-batch finds the batch of a single process.",
-                "Find it with  --auto-batch --dry-run  on one GPU, then give all of them that many times --bs.",
+                "--auto-batch works with a single process only.",
+                "Use  --auto-batch --dry-run  on one GPU, and multiply what it finds by the number of GPUs for --bs.",
             )
         request = replace(
             build(ctx, source, ctx.args, options, settings.extra),
@@ -152,7 +154,7 @@ def _resumed(request: Request, settled: Collection[str], gpus: int | None, proce
     from fastcls.runfolder import runs
 
     if request.out is None:
-        raise UsageError("--resume auto: which run is not said.", "Give its folder:  --out DIR")
+        raise UsageError("--resume auto: no run folder given.", "Add  --out DIR")
     if not ranks.first():
         return False
     if request.options.checkpoints:
@@ -172,7 +174,7 @@ def _resumed(request: Request, settled: Collection[str], gpus: int | None, proce
 
         with assist.joined(assist.DONE):
             pass
-    print(f"run      {request.out} is done; --overwrite trains it again.")
+    print(f"run      {request.out} is finished; --overwrite trains it again.")
     return True
 
 
@@ -191,16 +193,16 @@ def _refuse_another(
     ]
     if others:
         raise UsageError(
-            f"--resume auto: {name or folder} was started with another {', '.join(others)}.",
-            "Give the settings that it has, or another --out.",
+            f"--resume auto: {name or folder} was started with a different {', '.join(others)}.",
+            "Use the same settings, or another --out.",
         )
     held = recorded.recipe_file(folder, record)
     if held.is_file() and held.read_text(encoding="utf-8") != request.source.source:
-        place = f"{folder} was started with another {request.source.path}: {held}"
-        hint = "Put yours back as it was. The copy in the run folder is code: read it, and if you trust it, continue  "
+        place = f"{folder} was started with a different {request.source.path}: {held}"
+        hint = "Restore your recipe. The copy in the run folder is code: read it, and if you trust it, run  "
         hint += shell.command("resume", folder, "--trust")
         if name:  # it is not here
-            place, hint = f"{name} was started with another {request.source.path}", "Put yours back as it was."
+            place, hint = f"{name} was started with a different {request.source.path}", "Restore your recipe."
         raise UsageError(f"--resume auto: {place}.", hint)
 
 
@@ -230,7 +232,7 @@ def _remove(out: Path | None) -> None:
     from fastcls.runfolder import runs
 
     if out is None:
-        raise UsageError("--overwrite: which run is not said.", "Give its folder:  --out DIR")
+        raise UsageError("--overwrite: no run folder given.", "Add  --out DIR")
     if out.is_dir() and any(out.iterdir()):
         runs.remove(out)
 
@@ -277,7 +279,7 @@ def _copy(source: RecipeSource, target: Path) -> None:
     if target.suffix != ".py":
         target = target.with_name(target.name + ".py")
     if target.exists():
-        raise OutputError(f"--copy {target}: this file exists already.", "Name a new file.")
+        raise OutputError(f"--copy {target}: this file exists already.", "Choose a new file.")
     atomic_write(target, source.source)
     name = str(target) if target.is_absolute() else f"./{target}"
     print(f"{source.name} copied to {target}. Edit it, then:  {shell.command('recipe', name)}")
@@ -288,11 +290,11 @@ def _general_help(command: Any) -> str:
 
 Train a recipe: data, network, training, report.
 
-  fastcls recipes                          which recipes there are
-  fastcls recipe pets-resnet50 --help      the knobs of one
-  fastcls recipe digits-cnn                train the smallest; there is nothing to download
+  fastcls recipes                          list the recipes
+  fastcls recipe pets-resnet50 --help      show the knobs of a recipe
+  fastcls recipe digits-cnn                train the smallest; nothing to download
   fastcls recipe folder --path photos      train on your own images
-  fastcls recipe folder --copy mine.py     a recipe of your own, from this one
+  fastcls recipe folder --copy mine.py     copy a recipe to edit it
 
 {_run_help(command)}"""
 
@@ -330,7 +332,7 @@ def _knob_row(knob: Knob) -> tuple[str, str]:
     default = (
         "required" if knob.default is REQUIRED else f"default: {as_text(knob.default)}" if knob.default != "" else ""
     )
-    auto = "auto: more for as long as they pay" if (knob.stage, knob.name) == ("fit", "epochs") else ""
+    auto = "auto: continue while it improves" if (knob.stage, knob.name) == ("fit", "epochs") else ""
     help = "; ".join(filter(None, [knob.help, auto]))
     return flag + choices, f"{help}  [{default}]".lstrip() if default else help
 

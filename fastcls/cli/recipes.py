@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @app.command()
 @verb
 def recipes(as_json: bool = JSON) -> None:
-    """List the recipes: data, network, measured result, needs."""
+    """List the recipes with their data, network, measured result and requirements."""
     from fastcls.settings import sources
 
     every = [sources.find(name) for name in sources.available()]

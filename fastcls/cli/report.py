@@ -17,7 +17,7 @@ def report(
         "",
         "--split",
         metavar="valid|test",
-        help="The images to report on; by default the test split, where it was evaluated.",
+        help="Split to report on  [default: test if it was evaluated, else valid]",
         show_default=False,
         autocompletion=completion.among("valid", "test"),
     ),
@@ -25,22 +25,27 @@ def report(
         "0",
         "--pictures",
         metavar="N|all",
-        help="Pictures of each cell of the confusion matrix, at least: the page grows by some 10 kB each.",
+        help="Images per cell of the confusion matrix, at least; each adds about 10 kB to the page.",
         show_default=False,
     ),
     costs: str = typer.Option(
-        "", "--costs", metavar="FILE", help="What decisions cost: a CSV, a row a true class, a column a decision."
+        "",
+        "--costs",
+        metavar="FILE",
+        help="Costs of decisions: a CSV with a row per true class and a column per decision.",
     ),
-    odd: str = typer.Option("", "--odd", metavar="FOLDER", help="Pictures of no class: how many are found unknown."),
+    odd: str = typer.Option(
+        "", "--odd", metavar="FOLDER", help="Images of no known class, to measure how many are detected as unknown."
+    ),
     open_: bool = typer.Option(False, "--open", help="Open it in the browser."),
 ) -> None:
-    """Make report.html and figures/ again from the files of a run.
+    """Rebuild report.html and figures/ from the files of a run.
 
     \b
-    fastcls report last --open               the newest run's page, in the browser
-    fastcls report last --split valid        of the validation images
-    fastcls report last --pictures all       every image behind every cell of the confusion matrix
-    fastcls report last --costs costs.csv --odd street     decisions by their costs; pictures of no class
+    fastcls report last --open               open the newest run's page in the browser
+    fastcls report last --split valid        report on the validation images
+    fastcls report last --pictures all       include every image of every cell of the confusion matrix
+    fastcls report last --costs costs.csv --odd street     include decision costs and images of no known class
     """
     from fastcls import api
 

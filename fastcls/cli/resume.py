@@ -26,25 +26,25 @@ def resume(
         autocompletion=completion.runs,
     ),
     extend_epochs: int = typer.Option(
-        0, "--extend-epochs", min=0, metavar="N", help="Train a finished run N epochs more.", show_default=False
+        0, "--extend-epochs", min=0, metavar="N", help="Train a finished run for N more epochs.", show_default=False
     ),
-    path: str = typer.Option("", "--path", metavar="DIR", help="Where its images are now, if they were moved."),
+    path: str = typer.Option("", "--path", metavar="DIR", help="New location of the images, if they were moved."),
     gpus: int | None = Several.gpus,
     processes: int | None = Several.processes,
     trust: bool = typer.Option(
-        False, "--trust", help="Run the recipe.py in the run folder, where it is not the installed recipe."
+        False, "--trust", help="Run the recipe.py in the run folder, if it differs from the installed recipe."
     ),
 ) -> None:
-    """Continue a run that was interrupted, or train one further.
+    """Resume an interrupted run, or train a finished one longer.
 
     \b
     fastcls resume                           the newest run, if it was interrupted
-    fastcls resume last --extend-epochs 5    five epochs more
+    fastcls resume last --extend-epochs 5    five more epochs
 
-    It goes on from its newest whole checkpoint, and ends as it would have ended, to the last bit on the same
-    machine with the same number of threads: what is random depends on the seed, the epoch and the step alone. A
-    finished run is trained further with --extend-epochs: a cosine from a tenth of its last highest rate down to
-    nothing.
+    It continues from the newest complete checkpoint and ends as it would have without the interruption, to the last
+    bit on the same machine with the same number of threads: everything random depends only on the seed, the epoch and
+    the step. --extend-epochs trains a finished run longer, with a cosine from a tenth of its last highest learning
+    rate to zero.
     """
     go_on(run, extend_epochs, trust, gpus=gpus, processes=processes, path=path)
 
@@ -79,7 +79,7 @@ def go_on(
         )
     kind = (record.get("device") or {}).get("type")
     if gpus and kind != "cuda":
-        raise UsageError(f"{folder} was trained on {kind}, and goes on there.", f"Use --processes {gpus}.")
+        raise UsageError(f"{folder} was trained on {kind} and continues there.", f"Use --processes {gpus}.")
     start(asked, folder)
     log.status(f"{visible(name)}: loading torch and fastai …")
     from fastcls.machine.screen import Screen

@@ -24,31 +24,33 @@ def runs(
     words: list[str] = typer.Argument(
         None,
         metavar="[RECIPE | show RUN | diff A B]",
-        help="Only this recipe's runs; the settings of one run; what differs between two.",
+        help="Only this recipe's runs; the settings of one run; the differences between two.",
         show_default=False,
         autocompletion=completion.recipes_or_runs,
     ),
-    folder: str = typer.Option(
-        "", "--folder", metavar="DIR", help="Only the runs below this folder; by default all that there are."
-    ),
+    folder: str = typer.Option("", "--folder", metavar="DIR", help="Only the runs below this folder  [default: all]"),
     sort: str = typer.Option(
-        "time", "--sort", metavar="|".join(ORDERS), help="Order of the rows.", autocompletion=completion.among(*ORDERS)
+        "time",
+        "--sort",
+        metavar="|".join(ORDERS),
+        help="Sort the rows by this column.",
+        autocompletion=completion.among(*ORDERS),
     ),
     as_json: bool = JSON,
 ) -> None:
-    """List the runs: status, metrics, and settings given.
+    """List the runs with their status, metrics and given settings.
 
     \b
     fastcls runs                             all, oldest first
     fastcls runs pets-resnet50 --sort accuracy
     fastcls runs show last                   all settings of a run
-    fastcls runs diff last runs/a            the settings that two runs do not share
+    fastcls runs diff last runs/a            the settings that differ between two runs
     """
     from fastcls.errors import UsageError
     from fastcls.runfolder import runs as folders
 
     if sort not in ORDERS:
-        raise UsageError(f"--sort {sort}: takes time, accuracy or loss.")
+        raise UsageError(f"--sort {sort}: expected time, accuracy or loss.")
     words = words or []
     if len(words) > 1:
         with document(as_json) as show:
@@ -88,7 +90,7 @@ def _settings(words: list[str], show: Callable[[Any], None]) -> None:
     what, *names = words
     if len(names) != {"show": 1, "diff": 2}.get(what):
         raise UsageError(
-            f"runs {' '.join(words)}: show takes a run, and diff two.", "fastcls runs show RUN, fastcls runs diff A B"
+            f"runs {' '.join(words)}: show needs one run, and diff two.", "fastcls runs show RUN, fastcls runs diff A B"
         )
     paths = [chosen(name, done=False) for name in names]
     held = [of_a_run(folders.read_json(path / "run.json")) for path in paths]
@@ -97,7 +99,7 @@ def _settings(words: list[str], show: Callable[[Any], None]) -> None:
         keys = [key for key in keys if held[0].get(key, "–") != held[1].get(key, "–")]
     show({str(path): {key: one.get(key) for key in keys} for path, one in zip(paths, held, strict=True)})
     if not keys:
-        print("The two have the same settings.")
+        print("The two runs have the same settings.")
         return
     cells = [[key, *(as_text(one[key]) if key in one else "–" for one in held)] for key in keys]
     print(table(["setting", *(str(path) for path in paths)], cells))

@@ -33,17 +33,20 @@ def search(
     ctx: typer.Context,
     name: str = completion.RECIPE,
     space: list[str] = typer.Option(
-        [], "--space", metavar="KNOB=LOW..HIGH[:log|:int|:step=N] | KNOB=A,B,C", help="What is searched. Repeat."
+        [],
+        "--space",
+        metavar="KNOB=LOW..HIGH[:log|:int|:step=N] | KNOB=A,B,C",
+        help="Search space of a knob. May be repeated.",
     ),
     trials: int | None = typer.Option(
-        None, "--trials", metavar="N", help=f"Trials of the whole study  [default: {TRIALS}, without --time]"
+        None, "--trials", metavar="N", help=f"Number of trials in the whole study  [default: {TRIALS}, without --time]"
     ),
-    time: str = typer.Option("", "--time", metavar="2h", help="Begin no trial after so long: 90s, 30m, 1h30m."),
+    time: str = typer.Option("", "--time", metavar="2h", help="Start no new trial after this time: 90s, 30m, 1h30m."),
     metric: str = typer.Option(
         METRICS[0],
         "--metric",
         metavar="|".join(METRICS),
-        help="What is best: of the validation split.",
+        help="Metric to optimise, on the validation split.",
         autocompletion=completion.among(*METRICS),
     ),
     pruner: str = typer.Option(
@@ -51,36 +54,37 @@ def search(
         "--pruner",
         metavar="|".join(PRUNERS),
         autocompletion=completion.among(*PRUNERS),
-        help="End trials that are worse than the median after an epoch  [default: median; none where epochs are "
+        help="Stop trials that are worse than the median at the same epoch  [default: median; none if epochs are "
         "searched]",
     ),
     prune_after_trials: int = typer.Option(
-        5, "--prune-after-trials", metavar="N", help="Prune none before N are done."
+        5, "--prune-after-trials", metavar="N", help="Prune no trial before N are finished."
     ),
-    prune_after_epochs: int = typer.Option(1, "--prune-after-epochs", metavar="N", help="Prune none in its first N."),
+    prune_after_epochs: int = typer.Option(
+        1, "--prune-after-epochs", metavar="N", help="Prune no trial in its first N epochs."
+    ),
     storage: str = typer.Option(
-        "", "--storage", metavar="URL", help="Any Optuna storage, shared by many machines  [default: OUT/study.db]"
+        "", "--storage", metavar="URL", help="Optuna storage, which machines can share  [default: OUT/study.db]"
     ),
     study: str = typer.Option("", "--name", metavar="NAME", help="Name of the study  [default: RECIPE,KNOB=VALUE…]"),
     out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder  [default: searches/NAME]"),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be searched; train nothing."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be searched, without training."),
     *,
     settings: Settings,
 ) -> None:
-    """Search the best settings of a recipe, with Optuna.
+    """Search for the best settings of a recipe, with Optuna.
 
     \b
     fastcls search digits-cnn --space lr=1e-3..1e-1:log --trials 10
     fastcls search pets-resnet50 --space lr=1e-4..1e-2:log --space arch=resnet34,resnet50
 
-    Bad trials are ended early. A table and a page say what mattered, and the best trial comes as a command. Numbers
-    have ranges (:log for rates, :step=8 for widths), everything else values; of lists: filters=6,16/32,64. Any
-    other knob of the recipe is taken and holds for all trials: --epochs 5. The recipe's own settings are tried
-    first where they are in the space. Trials never read the test split: the best one's command does.
-
-    Run it again to continue: trials that ended count, one that was interrupted is resumed. Machines that are given
-    the same --storage and --name share the trials; on one machine, with a --out each. Needs Optuna
-    (else exit code 5). Exit code 6 if no trial came to its end.
+    Bad trials are pruned. A table and a page show which knobs matter, and the best trial is printed as a command.
+    Numbers have ranges (:log for learning rates, :step=8 for widths), everything else has values; of lists:
+    filters=6,16/32,64. Any other knob of the recipe can be set for all trials: --epochs 5. The recipe's own settings
+    are tried first if they are in the space. Trials never use the test split; the best trial's command does. Run the
+    command again to continue: finished trials count, an interrupted one is resumed. Machines with the same --storage
+    and --name share the trials; on one machine, give each its own --out. Needs Optuna (else exit code 5). Exit code 6
+    if no trial finished.
     """
     plan = _plan(ctx, settings)
     print("\n".join(_opening(plan)))
@@ -137,7 +141,7 @@ def _make(plan: Search) -> None:
     try:
         results = searching.run_all(plan, Screen(), lambda so_far: write(page(so_far)))
     except (KeyboardInterrupt, Stopped):
-        print(f"Stopped; the same command goes on. What there is: {plan.out}")
+        print(f"Stopped; the same command continues. Results so far: {plan.out}")
         raise
     path = write(page(results))
     _show(page(results))

@@ -26,37 +26,39 @@ PORT = 8642
 def serve(
     run: str = completion.RUN,
     host: str = typer.Option(
-        "127.0.0.1", "--host", metavar="HOST", help="Address to listen on; another than this lets others in."
+        "127.0.0.1", "--host", metavar="HOST", help="Address to listen on; any other address lets other machines in."
     ),
-    port: int = typer.Option(PORT, "--port", metavar="PORT", min=0, max=65535, help="0 takes a free one."),
+    port: int = typer.Option(
+        PORT, "--port", metavar="PORT", min=0, max=65535, help="Port to listen on; 0 chooses a free one."
+    ),
     open_: bool = typer.Option(False, "--open/--no-open", help="Open the page in the browser."),
-    max_mb: float = typer.Option(20.0, "--max-mb", metavar="MB", help="Largest picture, in megabytes."),
+    max_mb: float = typer.Option(20.0, "--max-mb", metavar="MB", help="Largest image, in megabytes."),
     threshold: float = typer.Option(
-        0.5, "--threshold", metavar="T", help="Where the page's slider starts: below, an answer is 'unsure'."
+        0.5, "--threshold", metavar="T", help="Initial value of the page's slider: predictions below are 'unsure'."
     ),
     split: str = typer.Option(
         "valid",
         "--split",
         metavar="valid|test",
-        help="The images whose mistakes are shown.",
+        help="Split whose mistakes are shown.",
         autocompletion=completion.among("valid", "test"),
     ),
-    trust: bool = typer.Option(False, "--trust", help="Run the code of the run's recipe.py where there is no ONNX."),
+    trust: bool = typer.Option(False, "--trust", help="Run the code in the run's recipe.py if there is no ONNX file."),
 ) -> None:
-    """Try a run in the browser, on a local page that takes pictures.
+    """Try a run in the browser, on a local page that accepts images.
 
     \b
     fastcls serve last --open
 
-    It shows probabilities, Grad-CAM and the run's mistakes that are nearest to the picture; programs get JSON from
-    POST /predict, which /docs describes. Needs Starlette, uvicorn and python-multipart (else exit code 5). Pictures
-    are not kept, and nothing leaves this machine. Ctrl-C ends it, with exit code 130.
+    It shows probabilities, Grad-CAM and the run's mistakes that are nearest to the image; programs get JSON from
+    POST /predict, which /docs describes. Needs Starlette, uvicorn and python-multipart (else exit code 5). Images
+    are not stored, and nothing leaves this machine. Ctrl-C stops it, with exit code 130.
     """
 
     if not 0 <= threshold <= 1:
-        raise UsageError(f"--threshold {threshold:g}: takes a probability from 0 to 1.")
+        raise UsageError(f"--threshold {threshold:g}: expected a probability from 0 to 1.")
     if not 0 < max_mb <= 1000:
-        raise UsageError(f"--max-mb {max_mb:g}: takes a number above 0, up to 1000.")
+        raise UsageError(f"--max-mb {max_mb:g}: expected a number above 0, up to 1000.")
     folder = chosen(run)
     from fastcls.plugins.serve.server import listen, server, url  # says how to install what it needs
 
@@ -67,7 +69,7 @@ def serve(
         calibrated, explainer = _explainer(folder, trust)
         site = Site(folder, explainer, split, calibrated, threshold, int(max_mb * 1e6))
         ready = server(application(site, host))
-        print(f"{visible(folder)}: {url(listening)}    Ctrl-C ends it", flush=True)
+        print(f"{visible(folder)}: {url(listening)}    Ctrl-C stops it", flush=True)
         if host not in LOCAL:
             print("Anyone who can reach this machine can use the page, without a password.", flush=True)
         if open_:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # of a verb that takes a recipe: words that it does not know are the recipe's knobs
 TAKES_KNOBS = {"allow_extra_args": True, "ignore_unknown_options": True}
 EXTRA: Any = typer.Option(
-    [], "--set", metavar="KEY=VALUE", help="Any further keyword of the fastai functions that the recipe calls."
+    [], "--set", metavar="KEY=VALUE", help="Any keyword argument of the fastai functions that the recipe calls."
 )
 
 
@@ -93,7 +93,7 @@ def _refuse_empty(context: typer.Context, parameter: typer.CallbackParam, value:
     """A shell's variable that is not set: without an answer its run would have no checkpoints, say."""
     source = context.get_parameter_source(str(parameter.name))
     if not value and source is not None and source.name == "COMMANDLINE":
-        raise refusal(UsageError(f"{parameter.opts[0]}: is empty; leave it out, or give {parameter.metavar}."))
+        raise refusal(UsageError(f"{parameter.opts[0]}: empty; omit it, or give {parameter.metavar}."))
     return value
 
 
@@ -107,7 +107,7 @@ def build(ctx: typer.Context, source: RecipeSource, words: list[str], options: O
     for text in extra:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise KnobError(f"--set {text}: this is no KEY=VALUE.", "Write, for example,  --set wd=0.05")
+            raise KnobError(f"--set {text}: not of the form KEY=VALUE.", "Example:  --set wd=0.05")
         pairs[key.strip()] = value
     values, problems = words_to_values(words, source.knobs)
     try:

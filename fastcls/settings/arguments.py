@@ -38,12 +38,12 @@ def checked(function: F) -> F:
         for name, value in bound.arguments.items():
             flag, default = f"--{name.replace('_', '-')}", signature.parameters[name].default
             if value is None and default is inspect.Parameter.empty:
-                problems.append(f"{flag}: is required ({_words(name, kinds[name])})")
+                problems.append(f"{flag}: required ({_words(name, kinds[name])})")
                 continue
             try:
                 bound.arguments[name] = default if value is None else _taken(name, value, kinds[name])
             except ValueError:
-                problems.append(f"{flag} {shown(value)}: takes {_words(name, kinds[name])}")
+                problems.append(f"{flag} {shown(value)}: expected {_words(name, kinds[name])}")
         refuse(problems)
         try:
             return function(*bound.args, **bound.kwargs)
@@ -97,5 +97,5 @@ def _words(name: str, kind: Any) -> str:
         return ", ".join(map(str, of))
     if origin in (Union, UnionType):
         words = [_words(name, one) for one in of if one is not type(None)]
-        return ", or ".join(text for text in words if text != "a text" or "a path" not in words)
+        return ", or ".join(text for text in words if text != "text" or "a path" not in words)
     return {Callable: "a function", Mapping: "a mapping"}.get(origin, "a list" if origin in LISTS else "a value")

@@ -18,7 +18,7 @@ def knob_of(where: str, name: str, equals: str, knobs: Mapping[str, Knob], probl
     """The knob before the "=", or a problem. where: what was typed, for the message."""
     name = name.strip().removeprefix("--").replace("-", "_")
     if not equals:
-        problems.append(f"{where}: this is no KNOB=VALUE")
+        problems.append(f"{where}: not of the form KNOB=VALUE")
     elif name not in knobs:
         problems.append(f"{where}: no such knob{did_you_mean(name, knobs)}")
     else:
@@ -33,7 +33,7 @@ def value_of(where: str, knob: Knob, given: Any, problems: list[str]) -> Any:
     except ValueError:
         close = did_you_mean(str(given), map(str, knob.choices)) if knob.kind == "choice" else ""
         said = repr(given) if isinstance(given, str) else shown(given)
-        problems.append(f"{where}: {knob.name} takes {knob.allowed}, not {said}{close}")
+        problems.append(f"{where}: {knob.name} must be {knob.allowed}, not {said}{close}")
         return None
 
 
@@ -64,14 +64,14 @@ def setting(text: str, knobs: Mapping[str, Knob], problems: list[str]) -> dict[s
         problems.append(f"--setting {text}: {str(problem).lower()}")
         return {}
     if not words:
-        problems.append("--setting '': this names no knob")
+        problems.append("--setting '': no knob given")
     for word in words:
         name, equals, value = word.partition("=")
         knob = knob_of(f"--setting {word}", name, equals, knobs, problems)
         if knob is None:
             continue
         if knob.name in found:
-            problems.append(f"--setting {text}: {knob.name} is in it twice")
+            problems.append(f"--setting {text}: {knob.name} is given twice")
         found[knob.name] = value_of(f"--setting {word}", knob, value, problems)
     return found
 

@@ -31,7 +31,7 @@ def expanded(words: Sequence[str], flags: Collection[str]) -> list[str]:
     _, equals, name = rest.pop(place).partition("=")
     if not equals:
         if place == len(rest):
-            raise UsageError("--config: needs a file.", "A run's run.json, or what --print-config printed.")
+            raise UsageError("--config: no file given.", "Pass a run's run.json or the output of --print-config.")
         name = rest.pop(place)
     settings = read(name)
     recipe = settings.pop("recipe", None)
@@ -59,7 +59,7 @@ def read(name: str) -> dict[str, Any]:
         raise OutputError(f"--config {name}: cannot be read: {problem.strerror}.") from None
     except Exception as problem:  # each parser has its own
         what = " ".join(str(problem).split())[:200]
-        raise UsageError(f"--config {name}: {what}.", "It is a .json, .yaml or .toml file.") from None
+        raise UsageError(f"--config {name}: {what}.", "It must be a .json, .yaml or .toml file.") from None
     try:
         held = _by_name(found, "the file")
         settings = of_a_run(held) if "knobs" in held else {str(key).replace("-", "_"): held[key] for key in held}
@@ -77,7 +77,7 @@ def _by_name(value: Any, what: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise ValueError(f"{what} holds {type(value).__name__}, not settings by name")
+        raise ValueError(f"{what} contains {type(value).__name__} instead of settings by name")
     return value
 
 

@@ -55,14 +55,14 @@ class Knob:
 
     @property
     def allowed(self) -> str:
-        """What the knob takes, for a person."""
+        """What the knob accepts, in words."""
         words = {
-            "str": "a text",
+            "str": "text",
             "int": "an integer",
             "float": "a number",
             "bool": "true or false",
             "choice": ", ".join(map(str, self.choices)),
-            "list": "values joined by commas",
+            "list": "comma-separated values",
         }[self.kind]
         if self.name in RANGES and self.kind in ("int", "float", "list"):
             words += f", {RANGES[self.name][1]}"
@@ -211,13 +211,13 @@ def read_knobs(function: ast.FunctionDef, source: str, skip: int = 0) -> list[Kn
             raise RecipeError(
                 f"{function.name}: the default of `{arg.arg}` (line {arg.lineno}) is {ast.unparse(default)!r}, "  # type: ignore[arg-type]
                 "which is not a plain value.",
-                "Write a number, a text, True, False, None or a tuple of those.",
+                "Use a number, a string, True, False, None or a tuple of these.",
             ) from None
         try:
             kind = _kind(arg.annotation, value)
         except ValueError as problem:
             raise RecipeError(
-                f"{function.name}: `{arg.arg}` (line {arg.lineno}) has the type {problem}, which no text stands for.",
+                f"{function.name}: `{arg.arg}` (line {arg.lineno}) has the type {problem}, which is not supported.",
                 "Use str, int, float, bool, Literal[...], list[...], tuple[...] or one of these | None.",
             ) from None
         optional = kind.pop("optional", False) or value is None
@@ -247,7 +247,7 @@ def words_to_values(words: Sequence[str], knobs: Iterable[Knob]) -> tuple[dict[s
             if word.startswith("--"):
                 values[word[2:]] = value if equals else rest.pop(0) if rest and not rest[0].startswith("--") else ""
             else:
-                problems.append(f"{word}: a value without a knob before it")
+                problems.append(f"{word}: value without a knob")
             continue
         if not equals:
             if knob.kind == "bool" and (not rest or rest[0].lower() not in TRUE | FALSE):
@@ -259,7 +259,7 @@ def words_to_values(words: Sequence[str], knobs: Iterable[Knob]) -> tuple[dict[s
                 values[knob.name] = None
                 continue
         if not value and not knob.default and knob.kind == "str":  # a shell's variable that is not set
-            problems.append(f"{flag}: is empty; leave it out, or give {knob.allowed}")
+            problems.append(f"{flag}: empty; omit it, or give {knob.allowed}")
         values[knob.name] = value
     return values, problems
 
@@ -291,9 +291,9 @@ def checked(
             values[name] = knob.take(value)
         except ValueError:
             close = did_you_mean(str(value), map(str, knob.choices)) if knob.kind == "choice" else ""
-            problems.append(f"{flag} {shown(value)}: takes {knob.allowed}{close}")
+            problems.append(f"{flag} {shown(value)}: expected {knob.allowed}{close}")
     problems += [
-        f"{knob.flag}: is required ({knob.help or knob.allowed})"
+        f"{knob.flag}: required ({knob.help or knob.allowed})"
         for knob in by_flag.values()
         if knob.default is REQUIRED and given.get(knob.name) is None
     ]

@@ -42,34 +42,40 @@ def _option(
 class Options:
     """The settings of a run, whatever its recipe; those with a help are options of every verb that trains."""
 
-    seed: int = _option(42, "Seeds the split, the initial weights, the augmentation.", "N", least=0, most=2**32 - 1)
-    limit: int | None = _option(None, "At most N images a class in each split, for a quick try.", "N", least=1)
-    keep_copies_together: bool = _option(True, "Near copies of an image stay on one side of a split that is drawn.")
-    fold: str = _option("", "Validate on the K-th of N folds of the training and validation images.", "K/N")
-    skip_bad: bool = _option(False, "Leave out images that cannot be read, and list them, instead of stopping.")
-    workers: int | None = _option(None, "Loader workers  [default: by the cores]", "N", least=0)
-    device: str = _option("auto", "Where to compute; auto is the GPU where there is one, N or cuda:N one of several.")
-    precision: Precision = _option("auto", "Number format of training; auto suits the device and the network.")
+    seed: int = _option(
+        42, "Seed of the split, the initial weights and the augmentation.", "N", least=0, most=2**32 - 1
+    )
+    limit: int | None = _option(None, "Use at most N images per class in each split, for a quick try.", "N", least=1)
+    keep_copies_together: bool = _option(True, "Keep near copies of an image on the same side of a random split.")
+    fold: str = _option("", "Validate on fold K of N of the training and validation images.", "K/N")
+    skip_bad: bool = _option(False, "Skip images that cannot be read, and list them, instead of stopping.")
+    workers: int | None = _option(None, "Data loader workers  [default: depends on the cores]", "N", least=0)
+    device: str = _option("auto", "Device; auto uses the GPU if there is one, N or cuda:N selects one of several.")
+    precision: Precision = _option("auto", "Training precision; auto chooses by device and network.")
     cache_gb: float = _option(
-        20.0, "What decoded images and fetched shards may take on disk together; 0 decodes every epoch.", "GB", least=0
+        20.0, "Disk space for decoded images and fetched shards together; 0 decodes in every epoch.", "GB", least=0
     )
-    accumulate: int = _option(1, "Sum the gradients of N batches, then step.", "N", least=1)
-    clip: float | None = _option(None, "Largest norm of the gradient.", "NORM", above=0)
-    compile: Compile = _option("off", "torch.compile, and its mode.")
-    fused: bool = _option(True, "Step all parameters in one kernel.")
-    channels_last: bool = _option(True, "Memory format of convolutional networks.")
-    sync_norm: bool | None = _option(
-        None, "Batch norms of several processes see the whole batch, or their share  [default: on one machine]"
+    accumulate: int = _option(1, "Accumulate the gradients of N batches before each step.", "N", least=1)
+    clip: float | None = _option(None, "Clip the gradient to this norm.", "NORM", above=0)
+    compile: Compile = _option("off", "Use torch.compile, in this mode.")
+    fused: bool = _option(True, "Use a fused optimiser kernel.")
+    channels_last: bool = _option(True, "Use the channels-last memory format for convolutional networks.")
+    sync_norm: bool | None = _option(None, "Synchronise batch norm across processes  [default: on one machine]")
+    patience: int | None = _option(
+        None, "Early stopping: end a training phase after N epochs without improvement.", "N", least=1
     )
-    patience: int | None = _option(None, "End a phase of training after N epochs without a better one.", "N", least=1)
-    keep: Keep = _option("best", "End with the best epoch's weights (on valid) or the last's.")
+    keep: Keep = _option("best", "Keep the weights of the best epoch (on valid) or of the last.")
     best_by: str = _option(
         "", "Metric on valid that decides; near ties go to the lower loss  [default: the first metric]", "METRIC"
     )
     test: bool = _option(True, "Evaluate the test split at the end.")
-    checkpoint_minutes: float = _option(5.0, "Save so often inside an epoch; its end is always saved.", "N", least=0)
-    checkpoints: str = _option("", "Save there too, s3://bucket/prefix say; see docs/resuming.md.", "ADDRESS")
-    track: str = _option("", f"Track the run with any of {', '.join(TRACKERS)}; commas between them.", "NAMES")
+    checkpoint_minutes: float = _option(
+        5.0, "Minutes between checkpoints within an epoch; the end of an epoch is always saved.", "N", least=0
+    )
+    checkpoints: str = _option(
+        "", "Also save checkpoints there, e.g. s3://bucket/prefix; see docs/resuming.md.", "ADDRESS"
+    )
+    track: str = _option("", f"Track the run with any of {', '.join(TRACKERS)}; comma-separated.", "NAMES")
     seconds: float | None = None  # of training, which the epochs are to fit into
     auto_epochs: bool = False  # further epochs after the recipe's own for as long as they pay
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)  # function name -> further keywords
@@ -98,13 +104,14 @@ def choices(option: str) -> tuple[str, ...]:
 
 
 def taken(option: str) -> str:
-    """The range of a number in words, 'an integer from 1'; empty where any will do."""
+    """The range of a number in words, 'an integer, 1 or more'; empty where any will do."""
     least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
     if least is None and above is None:
         return ""
     kind = "a number" if TYPES[option] in (float, float | None) else "an integer"
-    low = f"{kind} above {above}" if above is not None else f"{kind} from {least}"
-    return low if most is None else f"{low} to {most}"
+    if most is not None:
+        return f"{kind} from {least} to {most}"
+    return f"{kind}, above {above}" if above is not None else f"{kind}, {least} or more"
 
 
 def allows(option: str, value: Any) -> bool:
@@ -124,7 +131,7 @@ class Option(Knob):
 
     @property
     def allowed(self) -> str:
-        text = "K/N, 1/5 say" if self.name == "fold" else taken(self.name)
+        text = "K/N, such as 1/5" if self.name == "fold" else taken(self.name)
         return text + " or none" if text and self.optional else text or super().allowed
 
     def take(self, given: Any) -> Any:
@@ -163,15 +170,15 @@ def checked(given: Mapping[str, Any], time: str | float = "") -> Options:
             values[name] = knob.take(value)
         except ValueError:
             close = did_you_mean(str(value), knob.choices)
-            problems.append(f"{knob.flag} {shown(value)}: takes {knob.allowed.removesuffix(' or none')}{close}")
+            problems.append(f"{knob.flag} {shown(value)}: expected {knob.allowed.removesuffix(' or none')}{close}")
     seconds = budget(time, problems)
     names = list(filter(None, map(str.strip, str(values.get("track", "")).split(","))))
     for name in names:
         if name not in TRACKERS:
-            problems.append(f"--track {name}: takes {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}")
+            problems.append(f"--track {name}: expected {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}")
     place = values.get("checkpoints", "")
     if "://" in place and not place.partition("://")[2].strip("/"):
-        problems.append(f"--checkpoints {place}: names no place, as s3://bucket/prefix does")
+        problems.append(f"--checkpoints {place}: incomplete address, expected one like s3://bucket/prefix")
     refuse(sorted(problems))
     if place and "://" not in place:  # a run is continued from any folder
         values["checkpoints"] = str(shell.path(place).absolute())
@@ -184,7 +191,7 @@ def budget(time: str | float, problems: list[str]) -> float | None:
         return None
     found = durations.seconds(time) if isinstance(time, str) else float(time)
     if not 0 < found < float("inf"):
-        problems.append(f"--time {time}: takes {durations.TAKEN}")
+        problems.append(f"--time {time}: expected {durations.TAKEN}")
     return found or None
 
 

@@ -36,7 +36,7 @@ def requested(
         if not any(knob.name == "epochs" for knob in source.stage("fit")):
             raise KnobError(f"{asked}: the fit of {source.name} has no knob `epochs`.")
         if options.seconds is not None and (auto or "epochs" in given):
-            raise KnobError("--time chooses the epochs, and --epochs is given too.", "Give one of them.")
+            raise KnobError("--time and --epochs exclude each other: --time chooses the epochs.", "Use one of them.")
         options = replace(options, auto_epochs=auto)
     return Request(source, checked(given, source.knobs, other_flags, problems), options, dict(extra))
 

@@ -88,13 +88,15 @@ def find(name: str) -> RecipeSource:
             hint = f"To train on the images in it:  {shell.command('recipe', 'folder', '--path', name)}"
             raise RecipeError(f"{name} is a folder, not a recipe.", hint)
         if not path.is_file():
-            raise RecipeError(f"There is no recipe file {name}.", "Make one:  fastcls recipe digits-cnn --copy mine.py")
+            raise RecipeError(
+                f"There is no recipe file {name}.", "Create one:  fastcls recipe digits-cnn --copy mine.py"
+            )
         return read(path)
     names = available()
     if name not in names:
         close = nearest(name, names, 3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(names)}."
-        raise RecipeError(f"There is no recipe {name!r}.", hint + "  All of them:  fastcls recipes")
+        hint = f"Did you mean {' or '.join(close)}?" if close else f"Available: {', '.join(names)}."
+        raise RecipeError(f"There is no recipe {name!r}.", hint + "  List them:  fastcls recipes")
     return read(recipes_folder() / f"{name}.py")
 
 
@@ -108,17 +110,17 @@ def read(path: Path) -> RecipeSource:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:  # the last two of deep nesting
         line = f", line {problem.lineno}" if isinstance(problem, SyntaxError) else ""
-        raise RecipeError(f"{path}{line}: this is not Python: {getattr(problem, 'msg', problem)}.") from None
+        raise RecipeError(f"{path}{line}: not valid Python: {getattr(problem, 'msg', problem)}.") from None
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     missing = [stage for stage in STAGES if stage not in functions]
     if missing:
         raise RecipeError(
-            f"{path} lacks {' and '.join(f'`{stage}`' for stage in missing)}.",
+            f"{path} has no {' and no '.join(f'`{stage}`' for stage in missing)}.",
             "A recipe has two functions: get_learner(...) returns a Learner, fit(learn, ...) trains it. "
             "See one:  fastcls recipe digits-cnn --show",
         )
     if not functions["fit"].args.args:
-        raise RecipeError(f"{path}: `fit` takes no learner.", "Write it as  def fit(learn, ...):")
+        raise RecipeError(f"{path}: `fit` has no parameter for the learner.", "Write it as  def fit(learn, ...):")
     knobs = [knob for stage, skip in STAGES.items() for knob in read_knobs(functions[stage], source, skip)]
     _check_names(path, knobs)
     doc = ast.get_docstring(tree) or ""
@@ -130,12 +132,12 @@ def _check_names(path: Path, knobs: list[Knob]) -> None:
     names = [knob.name for knob in knobs]
     if taken := sorted(RESERVED & set(names)):
         raise RecipeError(
-            f"{path}: {', '.join(taken)} cannot be a knob: every run has that option already.",
+            f"{path}: {', '.join(taken)} cannot be a knob: every run has an option of that name.",
             "Give the parameter another name.",
         )
     if twice := sorted(name for name, times in Counter(names).items() if times > 1):
         raise RecipeError(
-            f"{path}: {', '.join(twice)} is a knob of both get_learner and fit.", "Rename one of the two."
+            f"{path}: {', '.join(twice)} is a knob of both `get_learner` and `fit`.", "Rename one of the two."
         )
 
 

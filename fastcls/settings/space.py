@@ -84,7 +84,7 @@ def dimensions(
     fixed: the knobs that have a value of their own and are not searched. KnobError names all that is wrong, with all.
     """
     if not space:
-        raise KnobError("--space: no knob is searched.", "Name at least one, as in  --space lr=1e-4..1e-2:log")
+        raise KnobError("--space: no knob to search.", "Give at least one, such as  --space lr=1e-4..1e-2:log")
     by_name = {knob.name: knob for knob in knobs}
     problems: list[str] = []
     found: dict[str, Dimension] = {}
@@ -95,9 +95,9 @@ def dimensions(
         if knob is None:
             continue
         if knob.name == "path":
-            problems.append(f"{where}: trials on other images would not compare")
+            problems.append(f"{where}: cannot be searched, because trials on different images are not comparable")
         elif knob.name in found:
-            problems.append(f"{where}: {knob.name} is there twice")
+            problems.append(f"{where}: {knob.name} is given twice")
         elif knob.name in fixed:
             problems.append(f"{where}: {knob.flag} {as_text(fixed[knob.name])} fixes it; remove one of the two")
         if isinstance(given, Range) or (".." in text and knob.kind != "str"):
@@ -114,15 +114,15 @@ def _choices(where: str, knob: Knob, given: list[Any], problems: list[str]) -> D
     values = tuple(dict.fromkeys(value_of(where, knob, value, problems) for value in given))
     if len(problems) == before and len(values) < 2:
         range_too = f" or a range, {knob.name}=LOW..HIGH" if knob.kind in ("int", "float") else ""
-        single = f"; a single one is  {knob.flag} {as_text(given[0])}" if given else ""
-        problems.append(f"{where}: a search needs two values{range_too}{single}")
+        single = f"; for a single value use  {knob.flag} {as_text(given[0])}" if given else ""
+        problems.append(f"{where}: a search needs at least two values{range_too}{single}")
     return Dimension(knob, values)
 
 
 def _range(where: str, knob: Knob, given: Range | str, problems: list[str]) -> Dimension:
     before = len(problems)
     if knob.kind not in ("int", "float"):
-        problems.append(f"{where}: {knob.name} takes {knob.allowed}, which no range can be of; list the values")
+        problems.append(f"{where}: {knob.name} ({knob.allowed}) cannot have a range; list its values")
         return Dimension(knob)
     if isinstance(given, str):
         ends, *suffixes = given.split(":")
@@ -131,10 +131,10 @@ def _range(where: str, knob: Knob, given: Range | str, problems: list[str]) -> D
         for suffix in suffixes:
             if suffix not in ("log", "int") and not suffix.startswith("step="):
                 close = did_you_mean(suffix, SUFFIXES)
-                problems.append(f"{where}: after the range come :log, :int or :step=N, not :{suffix}{close}")
+                problems.append(f"{where}: unknown suffix :{suffix}; expected :log, :int or :step=N{close}")
         low, high = (value_of(where, knob, end.strip(), problems) for end in ends.split("..", 1))
         if "int" in suffixes and any(isinstance(end, float) and end % 1 for end in (low, high)):
-            problems.append(f"{where}: a range of integers begins and ends at integers")
+            problems.append(f"{where}: a range of integers must begin and end with integers")
     else:
         log = value_of(where, Knob("log", "", "bool", False), given.log, problems)
         steps = [] if given.step is None else [str(given.step)]
@@ -143,14 +143,14 @@ def _range(where: str, knob: Knob, given: Range | str, problems: list[str]) -> D
     if len(problems) > before:
         return Dimension(knob)
     if low is None or high is None:
-        problems.append(f"{where}: a range has no end called none; list values instead, as in  {knob.name}=none,0.1")
+        problems.append(f"{where}: a range cannot end at none; list values instead, as in  {knob.name}=none,0.1")
     elif low >= high:
         turned = f"; write {knob.name}={as_text(high)}..{as_text(low)}" if low > high else ""
-        problems.append(f"{where}: a range ends above where it begins{turned}")
+        problems.append(f"{where}: the end of the range must be above its start{turned}")
     elif log and low <= 0:
-        problems.append(f"{where}: a logarithmic range begins above 0")
+        problems.append(f"{where}: a logarithmic range must start above 0")
     elif log and step is not None and not (knob.kind == "int" and step == 1):
-        problems.append(f"{where}: a logarithmic range has no steps; remove :log or the step")
+        problems.append(f"{where}: a logarithmic range cannot have steps; remove :log or the step")
     elif step is not None and (rest := (_exact(high) - _exact(low)) % _exact(step)):
         end = as_text(type(high)(_exact(high) - rest))
         problems.append(f"{where}: steps of {as_text(step)} do not reach {as_text(high)}; end it at {end}")
@@ -166,7 +166,7 @@ def _step(where: str, knob: Knob, text: str, problems: list[str]) -> float | Non
         step = 0
     if not 0 < step < float("inf"):
         kind = "an integer" if knob.kind == "int" else "a number"
-        problems.append(f"{where}: a step is {kind} above 0, not {text!r}")
+        problems.append(f"{where}: the step must be {kind} above 0, not {text!r}")
         return None
     return step
 
@@ -179,7 +179,7 @@ def _exact(number: float) -> Fraction:
 def hints(dimensions: Sequence[Dimension]) -> list[str]:
     """What is allowed and rarely meant."""
     return [
-        f"{dim} spans a factor of {dim.high / dim.low:,.0f}: usually its logarithm is searched, {dim}:log"
+        f"{dim} spans a factor of {dim.high / dim.low:,.0f}: consider a logarithmic range, {dim}:log"
         for dim in dimensions
         if dim.knob.kind == "float" and not dim.choices and dim.step is None and not dim.log
         if dim.low > 0 and dim.high / dim.low >= WIDE

@@ -73,7 +73,7 @@ def applied(request: Request, values: Mapping[str, Any]) -> Request:
     if "time" in chosen:
         if "epochs" in values:
             both = f"time={chosen['time']} epochs={values['epochs']}"
-            raise KnobError(f"{both}: the time chooses the epochs.", "Vary one of them.")
+            raise KnobError(f"{both}: the time chooses the epochs.", "Vary only one of them.")
         chosen["seconds"] = durations.seconds(chosen.pop("time") or "") or None
     knobs = {**request.knobs, **knobs}
     if chosen.get("seconds"):

@@ -35,7 +35,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_all_is_well_a_small_network_is_trained_exported_and_used(fastcls: Fastcls) -> None:
     outcome = fastcls("doctor")
     assert outcome.code == 0, outcome.output
-    assert "torch  " in outcome.output and "The installation fits together." in outcome.output
+    assert "torch  " in outcome.output and "The installation is consistent." in outcome.output
     assert outcome.output.splitlines()[-1].endswith("fastcls works here.")
     assert "problem" not in outcome.output and list(Path().iterdir()) == []
 
@@ -49,7 +49,7 @@ def test_what_breaks_in_a_sound_installation_is_a_fault_of_fastcls(
     monkeypatch.setattr(loading, "import_fastai", broken)
     monkeypatch.setattr(doctor, "_imports", lambda _: None)
     outcome = fastcls("doctor")
-    assert outcome.code == 1 and "fastcls itself is broken: report it" in outcome.output
+    assert outcome.code == 1 and "fastcls itself is broken: please report it" in outcome.output
     assert "RuntimeError: shapes differ" in outcome.output
     assert fastcls("doctor", "--quick").code == 0
 
@@ -122,7 +122,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda patch: broken_version(patch, optuna="3.1"), "optuna>=4 (3.1)", "pip install 'optuna>=4'"),
         (unimportable, "cannot be imported: ImportError: libonnx.so", "pip install --force-reinstall 'onnxruntime"),
         (old_driver, "built for CUDA 12.4 and cannot use the driver: The NVIDIA driver", "Update the NVIDIA driver"),
-        (old_kernels, "cuda:0 is there, and torch", "pip install --upgrade torch torchvision"),
+        (old_kernels, "cuda:0 was found, but torch", "pip install --upgrade torch torchvision"),
         (no_cache_folder, "The folder of datasets", "export FASTCLS_DATA="),
         (full_disk, "has 0.10 GB left", "fastcls cache --clear all"),
     ],
@@ -175,6 +175,6 @@ def test_without_training_the_rest_is_in_order(fastcls: Fastcls, monkeypatch: py
     monkeypatch.setattr(importlib.metadata, "requires", requires)
     monkeypatch.setattr(extras, "there", lambda module: module != "torch" and there(module))
     outcome = fastcls("doctor")
-    assert outcome.code == 0 and "fastcls-predict leaves out training" in outcome.output
+    assert outcome.code == 0 and "fastcls-predict does not include training" in outcome.output
     outcome = fastcls("recipe", "digits-cnn")
-    assert outcome.code == 5 and "needs torch, which fastcls-predict leaves out" in outcome.output
+    assert outcome.code == 5 and "needs torch, which is not in fastcls-predict" in outcome.output

@@ -99,7 +99,7 @@ def test_a_knob_without_a_comment_is_helped_with_what_there_is(fastcls: Fastcls)
     lines = ['"""Mine."""', "def get_learner(path: str = ''): ...", "def fit(learn, epochs: int = 5): ..."]
     Path("mine.py").write_text("\n".join(lines))
     output = " ".join(fastcls("recipe", "./mine.py", "--help").output.split())
-    assert "--epochs auto: more for as long as they pay [default: 5]" in output
+    assert "--epochs auto: continue while it improves [default: 5]" in output
     assert "Usage: fastcls recipe ./mine.py [" in output
 
 

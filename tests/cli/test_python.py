@@ -32,11 +32,11 @@ def test_train_resume_and_report(tmp_path: Path) -> None:
     assert longer.history["epoch"].tolist() == [1, 2]
     longer.report.unlink()
     assert fastcls.report(longer) == longer.report and longer.report.is_file()
-    with pytest.raises(KnobError, match="epochs=0: takes an integer"):
+    with pytest.raises(KnobError, match="epochs=0: expected an integer"):
         fastcls.train("digits-cnn", epochs=0)
-    with pytest.raises(KnobError, match="pct_start takes a number, not <object"):
+    with pytest.raises(KnobError, match="pct_start must be a number, not <object"):
         fastcls.train("digits-cnn", extra={"pct_start": object(), "div": "5"})
-    with pytest.raises(TrainingError, match="Out of memory as the network was built"):
+    with pytest.raises(TrainingError, match="Out of memory while building the network"):
         fastcls.train("digits-cnn", filters=(10**12,), limit=2, quiet=True)
     with pytest.raises(UsageError, match="extend_epochs"):
         fastcls.resume(run, extend_epochs=-1)
@@ -45,20 +45,20 @@ def test_train_resume_and_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "in_python"),
     [
-        ("--epochs 0: takes an integer from 1", "epochs=0: takes an integer from 1"),
-        ("--precision fp7: takes auto", "precision='fp7': takes auto"),
-        ("--lr -0.1: takes a number", "lr=-0.1: takes a number"),
+        ("--epochs 0: expected an integer from 1", "epochs=0: expected an integer from 1"),
+        ("--precision fp7: expected auto", "precision='fp7': expected auto"),
+        ("--lr -0.1: expected a number", "lr=-0.1: expected a number"),
         ("--sise: no such knob; did you mean '--size'?", "sise: no such knob; did you mean 'size'?"),
         ("Fix them, or leave them out with --skip-bad.", "Fix them, or leave them out with skip_bad."),
         ("Give --no-test, or --bs 4 or 8.", "Give test=False, or bs=4 or 8."),
         ("No --path.\nTry  fastcls recipe folder --path .", "No path.\nTry  fastcls recipe folder --path ."),
         ("a long--dash, a-b and -- alone", "a long--dash, a-b and -- alone"),
-        ("--filters [1, 2]: takes a text", "filters=[1, 2]: takes a text"),
-        ("--lr nan, or --wd a b: takes a number", "lr nan, or wd='a b': takes a number"),
-        ("-o photos: holds a run. Name another, -o.", "out='photos': holds a run. Name another, out."),
+        ("--filters [1, 2]: expected text", "filters=[1, 2]: expected text"),
+        ("--lr nan, or --wd a b: expected a number", "lr nan, or wd='a b': expected a number"),
+        ("-o photos: holds a run. Choose another, -o.", "out='photos': holds a run. Choose another, out."),
         ("--storage s3://a/b: answers nothing", "storage='s3://a/b': answers nothing"),
         ("--device cuda:9: this machine has none", "device='cuda:9': this machine has none"),
-        ("--set pct: no keyword of fit", "extra='pct': no keyword of fit"),
+        ("--set pct: not a keyword of fit", "extra='pct': not a keyword of fit"),
     ],
 )  # fmt: skip
 def test_errors_name_keywords_in_python_and_options_in_the_shell(said: str, in_python: str) -> None:
@@ -107,7 +107,7 @@ def test_search(tmp_path: Path) -> None:
     found = fastcls.search("digits-cnn", space, trials=2, **settings)
     assert len(found.trials) == 2 and set(found.best) == set(space) and found.page.is_file()
     assert found.best["filters"] in space["filters"] and 1e-3 <= found.best["lr"] <= 1e-1
-    with pytest.raises(KnobError, match="a range ends above where it begins"):
+    with pytest.raises(KnobError, match="the end of the range must be above its start"):
         fastcls.search("digits-cnn", {"lr": Range(1e-1, 1e-3)}, **settings)
     with pytest.raises(KnobError, match="no such knob"):
         fastcls.search("digits-cnn", {"larning": [1, 2]}, **settings)
@@ -221,7 +221,7 @@ def test_a_wrong_value_of_any_argument_is_refused_by_name(
                 wrong.append(f"{function.__name__}({name}={kind}): {text}")
             else:
                 text = ""
-            if kind == "object" and name != "learn" and not re.search(rf"\b{name}=.*: takes ", text):
+            if kind == "object" and name != "learn" and not re.search(rf"\b{name}=.*: expected ", text):
                 wrong.append(f"{function.__name__}({name}={kind}) is not refused by name: {text}")
     assert tried > 2000 and not wrong, "\n".join(wrong)
 

@@ -188,15 +188,15 @@ def test_settings_come_from_a_file_and_the_command_line_wins(fastcls: Fastcls, d
     ("name", "text", "code", "said"),
     [
         ("c.yaml", "lrr: 1", 2, "did you mean '--lr'"),
-        ("c.yaml", "- 1", 2, "holds list"),
+        ("c.yaml", "- 1", 2, "contains list"),
         ("c.toml", "lr = ", 2, "c.toml"),
         ("c.json", "{", 2, "c.json"),
-        ("c.json", '{"knobs": "x"}', 2, "knobs holds str"),
-        ("c.json", '{"knobs": {"fit": [1]}}', 2, "fit holds list"),
-        ("c.json", '{"knobs": {}, "options": "seed"}', 2, "options holds str"),
+        ("c.json", '{"knobs": "x"}', 2, "knobs contains str"),
+        ("c.json", '{"knobs": {"fit": [1]}}', 2, "fit contains list"),
+        ("c.json", '{"knobs": {}, "options": "seed"}', 2, "options contains str"),
         ("c.json", '{"knobs": {}, "options": {"seconds": "abc"}}', 2, "--time"),
-        ("c.json", '{"knobs": {}, "extra": [1]}', 2, "extra holds list"),
-        ("c.yaml", "set: a=b", 2, "set holds str"),
+        ("c.json", '{"knobs": {}, "extra": [1]}', 2, "extra contains list"),
+        ("c.yaml", "set: a=b", 2, "set contains str"),
         ("c.yaml", "lr: [[1], 2]", 2, "lr is nested"),
         ("c.yaml", "a: &a [1,1]\nb: &b [*a,*a]\nset: {div: [*b,*b]}", 2, "b is nested"),
         ("missing.yaml", None, 4, "No such file"),
@@ -235,9 +235,9 @@ def test_the_same_command_again_resumes_ends_or_replaces(fastcls: Fastcls) -> No
     first = Path("r/run.json").read_text()
     again = fastcls(*words)
     assert again.code == 4 and "--resume auto" in again.output and "--overwrite" in again.output
-    assert "is done" in fastcls(*words, "--resume", "auto").output and Path("r/run.json").read_text() == first
+    assert "is finished" in fastcls(*words, "--resume", "auto").output and Path("r/run.json").read_text() == first
     other_seed = fastcls(*words, "--resume", "auto", "--seed", "3")
-    assert other_seed.code == 2 and "started with another --seed" in other_seed.output
+    assert other_seed.code == 2 and "started with a different --seed" in other_seed.output
     Path("killed").mkdir()  # before its run.json
     shutil.copy("r/recipe.py", "killed/recipe.py")
     Path("killed/.run.json-x1.json").write_text("{")
