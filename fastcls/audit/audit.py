@@ -85,7 +85,7 @@ def _findings(contents: Contents, images: Sequence[Measured]) -> Audit:
         *(short.findings() if short else ()),
     ]
     if contents.notes:
-        title, hint = "Left out or read otherwise", "See that this is what you mean."
+        title, hint = "Left out, or read in a special way", "Check that this is what you want."
         found.append(Finding("layout", "note", title, " ".join(contents.notes), hint, names=tuple(contents.notes)))
     return Audit(contents, measured, by_severity(found), short, together)
 
@@ -118,22 +118,22 @@ def _of_copies(groups: Sequence[Group], measured: dict[str, Measured]) -> Iterat
         if not group.two_labels and not group.leak:
             kinds["duplicates" if group.identical else "near-duplicates"].append(group)
     drawn = any("" in group.splits for group in groups)
-    random_split = " A split that training draws keeps the copies on one side." if drawn else ""
-    once = "Keep one of each, or keep all copies in one split by naming the splits in a table or folders."
+    random_split = " A random split drawn by training keeps the copies on one side." if drawn else ""
+    once = "Keep one of each, or put all copies in one split with a split column or split folders."
     near: Severity = "warning" if drawn else "note"
     texts: list[tuple[str, Severity, str, str, str]] = [
         ("two-labels", "error", "One image under two labels",
-         "at least one of the labels is wrong, and no network can get both right.",
+         "at least one of the labels is wrong, and no network can predict both.",
          "Decide which label is right and remove the other copies; if an image may have several, --multi-label yes."),
         ("leaks", "error", "Leaks: one image in two splits",
-         "metrics measured on images that were trained on are untrue.",
-         "Remove the copies from train, or from where accuracy is measured."),
+         "metrics on images that were trained on are too high.",
+         "Remove the copies from train or from the other split."),
         ("near-two-labels", "warning", "Near copies under two labels",
-         "either a label is wrong, or the small difference is what there is to learn.",
-         "Look at them; where a label is wrong, correct it or remove the image."),
-        ("duplicates", "warning", "Duplicates", f"the same files, twice or more.{random_split}", once),
+         "either a label is wrong, or the small difference is what distinguishes the classes.",
+         "Look at them; if a label is wrong, correct it or remove the image."),
+        ("duplicates", "warning", "Duplicates", f"the same file more than once.{random_split}", once),
         ("near-duplicates", near, "Near duplicates",
-         f"the same picture re-encoded, resized or hardly changed.{random_split}", once),
+         f"the same image re-encoded, resized or slightly changed.{random_split}", once),
     ]  # fmt: skip
     for kind, severity, title, what, hint in texts:
         if chosen := kinds[kind]:

@@ -96,10 +96,10 @@ def _of_run(folder: Path) -> Contents:
     data = runs.read_json(folder / "run.json").get("data") or {}
     table = folder / splits.FILE
     if not table.is_file() or "root" not in data:
-        raise DataError(f"{folder} has no splits.csv, the list of the images that it used.", "Give their folder.")
+        raise DataError(f"{folder} has no splits.csv, the list of its images.", "Pass the folder of the images.")
     root = Path(data["root"])
     if not root.is_dir():
-        raise DataError(f"The images of {folder} are no longer in {root}.", "Give the folder where they are now.")
+        raise DataError(f"The images of {folder} are no longer in {root}.", "Pass the folder where they are now.")
     rows = [((root / path).as_posix(), label, split) for path, label, split in splits.read(folder)]
     layout = f"the {count(len(rows), 'image')} of the run {folder.name}"
     groups = {(root / path).as_posix(): name for path, name, _ in splits.read_groups(folder) if name}

@@ -28,20 +28,20 @@ def label_findings(labels: Sequence[str], splits: Sequence[str]) -> Iterator[Fin
         yield Finding(
             "one-class", "error", "A single class",
             f"All {count(len(labels), 'image')} have the label {labels[0]!r}.",
-            "Sort the images into a folder a class, name a table of labels with --labels, or take the labels from the "
-            "file names with --label-regex.",
+            "Sort the images into one folder per class, pass a table of labels as --labels, or take the labels from "
+"the file names with --label-regex.",
             names=(labels[0],),
         )  # fmt: skip
     elif len(trained) == len(splits) and "" in splits:
         yield Finding(
-            "single-images", "error", "A single image a class",
+            "single-images", "error", "A single image per class",
             f"Each of {count(len(trained), 'class')} has a single image, so that none can be held out for validation.",
             "Add images to the classes.",
             names=tuple(sorted(trained)),
         )  # fmt: skip
     elif not trained:
         yield Finding(
-            "no-training-images", "error", "No training images", f"There are images of {some(sorted(by_split))} only.",
+            "no-training-images", "error", "No training images", f"There are only images of {some(sorted(by_split))}.",
             "Name the training split train.", names=("train",),
         )  # fmt: skip
     else:
@@ -77,7 +77,7 @@ def _split_findings(by_split: dict[str, Counter[str]]) -> Iterator[Finding]:
         if absent := sorted(set(trained) - set(by_split[split])) if by_split[split] else []:
             yield Finding(
                 f"class-not-in-{split}", "warning", f"Classes without {title} images",
-                f"{some(map(repr, absent))}: nothing will be known of how well they are recognised.",
+                f"{some(map(repr, absent))}: they cannot be evaluated.",
                 f"Move some of their images into the {split} split.",
                 names=tuple(absent),
             )  # fmt: skip
@@ -87,17 +87,17 @@ def _size_findings(trained: Counter[str]) -> Iterator[Finding]:
     if few := sorted((label for label in trained if trained[label] < FEW), key=lambda name: (trained[name], name)):
         yield Finding(
             "few-images", "warning", f"Classes with fewer than {FEW} training images",
-            f"{some(f'{label!r} ({trained[label]})' for label in few)}: a network memorises these few.",
-            "Add images of them, merge them with a related class, or leave them out.",
+            f"{some(f'{label!r} ({trained[label]})' for label in few)}: the network will memorise so few images.",
+            "Add images, merge them with a related class, or remove them.",
             names=tuple(few),
         )  # fmt: skip
     (largest, most), (smallest, least) = trained.most_common()[0], trained.most_common()[-1]
     if most >= UNEVEN * least:
         yield Finding(
-            "imbalance", "warning" if most >= LOPSIDED * least else "note", "Unevenly filled classes",
+            "imbalance", "warning" if most >= LOPSIDED * least else "note", "Imbalanced classes",
             f"{largest!r} has {count(most, 'training image')}, {smallest!r} {least:,}: accuracy mostly measures the "
             "large classes.",
-            "Read macro F1 beside accuracy; try --class-weights of the recipe folder, or add images of rare classes.",
+            "Look at macro F1, too; try --class-weights of the recipe folder, or add images of rare classes.",
             names=(smallest, largest),
         )  # fmt: skip
 
@@ -108,26 +108,30 @@ def set_findings(rows: Sequence[Row]) -> Iterator[Finding]:
     sizes = Counter(name for own in labels for name in own)
     pairs = Counter(pair for own in labels for pair in combinations(sorted(own), 2))
     if bare := [row for row in rows if not row[1]]:
-        what = f"{count(len(bare), 'image')} of {len(rows):,} have none: they teach what no label looks like."
+        what = f"{count(len(bare), 'image')} of {len(rows):,} have none: they are examples of no label."
         groups = tuple((Item(path, "", split, "no label"),) for path, _, split in bare)
-        yield Finding("no-labels", "note", "Images without a label", what, "See that none was forgotten.", groups)
+        yield Finding("no-labels", "note", "Images without a label", what, "Check that no label was forgotten.", groups)
     if always := sorted(name for name, n in sizes.items() if n == len(rows)):
-        what = f"{some(map(repr, always))}: in every image, so there is nothing to learn and no figure says anything."
-        fix = "Leave the label out, or add images without it."
+        what = f"{some(map(repr, always))}: in every image, so there is nothing to learn and its metrics mean nothing."
+        fix = "Remove the label, or add images without it."
         yield Finding("never-vary", "warning", "Labels that never vary", what, fix, names=tuple(always))
     same = [(a, b) for (a, b), n in pairs.items() if n == sizes[a] == sizes[b] and n >= TOGETHER and n < len(rows)]
     if same:
         listed = some(f"{a!r} and {b!r} ({sizes[a]:,} images)" for a, b in same)
         what = f"{listed}: no image has one without the other, so that a network cannot distinguish them."
-        fix = "If they mean one thing, keep one; else add images with one alone."
+        fix = "If they mean the same, keep one; otherwise add images with only one of them."
         yield Finding(
-            "never-part", "warning", "Labels that never part", what, fix, names=tuple(f"{a} / {b}" for a, b in same)
+            "never-part",
+            "warning",
+            "Labels that always occur together",
+            what,
+            fix,
+            names=tuple(f"{a} / {b}" for a, b in same),
         )
     if pairs:
         mean = sum(sizes.values()) / len(rows)
         common = [f"{a} + {b} ({n:,} of {min(sizes[a], sizes[b]):,})" for (a, b), n in pairs.most_common(PAIRS)]
-        what = (
-            f"An image has {mean:.1f} labels on average, {max(map(len, labels))} at most. Most often: {some(common)}."
-        )
-        fix = "What nearly always goes together, a network may take for one thing."
-        yield Finding("together", "note", "Labels that go together", what, fix, names=tuple(common))
+        most = max(map(len, labels))
+        what = f"An image has {mean:.1f} labels on average, {most} at most. Most frequent: {some(common)}."
+        fix = "A network may not distinguish labels that nearly always occur together."
+        yield Finding("together", "note", "Labels that often occur together", what, fix, names=tuple(common))

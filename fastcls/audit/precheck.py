@@ -28,6 +28,6 @@ def precheck(run: Path, sizes: bool = True, progress: audit.Progress | None = No
     if any(finding.groups for finding in serious):
         lines.append(f"`{command}` shows these images.")
     if (looked := len(found.measured)) < found.files:
-        part = f"{looked:,} of {found.files:,} images were looked at for copies and faults, for want of time"
-        lines.append(f"{part}; `{command}` looks at all of them.")
+        part = f"only {looked:,} of {found.files:,} images were checked for copies and faults, to save time"
+        lines.append(f"{part}; `{command}` checks all of them.")
     return lines

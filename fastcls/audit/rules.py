@@ -64,56 +64,56 @@ def _suffix(image: Measured) -> str:
     return f"{image.format} named {Path(image.path).suffix}" if differs else ""
 
 
-_REMOVE = "Get these files again from where they came, or remove them: training stops at them."
-_SMALLER = "Make them smaller: networks see some 224 pixels a side."
-_CONVERT = "onvert them to 8-bit RGB in the range that you mean, with ImageMagick or Pillow, for example"
+_REMOVE = "Replace or remove these files: training stops at them."
+_SMALLER = "Resize them: networks see about 224 × 224 pixels."
+_CONVERT = "onvert them to 8-bit RGB in the range you need, with ImageMagick or Pillow, for example"
 # fmt: off
 RULES = [
     Rule("unreadable", "error", "Unreadable files", "that cannot be opened", _REMOVE, _unreadable("unreadable")),
     Rule("empty", "error", "Empty files", "of no bytes", _REMOVE, _unreadable("empty")),
-    Rule("fake", "error", "Files that are not images", "in name only", _REMOVE, _unreadable("fake")),
-    Rule("truncated", "error", "Truncated or damaged files", "cut short or damaged within", _REMOVE,
+    Rule("fake", "error", "Files that are not images", "by name only", _REMOVE, _unreadable("fake")),
+    Rule("truncated", "error", "Truncated or damaged files", "truncated or damaged", _REMOVE,
          _unreadable("truncated")),
     Rule("too-large", "error", "Images too large to be opened",
-         "with more pixels than Pillow opens, for fear of decompression bombs", _SMALLER, _unreadable("huge")),
+         "with more pixels than Pillow opens (its guard against decompression bombs)", _SMALLER, _unreadable("huge")),
     Rule("unscaled", "error", "Images of 32-bit numbers",
-         "of floats or 32-bit integers, of which it is unknown which value is white",
+         "of floats or 32-bit integers, with an unknown value range",
          f"C{_CONVERT}: training stops at them.", _unreadable("unscaled")),
     Rule("deep", "warning", "16-bit gray images",
-         "with 16 bits, of which 8 are kept: 65,535 becomes 255, so that values of 10 or 12 bits turn almost black",
-         f"Where the values given here are far from 65,535: c{_CONVERT}.",
+         "with 16 bits, reduced to 8: 65,535 becomes 255, so that values of 10 or 12 bits turn almost black",
+         f"If the values shown are far below 65,535, c{_CONVERT}.",
          _readable(lambda image: image.levels, lambda image: f"{image.format}, values of {image.levels}")),
     Rule("damaged", "warning", "Damaged JPEG files",
-         "that libjpeg complains of: parts of them may be gray or shifted",
-         "Look at them, and get them again where they are broken.",
+         "that libjpeg warns about: parts of them may be grey or shifted",
+         "Look at them, and replace those that are broken.",
          _readable(lambda image: image.damage, lambda image: image.damage)),
-    Rule("animated", "warning", "Animations and several pages",
+    Rule("animated", "warning", "Animations and multi-page files",
          "with more than one frame, of which only the first is used",
-         "Save the frame that you mean as a file of its own.",
+         "Save the frame you need as its own file.",
          _readable(lambda image: image.frames > 1, lambda image: f"{_frames(image.frames)} of {image.format}")),
-    Rule("cmyk", "warning", "CMYK images", "in the colours of a printing press, which are converted only roughly",
+    Rule("cmyk", "warning", "CMYK images", "in print colours, which are converted only approximately",
          "Convert them to RGB with their colour profile.", _readable(lambda image: image.mode == "CMYK")),
-    Rule("rotated", "note", "Images that EXIF turns",
-         "stored turned or mirrored, with a note in EXIF; training and predict read it, and turn them",
-         "Nothing needs to be done here; other programs may not turn them.",
+    Rule("rotated", "note", "Images rotated by EXIF",
+         "stored rotated or mirrored, with the orientation in EXIF; training and predict apply it",
+         "Nothing to do here; other programs may not rotate them.",
          _readable(lambda image: image.orientation != 1, lambda image: f"EXIF orientation {image.orientation}")),
     Rule("huge", "warning", "Huge images",
          f"with more than {LARGE / 1e6:.0f} million pixels, which take seconds and hundreds of megabytes to decode",
          _SMALLER, _readable(lambda image: image.width * image.height > LARGE, _size)),
-    Rule("blank", "warning", "Blank images", "of a single colour", "Remove them, if nothing is to be seen there.",
+    Rule("blank", "warning", "Blank images", "of a single colour", "Remove them if they show nothing.",
          _readable(lambda image: image.contrast < BLANK, lambda image: f"contrast {image.contrast:.1f} of 128")),
     Rule("palette", "note", "Palette images", "with a palette of at most 256 colours, converted to RGB",
-         "Nothing needs to be done, unless they are of some classes only.",
+         "Nothing to do, unless only some classes have them.",
          _readable(lambda image: image.mode in ("P", "PA"))),
     Rule("transparent", "note", "Transparent images", "with transparent parts, which become white",
-         "Nothing needs to be done, unless white is what only some classes have; put all on one background then.",
+         "Nothing to do, unless only some classes have them; then put all images on the same background.",
          _readable(lambda image: image.transparent)),
-    Rule("sixteen-bit-colour", "note", "16-bit PNG files", "with 16 bits a channel, of which the upper 8 are used",
-         "Nothing needs to be done; 8-bit files are half as large.",
+    Rule("sixteen-bit-colour", "note", "16-bit PNG files", "with 16 bits per channel, of which the upper 8 are used",
+         "Nothing to do; 8-bit files are half the size.",
          _readable(lambda image: image.bits == 16 and not image.levels)),
-    Rule("misnamed", "note", "Another format than the name's",
-         "of another format than the name's, read all the same",
-         "Nothing needs to be done here; other programs may stumble.", _readable(_suffix, _suffix)),
+    Rule("misnamed", "note", "Format differs from the file name",
+         "whose format differs from the suffix; they are read anyway",
+         "Nothing to do here; other programs may fail on them.", _readable(_suffix, _suffix)),
 ]
 # fmt: on
 
@@ -126,7 +126,7 @@ def relative_rules(images: Sequence[Measured]) -> Iterator[Rule]:
     short = statistics.median(min(image.width, image.height) for image in images)
     ratio = statistics.median(map(_ratio, images))
     blur = statistics.median(image.sharpness for image in images)
-    look = "Look whether anything can be recognised; if not, remove them."
+    look = "Remove them if nothing can be recognised."
 
     def luminance(image: Measured) -> str:
         return f"luminance {image.brightness:.0f}"
@@ -138,22 +138,22 @@ def relative_rules(images: Sequence[Measured]) -> Iterator[Rule]:
     # fmt: off
     if light > 2 * DARK:
         yield Rule("dark", "note", "Very dark images",
-                   f"almost black (mean luminance below {DARK}, of the median image {light:.0f})", look,
+                   f"almost black (mean luminance below {DARK}; the median image has {light:.0f})", look,
                    _readable(lambda image: image.brightness < DARK and image.contrast >= BLANK, luminance))
     if light < 200:
         yield Rule("bright", "note", "Very bright images",
-                   f"almost white (mean luminance above {BRIGHT}, of the median image {light:.0f})", look,
+                   f"almost white (mean luminance above {BRIGHT}; the median image has {light:.0f})", look,
                    _readable(lambda image: image.brightness > BRIGHT and image.contrast >= BLANK, luminance))
     if blur > 2 * BLURRED:
         yield Rule("blurred", "note", "Blurred images",
-                   f"with hardly an edge (sharpness below {BLURRED}, of the median image {blur:.2f})", look,
+                   f"with hardly any edges (sharpness below {BLURRED}; the median image has {blur:.2f})", look,
                    _readable(is_blurred, lambda image: f"sharpness {image.sharpness:.2f}"))
     yield Rule("small", "note", "Very small images",
                f"with a short side less than a quarter of the median image's ({short:.0f} pixels)",
-               "See that they are not thumbnails; get them in full size.",
+               "If they are thumbnails, get the full-size images.",
                _readable(lambda image: SMALL * min(image.width, image.height) < short, _size))
     if ratio < LONG / 1.5:
         yield Rule("elongated", "note", "Very long or tall images",
-                   f"more than {LONG} times as long as wide: a square crop misses much",
-                   "Crop them to what matters.", _readable(lambda image: _ratio(image) > LONG, _size))
+                   f"more than {LONG} times as long as wide: a square crop misses most of the image",
+                   "Crop them to the relevant part.", _readable(lambda image: _ratio(image) > LONG, _size))
     # fmt: on

@@ -64,21 +64,21 @@ class Shortcuts:
         """What 'files' or 'look' alone predict, compared with chance."""
         low, high = self.interval(self.accuracy[name])
         best = sorted(((self.alone[k], k) for k in KINDS[name] if k in self.alone), reverse=True)
-        each = ", ".join(f"{NAMES.get(k, k)} {v:.0%}" for v, k in best if self.skill(v) > 0) or "none alone"
+        each = ", ".join(f"{NAMES.get(k, k)} {v:.0%}" for v, k in best if self.skill(v) > 0) or "none"
         what = "of the files (size, bytes, format, folder)" if name == "files" else "of light, colour and sharpness"
         own, majority, shuffled = self.accuracy[name], self.majority, self.shuffled.get(name, self.majority)
         return (
-            f"a small forest that knows nothing but measurements {what} predicts the class of {own:.0%} of {self.n:,} "
-            f"images ({low:.0%} to {high:.0%}); always the commonest class would be right for {majority:.0%}, shuffled "
-            f"labels give {shuffled:.0%}. By itself: {each}."
+            f"a random forest trained only on measurements {what} predicts the class of {own:.0%} of {self.n:,} "
+            f"images ({low:.0%} to {high:.0%}); always predicting the most common class would be right for "
+            f"{majority:.0%}, shuffled labels give {shuffled:.0%}. Each alone: {each}."
         )
 
     def findings(self) -> list[Finding]:
         """A warning for each that is strong."""
         titles = {"files": "Shortcut: the files predict the class", "look": "Shortcut: light and colour predict it"}
         fix = (
-            "A network may learn this instead of what is seen. See how the classes were collected; save all images in "
-            "one format, size and quality, or collect all classes in the same way."
+            "A network may learn this instead of the content. Check how the classes were collected; save all images in "
+            "the same format, size and quality, or collect all classes in the same way."
         )
         return [Finding("shortcut", "warning", titles[name], self.sentence(name), fix) for name in self.strong]
 

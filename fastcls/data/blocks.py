@@ -34,17 +34,17 @@ from fastcls.transforms import equivalents
 
 
 def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balanced: bool = False) -> DataLoaders:
-    """DataLoaders of `block` over `source`, checked; `dls.test_items` holds the labelled test items or None.
+    """Create and check the DataLoaders of `block` over `source`; `dls.test_items` has the labelled test items or None.
 
-    A table with a `split` column is split by it, its 'test' rows becoming the test items. `bs` shrinks to the
-    training images there are (fastai would train no batch at all, in silence). balanced: as many images an epoch, drawn
-    with replacement, every class as often as any other. DataError where there is nothing to train on, one class, no
-    validation image, or a file that is not an image.
+    A table with a `split` column is split by it; its 'test' rows become the test items. `bs` is reduced to the number
+    of training images (with a larger one fastai would silently train on no batch). balanced: an epoch has the same
+    number of images, drawn with replacement, with equal class frequencies. DataError if there are no training images,
+    only one class, no validation images, or a file that is not an image.
     """
     opening.install()
     target.check(block)
     if bs < 1:
-        raise UsageError(f"A batch of {bs} images cannot be trained.", "Give --bs a number of 2 or more.")
+        raise UsageError(f"A batch size of {bs} cannot be trained.", "Use --bs 2 or more.")
     whole = source
     if isinstance(source, pd.DataFrame) and "split" in source:
         for text in source.attrs.get("notes", []):
@@ -70,21 +70,21 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
     if classes < 2:
         raise DataError(
             f"{where}: all images are of one class, {dsets.vocab[0]!r}." if classes else f"{where}: no classes.",
-            "A classifier needs at least two classes, each in a folder of its own or named in a CSV.",
+            "A classifier needs at least two classes, each in its own folder or named in a CSV.",
         )
     if n_train < 2 or n_valid < 1:
         raise DataError(
-            f"{where}: {n_train} images to train on and {n_valid} to validate with are too few.",
+            f"{where}: {n_train} training and {n_valid} validation images are too few.",
             "Add images: at least two of every class.",
         )
     if bs > n_train:
-        options.note(f"the batch was shrunk from {bs} to {n_train}: there are no more training images.")
+        options.note(f"the batch size was reduced from {bs} to {n_train}, the number of training images.")
         bs = n_train - n_train % ranks.world() or n_train
     if bs % (world := ranks.world()):
         sizes = " or ".join(str(size) for size in (bs - bs % world, bs - bs % world + world) if size)
         raise UsageError(
             f"{world} processes cannot share a batch of {bs} images evenly.",
-            f"Give --bs {sizes}: it is the batch of all processes together.",
+            f"Use --bs {sizes}: it is the total batch size of all processes.",
         )
     plan = None if block.dls_kwargs else Plan.of(block, block.item_tfms)
     stored = plan is not None and options.current().cache_gb > 0  # then every image is read before the first step
@@ -96,7 +96,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
         if skipped:
             total = len(images) + len(tested) + len(skipped) - len(bad)
             options.note(
-                f"{len(skipped):,} of {total:,} images cannot be read, left out: {some(skipped, check.NAMED)}."
+                f"{len(skipped):,} of {total:,} images cannot be read and were left out: {some(skipped, check.NAMED)}."
             )
     else:
         check.refuse_broken(([] if stored else images) + tested)
@@ -117,7 +117,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
         plan.own, plan.device = (dls.train_ds, dls.valid_ds), dls.device
     dls.plan, dls.skipped, dls.groups = plan, skipped, splitting.groups_of(whole, block.splitter)
     if slow := equivalents.unknown(dls.train.after_batch.fs):
-        options.note(f"batch transforms that fastcls has no fast equivalent of run as in fastai: {', '.join(slow)}.")
+        options.note(f"batch transforms without a fast equivalent run as in fastai: {', '.join(slow)}.")
     dls.train.windows = packs.Windows.of(dls.train_ds)
     if balanced:
         dls.train.weights = _balancing(targets(dls.train_ds))
@@ -130,8 +130,8 @@ def _balancing(labels: torch.Tensor) -> np.ndarray:
     if labels.ndim == 1:
         return (1 / torch.bincount(labels)[labels]).numpy()
     options.note(
-        "--balanced: images are drawn by the rarest of their labels, for labels that go together cannot all be as "
-        "frequent; --class-weights weighs each label by itself."
+        "--balanced: images are drawn by the rarest of their labels, because labels that occur together cannot all be "
+        "equally frequent; --class-weights weights each label separately."
     )
     each = labels / labels.sum(0).clamp(min=1)
     bare = ~labels.any(1)
@@ -145,10 +145,10 @@ def _datasets(block: DataBlock, source: Any, skipped: list[str]) -> Datasets:
     what `block.datasets(source)` gives, its classes found without going through the table row by row.
     """
     if isinstance(source, (str, Path)) and not Path(source).exists() and shards.of_folder(str(source)) is None:
-        raise DataError(f"{source}: no such folder.", "Give the folder that holds the images with --path.")
+        raise DataError(f"{source}: no such folder.", "Pass the folder with the images as --path.")
     items = (block.get_items or noop)(source)
     if len(items) == 0:
-        raise DataError(f"{source}: no images were found.", "Give the folder that holds them with --path.")
+        raise DataError(f"{source}: no images were found.", "Pass the folder with the images as --path.")
     if isinstance(source, (str, Path)):
         items = in_order(items)
 

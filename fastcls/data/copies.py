@@ -36,13 +36,13 @@ def together(paths: Sequence[str]) -> list[str]:
         kinds = "copies or near copies" if near else "identical files"
         options.note(f"{kept} are {kinds} ({count(len(set(group.values())), 'group')}): each group stays in one split.")
     if loose:
-        many = f"{count(sum(map(len, loose)), 'image')} look alike in groups of up to {max(map(len, loose)):,}"
+        many = f"{count(sum(map(len, loose)), 'image')} are similar, in groups of up to {max(map(len, loose)):,}"
         options.note(
-            f"{many}, too many to be kept together ({loose[0][0]} is one): the split parts them, and may promise too "
-            "much. Name what belongs together with --group."
+            f"{many}, too many to be kept together ({loose[0][0]} is one): the split separates them, so metrics may "
+            "be too high. Use --group to keep related images together."
         )
     if not near:
-        options.note(f"Of more than {MOST_IMAGES:,} images only identical files are kept together, not near copies.")
+        options.note(f"With more than {MOST_IMAGES:,} images, only identical files are kept together, not near copies.")
     return [group.get(path, "") for path in paths]
 
 

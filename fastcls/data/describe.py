@@ -23,7 +23,9 @@ def item_specification(tfms: Iterable[Any], mode: str) -> dict[str, Any]:
         if hasattr(tfm, "resamples"):
             spec["interpolation"] = Image.Resampling(tfm.resamples[0]).name.lower()
             if spec["interpolation"] not in INTERPOLATIONS:
-                raise ValueError(f"{type(tfm).__name__} resizes with {spec['interpolation']}, which predict does not")
+                raise ValueError(
+                    f"{type(tfm).__name__} resizes with {spec['interpolation']}, which predict does not support"
+                )
         if isinstance(tfm, Resize):
             size = [tfm.size[1], tfm.size[0]]
             spec |= {"method": str(tfm.method), "resize": size, "size": size, "pad_mode": str(tfm.pad_mode)}
@@ -34,7 +36,7 @@ def item_specification(tfms: Iterable[Any], mode: str) -> dict[str, Any]:
             resize = [tfm.size[1] + extra, tfm.size[0] + extra]
             spec |= {"method": "squish", "resize": resize, "size": [tfm.size[1], tfm.size[0]]}
         elif not (isinstance(tfm, ToTensor) or _only_in_training(tfm)):
-            raise ValueError(f"validation images go through {type(tfm).__name__}, which predict does not know")
+            raise ValueError(f"validation images go through {type(tfm).__name__}, which predict does not support")
     return spec
 
 
@@ -42,7 +44,7 @@ def describe_preprocessing(dls: DataLoaders) -> dict[str, Any]:
     """The `preprocessing` object of model.json; ValueError where it cannot express what images go through."""
     image = dls.valid_ds[0][0]
     if not isinstance(image, Image.Image):
-        raise ValueError(f"the network takes {type(image).__name__}, not an image file")
+        raise ValueError(f"the network expects {type(image).__name__}, not an image file")
     batch_tfms = [*dls.valid.before_batch.fs, *dls.valid.after_batch.fs]
     known = [tfm for tfm in batch_tfms if isinstance(tfm, (IntToFloatTensor, Normalize))]
     others = [tfm for tfm in batch_tfms if tfm not in known]

@@ -64,11 +64,11 @@ def divide(labels: Sequence[Sequence[str]], names: Sequence[str], n: int, seed: 
     if few := {label: len(own) for label, own in owners.items() if len(own) < n}:
         shown = [f"{label} ({count(number, kept)})" for label, number in sorted(few.items(), key=lambda one: one[1])]
         least = min(few.values())
-        fewer = f"Make {least} folds, or add" if least > 1 else "Add"
+        fewer = f"Use {least} folds, or add" if least > 1 else "Add"
         raise DataError(
             f"{n} folds need {n} {kept}s of every class, and {count(len(few), 'class')} of {len(owners):,} "
             f"have fewer: {some(shown)}.",
-            f"{fewer} images to these classes, or leave them out.",
+            f"{fewer} images to these classes, or remove them.",
         )
     rarest = [min(own, key=lambda label: (sizes[label], label), default="") for own in labels]
     if kept == "group":

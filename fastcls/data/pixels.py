@@ -96,8 +96,8 @@ class Source:
             return self.crop(key, images)
         if len({image.shape for image in images}) > 1:
             raise DataError(
-                "The images are not of one size.",
-                "Give the DataBlock item_tfms=transforms.resize(224), or another size.",
+                "The images have different sizes.",
+                "Pass item_tfms=transforms.resize(224), or another size, to the DataBlock.",
             )
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 

@@ -28,12 +28,12 @@ def split(
     split_by: str = "",
     newest: float = NEWEST,
 ) -> pd.DataFrame:
-    """A table of path, label and split with the empty splits drawn, by the run's seed and stratified by class.
+    """Fill the empty splits of a table of path, label and split, seeded by the run and stratified by class.
 
     valid_pct, test_pct: shares of each class. group: a column of the table, or a regular expression over the path below
-    the folder of images, whose images stay on one side; it becomes the column `group`. A split that the table has is
-    left as it is; groups on both sides of it become a note. Without it near copies of an image are kept together.
-    split_by: a column of dates or numbers, by which the `newest` share of the images is the test split.
+    the folder of images; images of a group stay on one side, and it becomes the column `group`. An existing split stays
+    as it is; groups on both sides of it become a note. Without groups, near copies of an image are kept together.
+    split_by: a column of dates or numbers; the `newest` share of the images becomes the test split.
     """
     if "pack" in table.attrs:
         _refuse_another(table, test_pct, group, split_by)
@@ -47,14 +47,14 @@ def split(
     _check_shares(valid_pct, test_pct)
     group = group or (groups.COLUMN if groups.COLUMN in table else "")
     if test_pct and (table["split"] == "test").any():
-        raise UsageError(f"--test-pct {test_pct}: {root} has a test split of its own.", "Leave it out.")
+        raise UsageError(f"--test-pct {test_pct}: {root} already has a test split.", "Leave it out.")
     if test_pct and not empty.any():
-        raise UsageError(f"--test-pct {test_pct}: {root} comes with its split.", "Leave it out.")
+        raise UsageError(f"--test-pct {test_pct}: {root} already has a split.", "Leave it out.")
     if split_by and (test_pct or not empty.all()):
-        own = f"--test-pct {test_pct} draws one" if test_pct else f"{root} comes with a split"
-        raise UsageError(f"--split-by {split_by} chooses the test split, but {own}.", "Give one alone.")
+        own = f"--test-pct {test_pct} draws one" if test_pct else f"{root} already has a split"
+        raise UsageError(f"--split-by {split_by} chooses the test split, but {own}.", "Use only one of them.")
     if newest != NEWEST and not split_by:
-        notes.append(f"--newest {newest} does nothing without --split-by COLUMN, which says what newest is.")
+        notes.append(f"--newest {newest} needs --split-by COLUMN, which gives the order.")
     by, columns = "", _columns(table)
     if group:
         table[groups.COLUMN], by = groups.named(group, table["path"].tolist(), root, columns)
@@ -84,7 +84,7 @@ def _refuse_another(table: pd.DataFrame, test_pct: float, group: str, split_by: 
         if given:
             raise UsageError(
                 f"{flag} {given}: the images in {table.attrs['root']} were split when they were packed.",
-                "Omit it, or give it to  fastcls pack  and pack them again.",
+                "Omit it, or pass it to  fastcls pack  and pack them again.",
             )
 
 
@@ -93,7 +93,7 @@ def _check_shares(valid_pct: float, test_pct: float = 0.0) -> None:
         raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
     if not 0 <= test_pct < 1 - valid_pct:
         raise UsageError(
-            f"Shares of {valid_pct} for validation and {test_pct} for test leave nothing to train on.",
+            f"Shares of {valid_pct} for validation and {test_pct} for test leave no images to train on.",
             "Give --valid-pct 0.2 --test-pct 0.2, for example.",
         )
 
@@ -110,8 +110,8 @@ def _of_groups(table: pd.DataFrame, by: str, drawn: bool) -> list[str]:
     notes = [f"{count(names.nunique(), 'group')} by {by}: {', '.join(sizes)}."]
     if both:
         notes.append(
-            f"{count(len(both), 'group')} of {names.nunique():,} with images on both sides of the split that the data "
-            f"come with: {some(both)}. What is measured there is too good."
+            f"{count(len(both), 'group')} of {names.nunique():,} with images on both sides of the split of the "
+            f"data: {some(both)}. Metrics on them are too high."
         )
     every, validated = (
         {name for label in labels for name in names_of(label)}
@@ -119,7 +119,7 @@ def _of_groups(table: pd.DataFrame, by: str, drawn: bool) -> list[str]:
     )
     if drawn and (missing := sorted(every - validated)):
         classes = count(len(missing), "class")
-        notes.append(f"{classes} without an image in valid, for want of groups: {some(missing)}.")
+        notes.append(f"{classes} without an image in valid, because there are too few groups: {some(missing)}.")
     return notes
 
 
@@ -146,9 +146,9 @@ def stratified(
 ) -> Callable[[Any], Any]:
     """A splitter that holds out `valid_pct` of the items, stratified by their label, seeded by the run's seed.
 
-    label: a function of an item, or the column of a table; lists of labels are stratified label by label.
-    group: such a one, or a regular expression over files' paths; the items of one group stay together. Without it near
-    copies of an image do.
+    label: a function of an item, or a column of the table; lists of labels are stratified label by label. group: the
+    same, or a regular expression over the files' paths; items of a group stay together. Without groups, near copies of
+    an image do.
     """
     _check_shares(valid_pct)
 
@@ -219,7 +219,7 @@ def _names(items: Any, group: Callable[[Any], Hashable] | str, paths: Sequence[s
 
 
 def by_column(table: pd.DataFrame) -> tuple[Any, Any]:
-    """A splitter for tables with a `split` column of 'train' and 'valid': lists, or of packed images slices."""
+    """A splitter for tables with a `split` column of 'train' and 'valid'; gives lists, or slices of packed images."""
     if "pack" in table.attrs:  # in this order, so that no row is copied
         train, valid = ((table["split"] == name).sum() for name in ("train", "valid"))
         return slice(0, train), slice(train, train + valid)

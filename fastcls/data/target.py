@@ -21,12 +21,12 @@ from fastai.vision.core import PILBase, PILMask, TensorBBox, TensorPoint
 from fastcls.errors import RecipeError
 from fastcls.runfolder import target as targets
 
-SUPPORTED = "CategoryBlock (one class an image) and MultiCategoryBlock (any number of labels)"
+SUPPORTED = "CategoryBlock (one class per image) and MultiCategoryBlock (any number of labels)"
 OTHERS = ((PILMask.create, "a MaskBlock"), (TensorPoint.create, "a PointBlock"), (TensorBBox.create, "a BBoxBlock"))
 
 
 def label_block(table: pd.DataFrame) -> Any:
-    """The fastai block for the labels of `datasets.folder`: CategoryBlock, or MultiCategoryBlock for lists of names."""
+    """The fastai block for the labels of `datasets.folder`: CategoryBlock, or MultiCategoryBlock for lists."""
     return MultiCategoryBlock() if targets.of(table.attrs).several else CategoryBlock()
 
 
@@ -48,8 +48,8 @@ def check(block: DataBlock) -> None:
     name = _unsupported(list(tfms))
     if name:
         raise RecipeError(
-            f"The recipe's DataBlock has {name} for its target, and fastcls trains classifiers only.",
-            f"Supported are {SUPPORTED}. What else fastai trains, its own Learner does.",
+            f"The recipe's DataBlock has {name} as its target, and fastcls only trains classifiers.",
+            f"Supported are {SUPPORTED}. For other targets use fastai's own Learner.",
         )
 
 

@@ -46,10 +46,10 @@ class Loaders(DataLoaders):
                 raise DataError(
                     f"{opening.shown(foreign)} has no label: these loaders read the labels from items of another kind, "
                     f"{getattr(own, '__name__', own)}.",
-                    "Give a table as the one that was trained with, or leave out with_labels.",
+                    "Pass a table like the training table, or omit with_labels.",
                 )
         if len(test_items) == 0:
-            raise DataError("There is no image in an empty list.", "Give files, pictures or a table.")
+            raise DataError("The list of images is empty.", "Pass files, images or a table.")
         return super().test_dl(test_items, None, with_labels, **kwargs)
 
 

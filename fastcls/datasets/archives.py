@@ -45,7 +45,7 @@ def locked(target: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"{target.parent} cannot be written: {error.strerror or error}",
-            "Name a folder for datasets that you may write to in the environment variable FASTCLS_DATA.",
+            "Set the environment variable FASTCLS_DATA to a folder that you can write to.",
         ) from error
     try:
         yield
@@ -57,7 +57,7 @@ def locked(target: Path) -> Iterator[None]:
 def building(folder: Path) -> Iterator[Path]:
     """A temporary sibling that becomes `folder` when the block ends well, and vanishes when it does not."""
     if folder.exists():
-        raise OutputError(f"{folder} is already there.", "Remove it first, or name another folder.")
+        raise OutputError(f"{folder} exists already.", "Remove it first, or choose another folder.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -70,7 +70,7 @@ def building(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(
             f"{error.filename or folder} cannot be written: {error.strerror or error}",
-            f"Free some space, or let this user write to {folder.parent}.",
+            f"Free some space, or make {folder.parent} writable for this user.",
         ) from error
 
 
@@ -106,7 +106,7 @@ class _Members:
         if reason := _unsafe(name):
             raise self.refused(name, reason)
         if self.members > MAX_MEMBERS:
-            raise self.refused(name, f"it holds more than {MAX_MEMBERS:,} members")
+            raise self.refused(name, f"it has more than {MAX_MEMBERS:,} members")
         if self.bytes > MAX_BYTES:
             raise self.refused(name, f"it unpacks to more than {MAX_BYTES:,} bytes")
         if self.bytes > FREE and self.bytes > MAX_RATIO * self.packed:
@@ -120,8 +120,8 @@ class _Members:
         shown = name if len(name) <= 80 else name[:77] + "..."
         return DataError(
             f"The archive {self.archive} is refused at member {shown!r}: {reason}.",
-            "Nothing was unpacked. Archives like this are how files outside the folder get overwritten, or a "
-            "disk filled: unpack it by hand if you know where it comes from.",
+            "Nothing was unpacked. Such an archive can overwrite files outside the folder or fill the disk: "
+            "unpack it by hand if you trust its source.",
         )
 
 
@@ -131,8 +131,8 @@ def _unsafe(name: str) -> str:
     if plain.startswith("/") or re.match(r"[A-Za-z]:/", plain):
         return "its path is absolute"
     if ".." in PurePosixPath(plain).parts:
-        return "it climbs out with '..'"
-    return "its name holds a NUL" if "\0" in name else ""
+        return "it leaves the folder with '..'"
+    return "its name contains a NUL" if "\0" in name else ""
 
 
 def _extract(archive: Path, into: Path, members: _Members) -> None:
@@ -150,8 +150,8 @@ def _extract(archive: Path, into: Path, members: _Members) -> None:
     except (*damaged, NotImplementedError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"The archive {archive} is damaged or of an unknown kind: {reason}.",
-            "Delete it and download it again. Tar (gz, xz, bz2) and zip archives can be unpacked.",
+            f"The archive {archive} is damaged or has an unknown format: {reason}.",
+            "Delete it and download it again. Supported are tar (gz, xz, bz2) and zip archives.",
         ) from error
     except RuntimeError as error:  # zipfile's, where a password is required
         raise DataError(f"The archive {archive} cannot be read: {error}.", "Unpack it by hand.") from error
@@ -187,7 +187,7 @@ def _extract_tar(archive: Path, into: Path, members: _Members) -> None:
         # tarfile takes a header it cannot read for the end, so a cut archive would pass for a whole one.
         tar.fileobj.seek(tar.offset)  # type: ignore[union-attr]
         if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # type: ignore[union-attr]
-            raise tarfile.ReadError("it stops before its end")
+            raise tarfile.ReadError("it is truncated")
 
 
 def _extract_zip(archive: Path, into: Path, members: _Members) -> None:

@@ -92,7 +92,7 @@ class Bucket:
             with system.open_input_file(f"{base}/{name}") as file:
                 found: bytes = file.read_at(size, start) if size is not None else file.readall()
             if size is not None and len(found) != size:
-                raise OSError(f"{len(found):,} of {size:,} bytes came")
+                raise OSError(f"{len(found):,} of {size:,} bytes received")
             return found
 
         return self._tried(name, once, DownloadError, "read", size)
@@ -115,7 +115,7 @@ class Bucket:
                     file.write(block)
                     came += len(block)
             if came != size and not stop.is_set():
-                raise OSError(f"{came:,} of {size:,} bytes came")
+                raise OSError(f"{came:,} of {size:,} bytes received")
 
         self._tried(name, once, DownloadError, "read", size)
 
@@ -175,7 +175,7 @@ class Bucket:
                 return _within(PATIENCE + (size or 0) / RATE, once)
             except FileNotFoundError:
                 if error is OutputError:
-                    raise error(f"{place} cannot be {done}: there is no such place.", "Check the address.") from None
+                    raise error(f"{place} cannot be {done}: it does not exist.", "Check the address.") from None
                 raise error(f"{place} does not exist.", AGAIN) from None
             except (OSError, ValueError) as problem:
                 if wait is None:
@@ -185,7 +185,7 @@ class Bucket:
                         f"{place} cannot be {done} after {len(WAITS) + 1} attempts: {why}.",
                         f"{hint}; an interrupted run continues with  fastcls resume.",
                     ) from None
-                logger.debug(f"{place}: {problem}; again in {wait:g} s")
+                logger.debug(f"{place}: {problem}; retrying in {wait:g} s")
                 time.sleep(wait)
         raise AssertionError
 
@@ -219,7 +219,7 @@ def _within(seconds: float, once: Callable[[], T]) -> T:
         if done.done():
             raise
         _given_up.append(done)
-        raise TimeoutError(f"no answer, or too slow a one, within {seconds:,.0f} s") from None
+        raise TimeoutError(f"no complete response within {seconds:,.0f} s") from None
 
 
 def _system(address: str) -> tuple[Any, str]:
@@ -236,5 +236,5 @@ def _system(address: str) -> tuple[Any, str]:
         try:
             system, base = fsspec.core.url_to_fs(address)
         except (ImportError, ValueError) as further:
-            raise DownloadError(f"{address} is no address that can be read: {further or problem}.") from None
+            raise DownloadError(f"{address} is not a valid address: {further or problem}.") from None
         return fs.PyFileSystem(fs.FSSpecHandler(system)), base.rstrip("/")

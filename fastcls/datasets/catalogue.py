@@ -87,7 +87,7 @@ _ALL = [  # the md5s are those that torchvision checks
         citation="E. Alpaydin, C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning "
         "Repository, 1998.",
         homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-        note="nothing to download: scikit-learn holds it",
+        note="nothing to download: included in scikit-learn",
     ),
     Dataset(
         name="oxford-iiit-pet",

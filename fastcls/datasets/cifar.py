@@ -70,7 +70,7 @@ def _load(file: Path, md5: str) -> dict[str, Any]:
         raise DataError(
             f"{file} is not the published file: its md5 is {found}, expected {md5}. It is a pickle, which "
             "could run code, and was not read.",
-            "Unpack the published archive again, or give class folders of images.",
+            "Unpack the published archive again, or use class folders of images.",
         )
     # Python 2 wrote these: its byte strings come back as text, and numpy turns that into bytes again.
     return _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
@@ -90,5 +90,5 @@ class _ArraysOnly(pickle.Unpickler):
             ("numpy", "dtype"): np.dtype,
         }
         if (module, name) not in allowed:
-            raise DataError(f"A pickle names {module}.{name}, which no file of images needs; refused.")
+            raise DataError(f"Refused: the pickle imports {module}.{name}, which image data does not need.")
         return allowed[module, name]

@@ -61,7 +61,9 @@ def download(url: str, dest: Path, *, size: int = 0, md5: str = "") -> Path:
             hint = "Try again; if it persists, the publisher has changed the file."
             if not md5:
                 record = f"delete this address's entry in {cache_dir() / 'checksums.json'} and try again."
-                hint = f"It is not the file first downloaded from there. If you trust the new one, {record}"
+                hint = (
+                    f"It differs from the file that was first downloaded from there. If you trust the new one, {record}"
+                )
             raise DownloadError(f"{url} has the {algorithm} {found}, expected {expected}; it was removed.", hint)
         if not expected:
             _record(url, found)
@@ -113,14 +115,14 @@ class _Transfer:
                 except OSError as error:
                     raise OutputError(
                         f"{self.part} cannot be written: {error.strerror or error}",
-                        f"Free some space in {self.part.parent}; what has arrived is kept.",
+                        f"Free some space in {self.part.parent}; the part already downloaded is kept.",
                     ) from error
                 failures = 0 if self.received > best else failures + 1
                 best = max(best, self.received)
                 if failures > len(WAITS):
                     raise DownloadError(
                         f"{self.url} could not be downloaded: {reason}.",
-                        f"Try again, what has arrived is kept; or fetch it by hand and put it at {dest}",
+                        f"Try again (the part already downloaded is kept), or download it by hand to {dest}",
                     )
                 time.sleep(WAITS[max(failures - 1, 0)])
 

@@ -52,7 +52,7 @@ def find(name: str) -> Dataset:
     except KeyError:
         raise UsageError(
             f"There is no dataset {name!r} in the catalogue{did_you_mean(name, CATALOGUE)}",
-            f"It holds: {', '.join(CATALOGUE)}.",
+            f"Available: {', '.join(CATALOGUE)}.",
         ) from None
 
 
@@ -60,7 +60,7 @@ folder = layouts.find  # images of your own, whatever their layout
 
 
 def digits(path: str = "") -> Path:
-    """The folder of 1,797 handwritten digits: 8×8 gray PNGs in class folders 0 … 9."""
+    """The folder of 1,797 handwritten digits: 8×8 grey PNGs in class folders 0 … 9."""
 
     def accepts(folder: Path) -> bool:
         return all(_has_entries(folder / str(digit)) for digit in range(10))
@@ -84,7 +84,7 @@ def _write_digits(into: Path) -> None:
 
 
 def pets(path: str = "") -> Path:
-    """The folder of Oxford-IIIT Pet that holds `<Breed>_<N>.jpg`."""
+    """The folder of Oxford-IIIT Pet with the files `<Breed>_<N>.jpg`."""
 
     def accepts(folder: Path) -> bool:
         return any(re.search(r"._\d+\.jpg$", entry.name) for entry in folder.iterdir())
@@ -108,10 +108,10 @@ def pets_split(images_folder: Path) -> dict[str, str]:
 
 
 def pets_parts(files: Sequence[Path], split: str) -> tuple[list[Path], list[Path] | None]:
-    """Of the images of `pets()` those to train on, and the published test images; split 'random': all, and None.
+    """The training images of `pets()` and the published test images; with split 'random', all images and None.
 
-    Images that neither published list names are left out, with a note. DataError where the lists are missing. In the
-    order of their names: file systems list them in orders of their own.
+    Images in neither published list are left out, with a note. DataError if the lists are missing. They are sorted by
+    name, because the order of a file system varies.
     """
     files = sorted(files)
     if split == "random":
@@ -119,8 +119,8 @@ def pets_parts(files: Sequence[Path], split: str) -> tuple[list[Path], list[Path
     listed = pets_split(files[0].parent)
     if not listed:
         raise DataError(
-            f"{files[0].parent.parent / 'annotations'} holds no trainval.txt and test.txt, the official split.",
-            "Unpack annotations.tar.gz beside images/, or give --split random.",
+            f"{files[0].parent.parent / 'annotations'} has no trainval.txt and test.txt, the official split.",
+            "Unpack annotations.tar.gz next to images/, or use --split random.",
         )
     parts = {part: [file for file in files if listed.get(file.name) == part] for part in ("train", "test")}
     if missing := len(listed) - sum(map(len, parts.values())):
@@ -163,8 +163,8 @@ def _cifar(path: str, name: str) -> Path:
             first = _folders(source / "train")[0]
             if _folders(first) and not any(entry.is_file() for entry in first.iterdir()):  # as fast.ai's archive has it
                 raise DataError(
-                    f"{first} holds folders, not images: a layout of two levels, superclass and class.",
-                    "Leave --path empty for the published files, or move the inner class folders up one level.",
+                    f"{first} contains folders, not images: it has two levels, superclass and class.",
+                    "Omit --path to use the published files, or move the inner class folders up one level.",
                 )
             return source
 
@@ -211,7 +211,7 @@ def birds(path: str = "") -> Path:
 
 
 def birds_table(root: Path) -> DataFrame:
-    """One row an image of `birds()`: path, label (the class as published) and the official split."""
+    """One row per image of `birds()`: path, label (the class as published) and the official split."""
 
     if (packed := _packed(root)) is not None:
         return packed
@@ -242,7 +242,7 @@ def flowers(path: str = "") -> Path:
 
 
 def flowers_table(root: Path) -> DataFrame:
-    """One row an image of `flowers()`: path, label and the official split, train, valid or test."""
+    """One row per image of `flowers()`: path, label and the official split, train, valid or test."""
     if (packed := _packed(root)) is not None:
         return packed
     labels = _matlab(root / _FLOWER_FILES[0], "labels")
@@ -256,11 +256,11 @@ def flowers_table(root: Path) -> DataFrame:
 
 
 def planet(path: str = "") -> Path:
-    """The folder of Planet's training images, train-jpg/ or train/, and train_v2.csv; there is nothing to download."""
+    """The folder of Planet's training images, train-jpg/ or train/, and train_v2.csv; it cannot be downloaded."""
     if not path:
         raise DataError(
-            "Planet's images are Kaggle's to give: they cannot be downloaded from here.",
-            f"Fetch train-jpg and train_v2.csv from {_PLANET}, and name their folder with --path.",
+            "Planet's images are only available from Kaggle.",
+            f"Download train-jpg and train_v2.csv from {_PLANET}, and pass their folder as --path.",
         )
 
     def accepts(folder: Path) -> bool:
@@ -271,14 +271,14 @@ def planet(path: str = "") -> Path:
 
 
 def planet_table(root: Path) -> DataFrame:
-    """One row an image of `planet()`: path and label, a list of tags."""
+    """One row per image of `planet()`: path and label, a list of tags."""
     if (packed := _packed(root)) is not None:
         return packed.drop(columns="split")
     listed_in = next(root / name for name in _PLANET_TABLES if (root / name).is_file())
     folder = next(root / name for name in _PLANET_IMAGES if (root / name).is_dir())
     rows = [cells for _, cells in rows_of(listed_in, [], strict=True)]
     if not rows or rows[0] != ["image_name", "tags"] or any(len(cells) != 2 for cells in rows):
-        raise DataError(f"{listed_in} has not the columns image_name and tags.", _AGAIN)
+        raise DataError(f"{listed_in} does not have the columns image_name and tags.", _AGAIN)
     named = [(f"{folder.name}/{name}.jpg", tags, "") for name, tags in rows[1:]]
     table = _table(root, named, listed_in)
     table["label"] = table["label"].str.split()
@@ -294,7 +294,7 @@ def _matlab(file: Path, name: str) -> list[int]:
         return [int(number) for number in found.ravel()]
     except Exception as problem:  # SciPy's reader raises whatever a damaged file leads it to
         why = type(problem).__name__
-        raise DataError(f"{file} is no MATLAB file with the numbers {name!r} ({why}).", _AGAIN) from None
+        raise DataError(f"{file} is not a MATLAB file with the array {name!r} ({why}).", _AGAIN) from None
 
 
 # ---------------------------------------------------------------------------- what they share
@@ -330,9 +330,9 @@ def _locate(path: str, accepts: Callable[[Path], bool], inside: Sequence[str], w
     for folder in (root, *(root / name for name in inside)):
         if folder.is_dir() and accepts(folder):
             return folder
-    hint = "Give the folder that holds it with --path, or leave --path empty to download the dataset."
+    hint = "Pass its folder as --path, or omit --path to download the dataset."
     names = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
-    raise DataError(f"{root} does not hold {wanted}. It holds {some(names, 5) or 'nothing'}.", hint)
+    raise DataError(f"{root} does not contain {wanted}. It contains {some(names, 5) or 'nothing'}.", hint)
 
 
 def _built(name: str, write: Callable[[Path], None]) -> Path:
@@ -356,7 +356,7 @@ def _fetch(data: Dataset) -> Path:
                 try:
                     archives.append(download(url, cache_dir() / "archives" / data.name / name, size=size, md5=md5))
                 except DownloadError as error:
-                    by_hand = f"Or fetch {url} by hand, unpack it and name its folder with --path."
+                    by_hand = f"Or download {url} by hand, unpack it and pass its folder as --path."
                     raise DownloadError(error.message, f"{error.hint}\n{by_hand}".strip()) from error
             logger.info(f"Unpacking {', '.join(archive.name for archive in archives)} to {folder}")
             unpack(archives, folder)

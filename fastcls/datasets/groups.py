@@ -20,7 +20,7 @@ from fastcls.runfolder.target import names_of
 COLUMN = "group"  # of a table: the name of each image's group; empty for an image that is alone
 _PLAIN = re.compile(r"[\w -]+")  # what is rather the name of a column than a pattern
 _MOST_FOLDS, _DRAWS = 20, 10
-_PATTERN = r"A pattern has its group in parentheses, '(patient\d+)' say, and is searched for in the path below {}."
+_PATTERN = r"Put the group in parentheses, e.g. '(patient\d+)'; the pattern is searched for in the path below {}."
 
 
 def named(
@@ -36,7 +36,7 @@ def named(
         if group in columns:
             raise DataError(
                 f"{by.capitalize()} is empty for {len(lost):,} of {count(len(paths), 'image')}: {_some(lost, root)}.",
-                "Fill it in; an image that belongs to no other gets a name of its own.",
+                "Fill it in; give an image that belongs to no group a name of its own.",
             )
         how_many = f"{len(lost):,} of {len(paths):,} paths" if len(lost) < len(paths) else "any path"
         raise DataError(
@@ -45,8 +45,8 @@ def named(
         )
     if len(set(found)) == 1:
         raise DataError(
-            f"All {count(len(paths), 'image')} are of one group, {found[0]!r}, by {by}: none can be held out.",
-            "Name a column or a pattern that tells apart what new images will be apart in: patients, sites, days.",
+            f"All {count(len(paths), 'image')} are in one group, {found[0]!r}, by {by}, so none can be held out.",
+            "Choose a column or a pattern that separates what will be new in new images: patients, sites, days.",
         )
     return found, by
 
@@ -61,7 +61,7 @@ def known(
         texts = ("" if pd.isna(value) else composed(str(value).strip()) for value in columns[group])
         return list(texts), f"the column {group!r}"
     if _PLAIN.fullmatch(group):
-        there = f"There are: {', '.join(columns)}. " if columns else "There is no table with further columns. "
+        there = f"Available: {', '.join(columns)}. " if columns else "There is no table with further columns. "
         raise UsageError(
             f"--group {group}: besides path, label and split there is no such column"
             f"{did_you_mean(group, list(columns))}",
@@ -75,8 +75,8 @@ def _matched(pattern: str, paths: Sequence[str], root: str | Path) -> list[str]:
         regex = re.compile(pattern)
     except re.error as error:
         raise UsageError(
-            f"--group {pattern}: this is no column and no regular expression: {error}.",
-            r"A \ before a sign of ( ) [ ] { } + * ? . | ^ $ means the sign itself: 'site\(\d+\)'.",
+            f"--group {pattern}: neither a column nor a regular expression: {error}.",
+            r"Escape ( ) [ ] { } + * ? . | ^ $ with \ to match the character itself: 'site\(\d+\)'.",
         ) from error
     matches = (regex.search(below(path, root)) for path in paths)
     return [composed((match[1] if regex.groups else match[0]) or "") if match else "" for match in matches]
@@ -109,9 +109,9 @@ def divide(
     if single := sorted(name for name, own in groups_of.items() if len(own) == 1):
         shown = [f"{name} ({count(sizes[name], 'image')}, all of {min(groups_of[name])!r})" for name in single]
         raise DataError(
-            f"{count(len(single), 'class')} of {len(groups_of):,} with one group alone, which can be trained on or "
-            f"held out, not both: {some(shown)}.",
-            "Add images of other groups, or leave these classes out.",
+            f"{count(len(single), 'class')} of {len(groups_of):,} have a single group, which can be trained on or "
+            f"held out, but not both: {some(shown)}.",
+            "Add images of other groups, or remove these classes.",
         )
     rarest = [min(names_of(label), key=lambda name: (sizes[name], name), default="") for label in labels]
     n, for_valid, for_test = _folds(valid, test, min(len(set(groups)), max(Counter(rarest).values())))

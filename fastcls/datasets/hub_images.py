@@ -45,7 +45,7 @@ def folder(text: str) -> Path:
         kept = sorted(home.glob(f"{stem}--*"), key=lambda path: path.stat().st_mtime)
         if not kept or name.revision:
             raise
-        options.note(f"The Hub is not reached: {text} is as it was downloaded to {kept[-1]}.")
+        options.note(f"The Hub cannot be reached; using the copy of {text} in {kept[-1]}.")
         return kept[-1]
     target = home / f"{stem}--{commit[:TAIL]}"
     with locked(target):
@@ -63,7 +63,7 @@ def _refuse_large(text: str, size: int, home: Path) -> None:
     if size > MAX_BYTES or 2 * size > free:
         raise DataError(
             f"{text} has {size / 1e9:,.1f} GB; {free / 1e9:,.1f} GB are free, and the limit is {MAX_BYTES >> 30} GiB.",
-            "Download a part of it, and name its folder with --path.",
+            "Download a part of it, and pass its folder as --path.",
         )
 
 
@@ -76,7 +76,7 @@ def _write(text: str, repository: str, commit: str, into: Path) -> None:
         parts = datasets.load_dataset(repository, revision=commit)  # streamed, images come decoded
         known = {str(split): SPLITS[str(split)] for split in parts if str(split) in SPLITS}
         if others := [str(split) for split in parts if str(split) not in known]:
-            options.note(f"{text}: its splits {some(others)} are left out.")
+            options.note(f"{text}: the splits {some(others)} are left out.")
         if not known:
             raise DataError(f"{text} has no split train, valid or test.", f"It has {some([*map(str, parts)])}.")
         several, counts = len(set(known.values())) > 1, Counter[str]()
@@ -95,12 +95,12 @@ def _write(text: str, repository: str, commit: str, into: Path) -> None:
         why = (str(problem).strip().splitlines() or [""])[0][:200]
         raise DataError(
             f"{text} cannot be read by datasets: {type(problem).__name__}: {why}",
-            "Download it and name a folder of it with --path.",
+            "Download it and pass a folder of it as --path.",
         ) from None
     if counts["unlabelled"]:
         options.note(f"{text}: {counts['unlabelled']:,} images without a label are left out.")
     if not counts["images"]:
-        raise DataError(f"{text} holds no image with a label.", "Name another dataset.")
+        raise DataError(f"{text} has no image with a label.", "Choose another dataset.")
 
 
 def _images(text: str, rows: Any) -> Iterator[tuple[str, str, bytes]]:
@@ -132,8 +132,8 @@ def _columns(text: str, features: Mapping[str, Any] | None) -> tuple[str, str, l
     if len(images) != 1 or not label:
         columns = some([f"{name} ({type(feature).__name__})" for name, feature in found.items()]) or "none"
         raise DataError(
-            f"{text}: one column of images and one of classes are needed; its columns are {columns}.",
-            "Several labels an image, or another layout: download it and name its folder and table.",
+            f"{text}: expected one column of images and one of classes; its columns are {columns}.",
+            "For several labels per image, or another layout, download it and pass its folder and table.",
         )
     return images[0], label, classes.get(label)
 

@@ -32,25 +32,26 @@ def collect(arguments: Sequence[str], by_shard: bool = False) -> Iterator[str]:
     for argument in arguments:
         path = shell.path(argument)
         if not argument:  # a shell's variable that is not set would be the folder where one is
-            raise DataError("A path is empty.", "Name image files or folders; this folder is  .")
+            raise DataError("A path is empty.", "Give image files or folders; the current folder is  .")
         if argument == "-" or _pack(argument) is not None:
             continue
         if is_pattern(argument):
             if next(_matching(argument), None) is None:
                 raise DataError(f"{argument}: no image matches this pattern.", "** stands for any number of folders.")
         elif not path.exists():
-            raise DataError(f"{argument}: no such file or folder.", "Name image files or folders.")
+            raise DataError(f"{argument}: no such file or folder.", "Give image files or folders.")
         elif path.is_dir():
             if next(_below(path), None) is None:
-                hint = unread(Path(file).suffix.lower() for file in walked(path)) or "Name a folder that holds some."
+                hint = unread(Path(file).suffix.lower() for file in walked(path)) or "Give a folder with images."
                 raise DataError(f"{argument}: there are no images in this folder.", hint)
         elif path.suffix.lower() in VIDEOS:
             raise DataError(
-                f"{argument} is a video: pictures are predicted, one by one.", f"Save one a second:  {frames(argument)}"
+                f"{argument} is a video; only images can be predicted.",
+                f"Extract one frame per second:  {frames(argument)}",
             )
         elif path.suffix.lower() in TABLES:
             if not path.is_file():
-                raise DataError(f"{argument} is a pipe or a device, not a table.", "- reads standard input.")
+                raise DataError(f"{argument} is a pipe or a device, not a table.", "Use - to read standard input.")
             next(_listed(path), None)
     return chain.from_iterable(_files(argument, by_shard) for argument in arguments)
 
@@ -92,7 +93,9 @@ def _below(folder: str | Path) -> Iterator[str]:
 def _on_standard_input() -> Iterator[str]:
     """A path a line, however another system or program ends its lines: CR LF, a byte order mark, `find -print0`."""
     if sys.stdin is None:
-        raise DataError("Standard input is closed: there is no list to read.", "Name the images, or pipe a list to -.")
+        raise DataError(
+            "Standard input is closed, so there is no list to read.", "Give the images, or pipe a list to -."
+        )
     lines = sys.stdin.buffer
     first = lines.readline().removeprefix(codecs.BOM_UTF8)
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -154,5 +157,5 @@ def _column(table: Path, rows: list[list[str]]) -> tuple[int, bool]:
                 return column, bool(titled)
     raise DataError(
         f"{table} has no column of paths: its first row is {some([repr(cell) for cell in header]) or 'empty'}.",
-        f"Call the column of paths {FILE_COLUMNS[0]!r} (or {', '.join(FILE_COLUMNS[1:5])}).",
+        f"Name the column of paths {FILE_COLUMNS[0]!r} (or {', '.join(FILE_COLUMNS[1:5])}).",
     )

@@ -35,7 +35,7 @@ SHARED, SHARE = 3, 0.05  # files under several classes, at least: fewer are mist
 def wanted(multi_label: str) -> MultiLabel:
     """yes, no or auto; UsageError for anything else."""
     if multi_label not in ("yes", "no", "auto"):
-        raise UsageError(f"--multi-label {multi_label}: takes yes, no or auto.")
+        raise UsageError(f"--multi-label {multi_label}: expected yes, no or auto.")
     return multi_label  # type: ignore[return-value]
 
 
@@ -51,8 +51,8 @@ class Scheme:
         """For the user: how the labels of a cell are separated."""
         if not self.several:
             return ""
-        how = {LIST: "a list in each cell", ROWS: "a row each"}.get(self.separator)
-        return f"several labels an image, {how or f'separated by {SEPARATORS[self.separator]}'}"
+        how = {LIST: "a list in each cell", ROWS: "one row each"}.get(self.separator)
+        return f"several labels per image, {how or f'separated by {SEPARATORS[self.separator]}'}"
 
     def names(self, cell: str) -> tuple[str, ...]:
         """The labels in a cell, sorted; ValueError where it is no list of names."""
@@ -183,7 +183,7 @@ def merge_folders(found: Found, multi: MultiLabel) -> None:
         if row not in dropped
     ]
     found.target = MULTI
-    found.layout += f", {shared}: several labels an image"
+    found.layout += f", {shared}: several labels per image"
 
 
 def _vary(rows: Sequence[tuple[str, str, str]], copies: Sequence[Sequence[int]]) -> bool:

@@ -22,7 +22,7 @@ FILE_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_id", "i
 LABEL_COLUMNS = ("label", "class", "target", "category", "species", "breed")
 SPLIT_COLUMNS = ("split", "set", "is_valid", "subset")
 NO_COLUMN, NO_LABEL, NO_FILE = "too few columns", "no label", "a file that is missing"
-OUTSIDE, SEVERAL = "a file name that leads out of the folder of images", "a file name that several files have"
+OUTSIDE, SEVERAL = "a file name outside the folder of images", "a file name that several files share"
 SKIPPED = {NO_COLUMN, NO_LABEL, NO_FILE, OUTSIDE, SEVERAL}  # by --skip-bad; contradictions are for the user to decide
 NAMED = 5  # rows that are left out, of each kind
 _YES_NO = dict.fromkeys(("1", "true", "yes"), "valid") | dict.fromkeys(("0", "false", "no"), "train")
@@ -58,7 +58,7 @@ def read(labels: str, root: Path, found: Found, multi: label_sets.MultiLabel = "
             split = columns.splits.get(cells[columns.split].lower(), "")
             if not split:
                 text = f"{cells[columns.split]!r} in row {number}"
-                problems["a split that is none of train, valid, test"].append(text)
+                problems["a split other than train, valid or test"].append(text)
         places = files.find(name)
         if not label and not reader.several:
             problems[NO_LABEL].append(f"row {number}")
@@ -75,14 +75,14 @@ def read(labels: str, root: Path, found: Found, multi: label_sets.MultiLabel = "
                 both = {*MULTI.names(seen[places[0]][0]), *MULTI.names(label)}
                 seen[places[0]] = MULTI.text(both), split
                 continue
-            problems["a file named before with another label or split"].append(name)
+            problems["a file listed before with another label or split"].append(name)
             again.append((places[0], label, split))
         else:
             good += 1
             for at, values in further.items():
                 values[slashes(places[0])] = cells[at] if at < len(cells) else ""
     if not seen and not problems:
-        raise DataError(f"The table {file} has no rows.", "Give one row an image: file name, label.")
+        raise DataError(f"The table {file} has no rows.", "It needs one row per image: file name, label.")
     if options.current().skip_bad and seen and not found.lenient:
         for what in [what for what in problems if what in SKIPPED]:
             lost = problems.pop(what)
@@ -93,11 +93,11 @@ def read(labels: str, root: Path, found: Found, multi: label_sets.MultiLabel = "
         listed = "; ".join(f"{what} ({len(rows):,} of {len(body):,}): {some(rows)}" for what, rows in problems.items())
         raise DataError(
             f"The table {file} has rows with {listed}.",
-            f"Correct or remove them{', or leave them out with --skip-bad' * (problems.keys() <= SKIPPED)}. "
+            f"Correct or remove them{', or skip them with --skip-bad' * (problems.keys() <= SKIPPED)}. "
             f"File names are looked up in {root}, with or without their suffix.",
         )
     if (repeated := good - len(seen)) and not joined:
-        found.notes.append(f"{count(repeated, 'repeated row')} of {file.name} dropped.")
+        found.notes.append(f"{count(repeated, 'duplicate row')} of {file.name} dropped.")
     if unlisted := [os.path.relpath(image, root) for image in files.images if image not in seen]:
         left_out = f"{count(len(unlisted), 'image')} not listed in {file.name} left out: {some(unlisted)}."
         found.notes.append(left_out)
@@ -124,8 +124,8 @@ def _locate(labels: str, root: Path) -> Path:
             return file
     near = [file.name for file in root.iterdir() if file.suffix.lower() in (".csv", ".tsv")]
     raise DataError(
-        f"There is no table of labels {labels} in {root}, nor from here.",
-        f"{root} holds {some(sorted(near))}." if near else "Give a CSV file of file names and labels.",
+        f"The table of labels {labels} is neither in {root} nor in the current folder.",
+        f"{root} contains {some(sorted(near))}." if near else "Give a CSV file of file names and labels.",
     )
 
 
@@ -137,7 +137,9 @@ def rows_of(file: Path, notes: list[str], strict: bool = False) -> list[tuple[in
     try:
         data = file.read_bytes()
     except OSError as problem:
-        raise DataError(f"The table {file} cannot be read: {problem.strerror or problem}.", "Name another.") from None
+        raise DataError(
+            f"The table {file} cannot be read: {problem.strerror or problem}.", "Choose another table."
+        ) from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", errors="replace")
     else:
@@ -147,7 +149,7 @@ def rows_of(file: Path, notes: list[str], strict: bool = False) -> list[tuple[in
             text = data.decode("cp1252", errors="replace")
             notes.append(f"{file.name} is not UTF-8: read as Windows-1252.")
     if "\0" in text:
-        raise DataError(f"The table {file} is no CSV file: it has bytes that are not text.", "Save it as CSV.")
+        raise DataError(f"The table {file} is not a CSV file: it contains bytes that are not text.", "Save it as CSV.")
 
     def parsed(delimiter: str) -> Iterator[list[str]]:
         return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=strict)
@@ -162,13 +164,13 @@ def rows_of(file: Path, notes: list[str], strict: bool = False) -> list[tuple[in
         every = enumerate(parsed(delimiter), start=1)
         return [(number, [cell.strip() for cell in row]) for number, row in every if any(map(str.strip, row))]
     except csv.Error as error:
-        raise DataError(f"The table {file} is no CSV file: {error}.", "Save it as CSV.") from error
+        raise DataError(f"The table {file} is not a CSV file: {error}.", "Save it as CSV.") from error
 
 
 def _two_columns(file: Path, rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
     if rows and len(rows[0][1]) < 2:
         raise DataError(
-            f"The table {file} has one column only, beginning {rows[0][1][0][:60]!r}.",
+            f"The table {file} has only one column, starting with {rows[0][1][0][:60]!r}.",
             "Give a CSV file with a column of file names and a column of labels, separated by commas.",
         )
     return rows
@@ -246,8 +248,8 @@ class _Labels:
     def fault(self) -> str:
         """What a cell is that cannot be read."""
         if len(self.columns.labels) > 1:
-            return "a cell that is neither 0 nor 1" if self.several else "not exactly one 1, without --multi-label yes"
-        return "a cell that is no list of labels"
+            return "a cell other than 0 or 1" if self.several else "not exactly one 1, without --multi-label yes"
+        return "a cell that is not a list of labels"
 
     def read(self, cells: list[str]) -> str:
         """The label of a row."""
@@ -270,7 +272,7 @@ def _labels(columns: _Columns, body: list[tuple[int, list[str]]], multi: label_s
             flags = [[cells[column].lower() in label_sets.YES for column in columns.labels] for cells in whole]
             several = any(sum(own) != 1 for own in flags)
         how = f"{len(columns.labels)} columns of 0 and 1"
-        said = f"several labels an image, from {how}" if several else f"one class an image, from {how}"
+        said = f"several labels per image, from {how}" if several else f"one class per image, from {how}"
         return _Labels(columns, label_sets.Scheme(several), said)
     cells = [cells[columns.labels[0]] for cells in whole]
     named = [cells[columns.file] for cells in whole]
@@ -283,13 +285,13 @@ def _columns(
 ) -> tuple[_Columns, list[tuple[int, list[str]]]]:
     """Find the columns by their names, else by what they hold; returns them and the rows below the header."""
     if not rows:
-        raise DataError(f"The table {file} is empty.", "Give one row an image: file name, label.")
+        raise DataError(f"The table {file} is empty.", "It needs one row per image: file name, label.")
     head = rows[0][1]
     if any(is_image(cell) or files.find(cell) for cell in head):
         if len(head) != 2:
             raise DataError(
                 f"The table {file} has {len(head)} columns and no header.",
-                "Write the columns' names in its first row: file, label and, if there is one, split.",
+                "Put the column names in its first row: file, label and, if there is one, split.",
             )
         at = 0 if is_image(head[0]) or files.find(head[0]) else 1
         text = f"no header, files in column {at + 1}, labels in column {2 - at}"
@@ -318,9 +320,9 @@ def _columns(
     if at < 0 or not labels:
         missing = "file names" if at < 0 else "labels"
         raise DataError(
-            f"No column of {file} is known to hold the {missing}; its columns are {', '.join(head)}.",
-            f"Call the columns {', '.join(FILE_COLUMNS[:3])} … and {', '.join(LABEL_COLUMNS[:3])} …, or give a column "
-            "of 0 and 1 a label.",
+            f"No column of {file} is recognised as the {missing}; its columns are {', '.join(head)}.",
+            f"Name the columns {', '.join(FILE_COLUMNS[:3])} … and {', '.join(LABEL_COLUMNS[:3])} …, or use a column "
+            "of 0 and 1 per label.",
         )
     where = repr(head[labels[0]]) if len(labels) == 1 else f"{count(len(labels), 'column')} of 0 and 1"
     text = f"files in column {head[at]!r}, labels in {where}"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SLICE = "slice:"  # how the name of a column begins that says more of an image, its site or camera
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar")
 _HOW = (
-    "Sort the images into one folder a class, name a table of file names and labels with --labels, or take "
+    "Sort the images into one folder per class, pass a table of file names and labels as --labels, or take "
     "the labels from the file names with --label-regex."
 )
 
@@ -46,18 +46,18 @@ def find(
 ) -> DataFrame:
     """List the images under `path` with columns `path` (absolute), `label` and `split`, all text.
 
-    `split` is train, valid or test. Where the layout has no validation split, `valid_pct` of each class is
-    drawn with `seed` (the run's own by default); with None it stays empty, for `data.split`. `attrs['layout']` is what
-    was recognised, `attrs['root']` the folder, `attrs['notes']` lists what the user should see. A further column TITLE
-    of a table of labels is `slice:TITLE`.
-    multi_label: whether an image may have several labels, or none: 'yes', 'no', or 'auto', by looking. Where it may,
-    `label` holds lists of names, and `attrs['target']` is 'multi-label'.
+    `split` is train, valid or test. If the layout has no validation split, `valid_pct` of each class is drawn with
+    `seed` (by default the run's own); with None it stays empty, for `data.split`. `attrs['layout']` is the recognised
+    layout, `attrs['root']` the folder, `attrs['notes']` a list of notes for the user. A further column TITLE of a table
+    of labels becomes `slice:TITLE`.
+    multi_label: whether an image may have several labels, or none: 'yes', 'no', or 'auto' to decide by the labels. If
+    so, `label` contains lists of labels, and `attrs['target']` is 'multi-label'.
     """
     import pandas as pd
 
     if pack := shards.opened(path):
         if labels or label_regex:
-            raise UsageError(f"{path} holds packed images, which have labels.", "Omit --labels and --label-regex.")
+            raise UsageError(f"{path} contains packed images, which have labels.", "Omit --labels and --label-regex.")
         return pack.table()
     if valid_pct is not None and not 0 < valid_pct < 1:
         raise UsageError(f"A validation share of {valid_pct} is not between 0 and 1.", "Give 0.2, for example.")
@@ -66,7 +66,7 @@ def find(
     if len(classes := {name for label in {row[1] for row in found.rows} for name in found.target.names(label)}) == 1:
         raise DataError(f"All {len(found.rows):,} images in {root} are of one class, {classes.pop()!r}.", _HOW)
     if found.rows and not classes:
-        raise DataError(f"No image in {root} has a label.", "Give the table of labels some.")
+        raise DataError(f"No image in {root} has a label.", "Add labels to the table.")
     df = pd.DataFrame(found.rows, columns=["path", "label", "split"])
     if found.target.several:
         df["label"] = df["label"].map(found.target.names)
@@ -96,7 +96,10 @@ def listed(
     rows of a table of labels are collected in `faults` and not refused.
     """
     if labels and label_regex:
-        raise UsageError("Labels come from a table or from the file names, not both.", "Give one of the two.")
+        raise UsageError(
+            "--labels and --label-regex exclude each other: labels come from a table or from the file names, not both.",
+            "Use only one of them.",
+        )
     root, found = folder(path), Found(lenient=lenient)
     if labels:
         from fastcls.datasets import label_table
@@ -105,8 +108,8 @@ def listed(
     elif label_regex:
         if multi == "yes":
             raise UsageError(
-                "--multi-label yes: a pattern takes one label from a file name.",
-                "Give a table of labels with --labels, or put copies of a file into several class folders.",
+                "--multi-label yes: --label-regex takes a single label from each file name.",
+                "Pass a table of labels as --labels, or put copies of a file into several class folders.",
             )
         _from_file_names(root, label_regex, found)
     else:
@@ -133,7 +136,7 @@ def _images(folder: str | Path, found: Found) -> list[str]:
 def folder(path: str | Path) -> Path:
     """The folder called `path`, absolute, or that of a dataset of the Hub; DataError where it is none."""
     if not str(path):
-        raise DataError("No folder of images was named.", "Give it with --path.")
+        raise DataError("No folder of images was given.", "Pass it as --path.")
     if str(path).startswith(hub.DATASETS):
         from fastcls.datasets import hub_images
 
@@ -150,12 +153,12 @@ def folder(path: str | Path) -> Path:
     if not root.exists():
         beside = [entry.name for entry in root.parent.iterdir()] if root.parent.is_dir() else []
         guess = did_you_mean(root.name, beside) or "."
-        raise DataError(f"The folder {root} does not exist{guess}", "Give the folder of images with --path.")
-    hint = "Give the folder that holds the images with --path."
+        raise DataError(f"The folder {root} does not exist{guess}", "Pass the folder of images as --path.")
+    hint = "Pass the folder with the images as --path."
     if root.name.lower().endswith(ARCHIVE_SUFFIXES):
-        hint = "It looks like an archive: unpack it and give its folder with --path."
+        hint = "It looks like an archive: unpack it and pass its folder as --path."
     elif root.suffix.lower() in (".csv", ".tsv", ".txt"):
-        hint = f"For a table of labels give the folder of images with --path, and --labels {root.name}."
+        hint = f"For a table of labels, pass the folder of images as --path, and --labels {root.name}."
     raise DataError(f"{root} is a file, not a folder of images.", hint)
 
 
@@ -165,18 +168,18 @@ def folder(path: str | Path) -> Path:
 def _from_folders(root: Path, found: Found) -> None:
     top, root = root, _unwrapped(root)
     if root != top:
-        found.notes.append(f"Took {root.relative_to(top).as_posix()}/, the only folder in {top}.")
+        found.notes.append(f"Using {root.relative_to(top).as_posix()}/, the only folder in {top}.")
     parts, folders = _split_folders(root), listing(root)[1]
     if "train" in parts:
         _from_splits(root, parts, found)
         return
     if parts and len(parts) == len(folders):
         raise DataError(
-            f"{root} has {names(parts.values())} but no train/ folder.", "Give the folder that holds train/."
+            f"{root} has {names(parts.values())} but no train/ folder.", "Pass the folder that contains train/."
         )
     for split, folder in parts.items():
         found.notes.append(
-            f"{folder.name}/ is beside class folders without a train/ folder, and was left out: move the "
+            f"{folder.name}/ is next to class folders, without a train/ folder, and was left out: move the "
             f"class folders into train/ to use it as the {split} split, or rename it if it is a class."
         )
     if not parts and _from_split_classes(folders, found):
@@ -209,7 +212,7 @@ def _from_splits(root: Path, parts: dict[str, Path], found: Found) -> None:
             loose = _images(parts[split], Found())
             what = "images but no class folders" if loose else "no images"
             name = "training" if split == "train" else "validation"
-            raise DataError(f"The {name} folder {parts[split]} holds {what}.", _HOW)
+            raise DataError(f"The {name} folder {parts[split]} contains {what}.", _HOW)
         found.rows += rows
     classes = {label for _, label, _ in found.rows}
     if "test" in parts:
@@ -217,14 +220,14 @@ def _from_splits(root: Path, parts: dict[str, Path], found: Found) -> None:
         rows = _class_rows(parts["test"], "test", unseen)
         if classes.isdisjoint(label for _, label, _ in rows):  # images, or test/images/ and the like
             left = count(len(_images(parts["test"], Found())), "image")
-            found.notes.append(f"{parts['test'].name}/ holds no class folders: its {left} left out, unlabelled.")
+            found.notes.append(f"{parts['test'].name}/ has no class folders: its {left} left out as unlabelled.")
             parts = {split: folder for split, folder in parts.items() if split != "test"}
         else:
             found.rows += rows
             found.notes += unseen.notes
             found.skipped += unseen.skipped
     if others := [name for name in map(Path, listing(root)[1]) if not split_of(name.name)]:
-        found.notes.append(f"Left out {names(others)} beside {parts['train'].name}/.")
+        found.notes.append(f"Left out {names(others)} next to {parts['train'].name}/.")
     found.layout = f"{names(parts.values())} with {count(len(classes), 'class folder')}"
 
 
@@ -279,9 +282,9 @@ def _class_rows(root: Path, split: str, found: Found, leave: Iterable[Path] = ()
     if rows and empty:
         found.notes.append(f"{names(empty)} in {root} without images: ignored.")
     if nested:
-        found.notes.append(f"{count(nested, 'class folder')} in {root} with folders inside: read as one class each.")
+        found.notes.append(f"{count(nested, 'class folder')} in {root} with subfolders: read as one class each.")
     if rows and (loose := sum(map(is_image, files))):
-        found.notes.append(f"{count(loose, 'image')} beside the class folders in {root} left out.")
+        found.notes.append(f"{count(loose, 'image')} next to the class folders in {root} left out.")
     return rows
 
 
@@ -301,17 +304,17 @@ def _unlabelled(root: Path) -> DataError:
     images = list(filter(is_image, files))
     tables = [file.name for file in map(Path, listing(root)[0]) if file.suffix.lower() in (".csv", ".tsv")]
     if images:
-        hint = f"Does {tables[0]} hold them? --labels {tables[0]}" if tables else _HOW
+        hint = f"Does {tables[0]} have them? --labels {tables[0]}" if tables else _HOW
         if pattern := _pattern([Path(image).name for image in images]):
-            hint = f"Do the file names hold them? --label-regex {shlex.quote(pattern)}"
-        return DataError(f"{root} holds {count(len(images), 'image')} without labels.", hint)
+            hint = f"Do the file names have them? --label-regex {shlex.quote(pattern)}"
+        return DataError(f"{root} contains {count(len(images), 'image')} without labels.", hint)
     if not files:
-        return DataError(f"{root} holds no files.", "Give the folder that holds the images.")
+        return DataError(f"{root} contains no files.", "Pass the folder with the images.")
     held = some([Path(file).relative_to(root).as_posix() for file in files])
     packed = [file for file in files if file.lower().endswith(ARCHIVE_SUFFIXES)]
-    hint = f"Unpack {Path(packed[0]).name} and give its folder." if packed else "Give the folder of the images."
+    hint = f"Unpack {Path(packed[0]).name} and pass its folder." if packed else "Pass the folder with the images."
     hint = unread(Path(file).suffix.lower() for file in files) or hint
-    return DataError(f"{root} holds no images. It holds {held}.", hint)
+    return DataError(f"{root} contains no images. It contains {held}.", hint)
 
 
 # ---------------------------------------------------------------------------- labels from file names
@@ -321,11 +324,11 @@ def _from_file_names(root: Path, pattern: str, found: Found) -> None:
     try:
         regex = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"The label pattern {pattern!r} is no regular expression: {error}.") from error
+        raise UsageError(f"The label pattern {pattern!r} is not a valid regular expression: {error}.") from error
     if not regex.groups:
         raise UsageError(
-            f"The label pattern {pattern!r} has no group to take the label from.",
-            r"Put the part that is the label in parentheses: '^(.+)_\d+\.jpg$'",
+            f"The label pattern {pattern!r} has no group for the label.",
+            r"Put the label in parentheses: '^(.+)_\d+\.jpg$'",
         )
     parts = _split_folders(root)
     areas = parts if "train" in parts else {"": root}
@@ -342,9 +345,11 @@ def _from_file_names(root: Path, pattern: str, found: Found) -> None:
         raise _unlabelled(root)
     if not found.rows:
         raise DataError(
-            f"No file name in {root} matches the label pattern {pattern!r}; there are {some(strays)}.",
-            "The first group of the pattern is the label; it is searched for in the file name alone.",
+            f"No file name in {root} matches the label pattern {pattern!r}; the files are {some(strays)}.",
+            "The first group of the pattern is the label; only the file name is searched.",
         )
     if strays:
-        found.notes.append(f"{count(len(strays), 'image')} left out that the pattern does not match: {some(strays)}.")
+        found.notes.append(
+            f"{count(len(strays), 'image')} left out because the pattern does not match: {some(strays)}."
+        )
     found.layout = f"labels from the file names by '{pattern}'"

@@ -22,7 +22,7 @@ def moments(column: str, columns: Mapping[str, Sequence[str]], paths: Sequence[s
     import pandas as pd
 
     if column not in columns:
-        there = f"There are: {', '.join(columns)}." if columns else "Name a table that has it with --labels."
+        there = f"Available: {', '.join(columns)}." if columns else "Pass a table with this column as --labels."
         raise UsageError(f"--split-by {column}: there is no such column{did_you_mean(column, list(columns))}", there)
     texts = pd.Series([str(value).strip() for value in columns[column]])
     numbers = pd.to_numeric(texts, errors="coerce")
@@ -31,8 +31,8 @@ def moments(column: str, columns: Mapping[str, Sequence[str]], paths: Sequence[s
     if (lost := found.isna()).any():
         rows = [f"{below(paths[i], root)} {texts[i]!r}" for i in lost.to_numpy().nonzero()[0]]
         raise DataError(
-            f"The column {column!r} is no date or number for {len(rows):,} of {len(paths):,} images: {some(rows)}.",
-            "Fill it in, as 2026-07-14, 2026-07-14 10:15 or a number, or leave these images out of the table.",
+            f"The column {column!r} is not a date or number for {len(rows):,} of {len(paths):,} images: {some(rows)}.",
+            "Use 2026-07-14, 2026-07-14 10:15 or a number, or remove these images from the table.",
         )
     if found is found_dates and unclear.any():
         raise DataError(
@@ -83,11 +83,11 @@ def newest(times: pd.Series, share: float, groups: Sequence[str] | None, column:
         latest = times.groupby(names.to_numpy()).transform("max")
     sizes = latest.value_counts().sort_index(ascending=False).cumsum()[:-1] if latest.nunique() > 1 else None
     if sizes is None:
-        raise DataError(f"No cut by {column!r} leaves older images: the newest belong together with all others.")
+        raise DataError(f"Splitting by {column!r} leaves no older images: the newest are grouped with all others.")
     start = (sizes - share * len(times)).abs().idxmin()
     late = latest >= start
     tied = int((latest == start).sum())
-    ties = f" {tied:,} of them are of the first of these times and stay together." if tied > 1 else ""
+    ties = f" {tied:,} of them have the first of these times and stay together." if tied > 1 else ""
     return late.tolist(), (
         f"{count(int(late.sum()), 'image')} of {len(times):,} are the newest by {column!r}, from {_shown(start)} on, "
         f"and are the test split ({late.mean():.1%} for {share:.1%}).{ties}"

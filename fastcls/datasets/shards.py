@@ -192,7 +192,7 @@ class Pack:
     def described(self) -> str:
         """A sentence on what is packed and how it was split."""
         how = f"drawn with seed {self.record.seed}" if self.record.drawn else "of the source"
-        return f"packed images of {self.record.source}: the validation split is the one {how} when they were packed."
+        return f"packed images of {self.record.source}: the validation split is the one {how} at packing."
 
     def by_shard(self) -> np.ndarray:
         """(n,) the rows in the order in which their bytes are in the shards."""
@@ -287,7 +287,7 @@ class _Fetcher:
                 if not self.stopped.is_set():
                     if runs.digest(part) != shard.sha256:
                         raise DownloadError(
-                            f"{self.origin.address}/{SHARDS}/{shard.name} is not what was packed.", AGAIN
+                            f"{self.origin.address}/{SHARDS}/{shard.name} does not match its checksum.", AGAIN
                         )
                     part.replace(file)
                 part.unlink(missing_ok=True)
@@ -444,7 +444,7 @@ def _write_index(pack: Pack, into: Path) -> None:
     where = f"{pack.origin.address}/{MANIFEST}"
     data = pack.origin.read(MANIFEST)
     if hashlib.sha256(data).hexdigest() != pack.record.manifest:
-        raise DataError(f"{where} is not what was packed.", AGAIN)
+        raise DataError(f"{where} does not match its checksum.", AGAIN)
     file = pq.ParquetFile(pa.BufferReader(data))
     texts: list[tuple[str, list[str]]] = []
     for name in filter(_TEXTS.fullmatch, file.schema_arrow.names):
@@ -457,7 +457,7 @@ def _write_index(pack: Pack, into: Path) -> None:
         texts.append((name, own))
     names = file.read(["path"])["path"].cast(pa.large_string()).combine_chunks()
     if len(names) != pack.record.images or pc.any(pc.match_substring_regex(names, r"^/|(^|/)\.\.?(/|$)|//")).as_py():
-        raise DataError(f"{where} is damaged: it has other rows, or names that lead out of it.", AGAIN)
+        raise DataError(f"{where} is damaged: its rows differ, or names lead out of it.", AGAIN)
     start, nothing = (pa.scalar(text, pa.large_string()) for text in (f"{pack.root.as_posix()}/", ""))
     full = pc.binary_join_element_wise(start, names, nothing)
     _, ends, blob = full.buffers()
@@ -467,7 +467,7 @@ def _write_index(pack: Pack, into: Path) -> None:
     for name, width in (("shard", np.int32), ("offset", np.int64), ("size", np.int32)):
         column = file.read([name])[name].to_numpy()
         if name == "shard" and len(column) and not 0 <= column.min() <= column.max() < len(pack.record.shards):
-            raise DataError(f"{where} is damaged: it names shards that are not there.", AGAIN)
+            raise DataError(f"{where} is damaged: it lists shards that are missing.", AGAIN)
         np.save(into / f"{name}.npy", column.astype(width))
     keys = file.read(["key"])["key"].to_numpy()
     rows = np.argsort(keys, kind="stable")

@@ -118,7 +118,7 @@ def check_splits(df: DataFrame, where: object) -> None:
     }
     trained = by_split.get("train", set())
     if "train" not in by_split:
-        raise DataError(f"{where} has no training images.", "Give some rows or a folder to train.")
+        raise DataError(f"{where} has no training images.", "Assign some rows or a folder to train.")
     for split in ("valid", "test"):
         if unknown := sorted(by_split.get(split, set()) - trained):
             raise DataError(

@@ -50,14 +50,14 @@ class Found:
         notes = []
         if self.skipped:
             kinds = ", ".join(f"{suffix or 'no suffix'} {n:,}" for suffix, n in self.skipped.most_common(4))
-            left_out = f"{count(self.skipped.total(), 'file')} left out that are not images: {kinds}."
+            left_out = f"{count(self.skipped.total(), 'file')} left out because they are not images: {kinds}."
             notes.append(f"{left_out} {unread(self.skipped)}".rstrip())
         if self.unnamed:
             broken = some(os.fsencode(name).decode(errors="replace") for name in self.unnamed)
-            notes.append(f"{count(len(self.unnamed), 'image')} left out whose names are not UTF-8: {broken}.")
+            notes.append(f"{count(len(self.unnamed), 'image')} left out because their names are not UTF-8: {broken}.")
         if self.pipes:
             found = some(self.pipes)
-            notes.append(f"{len(self.pipes):,} left out, neither file nor folder but pipe, socket or device: {found}.")
+            notes.append(f"{len(self.pipes):,} left out that are pipes, sockets or devices: {found}.")
         return notes
 
 
@@ -92,9 +92,9 @@ def unread(suffixes: Iterable[str]) -> str:
     suffixes = set(suffixes)
     said = []
     if kinds := sorted(UNREAD & suffixes):
-        said.append(f"Pictures in {', '.join(kinds)} are not read: convert them to JPEG or PNG.")
+        said.append(f"{', '.join(kinds)} images are not supported: convert them to JPEG or PNG.")
     if kinds := sorted(VIDEOS & suffixes):
-        said.append(f"Videos ({', '.join(kinds)}) are not read: save pictures of each:  {frames('VIDEO')}")
+        said.append(f"Videos ({', '.join(kinds)}) are not supported: extract frames from each:  {frames('VIDEO')}")
     return " ".join(said)
 
 

@@ -102,7 +102,7 @@ def obtain(paths: Sequence[str], how: Mapping[str, Any], budget: float, progress
             os.utime(folder / "store.json")  # when it was last used
             return store
     except OSError as problem:
-        raise OutputError(f"the decoded images cannot be kept in {root} ({problem.strerror or problem})") from None
+        raise OutputError(f"the decoded images cannot be saved in {root} ({problem.strerror or problem})") from None
 
 
 def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:
@@ -132,7 +132,7 @@ def _make_room(root: Path, needed: float, budget: float) -> None:
     """Remove the least recently used stores until `needed` bytes fit into `budget` and onto the disk."""
     if needed > budget:
         raise OutputError(
-            f"the decoded images would take {needed / GB:.1f} GB, more than --cache-gb {budget / GB:g} allows"
+            f"the decoded images would need {needed / GB:.1f} GB, more than --cache-gb {budget / GB:g} allows"
         )
     stores = sorted(listing(), key=lambda store: store["used"])
     kept = sum(store["bytes"] for store in stores)
@@ -144,7 +144,7 @@ def _make_room(root: Path, needed: float, budget: float) -> None:
     root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free
     if needed > 0.9 * free:
-        raise OutputError(f"the decoded images would take {needed / GB:.1f} GB; {root} has {free / GB:.1f} GB free")
+        raise OutputError(f"the decoded images would need {needed / GB:.1f} GB; {root} has {free / GB:.1f} GB free")
 
 
 def _build(part: Path, name: str, paths: Sequence[str], how: Mapping[str, Any], progress: Progress | None) -> None:

@@ -71,7 +71,7 @@ def broken_images(lines: list[str], total: int) -> DataError:
     listed = "\n  ".join(lines[:NAMED] + more)
     return DataError(
         f"{len(lines)} of {total} images cannot be read:\n  {listed}",
-        "Fix or remove these files, or leave them out with --skip-bad, then start again.",
+        "Fix or remove these files, or skip them with --skip-bad, then run the command again.",
     )
 
 

@@ -140,10 +140,10 @@ def refuse_unusable(image: Image.Image) -> None:
     Looks at the header alone: Pillow has Ghostscript run a PostScript file, whatever its name, to load its pixels.
     """
     if image.format in ("EPS", "WMF"):
-        raise UnidentifiedImageError("a program that draws, not an image")
+        raise UnidentifiedImageError("a PostScript program, not an image")
     if image.mode in ("I", "F") and not sixteen_bits(image):
         kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
-        raise UnknownRange(f"its pixels are {kind}, and it is unknown which is white; save it with 8 or 16 bits")
+        raise UnknownRange(f"its pixels are {kind} of an unknown range; save it with 8 or 16 bits")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

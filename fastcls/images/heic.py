@@ -34,7 +34,7 @@ def begins(data: bytes) -> bool:
 def _open(file: IO[bytes], name: str | bytes) -> ImageFile.ImageFile:
     """The first HEIC file imports pillow-heif, which takes the place of this for those that follow."""
     if extras.missing("heic"):
-        raise NeedsPackage(f"a HEIC photograph, which needs pillow-heif:  {extras.install('heic')}")
+        raise NeedsPackage(f"a HEIC image, which needs pillow-heif:  {extras.install('heic')}")
     import pillow_heif
 
     pillow_heif.register_heif_opener()

@@ -97,14 +97,14 @@ def measure(path: str) -> Measured:
     except Image.DecompressionBombError as problem:
         return Measured(path, digest, "huge", str(problem).split(",")[0], **known)
     except MemoryError:
-        return Measured(path, fault="huge", reason="more pixels than there is memory for")
+        return Measured(path, fault="huge", reason="too large for the available memory")
     except decode.UnknownRange as problem:
         return Measured(path, digest, "unscaled", str(problem), **known)
     except heic.NeedsPackage as problem:
         return Measured(path, digest, "unreadable", str(problem))
     except UnidentifiedImageError:
         if data.startswith(_IMAGE_STARTS) or _AVIF.match(data) or heic.begins(data):
-            return Measured(path, digest, "truncated", "begins like an image, but its header is damaged")
+            return Measured(path, digest, "truncated", "starts like an image, but its header is damaged")
         return Measured(path, digest, "fake", _what(data))
     except DAMAGED as problem:
         return Measured(path, digest, "truncated", str(problem) or type(problem).__name__, **known)

@@ -114,5 +114,5 @@ def _array(item: Any) -> np.ndarray:
             return np.ascontiguousarray(pixels)
     raise DataError(
         f"{shown(item)} is not an image.",
-        "Give a file, a PIL image, bytes of a file, or uint8 of 0 to 255: an array (h, w, 3) or a tensor (3, h, w).",
+        "Pass a file, a PIL image, the bytes of a file, or uint8 values: an array (h, w, 3) or a tensor (3, h, w).",
     )

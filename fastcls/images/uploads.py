@@ -43,11 +43,11 @@ def read(data: bytes, mode: str = "RGB") -> Upload:
         except DataError:
             raise
         except heic.NeedsPackage as problem:
-            raise DataError(f"The picture cannot be used: it is {problem}") from None
+            raise DataError(f"The image cannot be used: it is {problem}") from None
         except UnknownRange as problem:
-            raise DataError(f"The picture cannot be used: {problem}.") from None
+            raise DataError(f"The image cannot be used: {problem}.") from None
         except Exception as problem:  # of bytes made to harm, a decoder may raise anything
-            raise DataError(f"The picture is damaged: {reason(problem).rstrip('.')}.") from problem
+            raise DataError(f"The image is damaged: {reason(problem).rstrip('.')}.") from problem
 
 
 def _check(image: Image.Image) -> bool:
@@ -55,20 +55,20 @@ def _check(image: Image.Image) -> bool:
     width, height = image.size
     if max(image.size) > LONGEST or width * height > MOST_PIXELS:
         raise DataError(
-            f"The picture has {width:,} × {height:,} pixels; at most {LONGEST:,} a side and "
-            f"{MOST_PIXELS // 1_000_000} million in all are taken. Make it smaller."
+            f"The image has {width:,} × {height:,} pixels; the limit is {LONGEST:,} per side and "
+            f"{MOST_PIXELS // 1_000_000} million in all. Resize it."
         )
     return orientation(image) != 1
 
 
 def _unknown(data: bytes, problem: Exception) -> str:
     if isinstance(problem, Image.DecompressionBombError):
-        return f"The picture has more than {MOST_PIXELS // 1_000_000} million pixels. Make it smaller."
+        return f"The image has more than {MOST_PIXELS // 1_000_000} million pixels. Resize it."
     start = data[:4096].lower()
     if b"<svg" in start:
         return f"This is an SVG drawing, which has no pixels. Save it as {NAMES}."
     if heic.begins(data):
-        return "The picture is damaged: its header cannot be read."
+        return "The image is damaged: its header cannot be read."
     if start[4:8] == b"ftyp":
-        return f"AVIF pictures are not read here, nor are films. Save it as {NAMES}."
-    return f"This is not a picture that can be read here. Send a {NAMES}."
+        return f"AVIF images and videos are not supported. Save it as {NAMES}."
+    return f"This is not an image in a supported format. Send a {NAMES}."

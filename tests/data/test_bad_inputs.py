@@ -144,7 +144,7 @@ def test_images_that_cannot_be_read_are_left_out_on_request(place: Path) -> None
     assert_labels({name: label for name, label in good.items() if name not in bad})
     record = json.loads(Path("run/run.json").read_text())
     assert [line.partition("photos/")[2].partition(":")[0] for line in record["data"]["skipped"]] == bad
-    assert "4 of 20 images cannot be read, left out: " in outcome.output and "an empty file" in outcome.output
+    assert "4 of 20 images cannot be read and were left out: " in outcome.output and "an empty file" in outcome.output
     assert any("left out" in note for note in record["notes"]), "which the report shows"
     assert state(place / "photos") == before
 
@@ -251,7 +251,7 @@ def test_wrong_knobs_are_reported_together_each_with_the_nearest_right_one(fastc
     [
         (["recipe", "pets-resnet5"], "pets-resnet50"),
         (["recipe", "./none.py"], "no recipe file"),
-        (["recipe", "folder"], "--path: is required"),
+        (["recipe", "folder"], "--path: required"),
         (["recipe", "digits-cnn", "--device", "cud"], "'cuda'"),
         (["recipe", "digits-cnn", "--precision", "fp8"], "auto, fp32, bf16, fp16"),
         (["recipe", "digits-cnn", "--limit", "0"], "--limit 0"),
@@ -297,7 +297,7 @@ def test_a_name_that_no_file_system_takes_is_refused(fastcls: Fastcls, words: li
         ("def get_learner(): pass", "lacks `fit`"),
         ("x = 1", "lacks `get_learner` and `fit`"),
         ("def fit(learn: int", "line 1"),
-        ("def get_learner(n=[]): pass\ndef fit(): pass", "takes no learner"),
+        ("def get_learner(n=[]): pass\ndef fit(): pass", "has no parameter for the learner"),
         ("def get_learner(n=sum): pass\ndef fit(learn): pass", "'sum'"),
         ("def get_learner(n: dict = None): pass\ndef fit(learn): pass", "type dict"),
         ("def get_learner(seed=1): pass\ndef fit(learn): pass", "seed cannot be a knob"),
@@ -345,8 +345,8 @@ def test_an_out_folder_without_write_permission_is_refused(fastcls: Fastcls) -> 
 @pytest.mark.usefixtures("unreported")
 def test_a_batch_larger_than_the_images_is_shrunk_and_said_so(fastcls: Fastcls) -> None:
     outcome = fastcls("recipe", "digits-cnn", "--limit", "4", "--bs", "512", "--epochs", "1", "--out", "r")
-    assert outcome.code == 0 and "shrunk from 512 to 40" in outcome.output
-    assert "shrunk" in json.loads(Path("r/run.json").read_text())["notes"][0]
+    assert outcome.code == 0 and "reduced from 512 to 40" in outcome.output
+    assert "reduced" in json.loads(Path("r/run.json").read_text())["notes"][0]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(fastcls: Fastcls) -> None:

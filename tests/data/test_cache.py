@@ -137,7 +137,7 @@ def test_a_disk_without_room_is_said_before_anything_is_decoded(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
     monkeypatch.setattr(cache, "_build", never)
-    with pytest.raises(OutputError, match=r"would take .* GB; .* has 0\.0 GB free"):
+    with pytest.raises(OutputError, match=r"would need .* GB; .* has 0\.0 GB free"):
         cache.obtain(files, AS_THEY_ARE, cache.GB)
 
 
@@ -176,7 +176,7 @@ def test_what_a_killed_run_left_half_written_goes_when_its_images_are_stored(fil
 
 
 def test_the_cache_verb_lists_and_clears(files: list[str], fastcls) -> None:
-    assert "No decoded images" in fastcls("cache").output and "Every run" in fastcls("cache").output
+    assert "No decoded images" in fastcls("cache").output and "Runs cache their images there" in fastcls("cache").output
     cache.obtain(files, AS_THEY_ARE, cache.GB)
     cache.obtain(files, WHOLE, cache.GB)
     cache.obtain(files[:2], AS_THEY_ARE | {"mode": "L", "method": "squish", "resize": [8, 8], "size": [8, 8]}, cache.GB)
@@ -184,7 +184,7 @@ def test_the_cache_verb_lists_and_clears(files: list[str], fastcls) -> None:
     for part in (
         "whole, reduced to cover 12 × 12",
         "as is",
-        "squish to 8 × 8, gray",
+        "squish to 8 × 8, grey",
         "photos",
         str(cache.folder_of_stores()),
     ):

@@ -184,7 +184,7 @@ def test_without_its_package_a_heic_photograph_says_what_reads_it(
     assert outcome.code == 3 and found(Path("out"))["unreadable"] == 2
     assert "pip install" in record(Path("out"))["findings"][0]["groups"][0][0]["remark"]
     outcome = fastcls("recipe", "folder", "--path", "photos", "--weights", "none", "--arch", "resnet18", "--dry-run")
-    assert outcome.code == 3 and "IMG_1.HEIC: a HEIC photograph, which needs pillow-heif:  pip" in outcome.output
+    assert outcome.code == 3 and "IMG_1.HEIC: a HEIC image, which needs pillow-heif:  pip" in outcome.output
 
 
 # ---------------------------------------------------------------------------- copies
@@ -382,9 +382,9 @@ def test_a_sound_dataset_leaves_exit_code_0(tmp_path: Path, fastcls: Any) -> Non
     for name in ("cat", "dog"):
         plant(tmp_path / "p" / name, 12)
     outcome = fastcls("check", "p")
-    assert outcome.code == 0 and "Nothing was found" in outcome.output
+    assert outcome.code == 0 and "No problems found" in outcome.output
     assert {file.name for file in Path("checks/p").iterdir()} == {"check.html", "check.json", "findings.csv"}
-    assert "Nothing was found" in Path("checks/p/check.html").read_text()
+    assert "No problems found" in Path("checks/p/check.html").read_text()
     photograph(1).quantize(64).save(tmp_path / "p" / "cat" / "palette.png")
     outcome = fastcls("check", "p")  # its own files are written over
     assert outcome.code == 0 and "Palette images" in outcome.output and found(Path("checks/p")) == {"palette": 1}
@@ -410,12 +410,12 @@ def test_a_record_read_is_what_was_found(odd: Path, audited: audit.Audit, tmp_pa
     ("words", "code", "what"),
     [
         (("gone",), 3, "does not exist"),
-        (("empty",), 3, "holds no files"),
+        (("empty",), 3, "contains no files"),
         (("p", "--labels", "none.csv"), 3, "none.csv"),
-        (("p", "--label-regex", "("), 2, "no regular expression"),
+        (("p", "--label-regex", "("), 2, "regular expression"),
         (("p", "--labels", "a.csv", "--label-regex", "(.)"), 2, "not both"),
         (("p", "-o", "file"), 4, "file"),
-        (("p", "-o", "taken"), 4, "someone else's"),
+        (("p", "-o", "taken"), 4, "from another source"),
     ],
 )
 def test_what_cannot_be_checked_is_refused(
@@ -474,9 +474,9 @@ def test_measurements_are_listed_and_cleared_with_the_cache(
 ) -> None:
     monkeypatch.setenv("FASTCLS_DATA", str(tmp_path / "data"))
     measurements.measure_all([str(file) for file in plant(tmp_path / "p", 2)])
-    assert "measurements of images" in fastcls("cache").output
+    assert "image measurements" in fastcls("cache").output
     assert "MB freed" in fastcls("cache", "--clear", "measurements").output and measurements.size() == 0
-    assert "measurements of images" not in fastcls("cache").output
+    assert "image measurements" not in fastcls("cache").output
 
 
 def test_no_time_is_no_reason_to_forget_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -575,7 +575,7 @@ def test_before_training_time_is_bounded_and_what_was_left_out_is_told(
     files = plant(tmp_path / "p", 24)
     run = run_of([(file, "train" if i < 18 else "valid", "ab"[i % 2]) for i, file in enumerate(files)])
     few, part = precheck(run)
-    assert few.startswith("Classes with fewer than 10 training images") and part.startswith("0 of 24 images")
+    assert few.startswith("Classes with fewer than 10 training images") and part.startswith("only 0 of 24 images")
     assert precheck(run, sizes=False) == [part]
 
 

@@ -142,7 +142,7 @@ def test_pictures_that_are_merely_alike_do_not_become_one_group(tmp_path: Path) 
     (tmp_path / "cat" / "copy.png").write_bytes((tmp_path / "cat" / "1.png").read_bytes())
     with options.using(Options()) as notes:
         found = data.split(datasets.folder(tmp_path, valid_pct=None))
-    assert "81 images look alike in groups of up to 81, too many to be kept together" in notes[0]
+    assert "81 images are similar, in groups of up to 81, too many to be kept together" in notes[0]
     assert "group" not in found and found["split"].value_counts().to_dict() == {"train": 65, "valid": 16}
 
 
@@ -236,7 +236,7 @@ def timed(dates: list[str]) -> pd.DataFrame:
 def test_a_share_of_newest_images_without_a_column_of_times_says_that_it_does_nothing() -> None:
     found = data.split(timed([str(number) for number in range(40)]), newest=0.3)
     assert not (found["split"] == "test").any()
-    assert any("--newest 0.3 does nothing without --split-by" in note for note in found.attrs["notes"])
+    assert any("--newest 0.3 needs --split-by" in note for note in found.attrs["notes"])
 
 
 def test_the_newest_images_are_kept_for_the_end() -> None:
@@ -265,11 +265,11 @@ def test_images_of_one_time_and_of_one_group_stay_on_one_side() -> None:
 @pytest.mark.parametrize(
     ("taken", "says"),
     [
-        (["2026-01-01"] * 39 + [""], "no date or number for 1 of 40 images: dog/dog019_0.png ''"),
+        (["2026-01-01"] * 39 + [""], "not a date or number for 1 of 40 images: dog/dog019_0.png ''"),
         (["2026-01-01"] * 39 + ["soon"], "'soon'"),
         (["2026-01-01"] * 40, "has one value"),
         ([f"{i % 24}:15" for i in range(40)], "no date or number for 40 of 40 images"),
-        ([f"0{1 + i % 9}/04/2026" for i in range(40)], "can be read in two ways: 01/04/2026"),
+        ([f"0{1 + i % 9}/04/2026" for i in range(40)], "ambiguous dates: 01/04/2026"),
     ],
 )
 def test_times_that_are_none_are_refused(taken: list[str], says: str) -> None:
@@ -326,7 +326,9 @@ def test_a_run_by_groups_records_them(fastcls: Fastcls, tmp_path: Path) -> None:
     assert f"(95 % over {held} groups: " in outcome.output
     page = Path("run/report.html").read_text()
     assert f"interval over {held} groups" in page
-    tuned = re.search(r"Tuned on (\d+) valid images in (\d+) groups?, judged on the other (\d+) in (\d+) group", page)
+    tuned = re.search(
+        r"Tuned on (\d+) valid images in (\d+) groups?, evaluated on the other (\d+) in (\d+) group", page
+    )
     assert tuned, "judged on other groups"
     assert [int(tuned[i]) + int(tuned[i + 2]) for i in (1, 2)] == [3 * held, held]
     answers = predictions.read(Path("run/predictions.csv"))

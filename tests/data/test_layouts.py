@@ -105,7 +105,7 @@ def test_unlabelled_test_images_are_noted_and_left_out(tmp_path, inside):
     plant(tmp_path, *many("train/a", 10), *many("train/b", 10), *many(inside, 5))
     df = layouts.find(tmp_path)
     assert "test" not in set(df.split) and len(df) == 20
-    assert "test/ holds no class folders: its 5 images left out, unlabelled." in notes(df)
+    assert "test/ has no class folders: its 5 images left out as unlabelled." in notes(df)
 
 
 # ---------------------------------------------------------------------------- labels from file names
@@ -246,11 +246,11 @@ def test_a_split_column_without_validation_rows(tmp_path):
 
 
 BAD_TABLES = {
-    "windows climb": (rows("file,label\n") + "..\\secret.jpg,cat\n", "leads out"),
+    "windows climb": (rows("file,label\n") + "..\\secret.jpg,cat\n", "outside the folder"),
     "leak": (rows("file,label,split\n", extra=[["train"] * 12]) + "img0.jpg,cat,test\n", "another label or split"),
     "unknown split": (rows("file,label,split\n", extra=[["maybe"] * 12]), r"'maybe' in row 2"),
-    "unknown columns": (rows("file,x,y\n", extra=[LABELS]), "hold the labels; its columns are file, x, y"),
-    "no files": (rows("when,label,y\n", files=["x"] * 12, extra=[LABELS]), "known to hold the file names"),
+    "unknown columns": (rows("file,x,y\n", extra=[LABELS]), "recognised as the labels; its columns are file, x, y"),
+    "no files": (rows("when,label,y\n", files=["x"] * 12, extra=[LABELS]), "recognised as the file names"),
     "unknown class": (
         rows("file,label,split\n", extra=[["train", "train", "valid"] * 4]),
         "the valid split .* without training images: 007",
@@ -270,7 +270,7 @@ def test_rows_without_a_label_or_a_file_are_left_out_on_request(tmp_path):
     root = plant(tmp_path, *FILES, "a/x.jpg", "b/x.jpg")
     text = rows("file,label\n") + "gone.jpg,cat\nx.jpg,cat\n../out.jpg,cat\nimg0.jpg\n"
     labels = table(root, text.replace(f"{FILES[1]},{LABELS[1]}", f"{FILES[1]},"))
-    with pytest.raises(DataError, match="leave them out with skip_bad"):
+    with pytest.raises(DataError, match="skip them with skip_bad"):
         layouts.find(root, labels=labels)
     with options.using(Options(skip_bad=True)):
         df = layouts.find(root, labels=labels)
@@ -278,7 +278,7 @@ def test_rows_without_a_label_or_a_file_are_left_out_on_request(tmp_path):
         for part in (
             "no label: row 3.",
             "missing: gone.jpg.",
-            "several files have: x.jpg.",
+            "several files share: x.jpg.",
             "too few columns: row 17.",
         ):
             assert "1 of 16 rows of " in notes(df) and part in notes(df)
@@ -291,5 +291,5 @@ def test_rows_without_a_label_or_a_file_are_left_out_on_request(tmp_path):
 def test_ambiguous_names_are_refused(tmp_path):
     plant(tmp_path, *FILES, "img0.png", "a/x.jpg", "b/x.jpg")
     for name in ("img0", "x.jpg", "x"):
-        with pytest.raises(DataError, match=f"several files have .*{re.escape(name)}"):
+        with pytest.raises(DataError, match=f"several files share .*{re.escape(name)}"):
             layouts.find(tmp_path, labels=table(tmp_path, rows("file,label\n") + f"{name},cat\n"))

@@ -381,7 +381,7 @@ def test_images_resampled_in_fastais_other_ways_are_fastais(photos: Path) -> Non
 
 
 def test_images_of_several_sizes_without_a_resize_are_refused_with_the_way_out(photos: Path) -> None:
-    with pytest.raises(DataError, match="not of one size") as caught:
+    with pytest.raises(DataError, match="have different sizes") as caught:
         list(build(photos).train)
     assert "resize" in caught.value.hint
 

@@ -62,8 +62,8 @@ def files_of(run: str) -> str:
 def test_a_pack_has_every_file_as_it_is_and_says_what_a_node_needs(fastcls: Any, source: Path) -> None:
     done = fastcls("pack", source, "packed", "--shard-mb", "0.02", "--verify")
     assert done.code == 0, done.output
-    assert "40 images, 32 train, 8 valid" in done.output and "bytes an image" in done.output
-    assert "40 images are what was packed" in done.output
+    assert "40 images, 32 train, 8 valid" in done.output and "bytes per image" in done.output
+    assert "40 images match their checksums" in done.output
     held = {}
     for file in sorted(Path("packed/shards").iterdir()):
         with tarfile.open(file) as tar:
@@ -96,7 +96,7 @@ def test_a_run_from_object_storage_is_the_same_with_a_cache_smaller_than_the_dat
 ) -> None:
     done = fastcls("pack", source, store.address, "--shard-mb", "0.01", "--verify")
     assert done.code == 0, done.output
-    assert "40 images are what was packed" in done.output
+    assert "40 images match their checksums" in done.output
     wanted = trained(fastcls, source, "one", *SMALL)
     assert trained(fastcls, store.address, "two", *SMALL) == wanted
     assert 0 < kept(source.parent / "data") <= 50_000
@@ -128,7 +128,7 @@ def test_a_store_that_stalls_is_asked_again_and_given_up_in_the_end(
     assert store.stalled == 0
     store.stalled = 10_000
     done = fastcls("pack", store.address, "--verify")
-    assert done.code == 3 and "after 3 attempts: no answer, or too slow a one, within 2 s" in done.output, done.output
+    assert done.code == 3 and "after 3 attempts: no complete response within 2 s" in done.output, done.output
 
 
 @pytest.mark.faults
@@ -138,7 +138,7 @@ def test_a_command_ends_though_the_store_never_answers(source: Path, store: Stor
     words = [sys.executable, "-c", script, "pack", source, store.address]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)  # the store waits for 120 s
-    assert done.returncode == 4 and "after 3 attempts: no answer" in done.stderr, done.stderr
+    assert done.returncode == 4 and "after 3 attempts: no complete response" in done.stderr, done.stderr
 
 
 @pytest.mark.faults
@@ -261,11 +261,11 @@ def test_images_that_cannot_be_read_are_refused_or_left_out(fastcls: Any, source
         (["photos"], 2, "DESTINATION"),
         (["photos", "photos/inside"], 2, "inside"),
         (["nowhere", "packed"], 3, "does not exist"),
-        (["photos", "other"], 4, "holds other files"),
+        (["photos", "other"], 4, "contains other files"),
         (["good", "packed"], 2, "packed already"),
-        (["photos", "good", "--seed", "7"], 4, "holds other packed images"),
-        (["photos", "--verify"], 3, "holds no packed images"),
-        (["photos", "nothing://here"], 3, "no address that can be read"),
+        (["photos", "good", "--seed", "7"], 4, "contains other packed images"),
+        (["photos", "--verify"], 3, "contains no packed images"),
+        (["photos", "nothing://here"], 3, "not a valid address"),
         (["photos", "packed", "--valid-pct", "2"], 2, "between 0 and 1"),
     ],
 )
@@ -297,7 +297,7 @@ def test_damage_is_found_and_named(fastcls: Any, source: Path) -> None:
     assert done.code == 3 and "shards/train-00000.tar" in done.output and ".jpg" in done.output
     damage(Path("manifest/manifest.parquet"), 700)
     done = fastcls("recipe", "folder", "--path", "manifest", *TRAIN)
-    assert done.code == 3 and "is not what was packed" in done.output, done.output
+    assert done.code == 3 and "does not match its checksum" in done.output, done.output
     Path("record/fastcls-pack.json").write_text('{"format": 1}')
     done = fastcls("recipe", "folder", "--path", "record", *TRAIN)
     assert done.code == 3 and "is damaged" in done.output, done.output

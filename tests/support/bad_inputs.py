@@ -226,8 +226,8 @@ def _link_to_a_pipe(file: Path) -> None:
     file.symlink_to("../../pipe")
 
 
-special("named pipe", "opening it would wait for ever", "skipped", "neither file nor folder", os.mkfifo)
-special("link to a pipe", "leads to a named pipe", "skipped", "neither file nor folder", _link_to_a_pipe)
+special("named pipe", "opening it would wait for ever", "skipped", "pipes, sockets or devices", os.mkfifo)
+special("link to a pipe", "leads to a named pipe", "skipped", "pipes, sockets or devices", _link_to_a_pipe)
 special("dangling link", "leads to a file that was removed", "refused", "odd.png: No such file",
         lambda file: file.symlink_to("removed.png"))  # fmt: skip
 special("link to itself", "points to itself", "refused", "Too many levels of symbolic links",
@@ -314,7 +314,7 @@ image("orientation in XMP alone", "no EXIF, but an editor's note", "right", "", 
 image("damaged EXIF", "unreadable EXIF in a valid picture", "right", "", "cat/odd.jpg",
       lambda: jpeg(TALL, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\0\1"), lambda: reread(jpeg(TALL)))  # fmt: skip
 MOVES = [Image.fromarray(grain(20 + i)) for i in range(3)]
-MOVING = "Animations and several pages"
+MOVING = "Animations and multi-page files"
 image("animated GIF", "the first of its frames is used", "warned", MOVING, "cat/odd.gif",
       lambda: encoded(MOVES[0], "GIF", save_all=True, append_images=MOVES[1:]),
       lambda: reread(encoded(MOVES[0], "GIF")))  # fmt: skip
@@ -403,12 +403,12 @@ folder("an archive", "not unpacked", "refused", "unpack it",
        lambda photos: write(photos.parent / "photos.zip", b"PK\x03\x04"), ("--path", "photos.zip"))
 folder("the table for the folder", "--path names the CSV file", "refused", "--labels labels.csv",
        lambda photos: write(photos.parent / "labels.csv", b"file,label\n"), ("--path", "labels.csv"))
-folder("empty", "an empty folder", "refused", "holds no files", lambda photos: photos.mkdir())
-folder("text only", "class folders without any image", "refused", "holds no images",
+folder("empty", "an empty folder", "refused", "contains no files", lambda photos: photos.mkdir())
+folder("text only", "class folders without any image", "refused", "contains no images",
        lambda photos: [write(photos / f"{name}/notes.txt", b"notes") for name in ("cat", "dog")])
 folder("a camera's negatives", "only raw files, which are not read", "refused", "convert them to JPEG",
        lambda photos: [write(photos / f"{name}/IMG_1.NEF", b"MM\0*") for name in ("cat", "dog")])
-folder("negatives among the rest", "one camera's photographs of several", "skipped", "Pictures in .nef are not read",
+folder("negatives among the rest", "one camera's photographs of several", "skipped", ".nef images are not supported",
        lambda photos: [two(photos), write(photos / "cat/IMG_1.NEF", b"MM\0*")])
 folder("archives only", "the images are still in an archive", "refused", "Unpack cats.tar.gz",
        lambda photos: [write(photos / f"{name}.tar.gz", b"\x1f\x8b") for name in ("cats", "dogs")])
@@ -422,9 +422,9 @@ folder("a class of one image", "it stays in train", "warned", "single image, kep
        lambda photos: [two(photos), plant(photos, "fox", "fox train", 1)])
 folder("empty class", "an empty class folder", "skipped", "without images: ignored",
        lambda photos: [(photos / "fox").mkdir(parents=True), two(photos)])
-folder("images beside the class folders", "in no class", "skipped", "1 image beside the class folders",
+folder("images beside the class folders", "in no class", "skipped", "1 image next to the class folders",
        lambda photos: [write(photos / "stray.png", plain("stray", 0)), two(photos)])
-folder("uneven classes", "60 cats, 3 dogs", "warned", "Unevenly filled classes",
+folder("uneven classes", "60 cats, 3 dogs", "warned", "Imbalanced classes",
        lambda photos: [plant(photos, "cat", count=60), plant(photos, "dog", count=3)])
 
 for names in (("training", "validation", "testing"), ("Train", "VALID", "")):
@@ -448,13 +448,13 @@ folder("a class in valid alone", "the network could never predict it", "refused"
        lambda photos: [splits(photos, "train", "valid"), plant(photos, "valid/fox", count=2)])
 folder("a class without validation images", "nothing can be measured for it", "warned", "without validation images",
        lambda photos: [splits(photos, "train", "valid"), plant(photos, "train/fox", split="train")])
-folder("empty train", "an empty training folder", "refused", "holds no images",
+folder("empty train", "an empty training folder", "refused", "contains no images",
        lambda photos: [splits(photos, "", "valid"), (photos / "train").mkdir()])
 folder("empty valid", "an empty validation folder", "refused", "The validation folder",
        lambda photos: [splits(photos, "train", ""), (photos / "valid").mkdir()])
-folder("test without labels", "images directly in test/", "skipped", "holds no class folders",
+folder("test without labels", "images directly in test/", "skipped", "has no class folders",
        lambda photos: [plant(photos, "test") and None, splits(photos, "train", "valid")])
-folder("test beside class folders", "is it a class or a split?", "skipped", "test/ is beside class folders",
+folder("test beside class folders", "is it a class or a split?", "skipped", "test/ is next to class folders",
        lambda photos: [plant(photos, "test") and None, two(photos)])
 folder("something beside train", "a folder that belongs to no split", "skipped", "Left out extra/ beside train/",
        lambda photos: [plant(photos, "extra") and None, splits(photos, "train", "valid")])
@@ -473,11 +473,11 @@ for hidden in (".git", "__MACOSX"):
         plant(photos, f"{name}/cat") and None, plant(photos, f"cat/{name}") and None, two(photos)])
 folder("._0.png and .DS_Store", "hidden files that macOS creates", "right", "", lambda photos: [
     write(photos / "cat/._0.png", b"\0\5\x16\7"), write(photos / "cat/.DS_Store", b"\0\0\0\1Bud1"), two(photos)])
-folder("folders in a class", "read as one class", "warned", "with folders inside",
+folder("folders in a class", "read as one class", "warned", "with subfolders",
        lambda photos: [two(photos), plant(photos, "cat/kittens", "cat")])
 folder("a folder around it all", "as archives are unpacked", "warned", "Took photos/data/",
        lambda photos: [plant(photos, "photos/data/cat"), plant(photos, "photos/data/dog")])
-folder("300 folders deep", "one inside the other", "warned", "with folders inside",
+folder("300 folders deep", "one inside the other", "warned", "with subfolders",
        lambda photos: [two(photos), plant(photos, "/".join(["cat", *"d" * 300]), "cat", 1)])
 folder("a link up", "a class folder that links back to the whole folder: a cycle", "right", "",
        lambda photos: [two(photos), linked(photos, "cat/again", "..")])
@@ -536,7 +536,7 @@ def with_is_valid(photos: Path) -> Rows:
 
 
 GOOD = lines()
-HOLDS_LABELS, MISSING = "known to hold the labels", "a file that is missing"
+HOLDS_LABELS, MISSING = "recognised as the labels", "a file that is missing"
 ONE_HOT = "file,cat,dog\n" + "".join(f"{x}{i}.png,{int(x == 'a')},{int(x == 'b')}\n" for x in "ab" for i in range(EACH))
 # fmt: off
 table("byte order mark", "as Excel writes UTF-8", "right", "", b"\xef\xbb\xbf" + GOOD.encode())
@@ -566,14 +566,14 @@ table("repeated rows", "each row twice", "warned", "12 repeated rows", GOOD + GO
 table("unlisted images", "an image has no row", "skipped", "1 image not listed in labels.csv left out: b5.png",
       GOOD.replace("b5.png,dog\n", ""), left_out="b5.png")
 table("a label missing", "an empty cell", "refused", "no label (1 of 12): row 4", GOOD.replace("a2.png,cat", "a2.png,"))
-table("conflicting rows", "one file, two labels", "refused", "named before with another label", GOOD + "a0.png,dog\n")
+table("conflicting rows", "one file, two labels", "refused", "listed before with another label", GOOD + "a0.png,dog\n")
 table("a cell missing", "a row of one cell", "refused", "too few columns (1 of 13): row 14", GOOD + "a0.png\n")
 table("unknown files", "not in the folder", "refused", f"{MISSING} (1 of 13): c0.png", GOOD + "c0.png,cat\n")
-table("a path out of the folder", "../secret.png", "refused", "leads out of the folder", GOOD + "../secret.png,cat\n")
+table("a path out of the folder", "../secret.png", "refused", "outside the folder", GOOD + "../secret.png,cat\n")
 table("a way out and back", "by way of the parent folder", "right", "", GOOD.replace("a0.png", "../photos/a0.png"))
 table("empty", "no bytes at all", "refused", "is empty", "")
 table("header alone", "no row below it", "refused", "has no rows", "file,label\n")
-table("one column", "files without labels", "refused", "one column only", "file\na0.png\n")
+table("one column", "files without labels", "refused", "only one column", "file\na0.png\n")
 table("no column of labels", "two candidates and no known column name", "refused", HOLDS_LABELS,
       lines(form="{file},{label},x", head="file,tier,art"))
 table("three columns and no header", "which is which?", "refused", "3 columns and no header",
@@ -581,19 +581,19 @@ table("three columns and no header", "which is which?", "refused", "3 columns an
 table("one-hot", "one column of 0 and 1 per class, one 1 per row", "right", "", ONE_HOT)
 table("a quote that is never closed", "it swallows the rest", "refused", "too few columns",
       GOOD.replace("a3.png", '"a3.png'))
-table("JSON", "named labels.csv", "refused", "known to hold the file names", '{"a0.png": "cat",\n "b0.png": "dog"}\n')
+table("JSON", "named labels.csv", "refused", "recognised as the file names", '{"a0.png": "cat",\n "b0.png": "dog"}\n')
 table("a spreadsheet", "labels.xlsx", "refused", "Save it as CSV", b"PK\x03\x04", place="labels.xlsx")
-table("another name", "labels.csv exists, not label.csv", "refused", "holds labels.csv", GOOD,
+table("another name", "labels.csv exists, not label.csv", "refused", "contains labels.csv", GOOD,
       words=("--labels", "label.csv"))
 table("a cell of 200,000 letters", "longer than any label", "refused", "no CSV file", GOOD + "a" * 200_000 + ",cat\n")
 table("all rows of one split", "none to train on", "refused", "no training images",
       lines(form="{file},{label},valid", head="file,label,split"))
-table("a split nobody knows", "a fourth split", "refused", "a split that is none of train, valid, test",
+table("a split nobody knows", "a fourth split", "refused", "a split other than train, valid or test",
       lines(form="{file},{label},holdout", head="file,label,split"))
 other_table("a split column", "is_valid of True and False", "right", "", with_is_valid)
 other_table("two columns of one title", "which of them is meant?", "refused", "several columns titled label",
             lambda photos: write(photos / "labels.csv", b"file,label,label\ncat/0.png,cat,dog\n"))
-other_table("a name that two files have", "in two folders", "refused", "a file name that several files have",
+other_table("a name that two files have", "in two folders", "refused", "a file name that several files share",
             lambda photos: [plant(photos, "one"), plant(photos, "two"),
                             write(photos / "labels.csv", b"file,label\n0.png,cat\n1.png,dog\n")])
 other_table("a pipe for the table", "a named pipe", "refused", "no table of labels",
@@ -620,7 +620,7 @@ def pattern(name: str, what: str, outcome: Outcome, says: str, regex: str, code:
 pattern("a pattern that some names do not match", "--label-regex", "skipped", "1 image left out", r"^(\w+)_\d", 3, True)
 pattern("a pattern that no name matches", "--label-regex", "refused", "matches the label pattern", r"^(\d+)-")
 pattern("a pattern without a group", "--label-regex", "refused", "no group", r"^\w+_", code=2)
-pattern("a pattern that is none", "an unclosed parenthesis", "refused", "no regular expression", r"^(\w+_", code=2)
+pattern("a pattern that is none", "an unclosed parenthesis", "refused", "regular expression", r"^(\w+_", code=2)
 
 
 # ---------------------------------------------------------------------------- several labels an image
@@ -687,13 +687,13 @@ several("an empty cell among classes", "on request", "refused", "no label (2 of 
         [x.replace("|", ";") for x in BARE], words=NO_MULTI)
 several("a row a label", "a file in several rows, on request", "warned", "a row each",
         [*["cat", "dog"] * 4, *["dog", "cat"] * 2], ["cat|dog"] * 4 + ["cat", "dog"] * 2, words=YES)
-several("a row a label, not asked for", "a file in two rows", "refused", "named before with another label",
+several("a row a label, not asked for", "a file in two rows", "refused", "listed before with another label",
         [*["cat", "dog"] * 4, "dog"], head="file,label")
-several("one file, two sets of labels", "contradictory rows", "refused", "named before with another label",
+several("one file, two sets of labels", "contradictory rows", "refused", "listed before with another label",
         [*[x.replace("|", ";") for x in SETS], "cat;dog"])
-several("a set in two orders and two rows", "no contradiction", "warned", "1 repeated row",
+several("a set in two orders and two rows", "no contradiction", "warned", "1 duplicate row",
         ["cat;dog", "dog", "cat;dog", "cat", "dog", "cat;dog", "cat", "dog", "dog;cat"], ["cat|dog", *SETS[1:]])
-several("columns of 0 and 1", "one per label", "warned", "several labels an image, from 2 columns of 0 and 1",
+several("columns of 0 and 1", "one per label", "warned", "several labels per image, from 2 columns of 0 and 1",
         ["1,0", "0,1", "1,1", "0,0"] * 2, ["cat", "dog", "cat|dog", ""] * 2, head="file,cat,dog")
 several("columns of true and false", "one per label", "warned", "from 2 columns of 0 and 1",
         ["True,False", "False,True", "True,True", "False,False"] * 2, ["cat", "dog", "cat|dog", ""] * 2,
@@ -703,9 +703,9 @@ several("columns of 1 and -1", "as in CelebA", "warned", "from 2 columns of 0 an
 several("columns of 0 and 1 for one class", "on request", "refused",
         "not exactly one 1, without --multi-label yes (4 of 8)",
         ["1,0", "0,1", "1,1", "0,0"] * 2, head="file,cat,dog", words=NO_MULTI)
-several("a 2 among 0 and 1", "one cell", "refused", "neither 0 nor 1 (1 of 12): '2' in row 13",
+several("a 2 among 0 and 1", "one cell", "refused", "a cell other than 0 or 1 (1 of 12): '2' in row 13",
         [*["1,0", "0,1", "1,1", "0,0"] * 2, "1,0", "0,1", "1,1", "2,1"], head="file,cat,dog")
-several("a gap among 0 and 1", "one empty cell", "refused", "neither 0 nor 1 (1 of 12): '' in row 13",
+several("a gap among 0 and 1", "one empty cell", "refused", "a cell other than 0 or 1 (1 of 12): '' in row 13",
         [*["1,0", "0,1", "1,1", "0,0"] * 2, "1,0", "0,1", "1,1", ",1"], head="file,cat,dog")
 several("a label that no image has", "a column of zeros", "warned", "1 label without an image left out: bird",
         ["1,0,0", "0,1,0", "1,1,0", "0,0,0"] * 2, ["cat", "dog", "cat|dog", ""] * 2, head="file,cat,dog,bird")
@@ -713,7 +713,7 @@ several("one label alone", "present or not", "refused", "of one class, 'cat'", [
 several("no label anywhere", "empty cells", "refused", "has a label", [""] * 8, words=YES)
 several("a bar in a name", "escaped by a backslash", "warned", "separated by ';'",
         ["a|b", "c", "a|b;c", "c"] * 2, [r"a\|b", "c", r"a\|b|c", "c"] * 2, words=YES)
-several("a word for yes", "--multi-label maybe", "refused", "takes yes, no or auto", SETS,
+several("a word for yes", "--multi-label maybe", "refused", "expected yes, no or auto", SETS,
         words=("--multi-label", "maybe"), code=2)
 # fmt: on
 
@@ -755,7 +755,7 @@ named("stars", "*, ? and [a-z], as in patterns", "*?[a-z]")
 named("twins by case", "Cat and cat", "Cat", other="cat", says="differ by case")
 named("twins by an accent", "é as one character and as two", "caf\u00e9", other="cafe\u0301", says="differ by case")
 for name, what, outcome, says, make, words in (
-    ("bytes that are not text", "a name in another encoding", "skipped", "whose names are not UTF-8", not_utf8, ()),
+    ("bytes that are not text", "a name in another encoding", "skipped", "their names are not UTF-8", not_utf8, ()),
     ("a folder of stars", "--path 'pho*s[1]', which is no pattern here", "right", "",
      lambda photos: two(photos.parent / "pho*s[1]") and None, ("--path", "pho*s[1]")),
 ):  # fmt: skip
@@ -780,13 +780,13 @@ knob("--limit 0", "no images", "--limit", "0")
 knob("--precision", "an unknown word", "--precision", "fp7")
 knob("'--size'", "a misspelt knob", "--sise", "8")
 knob("--size", "a knob without its value", "--size")
-knob("--group: is empty", "an unset shell variable", "--group", "")
-knob("--labels: is empty", "the same", "--labels", "")
-knob("--checkpoints: is empty", "the same", "--checkpoints", "")
-knob("--checkpoints s3://: names no place", "an unset bucket variable", "--checkpoints", "s3://")
-knob("--best-by: is empty", "the same", "--best-by", "")
+knob("--group: empty", "an unset shell variable", "--group", "")
+knob("--labels: empty", "the same", "--labels", "")
+knob("--checkpoints: empty", "the same", "--checkpoints", "")
+knob("--checkpoints s3://: incomplete address", "an unset bucket variable", "--checkpoints", "s3://")
+knob("--best-by: empty", "the same", "--best-by", "")
 knob("not both", "labels from a table and from names", "--labels", "labels.csv", "--label-regex", "(a)")
-knob("No folder of images was named", "an empty path", "--path", "", code=3)
+knob("No folder of images was given", "an empty path", "--path", "", code=3)
 knob("--dropout", "nothing is left", "--dropout", "1")
 knob("--filters 0,4", "a layer without channels", "--filters", "0,4")
 knob("--filters", "no layer at all", "--filters", "")
@@ -812,7 +812,7 @@ group("cat (6 images, all of 'a')", "a class with only one group", "patient", "a
 group("did you mean 'patient'?", "a misspelt column", "pateint", "abcdefabcdef", code=2)
 group("There is no table with further columns", "a column, and no table", "patient", code=2)
 group("does not match 11 of 12 paths: cat/1.png", "a pattern that some paths do not have", "cat/0")
-group("no regular expression", "a pattern that never ends", "(cat", code=2)
+group("regular expression", "a pattern that never ends", "(cat", code=2)
 group("All 12 images are of one group, 'png'", "a pattern that gives every path the same group", "png$")
 knob("there is no such column", "a column of times, and no table", "--split-by", "taken")
-knob("leave nothing to train on", "everything is held out", "--test-pct", "0.9")
+knob("leave no images to train on", "everything is held out", "--test-pct", "0.9")
