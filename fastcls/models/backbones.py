@@ -68,7 +68,7 @@ def find(name: str) -> Arch:
     if name.startswith((weights.HUB, weights.LOCAL)):
         folder = weights.folder(name)
         if not timm.is_model(found := weights.architecture(folder)):
-            raise UsageError(f"--arch {name}: timm has no architecture {found!r}.", "Update timm, perhaps.")
+            raise UsageError(f"--arch {name}: timm has no architecture {found!r}.", "A newer timm may have it.")
         return Arch("timm", found, folder)
     in_torchvision = list_models(module=torchvision.models)
     plain = name.removeprefix("timm/")
@@ -80,7 +80,7 @@ def find(name: str) -> Arch:
     close = nearest(name, [*in_torchvision, *timm.list_models()], 3)
     raise UsageError(
         f"--arch {name}: neither torchvision nor timm has an image classifier of that name.",
-        f"Did you mean {', '.join(close)}?" if close else "Any name of timm.list_models() is taken, or resnet50.",
+        f"Did you mean {', '.join(close)}?" if close else "Use any name of timm.list_models(), or resnet50.",
     )
 
 
@@ -108,10 +108,10 @@ def build(
         own = (kwargs["img_size"],) * 2 if isinstance(kwargs["img_size"], int) else tuple(kwargs["img_size"])
     n_features = 0 if smallest else _features(body, n_in, [own])
     if not n_features:
-        hint = f"Give --size {smallest} or more; " if smallest else ""
+        hint = f"Use --size {smallest} or more; " if smallest else ""
         raise UsageError(
-            f"{arch.name} cannot take images of {asked[0]} × {asked[1]} pixels.",
-            f"{hint}its own size is {own[0]}.".capitalize(),
+            f"{arch.name} does not accept images of {asked[0]} × {asked[1]} pixels.",
+            f"{hint}its default size is {own[0]}.".capitalize(),
         )
     return Backbone(body, n_features, own)
 
@@ -185,9 +185,9 @@ def _built(arch: Arch, pretrained: bool, n_in: int, **kwargs: Any) -> nn.Module:
         network = type(_built(arch, False, n_in))
         guess = did_you_mean(match[1], set(inspect.signature(network).parameters) - {match[1]})
         raise KnobError(
-            f"--arch {arch.name}: its constructor, {arch.library}'s {network.__name__}, does not take {match[1]}"
+            f"--arch {arch.name}: its constructor, {arch.library}'s {network.__name__}, does not accept {match[1]}"
             f"{guess or '.'}",
-            "Keywords of --set that no other function has go to the network's constructor.",
+            "Keywords of --set that no other function accepts go to the network's constructor.",
         ) from None
 
 
@@ -266,7 +266,7 @@ def hint(file: Path, shapes: given.Shapes, arch: Arch) -> str:
         with contextlib.suppress(Exception), torch.device("meta"):  # whatever a network's constructor does without data
             if given.fits(_built(find(candidate), False, 3), shapes):
                 return f"It fits  --arch {candidate}"
-    return "Use the --arch (and the image channels) that the weights were trained with."
+    return "Use the --arch (and the image channels) of these weights."
 
 
 def _candidates(file: Path, shapes: given.Shapes, arch: Arch) -> Iterator[str]:

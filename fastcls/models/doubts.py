@@ -46,13 +46,13 @@ def find(audit: Audit, arch: str, weights: str, size: int) -> Finding | None:
         groups.append((Item(image.path, image.label, image.drawn, remark),))
     right = int((p.argmax(1) == labels).sum())
     what = (
-        f"{arch}'s features and a linear head, which recognises {right / n:.1%} of {n:,} images that it was not fitted "
-        f"to, contradicts {count(len(found), 'label')}"
+        f"A linear head on {arch}'s features, with a cross-validated accuracy of {right / n:.1%} on {n:,} images, "
+        f"contradicts {count(len(found), 'label')}"
     )
     if noise.shown:
         likely = sum(one.wrong for one in found)
-        what += f"; about {likely:.0f} of them are likely to be wrong, those at the top first."
+        what += f"; about {likely:.0f} of them are likely to be wrong, most likely those at the top."
     else:
-        what += ": about as many as its own mistakes explain, so nothing shows that any label is wrong."
-    fix = "Look at them, from the first on; correct what is wrong, and keep what is only difficult."
-    return Finding("suspect-labels", "warning" if noise.shown else "note", "Labels in doubt", what, fix, tuple(groups))
+        what += ": about as many as its own mistakes explain, so there is no evidence that any label is wrong."
+    fix = "Look at them, starting from the top; correct wrong labels, and keep those that are only difficult."
+    return Finding("suspect-labels", "warning" if noise.shown else "note", "Suspect labels", what, fix, tuple(groups))

@@ -46,8 +46,8 @@ def read(file: Path) -> Foreign:
     kind, state = _weights(value)
     if not state:
         raise OutputError(
-            f"{file} holds no weights: it is {kind}.",
-            "fastcls import takes what learn.export, learn.save or torch.save(model.state_dict(), …) wrote.",
+            f"{file} contains no weights: it is {kind}.",
+            "fastcls import reads files of learn.export, learn.save or torch.save(model.state_dict(), …).",
         )
     metadata = {"written_by": f"fastcls {__version__}", "source": file.name}
     return Foreign(kind, state, metadata | (_of_learner(value) if isinstance(value, Learner) else {}), in_full)
@@ -86,10 +86,10 @@ def _unreadable(file: Path, problem: Exception) -> OutputError:
     reason = f"{type(problem).__name__}: {(str(problem).splitlines() or [''])[0]}"
     if isinstance(problem, AttributeError | ImportError):  # a function of the notebook that made it, a package
         return OutputError(
-            f"{file} needs code that is not here: {reason}.",
-            "Where it was made, save the weights alone:  torch.save(learn.model.state_dict(), 'weights.pth')",
+            f"{file} needs code that is not installed: {reason}.",
+            "Where it was written, save only the weights:  torch.save(learn.model.state_dict(), 'weights.pth')",
         )
-    return OutputError(f"{file} is no file of torch.save that can be read: {reason}.")
+    return OutputError(f"{file} is not a readable torch.save file: {reason}.")
 
 
 def _weights(value: Any) -> tuple[str, dict[str, torch.Tensor]]:

@@ -34,7 +34,7 @@ LEARNER = set(inspect.signature(Learner.__init__).parameters) - {"self", "dls", 
 
 
 def learner(dls: DataLoaders, model: nn.Module, stats: Stats | None = None, **kwargs: Any) -> Learner:
-    """A Learner around any network; images are normalised with `stats` (mean, std), one value a channel."""
+    """A Learner for any network; images are normalised with `stats` (mean, std), one value per channel."""
     if stats is not None:
         normalize(dls, stats)
     kwargs = {"opt_func": optimizer(), **kwargs, **options.current().extra.get("Learner", {})}
@@ -45,7 +45,7 @@ def learner(dls: DataLoaders, model: nn.Module, stats: Stats | None = None, **kw
 
 
 def normalize(dls: DataLoaders, stats: Stats) -> None:
-    """Add normalisation to the loaders, unless they have one; a gray image takes the colours' mean."""
+    """Add normalisation to the loaders, unless they have it; a grey image uses the mean over the colours."""
     if any(isinstance(tfm, Normalize) for tfm in dls.train.after_batch.fs):
         return
     mean, std = stats
@@ -57,19 +57,19 @@ def normalize(dls: DataLoaders, stats: Stats) -> None:
 
 
 def channels(dls: DataLoaders) -> int:
-    """Colour channels of the images that these loaders give: 1 or 3."""
+    """Number of colour channels of these loaders' images: 1 or 3."""
     return len(dls.valid_ds[0][0].getbands())
 
 
 def xresnet(arch: str, n_out: int, **kwargs: Any) -> nn.Module:
-    """fastai's XResNet of that name (He et al. 2019, bag of tricks), with random weights.
+    """fastai's XResNet of this name (He et al. 2019, bag of tricks), with random weights.
 
-    Keywords are those of XResNet. UsageError with the nearest names where there is none.
+    Keywords are those of XResNet. UsageError with the nearest names if there is none.
     """
     known = [name for name in xresnets.__all__ if re.fullmatch(r"x(se_)?resne(t|xt)\d+(_deep|_deeper)?", name)]
     if arch not in known:
         close = nearest(arch, known, 3)
-        raise UsageError(f"--arch {arch}: fastai has no XResNet of that name.", f"Take {', '.join(close or known)}.")
+        raise UsageError(f"--arch {arch}: fastai has no XResNet of that name.", f"Use {', '.join(close or known)}.")
     return getattr(xresnets, arch)(n_out=n_out, **kwargs)
 
 
@@ -84,31 +84,31 @@ def transfer_learner(
 ) -> Learner:
     """A new linear head on the body of a torchvision or timm classifier, frozen up to the head if it is pretrained.
 
-    `learn.model` is Sequential(body, head): body(images) gives one feature vector an image; head is
-    Sequential(Dropout(ps), Linear). There is a parameter group for each stage of the body (`stages.stages`) and one for
-    the head, so that a slice of rates is spread over the stages.
+    `learn.model` is Sequential(body, head): body(images) returns one feature vector per image; head is
+    Sequential(Dropout(ps), Linear). There is one parameter group for each stage of the body (`stages.stages`) and one
+    for the head, so that a slice of learning rates is spread over the stages.
 
     weights: 'imagenet', 'none', a run, or a .safetensors file, folder or Hub repository (`hf-hub:OWNER/NAME`) as
-    torchvision, timm or Hugging Face publish them. Images are resized, cropped and normalised as those of the
-    pretrained network were, and have its size if it takes no other. `learn.pretrained` says whether there was one.
-    drop_path: stochastic depth of timm's networks (Huang et al. 2016): the share of residual branches that the last
-    block leaves out, the others fewer.
-    pool: 'avgmax' has a pretrained network whose features are the mean over its last maps give the mean of that and of
-    their maximum (docs/transfer.md has what it brings); 'own' leaves them as they were. Further keywords go to
-    fastai's Learner or, where it does not have them, to the network's constructor.
+    torchvision, timm or Hugging Face publish them. Images are resized, cropped and normalised as for the pretrained
+    network, and have its size if it accepts no other. `learn.pretrained` says whether the body is pretrained.
+    drop_path: stochastic depth of timm's networks (Huang et al. 2016): the share of residual branches dropped in the
+    last block, fewer in earlier ones.
+    pool: 'avgmax' changes average pooling of a pretrained network to the mean of average and maximum pooling (see
+    docs/transfer.md for the gain); 'own' keeps the network's pooling. Further keywords go to fastai's Learner or, if
+    it does not have them, to the network's constructor.
     """
     extra = options.current().extra
     kwargs = {"opt_func": optimizer(), "splitter": stages.split, **kwargs}
     kwargs |= {**extra.get("transfer_learner", {}), **extra.get("Learner", {})}
     ps, drop_path, pool = kwargs.pop("ps", ps), kwargs.pop("drop_path", drop_path), kwargs.pop("pool", pool)
     if pool not in POOLS:
-        raise UsageError(f"pool={pool!r}: features are pooled by one of {', '.join(POOLS)}.")
+        raise UsageError(f"pool={pool!r}: expected one of {', '.join(POOLS)}.")
     for_learner = {key: kwargs.pop(key) for key in LEARNER & set(kwargs)}
     found = backbones.find(arch)
     if drop_path and found.library != "timm":
         raise UsageError(
-            f"--drop-path: torchvision's {found.name} leaves out no branches.",
-            f"Take timm's: --arch timm/{found.name}, say.",
+            f"--drop-path: torchvision's {found.name} does not support stochastic depth.",
+            f"Use timm's, for example --arch timm/{found.name}.",
         )
     kwargs |= {"drop_path_rate": drop_path} if drop_path else {}
     if weights == "imagenet" and found.folder:
@@ -148,27 +148,25 @@ def transfer_learner(
         why = (str(problem) or type(problem).__name__).splitlines()[0]
         if isinstance(problem, OSError) and not kept.exists():
             raise WeightsError(
-                f"The ImageNet weights of {arch} cannot be kept at {kept}: {problem.strerror or why}.",
-                "Set TORCH_HOME, or HF_HOME for timm's, to a folder that can be written.",
+                f"The ImageNet weights of {arch} cannot be saved in {kept}: {problem.strerror or why}.",
+                "Set TORCH_HOME, or HF_HOME for timm's, to a writable folder.",
             ) from problem
         raise WeightsError(
             f"The ImageNet weights of {arch} in {kept} cannot be read: {why}",
-            "Remove it, and they are downloaded again.",
+            "Remove it, so that they are downloaded again.",
         ) from problem
     if growing and size:
-        raise UsageError(f"--grow-from: {arch} takes images of one size only.", "Omit it, or take another --arch.")
+        raise UsageError(f"--grow-from: {arch} only accepts images of one size.", "Omit it, or use another --arch.")
     if source is not None:
         filter_fn = pretrained.timm_filter(found.name) if found.library == "timm" else None
         loaded = pretrained.load(body, source, arch, filter_fn, partial(backbones.hint, source, arch=found))
-        new = f"{len(loaded.new)} are new ({', '.join(loaded.new)})" if loaded.new else "none is new"
-        options.note(f"the body starts from {weights}: {loaded.count} tensors, {new}; the head is new.")
+        new = f"{len(loaded.new)} new ({', '.join(loaded.new)})" if loaded.new else "none new"
+        options.note(f"the body starts from {weights} ({loaded.count} tensors, {new}); the head is new.")
     _prepare(dls, arch, config, size, pretrained=download or source is not None)
     own = pool == "own" or "global_pool" in kwargs or not (download or source)
     changed = not own and backbones.pool_by_maximum_too(body, channels(dls), size or min(sizes))
     if changed:
-        options.note(
-            "its features are the mean of average and maximum over the last maps; --set pool=own: the average."
-        )
+        options.note("features are the mean of average and maximum pooling; --set pool=own uses average pooling alone.")
     model = nn.Sequential(body, nn.Sequential(nn.Dropout(ps), nn.Linear(n_features, get_c(dls))))
     learn = Learner(dls, model.to(dls.device), **for_learner)
     learn.pretrained = download or source is not None
@@ -199,11 +197,11 @@ def _prepare(
         changed = resizing.adapt(dls, size)
     if size and not changed:
         raise UsageError(
-            f"--arch {arch}: it takes images of {size[0]} × {size[1]} pixels only.",
-            f"Give the DataBlock item_tfms=transforms.resize({size[0]}).",
+            f"--arch {arch}: it only accepts images of {size[0]} × {size[1]} pixels.",
+            f"Pass item_tfms=transforms.resize({size[0]}) to the DataBlock.",
         )
     if size:
-        options.note(f"{arch} takes images of {size[0]} × {size[1]} pixels only; they are resized to that.")
+        options.note(f"{arch} only accepts images of {size[0]} × {size[1]} pixels; they are resized.")
     if pretrained:
         resized = f", {config.interpolation} resizing and crop share {config.crop_pct:.3g}" if changed else ""
         options.note(f"normalisation{resized} are those of {config.origin}.")

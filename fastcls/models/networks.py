@@ -34,15 +34,15 @@ def cnn(
     dropout: float = 0.0,
     pool_first: bool = True,
 ) -> nn.Sequential:
-    """A stage of `convs` convolutions for each of `filters`, then linear layers; gives logits (n, n_out).
+    """A CNN with a stage of `convs` convolutions for each of `filters`, then linear layers; returns logits (n, n_out).
 
-    Takes (n, n_in, side, side), whose features are flattened into `hidden` linear layers; with side=None any image
-    size, whose features are averaged over the image. padding: 'same' or 'valid'. norm: one of NORMS, act: one of
-    ACTIVATIONS; the EvoNorms (Liu et al. 2020) bring their own activation, so there `act` is that of the hidden layers.
+    The input is (n, n_in, side, side), with features flattened into `hidden` linear layers; with side=None it is any
+    image size, with features averaged over the image. padding: 'same' or 'valid'. norm: one of NORMS, act: one of
+    ACTIVATIONS; the EvoNorms (Liu et al. 2020) include an activation, so there `act` is only for the hidden layers.
     pools: after which stages, counted from 1, the image is halved; by default after every one, except the last where
     features are averaged. dropout: before the last linear layer.
-    pool_first: pool before norm and activation, which then have a quarter to do, instead of after them. For ReLU the
-    two are the same up to the batch's statistics: the maximum of normalised values is the normalised maximum.
+    pool_first: pool before norm and activation, which then process a quarter of the values, instead of after them. For
+    ReLU the two are equal up to the batch's statistics: the maximum of normalised values is the normalised maximum.
     """
     if pools is None:
         pools = range(1, len(filters) + (side is not None))
@@ -59,8 +59,8 @@ def cnn(
                 side = (side + 2 * width - kernel + 1) // (2 if index == convs - 1 and stage in pools else 1)
                 if side < 1:
                     raise UsageError(
-                        f"Stage {stage} of the network leaves nothing of the image.",
-                        "Take fewer filters, a smaller kernel or padding 'same'.",
+                        f"Stage {stage} of the network reduces the image to nothing.",
+                        "Use fewer filters, a smaller kernel or padding 'same'.",
                     )
     widths = [filters[-1] * (1 if side is None else side**2), *hidden]
     head: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)] if side is None else []
@@ -84,10 +84,10 @@ def norm_act(channels: int, norm: str, act: str) -> list[nn.Module]:
             return [timm.layers.EvoNorm2dB0(channels)]
         case "evonorm-s0":
             return [timm.layers.EvoNorm2dS0(channels, groups=groups)]
-    raise UsageError(f"There is no norm {norm!r}.", f"Take one of {', '.join(NORMS)}.")
+    raise UsageError(f"Unknown norm {norm!r}.", f"Use one of {', '.join(NORMS)}.")
 
 
 def _activation(name: str) -> nn.Module:
     if name not in ACTIVATIONS:
-        raise UsageError(f"There is no activation {name!r}.", f"Take one of {', '.join(ACTIVATIONS)}.")
+        raise UsageError(f"Unknown activation {name!r}.", f"Use one of {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]() if name == "gelu" else ACTIVATIONS[name](inplace=True)

@@ -102,7 +102,7 @@ def config_of_file(file: Path, default: Config) -> Config:
             cfg = {"input_size": (3, *default.size), **found.get("pretrained_cfg", found)}
             return _sound(of_timm(cfg, str(beside)))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
-            raise OutputError(f"{beside} is no configuration of timm's: {problem}.") from None
+            raise OutputError(f"{beside} is not a timm configuration: {problem}.") from None
     return default
 
 
@@ -149,7 +149,7 @@ def load(
             f"{len(wrong)} of the body's {len(own)} tensors are missing or have another shape ({weights.some(wrong)})"
         )
         if not wrong:
-            what = f"it has {len(extra)} tensors more ({weights.some(extra)})"
+            what = f"it has {len(extra)} extra tensors ({weights.some(extra)})"
         raise OutputError(f"{file} does not fit {arch}: {what}.", hint(shapes))
     found = {name: _checked(file, name, state[name], value) for name, value in own.items() if name in state}
     load_weights(body, found, strict=False)

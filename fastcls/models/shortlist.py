@@ -65,7 +65,7 @@ def crossed(table: pd.DataFrame, option: str) -> pd.DataFrame:
     if table.label.nunique() < 2:
         raise DataError(
             f"{option}: fewer than two classes have two images each, so nothing can be cross-validated.",
-            f"Leave out {option}, or add images.",
+            f"Omit {option}, or add images.",
         )
     first = table.groupby("label").cumcount() == 0  # fastai wants a validation split; every image is cross-validated
     return table.assign(split=np.where(first, "valid", "train")).reset_index(drop=True)

@@ -62,15 +62,15 @@ def block(ni: int, nf: int) -> nn.Sequential:
 class SpeedNet(nn.Module):
     """Whitening, blocks, the maximum over all places, a linear layer: (n, n_in, h, w) to logits (n, n_out).
 
-    widths: channels of its blocks, each of which halves the image. views: how many a prediction averages, outside of
-    training: 1, 2 (and mirrored) or 6 (and each moved by a pixel along the diagonal, at half the weight). Whoever
-    evaluates or exports the network need not know.
+    widths: channels of its blocks, each of which halves the image. views: number of views that a prediction averages
+    outside training: 1, 2 (also mirrored) or 6 (also each shifted by a pixel along the diagonal, at half the weight).
+    Evaluation and export need no change for it.
     """
 
     def __init__(self, n_in: int, n_out: int, widths: Sequence[int] = (64, 256, 256), views: int = 6) -> None:
         super().__init__()
         if views not in (1, 2, 6):
-            raise UsageError(f"There is no test-time augmentation of {views} views.", "Take 1, 2 or 6.")
+            raise UsageError(f"Unknown test-time augmentation with {views} views.", "Use 1, 2 or 6.")
         self.views = views
         self.whitening = Whitening(n_in)
         self.act = nn.GELU()
@@ -106,7 +106,7 @@ speednet = SpeedNet  # as recipes call it, beside models.cnn
 def whiten(model: SpeedNet, images: torch.Tensor, eps: float = 5e-4) -> None:
     """Set the first layer from normalised training images (n, c, h, w): eigenvectors of their patches' covariance.
 
-    eps: added to each variance, so that directions of mere noise are not blown up. A thousand images are plenty.
+    eps: added to each variance, so that directions of pure noise are not amplified. A thousand images are enough.
     """
     n_in, k = model.whitening.weight.shape[1:3]
     patches = F.unfold(images.float(), k).transpose(1, 2).reshape(-1, n_in * k * k)

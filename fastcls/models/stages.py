@@ -74,12 +74,12 @@ def _downsamples(module: nn.Module) -> bool:
 
 
 def split(model: nn.Sequential) -> Any:
-    """A splitter with a parameter group for each stage of the body and one for the head."""
+    """A splitter with one parameter group for each stage of the body and one for the head."""
     return L(*[group for _, group in stages(model[0])], params(model[1:]))
 
 
 def unfreeze(learn: Learner, what: str) -> None:
-    """Train 'all', the 'head', or the head and the stages from `what` on: a stage's name, or how many late ones.
+    """Train 'all', the 'head', or the head and the stages from `what` on: a stage's name, or a number of late ones.
 
     The learner's splitter must be `split`.
     """
@@ -95,5 +95,5 @@ def unfreeze(learn: Learner, what: str) -> None:
     else:
         raise UsageError(
             f"--unfreeze {what}: this network has no such stage{did_you_mean(what, names)}",
-            f"Take all, head, one of {', '.join(names)}, or a number of late stages, 1 to {len(names)}.",
+            f"Use all, head, one of {', '.join(names)}, or a number of late stages, 1 to {len(names)}.",
         )

@@ -162,7 +162,7 @@ def suggest(images: Images, machine: Machine, progress: Callable[[str], object])
             break
     if not options:
         raise EnvironmentProblem(
-            f"{machine.usable / 1e9:.1f} GB do not hold {LADDER[0]} and {LEAST_BATCH} images of {size} pixels.",
+            f"{machine.usable / 1e9:.1f} GB are too little for {LADDER[0]} and {LEAST_BATCH} images of {size} pixels.",
             "Close other programs, or train on another machine.",
         )
     return Suggestion(tune, size, options[-1], options[-2] if len(options) > 1 else None, larger)
@@ -185,8 +185,8 @@ def _run(target: str) -> Path:
         path = shell.path(target).absolute()
         near = [entry.name for entry in path.parent.glob("*")] + [run.name for run in runs.listing()]
         raise DataError(
-            f"--suggest {target}: there is no such folder, and no such run{did_you_mean(path.name, near) or '.'}",
-            "Name a folder of images, or a run; `fastcls runs` lists the runs.",
+            f"--suggest {target}: no such folder or run{did_you_mean(path.name, near) or '.'}",
+            "Pass a folder of images, or a run; `fastcls runs` lists the runs.",
         ) from None
 
 
@@ -196,7 +196,7 @@ def _of_run(run: Path) -> Images:
         rows = splits.read(run)
         root, knobs = Path(record["data"]["root"]), record["knobs"]["get_learner"]
     except KeyError as problem:
-        raise OutputError(f"{run} is not a complete run folder: it says nothing of its images ({problem}).") from None
+        raise OutputError(f"{run} is not a complete run folder: it has no record of its images ({problem}).") from None
     command = ["folder", *shell.flags(path=root)]
     if {"arch", "size", "bs"} <= set(knobs) and "tune" in record["knobs"]["fit"]:  # its recipe takes what is suggested
         given = {knob: knobs.get(knob) for knob in ("path", "labels", "label_regex")}
@@ -298,29 +298,31 @@ def _seconds(architecture: zoo.Architecture, size: int, tune: str, device: torch
 def reasons(images: Images, machine: Machine, found: Suggestion) -> list[tuple[str, str]]:
     """(knob, one sentence that says why) for what was picked."""
     pick, short = found.pick, images.short
-    counts = f"{images.count:,} images, {images.a_class:,} a class"
+    counts = f"{images.count:,} images, {images.a_class:,} per class"
     if found.tune == "probe":
-        tune = f"{counts}: of so few, a head solved on frozen features learns nearly all; full may add a little."
+        tune = (
+            f"{counts}: with so few, a head solved on frozen features gets nearly all there is; full may add a little."
+        )
     else:
-        tune = f"{counts}: enough to tune the whole network, after its head."
-    limit = f"{EPOCH_SECONDS / 60:.0f} minutes an epoch"
+        tune = f"{counts}: enough to fine-tune the whole network, after its head."
+    limit = f"{EPOCH_SECONDS / 60:.0f} minutes per epoch"
     arch = f"the most accurate on ImageNet ({pick.architecture.top1} %) of the networks considered that fit the memory "
-    arch += f"and {limit} here; accuracy there carries over (Kornblith et al. 2019)."
+    arch += f"and {limit} here; ImageNet accuracy carries over (Kornblith et al. 2019)."
     if pick.epoch > EPOCH_SECONDS:
         arch = (
-            f"the smallest of the networks considered, and even it takes more than {limit} here; a GPU shortens that."
+            f"the smallest of the networks considered; even it needs more than {limit} here, which a GPU would shorten."
         )
     if short >= LARGEST:
-        size = f"what its weights were trained at; the images' short side, {short} pixels, fills it."
+        size = f"the size its weights were trained at; the images' short side, {short} pixels, is large enough."
     elif found.size > short:
-        size = f"more than the images' short side, {short} pixels: enlarged, they come nearer what the weights know."
+        size = f"more than the images' short side, {short} pixels: enlarged, they are closer to the weights' training."
     else:
-        size = f"as much as the images' short side, {short} pixels, fills in steps of {STRIDE}; more shows nothing new."
+        size = f"the images' short side, {short} pixels, rounded to steps of {STRIDE}; a larger size adds no detail."
     need, usable = pick.cost.memory(pick.batch) / 1e9, machine.usable / 1e9
     usual = _usual_batch(images)
     why = "the usual size" if pick.batch == usual else "the most that fits"
     if pick.batch == usual == BATCHES[0][1]:
-        why = "small, so that few images still make enough steps"
+        why = "small, so that few images still give enough steps"
     room = "the GPU's free memory" if machine.device.type == "cuda" else "half the memory"
     return [
         ("arch", arch),

@@ -87,7 +87,7 @@ def _calls(model: nn.Module, input_shape: Sequence[int]) -> list[dict[str, Any]]
         with torch.no_grad(), fields, flops:  # what fields computes itself is not counted
             model(images)
     except Exception as problem:  # whatever the network's own code raises
-        raise RuntimeError(f"it does not take images of {tuple(input_shape)} ({problem})") from problem
+        raise RuntimeError(f"it does not accept images of shape {tuple(input_shape)} ({problem})") from problem
     finally:
         for hook in hooks:
             hook.remove()

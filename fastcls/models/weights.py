@@ -40,14 +40,14 @@ def weights_file(name: str) -> Path:
         return weights_in(path)
     if path.suffix == ".safetensors":
         if not path.is_file():
-            raise OutputError(f"--weights {name}: there is no such file.", "List the runs:  fastcls runs")
+            raise OutputError(f"--weights {name}: no such file.", "List the runs:  fastcls runs")
         ours = path.name == model_files.WEIGHTS and (path.parent / model_files.RECORD).is_file()
         return model_files.verify(path.parent, path.name) if ours else path
     if path.is_file():
         if path.suffix in synonyms.PICKLES:
             raise OutputError(
-                f"--weights {name}: this is a pickle, which can run code when it is loaded; it was not read.",
-                f"If you trust who made it, convert it, once:  {shell.command('import', name, '--trust-pickle')}",
+                f"--weights {name}: a pickle, which can run code when it is loaded; it was not read.",
+                f"If you trust its author, convert it once:  {shell.command('import', name, '--trust-pickle')}",
             )
         raise OutputError(
             f"--weights {name}: only .safetensors files are read (other formats can run code when loaded).",
@@ -55,7 +55,7 @@ def weights_file(name: str) -> Path:
         )
     file = model_files.verify(runs.find(name), model_files.WEIGHTS)
     if not file.is_file():
-        raise OutputError(f"--weights {name}: that run has no model.safetensors; it did not finish.")
+        raise OutputError(f"--weights {name}: the run has no model.safetensors, because it did not finish.")
     return file
 
 
@@ -70,7 +70,7 @@ def preprocessing_of(weights: Path) -> dict[str, Any] | None:
         except (ValueError, RecursionError) as problem:
             raise OutputError(f"{weights}: its metadata's preprocessing cannot be read: {problem}.") from None
         if reason := model_files.problem_of(spec):
-            raise OutputError(f"{weights} cannot be right: {reason}.")
+            raise OutputError(f"{weights} is invalid: {reason}.")
     else:
         beside = weights.parent / model_files.RECORD
         spec = model_files.read(beside.parent).get("preprocessing") if beside.is_file() else None
@@ -80,10 +80,10 @@ def preprocessing_of(weights: Path) -> dict[str, Any] | None:
 def of_kind(file: Path, name: str, tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A tensor of a file with the kind of numbers that `like` has; OutputError where they are none."""
     if tensor.is_floating_point() != like.is_floating_point():
-        raise OutputError(f"{file}: {name} holds {tensor.dtype}, where {like.dtype} belongs.")
+        raise OutputError(f"{file}: {name} is {tensor.dtype} instead of {like.dtype}.")
     tensor = tensor.to(like.dtype)
     if not tensor.isfinite().all():
-        raise OutputError(f"{file}: {name} holds values that are not finite; this network is broken.")
+        raise OutputError(f"{file}: {name} contains NaN or infinite values; this network is broken.")
     return tensor
 
 
@@ -152,8 +152,8 @@ def architecture(folder: Path) -> str:
         raise OutputError(f"{folder / CONFIG} cannot be read: {problem}.") from None
     if not isinstance(found, str):
         raise OutputError(
-            f"{folder / CONFIG} names no architecture of timm's.",
-            "Take a repository of timm's: Transformers gives its networks other layers and names.",
+            f"{folder / CONFIG} does not name a timm architecture.",
+            "Use a timm repository: networks of Transformers have other layers and names.",
         )
     return found
 
@@ -164,7 +164,7 @@ def weights_in(path: Path) -> Path:
     found = [inside / WEIGHTS] if (inside / WEIGHTS).is_file() else sorted(inside.glob("*.safetensors"))
     if len(found) != 1:
         raise OutputError(
-            f"{path} holds {len(found)} .safetensors files.", f"Give one of them, or a folder with a {WEIGHTS}."
+            f"{path} contains {len(found)} .safetensors files.", f"Pass one of them, or a folder with a {WEIGHTS}."
         )
     return found[0]
 

@@ -124,8 +124,8 @@ def matching(pattern: str, among: Iterable[Architecture]) -> list[Architecture]:
     if not found:
         guess = did_you_mean(pattern.strip("*?"), [architecture.name.removeprefix(TIMM) for architecture in every])
         raise UsageError(
-            f"{pattern}: no torchvision or timm classifier has such a name{guess or '.'}",
-            "A pattern is a part of a name (vgg) or a glob ('resnet*', 'timm/vit_*').",
+            f"{pattern}: no torchvision or timm classifier matches{guess or '.'}",
+            "Use a part of a name (vgg) or a glob ('resnet*', 'timm/vit_*').",
         )
     return found
 

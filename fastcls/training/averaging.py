@@ -80,13 +80,13 @@ class EMA(Callback):
 
 
 class PolyakAverage(EMA):
-    """Validates with the mean of the weights over all steps so far, the first weights included, and ends a fit with it.
+    """Validate with the mean of the weights over all steps so far, including the initial ones, and end a fit with it.
 
-    Fine-tuning from a solved head gains little in early steps and distorts much (Kumar et al. 2022); the mean over the
-    steps (Polyak and Juditsky 1992) keeps the gain, as interpolation with the first weights does (Wortsman et al. 2022,
-    "Robust fine-tuning of zero-shot models"). The last weights end it instead where their loss on the validation
-    images, each at the temperature that suits it, is less beyond chance, as after many steps (`best.beats`). Batch
-    norm's statistics are averaged too: rather freeze them (`probe.FreezeStatistics`).
+    Early steps of fine-tuning from a solved head gain little and distort features (Kumar et al. 2022); the mean over
+    the steps (Polyak and Juditsky 1992) keeps the gain, as interpolation with the initial weights does (Wortsman et al.
+    2022, "Robust fine-tuning of zero-shot models"). The fit ends with the last weights instead if their calibrated loss
+    on the validation images is lower by more than chance, as after many steps (`best.beats`). Batch norm's statistics
+    are averaged too; it is better to freeze them (`probe.FreezeStatistics`).
     """
 
     order = 1000  # after the checkpoint that is taken before a validation
@@ -110,7 +110,7 @@ class PolyakAverage(EMA):
         self._show(True)
         kind = "last weights" if ahead else "mean of the weights over all steps"
         figures = f"{of_mean.mean():.4f} for the mean, {of_last.mean():.4f} for the last"
-        options.note(f"training ends with the {kind}: calibrated loss on valid {figures}.")
+        options.note(f"training ends with the {kind} (calibrated loss on valid: {figures}).")
 
     @torch.no_grad()
     def _losses(self) -> np.ndarray:
@@ -140,7 +140,9 @@ def fractions(learn: Learner) -> dict[str, torch.Tensor]:
 
 
 def ema(decay: float) -> list[Callback]:
-    """The callbacks that average the weights with this decay, 0.99 to 0.9999; 0 is without."""
+    """The callbacks that average the weights with this decay, 0.99 to 0.9999; none for 0."""
     if not 0 <= decay < 1:
-        raise UsageError(f"A decay of {decay:g} averages nothing.", "Give --ema 0.999, say, or 0 for none.")
+        raise UsageError(
+            f"--ema {decay:g}: a decay must be between 0 and 1.", "Use for example --ema 0.999, or 0 for none."
+        )
     return [EMA(decay)] if decay else []

@@ -41,9 +41,9 @@ def ensure(learn: Learner, name: str) -> None:
     criteria = objectives.of(learn.dls).criteria
     if name not in criteria:
         known = list(dict.fromkeys([*own, LOSS, *criteria]))
-        raise KnobError(f"--best-by {name}: takes {', '.join(known)}{did_you_mean(name, known)}")
+        raise KnobError(f"--best-by {name}: expected {', '.join(known)}{did_you_mean(name, known)}")
     if name == "top_k_accuracy" and (classes := get_c(learn.dls)) <= TOP:
-        raise KnobError(f"--best-by {name}: it counts the {TOP} likeliest classes, and there are {classes}.")
+        raise KnobError(f"--best-by {name}: it counts the {TOP} most likely classes, but there are only {classes}.")
     learn.metrics = [*learn.metrics, criteria[name]()]
 
 
@@ -190,7 +190,7 @@ def figure(row: Mapping[str, Any], metric: str) -> float | None:
     if metric != "accuracy":
         value = row.get({"loss": "valid_loss", "macro_f1": "f1"}.get(metric, metric))
     elif "mAP" in row:
-        raise DataError("--metric accuracy: these images have several labels each.", "Take --metric mAP or macro_f1.")
+        raise DataError("--metric accuracy: these images have several labels each.", "Use --metric mAP or macro_f1.")
     elif row.get("accuracy") is not None:
         value = row["accuracy"]
     else:

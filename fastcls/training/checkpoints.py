@@ -91,8 +91,8 @@ class Store:
         except (OSError, SafetensorError) as problem:
             shutil.rmtree(temporary, ignore_errors=True)
             go_on = shell.command("resume", self.home.parent)
-            hint = f"The checkpoints before it are whole. Make room, then continue  {go_on}"
-            raise OutputError(f"No checkpoint can be written into {self.home}: {_why(problem)}.", hint) from problem
+            hint = f"Earlier checkpoints are complete. Free some space, then continue  {go_on}"
+            raise OutputError(f"Cannot write a checkpoint to {self.home}: {_why(problem)}.", hint) from problem
         for old in existing[: 1 - KEPT]:
             _remove(old)
         self.saved(final)
@@ -120,7 +120,7 @@ def read(folder: Path) -> Checkpoint:
     try:
         written = (folder / MANIFEST).read_bytes()
         if written != _manifest(files).encode("ascii"):
-            raise Damaged("its files are not those of its manifest")
+            raise Damaged("its files do not match its manifest")
         record = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if record["format"] > FORMAT:
             raise OutputError(f"{folder} was written by a newer fastcls.", "Upgrade:  pip install -U fastcls")

@@ -69,8 +69,8 @@ def _join() -> None:
     except RuntimeError as problem:
         address = "" if meeting != "env://" else f" at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise EnvironmentProblem(
-            f"The {place.world} processes did not find each other{address}: {_brief(problem)}",
-            "Start the same command for every rank; that address and port must be reachable from all machines.",
+            f"The {place.world} processes could not connect to each other{address}: {_brief(problem)}",
+            "Start the same command for every rank; this address and port must be reachable from all machines.",
         ) from None
     from accelerate import PartialState
 
@@ -205,12 +205,12 @@ def contact() -> Iterator[None]:
     except RuntimeError as problem:
         if ranks.world() > 1 and (isinstance(problem, dist.DistError) or "gloo" in str(problem)):
             raise ProcessLost(
-                f"Another process of this run ended or cannot be reached any more ({_brief(problem)}).",
-                "Its own message, if it could write one, says why.",
+                f"Another process of this run ended or cannot be reached ({_brief(problem)}).",
+                "See its own error message for the reason.",
             ) from problem
         if "Expected to have finished reduction" in str(problem):
             raise TrainingError(
-                "Some parameters of this network get no gradient, so that the processes cannot average it.",
+                "Some parameters of this network get no gradient, so the processes cannot average gradients.",
                 "Freeze or remove the layers that the loss does not depend on, or train with one process.",
             ) from problem
         raise

@@ -34,7 +34,7 @@ def within(
     """
     phases = train.rehearse(learn, recipe_fit, **{**knobs, "epochs": 1})
     if not phases:
-        raise UsageError("--time: this recipe's fit does more than call Learner.fit.", "Give --epochs.")
+        raise UsageError("--time: this recipe's fit does more than call Learner.fit.", "Use --epochs N.")
     each = seconds_of_epoch(learn)
     before = sum(phase.epochs for phase in phases) - 1  # of other phases
     epochs = int(seconds / each) - before
@@ -42,7 +42,7 @@ def within(
         raise UsageError(
             f"--time: {before + 1} epoch{'s' if before else ''} of this recipe take{'' if before else 's'} about "
             f"{durations.shown((before + 1) * each)} here.",
-            "Give more time, a smaller network or --size, or fewer images with --limit.",
+            "Use a longer --time, a smaller network or --size, or fewer images with --limit.",
         )
     return epochs, each
 
@@ -81,7 +81,7 @@ class Pace:
 
     def __init__(self, learn: Learner, phases: Sequence[train.Phase]) -> None:
         if not phases:
-            raise UsageError("--epochs auto: this recipe's fit does more than call Learner.fit.", "Give a number.")
+            raise UsageError("--epochs auto: this recipe's fit does more than call Learner.fit.", "Use --epochs N.")
         self.planned = sum(phase.epochs for phase in phases)
         self.criterion, self.images = best.criterion(learn), len(learn.dls.valid_ds)
 

@@ -75,7 +75,7 @@ class Guard(Stateless):
         self._refuse(self.last)
         sound = torch.stack([parameter.detach().isfinite().all() for parameter in learn.model.parameters()]).all()
         if not sound:
-            raise Diverged(f"Weights became infinite or no numbers in epoch {_epoch(learn)}.", _causes(learn))
+            raise Diverged(f"Weights became NaN or infinite in epoch {_epoch(learn)}.", _causes(learn))
 
     def _refuse(self, loss: _Loss | None) -> None:
         if loss is None or math.isfinite(loss.read()):
@@ -111,10 +111,10 @@ def _causes(learn: Learner) -> str:
     """What makes losses no numbers, the likeliest first."""
     precision = getattr(learn, "precision", "fp32")
     causes = [
-        "the learning rate: try a tenth of it, or --clip 1; `fastcls lr-find` shows which rates work",
-        f"the precision: it is {precision}" + (", so hardly" if precision == "fp32" else "; try --precision fp32"),
-        "the data: `fastcls check` finds damaged images; a transform or a loss of your own may divide by 0",
+        "the learning rate: try a tenth of it, or --clip 1; `fastcls lr-find` suggests one",
+        f"the precision: it is {precision}" + (", so unlikely" if precision == "fp32" else "; try --precision fp32"),
+        "the data: `fastcls check` finds damaged images; a custom transform or loss may divide by 0",
     ]
     if not all(x.isfinite().all() for x in learn.xb if isinstance(x, torch.Tensor)):
-        causes = ["the data: this batch, after its transforms, holds numbers that are not finite", *causes[:2]]
-    return "Likely causes, the likeliest first:\n  " + "\n  ".join(causes)
+        causes = ["the data: after its transforms, this batch contains NaN or infinite values", *causes[:2]]
+    return "Likely causes, most likely first:\n  " + "\n  ".join(causes)

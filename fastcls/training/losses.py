@@ -118,17 +118,20 @@ class LabelLossFlat(BCEWithLogitsLossFlat):
 def loss(name: str, dls: DataLoaders, class_weights: bool = False, smoothing: float = 0.1) -> BaseLoss:
     """'cross-entropy', 'label-smoothing' (Szegedy et al. 2016), 'focal' (Lin et al. 2017, gamma 2) or 'asymmetric'.
 
-    `class_weights` weighs each class by the inverse of its share of the training images. Of several labels an image
-    the entropy is binary, and `class_weights` weighs the positives of each label by the negatives for each; the
-    asymmetric loss (Ridnik et al. 2021) is for them.
+    `class_weights` weights each class by the inverse of its share of the training images. With several labels per
+    image the entropy is binary, and `class_weights` weights the positives of each label by its negatives per positive;
+    the asymmetric loss (Ridnik et al. 2021) is only for several labels.
     """
     weight = objectives.of(dls).balance(targets(dls.train_ds), dls.c).to(dls.device) if class_weights else None
     if name not in LOSSES:
-        raise UsageError(f"There is no loss {name!r}.", f"Take {', '.join(LOSSES[:-1])} or {LOSSES[-1]}.")
+        raise UsageError(f"Unknown loss {name!r}.", f"Use {', '.join(LOSSES[:-1])} or {LOSSES[-1]}.")
     if target.of(dls).several:
         return LabelLossFlat(kind=name, smoothing=smoothing * (name == "label-smoothing"), pos_weight=weight)
     if name == "asymmetric":
-        raise UsageError("--loss asymmetric: these images have one class each.", "Take focal, or another.")
+        raise UsageError(
+            "--loss asymmetric: it needs several labels per image, and these have one class each.",
+            "Use another loss, such as focal.",
+        )
     if name == "cross-entropy":
         return CrossEntropyLossFlat(weight=weight)
     if name == "label-smoothing":

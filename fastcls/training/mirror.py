@@ -39,8 +39,8 @@ def refuse_used(address: str) -> None:
     place = _place(address)
     if whole := _whole(place.sizes()):
         raise OutputError(
-            f"--checkpoints {address} holds checkpoints of a run already, the newest {whole[0]}.",
-            "Continue that run with  --resume auto , or name another address.",
+            f"--checkpoints {address} already has checkpoints of a run, the newest {whole[0]}.",
+            "Continue that run with  --resume auto , or use another address.",
         )
     place.write("writable", b"")
     place.remove("writable")
@@ -110,10 +110,11 @@ class _Sender:
         problem = self.problem
         if problem is not None and self.said is None:
             self.say(
-                f"checkpoints are not at {self.address}: {problem.message} Those in {self.run / FOLDER} are whole."
+                f"checkpoints cannot be sent to {self.address}: {problem.message} "
+                f"Those in {self.run / FOLDER} are complete."
             )
         elif problem is None and self.said is not None:
-            self.say(f"checkpoints are at {self.address} again.")
+            self.say(f"checkpoints are sent to {self.address} again.")
         self.said = problem
 
     def _work(self) -> None:
@@ -139,7 +140,7 @@ class _Sender:
         name = snapshot.name.rpartition("-")[2]
         held = self.place.sizes()
         if (whole := _whole(held)) and whole[0] > name:
-            raise OutputError(f"it holds a newer one, {whole[0]}: another process continues this run.")
+            raise OutputError(f"there is a newer one, {whole[0]}: another process continues this run.")
         if f"{name}/{MANIFEST}" in held:
             self.place.remove(f"{name}/{MANIFEST}")
         own = (snapshot / MANIFEST).read_text(encoding="ascii")
@@ -181,7 +182,9 @@ def fetch(address: str, run: Path, accept: Callable[[Path], object] = lambda cam
             damaged.append(f"{address}/{name} was refused: {problem}")
             logger.warning(f"note: {damaged[-1]}.")
     if damaged and not newest:
-        raise OutputError(f"{damaged[0]}; no other is whole.", f"Remove what is in {address} to start the run again.")
+        raise OutputError(
+            f"{damaged[0]}; no other is complete.", f"Remove the contents of {address} to start the run over."
+        )
     return None
 
 
@@ -207,20 +210,21 @@ def _fetch(
         raise Damaged(f"{large[0]} is too large")
     if (free := shutil.disk_usage(part).free) < sum(sizes.values()):
         raise OutputError(
-            f"{place.address}/{name} has {sum(sizes.values()) / 1e9:.1f} GB, and the disk of {run} {free / 1e9:.1f}.",
-            "Make room, or name a folder on another disk with --out.",
+            f"{place.address}/{name} has {sum(sizes.values()) / 1e9:.1f} GB, but the disk of {run} has only "
+            f"{free / 1e9:.1f} GB free.",
+            "Free some space, or choose a folder on another disk with --out.",
         )
     for file, digest in sums.items():
         place.fetch(f"{name}/{file}", part / file, sizes[file], threading.Event())
         if runs.digest(part / file) != digest:
-            raise Damaged(f"{file} is not that of its manifest")
+            raise Damaged(f"{file} does not match its manifest")
     record = runs.read_json(part / "run.json")
     if (run / "run.json").is_file():
         own = runs.read_json(run / "run.json")
         if any(own.get(key) != record.get(key) for key in ("started", "recipe", "seed")):
             raise OutputError(
-                f"{place.address} holds checkpoints of another run than {run}: it was started {record.get('started')}.",
-                "Name another address, or another --out.",
+                f"{place.address} has checkpoints of another run than {run}, started {record.get('started')}.",
+                "Use another address, or another --out.",
             )
     accept(part)
     (part / MANIFEST).write_text("".join(f"{sums[file]}  {file}\n" for file in OWN), encoding="ascii")
@@ -239,7 +243,7 @@ def _sums(place: Bucket, name: str, held: Mapping[str, int]) -> dict[str, str]:
     found = [line for line in map(_LINE.fullmatch, lines) if line]
     sums = {line[2]: line[1] for line in found}
     if len(found) != len(lines) or not NEEDED <= set(sums) <= {*OWN, *OF_RUN}:
-        raise Damaged("its manifest is not one of fastcls's")
+        raise Damaged("its manifest was not written by fastcls")
     if missing := [file for file in sums if f"{name}/{file}" not in held]:
         raise Damaged(f"{missing[0]} is missing")
     return sums

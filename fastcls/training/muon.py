@@ -18,11 +18,11 @@ STEPS = 3  # of Newton-Schulz iteration
 
 
 class Muon(FusedAdam):
-    """Muon for convolutions, AdamW for the rest, on one schedule. Convolutions must be followed by a norm.
+    """Muon for convolutions, AdamW for the rest, on one schedule. Each convolution must be followed by a norm layer.
 
-    lr: the relative step of a filter; a convolution is held at a norm of √filters, its length making no difference
-    to what a norm layer gives. vectors, matrices: AdamW's learning rate for biases and scales, and for linear
-    layers, as shares of `lr`. mom is Nesterov's for filters and AdamW's first beta; wd is AdamW's.
+    lr: the relative step of a filter; a convolution is kept at a norm of √filters, because its length does not change
+    the output of the norm layer. vectors, matrices: AdamW's learning rate for biases and scales, and for linear
+    layers, as shares of `lr`. mom: Nesterov momentum for filters and AdamW's first beta; wd: AdamW's weight decay.
     """
 
     def __init__(

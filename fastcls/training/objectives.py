@@ -200,5 +200,5 @@ def of_labels(y: torch.Tensor) -> Objective:
 
 
 def metrics(dls: Any) -> list[Any]:
-    """What a recipe watches: accuracy and error rate of one class an image; mAP and macro F1 of several labels."""
+    """The metrics of a recipe: accuracy and error rate for one class per image; mAP and macro F1 for several labels."""
     return of(dls).metrics()

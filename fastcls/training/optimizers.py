@@ -139,8 +139,8 @@ OPTIMIZERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 
 
 def optimizer(name: str = "adamw") -> Callable[..., Any]:
-    """The optimiser of that name, for `opt_func`; fused unless the options say otherwise."""
+    """The optimiser of this name, for `opt_func`; fused unless the options disable it."""
     if name not in OPTIMIZERS:
-        raise UsageError(f"There is no optimiser {name!r}.", f"Take one of {', '.join(OPTIMIZERS)}.")
+        raise UsageError(f"Unknown optimiser {name!r}.", f"Use one of {', '.join(OPTIMIZERS)}.")
     fused, plain = OPTIMIZERS[name]
     return fused if options.current().fused else plain

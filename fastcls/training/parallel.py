@@ -51,7 +51,7 @@ class DataParallel(Stateless, DistributedTrainer):
         if not isinstance(dl, SeededDL):
             raise RecipeError(
                 f"{type(dl).__name__}s cannot be shared among processes.",
-                "Make the loaders with fastcls.data.loaders.",
+                "Create the loaders with fastcls.data.loaders.",
             )
         dl.part = ranks.here()
         return dl
@@ -154,8 +154,8 @@ def note_on_norms(learn: Learner) -> None:
     if has_them and options.current().sync_norm is None and not synchronised():
         share, machines = learn.dls.train.bs // ranks.world(), ranks.here().machines
         options.note(
-            f"on {machines} machines each process's batch norms see its own {share} images of a batch; "
-            "--sync-norm has them wait for each other, as on one."
+            f"on {machines} machines, each process's batch norm uses only its own {share} images of a batch; "
+            "--sync-norm synchronises them, as on a single machine."
         )
 
 

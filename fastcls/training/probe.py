@@ -100,16 +100,16 @@ class Solution:
 
 
 def fit_head(learn: Learner, views: int = 2, freeze_statistics: bool = True) -> None:
-    """Solve the last linear layer of a Learner on the features before it, as an epoch of its own.
+    """Solve the last linear layer of a Learner on the features before it, as a separate epoch.
 
-    The network is run once over the training images as validation shows them, and `views` - 1 times as training
-    augments them. The layer is a logistic regression on these features (L-BFGS), its weight decay chosen by
-    cross-validation on the training images, its logits scaled to the temperature that calibrates them. The validation
-    metrics follow as after any epoch. All other weights stay. The loss's class weights count; label smoothing is left
-    to training. RecipeError where the network does not end in a linear layer.
+    The network runs once over the training images with validation transforms, and `views` - 1 times with training
+    augmentation. The layer is a logistic regression on these features (L-BFGS), with its weight decay chosen by
+    cross-validation on the training images and its logits scaled by the temperature that calibrates them. Validation
+    metrics follow as after any epoch. All other weights are unchanged. The loss's class weights are used; label
+    smoothing is not. RecipeError if the network does not end in a linear layer.
 
-    The head suits the features of batch norm's pretrained statistics, and later fits leave these as they are:
-    `learn.remove_cb(models.FreezeStatistics)` lets them follow the batches, or freeze_statistics=False.
+    The head is fitted with batch norm's pretrained statistics, so later fits keep them frozen;
+    `learn.remove_cb(models.FreezeStatistics)` or freeze_statistics=False updates them.
     """
     learn.fit(1, cbs=SolveHead(views))
     if freeze_statistics and not learn.cbs.filter(lambda cb: isinstance(cb, FreezeStatistics)):
@@ -117,10 +117,10 @@ def fit_head(learn: Learner, views: int = 2, freeze_statistics: bool = True) -> 
 
 
 class FreezeStatistics(Callback):
-    """Batch norms normalise by the statistics of their pretraining, whatever is trained.
+    """Keep the pretrained statistics of batch norm, whichever layers are trained.
 
-    Those of small batches, or of few images, are too noisy to replace them. fastai's BnFreeze leaves out the layers
-    that are trained.
+    Statistics of small batches, or of few images, are too noisy to replace them. fastai's BnFreeze skips layers that
+    are trained.
     """
 
     run_after = TrainEvalCallback

@@ -23,17 +23,19 @@ def fit_schedule(
     warmup: float | None = None,
     **kwargs: Any,
 ) -> None:
-    """Train for `epochs` by one of SCHEDULES, `lr` being its highest rate; further keywords are those of `Learner.fit`.
+    """Train for `epochs` with one of SCHEDULES and the highest learning rate `lr`; other keywords go to `Learner.fit`.
 
-    one-cycle: up, then down to nothing (Smith 2018). flat-cos: flat for three quarters, then down along a cosine.
-    step: times `factor` after each of `steps` equal parts, as torch's StepLR. constant: the same rate throughout.
+    one-cycle: up, then down to zero (Smith 2018). flat-cos: constant for three quarters, then cosine decay. step:
+    multiplied by `factor` after each of `steps` equal parts, like torch's StepLR. constant: the same rate throughout.
     warmup: the share of the training in which the rate rises (Goyal et al. 2017); None is a quarter for one-cycle,
-    with a cosine, and nothing for the others, whose rise is a line.
+    along a cosine, and zero for the others, which rise linearly.
     """
     if schedule not in SCHEDULES:
-        raise UsageError(f"There is no schedule {schedule!r}.", f"Take one of {', '.join(SCHEDULES)}.")
+        raise UsageError(f"Unknown schedule {schedule!r}.", f"Use one of {', '.join(SCHEDULES)}.")
     if warmup is not None and not 0 <= warmup < 1:
-        raise UsageError(f"A warm-up over {warmup:g} of the training is none.", "Give --warmup 0.05, say.")
+        raise UsageError(
+            f"--warmup {warmup:g}: a share of the training must be from 0 to below 1.", "Use for example --warmup 0.05."
+        )
     if schedule == "one-cycle":
         learn.fit_one_cycle(epochs, lr, **({} if warmup is None else {"pct_start": max(warmup, 1e-6)}), **kwargs)
         return

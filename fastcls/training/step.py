@@ -82,13 +82,13 @@ def precision(learn: Learner) -> tuple[str, str]:
     try:
         operations, depthwise = throughput.forward_flops(learn.model, input_example(learn))
     except (RuntimeError, AssertionError):  # a network for other images; training will say it better
-        return "fp32", "this network cannot be tried"
-    size = f"{operations / 1e6:,.0f} million operations an image"
+        return "fp32", "this network cannot be tested"
+    size = f"{operations / 1e6:,.0f} million operations per image"
     if operations < LARGE:
         return "fp32", f"a small network: {size}"
     if depthwise > DEPTHWISE * operations:
         return "fp32", f"depthwise convolutions, {depthwise / operations:.0%} of its operations, are slow in bf16"
-    return "bf16", f"native here; {size}"
+    return "bf16", f"native on this device; {size}"
 
 
 def _native_bf16() -> bool:
@@ -157,7 +157,7 @@ class Compile(Callback):
 
     def __init__(self, mode: str) -> None:
         if not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
-            raise EnvironmentProblem("--compile needs a C++ compiler, and there is none.", "Install one, or omit it.")
+            raise EnvironmentProblem("--compile needs a C++ compiler, and none was found.", "Install one, or omit it.")
         self.mode = mode
 
     def before_fit(self) -> None:
@@ -171,7 +171,7 @@ class Compile(Callback):
     def after_batch(self) -> None:
         if self.training and self.first is None:
             self.first = time.perf_counter() - self.started
-            options.note(f"torch.compile ({self.mode}): the first step took {self.first:.0f} s, compiling included.")
+            options.note(f"torch.compile ({self.mode}): the first step took {self.first:.0f} s, including compilation.")
 
     def after_fit(self) -> None:
         get_model(self.learn.model)._compiled_call_impl = None  # evaluation and export run the network as it is

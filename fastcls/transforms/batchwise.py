@@ -48,10 +48,10 @@ class Batchwise(DisplayedTransform):
 
 
 class Flip(Batchwise):
-    """Left to right with probability `p`.
+    """Flip left to right with probability `p`.
 
-    alternate: a coin an image in the first epoch, its other side in every second one: two epochs show each image both
-    ways (Jordan 2024).
+    alternate: random for each image in the first epoch, and the other way in every second one, so that two epochs
+    show each image both ways (Jordan 2024).
     """
 
     order = 6
@@ -82,10 +82,10 @@ def flipped(x: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
 
 
 class Crop(Batchwise):
-    """A crop of the image's own size after padding by `pad` pixels (He et al. 2016): a shift by up to `pad`.
+    """A crop of the original size after padding by `pad` pixels (He et al. 2016), that is, a shift by up to `pad`.
 
-    pad_mode: 'reflection' or 'zeros'. flip, alternate: those of `Flip`, at no further cost. Every pixel is read from
-    where it comes, so nothing is padded and nothing copied twice.
+    pad_mode: 'reflection' or 'zeros'. flip, alternate: as in `Flip`, at no extra cost. Pixels are gathered directly,
+    without padding and without a second copy.
     """
 
     order = 5
@@ -124,9 +124,9 @@ def _reflected(index: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class Affine(Batchwise):
-    """Rotation, shift, zoom and shear in one bilinear resampling, each with probability `p`.
+    """Rotation, shift, zoom and shear in a single bilinear resampling, each with probability `p`.
 
-    rotate, shear: up to so many degrees either way. translate: up to that fraction of the side. zoom: a factor
+    rotate, shear: at most this many degrees either way. translate: at most this fraction of the side. zoom: a factor
     between 1 and `zoom`, about a random point. pad_mode: 'reflection', 'zeros' or 'border'.
     """
 
@@ -167,7 +167,7 @@ class Affine(Batchwise):
 class ColorJitter(Batchwise):
     """Brightness, contrast and saturation by a factor of 1 ± `amount`, each with probability `p`.
 
-    torchvision's, in that order, each clamped to [0, 1] before the next.
+    As in torchvision, in this order, each clamped to [0, 1] before the next.
     """
 
     order = 31
@@ -198,9 +198,9 @@ class NormalizeInPlace(Normalize):
 
 
 class Erase(Batchwise):
-    """A random rectangle becomes noise with probability `p` (Zhong et al. 2020); order: after normalisation.
+    """Replace a random rectangle by noise with probability `p` (Zhong et al. 2020), after normalisation.
 
-    area: least and largest share of the image. The rectangle lies within it, its aspect ratio between 0.3 and 3.3.
+    area: smallest and largest share of the image. The rectangle is inside it, with an aspect ratio of 0.3 to 3.3.
     """
 
     order = 100
@@ -235,7 +235,7 @@ class Erase(Batchwise):
 
 
 class Cutout(Batchwise):
-    """A square of `side` (a fraction of the image's) becomes zero, its centre anywhere (DeVries and Taylor 2017)."""
+    """Set a square of `side` (a fraction of the image's side) to zero, centred anywhere (DeVries and Taylor 2017)."""
 
     order = 101
 
@@ -274,7 +274,7 @@ class Policies(Batchwise):
 
 
 def policy(name: Policy) -> list[Transform]:
-    """The batch transforms of that policy; none for 'none'."""
+    """The batch transforms of this policy; none for 'none'."""
     return [] if name == "none" else [Policies(name)]
 
 
@@ -291,8 +291,8 @@ def augment(
 ) -> list[Transform]:
     """Random augmentation of whole batches on the training device.
 
-    flip: left to right half the time. rotate, shear: up to so many degrees. translate: up to that fraction of the
-    side. zoom: up to that factor. jitter: brightness, contrast and saturation by up to that fraction. erase:
+    flip: left to right half the time. rotate, shear: at most this many degrees. translate: at most this fraction of the
+    side. zoom: at most this factor. jitter: brightness, contrast and saturation by at most this fraction. erase:
     probability of a random rectangle of noise. `p` is the probability of each of the others.
     """
     tfms: list[Transform] = [Flip()] if flip else []

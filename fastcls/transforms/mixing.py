@@ -32,13 +32,15 @@ class CutMix(_Seeded, mixup.CutMix):
 
 
 def mix(mixup: float = 0.0, cutmix: float = 0.0) -> list[Callback]:
-    """The callbacks of these alphas of the Beta distribution that the shares are drawn from; 0 is without.
+    """The callbacks of mixup or CutMix with this alpha of the Beta distribution of shares; none for 0.
 
-    0.2 to 0.4 is usual for mixup, 1 for CutMix. One of the two at a time: an image blended twice is neither's method.
+    0.2 to 0.4 is usual for mixup, 1 for CutMix. Only one of the two can be used.
     """
     if mixup < 0 or cutmix < 0 or (mixup and cutmix):
         raise UsageError(
-            f"mixup {mixup:g} and cutmix {cutmix:g} do not go together." if mixup and cutmix else "A negative alpha.",
-            "Give one of them an alpha above 0: 0.4 for mixup or 1 for cutmix.",
+            f"mixup {mixup:g} and cutmix {cutmix:g} exclude each other."
+            if mixup and cutmix
+            else "alpha must not be negative.",
+            "Use one of them, with an alpha above 0: 0.4 for mixup or 1 for cutmix.",
         )
     return [MixUp(mixup)] if mixup else [CutMix(cutmix)] if cutmix else []

@@ -19,24 +19,23 @@ FITS = ("crop", "squish", "pad")
 
 
 def resize(size: int, min_scale: float = 1.0, fit: str = "crop", valid_size: int | None = None) -> RandTransform:
-    """Every image to size × size: in training a random crop of at least `min_scale` of its area, or all of it.
+    """Resize every image to size × size: in training a random crop of at least `min_scale` of its area, or all of it.
 
-    fit: how a whole image becomes a square, in validation and prediction, and in training without random crops:
-    'crop' takes its centre, 'squish' changes its aspect ratio, 'pad' puts it amid black (a letterbox), in training as
-    well, whatever min_scale says. valid_size: beside random crops, the side that validation images are squished to.
-    A pretrained network changes it to the interpolation, the share of the centre and, if it takes no other, the size
-    of its weights.
+    fit: how a whole image becomes a square, in validation and prediction, and in training without random crops: 'crop'
+    uses its centre, 'squish' changes its aspect ratio, 'pad' adds black borders (a letterbox), in training as well,
+    whatever min_scale is. valid_size: with random crops, the side that validation images are squished to. A pretrained
+    network changes this to the interpolation, centre crop and, if it accepts no other, size of its weights.
     """
     if fit not in FITS:
-        raise UsageError(f"fit={fit!r}: an image becomes a square by one of {', '.join(FITS)}.")
+        raise UsageError(f"fit={fit!r}: expected one of {', '.join(FITS)}.")
     for side in (size, *([] if valid_size is None else [valid_size])):
         if not 1 <= side <= LONGEST_SIDE:
-            hint = f"Give a size of 1 to {LONGEST_SIDE}: --size 224, for example."
-            raise UsageError(f"Images of {side} × {side} pixels cannot be trained on.", hint)
+            hint = f"Use a size from 1 to {LONGEST_SIDE}, for example --size 224."
+            raise UsageError(f"Cannot train on images of {side} × {side} pixels.", hint)
     if valid_size is not None and (min_scale >= 1 or fit == "pad"):
         raise UsageError(
-            "A size of its own for validation images goes with random crops in training.",
-            "Give --min-scale 0.35, for example, or omit --valid-size.",
+            "A separate size for validation images needs random crops in training.",
+            "Use for example --min-scale 0.35, or omit --valid-size.",
         )
     tfm: RandTransform
     if fit == "pad":
@@ -134,7 +133,7 @@ class Grow(Callback):
 
     def __init__(self, first: int, until: float = 2 / 3, step: int = 32) -> None:
         if first < 1:
-            raise UsageError(f"Training cannot begin on images of {first} pixels.", "Give --grow-from 96, for example.")
+            raise UsageError(f"Training cannot start with images of {first} pixels.", "Use for example --grow-from 96.")
         self.first, self.until, self.step = first, until, step
 
     def side(self, full: int) -> int:
@@ -162,5 +161,5 @@ def _shrunk(h: int, w: int, side: int) -> tuple[int, int]:
 
 
 def grow(first: int | None) -> list[Callback]:
-    """The callbacks of a recipe whose training begins on images of `first` pixels; None begins on whole ones."""
+    """The callbacks for training that starts with images of `first` pixels; None starts at the full size."""
     return [] if first is None else [Grow(first)]

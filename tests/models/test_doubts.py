@@ -24,10 +24,10 @@ def test_planted_wrong_labels_head_the_list(fastcls: Callable[..., Outcome], tmp
     with (tmp_path / "labels.csv").open("w", newline="") as table:
         csv.writer(table).writerows([("file", "label"), *rows])
     words = ["check", root, "--labels", tmp_path / "labels.csv", "-o", "found"]
-    assert "Labels in doubt" not in fastcls(*words).output
+    assert "Suspect labels" not in fastcls(*words).output
     torch.manual_seed(0)  # of random weights
     outcome = fastcls(*words, "--suspects", *TINY)
-    assert outcome.code == 0 and "Labels in doubt" in outcome.output, outcome.output
+    assert outcome.code == 0 and "Suspect labels" in outcome.output, outcome.output
     with Path("found/findings.csv").open() as table:
         found = [row for row in csv.DictReader(table) if row["finding"] == "suspect-labels"]
     assert {Path(row["path"]).name for row in found[:5]} <= wrong, [row["remark"] for row in found]

@@ -193,5 +193,5 @@ def test_further_keywords_go_to_the_network_and_to_the_learner(photos: Path) -> 
     assert learn.model[0].drop_rate == 0.1 and learn.model[1][0].p == 0.25 and learn.moms == (0.9, 0.8, 0.9)
     for key, near in (("drop_rat", "drop_rate"), ("num_classes", "")):
         wrong = options.Options(extra={"transfer_learner": {key: 3}})
-        with options.using(wrong), pytest.raises(KnobError, match=f"ResNet, does not take {key}.*{near}"):
+        with options.using(wrong), pytest.raises(KnobError, match=f"ResNet, does not accept {key}.*{near}"):
             models.transfer_learner(loaders(photos), "timm/test_resnet", weights="none")

@@ -72,7 +72,7 @@ def test_the_most_accurate_that_fits_is_picked_with_its_neighbours(prices: Calla
     assert fast.larger is not None and fast.larger.architecture.name == ladder[-1], "there is always a larger one"
     slow = of(IMAGES, prices(10.0))
     assert slow.smaller is None and slow.pick.architecture.name == ladder[0]
-    assert "even it takes more than 10 minutes" in dict(suggest.reasons(IMAGES, prices(10.0), slow))["arch"]
+    assert "even it needs more than 10 minutes" in dict(suggest.reasons(IMAGES, prices(10.0), slow))["arch"]
 
 
 def test_the_ladder_rises_in_accuracy_and_has_the_networks_with_a_word() -> None:
@@ -107,7 +107,7 @@ def test_memory_bounds_the_batch_and_then_the_network(prices: Callable[..., sugg
     assert found.pick.architecture.name == suggest.LADDER[3] and found.pick.batch == 8 and not found.larger
     assert found.smaller is not None and found.smaller.batch == 8
     assert "the most that fits" in dict(suggest.reasons(IMAGES, prices(1.0), found))["bs"]
-    with pytest.raises(EnvironmentProblem, match="do not hold"):
+    with pytest.raises(EnvironmentProblem, match="are too little for"):
         of(IMAGES, prices(1e-6, fixed))
 
 
@@ -136,7 +136,7 @@ def test_a_run_tells_its_images(digits_run: Path, tmp_path: Path) -> None:
     "target, code, message",
     [
         ("photso", 3, "did you mean 'photos'?"),
-        ("empty", 3, "holds no files"),
+        ("empty", 3, "contains no files"),
         ("broken", 3, "None of the images"),
         ("file.txt", 3, "is a file"),
     ],
@@ -237,9 +237,9 @@ def test_the_probe_is_held_out() -> None:
     "probe, message",
     [
         ("convnext_nanno", "did you mean"),
-        ("small=nowhere.safetensors", "there is no such file"),
+        ("small=nowhere.safetensors", "no such file"),
         ("small=photos/cat/0.png", "only .safetensors files are read"),
-        ("", "go with --suggest"),
+        ("", "need --suggest"),
     ],
 )
 def test_a_probe_that_cannot_be_is_refused_before_anything_is_timed(

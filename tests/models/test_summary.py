@@ -249,7 +249,7 @@ def test_a_layer_used_twice_has_two_rows_and_its_parameters_once() -> None:
 
 
 def test_images_that_a_network_does_not_take_are_refused() -> None:
-    with pytest.raises(RuntimeError, match="does not take images"):
+    with pytest.raises(RuntimeError, match="does not accept images"):
         summarize(conv(3), (3, 8, 8))
 
 

@@ -224,7 +224,7 @@ def test_the_finder_starts_where_training_does(file: Path, tmp_path: Path) -> No
     found = lr_find(str(file), tune="full", limit=20, steps=20)
     assert found.losses[0] < 1.8
     outcome = command("lr-find", file, "--limit", 20, "--tune", "probe", "--out", tmp_path / "curve.png")
-    assert outcome.code == 6 and "train nothing at a learning rate" in outcome.output, outcome.output
+    assert outcome.code == 6 and "nothing is trained at a learning rate" in outcome.output, outcome.output
     assert not list(tmp_path.iterdir())
 
 

@@ -105,7 +105,7 @@ def test_signals_save_say_how_to_go_on_and_lose_nothing(trials: Trials) -> None:
         said = (out / "log.txt").read_text()
         assert f"fastcls resume {out}" in said
         command = ["resume", out, "--trust"]
-    assert "finishing the step and saving; once more stops at once" in (trials.folder / "log.txt").read_text()
+    assert "finishing the step and saving; once more stops immediately" in (trials.folder / "log.txt").read_text()
     trials.run(*command)
     assert digest(out) == digest(uninterrupted(trials))
     assert len(json.loads((out / "run.json").read_text())["resumed"]) == 2
@@ -222,7 +222,7 @@ def test_what_cannot_be_resumed_is_refused(trials: Trials, fastcls: Any, tmp_pat
         changed = fastcls("resume", out, "--trust")
     finally:
         image.write_bytes(held)
-    assert changed.code == 3 and "are not those that" in changed.output
+    assert changed.code == 3 and "are not the ones that" in changed.output
     record = json.loads((out / "run.json").read_text())
     (out / "run.json").write_text(json.dumps(record | {"status": "done"}))
     finished = fastcls("resume", out, "--trust")
@@ -243,7 +243,7 @@ def test_images_that_were_moved_are_found_by_path(fastcls: Any, tmp_path: Path) 
     (tmp_path / "photos").rename(tmp_path / "disk2/photos")
     further = ["resume", "run", "--extend-epochs", 1]
     lost = fastcls(*further)
-    assert lost.code == 3 and "with --path" in lost.output
+    assert lost.code == 3 and "as --path" in lost.output
     refused = fastcls("recipe", "digits-cnn", "--resume", "run", "--path", "disk2/photos")
     assert refused.code == 2 and "fastcls resume run --path disk2/photos" in refused.output
     found = fastcls(*further, "--path", "disk2/photos")
@@ -253,7 +253,7 @@ def test_images_that_were_moved_are_found_by_path(fastcls: Any, tmp_path: Path) 
     assert record["data"]["root"] == now and record["command"].endswith(f"--path {now}")
     (tmp_path / "disk2/photos/0/0.png").unlink()
     other = fastcls("resume", "run", "--extend-epochs", 1, "--path", "disk2/photos")
-    assert other.code == 3 and "are not those that" in other.output
+    assert other.code == 3 and "are not the ones that" in other.output
     assert json.loads((tmp_path / "run/run.json").read_text()) == record, "a refusal changes nothing"
 
 

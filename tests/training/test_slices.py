@@ -33,7 +33,7 @@ def test_numbers_are_binned_and_columns_without_slices_are_named() -> None:
     assert sum(one.n for one in age) == n and sum(one.right for one in age) == right.sum()
     assert {one.value for one in found if one.column == "few"} == {"b", "(empty)"}
     assert [note.split(":")[0] for note in notes] == ["id", "one", "few"]
-    assert "too many to be slices" in notes[0] and "fewer than 5 images" in notes[2]
+    assert "too many for slices" in notes[0] and "fewer than 5 images" in notes[2]
 
 
 def test_a_slice_of_difficult_classes_is_told_from_one_of_difficult_pictures() -> None:

@@ -193,8 +193,8 @@ def test_the_precision_is_chosen_with_a_reason(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("channels", "groups", "chosen", "why"),
     [
-        (16, 1, "fp32", "a small network: 16 million operations an image"),
-        (128, 1, "bf16", "native here; 127 million operations an image"),
+        (16, 1, "fp32", "a small network: 16 million operations per image"),
+        (128, 1, "bf16", "native on this device; 127 million operations per image"),
         (384, 384, "fp32", "depthwise convolutions, 100% of its operations, are slow in bf16"),
     ],
 )
@@ -306,7 +306,9 @@ def test_wrong_settings_are_all_named_at_once(fastcls: Any) -> None:
 def test_a_compiled_run_notes_what_compiling_took(fastcls: Any, tmp_path: Path) -> None:
     words = ["--epochs", "2", "--limit", "20", "--filters", "8", "--compile", "default", "--out", tmp_path / "run"]
     outcome = fastcls("recipe", "digits-cnn", *words)
-    assert outcome.code == 0 and "compiling included" in outcome.output and (tmp_path / "run" / "model.onnx").is_file()
+    assert (
+        outcome.code == 0 and "including compilation" in outcome.output and (tmp_path / "run" / "model.onnx").is_file()
+    )
 
 
 def test_events_reach_the_callbacks_that_fastai_calls_in_its_order_and_the_learner_is_itself_afterwards() -> None:
