@@ -36,7 +36,7 @@ def moments(column: str, columns: Mapping[str, Sequence[str]], paths: Sequence[s
         )
     if found is found_dates and unclear.any():
         raise DataError(
-            f"The column {column!r} has dates that can be read in two ways: {some(list(texts[unclear]))}.",
+            f"The column {column!r} has ambiguous dates: {some(list(texts[unclear]))}.",
             "Write them as 2026-07-14: year, month, day.",
         )
     if found.nunique() == 1:

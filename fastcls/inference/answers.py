@@ -48,13 +48,13 @@ class Table:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
-            raise UsageError(f"--threshold {self.threshold:g}: takes a probability from 0 to 1.")
+            raise UsageError(f"--threshold {self.threshold:g}: expected a probability from 0 to 1.")
         if not 0 <= self.top_k <= len(self.classes):
-            raise UsageError(f"--top-k {self.top_k}: this run knows {len(self.classes)} classes.")
+            raise UsageError(f"--top-k {self.top_k}: this run has {len(self.classes)} classes.")
         if self.threshold and UNSURE in self.classes and not self.target.several:
             raise UsageError(
                 f"--threshold: {UNSURE!r} is a class of this run, so its rows could not be distinguished.",
-                "Omit --threshold and compare the column of confidence yourself.",
+                "Omit --threshold and filter by the confidence column yourself.",
             )
 
     @property
@@ -101,11 +101,11 @@ def writer_for(target: Path) -> Writer:
     suffix = target.suffix.lower()
     if suffix not in WRITERS:
         raise UsageError(
-            f"-o {target}: {suffix or 'a name without a suffix'} is no format of predictions.",
-            f"Name a file that ends in {', '.join(WRITERS)}.",
+            f"-o {target}: {suffix or 'a name without a suffix'} is not a supported format.",
+            f"Choose a file that ends in {', '.join(WRITERS)}.",
         )
     if WRITERS[suffix] is _parquet:
-        extras.require(f"-o {target}", "parquet", otherwise="or name a .csv or .jsonl file.")
+        extras.require(f"-o {target}", "parquet", otherwise="or choose a .csv or .jsonl file.")
     return WRITERS[suffix]
 
 

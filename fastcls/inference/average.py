@@ -28,8 +28,8 @@ class Average(Predictor):
         for folder, member in zip(folders, self.members, strict=True):
             if (member.spec, member.classes, member.size) != (self.spec, list(model["classes"]), self.size):
                 raise OutputError(
-                    f"{folder} prepares images otherwise than {folders[0]}, or knows other classes than {run}.",
-                    f"Make the folds again, or predict with one of them: {folders[0]}.",
+                    f"{folder} has different preprocessing from {folders[0]}, or different classes from {run}.",
+                    f"Run the folds again, or predict with one of them: {folders[0]}.",
                 )
         self.mirror, self.thresholds = mirror, targets.thresholds(model, temperature)
 

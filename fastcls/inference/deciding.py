@@ -67,12 +67,15 @@ def decider(run: Path, wanted: Wanted, temperature: float = 1) -> Decider:
     classes = list(model.get("classes", ()))
     if targets.of(model).several and wanted:
         raise UsageError(
-            f"{wanted.first}: it decides for one class an image, and this run has several labels.",
-            f"Omit {wanted.first}. Each label has a threshold of its own; --threshold T takes one for all.",
+            f"{wanted.first}: it needs one class per image, and this run has several labels.",
+            f"Omit {wanted.first}. Each label has its own threshold; --threshold T sets one for all.",
         )
     found = Decider(classes, temperature)
     if wanted.costs and (wanted.precision or wanted.recall):
-        raise UsageError("--costs decides alone: the thresholds follow from the costs.", "Omit --precision, --recall.")
+        raise UsageError(
+            "--costs cannot be combined with --precision or --recall: the thresholds follow from the costs.",
+            "Omit --precision and --recall.",
+        )
     for flag, name in {"--precision": UNSURE, "--unknown": UNKNOWN}.items():
         if getattr(wanted, flag[2:]) is not None and name in classes:
             raise UsageError(f"{flag}: {name!r} is a class of this run, so its rows could not be distinguished.")
@@ -80,12 +83,14 @@ def decider(run: Path, wanted: Wanted, temperature: float = 1) -> Decider:
         found.costs = decisions.read_costs(shell.path(wanted.costs), classes)
         found.fitted = model.get("temperature") or 1.0
         if model.get("temperature") is None:
-            found.notes.append("--costs: this run has no temperature, so its probabilities are taken as they are.")
+            found.notes.append("--costs: this run has no temperature, so its probabilities are not calibrated.")
     if wanted.coverage is None and wanted.precision is None and wanted.recall is None and wanted.unknown is None:
         return found
     splits = predictions.held_out(run, classes)
     if not splits:
-        raise OutputError(f"{run} has no held-out predictions ({predictions.FILE}) to calibrate on.", "Train it again.")
+        raise OutputError(
+            f"{run} has no held-out predictions ({predictions.FILE}) to calibrate on.", "Train the recipe again."
+        )
     first = next(iter(splits.values()))
     if wanted.coverage is not None:
         coverage = share(wanted.coverage, "--coverage")
@@ -98,7 +103,7 @@ def decider(run: Path, wanted: Wanted, temperature: float = 1) -> Decider:
         images = count(len(first.labels), f"{first.split} image")
         text = f"sets: {coverage:g} covered, calibrated on {images}{over}, {each}."
         if first.split != "test" and runs.read_json(run / "run.json").get("best_epoch"):
-            text += " These images chose the epoch, so new ones may be covered slightly less; a test split would not."
+            text += " The epoch was chosen on these images, so coverage of new ones may be slightly lower."
         found.notes.append(text)
     if wanted.unknown is not None:
         found.rate = share(wanted.unknown, "--unknown")
@@ -138,7 +143,7 @@ def _thresholds(
         )
     if refused:
         named = some(repr(classes[k]) for k in refused)
-        notes.append(f"--precision: the {held.split} split cannot promise it of {named}, which becomes {UNSURE!r}.")
+        notes.append(f"--precision: the {held.split} split cannot guarantee it for {named}, which becomes {UNSURE!r}.")
     return found
 
 
@@ -148,5 +153,5 @@ def _indices(levels: Levels, flag: str, classes: Sequence[str]) -> dict[int, flo
     every = levels if isinstance(levels, Mapping) else dict.fromkeys(classes, levels)
     for name in every:
         if name not in classes:
-            raise UsageError(f"{flag} {name}=: no class of this run{did_you_mean(name, classes)}.")
+            raise UsageError(f"{flag} {name}=: not a class of this run{did_you_mean(name, classes)}.")
     return {classes.index(name): share(level, flag) for name, level in every.items()}

@@ -70,7 +70,7 @@ class Reference:
         if not difference <= TOLERANCE:
             raise OutputError(
                 f"{file.name} was not written: its probabilities differ from the Learner's by {difference:.2g}.",
-                "This is a fault of the converter. Another format may do.",
+                "This is a fault of the converter. Try another format.",
             )
         return difference
 

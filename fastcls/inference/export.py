@@ -72,7 +72,7 @@ def save(
         reason = _export_onnx(learn.model, example, run / "model.onnx")
     runs.write_json(run / model_files.RECORD, record | {"sha256": model_files.sums(run)})
     if reason:
-        what = "will need --trust to run this run's recipe" if build else "cannot run this network"
+        what = "will need --trust, to run this run's recipe" if build else "cannot run this network"
         options.note(f"no model.onnx: {reason}. `fastcls predict` {what}.")
 
 

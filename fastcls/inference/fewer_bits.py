@@ -64,7 +64,7 @@ def converted(kind: str, network: Path, spec: dict[str, Any], images: Sequence[P
         raise
     except Exception as problem:  # onnxruntime's tools raise what they like
         what = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise OutputError(f"--{kind}: {network} cannot be converted: {what}.", "Take --onnx.") from problem
+        raise OutputError(f"--{kind}: {network} cannot be converted: {what}.", "Use --onnx.") from problem
 
 
 def _int8(network: Path, spec: dict[str, Any], images: Sequence[Path]) -> Any:
@@ -75,8 +75,8 @@ def _int8(network: Path, spec: dict[str, Any], images: Sequence[Path]) -> Any:
     prepared, kept = _batch([images[i] for i in _evenly(len(images), CALIBRATION)], spec)
     if not kept:
         raise OutputError(
-            "--int8: no training image of this run can be read any more; activations are calibrated on some.",
-            "Put the images back where run.json has them (data, root), or take --fp16.",
+            "--int8: no training image of this run can be read any more, and calibration needs some.",
+            "Restore the images at the location in run.json (data, root), or use --fp16.",
         )
     name = onnx.load(network, load_external_data=False).graph.input[0].name
 

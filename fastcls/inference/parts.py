@@ -64,13 +64,13 @@ class Job:
             try:
                 before = runs.read_json(record)
             except OutputError as problem:
-                problem.hint = f"It says what the parts beside it answer: remove {self.out}, and run the command again."
+                problem.hint = f"It describes the parts next to it: remove {self.out}, and run the command again."
                 raise
             if others := [key for key, value in asked.items() if before.get(key) != value]:
                 names = ", ".join(FLAGS.get(key, f"--{key.replace('_', '-')}") for key in others)
                 raise OutputError(
-                    f"-o {self.out} holds the answers to another command: {names} differ{'s' * (len(others) == 1)}.",
-                    "Name another folder, or remove it.",
+                    f"-o {self.out} has the predictions of another command: {names} differ{'s' * (len(others) == 1)}.",
+                    "Choose another folder, or remove it.",
                 )
             return
         runs.check_writable(self.out, "-o ")
@@ -105,8 +105,8 @@ class Job:
             return None  # one of the two was damaged: the images are answered again
         if found.get("images") != _digest(chunk):
             raise OutputError(
-                f"{self.file(number)} has the answers for other images: there are new ones, or some are gone.",
-                "Name another folder, or remove it.",
+                f"{self.file(number)} has predictions for other images: some were added or removed.",
+                "Choose another folder, or remove it.",
             )
         return found
 
@@ -126,12 +126,12 @@ def complete(job: Job, processes: int = 1) -> Done:
     """Answer for the images that have no answer yet. TrainingError where a process was killed."""
     if "-" in job.paths:
         raise UsageError(
-            "--parts reads the images' names again to complete them, and standard input is read once.",
-            "Name a table of paths, or a folder.",
+            "--parts needs to read the list of images again, and standard input can only be read once.",
+            "Use a table of paths, or a folder.",
         )
     writer = _Writer(job)  # before anything is written: what is asked may be refused
     if next(job.chunks(), None) is None:
-        raise UsageError("There is nothing to predict: the list of images is empty.")
+        raise UsageError("Nothing to predict: the list of images is empty.")
     job.begin()
     found = Done(before=len(job.records()))
     if processes > 1:
@@ -141,13 +141,13 @@ def complete(job: Job, processes: int = 1) -> Done:
     writer.work(wait=True)  # for what other machines have begun
     for number, chunk in enumerate(job.chunks()):
         if (part := job.done(number, chunk)) is None:
-            raise OutputError(f"{job.file(number)} was removed meanwhile.", "Run the command again.")
+            raise OutputError(f"{job.file(number)} was removed while predicting.", "Run the command again.")
         found.total, found.parts = found.total + part["total"], number + 1
         found.failed, found.unsure = found.failed + part["failed"], found.unsure + part["unsure"]
     if beyond := [number for number in job.records() if number >= found.parts]:
         raise OutputError(
-            f"{job.file(beyond[0])} has the answers for images that are gone.",
-            "Name another folder, or remove it.",
+            f"{job.file(beyond[0])} has predictions for images that were removed.",
+            "Choose another folder, or remove it.",
         )
     # of processes that let go, and that were killed
     for left in (*(job.out / HELD).glob("*.lock"), *job.out.glob(".part-*")):
@@ -209,8 +209,8 @@ def _start(job: Job, count: int) -> None:
     if killed := [code for code in codes if code is not None and code < 0]:
         raise TrainingError(
             f"{len(killed)} of {count} processes were killed by {signal.Signals(-killed[0]).name}; the system does "
-            "that when memory runs out.",
-            "The same command does the rest; with fewer --processes in less memory.",
+            "this when memory runs out.",
+            "The same command continues; fewer --processes need less memory.",
         )
     raise SystemExit(codes[0])
 

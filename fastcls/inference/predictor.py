@@ -23,7 +23,7 @@ from fastcls.runfolder import target as targets
 BATCH = 8  # images that one thread takes from file to probabilities; their activations should stay in its cache
 # what decoding an image raises where it cannot be read
 DECODING_ERRORS = *UNREADABLE, Image.DecompressionBombError
-OF_ONE_RUN = "Take model.json and model.onnx from one run, as it wrote them."
+OF_ONE_RUN = "Use model.json and model.onnx from the same run, unchanged."
 EXTREME = 1000  # a temperature, or its reciprocal, that no fit finds
 AHEAD = 2  # batches a thread that may be under way or waiting to be taken
 
@@ -69,13 +69,13 @@ class Predictor:
             recipe = run / "recipe.py"
             if (run / runs.EVALUATION).is_file():
                 other = runs.read_json(run / runs.EVALUATION).get("run")
-                raise OutputError(f"{run} is an evaluation, without a network of its own.", f"Name its run: {other}")
+                raise OutputError(f"{run} is an evaluation, which has no network.", f"Use its run: {other}")
             model_files.refuse_several(run, model)
             raise OutputError(
                 f"{run} has no model.onnx: its network or its transforms could not be exported.",
-                f"Predict through its recipe, which runs the code in {recipe}, with --trust."
+                f"Use --trust to predict with its recipe, which runs the code in {recipe}."
                 if recipe.is_file()
-                else "It has no recipe either: predict with the Learner that it was saved from, learn.predict(file).",
+                else "It has no recipe either: use the Learner it was saved from, learn.predict(file).",
             )
         self.spec: dict[str, Any] = spec
         settings = onnxruntime.SessionOptions()
@@ -86,7 +86,7 @@ class Predictor:
             onnx_safety.look_through(file)
             self.session = onnxruntime.InferenceSession(self._model(file), settings, providers=providers())
         except onnx_safety.Unsafe as problem:
-            raise OutputError(f"{file} is refused: {problem}.", "No network that fastcls exports does.") from None
+            raise OutputError(f"{file} is refused: {problem}.", "No network exported by fastcls does this.") from None
         except Exception as problem:  # onnxruntime's own exception types are not public
             raise OutputError(f"{file} is not a readable ONNX model: {str(problem).splitlines()[0]}") from None
         self.input, self.size = self._shape_of_an_image()
@@ -104,9 +104,9 @@ class Predictor:
             or images[1] != channels
             or any(isinstance(side, int) and side != own for side, own in zip(images[2:], size, strict=True))
         ):
-            raise OutputError(f"{self.file} takes {images}, where model.json prepares {[channels, *size]}.", OF_ONE_RUN)
+            raise OutputError(f"{self.file} expects {images}, but model.json prepares {[channels, *size]}.", OF_ONE_RUN)
         if len(answers) != 2 or not count or (isinstance(answers[1], int) and answers[1] != count):
-            raise OutputError(f"{self.file} answers {answers}, where model.json names {count} classes.", OF_ONE_RUN)
+            raise OutputError(f"{self.file} returns {answers}, but model.json has {count} classes.", OF_ONE_RUN)
         return inputs[0].name, tuple(images[2:])
 
     def _model(self, file: Path) -> str | bytes:
@@ -154,7 +154,7 @@ class Predictor:
         image = preprocessing.prepare(source, self.spec)
         if image.shape[:2] != self.size:
             height, width = image.shape[:2]
-            raise ValueError(f"{width} × {height} pixels, where the network takes {self.size[1]} × {self.size[0]}")
+            raise ValueError(f"{width} × {height} pixels, but the network expects {self.size[1]} × {self.size[0]}")
         return image
 
     def _run(self, images: list[np.ndarray]) -> np.ndarray:
@@ -176,8 +176,8 @@ class Predictor:
             raise OutputError(f"{self.file} cannot be run: {str(problem).splitlines()[0]}") from None
         shape = len(batch), len(self.classes)
         if outputs[0].shape != shape or not np.isfinite(outputs[0]).all():
-            what = "not numbers" if outputs[0].shape == shape else f"of the shape {outputs[0].shape}, not {shape}"
-            raise OutputError(f"{self.file}: its answers are {what}.", OF_ONE_RUN)
+            what = "NaN or infinite" if outputs[0].shape == shape else f"of the shape {outputs[0].shape}, not {shape}"
+            raise OutputError(f"{self.file}: its outputs are {what}.", OF_ONE_RUN)
         return outputs
 
 
@@ -196,9 +196,9 @@ def temperature_of(run: Path) -> float:
         raise OutputError(
             f"--calibrated: {run / 'model.json'} has no temperature.",
             "It is fitted on the validation split at the end of training: train again with this fastcls, "
-            "or leave --calibrated away.",
+            "or omit --calibrated.",
         )
     if not 1 / EXTREME <= value <= EXTREME:
         least = f"{1 / EXTREME:g} to {EXTREME:,}"
-        raise OutputError(f"{run / 'model.json'}: temperature is {value!r}, where a number from {least} belongs.")
+        raise OutputError(f"{run / 'model.json'}: temperature is {value!r} instead of a number from {least}.")
     return float(value)

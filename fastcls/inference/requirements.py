@@ -46,7 +46,7 @@ def levels(words: Sequence[str], flag: str) -> Levels:
         return share(words[0], flag)
     parts = [word.rpartition("=") for word in words]
     if any(not name for name, _, _ in parts):
-        raise UsageError(f"{flag} {' '.join(words)}: takes a share, or CLASS=SHARE once or more.")
+        raise UsageError(f"{flag} {' '.join(words)}: expected a share, or one or more of CLASS=SHARE.")
     return {name: share(value, f"{flag} {name}=") for name, _, value in parts} or None
 
 
@@ -57,28 +57,31 @@ def share(value: Any, flag: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not 0 < number < 1:
-        raise UsageError(f"{flag}{' ' * (not flag.endswith('='))}{value}: takes a number between 0 and 1, 0.95 say.")
+        raise UsageError(
+            f"{flag}{' ' * (not flag.endswith('='))}{value}: expected a number between 0 and 1, such as 0.95."
+        )
     return number
 
 
 def predictor(run: Path, temperature: float, mirror: bool, wanted: Wanted, features: bool = False) -> Predictor:
     """The network of a run, which gives features, and says how known an image is, where that is wanted."""
     if mirror and features:
-        raise UsageError("--features and --tta: features are those of single images.", "Omit --tta.")
+        raise UsageError("--features and --tta exclude each other: features are those of single images.", "Omit --tta.")
     if mirror and wanted:
         raise UsageError(
-            f"{wanted.first} and --tta: what is calibrated are the probabilities of single images.", "Omit --tta."
+            f"{wanted.first} and --tta exclude each other: calibration is for the probabilities of single images.",
+            "Omit --tta.",
         )
     if model_files.read(run).get("members"):
         if wanted:
             raise UsageError(
-                f"{wanted.first}: {run} answers with the mean of several networks; calibrated are the answers of each "
-                "of them alone.",
-                f"Name a fold's run, or omit {wanted.first}.",
+                f"{wanted.first}: {run} predicts with the mean of several networks, but calibration is for each "
+                "network alone.",
+                f"Use a fold's run, or omit {wanted.first}.",
             )
         if features:
-            message = f"--features: {run} answers with the mean of several networks, whose features differ."
-            raise UsageError(message, "Name a fold's run.")
+            message = f"--features: {run} predicts with the mean of several networks, whose features differ."
+            raise UsageError(message, "Use a fold's run.")
         return Average(run, temperature, mirror)
     if wanted.unknown is not None:
         from fastcls.inference.unknown import Knower
@@ -91,5 +94,7 @@ def predictor(run: Path, temperature: float, mirror: bool, wanted: Wanted, featu
 
     network = Features(run, temperature)
     if not network.width:
-        raise OutputError(f"--features: {network.file} ends in no linear layer, so it has none.", "Omit --features.")
+        raise OutputError(
+            f"--features: {network.file} does not end in a linear layer, so it has none.", "Omit --features."
+        )
     return network

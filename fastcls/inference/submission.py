@@ -42,23 +42,23 @@ class Format:
 
     def __post_init__(self) -> None:
         if self.id_form not in (None, *ID_FORMS):
-            raise UsageError(f"--id {self.id_form}: takes stem, name or path.")
+            raise UsageError(f"--id {self.id_form}: expected stem, name or path.")
         if self.label_value not in (None, "name", "index"):
-            raise UsageError(f"--label-value {self.label_value}: takes name or index.")
+            raise UsageError(f"--label-value {self.label_value}: expected name or index.")
         if self.id_column is not None and self.id_column == self.label_column:
             raise UsageError(
                 f"--id-column and --label-column are both {self.id_column!r}.", "Give the two columns different names."
             )
         if self.probability_of is not None and (self.probabilities or self.label_value):
             raise UsageError(
-                f"--probability-of {self.probability_of}: the answer is one probability, and "
-                f"{'--probabilities' if self.probabilities else '--label-value'} asks for another.",
-                "Leave one out.",
+                f"--probability-of {self.probability_of}: it writes one probability, so it excludes "
+                f"{'--probabilities' if self.probabilities else '--label-value'}.",
+                "Omit one of them.",
             )
         label = "--label-column" if self.label_column is not None else "--label-value" if self.label_value else ""
         if self.probabilities and label:
             raise UsageError(
-                f"{label} asks for one column of labels, --probabilities for a column a class.", "Leave one out."
+                f"{label} writes one column of labels, --probabilities one column per class.", "Omit one of them."
             )
 
 
@@ -102,7 +102,7 @@ class Submission:
         if predictor.target.several and not order and (spaced := [name for name in labels if " " in name]):
             raise UsageError(
                 f"A submission separates the labels of an image by spaces, and {spaced[0]!r} has one itself.",
-                "Give --label-value index, or --probabilities for a column a label.",
+                "Use --label-value index, or --probabilities for one column per label.",
             )
 
         def rows() -> Iterator[list[str]]:
@@ -125,7 +125,7 @@ class Submission:
             if unreadable and fill is None:
                 raise DataError(
                     f"{len(unreadable):,} of {count(len(self.images), 'image')} could not be read: {some(unreadable)}.",
-                    f"Fix them, or give the label to write for them with --fill LABEL. {file} was not written.",
+                    f"Fix them, or set a label for them with --fill LABEL. {file} was not written.",
                 )
 
         runs.write_csv(file, self.header, rows())
@@ -138,7 +138,7 @@ class Submission:
         if unreadable:
             notes.append(f"{count(len(unreadable), 'unreadable image')}: --fill {fill}. {some(unreadable)}.")
         if fill is not None and not self.classes and fill not in labels:
-            notes.append(f"note: --fill {fill} is no label that this run predicts{did_you_mean(fill, labels)}")
+            notes.append(f"note: --fill {fill} is not a label that this run predicts{did_you_mean(fill, labels)}")
         if self.left_out:
             notes.append(f"{count(self.left_out, 'image')} not in the sample submission left out.")
         return notes
@@ -148,8 +148,8 @@ class Submission:
         if not self.classes:
             if fill == UNIFORM and fill not in known:
                 raise UsageError(
-                    f"--fill {fill}: this submission takes labels, and {UNIFORM} is of probabilities, all the same.",
-                    f"Give a label, {' or '.join(known[:2])} say, or ask for --probabilities.",
+                    f"--fill {fill}: this submission has labels, and {UNIFORM} is only for probabilities.",
+                    f"Use a label such as {' or '.join(known[:2])}, or --probabilities.",
                 )
             return [fill]
         if fill in known:
@@ -157,7 +157,7 @@ class Submission:
         if fill == UNIFORM:
             return [f"{1 / len(known):.6g}"] * len(self.classes)
         raise UsageError(
-            f"--fill {fill}: no class of this run{did_you_mean(fill, known)}.",
+            f"--fill {fill}: not a class of this run{did_you_mean(fill, known)}.",
             f"Probability columns are filled with a class (1, all others 0) or with {UNIFORM} (the same for all).",
         )
 
@@ -194,14 +194,14 @@ def lay_out(wanted: Format, images: Images, classes: Sequence[str]) -> Submissio
     """The submission that the command line asks for: rows as in the sample, or else a row an image."""
     if wanted.probability_of is not None and wanted.probability_of not in classes:
         close = did_you_mean(wanted.probability_of, classes)
-        raise UsageError(f"--probability-of {wanted.probability_of}: no class of this run{close}.")
+        raise UsageError(f"--probability-of {wanted.probability_of}: not a class of this run{close}.")
     if wanted.sample is not None:
         return _like_sample(wanted, shell.path(wanted.sample), images, classes)
     form = wanted.id_form or "stem"
     ids = images.by(form)
     if _several(ids):
         other = next((other for other in ID_FORMS[1:] if not _several(images.by(other))), None)
-        hint = f"Tell them apart with --id {other}." if other else "Name one folder that holds them all."
+        hint = f"Distinguish them with --id {other}." if other else "Pass one folder that contains them all."
         raise _ambiguous(ids, hint)
     id_column = "id" if wanted.id_column is None else wanted.id_column
     label_column = "label" if wanted.label_column is None else wanted.label_column
@@ -232,18 +232,20 @@ def _like_sample(wanted: Format, sample: Path, images: Images, classes: Sequence
     if len(missing) == len(ids):
         raise DataError(
             f"No id of {sample} ({_quoted(ids)}) belongs to an image ({some(images.paths)}).",
-            "Name the folder of the test images. An id is a file's name without its extension or with it, "
-            "or its path under the folder.",
+            "Pass the folder of the test images. An id is a file name with or without its extension, "
+            "or the path below the folder.",
         )
     if missing and wanted.fill is None:
         raise DataError(
             f"{sample}: {len(missing):,} of {count(len(ids), 'id')} without an image: {_quoted(missing)} "
             f"(ids are matched by {form}).",
-            "Add the images, or give the label to write for them with --fill LABEL.",
+            "Add the images, or set a label for them with --fill LABEL.",
         )
     used = {name: known[name] for name in ids if name in known}
     if _several(used):
-        raise _ambiguous(used, f"{sample} does not tell them apart: name only the folder of its images, or remove one.")
+        raise _ambiguous(
+            used, f"{sample} does not distinguish them: pass only the folder of its images, or remove one."
+        )
     return Submission(
         header=header,
         rows=rows,
@@ -281,19 +283,19 @@ def _columns(wanted: Format, sample: Path, header: list[str], classes: Sequence[
             differences = [f"no column for {_quoted(lacking)}"] if lacking else []
             differences += [f"no class for column {_quoted(extra)}"] if extra else []
             raise DataError(
-                f"{sample} has {count(len(header), 'column')}: expected are an id and a label, or an id and one column "
+                f"{sample} has {count(len(header), 'column')}: expected an id and a label, or an id and one column "
                 f"for each of this run's {count(len(classes), 'class')}, by its name "
-                f"({'; '.join(differences) or 'some column is there twice'}).",
-                "Name the column of the labels with --label-column, or use a run that was trained on these classes.",
+                f"({'; '.join(differences) or 'a column occurs twice'}).",
+                "Set the column of the labels with --label-column, or use a run that was trained on these classes.",
             )
         if value := wanted.label_value or wanted.probability_of:
             flag = "--label-value" if wanted.label_value else "--probability-of"
             raise UsageError(
-                f"{flag} {value}: {sample} takes a probability a class, no single answer.", "Leave it out."
+                f"{flag} {value}: {sample} has one probability per class, not a single answer.", "Omit it."
             )
         return at, others
     if wanted.probabilities:
-        raise UsageError(f"--probabilities: {sample} has one column of labels, no column a class.", "Leave it out.")
+        raise UsageError(f"--probabilities: {sample} has one column of labels, not one per class.", "Leave it out.")
     return at, [others[0] if label is None else label]
 
 
@@ -306,9 +308,9 @@ def _refuse_shares(sample: Path, column: str, cells: Sequence[str], classes: Seq
             return
         if share:
             raise UsageError(
-                f"{sample} has {cell} in its column {column!r}, which is no class of this run: it takes probabilities.",
-                f"Say of which class:  --probability-of {' or '.join(classes[:2])}"
-                f"{', …' if len(classes) > 2 else ''}    Or, if it takes labels:  --label-value name",
+                f"{sample} has {cell} in its column {column!r}, not a class of this run: it expects probabilities.",
+                f"Choose the class:  --probability-of {' or '.join(classes[:2])}"
+                f"{', …' if len(classes) > 2 else ''}    Or, if it expects labels:  --label-value name",
             )
 
 
@@ -339,13 +341,13 @@ def _read(sample: Path) -> tuple[list[str], list[list[str]]]:
     except OSError as problem:
         raise DataError(
             f"--sample-submission {sample}: cannot be read ({problem.strerror or problem}).",
-            "Name the sample_submission.csv of the competition.",
+            "Use the sample_submission.csv of the competition.",
         ) from None
     except (csv.Error, UnicodeDecodeError) as problem:
-        raise DataError(f"{sample} is no CSV file in UTF-8: {problem}.", "Save it as CSV, in UTF-8.") from None
+        raise DataError(f"{sample} is not a CSV file in UTF-8: {problem}.", "Save it as CSV, in UTF-8.") from None
     if len(rows) < 2 or len(rows[0]) < 2:
         lacking = "rows below a header" if len(rows) < 2 else f"second column beside {rows[0][0][:60]!r}"
-        raise DataError(f"{sample} has no {lacking}.", "Expected are ids and labels, separated by commas.")
+        raise DataError(f"{sample} has no {lacking}.", "Expected ids and labels, separated by commas.")
     return rows[0], rows[1:]
 
 
@@ -356,7 +358,7 @@ def _several(ids: dict[str, list[str]]) -> dict[str, list[str]]:
 def _ambiguous(ids: dict[str, list[str]], hint: str) -> DataError:
     several = _several(ids)
     listed = [f"{name!r} for {', '.join(map(repr, images[:3]))}" for name, images in several.items()]
-    return DataError(f"{count(len(several), 'id')} would stand for several images: {some(listed)}.", hint)
+    return DataError(f"{count(len(several), 'id')} would each match several images: {some(listed)}.", hint)
 
 
 def _quoted(names: Iterable[str]) -> str:

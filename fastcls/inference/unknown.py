@@ -80,10 +80,10 @@ class Knower(Features):
     def __init__(self, run: Path, temperature: float = 1) -> None:
         super().__init__(run, temperature)
         if self.target.several:
-            message = "--unknown compares an image with classes of one class each, and this run has several labels."
+            message = "--unknown needs one class per image, and this run has several labels."
             raise UsageError(message, "Omit --unknown.")
         if not self.width:
-            message = f"{self.file} ends in no linear layer, so it has no features to compare."
+            message = f"{self.file} does not end in a linear layer, so it has no features to compare."
             raise OutputError(message, "Omit --unknown.")
         self.network = runs.digest(self.file)
         self.known = self._read(run) or self._learn(run)
@@ -134,7 +134,7 @@ class Knower(Features):
                 raise DataError(
                     f"--unknown compares with the images of {run}, of which {len(lost):,} cannot be read: "
                     f"{', '.join(lost[:2]) or f'it has none for {name}'}.",
-                    f"Predict once with --unknown where they are: {run / FILE} then has what is needed.",
+                    f"Predict once with --unknown where they are; then {run / FILE} has everything needed.",
                 )
         known = fit(seen["train"][0], np.array([label for _, label, _ in chosen["train"]]), *seen[held])
         runs.atomic_path(run / FILE, lambda temporary: save_file(vars(known), temporary, {"network": self.network}))

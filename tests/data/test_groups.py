@@ -268,7 +268,7 @@ def test_images_of_one_time_and_of_one_group_stay_on_one_side() -> None:
         (["2026-01-01"] * 39 + [""], "not a date or number for 1 of 40 images: dog/dog019_0.png ''"),
         (["2026-01-01"] * 39 + ["soon"], "'soon'"),
         (["2026-01-01"] * 40, "has one value"),
-        ([f"{i % 24}:15" for i in range(40)], "no date or number for 40 of 40 images"),
+        ([f"{i % 24}:15" for i in range(40)], "not a date or number for 40 of 40 images"),
         ([f"0{1 + i % 9}/04/2026" for i in range(40)], "ambiguous dates: 01/04/2026"),
     ],
 )

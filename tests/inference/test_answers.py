@@ -101,8 +101,8 @@ def test_predictions_are_a_table_of_paths_too(fastcls: Fastcls, digits_run: Path
 @pytest.mark.parametrize("data, parts", [
     (b"label,fold\nx,1\n", ["has no column of paths", "'label', 'fold'", "'path'"]),
     (b"", ["has no column of paths", "empty"]),
-    (b"path\n\0\xff.png\n", ["no CSV file", "not text"]),
-    (b"path\n", ["nothing to predict"]),
+    (b"path\n\0\xff.png\n", ["not a CSV file", "not text"]),
+    (b"path\n", ["Nothing to predict"]),
 ], ids=["other columns", "empty", "no text", "only titles"])  # fmt: skip
 def test_a_table_without_paths_is_explained(fastcls: Fastcls, digits_run: Path, data: bytes, parts: list[str]) -> None:
     Path("table.csv").write_bytes(data)
@@ -251,10 +251,10 @@ def test_tta_is_the_mean_over_the_image_and_its_mirror_image(
 @pytest.mark.parametrize("words, code, parts", [
     (["--threshold", "1.5"], 2, ["--threshold 1.5", "from 0 to 1"]),
     (["--threshold", "nan"], 2, ["--threshold nan"]),
-    (["--top-k", "11"], 2, ["--top-k 11", "knows 10 classes"]),
+    (["--top-k", "11"], 2, ["--top-k 11", "has 10 classes"]),
     (["--top-k", "3", "--id", "stem", "-o", "s.csv"], 2, ["--top-k", "Kaggle"]),
     (["-o", "out.xlsx"], 2, ["-o out.xlsx", ".csv, .jsonl, .ndjson, .parquet"]),
-    (["-o", "photos/low/1-0.png"], 2, [".png is no format"]),
+    (["-o", "photos/low/1-0.png"], 2, [".png is not a supported format"]),
     (["-o", "nowhere/out.csv"], 4, ["-o nowhere/out.csv", "cannot be written"]),
     (["-o", "/dev/null"], 4, ["-o /dev/null", "cannot be written"]),
     (["-o", "RUN/predictions.csv"], 2, ["is a file of the run"]),

@@ -123,7 +123,7 @@ def test_predict_writes_sets(fastcls: Fastcls, digits_run: Path) -> None:
     paths, labels = held_out(digits_run)
     outcome = fastcls("predict", digits_run, *paths, "--coverage", 0.95, "-o", "sets.jsonl")
     assert outcome.code == 0 and f"calibrated on {len(paths)} valid images" in outcome.output
-    assert "chose the epoch" in outcome.output
+    assert "epoch was chosen" in outcome.output
     answers = [json.loads(line) for line in Path("sets.jsonl").read_text().splitlines()]
     assert np.mean([label in answer["set"] for answer, label in zip(answers, labels, strict=True)]) > 0.94
     assert all(answer["set"][0] == answer["prediction"] for answer in answers)
@@ -150,19 +150,19 @@ def test_thresholds_and_costs_decide(fastcls: Fastcls, digits_run: Path) -> None
 @pytest.mark.parametrize(
     "words, code, says",
     [
-        (["--coverage", "0"], 2, "takes a number between 0 and 1"),
-        (["--coverage", "1"], 2, "takes a number between 0 and 1"),
+        (["--coverage", "0"], 2, "expected a number between 0 and 1"),
+        (["--coverage", "1"], 2, "expected a number between 0 and 1"),
         (["--coverage", "abc"], 2, "a valid"),
-        (["--coverage", "nan"], 2, "takes a number between 0 and 1"),
+        (["--coverage", "nan"], 2, "expected a number between 0 and 1"),
         (["--coverage", "0.9999"], 2, "needs 9,999 held-out images"),
         (["--coverage", "0.9", "--tta"], 2, "Omit --tta"),
         (["--unknown", "0.0001"], 2, "needs 9,999 held-out images"),
-        (["--precision", "0.9999"], 2, "can promise it of no class"),
-        (["--precision", "x=0.9"], 2, "no class of this run"),
-        (["--recall", "8=1.5"], 2, "takes a number between 0 and 1"),
+        (["--precision", "0.9999"], 2, "cannot guarantee it for any class"),
+        (["--precision", "x=0.9"], 2, "not a class of this run"),
+        (["--recall", "8=1.5"], 2, "expected a number between 0 and 1"),
         (["--recall", "8=0.999"], 2, "needs 999 held-out images"),
         (["--costs", "nothing.csv"], 3, "cannot be read"),
-        (["--costs", "costs.csv", "--recall", "8=0.9"], 2, "--costs decides alone"),
+        (["--costs", "costs.csv", "--recall", "8=0.9"], 2, "--costs cannot be combined"),
         (["--coverage", "0.9", "-o", "s.csv", "--id", "name"], 2, "--coverage: a Kaggle submission"),
     ],
 )
@@ -181,9 +181,9 @@ def test_what_cannot_be_decided_is_refused(
         ("true,a,b\na,0,1\nb,1,0\nc,1,1\n", "no column for 'c'"),
         ("true,a,b,c\na,0,1,1\nb,1,0,1\nc,1,1,dear\n", "'c' has the cost 'dear'"),
         ("true,a,b,c\na,0,1,1\nb,1,0,1\nc,1,1,inf\n", "'c' has the cost 'inf'"),
-        ("true,a,b,c\na,0,1,1\nb,1,0,1\nc,1,1,0\nd,1,1,1\n", "'d' is no class"),
-        ("true,a,b,c\na,0,1,1\na,1,0,1\nb,1,1,0\nc,0,0,0\n", "is there twice"),
-        ("a\n", "is no cost table"),
+        ("true,a,b,c\na,0,1,1\nb,1,0,1\nc,1,1,0\nd,1,1,1\n", "'d' is not a class"),
+        ("true,a,b,c\na,0,1,1\na,1,0,1\nb,1,1,0\nc,0,0,0\n", "occurs twice"),
+        ("a\n", "is not a cost table"),
     ],
 )
 def test_a_cost_table_that_lacks_something_is_refused(fastcls: Fastcls, tmp_path: Path, table: str, says: str) -> None:
@@ -240,7 +240,7 @@ def test_the_report_judges_costs_and_odd_pictures(fastcls: Fastcls, digits_run: 
     outcome = fastcls("report", "run", "--costs", "costs.csv", "--odd", "odd")
     assert outcome.code == 0, outcome.output
     page = Path("run/report.html").read_text()
-    assert "AUROC" in page and "least expected cost" in page and "Sets of classes" in page
+    assert "AUROC" in page and "least expected cost" in page and "Prediction sets" in page
     temperature = json.loads(Path("run/model.json").read_text())["temperature"]
     names = [str(i) for i in range(10)]
     found = decided(Path("run"), predictions.held_out(Path("run"), names), names, temperature, "costs.csv")

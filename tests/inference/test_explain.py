@@ -259,7 +259,7 @@ def book(pages: int) -> bytes:
 
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "nothing": (lambda: b"", "empty"),
-    "text": (lambda: b"GIF or JPEG, I am none", "not a picture"),
+    "text": (lambda: b"GIF or JPEG, I am none", "not an image"),
     "a drawing": (lambda: b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG drawing"),
     "HEIC": (lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), "damaged"),
     "a film": (lambda: b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(50), "films"),
@@ -268,7 +268,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a long picture": (lambda: vast(60_000, 1), "60,000 × 1 pixels"),
     "half a JPEG": (lambda: picture("JPEG", (300, 200))[:9000], "damaged"),
     "half a PNG": (lambda: picture("PNG")[:900], "damaged"),
-    "another kind": (lambda: picture("PPM"), "not a picture that can be read"),
+    "another kind": (lambda: picture("PPM"), "not an image in a supported format"),
 }
 
 

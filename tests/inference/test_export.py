@@ -37,7 +37,7 @@ def test_onnx_takes_pixels_and_gives_the_probabilities_of_predict(fastcls: Fastc
     import onnxruntime
 
     outcome = fastcls("export", digits_run, "-o", "out")
-    assert outcome.code == 0 and "out/model.onnx: probabilities of 32 real images within" in outcome.output
+    assert outcome.code == 0 and "out/model.onnx: probabilities on 32 images within" in outcome.output
     session = onnxruntime.InferenceSession("out/model.onnx", providers=["CPUExecutionProvider"])
     shown = session.get_modelmeta().custom_metadata_map
     assert json.loads(shown["classes"]) == [str(i) for i in range(10)] and "uint8" in shown["input"]
@@ -104,7 +104,7 @@ def test_fewer_bits_say_what_they_cost(fastcls: Fastcls, digits_run: Path) -> No
     outcome = fastcls("export", "moved", "--int8")
     assert outcome.code == 4 and "no training image" in outcome.output and not Path("moved/export").exists()
     outcome = fastcls("export", "moved", "--fp16")
-    assert outcome.code == 0 and "not checked" in outcome.output
+    assert outcome.code == 0 and "not verified" in outcome.output
 
 
 def test_safetensors_are_the_weights_with_their_classes(fastcls: Fastcls, digits_run: Path) -> None:
@@ -125,7 +125,7 @@ def test_safetensors_are_the_weights_with_their_classes(fastcls: Fastcls, digits
 def test_openvino_runs_the_same_network(fastcls: Fastcls, digits_run: Path) -> None:
     openvino = pytest.importorskip("openvino", reason="needs openvino")
     outcome = fastcls("export", digits_run, "--openvino", "-o", "out")
-    assert outcome.code == 0 and "out/model.xml: probabilities of 32 real images" in outcome.output
+    assert outcome.code == 0 and "out/model.xml: probabilities on 32 images" in outcome.output
     assert sorted(file.name for file in Path("out").iterdir()) == ["model.bin", "model.xml"]
     model = openvino.Core().read_model("out/model.xml")
     spec = json.loads(model.get_rt_info(["fastcls", "preprocessing"]).astype(str))
@@ -142,7 +142,7 @@ def test_a_torch_export_program_needs_trust_and_nothing_of_ours(fastcls: Fastcls
     assert refused.code == 2 and "recipe.py" in refused.output and "--trust" in refused.output
     assert not Path("out").exists()
     outcome = fastcls("export", digits_run, "--torch-export", "--trust", "-o", "out")
-    assert outcome.code == 0 and "out/model.pt2: probabilities of 32 real images" in outcome.output
+    assert outcome.code == 0 and "out/model.pt2: probabilities on 32 images" in outcome.output
     extra = {"metadata.json": ""}
     program = torch.export.load("out/model.pt2", extra_files=extra)
     shown = json.loads(extra["metadata.json"])
@@ -164,7 +164,7 @@ def test_what_is_there_is_never_written_over(fastcls: Fastcls, digits_run: Path)
     assert not Path("run/export/model.safetensors").exists(), "nothing is begun that cannot be finished"
     Path("file").write_text("mine")
     outcome = fastcls("export", "run", "-o", "file")
-    assert outcome.code == 4 and "-o file: this folder cannot be made" in outcome.output
+    assert outcome.code == 4 and "-o file: this folder cannot be created" in outcome.output
 
 
 @pytest.mark.parametrize("flag", ["--onnx", "--openvino"])
@@ -191,7 +191,7 @@ def test_images_that_are_gone_are_said_to_be(fastcls: Fastcls, digits_run: Path)
     record["data"]["root"] = "/nowhere"
     Path("run/run.json").write_text(json.dumps(record))
     outcome = fastcls("export", "run", "-o", "out")
-    assert outcome.code == 0 and "not checked, for no image of predictions.csv can be read" in outcome.output
+    assert outcome.code == 0 and "not verified, because no image of predictions.csv can be read" in outcome.output
 
 
 def test_a_run_that_cannot_be_exported_says_why(

@@ -94,11 +94,11 @@ def test_parts_have_the_rows_of_the_plain_command_and_are_completed(
     times = {file: file.stat().st_mtime_ns for file in Path("labels").glob("part-*")}
     assert len(times) == 2
     done = fastcls(*words)
-    assert done.code == 3 and "49 of 50 images labelled: labels, 5 parts (2 were there)" in done.output, done.output
+    assert done.code == 3 and "49 of 50 images labelled: labels, 5 parts (2 of them before)" in done.output, done.output
     assert {file: file.stat().st_mtime_ns for file in times} == times
     same(answered("labels"), rows_of(plain.stdout))
     again = fastcls(*words)
-    assert again.code == 3 and "5 were there" in again.output
+    assert again.code == 3 and "5 of them before" in again.output
     assert {file.name for file in Path("labels").iterdir()} == {"_fastcls", *(f"part-{n:05d}.csv" for n in range(5))}
 
 
@@ -112,8 +112,8 @@ def test_what_is_there_already_is_not_taken_for_the_answers_to_another_question(
         (["--top-k", 2], 4, "--top-k differ"),
         (["--threshold", 0.5], 4, "--threshold differ"),
         (["--parts", "csv"], 4, "--parts differ"),
-        (["--parts", "xml"], 2, "takes csv, jsonl"),
-        (["--json"], 2, "--json goes to"),
+        (["--parts", "xml"], 2, "expected csv, jsonl"),
+        (["--json"], 2, "--json writes to"),
         (["--id", "stem"], 2, "marked Submission"),
         (["--top-k", 20], 2, "10 classes"),
     ):
@@ -121,7 +121,7 @@ def test_what_is_there_already_is_not_taken_for_the_answers_to_another_question(
         assert done.code == code and says in done.output, done.output
     shutil.copy(photos / "a" / "3.png", photos / "a" / "99.png")
     done = fastcls(*words)
-    assert done.code == 4 and "has the answers for other images" in done.output, done.output
+    assert done.code == 4 and "has predictions for other images" in done.output, done.output
     assert {file: file.read_bytes() for file in Path("labels").glob("part-*")} == before
     (photos / "a" / "99.png").unlink()
     file, record = sorted(before)[0], Path("labels", "_fastcls", "00000.json")
@@ -141,7 +141,7 @@ def test_what_is_there_already_is_not_taken_for_the_answers_to_another_question(
     for line in Path("labels/part-00004.jsonl").read_text().splitlines():
         Path(json.loads(line)["path"]).unlink()
     done = fastcls(*words)
-    assert done.code == 4 and "images that are gone" in done.output, done.output
+    assert done.code == 4 and "images that were removed" in done.output, done.output
     assert {file: file.read_bytes() for file in Path("labels").glob("part-*")} == before
     for more, code, says in (
         (["--processes", 2], 2, "--parts parquet"),
@@ -181,7 +181,7 @@ def test_packed_images_are_answered_shard_by_shard(
     assert 0 < len(there) < 5
     store.broken = store.asked = 0
     done = fastcls(*words, "parquet")
-    assert done.code == 0 and f"({len(there)} were there)" in done.output, done.output
+    assert done.code == 0 and f"({len(there)} of them before)" in done.output, done.output
     found = parquet.read_table("labels").to_pylist()  # as a data set, which _fastcls is no part of
     assert len(found) == 50
     ours = {"/".join(Path(row["path"]).parts[-2:]): row for row in found}
@@ -241,7 +241,7 @@ def test_a_part_that_another_machine_has_begun_is_waited_for(fastcls: Fastcls, p
     assert begun.wait(10)
     done = fastcls(*words)
     assert done.code == 0 and ended.is_set() and Path("labels/part-00002.csv").is_file(), done.output
-    assert "(4 were there)" in done.output
+    assert "(4 of them before)" in done.output
 
 
 @pytest.mark.faults

@@ -220,7 +220,7 @@ def test_outputs_take_the_place_of_their_own_earlier_ones_alone(fastcls: Fastcls
         assert (outcome := fastcls(*words, out)).code == 0, outcome.output
     Path(written).write_text("edited by me\n")
     outcome = fastcls(*words, out)
-    assert outcome.code == 4 and "did not write it" in outcome.output and "Name another" in outcome.output
+    assert outcome.code == 4 and "not written by fastcls" in outcome.output and "Choose another" in outcome.output
     assert Path(written).read_text() == "edited by me\n"
     if verb == "compare":
         Path("mine").mkdir()
@@ -259,7 +259,7 @@ def test_images_that_cannot_be_used_have_a_reason_and_a_place(digits_run: Path, 
     answers = list(predict.Predictor(digits_run).predict(iter(mixed)))
     assert [answer.path for answer in answers] == mixed
     assert [i for i, answer in enumerate(answers) if answer.probabilities is None] == [20, 21, 22, 23]
-    assert answers[20].error == "9 × 7 pixels, where the network takes 8 × 8"
+    assert answers[20].error == "9 × 7 pixels, but the network expects 8 × 8"
     assert answers[21].error == "not an image" and answers[22].error == "No such file or directory"
     assert answers[23].error == "a pipe or a device, not a file", "it was not waited for"
 

@@ -71,7 +71,7 @@ def test_paths_tell_images_of_one_name_apart(fastcls: Fastcls, digits_run: Path,
     refused(
         submit(fastcls, digits_run, "--id", "stem"),
         3,
-        "1 id would stand for several images: '1' for 'test/a/1.png', 'test/b/1.png'",
+        "1 id would each match several images: '1' for 'test/a/1.png', 'test/b/1.png'",
         "--id path",
     )
     assert submit(fastcls, digits_run, "--id", "path").code == 0
@@ -83,7 +83,7 @@ def test_names_tell_extensions_apart(fastcls: Fastcls, digits_run: Path, photos:
     Image.open("test/8.png").save("test/8.bmp")
     refused(submit(fastcls, digits_run, "--id-column", "n"), 3, "'8' for 'test/8.bmp', 'test/8.png'", "--id name")
     Path("sample.csv").write_text("id,label\n8,0\n")
-    refused(submit(fastcls, digits_run, "--sample-submission", "sample.csv"), 3, "'8' for", "does not tell them apart")
+    refused(submit(fastcls, digits_run, "--sample-submission", "sample.csv"), 3, "'8' for", "does not distinguish them")
     assert submit(fastcls, digits_run, "--id", "name").code == 0
     assert fastcls("predict", digits_run, "test", "test/8.png", "-o", "twice.csv", "--id", "name").code == 0
     assert table("twice.csv") == table("submission.csv"), "an image named twice is one image"
@@ -153,14 +153,14 @@ def test_probability_columns(fastcls: Fastcls, digits_run: Path, photos: list[st
     assert submit(fastcls, digits_run, *words, "--fill", "7").code == 0
     assert table("shares.csv")[2] == ["gone", *"0010000000"]
     outcome = submit(fastcls, digits_run, *words, "--fill", "77")
-    assert outcome.code == 2 and "--fill 77: no class of this run" in outcome.output
+    assert outcome.code == 2 and "--fill 77: not a class of this run" in outcome.output
 
 
 def test_uniform_is_no_label(fastcls: Fastcls, digits_run: Path, photos: list[str]) -> None:
     Path("sample.csv").write_text("id,label\n9,0\ngone,0\n")
     words = ("--sample-submission", "sample.csv", "-o", "labels.csv", "--fill")
     outcome = submit(fastcls, digits_run, *words, "uniform")
-    assert outcome.code == 2 and "--fill uniform: this submission takes labels" in outcome.output
+    assert outcome.code == 2 and "--fill uniform: this submission has labels" in outcome.output
     assert not Path("labels.csv").exists()
     assert submit(fastcls, digits_run, *words, "new_whale").code == 0, "some competitions have a class of the rest"
 
@@ -224,23 +224,23 @@ def test_unreadable_images_and_missing_ones_need_a_fill(fastcls: Fastcls, digits
     assert table("submission.csv")[1:] == [["z", "cat"], ["8", photos[2]], ["nowhere", "cat"]]
     for part in ("1 id without an image: --fill cat", "1 unreadable image: --fill cat", "'test/z.png' (not an image)"):
         assert part in outcome.output
-    assert "note: --fill cat is no label that this run predicts" in outcome.output
+    assert "note: --fill cat is not a label that this run predicts" in outcome.output
 
 
 @pytest.mark.parametrize("words, parts", [
-    (["--id", "stems"], ["--id stems: takes stem, name or path"]),
-    (["--label-value", "number"], ["--label-value number: takes name or index"]),
+    (["--id", "stems"], ["--id stems: expected stem, name or path"]),
+    (["--label-value", "number"], ["--label-value number: expected name or index"]),
     (["--id-column", "x", "--label-column", "x"], ["both 'x'"]),
-    (["--probabilities", "--label-column", "x"], ["--label-column", "--probabilities", "Leave one out"]),
+    (["--probabilities", "--label-column", "x"], ["--label-column", "--probabilities", "Omit one of them"]),
     (["--probabilities", "--label-value", "index"], ["--label-value", "--probabilities"]),
     (["--probabilities", "--probability-of", "7"], ["--probability-of 7", "--probabilities"]),
     (["--probability-of", "7", "--label-value", "index"], ["--probability-of 7", "--label-value"]),
-    (["--probability-of", "seven"], ["--probability-of seven: no class of this run"]),
-    (["--probability-of", "7", "--sample-submission", "wide.csv"], ["--probability-of 7: wide.csv takes"]),
+    (["--probability-of", "seven"], ["--probability-of seven: not a class of this run"]),
+    (["--probability-of", "7", "--sample-submission", "wide.csv"], ["--probability-of 7: wide.csv has"]),
     (["--probabilities", "--sample-submission", "two.csv"], ["--probabilities: two.csv has one column of labels"]),
-    (["--label-value", "index", "--sample-submission", "wide.csv"], ["--label-value index: wide.csv takes a prob"]),
+    (["--label-value", "index", "--sample-submission", "wide.csv"], ["--label-value index: wide.csv has one prob"]),
     (["--sample-submission", "two.csv", "-o", "two.csv"], ["-o two.csv is the sample submission itself"]),
-    (["--id", "stem", "-o", ""], ["A Kaggle submission is a file", "-o submission.csv"]),
+    (["--id", "stem", "-o", ""], ["A Kaggle submission needs an output file", "-o submission.csv"]),
 ], ids=lambda value: " ".join(value) if value[0].startswith("--") and value[0] != value[-1] else "")  # fmt: skip
 def test_flags_that_contradict_each_other(
     fastcls: Fastcls, digits_run: Path, photos: list[str], words: list[str], parts: list[str]
