@@ -98,10 +98,10 @@ def decider(run: Path, wanted: Wanted, temperature: float = 1) -> Decider:
         every = np.ones(len(first.labels), bool)
         _enough(f"--coverage {coverage:g}", coverage, every, codes, f"the {first.split} split of {run}")
         found.sets, apart = decisions.set_thresholds(first.own, first.labels, len(classes), coverage, codes)
-        each = "each class by itself" if apart == len(classes) else f"{apart} of {len(classes)} classes by themselves"
+        each = "each class separately" if apart == len(classes) else f"{apart} of {len(classes)} classes separately"
         over = "" if codes is None else f" in {count(decisions.units(every, codes), 'group')}"
         images = count(len(first.labels), f"{first.split} image")
-        text = f"sets: {coverage:g} covered, calibrated on {images}{over}, {each}."
+        text = f"sets: coverage {coverage:g}, calibrated on {images}{over}, {each}."
         if first.split != "test" and runs.read_json(run / "run.json").get("best_epoch"):
             text += " The epoch was chosen on these images, so coverage of new ones may be slightly lower."
         found.notes.append(text)
@@ -119,7 +119,7 @@ def _enough(what: str, level: float, rows: np.ndarray, codes: np.ndarray | None,
     if there < least:
         raise UsageError(
             f"{what}: needs {count(least, f'held-out {units}')}, {where} has {there:,}.",
-            f"Hold out more {units}s, or want less.",
+            f"Hold out more {units}s, or lower the target.",
         )
 
 
@@ -137,9 +137,9 @@ def _thresholds(
     if precision and len(refused) == len(precision):
         least, apart = fewest(min(precision.values()), decisions.RISK), "" if codes is None else " of different groups"
         raise UsageError(
-            f"--precision {min(precision.values()):g}: the {held.split} split can promise it of no class; it takes "
-            f"{least:,} images{apart} predicted as the class, all of them right, or more with mistakes among them.",
-            "Hold out more images, or want less.",
+            f"--precision {min(precision.values()):g}: the {held.split} split cannot guarantee it for any class; it needs "
+            f"{least:,} images{apart} predicted as the class, all of them right (more if there are mistakes).",
+            "Hold out more images, or lower the target.",
         )
     if refused:
         named = some(repr(classes[k]) for k in refused)

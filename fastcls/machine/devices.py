@@ -36,7 +36,7 @@ def device() -> torch.device:
     if number and ranks.world() == 1:
         if int(number) >= (count := torch.cuda.device_count()):
             raise EnvironmentProblem(
-                f"--device cuda:{number}: torch finds {count} GPU{'s' * (count != 1)}, counted from 0.",
+                f"--device cuda:{number}: torch finds {count} GPU{'s' * (count != 1)}, numbered from 0.",
                 "Choose one of them, or omit it.",
             )
         return _gpu(int(number))
@@ -51,7 +51,7 @@ def _own(kind: str, place: ranks.Place) -> torch.device:
     if there < place.local_world:
         raise EnvironmentProblem(
             f"{place.local_world} processes on this machine need {place.local_world} CUDA GPUs; torch finds {there}.",
-            f"Start as many, or let them compute on the CPU:  --device cpu --processes {place.local_world}",
+            f"Start fewer processes, or use the CPU:  --device cpu --processes {place.local_world}",
         )
     return _gpu(place.local_rank)
 

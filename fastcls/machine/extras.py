@@ -100,7 +100,7 @@ def unimportable(problem: ImportError) -> EnvironmentProblem | None:
         return not_installed(package)
     return EnvironmentProblem(
         f"{package} cannot be imported: {str(problem).splitlines()[0]}.",
-        f"Install it:  pip install --force-reinstall {package}    `fastcls doctor` looks at all of them.",
+        f"Install it:  pip install --force-reinstall {package}    `fastcls doctor` checks all of them.",
     )
 
 
@@ -108,11 +108,11 @@ def not_installed(package: str) -> EnvironmentProblem:
     """The error for a missing package that is no extra's."""
     if package in TRAINING and light():
         return EnvironmentProblem(
-            f"This needs {package}, which {LIGHT} leaves out: it predicts, serves, evaluates, reports and checks.",
+            f"This needs {package}, which is not in {LIGHT}: that predicts, serves, evaluates, reports and checks.",
             "Install fastcls itself, in its checkout:  pip install .",
         )
     line = declared().get(package, "").replace('"', "'")
     of_extra = re.search(r"extra == '(\w+)'", line) if _requires()[0] == LIGHT else None
     command = install(of_extra[1]) if of_extra else f"pip install {package}"
-    hint = f"Install it:  {command}    `fastcls doctor` looks at all of them."
+    hint = f"Install it:  {command}    `fastcls doctor` checks all of them."
     return EnvironmentProblem(f"{package} is not installed.", hint)

@@ -94,11 +94,11 @@ def _verdict(failures: Mapping[int, ProcessFailure], count: int, folder: Path, l
     code, whose = cause.exitcode, f"Rank {cause.local_rank} of {count} processes"
     if code < 0:
         name = signal.Signals(-code).name
-        why = "; the system does that when memory runs out" if -code == signal.SIGKILL else ""
-        hint = f"What there is: {folder}"
+        why = "; the system does this when memory runs out" if -code == signal.SIGKILL else ""
+        hint = f"Run folder: {folder}"
         if any(folder.glob("checkpoints/[0-9]*")):
             hint = f"Continue with  {shell.command('resume', folder, '--processes', count)}"
-        raise TrainingError(f"{whose} was killed by {name}{why}. The others were ended.", hint)
+        raise TrainingError(f"{whose} was killed by {name}{why}. The others were stopped.", hint)
     main = failures.get(0)
     if cause.local_rank and code not in CODES.values() and (main is None or main.exitcode != code):
         (log,) = logs.glob(f"*/attempt_0/{cause.local_rank}/stderr.log")

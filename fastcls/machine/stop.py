@@ -70,7 +70,7 @@ class Stop:
                 name = NAMES[signal.Signals(number)]
                 with contextlib.suppress(OSError, RuntimeError, ValueError):  # `| tee` was stopped too; amid a print
                     print(
-                        f"\n{name}: finishing the step and saving; once more stops at once.",
+                        f"\n{name}: finishing the step and saving; once more stops immediately.",
                         file=sys.stderr,
                         flush=True,
                     )

@@ -33,9 +33,9 @@ def push(run: Path, repository: str, private: bool = False, report: bool = False
     from huggingface_hub import HfApi, get_token
 
     if runs.read_json(run / "run.json").get("status") != "done":
-        raise OutputError(f"{run} did not end well.", "Push a run that is done:  fastcls runs")
+        raise OutputError(f"{run} did not finish successfully.", "Push a finished run:  fastcls runs  lists them")
     if get_token() is None:
-        raise EnvironmentProblem(f"{repository}: the Hub asks who you are, and there is no token.", hub.SIGN_IN)
+        raise EnvironmentProblem(f"{repository}: the Hub requires a token, and there is none.", hub.SIGN_IN)
     with tempfile.TemporaryDirectory(prefix="fastcls-push-") as scratch:
         folder = Path(scratch)
         in_timm = stage(run, folder, name.repository, report)

@@ -45,8 +45,8 @@ def parsed(text: str, prefix: str = "") -> Name:
     found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(\S+))?", text.removeprefix(prefix))
     if found is None or ".." in found[1] or "--" in found[1]:
         raise UsageError(
-            f"{text}: the Hub has no such repository: its names have the form OWNER/NAME.",
-            f"Write {prefix}OWNER/NAME, as in its address.",
+            f"{text}: not a repository of the Hub, whose names have the form OWNER/NAME.",
+            f"Use {prefix}OWNER/NAME, as in its address.",
         )
     return Name(found[1], found[2])
 
@@ -69,8 +69,8 @@ def run(text: str) -> Path:
             raise
         except EntryNotFoundError:
             raise UsageError(
-                f"{text} is not a run of fastcls: it has no run.json.",
-                f"Its weights, where they are timm's:  --weights hf-hub:{text.removeprefix(PREFIX)}",
+                f"{text} is not a fastcls run: it has no run.json.",
+                f"If it has timm weights:  --weights hf-hub:{text.removeprefix(PREFIX)}",
             ) from None
         commit = record.parent.name
         own = f"{name.repository.replace('/', '--')}--{commit[:12]}"
@@ -137,25 +137,25 @@ def _translated(name: str, problem: Exception, unreachable: type[FastclsError]) 
     reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
     if isinstance(problem, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
         return unreachable(
-            f"{name}: the Hub cannot be reached, and it is not kept on this machine.",
-            "Connect to the internet (and unset HF_HUB_OFFLINE), or name a folder.",
+            f"{name}: the Hub cannot be reached, and there is no local copy.",
+            "Connect to the internet (and unset HF_HUB_OFFLINE), or use a local folder.",
         )
     if isinstance(problem, errors.HFValidationError):
-        return UsageError(f"{name}: the Hub has no such repository: {reason}.", "Write OWNER/NAME, as in its address.")
+        return UsageError(f"{name}: the Hub has no such repository: {reason}.", "Use OWNER/NAME, as in its address.")
     if isinstance(problem, errors.EntryNotFoundError):
-        return UsageError(f"{name}: that repository does not hold this file.")
+        return UsageError(f"{name}: the repository does not have this file.")
     if isinstance(problem, errors.RevisionNotFoundError):
-        return UsageError(f"{name}: the Hub has no such revision of it.", "Omit what follows the @ for the newest.")
+        return UsageError(f"{name}: the repository has no such revision.", "Omit @REVISION to use the newest.")
     refused = isinstance(problem, errors.GatedRepoError) or status in (401, 403)
     if isinstance(problem, errors.RepositoryNotFoundError) and (status == 404 or get_token() is None):
-        return UsageError(f"{name}: the Hub has no such repository, or it is private and not yours.", SIGN_IN)
+        return UsageError(f"{name}: the Hub has no such repository, or it is private and you have no access.", SIGN_IN)
     if refused:
-        who = "your token has no permission for it" if get_token() else "it asks who you are, and there is no token"
-        return EnvironmentProblem(f"{name}: the Hub refuses this ({status}): {who}.", SIGN_IN)
+        who = "your token has no permission for it" if get_token() else "it requires a token, and there is none"
+        return EnvironmentProblem(f"{name}: the Hub refused access ({status}): {who}.", SIGN_IN)
     if status is not None:
-        return unreachable(f"{name}: the Hub answers with an error ({status}).", "Run the command again later.")
+        return unreachable(f"{name}: the Hub returned an error ({status}).", "Run the command again later.")
     if isinstance(problem, OSError) and problem.filename is not None:  # a full disk, a folder without permission
-        return EnvironmentProblem(f"{problem.filename}: {problem.strerror}.", "HF_HOME names another folder.")
+        return EnvironmentProblem(f"{problem.filename}: {problem.strerror}.", "Set HF_HOME to another folder.")
     return unreachable(
         f"{name}: the Hub cannot be reached ({type(problem).__name__}: {reason[:160]}).",
         "Check the connection, and HF_ENDPOINT if you set it.",

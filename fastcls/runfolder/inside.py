@@ -15,7 +15,7 @@ from fastcls.errors import OutputError
 
 LARGEST = {".csv": 4_000_000_000, ".png": 100_000_000, ".py": 1_000_000}  # bytes; JSON has its own bound
 KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-OWN = "Put the run's own in its place, or remove it."
+OWN = "Restore the run's own file, or remove it."
 
 
 class Foreign(OutputError, ValueError):
@@ -35,7 +35,7 @@ def check(folder: Path) -> None:
             if stat.S_ISLNK(status.st_mode):
                 target = os.path.realpath(path)
                 if not Path(target).is_relative_to(home):
-                    raise Foreign(f"{path} is a link out of the run folder, to {target}.", OWN)
+                    raise Foreign(f"{path} is a link to {target}, outside the run folder.", OWN)
             elif kind := KINDS.get(stat.S_IFMT(status.st_mode)):
                 raise Foreign(f"{path} is {kind}, not a file.", OWN)
             elif status.st_size > (most := LARGEST.get(path.suffix, status.st_size)):

@@ -25,20 +25,20 @@ def read(run: Path) -> dict[str, Any]:
     """model.json; OutputError where its classes or its preprocessing cannot be what a network was trained with."""
     record = runs.read_json(run / RECORD)
     if reason := next(_faults(record), ""):
-        raise OutputError(f"{run / RECORD} cannot be right: {reason}.", "Take the file that the run wrote.")
+        raise OutputError(f"{run / RECORD} is invalid: {reason}.", "Restore the file that the run wrote.")
     return record
 
 
 def _faults(record: Mapping[str, Any]) -> Iterator[str]:
     for name in record.get("sha256", {}):
         if Path(name).name != name:
-            yield f"it names {name!r}, a file that is not beside it"
+            yield f"it names {name!r}, a file that is not in the same folder"
     for name, times in Counter(record.get("classes", [])).items():
         if times > 1:
             yield f"it has the class {name!r} twice"
     for name in record.get("members") or []:
         if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-            yield f"it names {name!r}, a folder that is not inside of it"
+            yield f"it names {name!r}, a folder that is not inside it"
     if reason := problem_of(record.get("preprocessing")):
         yield reason
 
@@ -49,22 +49,22 @@ def problem_of(spec: Mapping[str, Any] | None) -> str:
         return ""
     lacking = [key for key in ("mode", "method", "resize", "size", "mean", "std") if key not in spec]
     if lacking:
-        return f"its preprocessing lacks {', '.join(lacking)}"
+        return f"its preprocessing has no {', '.join(lacking)}"
     if spec["method"]:
         resize, size = spec["resize"], spec["size"]
         for key, sides in (("resize", resize), ("size", size)):
             if sides is None or len(sides) != 2 or not all(1 <= side <= LONGEST_SIDE for side in sides):
-                return f"its preprocessing has {key} {sides}, where a height and a width of 1 to {LONGEST_SIDE} belong"
+                return f"its preprocessing has {key} {sides} instead of a height and a width from 1 to {LONGEST_SIDE}"
         if any(own > whole for own, whole in zip(size, resize, strict=True)):
-            return f"its preprocessing cuts {size} out of {resize}"
+            return f"its preprocessing crops {size} from {resize}"
         if spec["method"] == "pad" and not spec.get("pad_mode"):
-            return "its preprocessing pads and does not say with what"
+            return "its preprocessing pads without a pad_mode"
     for key in ("mean", "std"):
         values = spec[key]
         if values is None:
             continue
         if len(values) not in (1, CHANNELS[spec["mode"]]) or not all(map(math.isfinite, values)):
-            return f"its preprocessing has {key} {values}, where a number a channel belongs"
+            return f"its preprocessing has {key} {values} instead of one number per channel"
         if key == "std" and min(values) <= 0:
             return f"its preprocessing divides by std {values}"
     return ""
@@ -74,8 +74,8 @@ def refuse_several(run: Path, record: Mapping[str, Any]) -> None:
     """OutputError where a run has no network of its own, but one a fold."""
     if members := record.get("members"):
         raise OutputError(
-            f"{run} has {len(members)} networks, one a fold; this takes one.",
-            f"Name a fold's run: {run / members[0]}. predict and evaluate answer with the mean of all.",
+            f"{run} has {len(members)} networks, one per fold; this needs a single one.",
+            f"Use the run of one fold: {run / members[0]}. Only predict and evaluate use the mean of all.",
         )
 
 
@@ -96,8 +96,8 @@ def verify(run: Path, name: str, record: Mapping[str, Any] | None = None) -> Pat
     if found != expected:
         raise OutputError(
             f"{file} is not the file that its run wrote: its sha256 is {found[:12]}…, {RECORD} has {expected[:12]}….",
-            "It is damaged, or of another run, whose classes may come in another order. Put the run's own file back. "
-            f'If you changed it yourself: remove its line under "sha256" in {run / RECORD}.',
+            "It is damaged, or from another run, whose classes may be in another order. Restore the run's own file. "
+            f'If you changed it yourself, remove its line under "sha256" in {run / RECORD}.',
         )
     return file
 

@@ -53,11 +53,11 @@ def _look(message: memoryview, kind: int, depth: int, left: Iterator[int]) -> No
         if next(left, None) is None:
             raise Unsafe(f"it has more than {MOST_FIELDS:,} parts")
         if kind == TENSOR and (number == EXTERNAL_DATA or (number == DATA_LOCATION and value != 0)):
-            raise Unsafe("it keeps weights in another file")
+            raise Unsafe("it stores weights in another file")
         if isinstance(value, int):
             continue
         if kind == NODE and number == OP_TYPE and bytes(value[:20]) in LOOPS:
-            raise Unsafe(f"it loops ({bytes(value).decode()}), and may not end")
+            raise Unsafe(f"it contains a loop ({bytes(value).decode()}), which may not end")
         if number in INSIDE[kind]:
             _look(value, INSIDE[kind][number], depth + (kind == ATTRIBUTE), left)
 
@@ -76,15 +76,15 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
             case 2:
                 size, at = _varint(message, at)
                 if size > end - at:
-                    raise ValueError("it stops before its end")
+                    raise ValueError("it is truncated")
                 yield key >> 3, message[at : at + size]
                 at += size
             case 5:
                 at += 4
             case _:
-                raise ValueError("it is no ONNX file")
+                raise ValueError("it is not an ONNX file")
     if at > end:
-        raise ValueError("it stops before its end")
+        raise ValueError("it is truncated")
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
@@ -96,4 +96,4 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         shift += 7
-    raise ValueError("it is no ONNX file")
+    raise ValueError("it is not an ONNX file")

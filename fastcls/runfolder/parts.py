@@ -155,7 +155,7 @@ def _batches(folder: Path, columns: Sequence[str]) -> Iterator[tuple[int, int, A
                     yield number, start, batch
                     start += batch.num_rows
         except pa.ArrowException as problem:
-            raise ValueError(f"{file.name} is no part of it ({str(problem).splitlines()[0]})") from None
+            raise ValueError(f"{file.name} is not one of its parts ({str(problem).splitlines()[0]})") from None
 
 
 def _cached(read: Callable[..., T]) -> Callable[..., T]:

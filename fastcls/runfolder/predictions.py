@@ -287,7 +287,7 @@ def images(run: Path, split: str) -> list[Predicted]:
     if split not in splits:
         raise UsageError(
             f"--split {split}: this run was not evaluated on it{did_you_mean(split, splits)}",
-            f"It was on: {', '.join(splits) or 'none'}.",
+            f"Evaluated: {', '.join(splits) or 'none'}.",
         )
     own = table[table["split"] == split]
     confidences = [None if value != value else value for value in own["calibrated" if calibrated else "confidence"]]

@@ -26,8 +26,8 @@ def recipe_file(run: Path, record: Mapping[str, Any]) -> Path:
     """The run's recipe.py; UsageError for a run that was made without a recipe."""
     if record.get("recipe") == BY_HAND:
         raise UsageError(
-            f"{run} was saved from a Learner trained by hand: it has no recipe to build it with.",
-            "Train it further, or predict with it, in Python; its model.onnx needs no recipe.",
+            f"{run} was saved from a Learner and has no recipe to rebuild it.",
+            "Continue its training, or predict with it, in Python; its model.onnx needs no recipe.",
         )
     return run / "recipe.py"
 
@@ -101,10 +101,10 @@ def _source(run: Path, name: str, held: str, trust: bool) -> sources.RecipeSourc
     if installed is not None and installed.source == held:
         return installed
     if not trust:
-        what = "another one now" if installed is not None else "not one of the installed ones"
+        what = "different now" if installed is not None else "not installed"
         raise UsageError(
             f"{run}: the recipe {name!r} it was trained with is {what}, and the copy in the run folder is code.",
-            f"Read {run / 'recipe.py'}; if you trust it, give --trust.",
+            f"Read {run / 'recipe.py'}; if you trust it, add --trust.",
         )
     return replace(sources.read(run / "recipe.py"), name=name)
 

@@ -67,6 +67,6 @@ def refuse_others(file: Path, option: str) -> None:
     """OutputError where a file is there that no verb has written, or that was changed since."""
     if file.is_file() and file.stat().st_size and _state(file) not in _remembered(OUTPUTS):
         raise OutputError(
-            f"{option} {file}: this file exists, and fastcls did not write it, or it was changed since.",
-            "Name another file, or remove it.",
+            f"{option} {file}: this file exists, and was not written by fastcls or was changed since.",
+            "Choose another file, or remove it.",
         )

@@ -68,7 +68,7 @@ def open_run(folder: Path) -> Run:
             raise refused from None
         raise OutputError(
             f"{folder} cannot be reported on: {_why(problem, 'run.json')}.",
-            "A run folder is made by  fastcls recipe NAME ; name that folder, not one inside or around it.",
+            "A run folder is written by  fastcls recipe NAME ; use that folder, not one inside or above it.",
         ) from problem
     run = Run(folder, info)
 
@@ -88,7 +88,7 @@ def open_run(folder: Path) -> Run:
     # not every run has a pretrained body, a network with feature maps, new images, or a table with further columns
     read_part("baseline", BASELINE, "the comparison with the linear probe", _predictions, optional=True)
     read_part("model", "model.json", "the layers of the network", _json_object)
-    read_part("heatmaps", "heatmaps.json", "where the network looked", _json_object, optional=True)
+    read_part("heatmaps", "heatmaps.json", "the Grad-CAM heat maps", _json_object, optional=True)
     read_part("evaluation", runs.EVALUATION, "the figures of the run's own images", _json_object, optional=True)
     read_part("slices", splits.SLICES, "the accuracy of slices", splits.read_slices, optional=True)
     return run

@@ -51,7 +51,7 @@ def atomic_path(path: Path, write: Callable[[Path], object]) -> Path:
         temporary.chmod(mode)  # safetensors makes files that only their owner reads
         temporary.replace(path)
     except (FileExistsError, NotADirectoryError) as problem:
-        raise OutputError(f"{path} cannot be written: a file has the name of its folder.", "Name another.") from problem
+        raise OutputError(f"{path} cannot be written: its folder is a file.", "Choose another folder.") from problem
     except OSError as problem:
         hint = OF_SYSTEM.get(problem.errno or 0, "")
         raise OutputError(f"{path} cannot be written: {problem.strerror or problem}.", hint) from problem
@@ -102,7 +102,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if refused := of_system(problem):
             raise refused from None
         raise OutputError(
-            f"{path} cannot be read: {problem}.", "Put a copy of this file back, or make its folder again."
+            f"{path} cannot be read: {problem}.", "Restore this file from a copy, or create its folder again."
         ) from None
     version = value.get("format", FORMAT)
     if not isinstance(version, int) or version > FORMAT:
@@ -161,7 +161,7 @@ def check_writable(folder: Path, option: str = OUT) -> None:
     """
     check_place(folder, option)
     if folder.exists() and any(folder.iterdir()):
-        hint = "Name a new folder."
+        hint = "Choose a new folder."
         if option == OUT and (folder / "run.json").is_file():
             hint += "\nTo continue the run, or replace it:  fastcls recipe … --resume auto  or  --overwrite"
         raise OutputError(f"{option}{folder}: this folder is not empty.", hint)
@@ -170,27 +170,27 @@ def check_writable(folder: Path, option: str = OUT) -> None:
 def check_place(folder: Path, option: str = OUT) -> None:
     """Refuse a folder, there or to be made, that is a file or could not be written, and leave no trace."""
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{option}{folder}: this is a file, not a folder.", "Name a new folder.")
+        raise OutputError(f"{option}{folder}: this is a file, not a folder.", "Choose a new folder.")
     parent = folder
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
     if not parent.is_dir():
-        raise OutputError(
-            f"{option}{folder}: {parent} is a file, so nothing can be made in it.", "Name another folder."
-        )
+        raise OutputError(f"{option}{folder}: {parent} is a file, not a folder.", "Choose another folder.")
     try:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as problem:
         raise OutputError(
-            f"{option}{folder}: {parent} cannot be written ({problem.strerror}).", "Name another folder."
+            f"{option}{folder}: {parent} cannot be written ({problem.strerror}).", "Choose another folder."
         ) from None
 
 
 def remove(folder: Path) -> None:
     """Remove a run folder; OutputError where it is none, or another process trains into it."""
     if not (folder / "run.json").is_file():
-        raise OutputError(f"{folder} is not a run folder (it has no run.json).", "Remove it yourself, or name another.")
+        raise OutputError(
+            f"{folder} is not a run folder (it has no run.json).", "Remove it yourself, or choose another."
+        )
     inside.check(folder)
     with locked(folder):
         shutil.rmtree(folder)
@@ -200,7 +200,7 @@ def discard(folder: Path) -> None:
     """Remove a folder of ours, whoever changes it meanwhile; OutputError where some of it stays."""
     shutil.rmtree(folder, ignore_errors=True)
     if os.path.lexists(folder):
-        raise OutputError(f"{folder} cannot be removed, or not all of it.", "Change its permissions, or remove it.")
+        raise OutputError(f"{folder} cannot be removed completely.", "Change its permissions, or remove it.")
 
 
 @contextlib.contextmanager
@@ -296,7 +296,7 @@ def find(name: str, done: bool = False) -> Path:
 
 def _find(name: str, done: bool) -> Path:
     if not name:
-        raise UsageError("The name of a run is empty.", "List the runs:  fastcls runs")
+        raise UsageError("The name of the run is empty.", "List the runs:  fastcls runs")
     path = shell.path(name)
     if (path / "run.json").is_file():
         return path
@@ -311,7 +311,7 @@ def _find(name: str, done: bool) -> Path:
         raise OutputError(
             f"No run {'' if name == 'last' else f'of {name} '}is finished: the newest, {candidates[0]}, is "
             f"{_recorded(candidates[0]).get('status')}.",
-            f"Continue it:  {shell.command('resume', candidates[0])}",
+            f"Resume it:  {shell.command('resume', candidates[0])}",
         )
     _refuse_file(name, path)
     if path.exists():

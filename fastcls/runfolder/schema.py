@@ -177,7 +177,7 @@ def load(path: Path, errors: str = "strict") -> dict[str, Any]:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(value, dict):
-        raise ValueError("it does not hold a JSON object")
+        raise ValueError("it does not contain a JSON object")
     if errors == "strict" and b"\\u" in data:  # half a character may be written so
         json.dumps(value, ensure_ascii=False).encode()
     check(value, KINDS.get(path.name, Any))

@@ -51,9 +51,9 @@ def _read(run: Path, *columns: str) -> list[tuple[str, str, str]]:
             pick = itemgetter(*map(header.index, columns))
             rows = [pick(cells) for cells in reader if cells]
     except (OSError, ValueError, IndexError, csv.Error) as problem:
-        raise OutputError(f"{table} cannot be read: {problem}.", "Take the file that the run wrote.") from None
+        raise OutputError(f"{table} cannot be read: {problem}.", "Restore the file that the run wrote.") from None
     if any("\0" in path for path, _, _ in rows):
-        raise OutputError(f"{table} cannot be right: a path in it holds a NUL.", "Take the file that the run wrote.")
+        raise OutputError(f"{table} is invalid: a path in it contains a NUL.", "Restore the file that the run wrote.")
     return rows
 
 
@@ -73,5 +73,5 @@ def read_slices(file: Path) -> Any:
     )
     titles, body = [clean(title) for title in table.iloc[0]], table.iloc[1:]
     if tuple(titles[:2]) != OF_SLICES:
-        raise ValueError(f"it does not begin with the columns {', '.join(OF_SLICES)}")
+        raise ValueError(f"it does not start with the columns {', '.join(OF_SLICES)}")
     return body.fillna("").set_axis(titles, axis=1)

@@ -70,7 +70,12 @@ class MultiLabel:
     activation = "Sigmoid"
     main, share, without = "mAP", "subset_accuracy", "mAP_without_leaks"
     noun, plural, right, mean = "label", "labels", "all labels right", "mean share of images with all labels right"
-    matrix, mistake, down, across = "Missed, and seen instead", "missed, seen instead:", "missed", "seen instead"
+    matrix, mistake, down, across = (
+        "Missed and predicted instead",
+        "missed, predicted instead:",
+        "missed",
+        "predicted instead",
+    )
 
     def text(self, names: Iterable[str]) -> str:
         """Labels as tables have them, sorted."""

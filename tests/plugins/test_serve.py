@@ -113,9 +113,9 @@ def test_a_dropped_picture_gets_the_probabilities_of_predict(page: Any, digits_r
         for k, line in enumerate(shown, 1):
             assert float(line.get_attribute("data-value")) == pytest.approx(float(row[f"p{k}"]), abs=1e-4)
         assert one(item, ".answer strong").text == row["prediction"]
-        assert one(item, ".rest").text == "5 further classes share the rest."
+        assert one(item, ".rest").text == "5 more classes share the rest."
         assert "8 × 8 pixels" in one(item, ".seen p").text
-    assert page.find_element("id", "status").text == "2 pictures looked at."
+    assert page.find_element("id", "status").text == "2 images processed."
     assert "probabilities calibrated (temperature" in page.find_element("css selector", ".facts").text
     assert page.title != "owned"
 
@@ -170,14 +170,14 @@ def test_every_control_is_reached_by_the_tab_key(page: Any, digits_run: Path) ->
 def test_a_known_mistake_is_recognised_and_named(page: Any, digits_run: Path, site: Site) -> None:
     mistake = next(row for row in rows(digits_run) if row["label"] != row["prediction"])
     (item,) = drop(page, digits(digits_run) / mistake["path"])
-    assert one(item, ".near .callout").text == "This is a picture that the run got wrong, or nearly the same."
+    assert one(item, ".near .callout").text == "This image, or a near copy of it, is one of the run’s mistakes."
     shown = item.find_elements("css selector", ".mistakes li")
     assert len(shown) == 4
     words = [one(line, "p").text.replace("\n", " ") for line in shown]
     assert f"{mistake['label']} misclassified as {mistake['prediction']} similarity 1.00" in words
     assert all(one(line, "img").get_attribute("naturalWidth") != "0" for line in shown)
     wrong = sum(row["label"] != row["prediction"] for row in rows(digits_run))
-    assert f"Compared: {wrong} mistakes and as many right answers of the valid split." in one(item, ".basis").text
+    assert f"Compared: {wrong} mistakes and as many correct predictions on the valid split." in one(item, ".basis").text
     assert site.neighbours.mistakes == wrong
 
 
@@ -188,11 +188,11 @@ def test_pictures_among_mistakes_are_warned_of_with_the_runs_own_figures(
     for row in rows(digits_run)[::9]:
         words = site.answer((digits(digits_run) / row["path"]).read_bytes())
         wrong = int((re.search(r"(\d+) of the 10 images\s+nearest to it are mistakes", words) or [0, 0])[1])
-        if "resembles what the run gets wrong" in words:
+        if "resembles mistakes of the run" in words:
             warned += 1
             assert wrong >= 7
-            assert f"of its answers are wrong; of all, {100 * site.neighbours.error:.0f}" in words
-        elif "or nearly the same" not in words:
+            assert f"of the predictions are wrong; overall, {100 * site.neighbours.error:.0f}" in words
+        elif "or a near copy of it" not in words:
             assert wrong < 7
     assert 0 < warned < 20
 
@@ -215,7 +215,7 @@ def test_what_the_network_is_unsure_of_follows_the_slider(page: Any, digits_run:
     right = sum(row["label"] == row["prediction"] for row in sure)
     said = f"{100 * len(sure) / len(rows(digits_run)):.1f}\u202f% of the {len(rows(digits_run))} images"
     words = page.find_element("id", "coverage").text
-    assert said in words and f"{100 * right / len(sure):.1f}\u202f% of these rightly" in words
+    assert said in words and f"{100 * right / len(sure):.1f}\u202f% of them correctly" in words
 
 
 def test_dragging_and_pasting_do_as_well_as_choosing(page: Any, digits_run: Path) -> None:
@@ -242,16 +242,16 @@ def test_hostile_uploads_get_a_message_and_leave_nothing(page: Any, digits_run: 
     Image.new("L", (12_500, 7_000)).save(tmp_path / "bomb.png")
     Image.new("L", (9, 7)).save(tmp_path / "another size.png")
     files: dict[str, tuple[bytes | None, str]] = {
-        "text.jpg": (b"this is no picture", "This is not a picture that can be read here."),
+        "text.jpg": (b"this is no picture", "This is not an image in a supported format."),
         "empty.png": (b"", "The file is empty: 0 bytes."),
         "drawing.svg": (
             b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
             "This is an SVG drawing",
         ),
-        "huge.jpg": (b"\xff\xd8\xff" + bytes(200_000), "The file has 0.2 MB; at most 0.1 are taken."),
-        "half.png": (good.read_bytes()[:60], "The picture is damaged"),
-        "bomb.png": (None, "The picture has 12,500 × 7,000 pixels"),
-        "another size.png": (None, "9 × 7 pixels, where the network takes 8 × 8."),
+        "huge.jpg": (b"\xff\xd8\xff" + bytes(200_000), "The file has 0.2 MB; the limit is 0.1 MB."),
+        "half.png": (good.read_bytes()[:60], "The image is damaged"),
+        "bomb.png": (None, "The image has 12,500 × 7,000 pixels"),
+        "another size.png": (None, "9 × 7 pixels, but the network expects 8 × 8."),
     }
     for name, (content, _) in files.items():
         if content is not None:
@@ -261,7 +261,7 @@ def test_hostile_uploads_get_a_message_and_leave_nothing(page: Any, digits_run: 
         assert "refused" in item.get_attribute("class") and one(item, "h3").text == name
         assert one(item, "p").text.startswith(reason), name
     assert one(last, ".answer").text, "and the next picture is looked at as ever"
-    assert page.find_element("id", "status").text == f"1 picture looked at, {len(files)} refused."
+    assert page.find_element("id", "status").text == f"1 image processed, {len(files)} refused."
     assert sorted(file for file in digits_run.rglob("*")) == kept
 
 
@@ -279,7 +279,7 @@ def test_no_more_than_some_are_taken_at_once_and_all_can_be_cleared(page: Any, d
     )
     assert len(answers(page, site.most_files)) == site.most_files
     status = page.find_element("id", "status")
-    assert status.text == f"{site.most_files} pictures looked at, 3 left out: at most {site.most_files} at once."
+    assert status.text == f"{site.most_files} images processed, 3 left out: at most {site.most_files} at once."
     assert len(page.find_elements("css selector", "#answers > li")) == site.most_files
     page.find_element("id", "clear").click()
     assert page.find_elements("css selector", "#answers > li") == [] and status.text == ""
@@ -355,7 +355,7 @@ def test_programs_get_what_predict_writes(address: str, digits_run: Path, fastcl
         assert list(row) == list(same) and row.pop("path") == file.name
         for name, value in row.items():
             assert value == (pytest.approx(same[name], abs=1e-5) if isinstance(value, float) else same[name])
-    assert broken["path"] == "broken" and broken["prediction"] is None and "not a picture" in broken["error"]
+    assert broken["path"] == "broken" and broken["prediction"] is None and "not an image" in broken["error"]
     for kind in ("image/png", BYTES):
         status, text, _ = ask(address, "POST", "/predict", files[0].read_bytes(), Content_Type=kind)
         assert status == 200 and json.loads(text)["predictions"][0]["prediction"] == expected[0]["prediction"]
@@ -365,19 +365,19 @@ def test_programs_are_told_what_is_wrong(address: str, digits_run: Path) -> None
     raw = (digits(digits_run) / rows(digits_run)[0]["path"]).read_bytes()
     for status, message, path, body, headers in (
         (422, "The file is empty", "", b"", {}),
-        (422, "not a picture", "", b"text", {}),
+        (422, "not an image", "", b"text", {}),
         (413, "more than 0.1 MB", "", bytes(100_001), {}),
         (413, "large is larger than 0.1 MB", "", form(large=bytes(100_001)), {}),
         (413, "more than 0.8 MB", "", form(**{f"f{i}": bytes(90_000) for i in range(10)}), {}),
         (400, "Too many files", "", form(**{f"f{i}": raw for i in range(13)}), {}),
         (400, "no file", "", form(), {}),
         (400, "cannot be read", "", b"x", {"Content_Type": "multipart/form-data"}),
-        (400, "'topk' is no parameter", "?topk=2", raw, {}),
-        (400, "top_k='two': takes an integer", "?top_k=two", raw, {}),
-        (400, "threshold=nan: takes a number", "?threshold=nan", raw, {}),
-        (400, "probabilities='maybe': takes true or false", "?probabilities=maybe", raw, {}),
-        (400, "top_k=11: this run knows 10 classes", "?top_k=11", raw, {}),
-        (400, "threshold=2: takes a probability from 0 to 1", "?threshold=2", raw, {}),
+        (400, "Unknown parameter 'topk'", "?topk=2", raw, {}),
+        (400, "top_k='two': expected an integer", "?top_k=two", raw, {}),
+        (400, "threshold=nan: expected a number", "?threshold=nan", raw, {}),
+        (400, "probabilities='maybe': expected true or false", "?probabilities=maybe", raw, {}),
+        (400, "top_k=11: this run has 10 classes", "?top_k=11", raw, {}),
+        (400, "threshold=2: expected a probability from 0 to 1", "?threshold=2", raw, {}),
         (403, "other sites", "", raw, {"Origin": "http://evil.example"}),
         (403, "other sites", "", raw, {"Sec_Fetch_Site": "cross-site"}),
     ):
@@ -481,16 +481,18 @@ def test_what_a_run_cannot_show_is_said(digits_run: Path, site: Site, tmp_path: 
         return run
 
     gone = altered("gone", data={"root": str(tmp_path / "nowhere")})
-    assert "None of the run’s mistakes is where the run found it" in Site(gone, site.explainer).answer(raw)
+    assert "The images of the run’s mistakes are no longer where the run found them" in Site(
+        gone, site.explainer
+    ).answer(raw)
     bare = altered("bare", data=None, title=None)
     (bare / "predictions.csv").unlink()
-    assert "its mistakes are not known" in Site(bare, site.explainer).answer(raw)
+    assert "its mistakes are unknown" in Site(bare, site.explainer).answer(raw)
     assert "of the valid split" not in Site(bare, site.explainer).page()
     right = altered("right")
     table = (right / "predictions.csv").read_text().splitlines()
     kept = [line for line in table if line.split(",")[2] == line.split(",")[3] or line.startswith("split")]
     (right / "predictions.csv").write_text("\n".join(kept) + "\n")
-    assert f"all {len(kept) - 1} valid images were answered rightly" in Site(right, site.explainer).answer(raw)
+    assert f"all {len(kept) - 1} valid images were classified correctly" in Site(right, site.explainer).answer(raw)
     older = altered("older")
     model = json.loads((older / "model.json").read_text())
     (older / "model.json").write_text(json.dumps({key: value for key, value in model.items() if key != "temperature"}))
@@ -505,7 +507,7 @@ def test_a_network_without_feature_maps_says_so(site: Site, digits_run: Path, mo
     explainer = site.explainer
     monkeypatch.setattr(explainer, "_parts", lambda batch, whole=explainer._parts: (*whole(batch)[:2], None))
     monkeypatch.setattr(explainer, "anatomy", Anatomy("logits", explainer.anatomy.features, None))
-    assert "Grad-CAM has nothing to show here" in site.page()
+    assert "Grad-CAM is not available" in site.page()
     answer = site.answer((digits(digits_run) / rows(digits_run)[0]["path"]).read_bytes())
     assert 'class="heat"' not in answer and "disabled" in answer and "misclassified as" in answer
 
@@ -516,9 +518,9 @@ def test_the_command_serves_until_ctrl_c(digits_run: Path, tmp_path: Path) -> No
     running = subprocess.Popen(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes)
     try:
         line = running.stdout.readline()
-        assert line.startswith(f"{digits_run}: http://127.0.0.1:") and "Ctrl-C ends it" in line
+        assert line.startswith(f"{digits_run}: http://127.0.0.1:") and "Ctrl-C stops it" in line
         status, text, _ = ask(line.split()[1])
-        assert status == 200 and "Drop pictures here" in text
+        assert status == 200 and "Drop images here" in text
     finally:
         running.send_signal(signal.SIGINT)
         output, errors = running.communicate(timeout=30)
@@ -532,10 +534,10 @@ def test_wrong_addresses_and_settings_are_refused(fastcls: Fastcls, digits_run: 
         outcome = fastcls("serve", digits_run, "--port", port)
         assert outcome.code == 5 and f"--port {port}" in outcome.output and "--port 0" in outcome.output
     for words, message in {
-        ("--host", "no such name.example"): "no address of that name",
+        ("--host", "no such name.example"): "unknown host",
         ("--host", "192.0.2.1"): "not an address of this machine",
-        ("--threshold", 7): "takes a probability",
-        ("--max-mb", 0): "takes a number above 0",
+        ("--threshold", 7): "expected a probability",
+        ("--max-mb", 0): "expected a number above 0",
         ("--split", "test"): "was not evaluated on it",
         ("--port", 99999): "65535",
     }.items():

@@ -124,7 +124,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> Itera
 def test_an_unknown_tracker_is_refused_before_anything_is_imported(fastcls: Callable[..., Outcome]) -> None:
     outcome = fastcls("recipe", "digits-cnn", "--track", "csv,tensorbord", "--out", "run")
     assert outcome.code == 2 and not Path("run").exists()
-    assert "--track tensorbord: takes csv, tensorboard, wandb, mlflow; did you mean 'tensorboard'?" in outcome.output
+    assert "--track tensorbord: expected csv, tensorboard, wandb, mlflow; did you mean 'tensorboard'?" in outcome.output
 
 
 def test_a_missing_library_is_answered_with_the_command_that_installs_it(
@@ -233,7 +233,7 @@ def test_wandb_offline_files_hold_one_run(tracked: Tracked) -> None:
     assert [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"] == [1, 1, 0, 0]
     pictures = list((tracked.run / "tracking" / "wandb").glob("offline-run-*/files/media/images/top-losses_*.png"))
     assert len(pictures) == 2
-    assert "nobody is logged in" in tracked.outputs[0] and "wandb sync" in tracked.outputs[2]
+    assert "not logged in" in tracked.outputs[0] and "wandb sync" in tracked.outputs[2]
 
 
 def wandb_records(file: Path) -> Iterator[Any]:

@@ -638,7 +638,7 @@ def answer(made: Attempt, name: str) -> None:
     made.done.append(f"  exit {outcome.code}: " + outcome.output.strip().rpartition("\nerror")[2][:300])
     assert outcome.code in DECLARED, said
     # under -v a refusal shows where it came from, and nothing else does
-    shown = re.sub(r"where that came from:\n.*?^error", "", outcome.output, flags=re.DOTALL | re.MULTILINE)
+    shown = re.sub(r"traceback:\n.*?^error", "", outcome.output, flags=re.DOTALL | re.MULTILINE)
     assert "Traceback" not in shown, said
     assert outcome.code == 0 or outcome.output.strip(), "a refusal without a word"
     after = held(made.home)

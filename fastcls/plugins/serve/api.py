@@ -31,13 +31,13 @@ def routes(site: Site, room: anyio.CapacityLimiter) -> list[Route]:
 
     async def predict(request: Request) -> Response:
         if foreign(request):
-            return refusal("Pages of other sites are not answered.", 403)
+            return refusal("Requests from other sites are refused.", 403)
         if room.statistics().tasks_waiting >= QUEUE:
             return refusal("Too many requests are waiting. Try again in a moment.", 503)
         try:
             query: dict[str, Any] = dict(request.query_params)
             if wrong := [name for name in query if name not in PARAMETERS]:
-                raise UsageError(f"{wrong[0]!r} is no parameter; there are {', '.join(PARAMETERS)}.")
+                raise UsageError(f"Unknown parameter {wrong[0]!r}; expected {', '.join(PARAMETERS)}.")
             table = _table(site, **query)
 
             def predicted(pictures: list[tuple[str, bytes]]) -> Response:
@@ -104,7 +104,7 @@ async def _pictures(request: Request, site: Site) -> list[tuple[str, bytes]]:
     if not found:
         raise UsageError("The form has no file.", "curl -F files=@photo.jpg …")
     if large := next((name for name, data in found if len(data) > site.most_bytes), None):
-        raise TooLarge(f"{large} is larger than {site.most_bytes / 1e6:g} MB. Make the picture smaller.")
+        raise TooLarge(f"{large} is larger than {site.most_bytes / 1e6:g} MB. Resize the image.")
     return found
 
 
@@ -140,11 +140,19 @@ def openapi(site: Site) -> dict[str, Any]:
         "paths": {
             "/predict": {
                 "post": {
-                    "summary": "The predicted class of one picture, or of several",
+                    "summary": "Predict the class of one or several images",
                     "parameters": [
-                        takes("top_k", {"type": "integer", "default": 0}, "Add the K likeliest classes."),
-                        takes("threshold", {"type": "number", "default": 0}, "A prediction less likely is 'unsure'."),
-                        takes("probabilities", {"type": "boolean", "default": False}, "Add every class."),
+                        takes("top_k", {"type": "integer", "default": 0}, "Add the K most likely classes."),
+                        takes(
+                            "threshold",
+                            {"type": "number", "default": 0},
+                            "A prediction with a lower probability is 'unsure'.",
+                        ),
+                        takes(
+                            "probabilities",
+                            {"type": "boolean", "default": False},
+                            "Add the probability of every class.",
+                        ),
                     ],
                     "requestBody": {
                         "required": True,
@@ -155,20 +163,20 @@ def openapi(site: Site) -> dict[str, Any]:
                         },
                     },
                     "responses": {
-                        "200": says("A row a picture; error says why there is no prediction.", answer),
-                        "422": says("The same, where no picture can be read.", answer),
-                        "400": says("A parameter or the form is wrong.", error),
-                        "403": says("A page of another site asked.", error),
-                        "408": says(f"The pictures did not arrive within {SECONDS} s.", error),
-                        "413": says(f"More than {most} a picture, or {BATCHES} times that in all.", error),
-                        "503": says(f"{QUEUE:,} requests are waiting.", error),
+                        "200": says("One row per image; `error` is the reason for a missing prediction.", answer),
+                        "422": says("The same, if no image can be read.", answer),
+                        "400": says("A parameter or the form is invalid.", error),
+                        "403": says("The request came from a page of another site.", error),
+                        "408": says(f"The images did not arrive within {SECONDS} s.", error),
+                        "413": says(f"More than {most} per image, or {BATCHES} times that in all.", error),
+                        "503": says(f"Too many requests: {QUEUE:,} are waiting.", error),
                     },
                 }
             },
             "/health": {
                 "get": {
-                    "summary": "Whether the server answers; the run and its classes",
-                    "responses": {"200": says("It does.", {"type": "object"})},
+                    "summary": "Check that the server is running; returns the run and its classes",
+                    "responses": {"200": says("It is running.", {"type": "object"})},
                 }
             },
         },

@@ -44,9 +44,9 @@ def application(site: Site, host: str = "127.0.0.1") -> ASGIApp:
 
     async def look(request: Request) -> Response:
         if request.headers.get("content-type") != BYTES:
-            return _refusal("A picture is sent as its bytes.", 415)
+            return _refusal("Send the image as its bytes.", 415)
         if room.available_tokens < 1:
-            return _refusal("Too many pictures are under way. Try again in a moment.", 503)
+            return _refusal("Too many images are being processed. Try again in a moment.", 503)
         return await answered(room, lambda: limited(request, site.most_bytes).body(), pictured, _refusal)
 
     def pictured(data: bytes) -> Response:
@@ -80,7 +80,7 @@ class Guard:
             await send(message)
 
         header = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-        app = self.app if is_ours(header, self.host) else _refusal("This server does not go by that name.", 421)
+        app = self.app if is_ours(header, self.host) else _refusal("This server does not have that host name.", 421)
         await app(scope, receive, guarded)
 
 

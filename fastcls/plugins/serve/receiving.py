@@ -23,9 +23,7 @@ class TooLarge(DataError):
 
 def limited(request: Request, most: int) -> Request:
     """The same request, which raises TooLarge as soon as it has more than `most` bytes."""
-    problem = TooLarge(
-        f"There are more than {most / 1e6:g} MB. Make the picture smaller, or start the server with a larger --max-mb."
-    )
+    problem = TooLarge(f"More than {most / 1e6:g} MB. Resize the image, or start the server with a larger --max-mb.")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most:
         raise problem
@@ -57,7 +55,7 @@ async def answered(
     except ClientDisconnect:  # a page that was closed or reloaded; nobody reads the answer
         return Response()
     except TimeoutError:
-        return refuse(f"This did not arrive within {SECONDS} seconds.", 408)
+        return refuse(f"The request did not arrive within {SECONDS} seconds.", 408)
     except TooLarge as problem:
         return refuse(problem.message, 413)
 

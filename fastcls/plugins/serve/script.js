@@ -28,15 +28,15 @@
       const [said, right] = answered[threshold.value];
       const share = (part, whole) => `${(100 * part / whole).toFixed(1)}\u202f%`;
       coverage.textContent = said
-        ? `At this threshold the run answers ${share(said, answered[0][0])} of the ${grouped(answered[0][0])} images of the ${coverage.dataset.split} split, ${share(right, said)} of these rightly.`
-        : `At this threshold the run answers none of the images of the ${coverage.dataset.split} split.`;
+        ? `At this threshold the run labels ${share(said, answered[0][0])} of the ${grouped(answered[0][0])} images of the ${coverage.dataset.split} split, ${share(right, said)} of them correctly.`
+        : `At this threshold the run labels none of the images of the ${coverage.dataset.split} split.`;
     };
 
     const tell = () => {
       const parts = [];
-      if (done) parts.push(words("# looked at", "picture", done));
+      if (done) parts.push(words("# processed", "image", done));
       if (refused) parts.push(`${refused} refused`);
-      if (waiting.length + busy) parts.push(`${waiting.length + busy} to come`);
+      if (waiting.length + busy) parts.push(`${waiting.length + busy} waiting`);
       if (left) parts.push(`${left} left out: at most ${most.files} at once`);
       status.textContent = parts.length ? `${parts.join(", ")}.` : "";
       clear.disabled = !list.children.length;
@@ -74,7 +74,7 @@
 
     const look = async (file) => {
       if (!file.size) return ["refused", "The file is empty: 0 bytes."];
-      if (file.size > most.bytes) return ["refused", `The file has ${(file.size / 1e6).toFixed(1)} MB; at most ${most.bytes / 1e6} are taken.`];
+      if (file.size > most.bytes) return ["refused", `The file has ${(file.size / 1e6).toFixed(1)} MB; the limit is ${most.bytes / 1e6} MB.`];
       try {
         for (let tries = 0; ; tries += 1) {
           const headers = { "Content-Type": "application/octet-stream" };
@@ -83,12 +83,12 @@
             await new Promise((resolve) => { setTimeout(resolve, 1000); });
             continue;
           }
-          if (answer.status === 500) return ["refused", "fastcls broke down at this picture; the terminal says why."];
+          if (answer.status === 500) return ["refused", "fastcls failed on this image; see the terminal for the reason."];
           const isAnswer = answer.headers.get("content-type").startsWith("text/html");
           return [isAnswer ? "answered" : "refused", await answer.text()];
         }
       } catch {
-        return ["refused", "No answer. Is fastcls serve still running, and the file still there?"];
+        return ["refused", "No response. Is fastcls serve still running, and does the file still exist?"];
       }
     };
 
@@ -113,7 +113,7 @@
         item.setAttribute("aria-busy", "true");
         const title = document.createElement("h3");
         const name = document.createElement("bdi");
-        name.textContent = file.name || "a pasted picture";
+        name.textContent = file.name || "pasted image";
         title.append(name);
         item.append(title);
         paragraph(item, "waiting …");

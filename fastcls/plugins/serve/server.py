@@ -23,13 +23,15 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=64)  # type: ignore[arg-type]
     except (socket.gaierror, UnicodeError):
-        raise UsageError(f"--host {host}: no address of that name is known.", "Most want 127.0.0.1.") from None
+        raise UsageError(f"--host {host}: unknown host.", "The usual address is 127.0.0.1.") from None
     except OSError as problem:
         if problem.errno == errno.EADDRNOTAVAIL:
-            raise UsageError(f"--host {host}: not an address of this machine.", "Most want 127.0.0.1.") from None
-        what = "is taken by another program" if problem.errno == errno.EADDRINUSE else f"({problem.strerror})"
+            raise UsageError(
+                f"--host {host}: not an address of this machine.", "The usual address is 127.0.0.1."
+            ) from None
+        what = "is in use by another program" if problem.errno == errno.EADDRINUSE else f"({problem.strerror})"
         raise EnvironmentProblem(
-            f"--port {port}: this port cannot be had; it {what}.", "Take a free one:  --port 0"
+            f"--port {port}: this port cannot be used; it {what}.", "Use a free one:  --port 0"
         ) from None
 
 

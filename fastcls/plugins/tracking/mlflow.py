@@ -65,7 +65,7 @@ class Mlflow(Tracker):
         except MlflowException as problem:
             if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            options.note(f"MLflow: {public(self.uri)} does not hold run {run_id}, so a new one begins.")
+            options.note(f"MLflow: {public(self.uri)} has no run {run_id}, so a new one is started.")
             return ""
         for name in (BY_STEP, BY_EPOCH):
             steps = [metric.step for metric in self.client.get_metric_history(run_id, name)]

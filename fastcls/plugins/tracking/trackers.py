@@ -63,7 +63,7 @@ class Tracking:
         try:
             _draw(valid, hardest)
         except Exception as problem:  # an image that is gone since, a disk that is full
-            options.note(f"--track: no picture of the top losses ({reason(problem)}).")
+            options.note(f"--track: cannot draw the top losses ({reason(problem)}).")
         ending = Ending(self.run, [hardest])
         for tracker in self._working:
             with tracker.trying():

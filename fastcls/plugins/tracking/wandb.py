@@ -94,7 +94,7 @@ class Wandb(Tracker):
         self.kept = {"id": self.session.id, "project": self.session.project, "entity": self.session.entity}
         self.offline = bool(self.session.offline)
         if mode == "offline" and not os.environ.get("WANDB_MODE"):
-            options.note("W&B: nobody is logged in (wandb login), so this run is tracked offline.")
+            options.note("W&B: not logged in (wandb login), so this run is tracked offline.")
 
     def _open(self, record: Mapping[str, Any], mode: str | None) -> None:
         given = os.environ.get
@@ -161,7 +161,8 @@ class Wandb(Tracker):
                 self.session.finish(exit_code=code)
             except TimeoutError:
                 options.note(
-                    f"W&B did not take everything in {UPLOAD} s; later:  wandb sync {shlex.quote(str(self.home))}"
+                    f"W&B did not receive everything within {UPLOAD} s; upload the rest later:  "
+                    f"wandb sync {shlex.quote(str(self.home))}"
                 )
             finally:
                 self.session = None
