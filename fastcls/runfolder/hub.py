@@ -45,7 +45,7 @@ def parsed(text: str, prefix: str = "") -> Name:
     found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(\S+))?", text.removeprefix(prefix))
     if found is None or ".." in found[1] or "--" in found[1]:
         raise UsageError(
-            f"{text}: not a repository of the Hub, whose names have the form OWNER/NAME.",
+            f"{text}: no such repository on the Hub, whose names have the form OWNER/NAME.",
             f"Use {prefix}OWNER/NAME, as in its address.",
         )
     return Name(found[1], found[2])

@@ -134,7 +134,7 @@ def test_the_first_of_several_pages_is_labelled_and_videos_are_refused(fastcls: 
     assert refused.code == 3 and command in refused.output
     for words in (["predict", digits_run, "my clips"], ["check", "my clips"]):
         refused = fastcls(*words)
-        assert refused.code == 3 and "Videos (.mp4) are not read" in refused.output, refused.output
+        assert refused.code == 3 and "Videos (.mp4) are not supported" in refused.output, refused.output
 
 
 PLAIN = """

@@ -193,8 +193,8 @@ def test_the_probability_of_one_class(fastcls: Fastcls, digits_run: Path, photos
     ("id;label\n8;0\n", ["no second column beside 'id;label'", "commas"]),
     ("id,label\n", ["no rows below a header"]),
     ("", ["no rows below a header"]),
-    ('id,label\n"8"x,0\n', ["no CSV file", "expected after"]),
-    ("id,label\nä,0\n".encode("latin-1"), ["no CSV file in UTF-8"]),
+    ('id,label\n"8"x,0\n', ["not a CSV file", "expected after"]),
+    ("id,label\nä,0\n".encode("latin-1"), ["not a CSV file in UTF-8"]),
     (None, ["--sample-submission sample.csv", "No such file"]),
 ], ids=lambda value: None if isinstance(value, list) else repr(value)[:30])  # fmt: skip
 def test_a_sample_that_does_not_fit_is_explained(

@@ -118,7 +118,7 @@ def test_a_folder_of_photographs_gets_a_command_that_its_recipe_takes(
     photographs(tmp_path / "my photos", 12)
     outcome = fastcls("models", "--suggest", "my photos")
     assert outcome.code == 0, outcome.output
-    assert "24 images of 2 classes, 12 a class" in outcome.output and "short side 40, long side 48" in outcome.output
+    assert "24 images of 2 classes, 12 per class" in outcome.output and "short side 40, long side 48" in outcome.output
     (line,) = [line for line in outcome.output.splitlines() if line.startswith("fastcls recipe")]
     assert line.startswith("fastcls recipe folder --path 'my photos' --arch ") and line.endswith("--bs 16 --tune probe")
     for word in ("pick", "larger", "arch", "tune", "size", "bs", "weights"):

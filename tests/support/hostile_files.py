@@ -350,7 +350,7 @@ MODELS = [
     Hostile("safetensors that are a zip too", FILE, "not a readable .safetensors file",
         raw("w.safetensors", lambda: body()() + torch_file())),
     Hostile("pickle as weights", (*TRAIN, "w.pth"),
-        "this is a pickle, which can run code when it is loaded; it was not read", raw("w.pth", torch_file)),
+        "a pickle, which can run code when it is loaded; it was not read", raw("w.pth", torch_file)),
     Hostile("pickle without a telling name", (*TRAIN, "w.dat"), "only .safetensors files are read",
         raw("w.dat", torch_file)),
     Hostile("pickle to import", ("import", "w.pkl"), "It was not read. It imports posix.system.",

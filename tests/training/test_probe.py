@@ -97,7 +97,7 @@ def test_the_probe_alone_is_a_whole_run(file: Path, monkeypatch: pytest.MonkeyPa
     )
     outcome = command(*words, folder)
     assert outcome.code == 0 and not passes, outcome.output
-    assert "weights of the linear probe" in outcome.output
+    assert "weights are those of the linear probe" in outcome.output
     assert json.loads((folder / "run.json").read_text())["best_epoch"] == 0
     assert "Linear probe" in (folder / "report.html").read_text()
     assert command("predict", folder, folder / "figures", "--out", folder / "answers.csv").code == 0
@@ -115,7 +115,7 @@ def test_training_that_spoils_the_network_leaves_the_probe(file: Path) -> None:
     folder = file.parent / "spoiled"
     outcome = command("recipe", file, "--limit", 20, "--lr", "1.0", "--epochs", 1, "--out", folder)
     assert outcome.code == 0, outcome.output
-    assert "weights of the linear probe, before training" in outcome.output
+    assert "weights are those of the linear probe, before training" in outcome.output
     before, after = (
         [(r["path"], r["prediction"]) for r in rows(folder / name)] for name in ("probe.csv", "predictions.csv")
     )
