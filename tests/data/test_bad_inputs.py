@@ -294,8 +294,8 @@ def test_a_name_that_no_file_system_takes_is_refused(fastcls: Fastcls, words: li
 @pytest.mark.parametrize(
     "source, part",
     [
-        ("def get_learner(): pass", "lacks `fit`"),
-        ("x = 1", "lacks `get_learner` and `fit`"),
+        ("def get_learner(): pass", "has no `fit`"),
+        ("x = 1", "has no `get_learner` and no `fit`"),
         ("def fit(learn: int", "line 1"),
         ("def get_learner(n=[]): pass\ndef fit(): pass", "has no parameter for the learner"),
         ("def get_learner(n=sum): pass\ndef fit(learn): pass", "'sum'"),

@@ -167,7 +167,7 @@ def test_transforms_of_ones_own_are_not_mistaken_for_known_ones(photos: Path) ->
         own = DataBlock(
             blocks, get_items=fv.get_image_files, get_y=fv.parent_label, **{"item_tfms": Resize(32), **kwargs}
         )
-        with pytest.raises(ValueError, match=r"go through \w+, which predict does not know"):
+        with pytest.raises(ValueError, match=r"go through \w+, which predict does not support"):
             describe_preprocessing(own.dataloaders(photos, bs=8, num_workers=0))
 
 

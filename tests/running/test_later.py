@@ -205,7 +205,7 @@ def test_what_cannot_be_evaluated_is_refused(later: Path, digits_run: Path, fast
     shutil.copytree(root / "3", tmp_path / "odd" / "dog")
     shutil.copytree(root / "4", tmp_path / "odd" / "cat")
     strange = fastcls("evaluate", digits_run, "odd", "-o", "e")
-    assert strange.code == 3 and ("of a class that" in strange.output or "trained on" in strange.output)
+    assert strange.code == 3 and ("has a class that" in strange.output or "trained on" in strange.output)
     for name in ("0", "1"):
         shutil.copytree(later, tmp_path / "bad" / name, ignore=shutil.ignore_patterns("*.csv", "1*.png", "2*.png"))
     (tmp_path / "bad" / "0" / "broken.png").write_bytes(b"\x89PNG nothing")

@@ -456,7 +456,7 @@ folder("test without labels", "images directly in test/", "skipped", "has no cla
        lambda photos: [plant(photos, "test") and None, splits(photos, "train", "valid")])
 folder("test beside class folders", "is it a class or a split?", "skipped", "test/ is next to class folders",
        lambda photos: [plant(photos, "test") and None, two(photos)])
-folder("something beside train", "a folder that belongs to no split", "skipped", "Left out extra/ beside train/",
+folder("something beside train", "a folder that belongs to no split", "skipped", "Left out extra/ next to train/",
        lambda photos: [plant(photos, "extra") and None, splits(photos, "train", "valid")])
 folder("valid is a link to train", "the same files in both", "warned", "Leaks: one image in two splits",
        lambda photos: [linked(photos, "valid", "train"), found := splits(photos, "train", ""), {
@@ -475,7 +475,7 @@ folder("._0.png and .DS_Store", "hidden files that macOS creates", "right", "", 
     write(photos / "cat/._0.png", b"\0\5\x16\7"), write(photos / "cat/.DS_Store", b"\0\0\0\1Bud1"), two(photos)])
 folder("folders in a class", "read as one class", "warned", "with subfolders",
        lambda photos: [two(photos), plant(photos, "cat/kittens", "cat")])
-folder("a folder around it all", "as archives are unpacked", "warned", "Took photos/data/",
+folder("a folder around it all", "as archives are unpacked", "warned", "Using photos/data/",
        lambda photos: [plant(photos, "photos/data/cat"), plant(photos, "photos/data/dog")])
 folder("300 folders deep", "one inside the other", "warned", "with subfolders",
        lambda photos: [two(photos), plant(photos, "/".join(["cat", *"d" * 300]), "cat", 1)])
@@ -562,7 +562,7 @@ for title, what, first, second in (
 table("case twins", "Cat and cat", "warned", "differ by case", lines("Cat", "cat"), ("Cat", "cat"))
 table("names without suffix", "a0 for a0.png", "right", "", GOOD.replace(".png", ""))
 table("Windows paths", ".\\a0.png", "right", "", lines(form=".\\{file},{label}"))
-table("repeated rows", "each row twice", "warned", "12 repeated rows", GOOD + GOOD.partition("\n")[2])
+table("repeated rows", "each row twice", "warned", "12 duplicate rows", GOOD + GOOD.partition("\n")[2])
 table("unlisted images", "an image has no row", "skipped", "1 image not listed in labels.csv left out: b5.png",
       GOOD.replace("b5.png,dog\n", ""), left_out="b5.png")
 table("a label missing", "an empty cell", "refused", "no label (1 of 12): row 4", GOOD.replace("a2.png,cat", "a2.png,"))
@@ -585,7 +585,7 @@ table("JSON", "named labels.csv", "refused", "recognised as the file names", '{"
 table("a spreadsheet", "labels.xlsx", "refused", "Save it as CSV", b"PK\x03\x04", place="labels.xlsx")
 table("another name", "labels.csv exists, not label.csv", "refused", "contains labels.csv", GOOD,
       words=("--labels", "label.csv"))
-table("a cell of 200,000 letters", "longer than any label", "refused", "no CSV file", GOOD + "a" * 200_000 + ",cat\n")
+table("a cell of 200,000 letters", "longer than any label", "refused", "not a CSV file", GOOD + "a" * 200_000 + ",cat\n")
 table("all rows of one split", "none to train on", "refused", "no training images",
       lines(form="{file},{label},valid", head="file,label,split"))
 table("a split nobody knows", "a fourth split", "refused", "a split other than train, valid or test",
@@ -596,7 +596,7 @@ other_table("two columns of one title", "which of them is meant?", "refused", "s
 other_table("a name that two files have", "in two folders", "refused", "a file name that several files share",
             lambda photos: [plant(photos, "one"), plant(photos, "two"),
                             write(photos / "labels.csv", b"file,label\n0.png,cat\n1.png,dog\n")])
-other_table("a pipe for the table", "a named pipe", "refused", "no table of labels",
+other_table("a pipe for the table", "a named pipe", "refused", "table of labels labels.csv is neither",
             lambda photos: [two(photos), os.mkfifo(photos / "labels.csv")])
 # fmt: on
 
@@ -667,9 +667,9 @@ several("Python lists", "['cat', 'dog']", "warned", "a list in each cell",
         ['"[' + ", ".join(f"'{n}'" for n in x.split("|") if n) + ']"' for x in BARE], BARE)
 several("images without a label", "an empty cell", "warned", "2 images without a label",
         [x.replace("|", ";") for x in BARE], BARE)
-several("a list that is never closed", "one cell among lists", "refused", "no list of labels (1 of 12)",
+several("a list that is never closed", "one cell among lists", "refused", "not a list of labels (1 of 12)",
         ['"[\'cat\']"', '"[\'dog\']"'] * 4 + ["[cat", '"[\'cat\']"', '"[\'dog\']"', '"[\'cat\']"'])
-several("a list of lists", "one cell among lists", "refused", "no list of labels (1 of 8)",
+several("a list of lists", "one cell among lists", "refused", "not a list of labels (1 of 8)",
         ['"[[\'cat\']]"', *['"[\'dog\']"', '"[\'cat\']"'] * 3, '"[\'dog\']"'])
 several("names with spaces", "golden retriever", "right", "", BREEDS, BREEDS)
 several("names with commas", "as in ImageNet", "right", "", ['"tench, Tinca tinca"', '"goldfish, Carassius"'] * 4,
@@ -685,7 +685,7 @@ several("sets as classes", "on request", "right", "", [x.replace("|", ";") for x
         [x.replace("|", ";") for x in SETS], words=NO_MULTI)
 several("an empty cell among classes", "on request", "refused", "no label (2 of 8)",
         [x.replace("|", ";") for x in BARE], words=NO_MULTI)
-several("a row a label", "a file in several rows, on request", "warned", "a row each",
+several("a row a label", "a file in several rows, on request", "warned", "one row each",
         [*["cat", "dog"] * 4, *["dog", "cat"] * 2], ["cat|dog"] * 4 + ["cat", "dog"] * 2, words=YES)
 several("a row a label, not asked for", "a file in two rows", "refused", "listed before with another label",
         [*["cat", "dog"] * 4, "dog"], head="file,label")
@@ -807,12 +807,12 @@ def group(says: str, what: str, given: str, patients: str = "", code: int = 3) -
 
 
 group("is empty for 2 of 12 images: cat/1.png, dog/5.png", "a column with gaps", "patient", "a bcdefghij ")
-group("All 12 images are of one group, 'a'", "a column of one value", "patient", "aaaaaaaaaaaa")
+group("All 12 images are in one group, 'a'", "a column of one value", "patient", "aaaaaaaaaaaa")
 group("cat (6 images, all of 'a')", "a class with only one group", "patient", "aaaaaaabcdea")
 group("did you mean 'patient'?", "a misspelt column", "pateint", "abcdefabcdef", code=2)
 group("There is no table with further columns", "a column, and no table", "patient", code=2)
 group("does not match 11 of 12 paths: cat/1.png", "a pattern that some paths do not have", "cat/0")
 group("regular expression", "a pattern that never ends", "(cat", code=2)
-group("All 12 images are of one group, 'png'", "a pattern that gives every path the same group", "png$")
+group("All 12 images are in one group, 'png'", "a pattern that gives every path the same group", "png$")
 knob("there is no such column", "a column of times, and no table", "--split-by", "taken")
 knob("leave no images to train on", "everything is held out", "--test-pct", "0.9")
