@@ -585,7 +585,8 @@ table("JSON", "named labels.csv", "refused", "recognised as the file names", '{"
 table("a spreadsheet", "labels.xlsx", "refused", "Save it as CSV", b"PK\x03\x04", place="labels.xlsx")
 table("another name", "labels.csv exists, not label.csv", "refused", "contains labels.csv", GOOD,
       words=("--labels", "label.csv"))
-table("a cell of 200,000 letters", "longer than any label", "refused", "not a CSV file", GOOD + "a" * 200_000 + ",cat\n")
+table("a cell of 200,000 letters", "longer than any label", "refused", "not a CSV file",
+      GOOD + "a" * 200_000 + ",cat\n")  # fmt: skip
 table("all rows of one split", "none to train on", "refused", "no training images",
       lines(form="{file},{label},valid", head="file,label,split"))
 table("a split nobody knows", "a fourth split", "refused", "a split other than train, valid or test",
