@@ -137,8 +137,8 @@ def _thresholds(
     if precision and len(refused) == len(precision):
         least, apart = fewest(min(precision.values()), decisions.RISK), "" if codes is None else " of different groups"
         raise UsageError(
-            f"--precision {min(precision.values()):g}: the {held.split} split cannot guarantee it for any class; it needs "
-            f"{least:,} images{apart} predicted as the class, all of them right (more if there are mistakes).",
+            f"--precision {min(precision.values()):g}: the {held.split} split cannot guarantee it for any class; it "
+            f"needs {least:,} images{apart} predicted as the class, all of them right (more if there are mistakes).",
             "Hold out more images, or lower the target.",
         )
     if refused:
