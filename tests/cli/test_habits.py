@@ -179,7 +179,7 @@ def test_a_file_of_another_tool_in_a_runs_place_is_answered_with_its_import() ->
 
 @pytest.mark.parametrize(
     ("form", "pattern"),
-    [("{}_{:03}.jpg", r"'(.+)_\d+'"), ("{}.{}.jpg", r"'(.+)\.\d+'"), ("IMG_{1}.jpg", "one folder a class")],
+    [("{}_{:03}.jpg", r"'(.+)_\d+'"), ("{}.{}.jpg", r"'(.+)\.\d+'"), ("IMG_{1}.jpg", "one folder per class")],
 )
 def test_file_names_that_hold_the_class_are_answered_with_their_pattern(form: str, pattern: str) -> None:
     for label in ("cat", "dog"):

@@ -248,7 +248,7 @@ def test_the_same_command_again_resumes_ends_or_replaces(fastcls: Fastcls) -> No
     refused = fastcls(*words, "--out", "own", "--resume", "auto")
     assert refused.code == 4 and Path("own/recipe.py").read_text() == "# my own"
     other = fastcls(*words, "--resume", "auto", "--lr", "0.5")
-    assert other.code == 2 and "another --lr" in other.output
+    assert other.code == 2 and "a different --lr" in other.output
     assert fastcls(*words, "--overwrite").code == 0 and Path("r/run.json").read_text() != first
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("mine")

@@ -366,9 +366,9 @@ def test_programs_are_told_what_is_wrong(address: str, digits_run: Path) -> None
     for status, message, path, body, headers in (
         (422, "The file is empty", "", b"", {}),
         (422, "not an image", "", b"text", {}),
-        (413, "more than 0.1 MB", "", bytes(100_001), {}),
+        (413, "More than 0.1 MB", "", bytes(100_001), {}),
         (413, "large is larger than 0.1 MB", "", form(large=bytes(100_001)), {}),
-        (413, "more than 0.8 MB", "", form(**{f"f{i}": bytes(90_000) for i in range(10)}), {}),
+        (413, "More than 0.8 MB", "", form(**{f"f{i}": bytes(90_000) for i in range(10)}), {}),
         (400, "Too many files", "", form(**{f"f{i}": raw for i in range(13)}), {}),
         (400, "no file", "", form(), {}),
         (400, "cannot be read", "", b"x", {"Content_Type": "multipart/form-data"}),
@@ -385,7 +385,7 @@ def test_programs_are_told_what_is_wrong(address: str, digits_run: Path) -> None
         try:
             found, text, _ = ask(address, "POST", f"/predict{path}", **sent, **headers)
         except (BrokenPipeError, ConnectionResetError):  # the server hangs up on what is announced as too large
-            assert message.startswith("more than")
+            assert message.startswith("More than")
             continue
         assert found == status and message in text, text
         assert list(json.loads(text)) == (["calibrated", "predictions"] if status == 422 else ["error"])
@@ -446,7 +446,7 @@ def test_an_upload_is_not_read_beyond_its_limit(address: str, announced: bool) -
     headers = {"Content_Length": "30000000"} if announced else {}
     try:
         status, text, _ = ask(address, "POST", "/look", endless(), Content_Type=BYTES, **headers)
-        assert status == 413 and "more than 0.1 MB" in text
+        assert status == 413 and "More than 0.1 MB" in text
     except (BrokenPipeError, ConnectionResetError):
         pass  # the server hung up on who would not stop
     assert sent < 30_000_000

@@ -165,7 +165,7 @@ def test_the_files_hold_every_run_and_every_setting(ablation: Comparison, tmp_pa
     assert float(table[0]["accuracy"]) == pytest.approx(0.8233, abs=1e-4) and table[0]["interval_over"] == "seeds"
     text = (out / "table.md").read_text()
     assert (
-        "| norm=batch | 82.33 ± 1.53 | 3 | +2.33 (+0.90 to +3.77) | 1 min 0 s | 500 | 1.00 M | 4 000 | 2.00 GB |"
+        "| norm=batch | 82.33 ± 1.53 | 3 | +2.33 (+0.90 to +3.77) | 1 min 0 s | 500 | 1.00 M | 4,000 | 2.00 GB |"
         in text
     )
     assert "The loss became nan." in page and "Failed runs" in page

@@ -13,7 +13,8 @@ from conftest import ROOT
 from typer.main import get_command
 
 from fastcls.cli.verbs import app
-from fastcls.cli.words import VERBS, translated
+from fastcls.cli.vocabulary import VERBS
+from fastcls.cli.words import translated
 from fastcls.settings import sources
 
 # What no page's command does here, by how it begins. What follows `-m fastcls` in it is tried with --dry-run.
