@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcls.errors import DataError, OutputError, UsageError
+from fastcls.evaluation.grouped import codes_of
 from fastcls.inference.features import Features
 from fastcls.inference.predictor import Prediction
 from fastcls.runfolder import model_files, runs, splits
@@ -29,13 +30,15 @@ MOST = 5000  # images of a split that are looked at, drawn by chance
 class Known:
     """Where the classes are, means (classes, d), precision (d, d), and the sorted scores (n,) of held-out images.
 
-    scales (2,): the standard deviations of these images' distances and energies.
+    scales (2,): the standard deviations of these images' distances and energies. groups (n,): a number for each score's
+    group; empty where there are none.
     """
 
     means: np.ndarray
     precision: np.ndarray
     scales: np.ndarray
     scores: np.ndarray
+    groups: np.ndarray
 
     def score(self, features: np.ndarray, energy: np.ndarray) -> np.ndarray:
         """(n, d) and (n,) to (n,): distance to the nearest class and energy, each over its scale, added up."""
@@ -58,8 +61,10 @@ def _distance(features: np.ndarray, means: np.ndarray, precision: np.ndarray) ->
     return (squares - 2 * own @ means.T).min(1)
 
 
-def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, energy: np.ndarray) -> Known:
-    """Of training features (n, d) with class indices (n,), and features and energy of held-out images."""
+def fit(
+    features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, energy: np.ndarray, codes: np.ndarray | None = None
+) -> Known:
+    """Of training features (n, d) with class indices (n,), and features, energy and groups of held-out images."""
     from sklearn.covariance import LedoitWolf
 
     features = _unit(features)
@@ -67,8 +72,10 @@ def fit(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, energy: 
     means = np.stack([features[places == k].mean(0) for k in range(len(names))])
     precision = LedoitWolf(assume_centered=True).fit(features - means[places]).precision_
     spread = [part.std() for part in (_distance(_unit(held_out), means, precision), energy)]
-    known = Known(means, precision, np.array([one or 1.0 for one in spread]), np.empty(0))
-    return replace(known, scores=np.sort(known.score(held_out, energy)))
+    known = Known(means, precision, np.array([one or 1.0 for one in spread]), np.empty(0), np.empty(0, np.int64))
+    scores = known.score(held_out, energy)
+    order = np.argsort(scores, kind="stable")
+    return replace(known, scores=scores[order], groups=known.groups if codes is None else codes[order])
 
 
 class Knower(Features):
@@ -109,13 +116,15 @@ class Knower(Features):
         try:
             model_files.refuse_long_header(file)
             with safe_open(file, framework="np") as tensors:
-                known = Known(*(tensors.get_tensor(name) for name in Known.__dataclass_fields__))
+                kept = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+                known = Known(**({"groups": np.empty(0, np.int64)} | kept))  # files of 0.1 have no groups
                 mine = (tensors.metadata() or {}).get("network") == self.network
         except (SafetensorError, OSError, OutputError, TypeError, ValueError):
             return None
         d = len(known.precision)
         fits = known.precision.shape == (d, d) and known.means.shape[1:] == (d,) and known.scores.ndim == 1
         fits = fits and known.scales.shape == (2,) and bool((known.scales > 0).all())
+        fits = fits and known.groups.shape in ((0,), known.scores.shape)
         return known if mine and fits and all(np.isfinite(part).all() for part in vars(known).values()) else None
 
     def _learn(self, run: Path) -> Known:
@@ -136,6 +145,9 @@ class Knower(Features):
                     f"{', '.join(lost[:2]) or f'it has none for {name}'}.",
                     f"Predict once with --unknown where they are; then {run / FILE} has everything needed.",
                 )
-        known = fit(seen["train"][0], np.array([label for _, label, _ in chosen["train"]]), *seen[held])
+        groups = {str(root / path): group for path, group, _ in splits.read_groups(run)}
+        codes = codes_of([groups.get(path, "") for path, _, _ in chosen[held]]) if groups else None
+        labels = np.array([label for _, label, _ in chosen["train"]])
+        known = fit(seen["train"][0], labels, seen[held][0], seen[held][1], codes)
         runs.atomic_path(run / FILE, lambda temporary: save_file(vars(known), temporary, {"network": self.network}))
         return known

@@ -19,8 +19,7 @@ from fastcls.datasets.walk import count, some
 from fastcls.errors import DataError, OutputError
 from fastcls.evaluation import decisions
 from fastcls.evaluation.calibration import fewest
-from fastcls.evaluation.grouped import codes_of, half_width, proportion, within
-from fastcls.evaluation.metrics import Z
+from fastcls.evaluation.grouped import area, codes_of, half_width, proportion, within
 from fastcls.reports.scores import Score
 from fastcls.reports.wording import grouped, percent
 from fastcls.runfolder.predictions import HeldOut, Probabilities
@@ -239,28 +238,19 @@ def _odd(run: Path, odd: str) -> tuple[list[list[str]], str]:
             "Remove or replace them.",
         )
     scores, known = knower.known.score(*seen), knower.known.scores
-    above = np.searchsorted(known, scores, side="left") + np.searchsorted(known, scores, side="right")
-    area = float(above.mean() / 2 / len(known))
+    codes = knower.known.groups if len(knower.known.groups) else None
+    value, low, high = area(known, scores, codes)
     p = knower.known.p_known(*seen)
     rows = []
     for rate in RATES:
         least = decisions.needed(1 - rate)
         found = _share(p <= rate) if len(known) >= least else f"needs {grouped(least)} held-out images"
         rows.append([percent(rate, 0), found])
-    half = Z * _error(area, len(scores), len(known))
-    interval = f"{max(0.0, area - half):.3f} to {min(1.0, area + half):.3f}"
     return rows, (
         f"{grouped(len(paths))} images of “{odd}” were compared with {grouped(len(known))} held-out images: the odd "
-        f"image is farther from what the network knows in {percent(area)} of pairs (AUROC {area:.3f}, 95 % interval "
-        f"over images {interval})."
+        f"image is farther from what the network knows in {percent(value)} of pairs (AUROC {value:.3f}, 95 % interval "
+        f"{'' if codes is None else 'over groups of the held-out images '}{low:.3f} to {high:.3f})."
     )
-
-
-def _error(area: float, odd: int, known: int) -> float:
-    """The standard error of an area under the ROC curve (Hanley and McNeil 1982)."""
-    first, second = area / (2 - area), 2 * area**2 / (1 + area)
-    spread = area * (1 - area) + (odd - 1) * (first - area**2) + (known - 1) * (second - area**2)
-    return math.sqrt(spread / (odd * known))
 
 
 def shortcuts(found: Found | None, accuracy: Score | None) -> tuple[str, list[str]]:
