@@ -136,8 +136,8 @@ MEASUREMENTS = [
         {"": "83.4 on valid"},
         default=False,
         remark="80.2 % on valid: short of the original, and 4.7 points below the same network from scratch "
-        "([cifar10-scratch](#cifar10-scratch)), which is above the original's. The gain from Imagenette is reproduced on "
-        "500 images a class only ([cifar10-few-from-imagenette](#cifar10-few-from-imagenette)).",
+        "([cifar10-scratch](#cifar10-scratch)), which is above the original's. The gain from Imagenette is "
+        "reproduced on 500 images a class only ([cifar10-few-from-imagenette](#cifar10-few-from-imagenette)).",
     ),
     Measurement(
         "cifar10-few-from-imagenette",
