@@ -53,6 +53,7 @@ class Line:
     options: dict[str, bool]  # of the verb and the recipe, without dashes, and whether each takes a value
     opposites: dict[str, str] = field(default_factory=dict)  # of switches: the flag that turns each off
     notes: list[str] = field(default_factory=list)
+    fit: bool = False  # whether it began as a call of fastai's fit methods, whose first arguments are numbers
     refused: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     strange: list[list[str]] = field(default_factory=list)  # their words, which the recipe's own check refuses
@@ -131,6 +132,7 @@ def translated(
             if _switch(option)
         },
         notes,
+        words[0].startswith(("fit", "fine")),
     )
     found = [verb, *(_trained(rest, verb, line) if verb in vocabulary.WITH_RECIPE else _placed(rest, verb, line))]
     if more and found.count(more[0]) > 1:  # it was given too
@@ -267,7 +269,8 @@ def _renamed(words: Sequence[str], knobs: Mapping[str, Knob], line: Line) -> lis
     found = list[list[str]]()
     out: dict[str, str] = {}
     names = {_parts(word)[0] for word in words}
-    numbers = [flag for flag in ("--epochs", "--lr") if flag[2:] in own and flag[2:] not in names]  # fastai's order
+    # in the order of fastai's fit_one_cycle
+    numbers = [flag for flag in ("--epochs", "--lr") if line.fit and flag[2:] in own and flag[2:] not in names]
     while rest:
         word = rest.pop(0)
         name, equals, value = _parts(word)
@@ -409,7 +412,7 @@ def _refused(ours: str, value: str) -> tuple[str, str]:
         return "A run is continued by its folder:  fastcls resume RUN", ""
     converted = Path(value).with_suffix(".safetensors") if value.endswith(synonyms.PICKLES) else None
     first = f"If you trust who made it, first  {shell.command('import', value, '--trust-pickle')}"
-    if ours == "weights" and converted:
+    if ours == "weights" and converted and not _is(Path.exists, value):  # of a file that is there its own check says more
         return f"Pickles are not read. {first}", f"--weights {shlex.quote(str(converted))}"
     if ours == "arch" and (network := _network(value)) is not None:
         if not network:

@@ -258,7 +258,7 @@ def test_wrong_knobs_are_reported_together_each_with_the_nearest_right_one(fastc
         (["recipe", "digits-cnn", "--seed", "1795323600000"], "from 0 to 4294967295"),
         (["recipe", "digits-cnn", "--set", "wd"], "KEY=VALUE"),
         (["recipe", "digits-cnn", "7"], "value without a knob"),
-        (["recipe", "--epochs", "3"], "Usage"),
+        (["recipe", "--epochs", "3"], "recipe folder --path PHOTOS --epochs 3"),
         (["lr-find", "digits-cnn", "--steps", "3"], "equal to 20"),
         (["lr-find", "digits-cnn", "--out", "curve.txt"], ".png"),
         (["runs", "--sort", "luck"], "time, accuracy or loss"),
@@ -364,7 +364,7 @@ def test_weights_spoilt_by_the_last_step_are_no_result(fastcls: Fastcls) -> None
 def test_wrong_further_keywords_are_reported_together(fastcls: Fastcls) -> None:
     outcome = fastcls("recipe", "digits-cnn", "--set", "divv=3", "--set", "lr=3", "--set", "pct_start=0.2")
     assert outcome.code == 2
-    assert "did you mean 'div'" in outcome.output and "write --lr 3" in outcome.output
+    assert "did you mean 'div'" in outcome.output and "use --lr 3" in outcome.output
     assert "pct_start" not in outcome.output
 
 

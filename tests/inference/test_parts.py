@@ -147,8 +147,8 @@ def test_what_is_there_already_is_not_taken_for_the_answers_to_another_question(
         (["--processes", 2], 2, "--parts parquet"),
         (["--parts", "csv"], 2, "-o FOLDER"),
         (["--parts", "csv", "-o", "-"], 2, "-o FOLDER"),
-        (["--parts", "csv", "-o", "other", "--processes", 99_999_999], 2, "takes at most"),
-        (["--parts", "csv", "-o", "other", "--processes", 0], 2, "from 1"),
+        (["--parts", "csv", "-o", "other", "--processes", 99_999_999], 2, "expected at most"),
+        (["--parts", "csv", "-o", "other", "--processes", 0], 2, "1 or more"),
         (["--parts", "csv", "-o", photos], 4, "not empty"),
     ):
         done = fastcls("predict", digits_run, photos, *more)

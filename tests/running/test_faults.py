@@ -140,7 +140,7 @@ def test_an_image_lost_during_the_run_is_named_and_the_run_goes_on(
             image.write_bytes(held[: len(held) // 2])
         assert trials.ask(child) == 3
         refused = fastcls("resume", out, "--trust")
-        assert refused.code == 3 and ("1 gone (red/7.png)" if damage == "vanished" else "sizes") in refused.output
+        assert refused.code == 3 and ("1 missing (red/7.png)" if damage == "vanished" else "sizes") in refused.output
     finally:
         image.write_bytes(held)
     record = json.loads((out / "run.json").read_text())

@@ -170,7 +170,7 @@ def test_called_again_it_makes_the_missing_fold_alone(folds: tuple[Path, Outcome
         (["--folds", 5, "--seeds", 2], "--repeats 2"),
         (["--repeats", 2], "Add --folds"),
         (["--folds", 5, "--fold", "1/5"], "and no --fold"),
-        (["--fold", "6/5"], "takes K/N"),
+        (["--fold", "6/5"], "expected K/N"),
     ],
 )
 def test_what_folds_do_not_take_is_said(words: list[Any], said: str, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_more_folds_than_groups_of_a_class_are_refused_with_counts(tmp_path: Pat
     said = r"5 folds need 5 groups of every class.*owl \(3 groups\)"
     with pytest.raises(DataError, match=said) as problem:
         splits_of(root, "1/5")
-    assert "Make 3 folds" in problem.value.hint
+    assert "Use 3 folds" in problem.value.hint
 
 
 def test_folds_share_the_features_of_a_frozen_network(tmp_path: Path, unexported: None) -> None:

@@ -88,7 +88,6 @@ MORE += [
     for words in (
         r"compare folder .*--vary balanced.*",
         r"recipe folder .*--group.*",
-        r"recipe folder --path photos",
         r"compare folder .*--vary policy.*",
         r"compare \./mine.py .*",
         r"compare pets-resnet50 .*",
