@@ -412,7 +412,7 @@ def _refused(ours: str, value: str) -> tuple[str, str]:
         return "A run is continued by its folder:  fastcls resume RUN", ""
     converted = Path(value).with_suffix(".safetensors") if value.endswith(synonyms.PICKLES) else None
     first = f"If you trust who made it, first  {shell.command('import', value, '--trust-pickle')}"
-    if ours == "weights" and converted and not _is(Path.exists, value):  # of a file that is there its own check says more
+    if ours == "weights" and converted and not _is(Path.exists, value):  # else its own check says more
         return f"Pickles are not read. {first}", f"--weights {shlex.quote(str(converted))}"
     if ours == "arch" and (network := _network(value)) is not None:
         if not network:
