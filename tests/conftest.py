@@ -138,26 +138,25 @@ def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
     _unexported(monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def unexported_module() -> Iterator[None]:
-    """The same for all of a module's tests and the runs that they share."""
-    with pytest.MonkeyPatch.context() as patch:
-        _unexported(patch)
-        yield
-
-
 @pytest.fixture
 def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs without page and ONNX file, for tests that need neither."""
     unreport(monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def unreported_module() -> Iterator[None]:
-    """The same for all of a module's tests and the runs that they share."""
-    with pytest.MonkeyPatch.context() as patch:
-        unreport(patch)
-        yield
+def _of_module(leave_out: Callable[[pytest.MonkeyPatch], None]) -> Any:
+    """A fixture that does so for all of a module's tests and the runs that they share."""
+
+    @pytest.fixture(scope="module")
+    def left_out() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            leave_out(patch)
+            yield
+
+    return left_out
+
+
+unexported_module, unreported_module = _of_module(_unexported), _of_module(unreport)
 
 
 @pytest.fixture(scope="session")

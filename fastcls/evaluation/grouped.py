@@ -77,15 +77,19 @@ def area(known: np.ndarray, others: np.ndarray, codes: np.ndarray | None) -> tup
     codes: the groups of the known ones. The variance is that of both samples' means of pairs (DeLong et al. 1988), over
     groups as Obuchowski 1997 has it; the interval is the score interval of as many independent pairs.
     """
-    place = [np.searchsorted(np.sort(known), others, side) for side in ("left", "right")]
-    above = (place[0] + place[1]) / 2 / len(known)
-    place = [np.searchsorted(np.sort(others), known, side) for side in ("left", "right")]
-    below = 1 - (place[0] + place[1]) / 2 / len(others)
+    above, below = _share_below(others, known), 1 - _share_below(known, others)
     value, t = float(above.mean()), quantile(codes)
     count = min(len(others), len(known) if codes is None else len(np.unique(codes)))
     error = np.hypot(half_width(above, None) / metrics.Z, half_width(below, codes) / t)
     worth = value * (1 - value) / error**2 if error > 0 else count
     return value, *metrics.score(value, max(1.0, min(worth, len(known) * len(others))), t)
+
+
+def _share_below(values: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The share of `scores` below each value, equal ones by half."""
+    order = np.sort(scores)
+    places = np.searchsorted(order, values, "left") + np.searchsorted(order, values, "right")
+    return places / 2 / len(order)
 
 
 def widen(

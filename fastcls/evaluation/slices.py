@@ -94,7 +94,7 @@ def _values(texts: pd.Series) -> tuple[pd.Series, str]:
     known = texts[texts != ""]
     different = known.nunique()
     if different > MOST and (ranges := _ranges(known)) is not None:
-        return ranges.reindex(texts.index).fillna(EMPTY), ""
+        return ranges.reindex(known.index).fillna(known).reindex(texts.index).fillna(EMPTY), ""
     if different > len(texts) / 2:
         return texts.iloc[:0], f" {different:,} different values in {len(texts):,} images, too many for slices."
     if texts.nunique() < 2:
@@ -103,13 +103,13 @@ def _values(texts: pd.Series) -> tuple[pd.Series, str]:
 
 
 def _ranges(known: pd.Series) -> pd.Series | None:
-    """The range that a number or a date is in, and any other text as it is; None where these are too many.
+    """The range that a number or a date is in, nothing of any other text; None where these are too many.
 
     Dates of a few days are these days; of a single day, its hours.
     """
     numbers = pd.to_numeric(known, errors="coerce").replace([np.inf, -np.inf], np.nan)
     if numbers.notna().mean() >= SAME_KIND:
-        return _quarters(numbers.dropna(), "{:.10g}".format).reindex(known.index).fillna(known)
+        return _quarters(numbers.dropna(), "{:.10g}".format)
     dates, unclear = newer.dates(known)
     if unclear.any():
         return None
@@ -124,10 +124,10 @@ def _ranges(known: pd.Series) -> pd.Series | None:
     if days.nunique() == 1:
         form = "{:%H:%M:%S}"
     elif days.nunique() <= MOST:
-        return days.map("{:%Y-%m-%d}".format).reindex(known.index).fillna(known)
+        return days.map("{:%Y-%m-%d}".format)
     else:
         moments = days
-    return _quarters(moments, form.format).reindex(known.index).fillna(known)
+    return _quarters(moments, form.format)
 
 
 def _quarters(found: pd.Series, text: Callable[[object], str]) -> pd.Series:
