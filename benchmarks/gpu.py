@@ -10,9 +10,12 @@ import tempfile
 import time
 
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import arguments, images_folder, show
+from benchmarks.step import matmul_peak
 from fastcls.settings import options, sources
 from fastcls.settings.request import Request
 
@@ -67,11 +70,25 @@ def bare(learn: object, steps: int = 30) -> float:
     return best
 
 
+def flops_per_image(model: nn.Module, example: torch.Tensor) -> float:
+    """Floating-point operations of a training step an image, forward and backward; example: (1, channels, h, w)."""
+    training = {module: module.training for module in model.modules()}
+    model.train()  # as in training; but batch statistics of a single image would be none
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+        model(example).sum().backward()
+    model.zero_grad(set_to_none=True)
+    for module, mode in training.items():
+        module.training = mode
+    return float(counter.get_total_flops())
+
+
 def main() -> None:
     chosen = arguments(__doc__ or "", epochs=3)
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA GPU: not measured.")
-    from fastcls.machine import throughput
     from fastcls.running.loading import prepared
     from fastcls.training.step import input_example
 
@@ -85,8 +102,8 @@ def main() -> None:
             learn.dls.plan.prepare()
             learn.unfreeze()
             limit, rate = bare(learn), epochs(learn, chosen.epochs)
-            flops = throughput.flops_per_image(learn.model, input_example(learn))
-            peak = throughput.matmul_peak(learn.dls.device, learn.precision)
+            flops = flops_per_image(learn.model, input_example(learn))
+            peak = matmul_peak(learn.dls.device, learn.precision)
             rows.append(
                 [
                     name,

@@ -43,7 +43,7 @@ def measure(name: str, steps: int) -> None:
 
     from benchmarks.networks import network
     from benchmarks.step import Ready
-    from fastcls.machine import memory
+    from fastcls.machine import host
     from fastcls.training import step
     from fastcls.training.optimizers import optimizer
 
@@ -64,7 +64,7 @@ def measure(name: str, steps: int) -> None:
         learn.fit(1, 1e-4)
     before, after = start.usage, resource.getrusage(resource.RUSAGE_SELF)
     spent = [getattr(after, key) - getattr(before, key) for key in ("ru_utime", "ru_stime", "ru_minflt")]
-    print(json.dumps([*(value / steps for value in spent), after.ru_maxrss / 1024, memory.resident() / 2**20]))
+    print(json.dumps([*(value / steps for value in spent), after.ru_maxrss / 1024, host.resident() / 2**20]))
 
 
 def child(name: str, side: str, steps: int) -> list[float]:

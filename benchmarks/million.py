@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.common import arguments, ratio, show, spread
 from benchmarks.growth import make
-from fastcls.machine import memory
+from fastcls.machine import host
 
 ROOT = Path(__file__).parents[1]
 SIDES = ("fastcls", "stock fastai")
@@ -33,12 +33,12 @@ class Meter:
         import gc
 
         gc.collect()
-        self.started, self.busy, self.before = time.perf_counter(), time.process_time(), memory.resident()
-        memory.forget_peak()
+        self.started, self.busy, self.before = time.perf_counter(), time.process_time(), host.resident()
+        host.forget_peak()
 
     def read(self, name: str) -> dict[str, float]:
         seconds, busy = time.perf_counter() - self.started, time.process_time() - self.busy
-        return {name: seconds, f"{name} CPU": busy, f"{name} MB": (memory.resident("VmHWM") - self.before) / 2**20}
+        return {name: seconds, f"{name} CPU": busy, f"{name} MB": (host.resident("VmHWM") - self.before) / 2**20}
 
 
 def side(name: str, folder: str) -> dict[str, float]:

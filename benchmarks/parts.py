@@ -56,15 +56,15 @@ def make(run: Path, images: int) -> None:
 
 REPORT = """
 import sys
-from fastcls.machine import memory
-before = memory.resident()
+from fastcls.machine import host
+before = host.resident()
 from fastcls import cli
 sys.argv = ["fastcls", "report", sys.argv[1]]
 try:
     cli.main()
 except SystemExit as end:
     assert not end.code, end.code
-print(memory.resident("VmHWM") / 1e6)
+print(host.resident("VmHWM") / 1e6)
 """
 
 

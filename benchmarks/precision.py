@@ -33,16 +33,16 @@ def row(name: str, rounds: int) -> list[str]:
     from torch.nn import functional as F
 
     from benchmarks.networks import network
-    from fastcls.machine import heap, throughput
+    from fastcls.machine import flops, host
 
-    heap.keep_freed()
+    host.keep_freed()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     bs, channels, side = CASES[name]
     net = network(name.partition(",")[0]).train()
     images = torch.randn(bs, channels, side, side).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (bs,))
-    operations, depthwise = throughput.forward_flops(net, images[:1])
+    operations, depthwise = flops.forward_flops(net, images[:1])
     optimiser = torch.optim.AdamW(net.parameters(), 1e-4, fused=True)
 
     def step(bf16: bool) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import arguments, in_turn, ratio, show, spread
-from fastcls.machine import memory
+from fastcls.machine import host
 from fastcls.runfolder import runs
 
 ROOT = Path(__file__).parents[1]
@@ -94,9 +94,9 @@ def first_batch(folder: str, written: bool = False) -> dict[str, float]:
     from fastcls.datasets import shards
     from fastcls.settings import options
 
-    before, started, busy = memory.resident("RssAnon"), time.perf_counter(), time.process_time()
-    memory.forget_peak()
-    peak = memory.resident("VmHWM")
+    before, started, busy = host.resident("RssAnon"), time.perf_counter(), time.process_time()
+    host.forget_peak()
+    peak = host.resident("VmHWM")
     with options.using(options.Options(cache_gb=0, device="cpu", workers=0)):
         table = data.split(datasets.folder(folder, valid_pct=None))
         block = DataBlock(
@@ -112,8 +112,8 @@ def first_batch(folder: str, written: bool = False) -> dict[str, float]:
     pack = shards.opened(folder)
     index = sum(file.stat().st_size for file in pack.home.rglob("*") if file.is_file())
     return {
-        "seconds": seconds, "CPU": busy, "index": index / rows, "own": (memory.resident("RssAnon") - before) / rows,
-        "peak": (memory.resident("VmHWM") - peak) / rows, "images": len(batch[0]), "rows": rows,
+        "seconds": seconds, "CPU": busy, "index": index / rows, "own": (host.resident("RssAnon") - before) / rows,
+        "peak": (host.resident("VmHWM") - peak) / rows, "images": len(batch[0]), "rows": rows,
     }  # fmt: skip
 
 
@@ -123,14 +123,14 @@ def _record(dls: Any, folder: str) -> dict[str, float]:
     from fastcls.running import record
 
     learn = models.learner(dls, models.cnn(3, dls.c, (8,)))
-    before = memory.resident("RssAnon")
+    before = host.resident("RssAnon")
     started, busy = time.perf_counter(), time.process_time()
     shared = record.Images(learn).agreed()  # what all processes work out; the rest is the first one's
     agreed, busy = time.process_time() - busy, time.process_time()
     held = record.Images(learn)
     held.describe()
     splits.write(Path(folder), held.rows, held.groups)
-    rows, own = sum(held.describe()["images"].values()), memory.resident("RssAnon") - before
+    rows, own = sum(held.describe()["images"].values()), host.resident("RssAnon") - before
     assert len(shared) == 64
     return {
         "seconds": time.perf_counter() - started, "CPU": time.process_time() - busy,

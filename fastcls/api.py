@@ -341,9 +341,9 @@ def check(
         if held.target.several:
             raise UsageError("--suspects: it needs one class per image; for several labels see the report of a run.")
         loading.import_fastai()
-        from fastcls.models import doubts
+        from fastcls.models import probes
 
-        doubtful = doubts.find(found, arch, fspath(weights), size)
+        doubtful = probes.doubts(found, arch, fspath(weights), size)
         found = replace(found, findings=by_severity([*found.findings, *([doubtful] if doubtful else [])]))
         given |= {"arch": arch, "weights": fspath(weights), "size": str(size)}
     if folder is None:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import os
 import statistics
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastcls.audit.audit import Audit
+from fastcls.audit.audit import Audit, Progress, quick
 from fastcls.audit.contents import UNDRAWN
+from fastcls.audit.contents import read as read_contents
 from fastcls.audit.finding import Finding
 from fastcls.audit.shortcuts import Shortcuts
 from fastcls.errors import OutputError
+from fastcls.images.check import broken_images
 from fastcls.runfolder import runs
+from fastcls.settings import shell
 from fastcls.version import __version__
 
 RECORD = "check.json"
@@ -88,6 +92,28 @@ def write(out: Path, audit: Audit, command: str, seconds: float, started: str) -
     record |= {"shortcuts": vars(audit.shortcuts) if audit.shortcuts else None}
     record |= {"findings": [_finding(finding, contents.root) for finding in audit.findings]}
     return runs.write_json(out / RECORD, record)
+
+
+def precheck(run: Path, sizes: bool = True, progress: Progress | None = None) -> list[str]:
+    """Look at the images of a run folder that has its splits.csv; gives a line an error or warning.
+
+    Takes audit.SECONDS at most where they were not looked at before. sizes: whether the number of images in a class
+    means anything. DataError names the images at which training would stop.
+    """
+    began, started = time.perf_counter(), runs.now()
+    found = quick(read_contents(str(run)), progress, sizes)
+    if found.unreadable:
+        raise broken_images(found.unreadable, found.files)
+    command = shell.command("check", run)
+    write(run, found, command, time.perf_counter() - began, started)
+    serious = [finding for finding in found.findings if finding.severity != "note"]
+    lines = [finding.line for finding in serious]
+    if any(finding.groups for finding in serious):
+        lines.append(f"`{command}` shows these images.")
+    if (looked := len(found.measured)) < found.files:
+        part = f"only {looked:,} of {found.files:,} images were checked for copies and faults, to save time"
+        lines.append(f"{part}; `{command}` checks all of them.")
+    return lines
 
 
 def summary(audit: Audit) -> dict[str, Any]:

@@ -57,9 +57,9 @@ def recipes_or_runs(incomplete: str) -> Offered:
 
 def architectures(incomplete: str) -> Offered:
     """small, base, large and torchvision's networks; timm's once something is typed: it has more than a thousand."""
-    from fastcls.models import defaults, zoo
+    from fastcls.models import zoo
 
-    own = [*defaults.WORDS, *zoo.names("torchvision")]
+    own = [*zoo.WORDS, *zoo.names("torchvision")]
     if not incomplete:
         return own
     others = [name for name in zoo.names("timm") if name not in own]

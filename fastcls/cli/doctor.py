@@ -60,9 +60,9 @@ def _self_check() -> None:
     began = time.perf_counter()
     try:
         import_fastai()
-        from fastcls.running import selfcheck
+        from fastcls.running import doctor
 
-        selfcheck.run()
+        doctor.self_check()
     except EnvironmentProblem:
         raise
     except (MemoryError, OSError) as problem:

@@ -18,12 +18,12 @@ from fastcls.cli.tables import table
 from fastcls.datasets.walk import count
 from fastcls.errors import OutputError, UsageError
 from fastcls.log import logger
-from fastcls.models.defaults import WORDS
+from fastcls.models.zoo import WORDS
 from fastcls.runfolder import register
 from fastcls.settings import shell
 
 if TYPE_CHECKING:
-    from fastcls.models.shortlist import Measured
+    from fastcls.models.probes import Measured
     from fastcls.models.zoo import Architecture
 
 AT_ONCE = 40  # networks whose figures a call computes: some ten seconds
@@ -172,7 +172,7 @@ def _size(architecture: Architecture) -> str:
 
 def _suggest(target: str, labels: str, label_regex: str, probe: str) -> dict[str, Any]:
     """Print what suits the images; gives it too."""
-    from fastcls.machine.installation import check_installation
+    from fastcls.machine.extras import check_installation
 
     check_installation()
     from fastcls.models import suggest, zoo
@@ -238,13 +238,13 @@ def _named(probe: str) -> dict[str, str]:
     """Full names of the networks of --probe with their weights, 'imagenet' or a file; none for 'suggested'."""
     if probe in ("", "suggested"):
         return {}
-    from fastcls.models import defaults, zoo
+    from fastcls.models import zoo
     from fastcls.models.weights import weights_file
 
     found = {}
     for word in probe.split(","):
         name, _, file = word.partition("=")
-        architecture = zoo.named(defaults.resolve(name.strip()))
+        architecture = zoo.named(zoo.resolve(name.strip()))
         if file:
             weights_file(file)
         found[architecture.name] = file or "imagenet"
@@ -254,14 +254,14 @@ def _named(probe: str) -> dict[str, str]:
 def _probe(files: Sequence[Sequence[str]], networks: Mapping[str, str], size: int) -> Measured | None:
     """Measure the networks, print the table, and give the one that classified most images; None where none could be."""
     from fastcls.errors import WeightsError
-    from fastcls.models import shortlist
+    from fastcls.models import probes
 
-    images = shortlist.sample(files)
+    images = probes.sample(files)
     measured, missing = [], []
     for name, weights in networks.items():
         logger.info(f"probing {name} …")
         try:
-            measured.append(shortlist.measure(images, name, weights, size))
+            measured.append(probes.measure(images, name, weights, size))
         except WeightsError as problem:
             missing.append(f"{name} was not probed: {problem.message}\n{problem.hint}")
     rows = []

@@ -11,7 +11,7 @@ import typer
 
 from fastcls.errors import KnobError, UsageError
 from fastcls.log import logger
-from fastcls.machine import cpus, ranks
+from fastcls.machine import host, ranks
 from fastcls.settings.options import Options
 
 A_CORE = 8  # processes; more only take each other's memory
@@ -53,7 +53,7 @@ def refuse_too_many(flag: str, number: int | None) -> None:
     """KnobError for a number of processes that this machine cannot have."""
     if number is not None and number < 1:
         raise KnobError(f"{flag} {number}: expected an integer, 1 or more")
-    if number is not None and number > (most := A_CORE * cpus.cores()):
+    if number is not None and number > (most := A_CORE * host.cores()):
         raise KnobError(f"{flag} {number}: expected at most {most}, {A_CORE} for each available core")
 
 

@@ -110,7 +110,6 @@ def _plan(ctx: typer.Context, settings: Settings) -> Search:
 
 def _opening(plan: Search) -> list[str]:
     from fastcls.comparison.study import shown
-    from fastcls.settings.space import hints
 
     budget = [f"{plan.trials} trials"] if plan.trials else []
     budget += [f"{plan.seconds:,.0f} s"] if plan.seconds else []
@@ -118,7 +117,6 @@ def _opening(plan: Search) -> list[str]:
     return [
         f"{plan.request.source.name}: {' and '.join(budget)}, in {plan.out}",
         *(f"space    {dim}" for dim in plan.dimensions),
-        *(f"hint     {hint}" for hint in hints(plan.dimensions)),
         f"pruner   {plan.pruner}{when if plan.pruner == 'median' else ''}",
         f"study    {plan.study}, in {shown(plan.storage) or plan.out / 'study.db'}",
     ]

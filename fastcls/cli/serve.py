@@ -16,7 +16,6 @@ from fastcls.runfolder.text import visible
 
 if TYPE_CHECKING:
     from fastcls.inference.explain import Explainer
-    from fastcls.running.replay import RecipeExplainer
 
 PORT = 8642
 
@@ -43,7 +42,6 @@ def serve(
         help="Split whose mistakes are shown.",
         autocompletion=completion.among("valid", "test"),
     ),
-    trust: bool = typer.Option(False, "--trust", help="Run the code in the run's recipe.py if there is no ONNX file."),
 ) -> None:
     """Try a run in the browser, on a local page that accepts images.
 
@@ -66,7 +64,7 @@ def serve(
         from fastcls.plugins.serve.app import LOCAL, application
         from fastcls.plugins.serve.site import Site
 
-        calibrated, explainer = _explainer(folder, trust)
+        calibrated, explainer = _explainer(folder)
         site = Site(folder, explainer, split, calibrated, threshold, int(max_mb * 1e6))
         ready = server(application(site, host))
         print(f"{visible(folder)}: {url(listening)}    Ctrl-C stops it", flush=True)
@@ -80,19 +78,11 @@ def serve(
             ready.run(sockets=[listening])
 
 
-def _explainer(folder: Path, trust: bool) -> tuple[bool, Explainer | RecipeExplainer]:
+def _explainer(folder: Path) -> tuple[bool, Explainer]:
     """Whether the run was calibrated, and its network."""
     from fastcls.inference.explain import Explainer
     from fastcls.inference.predictor import temperature_of
     from fastcls.runfolder import runs
 
     calibrated = runs.read_json(folder / "model.json").get("temperature") is not None
-    temperature = temperature_of(folder) if calibrated else 1
-    if trust and not (folder / "model.onnx").is_file():
-        from fastcls.running.loading import import_fastai
-
-        import_fastai()
-        from fastcls.running.replay import RecipeExplainer
-
-        return calibrated, RecipeExplainer(folder, temperature)
-    return calibrated, Explainer(folder, temperature)
+    return calibrated, Explainer(folder, temperature_of(folder) if calibrated else 1)

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from fastai.data.all import DataBlock, DataLoaders, Datasets, RandomSplitter, get_c, noop, test_set
 
-from fastcls.data import folding, packs, splitting, target
+from fastcls.data import packs, splitting, target
 from fastcls.data.dataloaders import PixelDL, SeededDL
 from fastcls.data.pixels import Plan, files, name_classes, targets
 from fastcls.data.unseen import Loaders
@@ -60,7 +60,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
         if block.splitter is None:
             block.splitter = splitting.by_column
     if fold := options.fold_of(options.current().fold):
-        block.splitter = folding.Fold(block.splitter or RandomSplitter(), block.getters[-1], fold)
+        block.splitter = splitting.Fold(block.splitter or RandomSplitter(), block.getters[-1], fold)
     skipped: list[str] = []
     dsets = _datasets(block, source, skipped)
     n_train, n_valid = len(dsets.train), len(dsets.valid)

@@ -31,7 +31,7 @@ from fastcls.images import preprocessing
 from fastcls.images.check import broken_images, read_or_reason, reading
 from fastcls.images.decode import decode
 from fastcls.log import logger
-from fastcls.machine import cpus, memory, ranks
+from fastcls.machine import host, ranks
 from fastcls.runfolder import runs
 from fastcls.settings import options
 
@@ -153,7 +153,7 @@ def _build(part: Path, name: str, paths: Sequence[str], how: Mapping[str, Any], 
     broken: list[str] = []
     digest = hashlib.sha256()
     read = partial(read_or_reason, read=partial(decoded, how=how))
-    with (part / "pixels.u8").open("wb") as file, ThreadPoolExecutor(cpus.cores()) as pool:
+    with (part / "pixels.u8").open("wb") as file, ThreadPoolExecutor(host.cores()) as pool:
         for start in range(0, len(paths), CHUNK):
             images = list(pool.map(read, paths[start : start + CHUNK]))
             broken += [image for image in images if isinstance(image, str)]
@@ -216,7 +216,7 @@ def _open(folder: Path) -> Store | None:
             return None
         if file.stat().st_size != record["bytes"]:
             return None
-        in_memory = record["bytes"] <= IN_MEMORY * memory.available() / ranks.here().local_world
+        in_memory = record["bytes"] <= IN_MEMORY * host.available() / ranks.here().local_world
         flat = np.fromfile(file, np.uint8) if in_memory else np.memmap(file, np.uint8, mode="r")
         digest = hashlib.sha256(flat).hexdigest() if in_memory else runs.digest(file)  # type: ignore[arg-type]
         if digest != record["sha256"]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from fastcls.errors import DataError, DownloadError
-from fastcls.machine import cpus
+from fastcls.machine import host
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -40,7 +40,7 @@ def broken(paths: Sequence[str], decode: bool = False) -> dict[str, str]:
         with decoding.opened(path) as file, Image.open(file) as image:
             decoding.refuse_unusable(image)
 
-    with ThreadPoolExecutor(cpus.cores() if decode else 1) as pool:  # decoding alone releases Python's lock
+    with ThreadPoolExecutor(host.cores() if decode else 1) as pool:  # decoding alone releases Python's lock
         found = pool.map(lambda path: read_or_reason(path, look), paths)
         return {path: line for path, line in zip(paths, found, strict=True) if line}
 

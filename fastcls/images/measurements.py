@@ -25,7 +25,7 @@ import PIL
 from fastcls.datasets import shards
 from fastcls.datasets.downloads import cache_dir
 from fastcls.images.measure import SIDE, Measured, measure
-from fastcls.machine import cpus
+from fastcls.machine import host
 
 FORMAT = 4  # of what is kept: another number where `Measured` or how it is measured changes
 MOST = 2_000_000  # files that are kept, some 800 bytes each; those measured longest ago make room
@@ -53,7 +53,7 @@ def measure_all(
         return [measure(path) for path in missing[start : start + CHUNK] if time.monotonic() < end]
 
     try:
-        with warnings.catch_warnings(), ThreadPoolExecutor(cpus.cores()) as pool:
+        with warnings.catch_warnings(), ThreadPoolExecutor(host.cores()) as pool:
             warnings.simplefilter("ignore")  # Pillow's, of odd EXIF and palettes: what matters becomes a finding
             for some in pool.map(several, range(0, len(missing), CHUNK)):
                 found |= {image.path: image for image in some}

@@ -16,7 +16,7 @@ from PIL import Image
 from fastcls.errors import OutputError
 from fastcls.images import preprocessing
 from fastcls.images.check import UNREADABLE, reason
-from fastcls.machine import cpus
+from fastcls.machine import host
 from fastcls.runfolder import model_files, onnx_safety, runs
 from fastcls.runfolder import target as targets
 
@@ -122,7 +122,7 @@ class Predictor:
 
         Holds the images of a few batches a core, however many paths there are.
         """
-        threads = cpus.cores()
+        threads = host.cores()
         paths = iter(paths)
         first = list(islice(paths, threads * BATCH))
         size = max(1, -(-len(first) // threads))  # few images are shared out evenly

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fastcls.errors import EnvironmentProblem
-from fastcls.machine import cpus, memory, ranks
+from fastcls.machine import host, ranks
 from fastcls.settings import options
 
 NUMBERS_A_THREAD = 1 << 21  # what a thread must have to compute to be worth waking: some milliseconds
@@ -70,7 +70,7 @@ def seed_everything(seed: int) -> None:
 
 def cores() -> int:
     """Processor cores that this process may use; several on one machine share them out."""
-    return max(1, cpus.cores() // ranks.here().local_world)
+    return max(1, host.cores() // ranks.here().local_world)
 
 
 @functools.cache
@@ -117,11 +117,11 @@ def forget_peak_memory(where: torch.device) -> None:
     """Start measuring the peak memory anew."""
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
-    memory.forget_peak()
+    host.forget_peak()
 
 
 def peak_memory(where: torch.device) -> int | None:
     """Most bytes held since `forget_peak_memory`: by torch's tensors on a GPU, else by the process (resident set)."""
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated(where)
-    return int(memory.resident("VmHWM")) or None
+    return int(host.resident("VmHWM")) or None

@@ -1,4 +1,4 @@
-"""Optional packages: the extras of pyproject.toml, the modules of each, and the command that installs it."""
+"""The installation: optional packages, the command that installs each, and whether torch and torchvision match."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import re
 import shlex
 
+from fastcls import lazy
 from fastcls.errors import EnvironmentProblem
 
 MODULES = {  # extra -> what is imported of it
@@ -23,6 +24,7 @@ MODULES = {  # extra -> what is imported of it
     "hub": ("huggingface_hub",),
     "datasets": ("datasets",),
 }
+FIX = "Install the pair together:  pip install --force-reinstall torch torchvision   (or `fastcls doctor` for details)"
 LIGHT = "fastcls-predict"  # the distribution without TRAINING, scripts/predict-only
 TRAINING = ("torch", "torchvision", "fastai", "timm", "onnxscript")
 DISTRIBUTIONS = {  # where a package is not called as its module is
@@ -116,3 +118,40 @@ def not_installed(package: str) -> EnvironmentProblem:
     command = install(of_extra[1]) if of_extra else f"pip install {package}"
     hint = f"Install it:  {command}    `fastcls doctor` checks all of them."
     return EnvironmentProblem(f"{package} is not installed.", hint)
+
+
+# ------------------------------------------------------------------ torch and torchvision
+
+
+def check_installation() -> None:
+    """EnvironmentProblem where torch or torchvision is missing, or do not fit each other."""
+    for package in ("torch", "torchvision", "fastai", "timm"):
+        if not there(package):
+            raise not_installed(package)
+    problem = torchvision_problem()
+    if problem:
+        raise EnvironmentProblem(problem, FIX)
+
+
+def torchvision_problem() -> str:
+    """What keeps torchvision from working with this torch; empty where nothing does."""
+    try:
+        with lazy.imports():
+            import torch  # noqa: F401
+            import torchvision
+    except (RuntimeError, ImportError, OSError) as problem:
+        return (
+            f"torch {version('torch')} and torchvision {version('torchvision')} do not match: "
+            f"{str(problem).splitlines()[0]}."
+        )
+    return "" if hasattr(torchvision, "ops") else "torchvision is damaged: it has no `ops`."
+
+
+def version(package: str) -> str:
+    """The installed version of a distribution, or '(missing)'."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(missing)"

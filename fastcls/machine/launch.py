@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastcls.errors import TrainingError
-from fastcls.machine import cpus, extras, ranks
+from fastcls.machine import extras, host, ranks
 from fastcls.machine.stop import CODES
 from fastcls.settings import shell
 
@@ -44,7 +44,7 @@ def launch(count: int, folder: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="fastcls-") as home:
         os.environ |= {ranks.RENDEZVOUS: Path(home, "store").as_uri(), ranks.FOLDER: str(folder)}
         os.environ |= {LAUNCHER: str(os.getpid()), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE)}
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpus.cores() // count)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, host.cores() // count)))
         if sys.platform == "linux":
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: nothing is heard outside of it
         ignored = HANG_UP and signal.getsignal(HANG_UP) == signal.SIG_IGN  # by nohup; the agent would listen

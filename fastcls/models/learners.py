@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from functools import partial
 from typing import Any, Literal
 
 from fastai.callback.schedule import fine_tune  # noqa: F401  this import gives Learner its fit_one_cycle & co.
@@ -20,8 +19,8 @@ from torch import nn
 
 from fastcls.errors import FastclsError, UsageError, WeightsError, nearest
 from fastcls.models import backbones, pretrained, stages
-from fastcls.models.defaults import resolve
 from fastcls.models.weights import WEIGHTS, Stats, weights_file
+from fastcls.models.zoo import resolve
 from fastcls.settings import options
 from fastcls.training.optimizers import optimizer
 from fastcls.training.probe import FreezeStatistics, fit_head  # noqa: F401  for recipes
@@ -159,9 +158,9 @@ def transfer_learner(
         raise UsageError(f"--grow-from: {arch} only accepts images of one size.", "Omit it, or use another --arch.")
     if source is not None:
         filter_fn = pretrained.timm_filter(found.name) if found.library == "timm" else None
-        loaded = pretrained.load(body, source, arch, filter_fn, partial(backbones.hint, source, arch=found))
-        new = f"{len(loaded.new)} new ({', '.join(loaded.new)})" if loaded.new else "none new"
-        options.note(f"the body starts from {weights} ({loaded.count} tensors, {new}); the head is new.")
+        count, names = pretrained.load(body, source, arch, filter_fn)
+        new = f"{len(names)} new ({', '.join(names)})" if names else "none new"
+        options.note(f"the body starts from {weights} ({count} tensors, {new}); the head is new.")
     _prepare(dls, arch, config, size, pretrained=download or source is not None)
     own = pool == "own" or "global_pool" in kwargs or not (download or source)
     changed = not own and backbones.pool_by_maximum_too(body, channels(dls), size or min(sizes))

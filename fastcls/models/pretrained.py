@@ -33,7 +33,6 @@ WRAPPERS = ("state_dict.", "model.", "module.", "backbone.", "encoder.", "_orig_
 FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")  # timm's, one a family
 BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask")  # a network makes these itself
 DEEPEST = 6  # parts of a name that wrappers may take
-Shapes = dict[str, torch.Size]
 
 
 @dataclass(frozen=True)
@@ -119,27 +118,18 @@ def _sound(config: Config) -> Config:
 # ------------------------------------------------------------------ tensors
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """How many tensors of a body came from a file, and the names of those that did not."""
-
-    count: int
-    new: list[str]
-
-
-def load(
-    body: nn.Module, file: Path, arch: str, filter_fn: Callable[..., Any] | None, hint: Callable[[Shapes], str]
-) -> Loaded:
+def load(body: nn.Module, file: Path, arch: str, filter_fn: Callable[..., Any] | None) -> tuple[int, list[str]]:
     """Load the tensors of `file` into a body; OutputError where they are another network's, or not finite.
+
+    Gives how many came from the file, and the names of those that did not.
 
     Names may have wrappers before them (`module.`, `model.`, our runs' `0.`) or numbers for the body's children, as
     fastai writes them; the classifier is passed over. filter_fn: timm's, which translates names of the original authors
     and resamples position embeddings. A first convolution of colours is summed for gray images, one of gray is shared
-    out over the colours. hint: called with the shapes in the file where it does not fit.
+    out over the colours.
     """
     with weights.opened(file) as handle:
-        shapes = weights.shapes_in(handle)
-        state = {new: handle.get_tensor(old) for new, old in _named_for(body, shapes).items()}
+        state = {new: handle.get_tensor(old) for new, old in _named_for(body, list(handle.keys())).items()}
     own = body.state_dict()
     with contextlib.suppress(KeyError, RuntimeError, ValueError, IndexError, AttributeError, AssertionError, TypeError):
         state = _converted(body, state, filter_fn)  # it may fail for tensors of another network, which are found below
@@ -150,20 +140,16 @@ def load(
         )
         if not wrong:
             what = f"it has {len(extra)} extra tensors ({weights.some(extra)})"
-        raise OutputError(f"{file} does not fit {arch}: {what}.", hint(shapes))
+        hint = "Use the --arch (and the image channels) of these weights."
+        raise OutputError(f"{file} does not fit {arch}: {what}.", hint)
     found = {name: _checked(file, name, state[name], value) for name, value in own.items() if name in state}
     load_weights(body, found, strict=False)
-    return Loaded(len(found), new)
+    return len(found), new
 
 
-def fits(body: nn.Module, shapes: Shapes) -> bool:
-    """Whether tensors of these names and shapes are this body's, a head left aside."""
-    named = {new: shapes[old] for new, old in _named_for(body, shapes).items()}
-    _, wrong, extra = _compared(body, body.state_dict(), named)
-    return not wrong and not extra
-
-
-def _compared(body: nn.Module, own: Mapping[str, torch.Tensor], shapes: Shapes) -> tuple[list[str], ...]:
+def _compared(
+    body: nn.Module, own: Mapping[str, torch.Tensor], shapes: Mapping[str, torch.Size]
+) -> tuple[list[str], ...]:
     """The body's tensors that are left new, those that are missing or of another shape, and those that it has not."""
     lacking = [name for name in own if name not in shapes and not name.endswith(BUFFERS)]
     new = [name for name in lacking if name.split(".")[0] in HEADS]

@@ -24,7 +24,7 @@ from fastcls.errors import DataError, EnvironmentProblem, OutputError, did_you_m
 from fastcls.images import check
 from fastcls.machine import devices
 from fastcls.models import backbones, zoo
-from fastcls.models.defaults import PUBLISHED
+from fastcls.models.zoo import PUBLISHED
 from fastcls.runfolder import runs, splits
 from fastcls.runfolder import target as targets
 from fastcls.settings import shell

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from fastcls.machine.throughput import flop_counter
+from fastcls.machine.flops import flop_counter
 from fastcls.models.receptive import ReceptiveFields
 
 

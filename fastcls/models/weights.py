@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fastcls.errors import OutputError, WeightsError
-from fastcls.models import defaults
+from fastcls.models import zoo
 from fastcls.runfolder import hub, model_files, runs, schema
 from fastcls.settings import shell, synonyms
 from fastcls.training.checkpoints import load_weights
@@ -30,7 +30,7 @@ def weights_file(name: str) -> Path:
     NAME is a file, a run, also one of the Hub's (`hf://OWNER/NAME`), a folder as the Hub has them, or a repository
     there, `hf-hub:OWNER/NAME`.
     """
-    name = defaults.resolve(name)
+    name = zoo.resolve(name)
     if name.startswith(HUB):
         return fetched(name, WEIGHTS)
     if name.startswith(hub.PREFIX):

@@ -22,7 +22,7 @@ from fastai.learner import Learner
 from fastcls.data import pixels
 from fastcls.datasets.walk import count
 from fastcls.errors import TrainingError, UsageError
-from fastcls.machine import devices, heap, memory
+from fastcls.machine import devices, host
 from fastcls.machine.screen import Screen, escape
 from fastcls.running.loading import prepared
 from fastcls.settings import options
@@ -90,15 +90,15 @@ class _Search:
         self.tried: list[Trial] = []
         self.images = 0  # to train on, once a learner was built
         self.device = devices.device()
-        heap.give_back()
-        self.before = memory.resident()
+        host.give_back()
+        self.before = host.resident()
         self.room = self._room()
 
     def _room(self) -> float:
         """Bytes that training may take."""
         if self.device.type == "cuda":
             return GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]
-        return RAM_SHARE * memory.available()
+        return RAM_SHARE * host.available()
 
     def run(self) -> tuple[Trial, str]:
         """The largest that fits, and why no larger one does."""
@@ -139,7 +139,7 @@ class _Search:
 
     def _train(self, batch: int) -> Trial:
         request = replace(self.request, knobs={**self.request.knobs, "bs": batch})
-        memory.forget_peak()
+        host.forget_peak()
         problem = ""
         kept = 0.0
         try:
@@ -151,13 +151,13 @@ class _Search:
                 kept = self._kept(learn, short)
                 del learn, ready, short
         except Exception as raised:
-            if not memory.ran_out(raised):
+            if not host.ran_out(raised):
                 raise
             problem = str(raised).splitlines()[0] or type(raised).__name__
             traceback.clear_frames(raised.__traceback__)  # they hold the network
         taken = self._taken() + kept
         gc.collect()
-        heap.give_back()
+        host.give_back()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if problem:
@@ -170,7 +170,7 @@ class _Search:
             peak = torch.cuda.max_memory_reserved(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
             return float(peak)
-        return max(memory.resident("VmHWM") - self.before, 0.0)
+        return max(host.resident("VmHWM") - self.before, 0.0)
 
     def _kept(self, learn: Learner, short: _Short) -> float:
         """What decoded images will take of a GPU, at most."""

@@ -19,7 +19,7 @@ from fastai.learner import Learner
 from fastai.torch_core import no_random
 from fastai.vision.core import PILBase, PILMask
 
-from fastcls.audit.precheck import precheck
+from fastcls.audit.check_record import precheck
 from fastcls.data import target
 from fastcls.data.pixels import files
 from fastcls.errors import Diverged, UsageError

@@ -17,14 +17,15 @@ from packaging.requirements import Requirement
 
 from fastcls import lazy
 from fastcls.errors import EnvironmentProblem
-from fastcls.machine import cpus, extras
-from fastcls.machine.installation import check_installation, version
+from fastcls.machine import extras, host
+from fastcls.machine.extras import check_installation, version
 from fastcls.version import __version__
 
 MODULES = {package: module for module, package in extras.DISTRIBUTIONS.items()}
 PAIR = {"torch", "torchvision"}  # one of the two alone would not fit the other
 LEAST, AMPLE = 0.5, 5.0  # GB of free disk: below, hardly a run can be written; below, a note
 DRIVER = Path("/proc/driver/nvidia/version")
+SIDE, IMAGES = 16, 8  # of the pictures of a self-check: pixels; images a class
 GOMP = "OMP_NUM_THREADS"
 
 
@@ -124,7 +125,7 @@ def _threads(found: Findings) -> None:
     """How many cores torch uses, and whether the environment keeps it from more."""
     import torch
 
-    cores, given = cpus.cores(), os.environ.get(GOMP, "")
+    cores, given = host.cores(), os.environ.get(GOMP, "")
     found.facts.append(("threads", f"{torch.get_num_threads()} of {cores} cores"))
     if given and not given.isdigit():
         found.notes.append(f"{GOMP}={given} is not an integer and is ignored.  unset {GOMP}")
@@ -200,3 +201,56 @@ def _folders(found: Findings) -> None:
             found.problem(what, f"Clear the caches:  fastcls cache --clear all    or  {move}")
         elif free < AMPLE:
             found.notes.append(f"The disk of {name} has {free:.1f} GB left.  fastcls cache --clear all")
+
+
+# ------------------------------------------------------------------ a training
+
+
+def self_check() -> None:
+    """Train a small network for a step, export it and predict; raises whatever goes wrong on the way.
+
+    AssertionError where nothing does and the answers are wrong.
+    """
+    import numpy as np
+    from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, accuracy, get_image_files, parent_label
+
+    from fastcls.data import blocks, splitting
+    from fastcls.inference import export
+    from fastcls.models import learners as models
+    from fastcls.models import networks
+    from fastcls.settings import options
+
+    quick = options.Options(workers=0, cache_gb=0, precision="fp32")
+    with tempfile.TemporaryDirectory(prefix="fastcls-") as folder, options.using(quick) as notes:
+        images, out = Path(folder, "images"), Path(folder, "run")
+        _draw(images)
+        out.mkdir()
+        block = DataBlock(
+            blocks=(ImageBlock, CategoryBlock),
+            get_items=get_image_files,
+            get_y=parent_label,
+            splitter=splitting.stratified(parent_label, valid_pct=0.5),
+        )
+        dls = blocks.loaders(block, images, bs=IMAGES)
+        learn = models.learner(dls, networks.cnn(3, dls.c, (8,)), stats=((0.5,) * 3, (0.5,) * 3), metrics=accuracy)
+        with learn.no_bar(), learn.no_logging():
+            learn.fit(1, 0.01)
+            probabilities = learn.get_preds(dl=dls.valid)[0].numpy()
+        assert np.isfinite(probabilities).all(), "the network's outputs are NaN or infinite"
+        export.save(learn, out, {})
+        paths = [str(path) for path in dls.valid_ds.items]
+        difference = export.verify(out, paths, probabilities)
+        assert difference is not None and (out / "model.onnx").is_file(), "; ".join(notes) or "nothing was exported"
+
+
+def _draw(folder: Path) -> None:
+    """Dark pictures and light ones."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("light", 128)):
+        (folder / name).mkdir(parents=True)
+        for index in range(IMAGES):
+            pixels = rng.integers(low, low + 128, (SIDE, SIDE, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")

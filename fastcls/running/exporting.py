@@ -79,9 +79,9 @@ def _export(run: Path, kinds: Sequence[str], home: Path, trust: bool) -> dict[st
             from fastcls.running.loading import import_fastai
 
             import_fastai()
-            from fastcls.running import torch_export as programs
+            from fastcls.running import replay
 
-            difference = programs.write(run, target, reference)
+            difference = replay.write_program(run, target, reference)
         else:
             difference = (deploy.onnx if kind == "onnx" else deploy.openvino)(run, target, reference)
         found[kind] = Exported(target, difference, images)

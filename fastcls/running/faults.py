@@ -1,10 +1,11 @@
-"""What can end a training from outside, translated into errors that name what, where, and how to continue."""
+"""What can end a training from outside: a disk too small for the run, and errors that name what and how to continue."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,13 +16,53 @@ from fastai.learner import Learner
 from fastcls.data.pixels import files
 from fastcls.errors import DataError, OutputError, TrainingError
 from fastcls.images import check
-from fastcls.machine import memory
+from fastcls.machine import host
 from fastcls.settings import options, shell
-from fastcls.training.checkpoints import BEST, Store
+from fastcls.training.checkpoints import BEST, FOLDER, KEPT, Store
 
 WAIT = 0.5  # seconds
 FULL = (errno.ENOSPC, errno.EDQUOT)
+GB = 1e9
+PAGE = 15e6  # bytes of the report, its figures and the rest, at most (docs/reliability.md has the report's)
+ROW, COLUMN, COLUMNS = 150, 12, 100  # bytes of a line of predictions.csv and of each probability in it
+AMPLE = 1.5  # times what is needed: below it a note says so
 SEVERAL_FILES = (OSError, SyntaxError, DataError)  # what an image raises that was sound when the run began
+
+
+def space_needed(learn: Learner) -> float:
+    """Bytes that a run writes at most: checkpoints, the network twice, tables, the report.
+
+    A checkpoint has the weights, an optimiser's two moments, accumulated gradients and the best weights.
+    """
+    state = sum(tensor.nbytes for tensor in learn.model.state_dict().values())
+    parameters = sum(parameter.nbytes for parameter in learn.model.parameters())
+    gradients = parameters if options.current().accumulate > 1 else 0
+    checkpoint = 2 * state + 2 * parameters + gradients
+    test = getattr(learn.dls, "test_items", None)  # a table, perhaps
+    evaluated = len(learn.dls.valid_ds) + (0 if test is None else len(test))
+    rows = evaluated * (ROW + COLUMN * min(len(learn.dls.vocab), COLUMNS)) + len(learn.dls.train_ds) * ROW
+    return (KEPT + 1) * checkpoint + 2 * state + rows + PAGE
+
+
+def require_space(learn: Learner, out: Path) -> None:
+    """OutputError where the disk of a run folder has too little room for the run; a note where it has hardly enough."""
+    there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) if out.is_dir() else 0
+    need = max(space_needed(learn) - there, 0)  # a resumed run writes over what it wrote
+    free = shutil.disk_usage(out).free
+    if free < need:
+        resumed = (out / FOLDER).is_dir()
+        other = "move the run's folder to another disk" if resumed else "choose a folder on another disk with --out"
+        raise OutputError(
+            f"The run needs {_shown(need)} in {out} (checkpoints, the network, the report), but its disk has "
+            f"{_shown(free)} free.",
+            f"Free some space, or {other}. `fastcls cache` lists decoded images.",
+        )
+    if free < AMPLE * need:
+        options.note(f"the run needs {_shown(need)} in {out}; its disk has {_shown(free)} free.")
+
+
+def _shown(size: float) -> str:
+    return f"{size / GB:.1f} GB" if size >= 0.1 * GB else f"{size / 1e6:.0f} MB"
 
 
 @contextlib.contextmanager
@@ -41,7 +82,7 @@ def translated(learn: Learner, knobs: Mapping[str, Any], out: Path) -> Iterator[
 
 def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Path) -> Exception | None:
     go_on = f"continue  {shell.command('resume', out)}"
-    if memory.ran_out(problem):
+    if host.ran_out(problem):
         return out_of_memory(problem, knobs, getattr(learn, "precision", "fp32"))
     lost = isinstance(problem, (ConnectionError, EOFError)) and learn.dls.train.fake_l.num_workers > 0
     if lost or (isinstance(problem, RuntimeError) and "DataLoader worker" in str(problem)):

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastcls.audit import contents
-from fastcls.audit.check_record import relative
-from fastcls.audit.precheck import precheck
+from fastcls.audit.check_record import precheck, relative
 from fastcls.data import copies
 from fastcls.datasets import groups
 from fastcls.datasets.walk import count, file_size, some
@@ -29,7 +28,7 @@ from fastcls.images.measurements import measure_all
 from fastcls.inference.features import Features
 from fastcls.inference.predictor import Prediction
 from fastcls.inference.requirements import Wanted, predictor
-from fastcls.machine.installation import version
+from fastcls.machine.extras import version
 from fastcls.reports import build
 from fastcls.runfolder import model_files, predictions, runs, splits
 from fastcls.runfolder import target as targets

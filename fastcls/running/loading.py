@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcls import lazy
 from fastcls.errors import KnobError, RecipeError, TrainingError, did_you_mean
-from fastcls.machine.installation import check_installation
+from fastcls.machine.extras import check_installation
 from fastcls.settings import options, sources
 from fastcls.settings.assignments import value_of
 from fastcls.settings.knobs import Knob, shown
@@ -99,7 +99,7 @@ class Prepared:
 def prepared(request: Request) -> Iterator[Prepared]:
     """Load the recipe and build its learner under the request's options; everything later happens inside."""
     loaded = load(request.source)
-    from fastcls.machine import devices, memory
+    from fastcls.machine import devices, host
     from fastcls.training import best, step
 
     extra = resolve_extra(request.source, request.extra)
@@ -108,7 +108,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
         try:
             learn = loaded.get_learner(**request.stage("get_learner"))
         except (RuntimeError, MemoryError) as problem:
-            if not memory.ran_out(problem):
+            if not host.ran_out(problem):
                 raise
             what = str(problem).partition("\n")[0]
             raise TrainingError(

@@ -103,11 +103,7 @@ class Messages:
                     without = f"without leaks {clean['value']:.4f}  (95 %: {low} to {high}, n = {clean['n']:,})"
                 self.screen.print(f"{'':8s} [b]{seen}:[/b] {without}", soft_wrap=True)
         if speed := self.record.get("speed"):
-            used = ""
-            if "utilisation" in speed:
-                peak = f"{speed['peak_flops_per_second'] / 1e12:,.0f} TFLOP/s"
-                used = f", {speed['utilisation']:.1%} of the {peak} that a matrix product reaches on this device"
-            self._line("speed", f"{speed['images_per_second']:,.0f} images/s in training{used}")
+            self._line("speed", f"{speed['images_per_second']:,.0f} images/s in training")
         if confused := answers[splits[0]].most_confused()[:3]:
             mistake = answers[splits[0]].judge.target.mistake
             pairs = "; ".join(f"{a} {mistake} {b} ({n})" for a, b, n in confused)

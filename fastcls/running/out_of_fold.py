@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fastcls.audit import check_record
-from fastcls.audit.precheck import precheck
+from fastcls.audit.check_record import precheck
 from fastcls.comparison.comparison import Entry, interval_of
 from fastcls.datasets.walk import common_root, count
 from fastcls.errors import OutputError

@@ -33,7 +33,7 @@ from fastcls.datasets.walk import count, file_size
 from fastcls.errors import OF_SYSTEM, DataError, OutputError, UsageError
 from fastcls.images import decode
 from fastcls.images.check import broken_images, reading
-from fastcls.machine import cpus, extras
+from fastcls.machine import extras, host
 from fastcls.runfolder import runs
 from fastcls.settings import options
 
@@ -250,7 +250,7 @@ class _Plan:
                 return problem.message
 
         try:
-            with tarfile.open(file, "w") as tar, ThreadPoolExecutor(cpus.cores()) as pool:
+            with tarfile.open(file, "w") as tar, ThreadPoolExecutor(host.cores()) as pool:
                 for start in range(0, len(rows), FILES_AT_ONCE):
                     some = rows[start : start + FILES_AT_ONCE]
                     for row, one in zip(some, pool.map(looked, some), strict=True):

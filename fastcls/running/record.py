@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from fastai.learner import Learner
 
 from fastcls.data import packs, target
@@ -26,8 +25,8 @@ from fastcls.datasets.walk import common_root, some
 from fastcls.errors import DataError, OutputError
 from fastcls.evaluation import judging
 from fastcls.inference.export import arch_name
-from fastcls.machine import devices, throughput
-from fastcls.machine.installation import version
+from fastcls.machine import devices
+from fastcls.machine.extras import version
 from fastcls.runfolder import recorded, runs, splits
 from fastcls.settings import sources
 from fastcls.settings.options import Options
@@ -111,24 +110,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "fastcls": __version__, **there}
 
 
-def speed(learn: Learner, history: History, processes: int = 1) -> dict[str, float]:
-    """Images a second in training, the median of the last phase's epochs; on GPUs their utilisation too.
-
-    A CPU's peak is no constant: other programs take of it, in one second and not in the next.
-    """
+def speed(learn: Learner, history: History) -> dict[str, float]:
+    """Images a second in training, the median of the last phase's epochs."""
     grows = any(isinstance(callback, resizing.Grow) for callback in learn.cbs)  # only the end is of full size
     last = history.rows[-1]
     phase = [last] if grows else [row for row in history.rows if row["phase"] == last["phase"]]
-    rate = statistics.median(row["images_per_second"] for row in phase)
-    found = {"images_per_second": rate}
-    if learn.dls.device.type == "cuda":
-        images = learn.dls.train.one_batch()[0]  # validation images may be larger
-        flops = throughput.flops_per_image(learn.model, torch.zeros_like(images[:1].as_subclass(torch.Tensor)))
-        peak = processes * throughput.matmul_peak(learn.dls.device, learn.precision)
-        found |= {"flops_per_image": flops, "peak_flops_per_second": round(peak)}
-        if rate * flops <= peak:  # or the GPU was busier when the peak was measured
-            found["utilisation"] = round(rate * flops / peak, 4)
-    return found
+    return {"images_per_second": statistics.median(row["images_per_second"] for row in phase)}
 
 
 class Images:

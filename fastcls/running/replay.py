@@ -1,22 +1,19 @@
-"""Predict and explain through a run's recipe, for networks and transforms without an ONNX form. Runs its code."""
+"""A run's network through its recipe: predictions where there is no ONNX form, and torch.export. Runs its code."""
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import warnings
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import nn
 
-from fastcls.errors import DataError, OutputError
-from fastcls.evaluation import gradcam
+from fastcls.errors import OutputError
 from fastcls.evaluation.interpret import activation
-from fastcls.inference.explain import Explanation
+from fastcls.inference.deploy import Reference, checked, metadata
 from fastcls.inference.predictor import Prediction
 from fastcls.models import weights
 from fastcls.runfolder import model_files, recorded, runs
@@ -78,80 +75,32 @@ class RecipePredictor:
                     yield from self._chunk([path])
 
 
-class RecipeExplainer(RecipePredictor):
-    """A RecipePredictor that says why."""
+def write_program(run: Path, target: Path, reference: Reference | None) -> float | None:
+    """A torch.export program (.pt2), which runs without fastcls and fastai; gives the difference to the Learner.
 
-    mode = "RGB"  # the recipe's own transforms take it from there
+    Images to logits, any batch size; metadata.json inside.
+    """
+    learn = RecipePredictor(run).learn
+    pair = input_example(learn).cpu().repeat(2, 1, 1, 1)  # a batch of one would be traced as a constant
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        program = torch.export.export(learn.model.cpu().eval(), (pair,), dynamic_shapes=({0: batch},))
+    except Exception as problem:  # the exporter raises whatever the network's own code met
+        raise OutputError(
+            f"{target.name} was not written: torch.export cannot follow this network ({type(problem).__name__}).",
+            "Try ONNX or safetensors.",
+        ) from problem
 
-    def __init__(self, run: Path, temperature: float = 1) -> None:
-        super().__init__(run, temperature)
-        layers = [module for module in self.learn.model.modules() if isinstance(module, nn.Linear)]
-        self.last = layers[-1] if layers else None
-        self.has_heat = gradcam.heatmaps(self.learn.model, input_example(self.learn), [0]) is not None
+    def save(temporary: Path) -> float | None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of weights that is in one block of memory; the check reads the file
+            torch.export.save(program, temporary, extra_files={"metadata.json": json.dumps(metadata(run))})
+        network = torch.export.load(temporary).module()
 
-    def explain(self, pixels: np.ndarray, top: int) -> Explanation:
-        """An image as `decode` gives it, uint8 (h, w, 3); DataError where the network cannot take it."""
-        with _as_files([pixels]) as (file,):
-            with self._features() as features:
-                (answer,) = self.predict([str(file)])
-            if answer.probabilities is None:
-                raise DataError(f"{answer.error}.")
-            loader = self.learn.dls.test_dl([file], num_workers=0)
-            batch = loader.one_batch()
-        likeliest = np.argsort(-answer.probabilities, kind="stable")[:top].tolist()
-        (image,) = (tensor.as_subclass(torch.Tensor) for tensor in batch)
-        heat = gradcam.heatmaps(self.learn.model, image.expand(len(likeliest), -1, -1, -1), likeliest)
-        (decoded,) = loader.decode(batch)
-        return Explanation(
-            _pixels(decoded[0].as_subclass(torch.Tensor)),
-            answer.probabilities,
-            likeliest,
-            features[0][0] if features else None,
-            None if heat is None else heat.numpy(),
-        )
+        def logits(images: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                return network(torch.from_numpy(images)).numpy()
 
-    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(n, classes) of images as `decode` gives them; DataError where the network cannot take one."""
-        with _as_files(images) as files:
-            answers = list(self.predict(str(file) for file in files))
-        if problem := next((answer.error for answer in answers if answer.error), ""):
-            raise DataError(f"{problem}.")
-        return np.stack([answer.probabilities for answer in answers if answer.probabilities is not None])
+        return reference.check(logits, target) if reference else None
 
-    def features(self, paths: Sequence[str]) -> np.ndarray | None:
-        """(n, d), or None for a network that has none; raises where an image cannot be read."""
-        with self._features() as features, quiet(self.learn):
-            self.learn.get_preds(dl=self.learn.dls.test_dl([Path(path) for path in paths], num_workers=0))
-        return np.concatenate(features) if features else None
-
-    @contextlib.contextmanager
-    def _features(self) -> Iterator[list[np.ndarray]]:
-        """What the last linear layer is given meanwhile, (n, d) a batch."""
-        found: list[np.ndarray] = []
-        if self.last is None:
-            yield found
-            return
-        hook = self.last.register_forward_pre_hook(
-            lambda _, inputs: found.append(inputs[0].detach().flatten(1).float().cpu().numpy())
-        )
-        try:
-            yield found
-        finally:
-            hook.remove()
-
-
-def _pixels(image: torch.Tensor) -> np.ndarray:
-    """A decoded image (channels, h, w), of 0 to 1 or of integers up to 255, as uint8 (h, w[, 3])."""
-    levels = image.float().cpu() * (255 if image.is_floating_point() else 1)
-    pixels = levels.clamp(0, 255).round().to(torch.uint8).movedim(0, 2).numpy()
-    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
-
-
-@contextlib.contextmanager
-def _as_files(images: Sequence[np.ndarray]) -> Iterator[list[Path]]:
-    """Files of pixels, where fastai's pipeline begins."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, f"{i}.png") for i in range(len(images))]
-        for file, pixels in zip(files, images, strict=True):
-            Image.fromarray(pixels).save(file, compress_level=0)
-        yield files
+    return checked(target, save)

@@ -144,10 +144,10 @@ class _Run:
         self.saved: Callable[[Path], object]
 
     def execute(self) -> Path:
-        from fastcls.running import faults, room
+        from fastcls.running import faults
         from fastcls.training import mirror
 
-        room.require(self.learn, self.out)
+        faults.require_space(self.learn, self.out)
         runs.atomic_write(self.out / "recipe.py", self.request.source.source)
         splits.write(self.out, self.images.rows, self.images.groups)
         splits.write_slices(self.out, self.images.rows, self.images.slices)
@@ -161,7 +161,7 @@ class _Run:
                 mirror.sending(self.request.options.checkpoints, self.out, self._note) as self.saved,
             ):
                 self._decode()
-                room.require(self.learn, self.out)  # decoding may have taken it
+                faults.require_space(self.learn, self.out)  # decoding may have taken it
                 if not self.before:
                     self._check()
                 self._train()
@@ -211,7 +211,7 @@ class _Run:
 
     def _check(self) -> None:
         """A quick look at what is wrong with the images; under --limit the sizes of classes say nothing."""
-        from fastcls.audit.precheck import precheck
+        from fastcls.audit.check_record import precheck
 
         with self.messages.timed("check_seconds", "checking the images") as progress:
             self.ready.notes += precheck(self.out, self.request.options.limit is None, progress)
@@ -225,8 +225,7 @@ class _Run:
         from fastcls.training import callbacks as training
         from fastcls.training import losses
 
-        self.processes = ranks.world()
-        if self.processes > 1:
+        if ranks.world() > 1:
             from fastcls.training import parallel
 
             parallel.note_on_norms(self.learn)
@@ -282,7 +281,7 @@ class _Run:
             self.record["weights"] = f"The weights are those of the last epoch, {last}."
         self.record["best_epoch"] = best.epoch if chosen else last
         if last:  # the probe's passes are no training
-            self.record["speed"] = record.speed(self.learn, history, self.processes)
+            self.record["speed"] = record.speed(self.learn, history)
 
     def _knobs(self) -> dict[str, Any]:
         """Those of `fit`; with a time to keep to, as many epochs as fit into it, which a resumed run takes over."""

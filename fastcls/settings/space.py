@@ -15,7 +15,6 @@ from fastcls.settings.assignments import knob_of, refuse, separate, value_of
 from fastcls.settings.knobs import Knob, as_text, listed
 
 SUFFIXES = ("log", "int", "step=")
-WIDE = 100  # times its low end: a range of rates that is usually meant to be logarithmic
 
 
 @dataclass(frozen=True)
@@ -174,13 +173,3 @@ def _step(where: str, knob: Knob, text: str, problems: list[str]) -> float | Non
 def _exact(number: float) -> Fraction:
     """A number as it was typed: 0.1 is a tenth."""
     return Fraction(str(number))
-
-
-def hints(dimensions: Sequence[Dimension]) -> list[str]:
-    """What is allowed and rarely meant."""
-    return [
-        f"{dim} spans a factor of {dim.high / dim.low:,.0f}: consider a logarithmic range, {dim}:log"
-        for dim in dimensions
-        if dim.knob.kind == "float" and not dim.choices and dim.step is None and not dim.log
-        if dim.low > 0 and dim.high / dim.low >= WIDE
-    ]

@@ -7,8 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "losses": ["loss"],
         "objectives": ["metrics"],
-        "optimizers": ["optimizer"],
-        "muon": ["Muon"],
+        "optimizers": ["Muon", "optimizer"],
         "schedules": ["fit_schedule"],
         "averaging": ["PolyakAverage", "ema"],
     },

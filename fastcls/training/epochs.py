@@ -15,13 +15,13 @@ import torch
 from fastai.learner import Learner
 
 from fastcls.errors import UsageError
-from fastcls.machine.throughput import DTYPES
 from fastcls.settings import durations
 from fastcls.training import best
 from fastcls.training import history as train
 
 PROBE_SECONDS = 10.0
 PROBE_STEPS = 20
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST = 10  # times as many epochs as the recipe's that 'auto' trains
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from fastcls.data.dataloaders import FollowEpochs
 from fastcls.errors import EnvironmentProblem
-from fastcls.machine import heap, memory, ranks, throughput
+from fastcls.machine import flops, host, ranks
 from fastcls.settings import options
 from fastcls.training import distributed, patches
 from fastcls.training.losses import AvgLossByWeight
@@ -80,7 +80,7 @@ def precision(learn: Learner) -> tuple[str, str]:
     if not _native_bf16():
         return "fp32", "this processor has no bf16"
     try:
-        operations, depthwise = throughput.forward_flops(learn.model, input_example(learn))
+        operations, depthwise = flops.forward_flops(learn.model, input_example(learn))
     except (RuntimeError, AssertionError):  # a network for other images; training will say it better
         return "fp32", "this network cannot be tested"
     size = f"{operations / 1e6:,.0f} million operations per image"
@@ -116,17 +116,17 @@ class Heap(Callback):
         self.batches, self.usual = 0, 0.0
 
     def before_fit(self) -> None:
-        heap.keep_freed()
+        host.keep_freed()
 
     def after_batch(self) -> None:
         self.batches += 1
         if self.batches % self.every:
             return
-        resident = memory.resident()
+        resident = host.resident()
         if not self.usual:
             self.usual = resident
         elif resident > self.growth * self.usual:
-            heap.give_back()  # 18 ms for 200 MB
+            host.give_back()  # 18 ms for 200 MB
             self.usual = 0.0  # measured again, when the next batches have taken what they need
 
 

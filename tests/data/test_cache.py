@@ -17,7 +17,7 @@ from PIL import Image
 
 from fastcls.errors import DataError, OutputError
 from fastcls.images import cache
-from fastcls.machine import memory
+from fastcls.machine import host
 from fastcls.settings import options
 
 AS_THEY_ARE = {"mode": "RGB", "method": "", "resize": None, "size": None, "pad_mode": "", "mean": None, "std": None}
@@ -74,7 +74,7 @@ def test_a_changed_file_and_another_treatment_make_another_store(files: list[str
 def test_a_damaged_store_is_built_again_and_says_so(
     files: list[str], damage: str, room: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available", lambda: room)
+    monkeypatch.setattr(host, "available", lambda: room)
     pixels = cache.obtain(files, AS_THEY_ARE, cache.GB).pixels.copy()
     folder = cache.folder_of_stores() / cache.listing()[0]["name"]
     if damage == "of other files":  # as large, but of other images
@@ -199,7 +199,6 @@ def test_the_cache_verb_lists_and_clears(files: list[str], fastcls) -> None:
 
 def test_a_machine_without_control_groups_and_limits_has_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """As macOS, or a network namespace."""
-    from fastcls.machine import memory
 
-    monkeypatch.setattr(memory, "GROUPS", Path("/nowhere"))
-    assert memory.available() > 0
+    monkeypatch.setattr(host, "GROUPS", Path("/nowhere"))
+    assert host.available() > 0

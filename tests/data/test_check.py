@@ -18,8 +18,8 @@ from bad_inputs import encoded, exif, png
 from PIL import Image, ImageFilter
 
 from fastcls.audit import audit, check_record, contents
+from fastcls.audit.check_record import precheck
 from fastcls.audit.labels import label_findings
-from fastcls.audit.precheck import precheck
 from fastcls.images import heic, measurements
 from fastcls.images.measure import measure
 from fastcls.machine import extras

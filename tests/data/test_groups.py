@@ -18,7 +18,7 @@ from fastai.data.all import L
 from PIL import Image
 
 from fastcls import data, datasets
-from fastcls.data.folding import Fold
+from fastcls.data.splitting import Fold
 from fastcls.errors import DataError
 from fastcls.runfolder import predictions
 from fastcls.settings import options

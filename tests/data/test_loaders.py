@@ -39,7 +39,7 @@ from fastcls import data, models, transforms
 from fastcls.data.dataloaders import PixelDL, SeededDL
 from fastcls.errors import DataError
 from fastcls.images import cache
-from fastcls.machine import memory
+from fastcls.machine import host
 from fastcls.models import networks
 from fastcls.settings import options
 from fastcls.settings.options import Options
@@ -264,7 +264,7 @@ def test_the_cache_changes_no_batch_in_memory_or_mapped(
             return [pixels(dls.train), pixels(dls.valid)]
 
     decoded, stored = both(0.0), both(1.0)
-    monkeypatch.setattr(memory, "available", lambda: 0.0)
+    monkeypatch.setattr(host, "available", lambda: 0.0)
     for ours in (stored, both(1.0)):
         assert all(torch.equal(a, b) for a, b in zip(decoded, ours, strict=True))
 

@@ -242,7 +242,7 @@ def test_a_million_paths_are_read_as_they_are_needed(digits_run: Path) -> None:
     answers = predictor.predict(endless())
     some = [next(answers) for _ in range(1000)]
     assert [answer.path for answer in some] == files * 20
-    assert taken <= 1000 + (predict.AHEAD + 1) * predict.cpus.cores() * predict.BATCH
+    assert taken <= 1000 + (predict.AHEAD + 1) * predict.host.cores() * predict.BATCH
     answers.close()
     expected = predictor.probabilities(files)
     for answer, row in zip(some, itertools.cycle(expected)):

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_model
 
 from fastcls.errors import DataError, EnvironmentProblem, UsageError
-from fastcls.models import backbones, defaults, shortlist, suggest, zoo
+from fastcls.models import backbones, probes, suggest, zoo
 from fastcls.training import probe
 
 Fastcls = Callable[..., Outcome]
@@ -80,10 +80,10 @@ def test_the_ladder_rises_in_accuracy_and_has_the_networks_with_a_word() -> None
     assert [rung.name for rung in rungs] == list(suggest.LADDER)
     accuracies = [rung.top1 or 0 for rung in rungs]
     assert accuracies == sorted(accuracies) and all(rung.input == (224, 224) and rung.weights for rung in rungs)
-    assert [name for name in suggest.LADDER if name in defaults.WORDS.values()] == list(defaults.WORDS.values())
+    assert [name for name in suggest.LADDER if name in zoo.WORDS.values()] == list(zoo.WORDS.values())
 
 
-@pytest.mark.parametrize("word", defaults.WORDS)
+@pytest.mark.parametrize("word", zoo.WORDS)
 def test_a_word_is_a_network_whose_licence_lets_it_be_used(word: str) -> None:
     library, name, _ = backbones.find(word)
     cfg = timm.get_pretrained_cfg(name)
@@ -214,11 +214,11 @@ def test_networks_are_probed_on_the_images_and_the_best_is_proposed(
 def test_the_sample_is_even_over_the_classes_and_without_test_images() -> None:
     files = [(f"{name}{i}.png", name, "test" if i % 2 else "train") for name in "abc" for i in range(200)]
     files += [("d.png", "d", "train"), *((f"e{i}.png", "e", "valid") for i in range(3))]
-    images = shortlist.sample(files)
+    images = probes.sample(files)
     assert images.label.value_counts().to_dict() == {"a": 30, "b": 30, "c": 30, "e": 3}
     assert set(images.path) <= {path for path, _, split in files if split != "test"}
     with pytest.raises(DataError, match="fewer than two classes"):
-        shortlist.sample(files[:200])
+        probes.sample(files[:200])
 
 
 def test_the_probe_is_held_out() -> None:

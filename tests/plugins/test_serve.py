@@ -48,7 +48,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def site(digits_run: Path) -> Site:
-    calibrated, explainer = cli._explainer(digits_run, trust=False)
+    calibrated, explainer = cli._explainer(digits_run)
     return Site(digits_run, explainer, calibrated=calibrated, most_bytes=100_000, most_files=12)
 
 
@@ -496,7 +496,7 @@ def test_what_a_run_cannot_show_is_said(digits_run: Path, site: Site, tmp_path: 
     older = altered("older")
     model = json.loads((older / "model.json").read_text())
     (older / "model.json").write_text(json.dumps({key: value for key, value in model.items() if key != "temperature"}))
-    calibrated, explainer = cli._explainer(older, trust=False)
+    calibrated, explainer = cli._explainer(older)
     words = Site(older, explainer, calibrated=calibrated).page()
     assert "probabilities not calibrated: this run has no temperature" in words and explainer.temperature == 1
 

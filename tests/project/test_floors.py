@@ -21,7 +21,7 @@ LIGHT = [
     "reports", "api", "cli",
 ]
 # fmt: on
-BUT = {"machine/devices", "machine/throughput", "images/opening"}
+BUT = {"machine/devices", "machine/flops", "images/opening"}
 HEAVY = {"torch", "torchvision", "fastai", "timm"}
 
 

@@ -21,7 +21,7 @@ import torch
 from killable import RECIPE, VARIANTS, Trials, digest, until, words
 
 from fastcls.errors import Diverged, OutputError, TrainingError
-from fastcls.machine import memory
+from fastcls.machine import host
 from fastcls.machine.screen import Screen
 from fastcls.runfolder import runs
 from fastcls.running import auto_batch, faults
@@ -272,7 +272,7 @@ def memory_of_100_images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return auto_batch.Trial(batch, batch <= 100, 1e7 * batch, "" if batch <= 100 else "no room")
 
     monkeypatch.setattr(auto_batch._Search, "_train", train)
-    monkeypatch.setattr(memory, "available", lambda: 2e9)
+    monkeypatch.setattr(host, "available", lambda: 2e9)
     return trained
 
 
@@ -313,7 +313,7 @@ def test_auto_batch_gives_up_where_two_images_do_not_fit(monkeypatch: pytest.Mon
     ],
 )
 def test_every_way_to_run_out_of_memory_is_known(problem: Exception, full: bool) -> None:
-    assert memory.ran_out(problem) is full
+    assert host.ran_out(problem) is full
 
 
 def test_out_of_memory_is_told_with_the_values_that_the_run_has() -> None:

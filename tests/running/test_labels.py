@@ -396,7 +396,7 @@ def test_the_page_of_serve_names_all_labels(run: Path, squares: Path) -> None:
     from fastcls.cli import serve
     from fastcls.plugins.serve.site import Site
 
-    calibrated, explainer = serve._explainer(run, trust=False)
+    calibrated, explainer = serve._explainer(run)
     site = Site(run, explainer, calibrated=calibrated)
     row = next(row for row in rows(run / "predictions.csv") if row["prediction"].count("|") == 1)
     answer = site.answer((squares / row["path"]).read_bytes())

@@ -19,8 +19,8 @@ WATCH = """
 class Watch(Callback):
     "Writes the megabytes of memory that the process has after every epoch"
     def after_epoch(self):
-        from fastcls.machine import memory
-        with open(MEMORY, 'a') as file: print(memory.resident() / 1e6, file=file)
+        from fastcls.machine import host
+        with open(MEMORY, 'a') as file: print(host.resident() / 1e6, file=file)
 
 def fit("""
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fastcls.errors import UsageError
 from fastcls.models.speednets import SpeedNet, speednet, whiten
 from fastcls.training.history import quiet
-from fastcls.training.muon import Muon
+from fastcls.training.optimizers import Muon
 
 WIDTHS = (8, 16, 16)
 

@@ -23,7 +23,7 @@ from fastai.optimizer import SGD
 from torch import nn
 
 from fastcls.errors import EnvironmentProblem
-from fastcls.machine import throughput
+from fastcls.machine import flops
 from fastcls.runfolder import runs
 from fastcls.settings import options
 from fastcls.settings.options import Options
@@ -210,8 +210,8 @@ def test_a_cpu_with_bf16_takes_it_for_a_large_network(
 
 FAULTS = """
 import resource
-from fastcls.machine import heap
-heap.keep_freed()
+from fastcls.machine import host
+host.keep_freed()
 for _ in range(20):
     b"x" * 50_000_000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
@@ -271,16 +271,10 @@ def test_the_operations_of_a_convolution_are_counted() -> None:
     conv = nn.Conv2d(4, 8, 3, padding=1)
     forward = 2 * 8 * 4 * 9 * 10 * 10
     image = torch.randn(1, 4, 10, 10)
-    assert throughput.flops_per_image(conv, image) == 2 * forward  # the image itself needs no gradient
-    conv.requires_grad_(False)
-    assert throughput.flops_per_image(conv, image) == forward
+    assert flops.forward_flops(conv, image) == (forward, 0)
     depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
-    assert throughput.forward_flops(depthwise, image) == (forward / 8, forward / 8)
-    assert throughput.forward_flops(nn.Sequential(depthwise, conv), image) == (forward / 8 + forward, forward / 8)
-    assert throughput.flops_per_image(depthwise, image) == 2 * forward / 8
-    both = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 8, 3, padding=1))
-    assert throughput.flops_per_image(both, image) == 3 * forward + 2 * (2 * 4 * 4 * 10 * 10)
-    assert both.training and all(p.grad is None for p in both.parameters())
+    assert flops.forward_flops(depthwise, image) == (forward / 8, forward / 8)
+    assert flops.forward_flops(nn.Sequential(depthwise, conv), image) == (forward / 8 + forward, forward / 8)
 
 
 def test_the_run_says_what_it_computed_in_and_how_fast(digits_run: Path) -> None:
@@ -290,8 +284,6 @@ def test_the_run_says_what_it_computed_in_and_how_fast(digits_run: Path) -> None
     assert record["command"].endswith(f"--precision {record['options']['precision']}")
     assert record["command"] in html.unescape((digits_run / "report.html").read_text())
     assert "images/s in training" in log and record["speed"]["images_per_second"] > 0
-    if record["device"]["type"] == "cpu":  # where other work takes its share of the peak, or of the speed
-        assert "utilisation" not in record["speed"] and "matrix product" not in log
 
 
 def test_wrong_settings_are_all_named_at_once(fastcls: Any) -> None:

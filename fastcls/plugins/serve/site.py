@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from fastcls.errors import DataError
 from fastcls.images import uploads
-from fastcls.inference.explain import Explanation
+from fastcls.inference.explain import Explainer, Explanation
 from fastcls.inference.neighbours import NEAREST, TELLING, Neighbours
 from fastcls.inference.predictor import Prediction
 from fastcls.reports import heat, shell
 from fastcls.reports.thumbnails import TINY, Thumbnails, Tile
 from fastcls.reports.wording import grouped, percent
 from fastcls.runfolder import predictions, runs
-from fastcls.runfolder.target import Target
 from fastcls.runfolder.text import clean, number
 
 HERE = Path(__file__).parent
 TOP = 5  # classes shown
-
-
-class Explains(Protocol):
-    """An Explainer or a RecipeExplainer."""
-
-    classes: list[str]
-    temperature: float
-    target: Target
-    thresholds: list[float] | None
-
-    @property
-    def mode(self) -> str: ...
-    @property
-    def has_heat(self) -> bool: ...
-    def explain(self, pixels: np.ndarray, top: int) -> Explanation: ...
-    def probabilities(self, images: Sequence[Any]) -> np.ndarray: ...
-    def features(self, paths: Any) -> np.ndarray | None: ...
 
 
 @dataclass
@@ -55,7 +37,7 @@ class Site:
     """
 
     run: Path
-    explainer: Explains
+    explainer: Explainer
     split: str = "valid"
     calibrated: bool = False
     threshold: float = 0.5

@@ -1,17 +1,29 @@
-"""The memory that this process can have, and whether an error means that it was too little.
+"""The processor cores and the memory that this process can have, and what becomes of the memory that it frees.
 
-psutil knows neither control groups nor a peak that can be reset.
+psutil knows neither control groups nor a peak that can be reset. What is freed is glibc's business alone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 GUESS = 4e9  # bytes, where the system does not report it
 GROUPS = Path("/sys/fs/cgroup")
 # what torch raises besides its OutOfMemoryError: on CPUs, from cuBLAS and cuDNN, on Apple's GPUs
 PHRASES = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+LARGEST = 1 << 30  # bytes that malloc takes from its heap; more is mapped, and unmapped when it is freed
+OWN = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")  # glibc's, mallopt(3)
+
+
+def cores() -> int:
+    """Processor cores that this process may use, by its affinity where the system has that."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available() -> float:
@@ -94,3 +106,37 @@ def _number(file: Path) -> float | None:
         return float(int(file.read_text()))
     except (OSError, ValueError):
         return None
+
+
+# ------------------------------------------------------------------ freed memory
+
+
+def keep_freed() -> None:
+    """From now on malloc keeps what is freed, for the next allocation of that size.
+
+    By itself glibc maps every block above 32 MB anew and gives back the top of its heap, so that the kernel zeroes the
+    activations of every training step: a third of its time. FASTCLS_KEEP_MEMORY=0 leaves it so; so do settings of
+    glibc's own in the environment.
+    """
+    environ = os.environ
+    if environ.get("FASTCLS_KEEP_MEMORY") == "0" or "glibc.malloc" in environ.get("GLIBC_TUNABLES", ""):
+        return
+    if any(name in environ for name in OWN):
+        return
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        if _libc().mallopt(MMAP_THRESHOLD, LARGEST):  # else of an older glibc, and its own rule serves better
+            _libc().mallopt(TRIM_THRESHOLD, -1)
+
+
+def give_back() -> None:
+    """Hand free memory to the system, holes between used blocks too.
+
+    Aligned new tensors do not fit the holes of freed ones of the same size: without this a training of minutes was
+    seen to grow from 1.2 to 10 GB.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        _libc().malloc_trim(0)
+
+
+def _libc() -> Any:
+    return ctypes.CDLL(None)

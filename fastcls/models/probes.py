@@ -1,6 +1,6 @@
-"""The shortlist: how well the frozen features of a few pretrained networks classify some of the user's images.
+"""Linear probes of pretrained networks on the user's images, before any training: which network, which labels.
 
-Of each network a linear probe: one pass over a sample of the images, a linear layer cross-validated on the features.
+Of each network one pass over the images, and a linear layer cross-validated on the frozen features.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from fastai.data.all import CategoryBlock, ColReader, DataBlock
 from fastai.vision.data import ImageBlock
 
 from fastcls import transforms
+from fastcls.audit.audit import Audit
+from fastcls.audit.finding import Finding, Item
 from fastcls.data import blocks, splitting
+from fastcls.datasets.walk import count
 from fastcls.errors import DataError
 from fastcls.evaluation.metrics import wilson
+from fastcls.evaluation.suspects import suspects
 from fastcls.models import learners as models
 from fastcls.settings import options
 from fastcls.training import probe
 
 A_CLASS, MOST = 30, 1500  # images of the sample: some 20 CPU seconds with ResNet-34 at 224 pixels for every 300
 BATCH = 32
+MOST_DOUBTS = 1000  # labels in doubt that are listed, the most doubtful first
 
 
 @dataclass(frozen=True)
@@ -94,3 +99,42 @@ def features(images: pd.DataFrame, arch: str, weights: str, size: int) -> tuple[
         x = torch.cat([body(batch[0].as_subclass(torch.Tensor)).float() for batch in batches])
     y = torch.as_tensor(pd.Categorical(images.label, categories=list(dls.vocab)).codes.copy(), dtype=torch.long)
     return x, y.to(x.device), list(map(str, dls.vocab))
+
+
+def doubts(audit: Audit, arch: str, weights: str, size: int) -> Finding | None:
+    """The labels that the network contradicts, those most likely to be wrong first; None where there are none.
+
+    Each is judged by a head that has not seen it, of images that can be read, in classes of two or more. WeightsError
+    where the weights cannot be had.
+    """
+    rows = [row for row in audit.contents.rows if not audit.measured[row[0]].fault]
+    table = pd.DataFrame(rows, columns=["path", "label", "drawn"])
+    with options.using(options.current()):  # its notes are of a training
+        images = crossed(table, "--suspects")
+        x, y, classes = features(images, arch, weights, size)
+    together = [audit.together.get(path, "") for path in images["path"]]
+    p = probe.out_of_fold(x, y, len(classes), together)
+    labels = y.cpu().numpy()
+    n = len(labels)
+    entries = np.tile(np.arange(n), len(classes)), np.repeat(np.arange(len(classes)), n), p.T.ravel()
+    found, noise = suspects(labels, *entries, p[np.arange(n), labels], len(classes))
+    if not found:
+        return None
+    groups = []
+    for one in found[:MOST_DOUBTS]:
+        image, other = images.iloc[one.row], classes[one.looks_like]
+        remark = f"looks like {other} ({one.of_other:.0%}), its label {one.of_label:.0%}"
+        remark += f"; {one.wrong:.0%} likely wrong" if noise.shown else ""
+        groups.append((Item(image.path, image.label, image.drawn, remark),))
+    right = int((p.argmax(1) == labels).sum())
+    what = (
+        f"A linear head on {arch}'s features, with a cross-validated accuracy of {right / n:.1%} on {n:,} images, "
+        f"contradicts {count(len(found), 'label')}"
+    )
+    if noise.shown:
+        likely = sum(one.wrong for one in found)
+        what += f"; about {likely:.0f} of them are likely to be wrong, most likely those at the top."
+    else:
+        what += ": about as many as its own mistakes explain, so there is no evidence that any label is wrong."
+    fix = "Look at them, starting from the top; correct wrong labels, and keep those that are only difficult."
+    return Finding("suspect-labels", "warning" if noise.shown else "note", "Suspect labels", what, fix, tuple(groups))
