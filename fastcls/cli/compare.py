@@ -89,16 +89,17 @@ def compare(
 def _grid(ctx: typer.Context, name: str, words: list[str], settings: Settings, show: Show) -> None:
     from fastcls.datasets.walk import count
     from fastcls.running import grid
-    from fastcls.settings import assignments, sources, varied
+    from fastcls.settings import sources, varied
+    from fastcls.settings.knobs import refuse_naming
 
     given = ctx.params
     source = sources.find(name)
     request = build(ctx, source, words, settings.options(), settings.extra)
     folder = shell.path(given["out"]) if given["out"] else None
     knobs, problems = varied.settings(request), list[str]()
-    vary = assignments.varied_values(given["vary"], knobs, problems)
-    whole = [assignments.setting(text, knobs, problems) for text in given["setting"]]
-    assignments.refuse(problems, knobs.values())
+    vary = varied.values(given["vary"], knobs, problems)
+    whole = [varied.setting(text, knobs, problems) for text in given["setting"]]
+    refuse_naming(problems, knobs.values())
     many = given["folds"], given["repeats"]
     plan = grid.plan(request, vary, whole, given["seeds"], given["one_at_a_time"], folder, *many)
     done = sum(grid.is_done(cell.folder) for cell in plan.cells)

@@ -22,8 +22,7 @@ from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.running.series import fixed, is_done, slug
 from fastcls.settings import shell, varied
-from fastcls.settings.assignments import knob_of, refuse, value_of
-from fastcls.settings.knobs import as_text
+from fastcls.settings.knobs import as_text, knob_of, refuse_naming, value_of
 from fastcls.settings.request import Request
 
 PLAN = "compare.json"
@@ -116,7 +115,7 @@ def plan(
 
     values = {name: list(dict.fromkeys(value("vary", name, one) for one in several)) for name, several in vary.items()}
     whole = [{name: value("setting", name, one) for name, one in setting.items()} for setting in settings]
-    refuse(problems, knobs.values())
+    refuse_naming(problems, knobs.values())
     base = {name: knob.default for name, knob in knobs.items()}
     names = list(dict.fromkeys([*values, *itertools.chain.from_iterable(whole)]))
     changes: list[dict[str, Any]] = [{}]

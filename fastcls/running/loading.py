@@ -22,8 +22,7 @@ from fastcls import lazy
 from fastcls.errors import KnobError, RecipeError, TrainingError, did_you_mean
 from fastcls.machine.extras import check_installation
 from fastcls.settings import options, sources
-from fastcls.settings.assignments import value_of
-from fastcls.settings.knobs import Knob, shown
+from fastcls.settings.knobs import Knob, shown, value_of
 from fastcls.settings.request import Request
 
 if TYPE_CHECKING:

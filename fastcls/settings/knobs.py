@@ -1,4 +1,7 @@
-"""Knobs: the settings of a recipe, read from the signatures in its source without running it."""
+"""Knobs: the settings of a recipe, read from the signatures in its source without running it.
+
+Problems with what was given for them are collected, so that all of them are reported together.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,20 @@ from fastcls.settings import synonyms
 
 REQUIRED = object()  # the default of a knob that has none
 SCALARS = {"str": str, "int": int, "float": float}
-# what knobs of these names may be, in every recipe
+# what knobs of these names may be, in every recipe, and the options of runs
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "1 or more": (
         lambda value: value >= 1,
-        "epochs bs size valid_size grow_from filters widths hidden convs kernel",
+        "epochs bs size valid_size grow_from filters widths hidden convs kernel limit accumulate patience",
     ),
-    "0 or more": (lambda value: value >= 0, "freeze_epochs wd mixup cutmix pad rotate extend_epochs pictures"),
+    "0 or more": (
+        lambda value: value >= 0,
+        "freeze_epochs wd mixup cutmix pad rotate extend_epochs pictures workers cache_gb checkpoint_minutes",
+    ),
+    "from 0 to 4294967295": (lambda value: 0 <= value < 2**32, "seed"),
     "from 0 to below 1": (lambda value: 0 <= value < 1, "dropout smoothing drop_path ema warmup test_pct"),
     "from 0 to 1": (lambda value: 0 <= value <= 1, "flip translate jitter erase cutout"),
-    "above 0": (lambda value: value > 0, "lr div"),
+    "above 0": (lambda value: value > 0, "lr div clip"),
     "between 0 and 1": (lambda value: 0 < value < 1, "valid_pct newest"),
     "above 0 and at most 1": (lambda value: 0 < value <= 1, "min_scale"),
 }
@@ -156,6 +163,15 @@ def refuse(problems: Sequence[str], hint: str = "") -> None:
     if problems:
         what = "1 wrong setting" if len(problems) == 1 else f"{len(problems)} wrong settings"
         raise KnobError(f"{what}:\n  " + "\n  ".join(problems), hint)
+
+
+def taken(knob: Knob, given: Any, allowed: str, problems: list[str]) -> Any:
+    """The value that a text or a Python value stands for, or None and a problem: what is `allowed`."""
+    try:
+        return knob.take(given)
+    except ValueError:
+        close = did_you_mean(str(given), map(str, knob.choices))
+        problems.append(f"{knob.flag} {shown(given)}: expected {allowed}{close}")
 
 
 def as_text(value: Any) -> str:
@@ -287,11 +303,7 @@ def checked(
             continue
         if value is None and not knob.optional:
             continue
-        try:
-            values[name] = knob.take(value)
-        except ValueError:
-            close = did_you_mean(str(value), map(str, knob.choices)) if knob.kind == "choice" else ""
-            problems.append(f"{flag} {shown(value)}: expected {knob.allowed}{close}")
+        values[name] = taken(knob, value, knob.allowed, problems)
     problems += [
         f"{knob.flag}: required ({knob.help or knob.allowed})"
         for knob in by_flag.values()
@@ -299,3 +311,43 @@ def checked(
     ]
     refuse(problems, f"The knobs: {', '.join(by_flag) or 'none'}")
     return values
+
+
+# ------------------------------------------------------------------ KNOB=VALUE, as typed after an option
+
+
+def knob_of(where: str, name: str, equals: str, knobs: Mapping[str, Knob], problems: list[str]) -> Knob | None:
+    """The knob before the "=", or a problem. where: what was typed, for the message."""
+    name = name.strip().removeprefix("--").replace("-", "_")
+    if not equals:
+        problems.append(f"{where}: not of the form KNOB=VALUE")
+    elif name not in knobs:
+        problems.append(f"{where}: no such knob{did_you_mean(name, knobs)}")
+    else:
+        return knobs[name]
+    return None
+
+
+def value_of(where: str, knob: Knob, given: Any, problems: list[str]) -> Any:
+    """The value that a text or a Python value stands for, or None and a problem."""
+    try:
+        return knob.take(given)
+    except ValueError:
+        close = did_you_mean(str(given), map(str, knob.choices))
+        said = repr(given) if isinstance(given, str) else shown(given)
+        problems.append(f"{where}: {knob.name} must be {knob.allowed}, not {said}{close}")
+        return None
+
+
+def separate(knob: Knob, text: str) -> list[str]:
+    """The values of a,b,c; those of lists, which hold commas, are parted by "/"."""
+    return text.split("/" if knob.kind == "list" else ",")
+
+
+def refuse_naming(problems: Sequence[str], knobs: Iterable[Knob]) -> None:
+    """KnobError if there are problems; it names the knobs, and apart from them the options, that there are."""
+    flags: dict[bool, list[str]] = {True: [], False: []}
+    for knob in knobs:
+        flags[knob.stage == "options"].append(knob.flag[2:])
+    options = f"; options: {', '.join(flags[True])}" if flags[True] else ""
+    refuse(problems, f"The knobs: {', '.join(flags[False])}{options}")

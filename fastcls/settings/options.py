@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from fastcls.errors import did_you_mean
 from fastcls.log import logger
 from fastcls.settings import durations, shell
-from fastcls.settings.knobs import Knob, refuse, shown
+from fastcls.settings.knobs import Knob, refuse, taken
 
 DEVICES = ("auto", "cpu", "cuda", "mps")  # and cuda:N
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -25,44 +25,34 @@ Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]
 TRACKERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
-def _option(
-    default: Any,
-    help: str,
-    metavar: str = "",
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-) -> Any:
-    """A field that is an option of the command line too; what it takes at least and at most, or has to be above."""
-    ends = {"least": least, "above": above, "most": most}
-    return field(default=default, metadata={"help": help, "metavar": metavar, **ends})
+def _option(default: Any, help: str, metavar: str = "") -> Any:
+    """A field that is an option of the command line too."""
+    return field(default=default, metadata={"help": help, "metavar": metavar})
 
 
 @dataclass(frozen=True)
 class Options:
     """The settings of a run, whatever its recipe; those with a help are options of every verb that trains."""
 
-    seed: int = _option(
-        42, "Seed of the split, the initial weights and the augmentation.", "N", least=0, most=2**32 - 1
-    )
-    limit: int | None = _option(None, "Use at most N images per class in each split, for a quick try.", "N", least=1)
+    seed: int = _option(42, "Seed of the split, the initial weights and the augmentation.", "N")
+    limit: int | None = _option(None, "Use at most N images per class in each split, for a quick try.", "N")
     keep_copies_together: bool = _option(True, "Keep near copies of an image on the same side of a random split.")
     fold: str = _option("", "Validate on fold K of N of the training and validation images.", "K/N")
     skip_bad: bool = _option(False, "Skip images that cannot be read, and list them, instead of stopping.")
-    workers: int | None = _option(None, "Data loader workers  [default: depends on the cores]", "N", least=0)
+    workers: int | None = _option(None, "Data loader workers  [default: depends on the cores]", "N")
     device: str = _option("auto", "Device; auto uses the GPU if there is one, N or cuda:N selects one of several.")
     precision: Precision = _option("auto", "Training precision; auto chooses by device and network.")
     cache_gb: float = _option(
-        20.0, "Disk space for decoded images and fetched shards together; 0 decodes in every epoch.", "GB", least=0
+        20.0, "Disk space for decoded images and fetched shards together; 0 decodes in every epoch.", "GB"
     )
-    accumulate: int = _option(1, "Accumulate the gradients of N batches before each step.", "N", least=1)
-    clip: float | None = _option(None, "Clip the gradient to this norm.", "NORM", above=0)
+    accumulate: int = _option(1, "Accumulate the gradients of N batches before each step.", "N")
+    clip: float | None = _option(None, "Clip the gradient to this norm.", "NORM")
     compile: Compile = _option("off", "Use torch.compile, in this mode.")
     fused: bool = _option(True, "Use a fused optimiser kernel.")
     channels_last: bool = _option(True, "Use the channels-last memory format for convolutional networks.")
     sync_norm: bool | None = _option(None, "Synchronise batch norm across processes  [default: on one machine]")
     patience: int | None = _option(
-        None, "Early stopping: end a training phase after N epochs without improvement.", "N", least=1
+        None, "Early stopping: end a training phase after N epochs without improvement.", "N"
     )
     keep: Keep = _option("best", "Keep the weights of the best epoch (on valid) or of the last.")
     best_by: str = _option(
@@ -70,7 +60,7 @@ class Options:
     )
     test: bool = _option(True, "Evaluate the test split at the end.")
     checkpoint_minutes: float = _option(
-        5.0, "Minutes between checkpoints within an epoch; the end of an epoch is always saved.", "N", least=0
+        5.0, "Minutes between checkpoints within an epoch; the end of an epoch is always saved.", "N"
     )
     checkpoints: str = _option(
         "", "Also save checkpoints there, e.g. s3://bucket/prefix; see docs/resuming.md.", "ADDRESS"
@@ -103,36 +93,12 @@ def choices(option: str) -> tuple[str, ...]:
     return get_args(TYPES[option]) if get_origin(TYPES[option]) is Literal else ()
 
 
-def taken(option: str) -> str:
-    """The range of a number in words, 'an integer, 1 or more'; empty where any will do."""
-    least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
-    if least is None and above is None:
-        return ""
-    kind = "a number" if TYPES[option] in (float, float | None) else "an integer"
-    if most is not None:
-        return f"{kind} from {least} to {most}"
-    return f"{kind}, above {above}" if above is not None else f"{kind}, {least} or more"
-
-
-def allows(option: str, value: Any) -> bool:
-    """Whether an option takes a value of its type; None is not finite."""
-    if known := choices(option):
-        return value in known
-    if option == "fold":
-        return not value or bool(fold_of(value))
-    least, above, most = (DECLARED[option].metadata[end] for end in ("least", "above", "most"))
-    if value is None:
-        return True
-    return (above is None or value > above) and (least is None or value >= least) and (most is None or value <= most)
-
-
 class Option(Knob):
     """An option of every run, which takes its values as a recipe's knob does."""
 
     @property
     def allowed(self) -> str:
-        text = "K/N, such as 1/5" if self.name == "fold" else taken(self.name)
-        return text + " or none" if text and self.optional else text or super().allowed
+        return "K/N, such as 1/5" if self.name == "fold" else super().allowed
 
     def take(self, given: Any) -> Any:
         """The option's value; `device` takes the number of a GPU too, with or without cuda: before it."""
@@ -141,9 +107,9 @@ class Option(Knob):
         return super().take(given)
 
     def _checked(self, value: Any) -> Any:
-        if not allows(self.name, super()._checked(value)):
+        if self.name == "fold" and value and not fold_of(value):
             raise ValueError(value)
-        return value
+        return super()._checked(value)
 
 
 def as_knob(name: str, default: Any = None) -> Option:
@@ -164,13 +130,8 @@ def checked(given: Mapping[str, Any], time: str | float = "") -> Options:
     problems: list[str] = []
     for name, value in given.items():
         knob = as_knob(name)
-        if value is None and not knob.optional:
-            continue
-        try:
-            values[name] = knob.take(value)
-        except ValueError:
-            close = did_you_mean(str(value), knob.choices)
-            problems.append(f"{knob.flag} {shown(value)}: expected {knob.allowed.removesuffix(' or none')}{close}")
+        if value is not None or knob.optional:
+            values[name] = taken(knob, value, knob.allowed.removesuffix(" or none"), problems)
     seconds = budget(time, problems)
     names = list(filter(None, map(str.strip, str(values.get("track", "")).split(","))))
     for name in names:

@@ -11,8 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from fastcls.errors import KnobError, did_you_mean
-from fastcls.settings.assignments import knob_of, refuse, separate, value_of
-from fastcls.settings.knobs import Knob, as_text, listed
+from fastcls.settings.knobs import Knob, as_text, knob_of, listed, refuse_naming, separate, value_of
 
 SUFFIXES = ("log", "int", "step=")
 
@@ -104,7 +103,7 @@ def dimensions(
         else:
             values = [word.strip() for word in separate(knob, text)] if isinstance(given, str) else listed(given)
             found[knob.name] = _choices(where, knob, values, problems)
-    refuse(problems, knobs)
+    refuse_naming(problems, knobs)
     return tuple(found.values())
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fastcls.errors import KnobError
 from fastcls.settings import durations, options
-from fastcls.settings.knobs import Knob
+from fastcls.settings.knobs import Knob, knob_of, separate, value_of
 from fastcls.settings.request import Request
 
 OPTIONS = (
@@ -87,3 +88,40 @@ def _knob(request: Request, knob: Knob) -> Knob:
         return replace(knob, default=default)
     default = AUTO if request.options.auto_epochs else default
     return _Epochs(knob.name, knob.stage, knob.kind, default, knob.help, optional=knob.optional)
+
+
+# ------------------------------------------------------------------ as typed
+
+
+def values(texts: Sequence[str], knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, list[Any]]:
+    """--vary norm=none,batch: the values of each knob. Lists, which hold commas, are separated by "/"."""
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, rest = text.partition("=")
+        knob = knob_of(f"--vary {text}", name, equals, knobs, problems)
+        if knob is not None:
+            found.setdefault(knob.name, []).extend(
+                value_of(f"--vary {text}", knob, value, problems) for value in separate(knob, rest)
+            )
+    return found
+
+
+def setting(text: str, knobs: Mapping[str, Knob], problems: list[str]) -> dict[str, Any]:
+    """--setting 'norm=batch kernel=3': several knobs that change together."""
+    found: dict[str, Any] = {}
+    try:
+        words = shlex.split(text)
+    except ValueError as problem:  # a quotation that does not end
+        problems.append(f"--setting {text}: {str(problem).lower()}")
+        return {}
+    if not words:
+        problems.append("--setting '': no knob given")
+    for word in words:
+        name, equals, value = word.partition("=")
+        knob = knob_of(f"--setting {word}", name, equals, knobs, problems)
+        if knob is None:
+            continue
+        if knob.name in found:
+            problems.append(f"--setting {text}: {knob.name} is given twice")
+        found[knob.name] = value_of(f"--setting {word}", knob, value, problems)
+    return found
