@@ -193,7 +193,6 @@ class Run:
 
     @cached_property
     def _files(self) -> Files:
-
         from fastcls.runfolder.run import open_run
 
         return open_run(self.path)

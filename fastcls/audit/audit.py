@@ -45,7 +45,7 @@ class Audit:
     @property
     def files(self) -> int:
         """Files that the dataset lists."""
-        return len({path for path, _, _ in self.contents.rows})
+        return len(_files_of(self.contents))
 
 
 def audit(contents: Contents, progress: Progress | None = None) -> Audit:
@@ -75,12 +75,11 @@ def _findings(contents: Contents, images: Sequence[Measured]) -> Audit:
     several = contents.target.several
     together = {path: group.paths[0] for group in groups for path in group.paths} | contents.groups
     short = None if several else shortcuts.find(contents.rows, measured, together)  # which predict one class an image
-    names, splits = zip(*contents.labels, strict=True) if contents.labels else ((), ())
     found = [
         *_of_table(contents),
         *_of_files(contents, measured),
         *_of_copies(groups, measured),
-        *labels.label_findings(names, splits),
+        *labels.label_findings(contents.labels),
         *(labels.set_findings(contents.sets) if several else ()),
         *(short.findings() if short else ()),
     ]

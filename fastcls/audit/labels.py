@@ -18,10 +18,11 @@ PAIRS = 12  # that are said to go together
 Row = tuple[str, tuple[str, ...], str]  # path, labels, split
 
 
-def label_findings(labels: Sequence[str], splits: Sequence[str]) -> Iterator[Finding]:
-    """What is wrong with these labels; an empty split is still to be drawn into train and valid."""
+def label_findings(rows: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+    """What is wrong with labels and their splits; an empty split is still to be drawn into train and valid."""
+    labels = [label for label, _ in rows]
     by_split: dict[str, Counter[str]] = defaultdict(Counter)
-    for label, split in zip(labels, splits, strict=True):
+    for label, split in rows:
         by_split[split or "train"][label] += 1
     trained = by_split["train"]
     if len(set(labels)) == 1:
@@ -32,7 +33,7 @@ def label_findings(labels: Sequence[str], splits: Sequence[str]) -> Iterator[Fin
 "the file names with --label-regex.",
             names=(labels[0],),
         )  # fmt: skip
-    elif len(trained) == len(splits) and "" in splits:
+    elif len(trained) == len(rows) and any(not split for _, split in rows):
         yield Finding(
             "single-images", "error", "A single image per class",
             f"Each of {count(len(trained), 'class')} has a single image, so that none can be held out for validation.",
@@ -120,14 +121,8 @@ def set_findings(rows: Sequence[Row]) -> Iterator[Finding]:
         listed = some(f"{a!r} and {b!r} ({sizes[a]:,} images)" for a, b in same)
         what = f"{listed}: no image has one without the other, so that a network cannot distinguish them."
         fix = "If they mean the same, keep one; otherwise add images with only one of them."
-        yield Finding(
-            "never-part",
-            "warning",
-            "Labels that always occur together",
-            what,
-            fix,
-            names=tuple(f"{a} / {b}" for a, b in same),
-        )
+        names = tuple(f"{a} / {b}" for a, b in same)
+        yield Finding("never-part", "warning", "Labels that always occur together", what, fix, names=names)
     if pairs:
         mean = sum(sizes.values()) / len(rows)
         common = [f"{a} + {b} ({n:,} of {min(sizes[a], sizes[b]):,})" for (a, b), n in pairs.most_common(PAIRS)]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
@@ -239,8 +239,12 @@ def _row(group: Sequence[Entry], held: Sequence[Entry], split: str, baseline: Ma
     changed = {key: value for key, value in setting.items() if value != baseline.get(key)}
     done = [entry for entry in group if not entry.failed]
     values = [entry.figure("accuracy", split) for entry in done]
-    means = {name: _mean([entry.figure(name, split) for entry in done]) for name in (*FIGURES, *MORE)}
-    means |= {name: _mean([entry.cost(name) for entry in done]) for name in COSTS}
+    table = pd.DataFrame(
+        {name: [entry.figure(name, split) for entry in done] for name in (*FIGURES, *MORE)}
+        | {name: [entry.cost(name) for entry in done] for name in COSTS},
+        dtype=float,
+    )
+    means = table.mean().to_dict()
     deviation = stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
     fixed = (setting, changed, done, len(group) - len(done), means, deviation, not changed)
     interval = interval_of(done, split) if done and all(entry.fold for entry in done) else None
@@ -267,11 +271,6 @@ def _side(entries: Sequence[Entry], split: str) -> list[differences.Run]:
         )
         for entry in entries
     ]
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return mean(known) if known else math.nan
 
 
 def _or_nan(value: float | None) -> float:

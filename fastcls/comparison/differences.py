@@ -145,9 +145,14 @@ def _half_over_images(ours: Sequence[Run], baseline: Sequence[Run]) -> float:
     gap = (shares[0] - shares[1]).dropna()
     if gap.empty:
         return 0.0
-    counted = McNemar(len(gap), round(-gap[gap < 0].sum()), round(gap[gap > 0].sum()), 1.0)
-    _, low, high = images_interval(_over_groups(counted, gap, _codes(shares[0], gap.index)))
+    _, low, high = images_interval(_counted(gap, shares[0]))
     return (high - low) / 2
+
+
+def _counted(gap: pd.Series, right: pd.Series) -> McNemar:
+    """How much of a difference, an image each, is for either side, over the groups of `right` where there are any."""
+    counted = McNemar(len(gap), round(-gap[gap < 0].sum()), round(gap[gap > 0].sum()), 1.0)
+    return _over_groups(counted, gap, _codes(right, gap.index))
 
 
 def _shares(folds: Sequence[Run]) -> pd.Series:
@@ -197,9 +202,7 @@ def _single(value: float, ours: pd.Series, baseline: pd.Series) -> Difference:
     if not len(ours) or not len(baseline):
         return Difference(value)
     if set(ours.index) == set(baseline.index):
-        gap = ours.astype(int) - baseline.reindex(ours.index).astype(int)
-        counted = McNemar(len(gap), int((gap < 0).sum()), int((gap > 0).sum()), 1.0)
-        test = _over_groups(counted, gap, _codes(ours, gap.index))
+        test = _counted(ours.astype(int) - baseline.reindex(ours.index).astype(int), ours)
         return _bounded(value, *images_interval(test)[1:], "groups" if test.groups else "images")
     shares = [(right.sum() + 1, len(right) + 2) for right in (ours, baseline)]
     middle = shares[0][0] / shares[0][1] - shares[1][0] / shares[1][1]

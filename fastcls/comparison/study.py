@@ -222,19 +222,20 @@ def opened(
     several machines differ.
     """
     import optuna
-    from optuna.study import StudyDirection
 
     with _troubles(url):
         storage = _storage(url)
         try:
-            direction = StudyDirection.MINIMIZE if metric == "loss" else StudyDirection.MAXIMIZE
+            direction = "minimize" if metric == "loss" else "maximize"
             inner = optuna.create_study(
                 storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
             )
             _refuse_others(inner, about, words, f"The study {name!r} in {shown(url)}")
             yield Study(inner, metric, dimensions, seed, worker)
         finally:
-            _close(storage)
+            if hasattr(storage, "engine"):
+                storage.remove_session()
+                storage.engine.dispose()
 
 
 def _refuse_others(study: optuna.Study, about: Mapping[str, Any], words: Mapping[str, str], which: str) -> None:
@@ -268,13 +269,6 @@ def _storage(url: str) -> Any:
         raise EnvironmentProblem(f"--storage {shown(url)}: the driver of {scheme} is not installed.", hint) from None
     except OSError as problem:
         raise OutputError(f"--storage {url}: this file cannot be written: {problem.strerror}.") from None
-
-
-def _close(storage: Any) -> None:
-    engine = getattr(storage, "engine", None)
-    if engine is not None:
-        storage.remove_session()
-        engine.dispose()
 
 
 @contextlib.contextmanager

@@ -160,17 +160,19 @@ class Plan:
     def source(self, dataset: Datasets) -> Source:
         """The pixels of a dataset: its own splits' from the store, those of others from their files."""
         place = next((i for i, own in enumerate(self.own) if own is dataset), None)
-        if dataset.split_idx != place:  # test-time augmentation has validation images cropped as in training
+        if place is None or dataset.split_idx != place:  # test-time augmentation crops validation images as in training
             return self._unstored(dataset)
-        if place is not None and self.storing:
+        if self.storing:
             self.prepare()
-        if place is not None and self.stored:
-            return self.stored[place]
-        return self._unstored(dataset)
+        return self.stored[place] if self.stored else self._unstored(dataset)
+
+    def _crop(self, dataset: Datasets) -> tuple[RandomCrop | None, dict[str, Any]]:
+        """What images of a dataset go through, and what is kept of a file for it."""
+        crop = self.crop if dataset.split_idx == 0 else None
+        return crop, crop.how(self.finished["mode"]) if crop else self.finished
 
     def _unstored(self, dataset: Datasets) -> Source:
-        crop = self.crop if dataset.split_idx == 0 else None
-        how = crop.how(self.finished["mode"]) if crop else self.finished
+        crop, how = self._crop(dataset)
         return Source(Files(_sources(dataset), how, packs.Rows.of(dataset)), crop=crop)
 
     def prepare(self, progress: cache.Progress | None = None) -> None:
@@ -188,8 +190,7 @@ class Plan:
 
     def _stored(self, dataset: Datasets, budget: float, progress: cache.Progress | None) -> Source:
         """From a store of both splits, so that it serves whatever the split; finished images beside crops are few."""
-        crop = self.crop if dataset.split_idx == 0 else None
-        how = crop.how(self.finished["mode"]) if crop else self.finished
+        crop, how = self._crop(dataset)
         own = files(dataset)
         alike = self.crop is None or crop is not None
         every = sorted({path for other in self.own for path in files(other)} if alike else set(own))

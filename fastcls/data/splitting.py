@@ -164,7 +164,7 @@ def stratified(
             valid, _ = groups.divide(labels, names, valid_pct, 0.0, seed)
             of = dict(zip(paths, names, strict=True))
         else:
-            together = copies_of(items) if options.current().keep_copies_together else []
+            together = copies_of(items)
             valid = splits.hold_out(labels, valid_pct, seed, together)
             if any(together):
                 of = dict(zip(paths_of(items), together, strict=True))
@@ -204,13 +204,10 @@ def paths_of(items: Any) -> list[str]:
 
 
 def copies_of(items: Any) -> list[str]:
-    """The group of copies that each item is in; none for items that are no files."""
-    paths = paths_of(items)
-    return copies.together(paths) if all(map(_is_file, paths)) else []
-
-
-def _is_file(path: str) -> bool:
-    return os.path.isfile(path) or shards.found(path) is not None  # noqa: PTH113  a Path takes longer
+    """The group of copies that each item is in; none for items that are no files, or where copies may be parted."""
+    paths = paths_of(items) if options.current().keep_copies_together else []
+    are_files = all(os.path.isfile(path) or shards.found(path) for path in paths)  # noqa: PTH113  a Path takes longer
+    return copies.together(paths) if paths and are_files else []
 
 
 def _names(items: Any, group: Callable[[Any], Hashable] | str, paths: Sequence[str]) -> list[str]:
@@ -261,13 +258,9 @@ class Fold:
         own = items.iloc[places] if hasattr(items, "iloc") else [items[i] for i in places]
         self.groups = groups_of(own, self.splitter)
         paths = paths_of(own)
-        if self.groups:
-            names = [self.groups.get(path, "") for path in paths]
-        else:
-            together = copies_of(own) if options.current().keep_copies_together else []
-            names = together or [""] * len(paths)
-            if any(names):
-                self.groups = dict(zip(paths, names, strict=True))
+        names = [self.groups.get(path, "") for path in paths] if self.groups else copies_of(own) or [""] * len(paths)
+        if any(names):
+            self.groups = dict(zip(paths, names, strict=True))
         rows = (row for _, row in own.iterrows()) if hasattr(own, "iterrows") else own
         labels = [names_of(label) for label in plain(map(self.label, rows))]
         held = places[divide(labels, names, n, options.current().seed) == k - 1]

@@ -126,12 +126,8 @@ class Interpretation(ClassificationInterpretation):
         from sklearn.metrics import classification_report
 
         names = [str(name) for name in self.vocab]
-        labels = list(range(len(names)))
-        print(
-            classification_report(
-                self.targs.int(), self.decoded.int(), labels=labels, target_names=names, zero_division=0
-            )
-        )
+        kwargs = {"labels": list(range(len(names))), "target_names": names, "zero_division": 0}
+        print(classification_report(self.targs.int(), self.decoded.int(), **kwargs))
 
     def plot_confusion_matrix(
         self,

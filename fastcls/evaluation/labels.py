@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
 
 from fastcls.evaluation import calibration, grouped
-from fastcls.evaluation.metrics import figure
+from fastcls.evaluation.metrics import figure, logit_interval
 from fastcls.runfolder.target import HALF, MULTI
 
 DRAWS, NUMBERS = 400, 4_000_000  # of the bootstrap: at most, and weights drawn at once
@@ -182,9 +181,7 @@ def _interval(value: float, draws: np.ndarray | None, z: float) -> tuple[float |
     error = float(np.nanstd(draws, ddof=1)) if np.isfinite(draws).sum() > 1 else 0.0
     if error < 1e-12:
         return None, None
-    half = z * error / (value * (1 - value))
-    low, high = (float(expit(logit(value) + side * half)) for side in (-1, 1))
-    return low, high
+    return logit_interval(value, z * error)
 
 
 def _bootstrap(

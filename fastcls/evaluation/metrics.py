@@ -153,6 +153,12 @@ def score(share: float, n: float, z: float) -> tuple[float, float]:
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
+def logit_interval(centre: float, half: float) -> tuple[float, float]:
+    """An interval of a share that is normal for the logit, `half` its half-width at the centre: within 0 and 1."""
+    low, high = (float(expit(logit(centre) + side * half / (centre * (1 - centre)))) for side in (-1, 1))
+    return low, high
+
+
 def _macro(
     targets: np.ndarray, predictions: np.ndarray, counts: np.ndarray, classes: int
 ) -> Iterator[tuple[str, float, Any, Any]]:
@@ -187,8 +193,7 @@ def _macro(
     for name, total, centre, error in zip(MACRO, totals, centres, errors, strict=True):
         low = high = None
         if error > 1e-12 and 0 < centre < 1:
-            half = Z * error / (centre * (1 - centre))
-            low, high = (float(expit(logit(centre) + side * half)) for side in (-1, 1))
+            low, high = logit_interval(centre, Z * error)
         yield name, float(total / present.sum()), low, high
 
 

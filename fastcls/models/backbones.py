@@ -27,14 +27,7 @@ from fastcls.runfolder import hub
 with lazy.imports():  # timm takes a second, and custom networks need nothing of it
     import timm
 
-REFUSALS = (
-    AssertionError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    IndexError,
-    ZeroDivisionError,
-)  # of a size, by networks
+REFUSALS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)  # of a size, by networks
 LADDER = (8, 16, 24, 32, 48, 64, 96, 128, 192)  # sides of images, pixels, tried for a hint
 FLOOR = -0.4  # below the least value of ReLU, GELU, SiLU and hard swish
 

@@ -124,27 +124,25 @@ def transfer_learner(
     sizes = _sizes(dls)
     growing = [cb for cb in L(for_learner.get("cbs")) if isinstance(cb, resizing.Grow)]
     smaller = {one for cb in growing for size in sizes for one in cb.sizes(*size)}
+    asked = channels(dls), sizes | smaller, config.size
     try:
-        body, n_features, size = backbones.build(found, download, channels(dls), sizes | smaller, config.size, **kwargs)
+        body, n_features, size = backbones.build(found, download, *asked, **kwargs)
     except FastclsError:
         raise
     except Exception as problem:
         if not download:
             raise
+        why = (str(problem) or type(problem).__name__).splitlines()[0]
         if _is_network(problem):
             full = f" ({resolve(arch)})" if resolve(arch) != arch else ""
             where = "the Hugging Face Hub" if found.library == "timm" else "download.pytorch.org"
-            why = (str(problem) or type(problem).__name__).splitlines()[0]
             raise WeightsError(
                 f"The ImageNet weights of {arch}{full} could not be downloaded from {where}: {why}.",
                 "Connect to the internet, or give weights that are on this disk, with their network:  "
                 "--arch resnet18 --weights FILE  (a run or a .safetensors file).  Random weights:  --weights none",
             ) from problem
-        backbones.build(
-            found, False, channels(dls), sizes | smaller, config.size, **kwargs
-        )  # else it is not the weights
+        backbones.build(found, False, *asked, **kwargs)  # which raises where it is not the weights
         kept = backbones.kept_weights(found)
-        why = (str(problem) or type(problem).__name__).splitlines()[0]
         if isinstance(problem, OSError) and not kept.exists():
             raise WeightsError(
                 f"The ImageNet weights of {arch} cannot be saved in {kept}: {problem.strerror or why}.",

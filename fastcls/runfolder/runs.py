@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,11 +115,8 @@ def digest(file: Path, algorithm: str = "sha256") -> str:
     """The checksum of a file of any size, in hexadecimal."""
     import hashlib
 
-    found = hashlib.new(algorithm, usedforsecurity=False)
     with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+        return hashlib.file_digest(stream, partial(hashlib.new, algorithm, usedforsecurity=False)).hexdigest()
 
 
 def sqlite_url(file: Path) -> str:

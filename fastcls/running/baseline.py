@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.torch_core import get_model
 
@@ -18,10 +17,10 @@ from fastcls.machine import ranks
 from fastcls.runfolder import predictions, runs
 from fastcls.settings import options
 from fastcls.training import probe
-from fastcls.training.history import History
+from fastcls.training.history import History, Stateless
 
 
-class KeepBaseline(Callback):
+class KeepBaseline(Stateless):
     """Writes probe.csv after the epoch of the linear probe: split, path, label and prediction of an image a row.
 
     relative: a file's name in predictions.csv, which the report pairs these rows with.
@@ -34,12 +33,6 @@ class KeepBaseline(Callback):
         self.seen: list[torch.Tensor] = []  # what the epoch's validation has just computed
         self.logits: dict[str, torch.Tensor] = {}  # of each split
         self.weights = ""  # a checksum of those that gave them
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the file is written once."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
     def before_train(self) -> None:
         self.logits = {}

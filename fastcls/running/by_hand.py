@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +52,16 @@ def save(learn: Learner, out: Path, screen: Screen) -> Path:
     with no_random(reproducible=False):
         _refuse(learn)
         runs.check_writable(out, "")
-        _save(learn, out, screen)
+        existed = out.exists()
+        with options.using(options.current()) as notes, runs.locked(out):
+            runs.check_writable(out, "")  # another may have written, and ended, before the lock
+            try:
+                with runs.whole(out):
+                    _write(learn, out, screen, notes)
+            finally:
+                if existed:
+                    out.mkdir(exist_ok=True)
     return out
-
-
-def _save(learn: Learner, out: Path, screen: Screen) -> None:
-    """The whole run folder, or nothing."""
-    existed = out.exists()
-    with options.using(options.current()) as notes, runs.locked(out):
-        runs.check_writable(out, "")  # another may have written, and ended, before the lock
-        try:
-            _write(learn, out, screen, notes)
-        except BaseException:
-            shutil.rmtree(out, ignore_errors=True)
-            if existed:
-                out.mkdir(exist_ok=True)
-            raise
 
 
 def _write(learn: Learner, out: Path, screen: Screen, notes: list[str]) -> None:

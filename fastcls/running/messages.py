@@ -87,11 +87,10 @@ class Messages:
             name = answers[split].judge.target.main
             accuracy, loss, f1 = values[name], values["loss"], values["macro_f1"]
             over = f" over {accuracy['groups']:,} groups" if "groups" in accuracy else ""
-            low, high = (f"{end:.4f}" if end is not None else "–" for end in (accuracy["low"], accuracy["high"]))
             which = " (cross-entropy; valid_loss: as trained)" if split == splits[0] else ""
             self.screen.print(
-                f"{split:8s} {name} {accuracy['value']:.4f}  (95 %{over}: {low} to "
-                f"{high}, n = {values['n']:,})  macro F1 {f1['value']:.4f}  loss {loss['value']:.4f}{which}",
+                f"{split:8s} {name} {accuracy['value']:.4f}  (95 %{over}: {_ends(accuracy)}, "
+                f"n = {values['n']:,})  macro F1 {f1['value']:.4f}  loss {loss['value']:.4f}{which}",
                 style="bold" if split == splits[0] else None,
                 soft_wrap=True,
             )
@@ -99,8 +98,7 @@ class Messages:
                 seen = metrics.leaked(values["n"] - clean["n"], "these images")
                 without = "too few are left for a figure without leaks"
                 if clean["value"] is not None:
-                    low, high = (f"{end:.4f}" if end is not None else "–" for end in (clean["low"], clean["high"]))
-                    without = f"without leaks {clean['value']:.4f}  (95 %: {low} to {high}, n = {clean['n']:,})"
+                    without = f"without leaks {clean['value']:.4f}  (95 %: {_ends(clean)}, n = {clean['n']:,})"
                 self.screen.print(f"{'':8s} [b]{seen}:[/b] {without}", soft_wrap=True)
         if speed := self.record.get("speed"):
             self._line("speed", f"{speed['images_per_second']:,.0f} images/s in training")
@@ -120,3 +118,8 @@ class Messages:
         self._line("run", f"{escape(self.out)}{page}")
         if (onnx or recipe) and not self.screen.in_series:  # which has a line of its own, at its end
             self._line("next", escape(shell.command("predict", self.out, "PHOTOS", "-o", "predictions.csv", *trust)))
+
+
+def _ends(figure: Mapping[str, Any]) -> str:
+    """Those of its interval."""
+    return " to ".join(f"{figure[end]:.4f}" if figure[end] is not None else "–" for end in ("low", "high"))

@@ -197,11 +197,11 @@ def pack(value: Any, tensors: dict[str, torch.Tensor], name: str = "") -> Any:
 
 def packable(value: Any) -> bool:
     """Whether `pack` takes it."""
-    if isinstance(value, Mapping):
-        return all(packable(key) and packable(item) for key, item in value.items())
-    if isinstance(value, (list, tuple, L)):
-        return all(map(packable, value))
-    return value is None or isinstance(value, (bool, int, float, str, torch.Tensor, np.ndarray, np.generic))
+    try:
+        pack(value, {})
+    except Unpackable:
+        return False
+    return True
 
 
 def _pack_list(value: Any, tensors: dict[str, torch.Tensor], name: str) -> Any:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-import torch
 from fastai.basics import L
 from fastai.callback.core import CancelFitException
 from fastai.callback.schedule import LRFinder, ParamScheduler
 from fastai.learner import Learner
+from fastai.torch_core import get_random_states, set_random_states
 
 from fastcls.training import losses
 from fastcls.training.checkpoints import load_weights
@@ -50,8 +48,7 @@ def restored(learn: Learner) -> Iterator[None]:
     """Weights, optimiser and random states as they were, however the block ends (Ctrl-C included)."""
     weights = {name: tensor.detach().clone() for name, tensor in learn.model.state_dict().items()}
     optimizer = None if learn.opt is None else copy.deepcopy(learn.opt.state_dict())
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    states = get_random_states()
     loaders = [(dl, copy.deepcopy(dl.rng.getstate())) for dl in learn.dls if hasattr(dl, "rng")]
     try:
         yield
@@ -61,11 +58,7 @@ def restored(learn: Learner) -> Iterator[None]:
             learn.opt = None
         else:
             learn.opt.load_state_dict(optimizer)
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+        set_random_states(**states)
         for dl, state in loaders:
             dl.rng.setstate(state)
 

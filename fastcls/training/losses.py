@@ -40,9 +40,7 @@ class FocalLoss(nn.Module):
         loss = (1 - torch.exp(-entropy)) ** self.gamma * entropy
         if self.weight is not None:
             loss = self.weight[target] * loss
-        if self.reduction == "none":
-            return loss
-        return loss.mean() if self.reduction == "mean" else loss.sum()
+        return loss if self.reduction == "none" else getattr(loss, self.reduction)()
 
 
 class FocalLossFlat(CrossEntropyLossFlat):
@@ -102,9 +100,7 @@ class LabelLoss(nn.Module):
                 loss = loss * (1 + (self.pos_weight - 1) * target)
         else:
             loss = F.binary_cross_entropy_with_logits(input, target, pos_weight=self.pos_weight, reduction="none")
-        if self.reduction == "none":
-            return loss.mean(-1)
-        return loss.mean() if self.reduction == "mean" else loss.sum()
+        return loss.mean(-1) if self.reduction == "none" else getattr(loss, self.reduction)()
 
 
 class LabelLossFlat(BCEWithLogitsLossFlat):

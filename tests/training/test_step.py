@@ -235,8 +235,8 @@ def test_freed_memory_is_kept_unless_the_environment_says_otherwise() -> None:
 def test_memory_is_given_back_where_the_process_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([1.0, 1.2, 1.3, 2.0, 2.4, 2.6])
     asked: list[float] = []
-    monkeypatch.setattr(step.memory, "resident", lambda: asked.append(next(sizes)) or asked[-1])
-    monkeypatch.setattr(step.heap, "give_back", lambda: asked.append(0.0))
+    monkeypatch.setattr(step.host, "resident", lambda: asked.append(next(sizes)) or asked[-1])
+    monkeypatch.setattr(step.host, "give_back", lambda: asked.append(0.0))
     callback = step.Heap()
     for _ in range(6 * step.Heap.every):
         callback.after_batch()
