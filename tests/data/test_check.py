@@ -295,9 +295,9 @@ def test_classes_are_held_against_each_other(tmp_path: Path, fastcls: Any) -> No
 
 
 def test_a_single_class_and_a_dataset_without_training_images_are_errors() -> None:
-    assert [f.kind for f in label_findings(["a", "a"], ["train", "valid"])] == ["one-class"]
-    assert [f.kind for f in label_findings(["a", "b"], ["test", "valid"])] == ["no-training-images"]
-    assert [f.kind for f in label_findings(["a", "b"] * 10, [""] * 20)] == []
+    assert [f.kind for f in label_findings([("a", "train"), ("a", "valid")])] == ["one-class"]
+    assert [f.kind for f in label_findings([("a", "test"), ("b", "valid")])] == ["no-training-images"]
+    assert [f.kind for f in label_findings([("a", ""), ("b", "")] * 10)] == []
 
 
 def test_a_table_is_checked_row_by_row(tmp_path: Path, fastcls: Any) -> None:
