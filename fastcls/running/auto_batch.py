@@ -12,14 +12,14 @@ import contextlib
 import gc
 import shlex
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 from fastai.callback.core import Callback, CancelFitException, CancelTrainException, CancelValidException
 from fastai.learner import Learner
 
-from fastcls.data import pixels
 from fastcls.datasets.walk import count
 from fastcls.errors import TrainingError, UsageError
 from fastcls.machine import devices, host
@@ -68,18 +68,10 @@ def settle(request: Request, screen: Screen) -> Request:
         why += f" That is only {count(steps, 'step')} per epoch."
     found = {"batch": best.batch, "start": start, "why": why, "tried": [asdict(trial) for trial in search.tried]}
     screen.print(f"batch    {escape(why)}", soft_wrap=True)
-    return replace(
-        request,
-        knobs={**request.knobs, "bs": best.batch},
-        command=_command(request, best.batch),
-        auto_batch=found,
-    )
-
-
-def _command(request: Request, batch: int) -> str:
-    """The command with the size in place of the search, so that it makes the same run elsewhere."""
+    # with the size in place of the search, so that the command makes the same run elsewhere
     words = [word for word in request.words_without("--bs") if word != "--auto-batch"]
-    return shlex.join([*words, "--bs", str(batch)]) if words else ""
+    command = shlex.join([*words, "--bs", str(best.batch)]) if words else ""
+    return replace(request, knobs={**request.knobs, "bs": best.batch}, command=command, auto_batch=found)
 
 
 class _Search:
@@ -90,15 +82,11 @@ class _Search:
         self.tried: list[Trial] = []
         self.images = 0  # to train on, once a learner was built
         self.device = devices.device()
+        self.on_gpu = self.device.type == "cuda"
         host.give_back()
         self.before = host.resident()
-        self.room = self._room()
-
-    def _room(self) -> float:
-        """Bytes that training may take."""
-        if self.device.type == "cuda":
-            return GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]
-        return RAM_SHARE * host.available()
+        # bytes that training may take
+        self.room = GPU_SHARE * torch.cuda.mem_get_info(self.device)[0] if self.on_gpu else RAM_SHARE * host.available()
 
     def run(self) -> tuple[Trial, str]:
         """The largest that fits, and why no larger one does."""
@@ -120,19 +108,16 @@ class _Search:
         return best, f"{above.batch} does not fit: {above.why}"
 
     def _try(self, batch: int) -> Trial:
-        expected = self._expected(batch)
-        if self.device.type != "cuda" and expected > self.room:
+        largest = max((trial for trial in self.tried if trial.fits), key=lambda trial: trial.batch, default=None)
+        # in proportion to the largest size that fitted: more than it can be
+        expected = 0.0 if largest is None else largest.bytes * batch / largest.batch
+        if not self.on_gpu and expected > self.room:
             found = Trial(batch, False, expected, self._compared(expected))
         else:
             found = self._train(batch)
         self.tried.append(found)
         self.screen.print(f"trying   batch size {found.batch}: {'fits' if found.fits else escape(found.why)}")
         return found
-
-    def _expected(self, batch: int) -> float:
-        """Bytes, in proportion to the largest size that fitted: more than it can be."""
-        largest = max((trial for trial in self.tried if trial.fits), key=lambda trial: trial.batch, default=None)
-        return 0.0 if largest is None else largest.bytes * batch / largest.batch
 
     def _compared(self, needed: float) -> str:
         return f"it would need {needed / 1e9:.2f} GB of memory, and {self.room / 1e9:.2f} GB are available."
@@ -141,51 +126,45 @@ class _Search:
         request = replace(self.request, knobs={**self.request.knobs, "bs": batch})
         host.forget_peak()
         problem = ""
-        kept = 0.0
         try:
             with prepared(request) as ready:
                 learn = ready.learn
                 self.images, batch = len(learn.dls.train_ds), learn.dls.train.bs
-                with _shortened(learn) as short:
-                    ready.recipe.fit(learn, **request.stage("fit"))
-                kept = self._kept(learn, short)
-                del learn, ready, short
+                self._fit(learn, partial(ready.recipe.fit, learn, **request.stage("fit")))
+                del learn, ready
         except Exception as raised:
             if not host.ran_out(raised):
                 raise
             problem = str(raised).splitlines()[0] or type(raised).__name__
             traceback.clear_frames(raised.__traceback__)  # they hold the network
-        taken = self._taken() + kept
+        if self.on_gpu:
+            taken = float(torch.cuda.max_memory_reserved(self.device))
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            taken = max(host.resident("VmHWM") - self.before, 0.0)
         gc.collect()
         host.give_back()
-        if self.device.type == "cuda":
+        if self.on_gpu:
             torch.cuda.empty_cache()
-        if problem:
-            return Trial(batch, False, taken, problem)
-        fits = taken <= self.room
-        return Trial(batch, fits, taken, "" if fits else self._compared(taken))
+        fits = not problem and taken <= self.room
+        return Trial(batch, fits, taken, problem or ("" if fits else self._compared(taken)))
 
-    def _taken(self) -> float:
-        if self.device.type == "cuda":
-            peak = torch.cuda.max_memory_reserved(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
-            return float(peak)
-        return max(host.resident("VmHWM") - self.before, 0.0)
+    def _fit(self, learn: Learner, fit: Callable[[], object]) -> None:
+        """A recipe's `fit`, a few batches a phase: of whole images, decoded when they are asked for.
 
-    def _kept(self, learn: Learner, short: _Short) -> float:
-        """What decoded images will take of a GPU, at most."""
-        plan = getattr(learn.dls, "plan", None)
-        if self.device.type != "cuda" or plan is None or plan.crop is not None:
-            return 0.0
-        images = (len(learn.dls.train_ds) + len(learn.dls.valid_ds)) * short.pixels
-        return images if images <= pixels.ON_DEVICE * self.room / GPU_SHARE else 0.0
+        On a GPU they are decoded as in a run, which may keep them there.
+        """
+        growing = learn.cbs.filter(lambda callback: isinstance(callback, resizing.Grow))
+        plan = None if self.on_gpu else getattr(learn.dls, "plan", None)
+        unprepared = contextlib.nullcontext() if plan is None else plan.unprepared()
+        with quiet(learn), learn.removed_cbs(growing), learn.added_cbs([_Short()]), unprepared:
+            fit()
 
 
 class _Short(Callback):
     """Ends every fit after a few batches, and every validation after one."""
 
     order = 1000
-    pixels = 0  # numbers of an image
 
     def before_fit(self) -> None:
         self.left = STEPS * options.current().accumulate
@@ -197,7 +176,6 @@ class _Short(Callback):
     def after_batch(self) -> None:
         if not self.training:
             raise CancelValidException
-        self.pixels = self.xb[0][0].numel()
         self.left -= 1
         if self.left <= 0:
             raise CancelTrainException
@@ -205,17 +183,3 @@ class _Short(Callback):
     def after_epoch(self) -> None:
         if self.left <= 0:
             raise CancelFitException
-
-
-@contextlib.contextmanager
-def _shortened(learn: Learner) -> Iterator[_Short]:
-    """Inside, a recipe's `fit` trains a few batches a phase: of whole images, decoded when they are asked for."""
-    plan = getattr(learn.dls, "plan", None)
-    short, growing = _Short(), learn.cbs.filter(lambda callback: isinstance(callback, resizing.Grow))
-    with (
-        quiet(learn),
-        learn.removed_cbs(growing),
-        learn.added_cbs([short]),
-        plan.unprepared() if plan is not None else contextlib.nullcontext(),
-    ):
-        yield short
