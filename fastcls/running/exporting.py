@@ -42,9 +42,10 @@ def export(run: Path, kinds: Sequence[str], out: Path | None, trust: bool) -> di
     """Write the network of a run as files of these kinds; see `fastcls.export`."""
     if unknown := [kind for kind in kinds if kind not in FILES]:
         raise UsageError(f"Unknown export format {unknown[0]!r}{did_you_mean(unknown[0], FILES) or '.'}")
+    _check(run, kinds, trust)
     home = out or run / "export"
     with _removed_if_empty(home):
-        return _export(run, kinds, home, trust)
+        return _export(run, kinds, home)
 
 
 @contextlib.contextmanager
@@ -59,9 +60,8 @@ def _removed_if_empty(home: Path) -> Iterator[None]:
                 home.rmdir()
 
 
-def _export(run: Path, kinds: Sequence[str], home: Path, trust: bool) -> dict[str, Exported]:
+def _export(run: Path, kinds: Sequence[str], home: Path) -> dict[str, Exported]:
     targets = {kind: home / FILES[kind] for kind in kinds}
-    _check(run, kinds, trust)
     beside = {"openvino": "model.bin", "int8": "model-int8.json", "fp16": "model-fp16.json"}
     _check_free([*targets.values(), *(home / beside[kind] for kind in kinds if kind in beside)])
     reference = None if {*kinds} <= {"safetensors", *FEWER_BITS} else deploy.reference(run)
@@ -71,21 +71,21 @@ def _export(run: Path, kinds: Sequence[str], home: Path, trust: bool) -> dict[st
         if kind == "safetensors":
             deploy.safetensors(run, target)
             found[kind] = Exported(target, None, 0)
-            continue
-        if kind in FEWER_BITS:
+        elif kind in FEWER_BITS:
             found[kind] = Exported(target, None, 0, _fewer_bits(run, kind, target))
-            continue
-        if kind == "torch-export":
-            from fastcls.running.loading import import_fastai
-
-            import_fastai()
-            from fastcls.running import replay
-
-            difference = replay.write_program(run, target, reference)
         else:
-            difference = (deploy.onnx if kind == "onnx" else deploy.openvino)(run, target, reference)
-        found[kind] = Exported(target, difference, images)
+            write = {"onnx": deploy.onnx, "openvino": deploy.openvino, "torch-export": _torch_export}[kind]
+            found[kind] = Exported(target, write(run, target, reference), images)
     return found
+
+
+def _torch_export(run: Path, target: Path, reference: deploy.Reference | None) -> float | None:
+    from fastcls.running.loading import import_fastai
+
+    import_fastai()
+    from fastcls.running import replay
+
+    return replay.write_program(run, target, reference)
 
 
 def _fewer_bits(run: Path, kind: str, target: Path) -> dict[str, Any] | None:

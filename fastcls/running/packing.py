@@ -102,21 +102,20 @@ def pack(
         table = _split(found, bad, valid_pct, test_pct, group, split_by, newest)
         notes += [note for note in table.attrs["notes"] if note not in notes]
     plan = _Plan(table, found.root, seed, shard_mb * MB)
-    done = _done(place, held, plan)
     if RECORD in held:
-        if done is None:
+        done = _opened(place)
+        if done.record.plan != plan.digest(range(len(plan.files))):
             raise OutputError(
                 f"{destination} contains other packed images.", "Choose another destination, or remove them."
             )
-        return Packed(_opened(place), findings, notes, time.perf_counter() - began, 0)
+        return Packed(done, findings, notes, time.perf_counter() - began, 0)
     written = plan.write(place, held, packed)
-    record = plan.finish(place, str(found.root), found.target.kind, findings)
+    plan.finish(place, str(found.root), found.target.kind, findings)
     for name in place.sizes():
         if name.startswith(f"{PARTS}/"):
             place.remove(name)
     if isinstance(place, Folder) and (place.root / PARTS).is_dir():
         (place.root / PARTS).rmdir()
-    assert record.images == len(table)
     return Packed(_opened(place), findings, notes, time.perf_counter() - began, written)
 
 
@@ -232,20 +231,16 @@ class _Plan:
         record: dict[str, Any] = {"plan": self.digest(rows), "offset": [], "sha256": [], "width": [], "height": []}
         broken: list[str] = []
 
-        def look(row: int) -> tuple[bytes, str, int, int]:
+        def read(path: str) -> tuple[bytes, str, int, int]:
             from PIL import Image
 
-            def read(path: str) -> tuple[bytes, int, int]:
-                data = decode.file_bytes(path)
-                with Image.open(io.BytesIO(data)) as image:
-                    return data, *image.size
-
-            data, width, height = reading(self.files[row], read)
-            return data, hashlib.sha256(data).hexdigest(), width, height
+            data = decode.file_bytes(path)
+            with Image.open(io.BytesIO(data)) as image:
+                return data, hashlib.sha256(data).hexdigest(), *image.size
 
         def looked(row: int) -> tuple[bytes, str, int, int] | str:
             try:
-                return look(row)
+                return reading(self.files[row], read)
             except DataError as problem:
                 return problem.message
 
@@ -274,7 +269,7 @@ class _Plan:
             raise broken_images(broken, len(self.files))
         return record | {"bytes": file.stat().st_size, "tar": runs.digest(file)}
 
-    def finish(self, place: Bucket | Folder, source: str, target: str, findings: list[str]) -> Record:
+    def finish(self, place: Bucket | Folder, source: str, target: str, findings: list[str]) -> None:
         """Write the manifest, then the record that makes it all packed images."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -310,10 +305,10 @@ class _Plan:
             sum(self.sizes), target, self.drawn, self.seed, self.table["split"].value_counts().to_dict(),
             findings, listed,
         )  # fmt: skip
-        return save(place, pa.table(whole), record, pq)
+        save(place, pa.table(whole), record, pq)
 
 
-def save(place: Bucket | Folder, manifest: Any, record: Record, parquet: Any) -> Record:
+def save(place: Bucket | Folder, manifest: Any, record: Record, parquet: Any) -> None:
     """Write the manifest, and last the record with its checksum."""
     buffer = io.BytesIO()
     parquet.write_table(manifest, buffer, compression="zstd")
@@ -321,15 +316,6 @@ def save(place: Bucket | Folder, manifest: Any, record: Record, parquet: Any) ->
     record.manifest = hashlib.sha256(data).hexdigest()
     place.write(MANIFEST, data)
     place.write(RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1))
-    return record
-
-
-def _done(place: Bucket | Folder, held: dict[str, int], plan: _Plan) -> Record | None:
-    """The record of the destination, where it is of these very images."""
-    if RECORD not in held:
-        return None
-    record = _opened(place).record
-    return record if record.plan == plan.digest(range(len(plan.files))) else None
 
 
 @contextmanager

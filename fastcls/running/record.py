@@ -9,7 +9,6 @@ import os
 import shlex
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from fastcls.machine import devices
 from fastcls.machine.extras import version
 from fastcls.runfolder import recorded, runs, splits
 from fastcls.settings import sources
-from fastcls.settings.options import Options
 from fastcls.settings.request import Request
 from fastcls.training.history import History
 from fastcls.transforms import resizing
@@ -52,7 +50,7 @@ def of(request: Request, learn: Learner, notes: list[str]) -> dict[str, Any]:
         "command": _pinned(request, learn.precision),
         "knobs": {stage: request.stage(stage) for stage in sources.STAGES},
         "options": {
-            **_options(opts),
+            **{name: value for name, value in vars(opts).items() if name != "extra"},  # which is recorded apart
             "device": learn.dls.device.type,
             "precision": learn.precision,
             "workers": devices.workers(),
@@ -94,11 +92,6 @@ def _pinned(request: Request, precision: str) -> str:
     if not request.command or request.options.precision != "auto":
         return request.command
     return shlex.join([*request.words_without("--precision"), "--precision", precision])
-
-
-def _options(opts: Options) -> dict[str, Any]:
-    """The options as they were given; `--set` keywords are recorded apart."""
-    return {field.name: getattr(opts, field.name) for field in fields(opts) if field.name != "extra"}
 
 
 def versions() -> dict[str, str]:
@@ -253,9 +246,5 @@ def other_surroundings(before: Mapping[str, Any], record: Mapping[str, Any]) -> 
         for name, was in (before.get(group) or {}).items()
         if group == "versions" or name in ("type", "name", "threads", "processes")
     ]
-    differ = [f"{name} {was} then, {now} now" for name, was, now in pairs if was != now]
-    return (
-        f"resumed in another environment ({'; '.join(differ)}): the last digits of results may differ."
-        if differ
-        else ""
-    )
+    differ = "; ".join(f"{name} {was} then, {now} now" for name, was, now in pairs if was != now)
+    return f"resumed in another environment ({differ}): the last digits of results may differ." if differ else ""

@@ -236,30 +236,18 @@ class _Run:
         assist.begin(self.images.agreed(), knobs, self.found, self.extensions)
         if self.found is not None:
             self.messages.resumed(int(self.found.state["callbacks"]["History#0"]["step"]), self.found.folder)
-        trained = training.fit(
-            self.learn,
-            self.ready.recipe.fit,
-            knobs,
-            self.out,
-            self.screen,
-            self.stop,
-            self.found,
-            self.extensions,
-            [
-                self.probe,
-                *self.watchers,
-                *self.tracking.callbacks(),
-            ],
-            self._extended,
-            self.saved,
+        resumed = self.found, self.extensions
+        watchers = [self.probe, *self.watchers, *self.tracking.callbacks()]
+        where = self.out, self.screen, self.stop
+        history, best, planned = training.fit(
+            self.learn, self.ready.recipe.fit, knobs, *where, *resumed, watchers, self._extended, self.saved
         )
-        history, best = trained.history, trained.best
         if not history.rows:
             raise RecipeError(f"{self.request.source.path}: `fit` returned without training an epoch.")
         last, probed = history.trained, history.trained < len(history.rows)
-        if len(history.rows) < trained.planned:
-            planned, patience = trained.planned - probed, self.request.options.patience
-            self.ready.notes.append(f"early stopping after {last} of {planned} epochs (patience {patience}).")
+        if len(history.rows) < planned:
+            patience = self.request.options.patience
+            self.ready.notes.append(f"early stopping after {last} of {planned - probed} epochs (patience {patience}).")
         self.record["network"] = {
             "parameters": summary.count(self.learn.model)[0],
             "trained_parameters": max(row["trained_parameters"] for row in history.rows),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,6 @@ from fastcls.training import checkpoints, distributed, epochs, guard, resume
 from fastcls.training import history as train
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What training left behind, the learner with its last weights apart."""
-
-    history: train.History
-    best: best_epoch.KeepBest
-    planned: int  # epochs
-
-
 def fit(
     learn: Learner,
     recipe_fit: Callable[..., object],
@@ -40,8 +30,10 @@ def fit(
     watchers: Sequence[Callback] = (),
     extending: Callable[[int], object] = lambda epochs: None,
     saved: Callable[[Path], object] = lambda checkpoint: None,
-) -> Trained:
+) -> tuple[train.History, best_epoch.KeepBest, int]:
     """Run a recipe's `fit`, from `found` on if there is one, then train `extensions` further epochs each.
+
+    Gives the history, the best epoch, and how many epochs were planned; the learner has its last weights.
 
     watchers: further callbacks, beside those that every run has. extending: called for every further extension, where
     the options ask for as many epochs as pay. saved: called with every new checkpoint.
@@ -87,4 +79,4 @@ def fit(
         progress.stop()
     if opts.keep == "last" or best.epoch is None:
         guard.refuse_last(learn, history.rows)
-    return Trained(history, best, sum(phase.epochs for phase in phases))
+    return history, best, sum(phase.epochs for phase in phases)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch.nn import functional as F
 
 from fastcls.data import target as data_target
 from fastcls.evaluation import judging, labels
-from fastcls.runfolder.target import Target
 
 
 class OneClass:
@@ -136,14 +134,13 @@ class Labels:
         def decided(name: str, score: Any, **options: Any) -> Any:
             return lambda: _decided(name, score, **options)
 
-        def ranked(name: str, score: Any) -> Any:
-            return lambda: AccumMetric(
-                partial(_ranked, score), activation=ActivationType.Sigmoid, flatten=False, name=name, to_np=True
-            )
+        def mean_average_precision() -> Any:
+            how = {"activation": ActivationType.Sigmoid, "flatten": False, "to_np": True}
+            return AccumMetric(lambda p, truth: labels.mean_average_precision(p, truth.astype(bool)), name="mAP", **how)
 
         averages = {f"f1_{name}": decided(f"f1_{name}", scores.f1_score, average=name) for name in ("micro", "samples")}
         return {
-            "mAP": ranked("mAP", labels.mean_average_precision),
+            "mAP": mean_average_precision,
             "f1": decided("f1", scores.f1_score, average="macro"),
             **averages,
             "f2_samples": decided("f2_samples", scores.fbeta_score, average="samples", beta=2),
@@ -161,10 +158,6 @@ def _macro(name: str, score: Any) -> Any:
         return float(score(targets, predictions, labels=np.unique(targets), average="macro", zero_division=0))
 
     return skm_to_fastai(mean, name=name)
-
-
-def _ranked(score: Any, probabilities: np.ndarray, truth: np.ndarray) -> float:
-    return float(score(probabilities, truth.astype(bool)))
 
 
 def _decided(name: str, score: Any, average: str = "", **options: Any) -> Any:
@@ -186,12 +179,7 @@ Objective = OneClass | Labels
 
 def of(dls: Any) -> Objective:
     """That of a Learner's loaders."""
-    return of_target(data_target.of(dls))
-
-
-def of_target(target: Target) -> Objective:
-    """That of a kind of target."""
-    return Labels() if target.several else OneClass()
+    return Labels() if data_target.of(dls).several else OneClass()
 
 
 def of_labels(y: torch.Tensor) -> Objective:
