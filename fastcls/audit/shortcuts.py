@@ -148,8 +148,7 @@ def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray, groups: np.nda
     """(n,) whether the images of other groups predict an image's class rightly, in FOLDS folds."""
     columns = [column for column in columns if np.ptp(column)]
     if not columns:
-        commonest: np.ndarray = labels == np.bincount(labels).argmax()
-        return commonest
+        return labels == np.bincount(labels).argmax()
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
@@ -157,5 +156,4 @@ def _predicted(columns: Sequence[np.ndarray], labels: np.ndarray, groups: np.nda
     kind: Any = StratifiedKFold if groups is None else StratifiedGroupKFold  # which takes long
     folds = kind(FOLDS, shuffle=True, random_state=0)
     found = cross_val_predict(forest, np.column_stack(columns), labels, groups=groups, cv=folds)
-    right: np.ndarray = found == labels
-    return right
+    return found == labels

@@ -291,8 +291,7 @@ def divide(labels: Sequence[Sequence[str]], names: Sequence[str], n: int, seed: 
         )
     rarest = [min(own, key=lambda label: (sizes[label], label), default="") for own in labels]
     if kept == "group":
-        found: np.ndarray = groups.kfold(rarest, [str(name) for name in unit], n, seed)
-        return found
+        return groups.kfold(rarest, [str(name) for name in unit], n, seed)
     from sklearn.model_selection import StratifiedKFold
 
     first = {name: i for i, name in reversed(list(enumerate(unit)))}

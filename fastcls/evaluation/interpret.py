@@ -220,8 +220,7 @@ class Interpretation(ClassificationInterpretation):
     def explained(self, rows: Sequence[int]) -> list[int]:
         """The class that the heat map of each image speaks of: the predicted one; of several, what costs it most."""
         parts = (part[rows].numpy() for part in (self.preds, self.targs, self.decoded))
-        found: list[int] = self.judge.explained(*parts).tolist()
-        return found
+        return self.judge.explained(*parts).tolist()
 
     def _said(self, label: torch.Tensor) -> str:
         """A label or prediction on an axis."""

@@ -74,13 +74,11 @@ class Labels:
 
     def decide(self, probabilities: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
         """What is predicted."""
-        found: np.ndarray = probabilities >= (labels.HALF if thresholds is None else thresholds)
-        return found
+        return probabilities >= (labels.HALF if thresholds is None else thresholds)
 
     def confidence(self, probabilities: np.ndarray, decided: np.ndarray, thresholds: Any = None) -> np.ndarray:
         """(n,): the probability of the least sure of an image's decisions."""
-        found: np.ndarray = np.where(decided, probabilities, 1 - probabilities).min(1)
-        return found
+        return np.where(decided, probabilities, 1 - probabilities).min(1)
 
     def confusion(self, truth: np.ndarray, decided: np.ndarray, classes: int) -> np.ndarray:
         """(labels, labels): missed down, seen instead across, found on the diagonal."""
@@ -88,8 +86,7 @@ class Labels:
 
     def explained(self, probabilities: np.ndarray, truth: np.ndarray, decided: np.ndarray) -> np.ndarray:
         """(n,): the label that a heat map speaks of, the one that costs an image most."""
-        found: np.ndarray = np.abs(probabilities - truth).argmax(1)
-        return found
+        return np.abs(probabilities - truth).argmax(1)
 
     def texts(self, truth: np.ndarray, names: Sequence[str]) -> list[str]:
         """Labels or decisions as the tables of a run have them."""

@@ -100,8 +100,7 @@ def _shares_of_groups(labels: tuple[np.ndarray, np.ndarray], codes: tuple[np.nda
 
     def distances(drawn: np.ndarray) -> np.ndarray:
         expected = total * drawn.sum(1, keepdims=True) / n
-        found: np.ndarray = (np.square(drawn - expected) / (expected * (1 - expected / total))).sum(1)
-        return found
+        return (np.square(drawn - expected) / (expected * (1 - expected / total))).sum(1)
 
     own = distances(counts[None, olds:].sum(1))[0]
     rng, step, above = np.random.default_rng(0), max(1, BLOCK // len(counts)), 0
@@ -147,5 +146,4 @@ def told_apart(
             return None
     folds = kind(count, shuffle=True, random_state=0)
     groups = None if codes is None else np.concatenate(codes)
-    right: np.ndarray = cross_val_predict(model, fewer, side, groups=groups, cv=folds) == side
-    return right
+    return cross_val_predict(model, fewer, side, groups=groups, cv=folds) == side

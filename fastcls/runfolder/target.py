@@ -54,8 +54,7 @@ class SingleLabel:
         """Logits that give these probabilities (n, classes); one of 0 counts as the smallest of its type."""
         import numpy as np
 
-        logits: np.ndarray = np.log(probabilities.clip(np.finfo(probabilities.dtype).tiny))
-        return logits
+        return np.log(probabilities.clip(np.finfo(probabilities.dtype).tiny))
 
     def softened(self, probabilities: np.ndarray, temperature: float) -> np.ndarray:
         """What logits give at a temperature, by the probabilities (n, classes) that they give."""
@@ -90,8 +89,7 @@ class MultiLabel:
         """(n, labels) of logits divided by a temperature."""
         import numpy as np
 
-        found: np.ndarray = np.exp(-np.logaddexp(0, -logits.astype("float64") / temperature))  # no overflow
-        return found
+        return np.exp(-np.logaddexp(0, -logits.astype("float64") / temperature))  # no overflow
 
     def answer(self, p: np.ndarray, thresholds: Sequence[float] | None, threshold: float) -> tuple[list[int], float]:
         """The labels that probabilities (labels,) predict, and that of the least sure decision.
@@ -108,8 +106,7 @@ class MultiLabel:
         import numpy as np
 
         p = probabilities.astype("float64").clip(np.finfo(probabilities.dtype).tiny, 1 - np.finfo(float).epsneg)
-        logits: np.ndarray = np.log(p) - np.log1p(-p)
-        return logits
+        return np.log(p) - np.log1p(-p)
 
     def softened(self, probabilities: np.ndarray, temperature: float) -> np.ndarray:
         """What logits give at a temperature, by the probabilities (n, labels) that they give."""
@@ -128,8 +125,7 @@ def thresholds(record: Mapping[str, Any], temperature: float = 1) -> list[float]
         return list(found)
     import numpy as np
 
-    softened: list[float] = MULTI.softened(np.asarray(found, float), temperature).tolist()
-    return softened
+    return MULTI.softened(np.asarray(found, float), temperature).tolist()
 
 
 SINGLE, MULTI = SingleLabel(), MultiLabel()

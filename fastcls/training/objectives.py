@@ -108,8 +108,7 @@ class Labels:
     def strata(self, y: np.ndarray) -> np.ndarray:
         """(n,): the rarest label of each image, for a sample."""
         rare = np.where(y > 0, y.sum(0), np.inf)
-        found: np.ndarray = np.where(y.any(1), rare.argmin(1), y.shape[1])
-        return found
+        return np.where(y.any(1), rare.argmin(1), y.shape[1])
 
     def folds(self, y: np.ndarray, count: int, once: bool) -> list[tuple[np.ndarray, np.ndarray]]:
         """Folds by iterative stratification, training and held-out rows of each; once: a single one."""

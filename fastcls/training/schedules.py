@@ -51,6 +51,6 @@ def fit_schedule(
 def _rates(schedule: str, lr: float, factor: float, steps: int) -> Callable[[float], float]:
     """The rate by the share of the training that is done."""
     if schedule == "flat-cos":
-        return combined_cos(0.75, lr, lr, lr / 1e5)  # type: ignore[no-any-return]
+        return combined_cos(0.75, lr, lr, lr / 1e5)
     stairs = [SchedNo(lr * factor**i, lr * factor**i) for i in range(steps if schedule == "step" else 1)]
-    return combine_scheds([1 / len(stairs)] * len(stairs), stairs)  # type: ignore[no-any-return]
+    return combine_scheds([1 / len(stairs)] * len(stairs), stairs)
