@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -30,16 +29,12 @@ def label_block(table: pd.DataFrame) -> Any:
     return MultiCategoryBlock() if targets.of(table.attrs).several else CategoryBlock()
 
 
-def of_transforms(tfms: Iterable[Any]) -> targets.Target:
-    """The target that these transforms of labels make."""
-    several = any(isinstance(tfm, MultiCategorize | EncodedMultiCategorize) for tfm in tfms)
-    return targets.MULTI if several else targets.SINGLE
-
-
 def of(dls: Any) -> targets.Target:
     """The target of DataLoaders, or of Datasets."""
     dataset = getattr(dls, "train_ds", dls)
-    return of_transforms(dataset.tls[-1].tfms.fs) if len(dataset.tls) > 1 else targets.SINGLE
+    tfms = dataset.tls[-1].tfms.fs if len(dataset.tls) > 1 else ()
+    several = any(isinstance(tfm, MultiCategorize | EncodedMultiCategorize) for tfm in tfms)
+    return targets.MULTI if several else targets.SINGLE
 
 
 def check(block: DataBlock) -> None:

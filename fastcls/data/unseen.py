@@ -31,7 +31,7 @@ class Loaders(DataLoaders):
         images, labels = dataset.tls
         own = labels.types[0]  # of an item, which the getters take
         is_table = isinstance(test_items, pd.DataFrame)
-        if is_table and not _is_a(pd.Series, own):
+        if is_table and not issubclass(pd.Series, own):
             paths, names = _columns(test_items, with_labels)
             found = test_set(dataset, [_like(path, own) for path in paths])
             if with_labels:
@@ -51,10 +51,6 @@ class Loaders(DataLoaders):
         if len(test_items) == 0:
             raise DataError("The list of images is empty.", "Pass files, images or a table.")
         return super().test_dl(test_items, None, with_labels, **kwargs)
-
-
-def _is_a(kind: type, own: Any) -> bool:
-    return any(issubclass(kind, one) for one in (own if isinstance(own, tuple) else (own,)))
 
 
 def _like(item: Any, own: Any) -> Any:

@@ -28,7 +28,8 @@ def cores() -> int:
 
 def available() -> float:
     """Bytes that this process can still take: of the machine, of its control groups, of `ulimit -v` and `-d`."""
-    return max(0.0, min([_machine(), *_groups(), *_limits()]))
+    machine = _table(Path("/proc/meminfo")).get("MemAvailable", GUESS)
+    return max(0.0, min([machine, *_groups(), *_limits()]))
 
 
 def ran_out(problem: BaseException) -> bool:
@@ -36,10 +37,6 @@ def ran_out(problem: BaseException) -> bool:
     if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
         return True
     return isinstance(problem, RuntimeError) and any(phrase in str(problem) for phrase in PHRASES)
-
-
-def _machine() -> float:
-    return _table(Path("/proc/meminfo")).get("MemAvailable", GUESS)
 
 
 def _groups() -> Iterator[float]:

@@ -15,8 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "transfer_learner",
             "xresnet",
         ],
-        "networks": ["ACTIVATIONS", "cnn"],
-        "speednets": ["speednet", "whiten"],
+        "networks": ["ACTIVATIONS", "cnn", "speednet", "whiten"],
         "stages": ["split", "unfreeze"],
     },
 )

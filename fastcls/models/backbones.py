@@ -56,7 +56,7 @@ def find(name: str) -> Arch:
     """
     name = zoo.resolve(name).removeprefix("torchvision/")
     if name.startswith((weights.HUB, weights.LOCAL)):
-        folder = weights.folder(name)
+        folder = weights.fetched(name, weights.CONFIG).parent
         if not timm.is_model(found := weights.architecture(folder)):
             raise UsageError(f"--arch {name}: timm has no architecture {found!r}.", "A newer timm may have it.")
         return Arch("timm", found, folder)

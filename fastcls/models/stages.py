@@ -55,17 +55,13 @@ def _parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, list[nn.P
     for name, child in children:
         begins = begins or not listing or _downsamples(child)
         heavy = sum(p.numel() for p in child.parameters()) > HEAVY * total
-        if (heavy or name in CONTAINERS) and sum(_has_weights(m) for m in child.children()) > 1:
+        if (heavy or name in CONTAINERS) and sum(any(True for _ in m.parameters()) for m in child.children()) > 1:
             yield from _parts(child, f"{prefix}{name}.")
             begins = True
         else:
             own = list(child.parameters())
             yield prefix + name, own, begins
             begins = begins and not own  # a pool begins the stage of the layer after it
-
-
-def _has_weights(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
 
 
 def _downsamples(module: nn.Module) -> bool:

@@ -98,11 +98,6 @@ def opened(file: Path) -> Iterator[Any]:
         raise OutputError(f"{file} is not a readable .safetensors file: {problem}.") from None
 
 
-def shapes_in(handle: Any) -> dict[str, torch.Size]:
-    """The shape of each tensor, none of which is read."""
-    return {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
-
-
 def save(model: nn.Module, file: Path) -> None:
     """Write a network's weights; tensors that share memory are written once each."""
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
@@ -113,7 +108,7 @@ def load(model: nn.Module, file: Path) -> None:
     """Load every weight of a network; OutputError where file and network differ."""
     own = model.state_dict()
     with opened(file) as handle:
-        shapes = shapes_in(handle)
+        shapes = {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
         differ = sorted(set(shapes) - set(own))
         differ += [name for name, value in own.items() if shapes.get(name) != value.shape]
         if differ:
@@ -130,13 +125,10 @@ def some(names: list[str]) -> str:
 # ------------------------------------------------------------------ folders as the Hugging Face Hub has them
 
 
-def folder(name: str) -> Path:
-    """The folder of `hf-hub:OWNER/NAME[@REVISION]`, fetched unless it is kept, or of `local-dir:PATH`."""
-    return fetched(name, CONFIG).parent
-
-
 def fetched(name: str, file: str) -> Path:
-    """A file of it; UsageError where the Hub has none, WeightsError where it is neither kept here nor reached."""
+    """A file of `hf-hub:OWNER/NAME[@REVISION]`, fetched unless it is kept, or of `local-dir:PATH`.
+
+    UsageError where the Hub has none, WeightsError where it is neither kept here nor reached."""
     if name.startswith(LOCAL):
         return _inside(shell.path(name.removeprefix(LOCAL))) / file
     where = hub.parsed(name, HUB)

@@ -10,7 +10,7 @@ from fastcls.machine.screen import Screen, escape
 from fastcls.models import summary
 from fastcls.reports.wording import receptive_field, times
 from fastcls.running.loading import prepared
-from fastcls.settings import durations, options
+from fastcls.settings import options, shell
 from fastcls.settings.request import Request
 from fastcls.training import history as train
 from fastcls.training.epochs import seconds_of_epoch
@@ -59,8 +59,8 @@ def _plan(learn: Learner, phases: list[train.Phase], screen: Screen) -> None:
     epochs = sum(phase.epochs for phase in phases)
     steps = " then ".join(f"{phase.epochs} × {phase.label}" for phase in phases)
     screen.print(f"plan     {steps}; {len(learn.dls.train)} batches per epoch")
-    whole = durations.shown(epoch * epochs)
-    screen.print(f"time     about {whole} ({durations.shown(epoch)} per epoch, estimated from one batch)")
+    whole = shell.lasting(epoch * epochs)
+    screen.print(f"time     about {whole} ({shell.lasting(epoch)} per epoch, estimated from one batch)")
 
 
 def _summary(learn: Learner, screen: Screen) -> None:

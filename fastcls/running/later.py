@@ -87,7 +87,10 @@ def evaluate(
         if strange := {name: n for name, n in counts.items() if name not in place}:
             listed_names = some(f"{name} ({n:,})" for name, n in strange.items())
             notes.append(f"labels that the network does not know were left out: {listed_names}.")
-        seen = [((row[0], _known_part(row[1], place), row[2]), p) for row, p in seen]
+        known_part = {
+            text: target.text(name for name in target.names(text) if name in place) for (_, text, _), _ in seen
+        }
+        seen = [((row[0], known_part[row[1]], row[2]), p) for row, p in seen]
     unknown = {} if target.several else {name: n for name, n in counts.most_common() if name not in place}
     is_known = np.array([row[1] not in unknown for row, _ in seen])
     if not (is_known.any() and counts.keys() & place.keys()):
@@ -166,11 +169,6 @@ def evaluate(
         runs.write_json(out / "run.json", entry)
         build.write(out)
     return out
-
-
-def _known_part(text: str, place: dict[str, int]) -> str:
-    """Of several labels those that the network knows."""
-    return targets.MULTI.text(name for name in targets.MULTI.names(text) if name in place)
 
 
 def _predictor(run: Path, trust: bool) -> Any:

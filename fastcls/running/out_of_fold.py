@@ -89,7 +89,12 @@ def write(members: Sequence[Entry], out: Path, command: str) -> Path:
         if name
     }
     folds, repeats = len({one.fold for one in members}), len({one.seed for one in members})
-    over = _over_folds(members)
+    ends = interval_of(members, VALID) or (None, None)
+    over = {
+        "value": float(np.mean([one.figure("accuracy", VALID) for one in members])),
+        "low": ends[0],
+        "high": ends[1],
+    }
     notes = _notes(members, folds, repeats, over, TEST in truth, target.mean)
     record: dict[str, Any] = {
         "format": runs.FORMAT,
@@ -186,13 +191,6 @@ def _runs(members: Sequence[Entry], out: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _over_folds(members: Sequence[Entry]) -> dict[str, float | None]:
-    """The mean accuracy over the folds with its interval, as `interval_of` has it."""
-    values = [one.figure("accuracy", VALID) for one in members]
-    low, high = interval_of(members, VALID) or (None, None)
-    return {"value": float(np.mean(values)), "low": low, "high": high}
-
-
 def _notes(
     members: Sequence[Entry], folds: int, repeats: int, over: Mapping[str, float | None], tested: bool, mean_of: str
 ) -> list[str]:
@@ -213,24 +211,18 @@ def _notes(
 
 
 def _heatmaps(members: Sequence[Entry]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for one in members:
-        if (file := one.folder / "heatmaps.json").is_file():
-            for split, maps in runs.read_json(file).items():
-                if split == VALID:
-                    found.setdefault(split, {}).update(maps)
-    return found
+    files = [one.folder / "heatmaps.json" for one in members]
+    maps = [runs.read_json(file).get(VALID, {}) for file in files if file.is_file()]
+    return {VALID: dict(chain.from_iterable(own.items() for own in maps))} if any(maps) else {}
 
 
 def _slices(members: Sequence[Entry]) -> Mapping[str, Mapping[str, str]]:
     """What the tables of labels say of the images besides: title -> path -> value."""
-    found: dict[str, dict[str, str]] = {}
-    for one in members[:1]:  # which knows every image, in one split or another
-        if (one.folder / splits.SLICES).is_file():
-            table = splits.read_slices(one.folder / splits.SLICES)
-            for title in table.columns[len(splits.OF_SLICES) :]:
-                found[title] = dict(zip(table["path"], table[title], strict=True))
-    return found
+    file = members[0].folder / splits.SLICES  # which knows every image, in one split or another
+    if not file.is_file():
+        return {}
+    table = splits.read_slices(file).set_index("path")
+    return {title: table[title].to_dict() for title in table if title not in splits.OF_SLICES}
 
 
 def _write_baseline(members: Sequence[Entry], out: Path) -> None:

@@ -17,7 +17,7 @@ from fastcls.runfolder import recorded, register, runs, splits
 from fastcls.running import assist
 from fastcls.running.loading import Prepared, prepared
 from fastcls.running.messages import Messages
-from fastcls.settings import durations, shell
+from fastcls.settings import shell
 from fastcls.settings.request import Request
 
 if TYPE_CHECKING:
@@ -281,8 +281,8 @@ class _Run:
             self.record["knobs"]["fit"]["epochs"] = knobs["epochs"]
             self.record["options"]["seconds"] = None
             self._save(epochs_chosen={"training_seconds": seconds, "epoch_seconds": round(each, 6)})
-            what = f"--epochs {knobs['epochs']}: an epoch takes about {durations.shown(each)} here"
-            self.ready.notes.append(f"{what}, and the time budget is {durations.shown(seconds)}.")
+            what = f"--epochs {knobs['epochs']}: an epoch takes about {shell.lasting(each)} here"
+            self.ready.notes.append(f"{what}, and the time budget is {shell.lasting(seconds)}.")
             self.messages.notes()
         return knobs
 

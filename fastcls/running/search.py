@@ -133,7 +133,8 @@ def plan(
     request = replace(
         request, options=replace(request.options, best_by=request.options.best_by or BEST_BY.get(metric, ""))
     )
-    called = study or default_name(request)
+    # what every trial has that a plain `fastcls recipe` would not names the folder and the study
+    called = study or series.slug([request.source.name, *series.fixed(request)])
     chosen = pruner or ("none" if any(dim.name in ("epochs", "freeze_epochs") for dim in dimensions) else "median")
     return Search(
         request,
@@ -148,11 +149,6 @@ def plan(
         storage,
         called,
     )
-
-
-def default_name(request: Request) -> str:
-    """What every trial has that a plain `fastcls recipe` would not: it names the folder and the study."""
-    return series.slug([request.source.name, *series.fixed(request)])
 
 
 def _about(search: Search) -> dict[str, Any]:
@@ -201,7 +197,7 @@ def run_all(search: Search, screen: Screen, meanwhile: Callable[[Results], objec
                 trial = waiting.pop(0) if waiting else study.ask()
                 for key, value in marks.items():
                     trial.set_user_attr(key, value)
-                _Made(search, study, trial, screen).execute()
+                _make(search, study, trial, screen)
                 if time.monotonic() - reported > REFRESH:
                     meanwhile(study.results())
                     reported = time.monotonic()
@@ -222,60 +218,48 @@ def _goes_on(search: Search, study: Study, begun: float) -> bool:
     return search.trials is None or study.begun() < search.trials
 
 
-class _Made:
+def _make(search: Search, study: Study, trial: optuna.Trial, screen: Screen) -> None:
     """One trial, from its values to its end."""
+    from fastcls.training.best import Prune
 
-    def __init__(self, search: Search, study: Study, trial: optuna.Trial, screen: Screen) -> None:
-        self.search, self.study, self.trial, self.screen = search, study, trial, screen
-        self.values = study.values(trial)
-        self.folder = search.folder(trial.number)
-
-    def execute(self) -> None:
-        from fastcls.training.best import Prune
-
-        words = "  ".join(f"{name}={as_text(value)}" for name, value in self.values.items())
-        of = f" ({self.trial.number + 1} of {self.search.trials})" if self.search.trials else ""
-        self.screen.print(f"\n[b]trial {self.trial.number}{of}[/b]  {escape(words)}", soft_wrap=True)
-        problem: Exception | None = None
-        ended = (self.folder / "run.json").is_file() and series.is_done(self.folder)  # then only the study missed it
-        if not ended:
-            prune = Prune(lambda epoch, value: self.study.report(self.trial, epoch, value), self.search.metric)
-            problem = series.make(self._request(), [prune], said=self.screen.said)
-        if isinstance(problem, GENERAL):
-            raise problem
-        self._tell(problem)
-
-    def _request(self) -> Request:
-        request = self.search.request
+    values, folder = study.values(trial), search.folder(trial.number)
+    words = "  ".join(f"{name}={as_text(value)}" for name, value in values.items())
+    of = f" ({trial.number + 1} of {search.trials})" if search.trials else ""
+    screen.print(f"\n[b]trial {trial.number}{of}[/b]  {escape(words)}", soft_wrap=True)
+    problem: Exception | None = None
+    ended = (folder / "run.json").is_file() and series.is_done(folder)  # then only the study missed it
+    if not ended:
+        request = search.request
         options = replace(request.options, test=False)
         if options.precision == "auto":
-            options = replace(options, precision=self.study.inner.user_attrs.get("precision", "auto"))
-        return replace(request, knobs={**request.knobs, **self.values}, options=options, out=self.folder)
+            options = replace(options, precision=study.inner.user_attrs.get("precision", "auto"))
+        request = replace(request, knobs={**request.knobs, **values}, options=options, out=folder)
+        prune = Prune(lambda epoch, value: study.report(trial, epoch, value), search.metric)
+        problem = series.make(request, [prune], said=screen.said)
+    if isinstance(problem, GENERAL):
+        raise problem
+    record = runs.read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    run = _described(record)
+    if problem is None:
+        if "precision" not in study.inner.user_attrs:
+            study.inner.set_user_attr("precision", series.precision(folder))
+        valid = runs.read_json(folder / "metrics.json")["valid"]
+        figure = valid[search.metric]
+        run |= {"n": valid["n"], "low": figure.get("low"), "high": figure.get("high")}
+        study.tell(trial, figure["value"], **run)
+        best = study.inner.best_trial
+        line = f"trial {trial.number}: {search.metric} {figure['value']:.4f} on valid; the best so far: "
+        screen.print(f"{line}{best.value:.4f}, trial {best.number}", markup=False)
+    elif isinstance(problem, Ended):
+        from fastcls.reports import build
 
-    def _tell(self, problem: Exception | None) -> None:
-        record = runs.read_json(self.folder / "run.json") if (self.folder / "run.json").is_file() else {}
-        run = _described(record)
-        number = f"trial {self.trial.number}"
-        if problem is None:
-            if "precision" not in self.study.inner.user_attrs:
-                self.study.inner.set_user_attr("precision", series.precision(self.folder))
-            valid = runs.read_json(self.folder / "metrics.json")["valid"]
-            figure = valid[self.search.metric]
-            run |= {"n": valid["n"], "low": figure.get("low"), "high": figure.get("high")}
-            self.study.tell(self.trial, figure["value"], **run)
-            best = self.study.inner.best_trial
-            line = f"{number}: {self.search.metric} {figure['value']:.4f} on valid; the best so far: "
-            self.screen.print(f"{line}{best.value:.4f}, trial {best.number}", markup=False)
-        elif isinstance(problem, Ended):
-            from fastcls.reports import build
-
-            build.write(self.folder)
-            self.study.tell(self.trial, **run)
-        else:
-            series.show_failure(problem, self.screen)
-            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)  # it would fail again
-            run["broke_down"] = isinstance(problem, TrainingError)
-            self.study.tell(self.trial, failed=series.reason(problem), **run)
+        build.write(folder)
+        study.tell(trial, **run)
+    else:
+        series.show_failure(problem, screen)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # it would fail again
+        run["broke_down"] = isinstance(problem, TrainingError)
+        study.tell(trial, failed=series.reason(problem), **run)
 
 
 def _described(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fastcls.errors import did_you_mean
 from fastcls.log import logger
-from fastcls.settings import durations, shell
+from fastcls.settings import shell
 from fastcls.settings.knobs import Knob, refuse, taken
 
 DEVICES = ("auto", "cpu", "cuda", "mps")  # and cuda:N
@@ -133,11 +133,11 @@ def checked(given: Mapping[str, Any], time: str | float = "") -> Options:
         if value is not None or knob.optional:
             values[name] = taken(knob, value, knob.allowed.removesuffix(" or none"), problems)
     seconds = budget(time, problems)
-    names = list(filter(None, map(str.strip, str(values.get("track", "")).split(","))))
+    names = list(filter(None, map(str.strip, str(values.get("track") or "").split(","))))
     for name in names:
         if name not in TRACKERS:
             problems.append(f"--track {name}: expected {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}")
-    place = values.get("checkpoints", "")
+    place = values.get("checkpoints") or ""
     if "://" in place and not place.partition("://")[2].strip("/"):
         problems.append(f"--checkpoints {place}: incomplete address, expected one like s3://bucket/prefix")
     refuse(sorted(problems))
@@ -150,9 +150,9 @@ def budget(time: str | float, problems: list[str]) -> float | None:
     """The seconds of --time, None where it is not given; what is not a time is added to the problems."""
     if time == "" or time is None:
         return None
-    found = durations.seconds(time) if isinstance(time, str) else float(time)
+    found = shell.seconds(time) if isinstance(time, str) else float(time)
     if not 0 < found < float("inf"):
-        problems.append(f"--time {time}: expected {durations.TAKEN}")
+        problems.append(f"--time {time}: expected {shell.TAKEN}")
     return found or None
 
 

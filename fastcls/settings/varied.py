@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastcls.errors import KnobError
-from fastcls.settings import durations, options
+from fastcls.settings import options, shell
 from fastcls.settings.knobs import Knob, knob_of, separate, value_of
 from fastcls.settings.request import Request
 
@@ -44,10 +44,10 @@ class _Time(Knob):
 
     @property
     def allowed(self) -> str:
-        return f"{durations.TAKEN}, or none"
+        return f"{shell.TAKEN}, or none"
 
     def parse(self, text: str) -> Any:
-        if text != "none" and not durations.seconds(text):
+        if text != "none" and not shell.seconds(text):
             raise ValueError(text)
         return None if text == "none" else text
 
@@ -75,7 +75,7 @@ def applied(request: Request, values: Mapping[str, Any]) -> Request:
         if "epochs" in values:
             both = f"time={chosen['time']} epochs={values['epochs']}"
             raise KnobError(f"{both}: the time chooses the epochs.", "Vary only one of them.")
-        chosen["seconds"] = durations.seconds(chosen.pop("time") or "") or None
+        chosen["seconds"] = shell.seconds(chosen.pop("time") or "") or None
     knobs = {**request.knobs, **knobs}
     if chosen.get("seconds"):
         knobs.pop("epochs", None)

@@ -15,7 +15,7 @@ import torch
 from fastai.learner import Learner
 
 from fastcls.errors import UsageError
-from fastcls.settings import durations
+from fastcls.settings import shell
 from fastcls.training import best
 from fastcls.training import history as train
 
@@ -41,7 +41,7 @@ def within(
     if epochs < 1:
         raise UsageError(
             f"--time: {before + 1} epoch{'s' if before else ''} of this recipe take{'' if before else 's'} about "
-            f"{durations.shown((before + 1) * each)} here.",
+            f"{shell.lasting((before + 1) * each)} here.",
             "Use a longer --time, a smaller network or --size, or fewer images with --limit.",
         )
     return epochs, each

@@ -175,30 +175,23 @@ def fetch(address: str, run: Path, accept: Callable[[Path], object] = lambda cam
         if not begun and any(file.name not in (FOLDER, *OF_RUN) for file in run.iterdir()):
             runs.check_writable(run)
         try:
-            with _emptied(run / FOLDER / f".fetched-{name}") as part:
+            part = run / FOLDER / f".fetched-{name}"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            with runs.whole(part):
                 _fetch(place, name, held, run, part, accept)
             return name
         except Damaged as problem:
             damaged.append(f"{address}/{name} was refused: {problem}")
             logger.warning(f"note: {damaged[-1]}.")
+        finally:
+            with contextlib.suppress(OSError):  # it holds a checkpoint
+                part.parent.rmdir()
     if damaged and not newest:
         raise OutputError(
             f"{damaged[0]}; no other is complete.", f"Remove the contents of {address} to start the run over."
         )
     return None
-
-
-@contextlib.contextmanager
-def _emptied(part: Path) -> Iterator[Path]:
-    """A folder for what comes, of which nothing is left where it does not become part of the run."""
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        with runs.whole(part):
-            yield part
-    finally:
-        with contextlib.suppress(OSError):  # it holds a checkpoint
-            part.parent.rmdir()
 
 
 def _fetch(

@@ -220,7 +220,8 @@ class Resample:
             matrices = matrices @ geometry.matrix_of(f, n, f"{self.stream}{i}")
         matrices = matrices * [[1, h / w, 1], [w / h, 1, 1], [1, 1, 1]]  # a rotation in pixels, not of the unit square
         for i, f in enumerate(functions[len(tfm.aff_fs) :], len(tfm.aff_fs)):
-            matrices = geometry.warp_of(f, n, f"{self.stream}{i}") @ matrices
+            u = geometry.numbers(n, f"{self.stream}{i}", f.batch)
+            matrices = geometry.warp(u, f.magnitude, f.p, f.draw_x, f.draw_y) @ matrices
         rows = 3 if self.random and len(tfm.coord_fs) else 2
         size = (tfm.size, tfm.size) if isinstance(tfm.size, int) else tfm.size
         return geometry.resample(x, _on(x, matrices[:, :rows]), size, tfm.mode, tfm.pad_mode, bool(tfm.align_corners))

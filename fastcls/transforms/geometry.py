@@ -102,11 +102,6 @@ def matrix_of(f: partial[Any], n: int, stream: str) -> np.ndarray:
     return MATRICES[f.func](numbers(n, stream, how.pop("batch", False)), **how)
 
 
-def warp_of(f: Any, n: int, stream: str) -> np.ndarray:
-    """Those of fastai's coordinate function."""
-    return warp(numbers(n, stream, f.batch), f.magnitude, f.p, f.draw_x, f.draw_y)
-
-
 # ---------------------------------------------------------------------------- resampling
 
 

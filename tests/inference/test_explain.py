@@ -27,7 +27,6 @@ from fastcls.inference import export, neighbours
 from fastcls.inference import predictor as predict
 from fastcls.inference.explain import Explainer
 from fastcls.models import networks
-from fastcls.models import speednets as speednet
 from fastcls.runfolder import predictions
 from fastcls.runfolder.predictions import Predicted
 from fastcls.running.replay import RecipePredictor
@@ -124,7 +123,7 @@ def test_grad_cam_without_gradients_is_grad_cam(block: tuple[DataBlock, Path], t
 def test_a_network_of_several_views_is_explained_by_the_first(block: tuple[DataBlock, Path], tmp_path: Path) -> None:
     """Neither mirrored nor moved: the heat lies where the picture is."""
     learn, explainer = exported(
-        block, lambda dls: models.learner(dls, speednet.speednet(3, dls.c, (8, 16), views=2)), tmp_path
+        block, lambda dls: models.learner(dls, networks.speednet(3, dls.c, (8, 16), views=2)), tmp_path
     )
     learn.model.views = 1
     file = next(block[1].rglob("*.png"))

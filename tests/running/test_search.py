@@ -24,7 +24,7 @@ from fastcls.machine.stop import Stopped
 from fastcls.runfolder import runs
 from fastcls.running import series
 from fastcls.settings import sources, space
-from fastcls.settings.durations import seconds
+from fastcls.settings.shell import seconds
 
 Fastcls = Callable[..., Any]
 Searched = tuple[Path, dict[str, Any], list[Any]]

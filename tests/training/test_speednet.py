@@ -14,7 +14,7 @@ from fastai.vision.all import Learner, accuracy
 from torch.nn import functional as F
 
 from fastcls.errors import UsageError
-from fastcls.models.speednets import SpeedNet, speednet, whiten
+from fastcls.models.networks import SpeedNet, speednet, whiten
 from fastcls.training.history import quiet
 from fastcls.training.optimizers import Muon
 
