@@ -91,13 +91,13 @@ class Run:
 
         from fastcls.reports.scores import scores
 
-        found = {
-            (split, key): (score.value, score.low, score.high, score.n)
+        rows = [
+            (split, key, score.value, score.low, score.high, score.n)
             for split in self._files.splits()
             for key, score in scores(self._files, split).items()
-        }
-        index = pd.MultiIndex.from_tuples(found, names=["split", "figure"]) if found else None
-        return pd.DataFrame(list(found.values()), index=index, columns=["value", "low", "high", "n"])
+        ]
+        names = ["split", "figure", "value", "low", "high", "n"]
+        return pd.DataFrame(rows, columns=names).set_index(["split", "figure"])
 
     @cached_property
     def history(self) -> pd.DataFrame:

@@ -60,7 +60,7 @@ def loaders(block: DataBlock, source: Any, bs: int = 64, test: Any = None, balan
         if block.splitter is None:
             block.splitter = splitting.by_column
     if fold := options.fold_of(options.current().fold):
-        block.splitter = splitting.Fold(block.splitter or RandomSplitter(), block.getters[-1], fold)
+        block.splitter = splitting.folded(block.splitter or RandomSplitter(), block.getters[-1], fold)
     skipped: list[str] = []
     dsets = _datasets(block, source, skipped)
     n_train, n_valid = len(dsets.train), len(dsets.valid)

@@ -39,26 +39,23 @@ def of(dataset: Datasets) -> Pack | None:
     return shards.of_folder(str(Path(first).parent))
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Where the bytes of a dataset's images are."""
+def reader(dataset: Datasets) -> Callable[[np.ndarray], list[Callable[[], bytes]]] | None:
+    """What gives the bytes of a dataset's items, each read when it is called for; None where its images are files.
 
-    pack: Pack
-    rows: np.ndarray  # (n,) of each item
+    From object storage many are asked for at once.
+    """
+    pack = of(dataset)
+    own = () if pack is None else rows(dataset, pack)
+    if pack is None or not len(own):
+        return None
 
-    @classmethod
-    def of(cls, dataset: Datasets) -> Rows | None:
-        """Those of a dataset; None where its images are files."""
-        pack = of(dataset)
-        own = None if pack is None else rows(dataset, pack)
-        return None if pack is None or own is None or not len(own) else cls(pack, own)
+    def read(indices: np.ndarray) -> list[Callable[[], bytes]]:
+        chosen = own[indices].tolist()
+        if pack.remote:
+            return [_requests().submit(pack.read, row).result for row in chosen]
+        return [partial(pack.read, row) for row in chosen]
 
-    def read(self, indices: np.ndarray) -> list[Callable[[], bytes]]:
-        """The bytes of each, read when they are called for; from object storage many at a time, asked for at once."""
-        chosen = self.rows[indices].tolist()
-        if self.pack.remote:
-            return [_requests().submit(self.pack.read, row).result for row in chosen]
-        return [partial(self.pack.read, row) for row in chosen]
+    return read
 
 
 @functools.cache

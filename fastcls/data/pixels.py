@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,11 +48,11 @@ class Files:
 
     paths: Sequence[str | np.ndarray]  # or decoded pixels
     how: dict[str, Any]
-    packed: packs.Rows | None = None  # where the bytes of packed images are: looked up once, not by name each time
+    read: Callable[[np.ndarray], Any] | None = None  # of packed images: looked up once, not by name each time
 
     def images(self, indices: np.ndarray) -> list[np.ndarray]:
         """(h, w, channels) of each; DataError for a file that is no image, or a damaged one."""
-        held = None if self.packed is None else self.packed.read(indices)
+        held = None if self.read is None else self.read(indices)
 
         def image(place: int, index: int) -> np.ndarray:
             return reading(self.paths[index], lambda path: cache.decoded(held[place]() if held else path, self.how))
@@ -173,7 +173,7 @@ class Plan:
 
     def _unstored(self, dataset: Datasets) -> Source:
         crop, how = self._crop(dataset)
-        return Source(Files(_sources(dataset), how, packs.Rows.of(dataset)), crop=crop)
+        return Source(Files(_sources(dataset), how, packs.reader(dataset)), crop=crop)
 
     def prepare(self, progress: cache.Progress | None = None) -> None:
         """Store the pixels of both splits, if they are not; where they cannot be, images are decoded every epoch."""

@@ -241,30 +241,26 @@ def groups_of(items: Any, splitter: Any) -> dict[str, str]:
 # ------------------------------------------------------------------ folds
 
 
-class Fold:
+def folded(splitter: Callable[[Any], Any], label: Callable[[Any], Any], fold: tuple[int, int]) -> Splitter:
     """A splitter that holds out a fold of what another splits into training and validation images.
 
     Stratified by class and seeded by the run's seed. Groups stay whole: those that the data or the other splitter have,
     else near copies. label: of an item. DataError where a class has fewer images, or groups, than there are folds.
     """
+    k, n = fold
 
-    def __init__(self, splitter: Callable[[Any], Any], label: Callable[[Any], Any], fold: tuple[int, int]) -> None:
-        self.splitter, self.label, self.fold = splitter, label, fold
-        self.groups: dict[str, str] = {}
-
-    def __call__(self, items: Any) -> tuple[list[int], list[int]]:
-        k, n = self.fold
-        places = np.array(sorted(int(i) for split in self.splitter(items) for i in positions(split, len(items))))
+    def draw(items: Any) -> tuple[list[int], list[int], dict[str, str]]:
+        places = np.array(sorted(int(i) for split in splitter(items) for i in positions(split, len(items))))
         own = items.iloc[places] if hasattr(items, "iloc") else [items[i] for i in places]
-        self.groups = groups_of(own, self.splitter)
-        paths = paths_of(own)
-        names = [self.groups.get(path, "") for path in paths] if self.groups else copies_of(own) or [""] * len(paths)
-        if any(names):
-            self.groups = dict(zip(paths, names, strict=True))
+        of, paths = groups_of(own, splitter), paths_of(own)
+        names = [of.get(path, "") for path in paths] if of else copies_of(own) or [""] * len(paths)
         rows = (row for _, row in own.iterrows()) if hasattr(own, "iterrows") else own
-        labels = [names_of(label) for label in plain(map(self.label, rows))]
+        labels = [names_of(given) for given in plain(map(label, rows))]
         held = places[divide(labels, names, n, options.current().seed) == k - 1]
-        return np.setdiff1d(places, held).tolist(), held.tolist()
+        of = dict(zip(paths, names, strict=True)) if any(names) else {}
+        return np.setdiff1d(places, held).tolist(), held.tolist(), of
+
+    return Splitter(draw)
 
 
 def divide(labels: Sequence[Sequence[str]], names: Sequence[str], n: int, seed: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from fastcls.audit.finding import Finding, Item
 from fastcls.data import blocks, splitting
 from fastcls.datasets.walk import count
 from fastcls.errors import DataError
-from fastcls.evaluation.metrics import wilson
+from fastcls.evaluation.metrics import Z, score
 from fastcls.evaluation.suspects import suspects
 from fastcls.models import learners as models
 from fastcls.settings import options
@@ -47,9 +47,7 @@ class Measured:
     @property
     def interval(self) -> tuple[float, float]:
         """95 %, Wilson's; the networks see the same images, so their difference is known better than this."""
-        low, high = wilson(self.right, self.n)
-        assert low is not None and high is not None
-        return low, high
+        return score(self.accuracy, self.n, Z)
 
 
 def sample(files: Sequence[Sequence[str]]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from fastai.data.all import L
 from PIL import Image
 
 from fastcls import data, datasets
-from fastcls.data.splitting import Fold
+from fastcls.data.splitting import folded
 from fastcls.errors import DataError
 from fastcls.runfolder import predictions
 from fastcls.settings import options
@@ -218,7 +218,7 @@ def test_vectors_of_0_and_1_are_stratified_label_by_label() -> None:
         for group in ("", lambda item: int(item[:-4]) // 3):
             _, valid = data.stratified(label, 0.2, group)(items)
             assert np.abs(flags[valid].sum(0) - flags.sum(0) / 5).max() <= 2
-        folds = [Fold(lambda _: (range(300), []), label, (k, 3))(items)[1] for k in (1, 2, 3)]
+        folds = [folded(lambda _: (range(300), []), label, (k, 3))(items)[1] for k in (1, 2, 3)]
         assert all(np.abs(flags[held].sum(0) - flags.sum(0) / 3).max() <= 8 for held in folds)
         assert max(flags[held, 2].sum() for held in folds) - min(flags[held, 2].sum() for held in folds) <= 1
 
