@@ -226,9 +226,12 @@ def opened(
     with _troubles(url):
         storage = _storage(url)
         try:
-            direction = "minimize" if metric == "loss" else "maximize"
             inner = optuna.create_study(
-                storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
+                storage=storage,
+                study_name=name,
+                direction="minimize" if metric == "loss" else "maximize",
+                pruner=pruner,
+                load_if_exists=True,
             )
             _refuse_others(inner, about, words, f"The study {name!r} in {shown(url)}")
             yield Study(inner, metric, dimensions, seed, worker)

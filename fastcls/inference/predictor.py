@@ -113,9 +113,9 @@ class Predictor:
         """The network to run: an ONNX file, or the bytes of one."""
         return str(file)
 
-    def probabilities(self, paths: Sequence[str]) -> np.ndarray:
-        """(n, classes); raises where an image cannot be read."""
-        return self._run([self._prepare(path) for path in paths])
+    def probabilities(self, images: Sequence[str | np.ndarray]) -> np.ndarray:
+        """(n, classes) of files or decoded pixels; raises where an image cannot be read."""
+        return self._run([self._prepare(image) for image in images])
 
     def predict(self, paths: Iterable[str]) -> Iterator[Prediction]:
         """An answer a path, in order; an image that cannot be read gets an error.
