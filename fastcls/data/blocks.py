@@ -192,10 +192,10 @@ def _only(items: Any, keep: Sequence[Sequence[int]]) -> tuple[Any, list[list[int
 
 
 def _at(items: Any, chosen: Sequence[int]) -> Any:
-    if hasattr(items, "iloc"):
-        found = items.iloc[chosen]
-        return found if packs.is_packed(items) else found.reset_index(drop=True)  # whose index says which row it is
-    return [items[i] for i in chosen]
+    found = splitting.picked(items, chosen)
+    if hasattr(items, "iloc") and not packs.is_packed(items):  # whose index says which row it is
+        return found.reset_index(drop=True)
+    return found
 
 
 def in_order(items: Sequence[Any]) -> Sequence[Any]:

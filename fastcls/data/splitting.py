@@ -231,6 +231,11 @@ def positions(split: Any, n: int) -> Sequence[int]:
     return range(n)[split] if isinstance(split, slice) else split
 
 
+def picked(items: Any, places: Sequence[int]) -> Any:
+    """The items at these positions, of a table or a list."""
+    return items.iloc[places] if hasattr(items, "iloc") else [items[i] for i in places]
+
+
 def groups_of(items: Any, splitter: Any) -> dict[str, str]:
     """The group of each file, where items are a table with a column of groups or the splitter drew groups."""
     if isinstance(items, pd.DataFrame) and {"path", groups.COLUMN} <= set(items.columns):
@@ -251,7 +256,7 @@ def folded(splitter: Callable[[Any], Any], label: Callable[[Any], Any], fold: tu
 
     def draw(items: Any) -> tuple[list[int], list[int], dict[str, str]]:
         places = np.array(sorted(int(i) for split in splitter(items) for i in positions(split, len(items))))
-        own = items.iloc[places] if hasattr(items, "iloc") else [items[i] for i in places]
+        own = picked(items, places)
         of, paths = groups_of(own, splitter), paths_of(own)
         names = [of.get(path, "") for path in paths] if of else copies_of(own) or [""] * len(paths)
         rows = (row for _, row in own.iterrows()) if hasattr(own, "iterrows") else own

@@ -15,7 +15,7 @@ from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner, Recorder
 from matplotlib.axes import Axes
 
-from fastcls.data import target
+from fastcls.data import splitting, target
 from fastcls.data.pixels import files
 from fastcls.evaluation import gradcam, judging, plots, suspects
 from fastcls.runfolder.target import SINGLE, Target
@@ -94,7 +94,7 @@ class Interpretation(ClassificationInterpretation):
     def __getitem__(self, idxs: Any) -> tuple[Any, ...]:
         """Inputs, preds, targs, decoded and losses at `idxs`; the images are read again, the network is not run."""
         picked = torch.as_tensor(idxs).flatten().tolist()
-        items = self.dl.items.iloc[picked] if hasattr(self.dl.items, "iloc") else [self.dl.items[i] for i in picked]
+        items = splitting.picked(self.dl.items, picked)
         inputs = torch.cat([batch[0] for batch in self.learn.dls.test_dl(items)])
         return inputs, self.preds[picked], self.targs[picked], self.decoded[picked], self.losses[picked]
 

@@ -17,7 +17,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
-from fastcls.data import target
+from fastcls.data import splitting, target
 from fastcls.data.dataloaders import turns
 from fastcls.data.pixels import files
 from fastcls.evaluation import metrics
@@ -45,9 +45,7 @@ def sampled(learn: Learner, loader: Any, relative: Callable[[str], str]) -> Any:
     """A loader of the images that the report shows."""
     paths = files(loader.dataset)
     rows = parts.chosen([relative(path) for path in paths])
-    items = loader.items
-    chosen = items.iloc[rows] if hasattr(items, "iloc") else [items[i] for i in rows.tolist()]
-    return learn.dls.test_dl(chosen, with_labels=True)
+    return learn.dls.test_dl(splitting.picked(loader.items, rows.tolist()), with_labels=True)
 
 
 class Each(Callback):

@@ -25,7 +25,7 @@ from fastai.learner import Learner
 from fastai.torch_core import get_model
 from torch import nn
 
-from fastcls.data import target
+from fastcls.data import splitting, target
 from fastcls.data.pixels import files, targets
 from fastcls.datasets import groups
 from fastcls.errors import RecipeError
@@ -213,8 +213,7 @@ class SolveHead(Stateless):
 
     def _views(self, rows: np.ndarray) -> Iterator[Any]:
         """Loaders of these training images: as validation shows them, then as training augments them."""
-        items = self.dls.train_ds.items
-        yield self.dls.test_dl(items.iloc[rows] if hasattr(items, "iloc") else [items[row] for row in rows])
+        yield self.dls.test_dl(splitting.picked(self.dls.train_ds.items, rows))
         for view in range(1, self.views):
             dl = self.dls.train.new(shuffle=False, drop_last=False)
             dl.epoch, dl.get_idxs = view - 1, rows.tolist

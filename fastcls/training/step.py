@@ -16,6 +16,7 @@ from fastai.learner import Learner
 from fastai.torch_core import get_model
 from torch import nn
 
+from fastcls.data import splitting
 from fastcls.data.dataloaders import FollowEpochs
 from fastcls.errors import EnvironmentProblem
 from fastcls.machine import flops, host, ranks
@@ -100,9 +101,7 @@ def _native_bf16() -> bool:
 
 def input_example(learn: Learner) -> torch.Tensor:
     """A validation image as the network is given it: (1, channels, height, width)."""
-    items = learn.dls.valid_ds.items
-    first = items.iloc[:1] if hasattr(items, "iloc") else items[:1]
-    (image,) = learn.dls.test_dl(first, num_workers=0).one_batch()
+    (image,) = learn.dls.test_dl(splitting.picked(learn.dls.valid_ds.items, [0]), num_workers=0).one_batch()
     return image.as_subclass(torch.Tensor)
 
 
