@@ -75,7 +75,7 @@ def continued(folder: Path, request: Request) -> Any:
 
 def _run(request: Request, stop: Stop) -> None:
     from fastcls.running import evaluation, faults, record
-    from fastcls.training import callbacks as training
+    from fastcls.training import resume as training
 
     with prepared(request) as ready:
         plan = getattr(ready.learn.dls, "plan", None)

@@ -222,8 +222,8 @@ class _Run:
         from fastcls.models import summary
         from fastcls.runfolder import predictions
         from fastcls.running import baseline, record
-        from fastcls.training import callbacks as training
         from fastcls.training import losses
+        from fastcls.training import resume as training
 
         if ranks.world() > 1:
             from fastcls.training import parallel

@@ -3,6 +3,7 @@
 A recipe's `fit` is plain fastai code, so it is not continued in its middle but run again: `Replay` takes the place of
 `Learner.fit`, passes over the phases that are done, restores the saved state in the one that was interrupted, and
 continues at its next batch. All that is random depends on (seed, epoch, step) alone, so no generator's state is saved.
+`fit` runs a recipe so, with everything that watches a training.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +26,15 @@ from fastai.data.all import L, to_device
 from fastai.learner import Learner, Recorder
 from fastai.torch_core import get_model
 
-from fastcls.machine import ranks
+from fastcls.machine import devices, ranks
+from fastcls.machine.screen import Screen
 from fastcls.machine.stop import Stop
 from fastcls.settings import options
-from fastcls.training import finder, patches
-from fastcls.training.best import KeepBest
+from fastcls.training import distributed, epochs, finder, patches
+from fastcls.training.best import KeepBest, criterion
 from fastcls.training.checkpoints import Checkpoint, Store, load_weights, packable
-from fastcls.training.guard import Guard
-from fastcls.training.history import EarlyStopping, History
+from fastcls.training.guard import Guard, refuse_last
+from fastcls.training.history import EarlyStopping, History, Phase, Progress, quiet, rehearse
 from fastcls.transforms import draws
 
 SMOOTH = "smooth_loss"  # of the Recorder, an object of its own
@@ -214,6 +217,70 @@ def replaying(
             yield
     finally:
         saver.stop.patient = False
+
+
+def fit(
+    learn: Learner,
+    recipe_fit: Callable[..., object],
+    knobs: dict[str, Any],
+    out: Path,
+    screen: Screen,
+    stop: Stop,
+    found: Checkpoint | None = None,
+    extensions: Sequence[int] = (),
+    watchers: Sequence[Callback] = (),
+    extending: Callable[[int], object] = lambda epochs: None,
+    saved: Callable[[Path], object] = lambda checkpoint: None,
+) -> tuple[History, KeepBest, int]:
+    """Run a recipe's `fit`, from `found` on if there is one, then train `extensions` further epochs each.
+
+    Gives the history, the best epoch, and how many epochs were planned; the learner has its last weights.
+
+    watchers: further callbacks, beside those that every run has. extending: called for every further extension, where
+    the options ask for as many epochs as pay. saved: called with every new checkpoint.
+    """
+    opts = options.current()
+    phases = rehearse(learn, recipe_fit, **knobs)
+    pace = epochs.Pace(learn, phases) if opts.auto_epochs else None
+    phases += [Phase(count, "extension") for count in extensions]
+    history = History(out / "history.csv")
+    best = KeepBest(history)
+    progress = Progress(screen, history, phases)
+    saver = Saver(Store(out, saved), history, best, stop, opts.checkpoint_minutes)
+    watchers = [history, best, progress, saver.guard, saver, *watchers]
+    if opts.patience is not None:
+        watchers.append(EarlyStopping(criterion(learn), patience=opts.patience))
+    if ranks.world() > 1:
+        from fastcls.training import parallel
+
+        together = parallel.DataParallel(learn, stop, saver.guard)
+        saver.agree = together.agree
+        watchers.append(together)
+    if ranks.first():
+        saver.store.sweep()
+    devices.forget_peak_memory(learn.dls.device)
+    try:
+        with (
+            distributed.contact(),
+            quiet(learn),
+            learn.added_cbs(watchers),
+            replaying(learn, saver, found, watchers),
+        ):
+            recipe_fit(learn, **knobs)
+            for count in extensions:
+                extend(learn, count, saver.highest[saver.phase])
+            while pace and (count := pace.further(history.rows, extensions)):
+                extensions = [*extensions, count]
+                phases.append(Phase(count, "extension"))
+                extending(count)
+                extend(learn, count, saver.highest[saver.phase])
+            if pace:
+                options.note(f"--epochs auto: {' + '.join(map(str, [pace.planned, *extensions]))} epochs.")
+    finally:
+        progress.stop()
+    if opts.keep == "last" or best.epoch is None:
+        refuse_last(learn, history.rows)
+    return history, best, sum(phase.epochs for phase in phases)
 
 
 def extend(learn: Learner, epochs: int, highest: Sequence[float]) -> None:

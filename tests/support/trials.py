@@ -23,7 +23,7 @@ def main() -> None:
     from fastcls.cli import recipe, resume  # noqa: F401
     from fastcls.running import evaluation, runner
     from fastcls.running.loading import import_fastai
-    from fastcls.training import callbacks as training  # noqa: F401  what a run needs, before the fork
+    from fastcls.training import resume as training  # noqa: F401  what a run needs, before the fork
 
     import_fastai()
     for module in sys.argv[1:]:
