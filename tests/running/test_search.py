@@ -93,7 +93,7 @@ def test_everything_wrong_with_a_space_is_said_at_once() -> None:
          ["did you mean 'accuracy'", "--time 2x", "--trials 0"]),
         (["digits-cnn", "--space", "lr=1..2", "--epoch", "3"], 2, ["--epoch", "did you mean '--epochs'"]),
         (["digits-nn", "--space", "lr=1..2"], 2, ["digits-cnn"]),
-        (["digits-cnn", "--space", "lr=0.01..2", "--dry-run"], 0, ["20 trials", "lr=0.01..2.0:log", "median"]),
+        (["digits-cnn", "--space", "lr=0.01..2", "--dry-run"], 0, ["20 trials", "lr=0.01..2.0", "median"]),
         (["digits-cnn", "--space", "epochs=2..9", "--time", "1h", "--dry-run"], 0, ["3,600 s", "pruner   none"]),
         (["digits-cnn", "--space", "lr=1..2", "--storage", "postgresql://me:secret@host/x", "--dry-run"], 0,
          ["postgresql://me:***@host/x"]),
