@@ -176,12 +176,10 @@ def gmacs(network: nn.Module, size: tuple[int, int]) -> float:
     """
     import torch
 
-    from fastcls.machine.flops import flop_counter
+    from fastcls.machine.flops import forward_flops
 
-    network.eval().requires_grad_(False)
-    with flop_counter() as counter:
-        network(torch.empty(1, 3, *size, device="meta"))
-    return counter.get_total_flops() / 2e9
+    network.requires_grad_(False)
+    return forward_flops(network, torch.empty(1, 3, *size, device="meta"))[0] / 2e9
 
 
 def network(architecture: Architecture) -> nn.Module:
