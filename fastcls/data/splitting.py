@@ -231,7 +231,7 @@ def positions(split: Any, n: int) -> Sequence[int]:
     return range(n)[split] if isinstance(split, slice) else split
 
 
-def picked(items: Any, places: Sequence[int]) -> Any:
+def picked(items: Any, places: Sequence[int] | np.ndarray) -> Any:
     """The items at these positions, of a table or a list."""
     return items.iloc[places] if hasattr(items, "iloc") else [items[i] for i in places]
 
