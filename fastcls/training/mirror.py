@@ -13,6 +13,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from queue import Empty, Queue
 
 from fastcls.datasets.buckets import Bucket, is_address
 from fastcls.errors import FastclsError, OutputError
@@ -68,9 +69,7 @@ class _Sender:
     def __init__(self, address: str, run: Path, say: Callable[[str], object]) -> None:
         self.address, self.run, self.say = address, run, say
         self.place = _place(address)
-        self.changed = threading.Condition()
-        self.waiting: Path | None = None
-        self.busy = False
+        self.waiting: Queue[Path] = Queue()
         self.problem: FastclsError | None = None  # of the last attempt
         self.said: FastclsError | None = None
         self.thread: threading.Thread | None = None
@@ -88,11 +87,10 @@ class _Sender:
             self.problem = OutputError(f"{snapshot} cannot be written: {problem.strerror}.")
             self._report()
             return
-        with self.changed:
-            left, self.waiting = self.waiting, snapshot
-            self.changed.notify_all()
-        if left is not None:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(Empty):
+            shutil.rmtree(self.waiting.get_nowait(), ignore_errors=True)
+            self.waiting.task_done()
+        self.waiting.put(snapshot)
         if self.thread is None:
             self.thread = threading.Thread(target=self._work, daemon=True, name="checkpoints")
             self.thread.start()
@@ -100,10 +98,9 @@ class _Sender:
 
     def finish(self) -> None:
         """Wait until all is sent, or has failed for good."""
-        with self.changed:
-            if self.busy or self.waiting is not None:
-                logger.info(f"sending the newest checkpoint to {self.address}")
-            self.changed.wait_for(lambda: not self.busy and self.waiting is None)
+        if self.waiting.unfinished_tasks:
+            logger.info(f"sending the newest checkpoint to {self.address}")
+        self.waiting.join()
         self._report()
 
     def _report(self) -> None:
@@ -118,11 +115,7 @@ class _Sender:
         self.said = problem
 
     def _work(self) -> None:
-        while True:
-            with self.changed:
-                self.changed.wait_for(lambda: self.waiting is not None)
-                snapshot, self.waiting, self.busy = self.waiting, None, True
-            assert snapshot is not None
+        while snapshot := self.waiting.get():
             try:
                 self._write(snapshot)
                 self.problem = None
@@ -132,9 +125,7 @@ class _Sender:
                 self.problem = OutputError(f"{problem.filename} cannot be read: {problem.strerror}.")
             finally:
                 shutil.rmtree(snapshot, ignore_errors=True)
-                with self.changed:
-                    self.busy = False
-                    self.changed.notify_all()
+                self.waiting.task_done()
 
     def _write(self, snapshot: Path) -> None:
         name = snapshot.name.rpartition("-")[2]
