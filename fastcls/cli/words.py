@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,33 +50,67 @@ class Verbs(TyperGroup):
 class Line:
     """A command line as it is read: what of it was replaced, and what is refused, with what to say."""
 
+    verb: str
+    rest: list[str]  # words that are still to be read
     options: dict[str, bool]  # of the verb and the recipe, without dashes, and whether each takes a value
-    opposites: dict[str, str] = field(default_factory=dict)  # of switches: the flag that turns each off
-    notes: list[str] = field(default_factory=list)
+    opposites: dict[str, str]  # of switches: the flag that turns each off
+    notes: list[str]
     fit: bool = False  # whether it began as a call of fastai's fit methods, whose first arguments are numbers
     refused: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     strange: list[list[str]] = field(default_factory=list)  # their words, which the recipe's own check refuses
     weak: list[list[str]] = field(default_factory=list)  # words for others' words, less than the same option as typed
-    without: list[str] = field(default_factory=list)  # the command less their words
+    knobs: dict[str, Knob] = field(default_factory=dict)  # of the recipe, by their flags
     shipped: bool = True  # whether the recipe is; one of the user's own may have networks of any name
+    without: list[str] = field(default_factory=list)  # the words behind the verb less the strange ones
     whole: str = ""  # another command that does what is wanted
+    word: str = ""  # the one that is read, a flag's as `typed`, with an "=" the `value` behind it
+    typed: str = ""
+    equals: str = ""
+    value: str = ""
 
-    def replaced(self, word: str, by: str) -> None:
+    @property
+    def recipe(self) -> bool:
+        """Whether it is of a verb that takes a recipe."""
+        return self.verb in vocabulary.WITH_RECIPE
+
+    def read(self) -> str:
+        """The name of the next word, as other tools' tables have it; '' where it is no flag."""
+        self.word = self.rest.pop(0)
+        self.typed, self.equals, self.value = self.word.partition("=")
+        return _name(self.word)
+
+    @property
+    def held(self) -> str:
+        """What may be the flag's value."""
+        return self.value if self.equals else self.rest[0] if self.rest and not self.rest[0].startswith("--") else ""
+
+    def take(self, several: bool = False) -> list[str]:
+        """What follows the flag, taken off `rest`: its value, or all words up to the next flag."""
+        if self.equals:
+            return [self.value]
+        flags = (i for i, word in enumerate(self.rest) if word[:1] == "-" != word and not NUMBER.fullmatch(word))
+        count = min(next(flags, len(self.rest)), len(self.rest) if several else 1)
+        taken, self.rest[:count] = self.rest[:count], []
+        return taken
+
+    def replaced(self, word: str, by: str) -> list[str]:
+        """The words that stand for another, which is noted."""
         self.notes.append(f"{word} is {by} here" if by else f"{word} is the default here")
+        return by.split()
 
-    def refuse(self, word: str, values: Sequence[str], reason: str, instead: str = "") -> list[str]:
-        """Collect what is wrong; gives the words that are to be typed instead."""
-        self.refused.append(f"{' '.join([word.partition('=')[0], *values])}: {reason}")
+    def refuse(self, values: Sequence[str], reason: str, instead: str = "") -> list[str]:
+        """Collect what is wrong with the flag; gives the words that are to be typed instead."""
+        self.refused.append(f"{' '.join([self.typed, *values])}: {reason}")
         words = [word.replace("{}", (*values, "")[0]) for word in shlex.split(instead)]
         if not words or words[0].lstrip("-") not in self.options or (not values and "{" in instead):
             return []
         self.weak.append(words)
         return words
 
-    def other(self, name: str, value: str) -> str:
-        """The words of another option that a value is here, '' where it is none."""
-        words = vocabulary.OTHER_WORDS.get((name, value.lower()), "")
+    def other(self, name: str) -> str:
+        """The words of another option that a flag's value is here, '' where it is none."""
+        words = vocabulary.OTHER_WORDS.get((name, self.held.lower()), "")
         return words if words.partition(" ")[0][2:] in self.options else ""
 
     def end(self, words: list[str]) -> None:
@@ -103,7 +137,8 @@ def translated(
             words = [*rest, "--help"]
         case ["classify", *rest]:
             words = rest
-    words = _mode_first(words)
+    modes = [word[5:] for word in words if word.startswith("mode=")]  # Ultralytics' task=classify mode=train
+    words = [*modes[:1], *(word for word in words if not word.startswith(("mode=", "task=")))]
     if not words or words[0].startswith("-"):
         return words, []
     notes: list[str] = []
@@ -124,23 +159,22 @@ def translated(
             raise UsageError(f"There is no command {verb!r}.", vocabulary.NO_VERBS[verb])
         meant = did_you_mean(verb, [*verbs, *vocabulary.VERBS])
         raise UsageError(f"There is no command {verb!r}{meant or '.'}", "All of them:  fastcls --help")
-    line = Line(
-        {"help": False} | {flag[2:]: not option.is_flag for option in verbs[verb].params for flag in _flags(option)},
-        {
-            option.opts[-1][2:]: next(iter(option.secondary_opts), "")
-            for option in verbs[verb].params
-            if _switch(option)
-        },
-        notes,
-        words[0].startswith(("fit", "fine")),
-    )
-    found = [verb, *(_trained(rest, verb, line) if verb in vocabulary.WITH_RECIPE else _placed(rest, verb, line))]
+    options = {
+        flag[2:]: option
+        for option in verbs[verb].params
+        for flag in (*option.opts, *option.secondary_opts)
+        if flag.startswith("--")
+    }
+    opposites = {name: next(iter(option.secondary_opts), "") for name, option in options.items() if option.is_flag}
+    takes = {"help": False} | {name: not option.is_flag for name, option in options.items()}
+    line = Line(verb, rest, takes, opposites, notes, fit=words[0].startswith(("fit", "fine")))
+    found = [verb, *_read(line)]
     if more and found.count(more[0]) > 1:  # it was given too
         place = len(found) - 1 - found[::-1].index(more[0])
         found[place : place + len(more)] = []
     line.end(found)
     if meta is not None and line.strange:
-        meta[WITHOUT] = shell.command(*line.without)
+        meta[WITHOUT] = shell.command(verb, *line.without)
     return found, notes
 
 
@@ -152,38 +186,133 @@ def _is(kind: Callable[[Path], bool], word: str) -> bool:
         return False
 
 
-def _flags(option: Any) -> list[str]:
-    return [flag for flag in (*option.opts, *option.secondary_opts) if flag.startswith("--")]
+def _name(word: str) -> str:
+    """The name of a flag; of a dotted one, as Lightning and AutoGluon have them (trainer.max_epochs), the last part."""
+    flag = word.partition("=")[0]
+    return flag[2:].lower().replace("_", "-").rpartition(".")[2] if flag.startswith("--") else ""
 
 
-def _switch(option: Any) -> bool:
-    return bool(getattr(option, "is_flag", False) and _flags(option))
+def _read(line: Line) -> list[str]:
+    """The words behind the verb: those that have places, then flags, under the names that they have here."""
+    recipe = line.recipe
+    if not recipe and line.verb not in vocabulary.PLACES:
+        return line.rest
+    line.rest = _flagged(line.rest)
+    if recipe:
+        _find_recipe(line)
+    own, theirs = line.options, vocabulary.OTHERS.get(line.verb, {})
+    known = {_name(word) for word in line.rest}
+    places = [names.split() for names in vocabulary.PLACES.get(line.verb, ())]
+    named: dict[int, dict[int, list[str]]] = {}
+    plain, found, out = list[str](), list[list[str]](), dict[str, str]()
+    # in the order of fastai's fit_one_cycle
+    numbers = [flag for flag in ("--epochs", "--lr") if line.fit and flag[2:] in own and flag[2:] not in known]
+    while line.rest:
+        name = line.read()
+        held, given = line.held, line.held.lower()
+        switched = given in (*TRUE, *FALSE)
+        needed = len(places) - len(named) - len(plain)
+        place = next((i for i, names in enumerate(places) if name in names), None)
+        ours = name if name in own else theirs.get(name, "")
+        if recipe and name not in own:
+            ours = (synonyms.ours(name) or "").replace("_", "-")
+        if name == "path" and "train-data" in known:  # AutoGluon's
+            ours = "out"
+        said = vocabulary.advice(name, vocabulary.ADVICE if recipe else vocabulary.ADVICE_OF_RUNS)
+        if line.word == "-o" and line.rest:
+            found.append(["-o", line.rest.pop(0)])
+        elif not name and numbers and NUMBER.fullmatch(line.word):
+            found.append([numbers.pop(0), line.word])
+            line.notes.append(f"{line.word} is {' '.join(found[-1])} here")
+        elif not name and (recipe or line.word[:1] == "-" != line.word):
+            found.append([line.word])
+        elif not name:
+            plain.append(line.word)
+        elif own.get(ours) is False and switched:
+            line.take()
+            found.append(line.replaced(f"{line.typed} {given}", f"--{ours}" if given in TRUE else line.opposites[ours]))
+        elif recipe and name in vocabulary.SWITCHES and name not in own and (switched or not given):
+            taken = line.take() if switched else []
+            if given in FALSE and name in vocabulary.ALWAYS:
+                line.refuse(taken, "It cannot be turned off.")
+            else:
+                same = vocabulary.OFF.get(name, "") if given in FALSE else vocabulary.SWITCHES[name]
+                line.weak.append(line.replaced(" ".join([line.typed, *taken]), same))
+                found.append(line.weak[-1])
+        elif recipe and name in vocabulary.NEVER and ours not in own and given in (*FALSE, "none", "0.0"):
+            line.replaced(" ".join([line.typed, *line.take()]), "")
+        elif ours in own:
+            found.append(_given(ours, line))
+        elif recipe and name.removeprefix("no-") in own:
+            found.append([line.word])
+        elif recipe and name in ("project", "name"):
+            out[name] = " ".join(line.take(several=True))
+            line.refuse([out[name]], said)
+        elif said == vocabulary.BESIDE and _beside(found, held):
+            line.notes.append(f"{line.typed} is part of --path here")
+            line.take(several=True)
+        elif recipe and said:
+            taken = line.take(several=True)
+            line.whole = vocabulary.WHOLE.get(name, line.whole).replace("{value}", shlex.quote(" ".join(taken)))
+            found.append(line.refuse(taken, said, vocabulary.INSTEAD.get(name, "")))
+        elif recipe:
+            line.strange.append([line.word, *([] if line.equals else line.take(several=True))])
+            found.append(line.strange[-1])
+            meant = did_you_mean(name, [*own, *synonyms.names()]) or "."
+            what = f"that is --{ours}, which this recipe does not have." if ours else f"there is no such setting{meant}"
+            line.unknown.append(f"{' '.join(found[-1])}: {what}")
+        elif place is not None and (line.equals or line.rest):
+            line.notes.append(f"{line.typed} is a positional argument here")
+            named.setdefault(place, {})[places[place].index(name)] = line.take()
+        elif line.verb == "export" and name == "format" and given:
+            taken, kind = line.take(), given.replace("-", "_")
+            option = vocabulary.FORMATS.get(kind, "--onnx")
+            if kind in vocabulary.UNLIKE or kind not in vocabulary.FORMATS:
+                line.refuse(taken, vocabulary.UNLIKE.get(kind, "It is not written; many converters read ONNX."))
+                found.append(option.split())
+            else:
+                found.append(line.replaced(line.typed, option))
+        elif other := line.other(name):
+            found.append(line.replaced(" ".join([line.typed, *line.take()]), other))
+        elif said:
+            alone = name in vocabulary.ALONE and not switched and not line.equals
+            taken = [] if alone else line.take(several=needed <= 0 and not switched)
+            if given in FALSE and taken:
+                line.replaced(" ".join([line.typed, *taken]), "")
+            else:
+                line.refuse(taken, said)
+        else:
+            words = sum(not word.startswith("-") for word in line.rest)  # which are needed for the places, perhaps
+            spared = words <= needed and not line.equals and not switched and not NUMBER.fullmatch(held)
+            taken = [] if spared else line.take(several=needed <= 0)
+            line.refuse(taken, f"there is no such option{did_you_mean(name, own) or '.'}")
+    if out:
+        found.append(["--out", "/".join(out[name] for name in ("project", "name") if name in out)])
+    if "devices" in known and ["--device", "cpu"] in found:  # Lightning's are processes there
+        found = [["--processes", *words[1:]] if words[:1] == ["--gpus"] else words for words in found]
+    if line.verb in ("predict", "evaluate") and 1 in named and 0 not in named and not plain:
+        line.replaced("the run", "last")
+        named[0] = {0: ["last"]}
+    _drop_weak(line, found)
+    before: list[str] = []
+    for index in range(len(places)):
+        believed = named[index][min(named[index])] if index in named else []
+        before += believed or ([plain.pop(0)] if plain else [])
+    known_here = [words for words in found if words not in line.strange]
+    line.without = [*before, *plain, *chain.from_iterable(known_here)]
+    return line.without if line.refused else [*before, *plain, *chain.from_iterable(found)]
 
 
-def _parts(word: str) -> tuple[str, str, str]:
-    """The name of a flag, as other tools' tables have it, the "=" and the value behind it.
-
-    Of a dotted name, as Lightning and AutoGluon have them (trainer.max_epochs), the last part.
-    """
-    flag, equals, value = word.partition("=")
-    name = flag[2:].lower().replace("_", "-").rpartition(".")[2] if flag.startswith("--") else ""
-    return name, equals, value
-
-
-def _values(rest: list[str], equals: str, value: str, several: bool = True) -> list[str]:
-    """What follows a flag, taken off `rest`: its value, or all words up to the next flag."""
-    if equals:
-        return [value]
-    count = next((i for i, word in enumerate(rest) if word.startswith("-") and not NUMBER.fullmatch(word)), len(rest))
-    count = count if several else min(count, 1)
-    taken, rest[:count] = rest[:count], []
-    return taken
+def _drop_weak(line: Line, found: list[list[str]]) -> None:
+    """Clear the words for others' words where the same option is given too."""
+    given = [words[0] for words in found if words and not any(words is weak for weak in line.weak)]
+    for weak in line.weak:
+        if weak and weak[0] != "--set" and weak[0] in given:
+            weak.clear()
+        given += weak[:1]
 
 
-def _mode_first(words: Sequence[str]) -> list[str]:
-    """Ultralytics' task=classify mode=train as the verb in front."""
-    modes = [word[5:] for word in words if word.startswith("mode=")]
-    return [*modes[:1], *(word for word in words if not word.startswith(("mode=", "task=")))]
+# ------------------------------------------------------------------ the recipe
 
 
 def _flagged(words: Sequence[str]) -> list[str]:
@@ -201,46 +330,46 @@ def _flagged(words: Sequence[str]) -> list[str]:
     return found
 
 
-# ------------------------------------------------------------------ verbs with a recipe
+def _find_recipe(line: Line) -> None:
+    """Put the recipe in front, and read its knobs and the settings of a --config."""
+    from fastcls.settings import configs, sources
 
-
-def _trained(words: Sequence[str], verb: str, line: Line) -> list[str]:
-    """The words of a verb that takes a recipe: the recipe, then its knobs and the options under our names."""
-    from fastcls.settings import configs
-
-    words = _flagged(words)
-    for place, word in enumerate(words):
-        if synonyms.ours(_parts(word)[0]) == "config":
+    for place, word in enumerate(line.rest):
+        if synonyms.ours(_name(word)) == "config":
             typed, equals, value = word.partition("=")
             line.replaced(typed, "--config")
-            words[place] = f"--config{equals}{value}"
-    words = configs.expanded(_named(words, verb, line), line.options)
-    knobs = _knobs(words)
-    line.shipped = not (words and words[0].endswith(".py"))
-    line.options |= {name: True for name in knobs}
-    flags = _renamed(words, knobs, line)
-    line.without = [verb, *(word for flag in flags if flag not in line.strange for word in flag)]
-    return [word for flag in flags for word in flag]
+            line.rest[place] = f"--config{equals}{value}"
+    words = line.rest = configs.expanded(_named(line.rest, line), line.options)
+    if words and not words[0].startswith("-"):
+        line.shipped = not words[0].endswith(".py")
+        try:
+            line.knobs = {knob.flag[2:]: knob for knob in sources.find(words[0]).knobs}
+        except FastclsError:
+            return
+        line.options |= dict.fromkeys(line.knobs, True)
 
 
-def _named(words: list[str], verb: str, line: Line) -> list[str]:
+def _named(words: list[str], line: Line) -> list[str]:
     """With the recipe first, `folder` where images are given and no recipe; a folder of images as --path."""
     from fastcls.settings import sources
+
+    def is_place(word: str) -> bool:
+        return bool(NUMBER.fullmatch(word)) or _is(Path.is_dir, word)
 
     count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     places, rest = words[:count], words[count:]
     if not places and len(rest) > 2 and not rest[-2].startswith("-") and _is(Path.is_dir, rest[-1]):  # torchvision's
         places = [rest.pop()]
-    if verb == "compare" or (len(places) == 1 and not NUMBER.fullmatch(places[0]) and not _is(Path.is_dir, places[0])):
+    if line.verb == "compare" or (len(places) == 1 and not is_place(places[0])):
         return words
     recipe = places[:1] if places and (places[0] in sources.available() or places[0].endswith(".py")) else []
-    if not recipe and places and not NUMBER.fullmatch(places[0]) and not _is(Path.is_dir, places[0]):
+    if places and not recipe and not is_place(places[0]):
         return words
     for place in reversed(places[len(recipe) :]):
         if not NUMBER.fullmatch(place):
             line.replaced(place, f"--path {place}")
         rest = [place, *rest] if NUMBER.fullmatch(place) else ["--path", place, *rest]
-    names = [_parts(word)[0] for word in rest]
+    names = [_name(word) for word in rest]
     if not recipe and any("path" in (name, synonyms.ours(name)) for name in names):
         line.notes.append("the recipe for images of your own is folder")
         recipe = ["folder"]
@@ -248,96 +377,6 @@ def _named(words: list[str], verb: str, line: Line) -> list[str]:
         line.refused.append("Which recipe to train is not named; folder is the one for images of your own.")
         recipe = ["folder", "--path", "PHOTOS"]
     return [*recipe, *rest]
-
-
-def _knobs(words: Sequence[str]) -> dict[str, Knob]:
-    """The knobs of the recipe that is named first, by their flags; none where there is no such recipe."""
-    from fastcls.settings import sources
-
-    if not words or words[0].startswith("-"):
-        return {}
-    try:
-        knobs = sources.find(words[0]).knobs
-    except FastclsError:
-        return {}
-    return {knob.flag[2:]: knob for knob in knobs}
-
-
-def _renamed(words: Sequence[str], knobs: Mapping[str, Knob], line: Line) -> list[list[str]]:
-    """Flags that neither the verb nor the recipe has, under the names that they have here; each with its values."""
-    rest, own = list(words), line.options
-    found = list[list[str]]()
-    out: dict[str, str] = {}
-    names = {_parts(word)[0] for word in words}
-    # in the order of fastai's fit_one_cycle
-    numbers = [flag for flag in ("--epochs", "--lr") if line.fit and flag[2:] in own and flag[2:] not in names]
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = _parts(word)
-        typed = word.partition("=")[0]
-        ours = name if name in own else (synonyms.ours(name) or "").replace("_", "-")
-        if name == "path" and "train-data" in names:  # AutoGluon's
-            ours = "out"
-        held = value if equals else rest[0] if rest and not rest[0].startswith("--") else ""
-        given = held.lower()
-        switched = given in (*TRUE, *FALSE)
-        if not name:
-            numbered = NUMBER.fullmatch(word) and found[-1:] != [["-o"]] and numbers
-            found.append([numbers.pop(0), word] if numbered else [word])
-            line.notes += [f"{word} is {' '.join(found[-1])} here"] if numbered else []
-        elif ours in line.opposites and switched:
-            _values(rest, equals, value, several=False)
-            switch = f"--{ours}" if given in TRUE else line.opposites[ours]
-            line.replaced(f"{typed} {given}", switch)
-            found.append([switch] if switch else [])
-        elif name in vocabulary.SWITCHES and name not in own and (switched or not given):
-            taken = _values(rest, equals, value, several=False) if switched else []
-            if given in FALSE and name in vocabulary.ALWAYS:
-                line.refuse(typed, taken, "It cannot be turned off.")
-                continue
-            same = vocabulary.OFF.get(name, ()) if given in FALSE else vocabulary.SWITCHES[name]
-            line.replaced(" ".join([typed, *taken]), " ".join(same))
-            line.weak.append(list(same))
-            found.append(line.weak[-1])
-        elif name in vocabulary.NEVER and ours not in own and (given in (*FALSE, "none", "0.0")):
-            line.replaced(" ".join([typed, *_values(rest, equals, value, several=False)]), "")
-        elif ours in own:
-            knob = knobs.get(ours)
-            takes = own[ours] and (knob is None or knob.kind != "bool" or switched or bool(NUMBER.fullmatch(given)))
-            taken = _values(rest, equals, value, several=ours == "size") if takes else []
-            found.append(_given(typed, ours, taken, equals, knob, line))
-        elif name.removeprefix("no-") in own:
-            found.append([word])
-        elif name in ("project", "name"):
-            out[name] = " ".join(_values(rest, equals, value))
-            line.refuse(typed, [out[name]], vocabulary.BY_NAME[name])
-        elif (
-            name in vocabulary.BY_NAME
-            and vocabulary.BY_NAME[name] == vocabulary.BY_NAME["val"]
-            and _beside(found, held)
-        ):
-            line.notes.append(f"{typed} is part of --path here")
-            _values(rest, equals, value)
-        elif name in vocabulary.BY_NAME:
-            taken = _values(rest, equals, value)
-            line.whole = vocabulary.WHOLE.get(name, line.whole).replace("{value}", shlex.quote(" ".join(taken)))
-            found.append(line.refuse(typed, taken, vocabulary.BY_NAME[name], vocabulary.INSTEAD_BY_NAME.get(name, "")))
-        else:
-            found.append([word, *([] if equals else _values(rest, equals, value))])
-            meant = did_you_mean(name, [*own, *synonyms.names()]) or "."
-            what = f"that is --{ours}, which this recipe does not have." if ours else f"there is no such setting{meant}"
-            line.unknown.append(f"{' '.join(found[-1])}: {what}")
-            line.strange.append(found[-1])
-    if out:
-        found.append(["--out", "/".join(out[name] for name in ("project", "name") if name in out)])
-    if "devices" in names and ["--device", "cpu"] in found:  # Lightning's are processes there
-        found = [["--processes", *words[1:]] if words[:1] == ["--gpus"] else words for words in found]
-    given_flags = [words[0] for words in found if words and not any(words is weak for weak in line.weak)]
-    for weak in line.weak:
-        if weak and weak[0] != "--set" and weak[0] in given_flags:
-            weak.clear()
-        given_flags += weak[:1]
-    return [words for words in found if not (line.refused and words in line.strange)]
 
 
 def _beside(found: list[list[str]], valid: str) -> bool:
@@ -350,29 +389,34 @@ def _beside(found: list[list[str]], valid: str) -> bool:
     return True
 
 
-def _given(typed: str, ours: str, taken: list[str], equals: str, knob: Knob | None, line: Line) -> list[str]:
+# ------------------------------------------------------------------ values
+
+
+def _given(ours: str, line: Line) -> list[str]:
     """A flag of ours, with the value that it has here for the one that was typed."""
-    given = " ".join(taken)
+    knob, other, takes = line.knobs.get(ours), line.other(ours), line.options[ours]
+    if knob is not None and knob.kind == "bool":
+        takes = line.held.lower() in (*TRUE, *FALSE) or bool(NUMBER.fullmatch(line.held))
+    taken = line.take(several=line.recipe and ours == "size") if takes else []
+    typed, flag, given = line.typed, f"--{ours}", " ".join(taken)
     chosen = knob is not None and given in map(str, knob.choices)
     value = given if chosen or typed == "--gpus" else vocabulary.VALUES.get(ours, {}).get(given.lower(), given)
-    reason, instead = _refused(ours, given) if line.shipped or ours != "arch" else ("", "")
+    reason, instead = _refused(ours, given) if line.recipe and (line.shipped or ours != "arch") else ("", "")
     if reason:
         line.whole = vocabulary.WHOLE.get(ours, line.whole)
-        return line.refuse(typed, taken, reason, instead)
-    if other := line.other(ours, given):
-        line.replaced(f"{typed} {given}", other)
-        return other.split()
+        return line.refuse(taken, reason, instead)
+    if other:
+        return line.replaced(f"{typed} {given}", other)
     if knob is not None and not chosen and given.lower() in knob.choices:
         value = given.lower()
     if knob is not None and knob.kind == "bool" and NUMBER.fullmatch(given) and given not in ("0", "1"):
         if float(given) != 0.5 and float(given):  # a probability
-            return line.refuse(typed, taken, f"--{ours} is on or off here, for half of the images.", f"--{ours}")
+            return line.refuse(taken, f"{flag} is on or off here, for half of the images.", flag)
         value = "true" if float(given) else "false"
     if ours == "size" and len(sides := re.findall(r"\d+", given)) > 1:
-        sides = sides[-2:]  # after the channels
-        if len(set(sides)) > 1:
-            return line.refuse(typed, taken, "Images are square here.", f"--size {max(sides, key=int)}")
-        value = sides[0]
+        value = sides[-1]  # after the channels
+        if value != sides[-2]:
+            return line.refuse(taken, "Images are square here.", f"--size {max(sides[-2:], key=int)}")
     if ours == "weights" and "imagenet1k" in given.lower():  # torchvision's
         value = "imagenet"
     if ours == "time" and re.fullmatch(r"\d*\.\d+", given):  # Ultralytics'
@@ -380,11 +424,11 @@ def _given(typed: str, ours: str, taken: list[str], equals: str, knob: Knob | No
     if ours == "time" and re.fullmatch(r"\d+(:\d+){0,3}", given):
         parts = zip(reversed(given.split(":")), (1, 60, 3600, 86400), strict=False)
         value = f"{sum(int(part) * unit for part, unit in parts)}s"
-    flag = f"--{ours}"
+    if line.verb == "export" and ours == "out" and Path(given).suffix in vocabulary.EXPORTED:
+        value = str(Path(given).with_suffix(""))
     if given and not value:
-        line.replaced(f"{typed} {given}", "")
-        return []
-    found = [f"{flag}={given}"] if equals else [flag, *taken]
+        return line.replaced(f"{typed} {given}", "")
+    found = [f"{flag}={line.value}"] if line.equals else [flag, *taken]
     if value != given:
         line.replaced(f"{typed} {given}".strip(), f"{flag} {value}")
         found = [flag, value]
@@ -414,16 +458,14 @@ def _refused(ours: str, value: str) -> tuple[str, str]:
     first = f"If you trust who made it, first  {shell.command('import', value, '--trust-pickle')}"
     if ours == "weights" and converted and not _is(Path.exists, value):  # else its own check says more
         return f"Pickles are not read. {first}", f"--weights {shlex.quote(str(converted))}"
-    if ours == "arch" and (network := _network(value)) is not None:
-        if not network:
-            return "Networks are torchvision's and timm's:  fastcls models PART_OF_A_NAME  lists them.", ""
-        if converted and _is(Path.is_file, value):
-            return (
-                f"A file of weights, of  --arch {network}  perhaps. {first}",
-                f"--arch {network} --weights {converted}",
-            )
-        return f"Networks are torchvision's and timm's; the nearest is {network}.", f"--arch {network}"
-    return "", ""
+    if ours != "arch" or (network := _network(value)) is None:
+        return "", ""
+    if not network:
+        return "Networks are torchvision's and timm's:  fastcls models PART_OF_A_NAME  lists them.", ""
+    if converted and _is(Path.is_file, value):
+        said = f"A file of weights, of  --arch {network}  perhaps. {first}"
+        return said, f"--arch {network} --weights {converted}"
+    return f"Networks are torchvision's and timm's; the nearest is {network}.", f"--arch {network}"
 
 
 def _network(name: str) -> str | None:
@@ -431,110 +473,26 @@ def _network(name: str) -> str | None:
 
     None for a name that is not of their form.
     """
-    plain = name.removeprefix("torchvision/").removeprefix("timm/").lower()
-    foreign = (
-        "/" in plain
-        or "-" in plain
-        or plain.endswith((*synonyms.PICKLES, ".yaml"))
-        or plain.startswith(("yolo", "dinov"))
-    )
-    if not foreign or plain.startswith((".", "~", "hf-hub:", "hf_hub:", "local-dir:")) or _is(Path.is_dir, name):
+    short = name.removeprefix("torchvision/").removeprefix("timm/").lower()
+    foreign = re.search("[/-]", short) or short.startswith(("yolo", "dinov"))
+    foreign = foreign or short.endswith((*synonyms.PICKLES, ".yaml"))
+    if not foreign or short.startswith((".", "~", "hf-hub:", "hf_hub:", "local-dir:")) or _is(Path.is_dir, name):
         return None
     from fastcls.models import zoo
 
-    known = {re.sub("[^a-z0-9]", "", word): f"timm/{word}" for word in zoo.names("timm")}
-    known |= {re.sub("[^a-z0-9]", "", word): word for word in zoo.names("torchvision")}
-    if yolo := re.match(r"yolo.*?([nsmlx])(-cls)?(\.\w+)?$", plain.rpartition("/")[2]):
+    def letters(text: str) -> str:
+        return re.sub("[^a-z0-9]", "", text)
+
+    known = {letters(word): f"timm/{word}" for word in zoo.names("timm")}
+    known |= {letters(word): word for word in zoo.names("torchvision")}
+    last = short.rpartition("/")[2]
+    if yolo := re.match(r"yolo.*?([nsmlx])(-cls)?(\.\w+)?$", last):
         return {"n": "small", "s": "small", "l": "large", "x": "large"}.get(yolo[1], "base")
-    if dino := re.search(r"dinov?([23])\W*(?:vit)?-?([tsblg])", plain):
+    if dino := re.search(r"dinov?([23])\W*(?:vit)?-?([tsblg])", short):
         size = {"t": "small", "s": "small", "b": "base"}.get(dino[2], "large")
         return known.get(f"vit{size}patch{14 if dino[1] == '2' else 16}dinov{dino[1]}", "base")
-    if found := known.get(re.sub("[^a-z0-9]", "", plain)):
-        return found
-    parts = re.split("[-_]", re.sub(r"\.(pt|pth|ckpt|pkl|bin|tar|yaml)$", "", plain.rpartition("/")[2]))
-    for count in range(len(parts), 0, -1):
-        if found := known.get(re.sub("[^a-z0-9]", "", "".join(parts[:count]))):
+    parts = re.split("[-_]", re.sub(r"\.(pt|pth|ckpt|pkl|bin|tar|yaml)$", "", last))
+    for begin in (short, *("".join(parts[:count]) for count in range(len(parts), 0, -1))):
+        if found := known.get(letters(begin)):
             return found
     return known.get(slip("".join(parts), known), "")
-
-
-# ------------------------------------------------------------------ other verbs
-
-
-def _spared(rest: list[str], equals: str, value: str, needed: int) -> list[str]:
-    """The values of a flag that is not taken; so many of the words behind it are needed for the places."""
-    words = sum(not word.startswith("-") for word in rest)
-    plainly = rest[:1] and (NUMBER.fullmatch(rest[0]) or rest[0].lower() in (*TRUE, *FALSE))
-    if not equals and needed > 0 and words <= needed and not plainly:
-        return []
-    return _values(rest, equals, value, several=needed <= 0)
-
-
-def _placed(words: Sequence[str], verb: str, line: Line) -> list[str]:
-    """Flags of what has a place here in their places, others under our names."""
-    if verb not in vocabulary.PLACES:
-        return list(words)
-    rest, own, places = _flagged(words), line.options, vocabulary.PLACES[verb]
-    named: dict[int, dict[int, list[str]]] = {}
-    plain, found = list[str](), list[str]()
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = _parts(word)
-        typed = word.partition("=")[0]
-        ours = name if name in own else vocabulary.OTHERS.get(verb, {}).get(name, "")
-        held = value if equals else rest[0] if rest else ""
-        given, needed = held.lower(), len(places) - len(named) - len(plain)
-        place = next((i for i, names in enumerate(places) if name in names), None)
-        if not name:
-            short = word == "-o" and rest
-            (found if short or (word.startswith("-") and word != "-") else plain).append(word)
-            found += [rest.pop(0)] if short else []
-        elif ours and not own[ours] and given in (*TRUE, *FALSE):
-            _values(rest, equals, value, several=False)
-            switch = f"--{ours}" if given in TRUE else line.opposites.get(ours, "")
-            line.replaced(f"{typed} {given}", switch)
-            found += [switch] if switch else []
-        elif verb == "export" and ours == "out" and Path(held).suffix in vocabulary.EXPORTED:
-            _values(rest, equals, value, several=False)
-            line.replaced(f"{typed} {held}", f"--out {Path(held).with_suffix('')}")
-            found += ["--out", str(Path(held).with_suffix(""))]
-        elif ours:
-            if typed != f"--{ours}":
-                line.replaced(typed, f"--{ours}")
-            found += [f"--{ours}={value}"] if equals else [f"--{ours}"]
-            found += [rest.pop(0)] if own[ours] and not equals and rest else []
-        elif place is not None and (equals or rest):
-            line.notes.append(f"{typed} is a positional argument here")
-            named.setdefault(place, {})[places[place].index(name)] = _values(rest, equals, value, several=False)
-        elif verb == "export" and name == "format" and given:
-            taken = _values(rest, equals, value, several=False)
-            option, said = vocabulary.FORMATS.get(
-                given.replace("-", "_"), ("--onnx", "It is not written; many converters read ONNX.")
-            )
-            if said:
-                line.refuse(typed, taken, said)
-            else:
-                line.replaced(typed, option)
-            found += option.split()
-        elif other := line.other(name, held):
-            line.replaced(" ".join([typed, *_values(rest, equals, value, several=False)]), other)
-            found.append(other)
-        elif name in vocabulary.BY_NAME_OF_RUNS:
-            switched = given in (*TRUE, *FALSE)
-            one = switched or name not in vocabulary.ALONE
-            taken = _values(rest, equals, value, several=needed <= 0 and not switched) if one or equals else []
-            if given in FALSE and taken:
-                line.replaced(" ".join([typed, *taken]), "")
-            else:
-                line.refuse(typed, taken, vocabulary.BY_NAME_OF_RUNS[name])
-        else:
-            taken = _spared(rest, equals, value, needed)
-            line.refused.append(f"{' '.join([typed, *taken])}: there is no such option{did_you_mean(name, own) or '.'}")
-    if verb in ("predict", "evaluate") and 1 in named and 0 not in named and not plain:
-        line.replaced("the run", "last")
-        named[0] = {0: ["last"]}
-    before: list[str] = []
-    for index in range(len(places)):
-        believed = min(named[index]) if index in named else None
-        before += named[index][believed] if believed is not None else [plain.pop(0)] if plain else []
-    return [*before, *plain, *found]

@@ -2,27 +2,105 @@
 
     images: uint8 (n, height, width, 3), or (n, height, width) for gray  →  probabilities, calibrated: (n, classes)
 
-What `fastcls.images.preprocessing` does is written in ONNX's own text, operation by operation, and gives the same
-bytes. ONNX Runtime's Resize with antialias is Pillow's algorithm with places in 32 bits: of 10,000 values it rounds one
-to the other side, which moved a probability by 0.0012.
+What `fastcls.images.preprocessing` does is written here in ONNX's operations, and gives the same bytes. ONNX Runtime's
+Resize with antialias is Pillow's algorithm with places in 32 bits: of 10,000 values it rounds one to the other side,
+which moved a probability by 0.0012.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 import PIL
-from onnx import compose, parser
+from onnx import compose, helper, numpy_helper, parser
 
 from fastcls.runfolder.model_files import CHANNELS
 from fastcls.runfolder.target import SINGLE
 
-NEXT = "\n"
 BITS = 22  # of a weight's fraction: Pillow's PRECISION_BITS
+TURNED = [0, 2, 1, 3]  # rows and columns of (n, h, w, c) exchanged
+
+
+class Graph:
+    """An ONNX graph that is written while it is computed with; prefix: of the names in it."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix, self.nodes = prefix, list[onnx.NodeProto]()
+
+    def add(self, operator: str, inputs: Sequence[str], kind: Any, name: str = "", **attributes: Any) -> Tensor:
+        """The result of an operation, which may be named."""
+        name = name or f"{self.prefix}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        return Tensor(self, name, kind)
+
+    def constant(self, value: Any, kind: Any) -> Tensor:
+        return self.add("Constant", [], kind, value=numpy_helper.from_array(np.asarray(value, kind)))
+
+    def closed(self, inputs: Sequence[tuple[Tensor, Any]], outputs: Sequence[tuple[Tensor, Any]]) -> onnx.GraphProto:
+        """The graph from inputs to outputs, each with its shape."""
+        described = ([_described(one, shape) for one, shape in part] for part in (inputs, outputs))
+        return helper.make_graph(self.nodes, self.prefix, *described)
+
+
+class Tensor:
+    """A value in a graph: what is computed with it becomes an operation there, a number beside it a constant."""
+
+    def __init__(self, graph: Graph, name: str, kind: Any) -> None:
+        self.graph, self.name, self.kind = graph, name, kind
+
+    def op(self, operator: str, *others: Any, kind: Any = None, **attributes: Any) -> Tensor:
+        inputs = [self.name, *(self._like(other).name for other in others)]
+        return self.graph.add(operator, inputs, kind or self.kind, **attributes)
+
+    def _like(self, value: Any) -> Tensor:
+        return value if isinstance(value, Tensor) else self.graph.constant(value, self.kind)
+
+    def __add__(self, other: Any) -> Tensor:
+        return self.op("Add", other)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return self.op("Sub", other)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return self.op("Mul", other)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return self.op("Div", other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return self.op("Less", other, kind=np.bool_)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return self.op("Greater", other, kind=np.bool_)
+
+    def __getitem__(self, place: int) -> Tensor:
+        return self.op("Gather", self.graph.constant(place, np.int64), axis=0)
+
+    def max(self, other: Any) -> Tensor:
+        return self.op("Max", other)
+
+    def min(self, other: Any) -> Tensor:
+        return self.op("Min", other)
+
+    def to(self, kind: Any) -> Tensor:
+        return self.op("Cast", kind=kind, to=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+
+    def where(self, yes: Tensor, no: Any) -> Tensor:
+        return self.op("Where", yes, yes._like(no), kind=yes.kind)
+
+    def unsqueeze(self, *axes: int) -> Tensor:
+        return self.op("Unsqueeze", self.graph.constant(axes, np.int64))
+
+    def range(self, start: Any = 0) -> Tensor:
+        """The integers from `start` to this one."""
+        return self._like(start).op("Range", self, 1)
+
+
+def _described(one: Tensor, shape: Any) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(one.name, helper.np_dtype_to_tensor_dtype(np.dtype(one.kind)), shape)
 
 
 def whole(
@@ -30,12 +108,14 @@ def whole(
 ) -> onnx.ModelProto:
     """The network (prepared images to logits) between the preprocessing of model.json and the target's activation.
 
-    temperature: of the second output, `calibrated`. activation: an operator of ONNX, from logits to probabilities.
+    temperature: of the second output, `calibrated`. activation: an operator in ONNX's own text, from logits to probabilities.
     """
-    versions = f'<ir_version: {network.ir_version}, opset_import: ["": {_opset(network)}]>'
+    opset = max(version.version for version in network.opset_import if version.domain in ("", "ai.onnx"))
+    versions = {"ir_version": network.ir_version, "opset_imports": [helper.make_opsetid("", opset)]}
     classes = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    before = parser.parse_model(f"{versions} before {_before(spec)}")
-    after = parser.parse_model(f"{versions} after {_after(classes, temperature, activation)}")
+    before, after = (
+        helper.make_model(graph, **versions) for graph in (_before(spec), _after(classes, temperature, activation))
+    )
     image, logits = network.graph.input[0].name, network.graph.output[0].name
     joined = compose.merge_models(
         before, compose.add_prefix(network, "network/"), io_map=[("prepared", f"network/{image}")]
@@ -45,284 +125,139 @@ def whole(
     return joined
 
 
-def _opset(network: onnx.ModelProto) -> int:
-    return max(version.version for version in network.opset_import if version.domain in ("", "ai.onnx"))
-
-
-def _before(spec: Mapping[str, Any]) -> str:
+def _before(spec: Mapping[str, Any]) -> onnx.GraphProto:
     """The graph from pixels to what the network takes."""
-    channels = CHANNELS[spec["mode"]]
-    shape = "n, h, w" + (", 3" if channels == 3 else "")
-    steps = [f"pixels = {'Identity (images)' if channels == 3 else 'Unsqueeze (images, last_axis)'}"]
-    steps[:0] = [] if channels == 3 else ["last_axis = Constant <value_ints = [3]> ()"]
-    name = "pixels"
+    graph, channels = Graph("before"), CHANNELS[spec["mode"]]
+    images = Tensor(graph, "images", np.uint8)
+    pixels = images if channels == 3 else images.unsqueeze(3)
     if spec["method"]:
-        steps += _sized(spec)
-        name = "cropped"
+        pixels = _sized(pixels, spec)
     mean, std = (np.asarray(spec[key] or [default] * channels) for key, default in (("mean", 0.0), ("std", 1.0)))
-    steps += [
-        f"planes = Transpose <perm = [0, 3, 1, 2]> ({name})",
-        f"numbers = Cast <to = {onnx.TensorProto.FLOAT}> (planes)",
-        _constant("factor", f"float[1, {channels}, 1, 1]", (1 / (255 * std)).astype(np.float32)),
-        _constant("offset", f"float[1, {channels}, 1, 1]", (mean / std).astype(np.float32)),
-        "scaled = Mul (numbers, factor)",
-        "prepared = Sub (scaled, offset)",
-    ]
-    return f"(uint8[{shape}] images) => (float[n, {channels}, y, x] prepared) {{\n{NEXT.join(steps)}\n}}"
+    numbers = pixels.op("Transpose", perm=[0, 3, 1, 2]).to(np.float32)
+    scaled = numbers * (1 / (255 * std)).reshape(1, channels, 1, 1)
+    offset = graph.constant((mean / std).reshape(1, channels, 1, 1), np.float32)
+    prepared = graph.add("Sub", [scaled.name, offset.name], np.float32, name="prepared")
+    shape = ["n", "h", "w", *([3] if channels == 3 else [])]
+    return graph.closed([(images, shape)], [(prepared, ["n", channels, "y", "x"])])
 
 
-def _sized(spec: Mapping[str, Any]) -> list[str]:
+def _after(classes: int, temperature: float, activation: str) -> onnx.GraphProto:
+    """The graph from logits to probabilities, as they are and at the temperature."""
+    graph, shape = Graph("after"), ["n", classes or "classes"]
+    logits = Tensor(graph, "logits", np.float32)
+    named = {"probabilities": logits, "calibrated": logits / temperature}
+    graph.nodes += [parser.parse_node(f"{name} = {activation} ({one.name})") for name, one in named.items()]
+    return graph.closed([(logits, shape)], [(Tensor(graph, name, np.float32), shape) for name in named])
+
+
+# ------------------------------------------------------------------ resizing
+
+
+def _sized(pixels: Tensor, spec: Mapping[str, Any]) -> Tensor:
     """The part with the target's aspect ratio, resized, and the centre of that.
 
     Pillow resizes by two passes, each of which is rounded: columns first, or rows where height shrinks most.
     """
     (height, width), (crop_height, crop_width) = spec["resize"], spec["size"]
     top, left = (height - crop_height) // 2, (width - crop_width) // 2
-    steps, name = [], "pixels"
-    if spec["method"] != "squish":
-        steps, name = _to_aspect(spec, height, width), "part"
-    kernel = KERNELS[spec.get("interpolation", "bilinear")]
-    return [
-        *steps,
-        *(_constant(f"number{value}", "int64", value) for value in (0, 1, 2)),
-        *(_constant(name, "int64", value) for name, value in (("height", height), ("width", width))),
-        *(_constant(name, "double", value) for name, value in (("unit", 1.0), ("nothing", 0.0), ("middle_of", 0.5))),
-        *(_constant(name, "double", value) for name, value in kernel.constants.items()),
-        _constant("reach", "double", kernel.reach),
-        _constant("parts", "double", 2.0**BITS),
-        _constant("bits", "int32", 2**BITS),
-        *(_constant(name, "int32", value) for name, value in (("darkest", 0), ("brightest", 255))),
-        f"before_it = Shape ({name})",
-        "rows = Gather <axis = 0> (before_it, number1)",
-        "columns = Gather <axis = 0> (before_it, number2)",
-        *_rows_first(),
-        f"first = If (rows_first) <{_either(name, 'first')}>",
-        "first_side = Where (rows_first, height, width)",
-        "second_side = Where (rows_first, width, height)",
-        *_resampled("once", "first", "first_side", kernel),
-        "second = Transpose <perm = [0, 2, 1, 3]> (once)",
-        *_resampled("twice", "second", "second_side", kernel),
-        f"resized = If (rows_first) <{_either('twice', 'last', turned=True)}>",
-        _constant("begins", "int64[2]", [top, left]),
-        _constant("ends", "int64[2]", [top + crop_height, left + crop_width]),
-        _constant("sides", "int64[2]", [1, 2]),
-        "cropped = Slice (resized, begins, ends, sides)",
-    ]
-
-
-def _rows_first() -> list[str]:
-    """Pillow's own rule since 13 (ImagingResample); before, columns always came first."""
+    part = pixels if spec["method"] == "squish" else _to_aspect(pixels, spec, height, width)
+    graph, weight = part.graph, KERNELS[spec.get("interpolation", "bilinear")]
+    new_rows, new_columns = graph.constant(height, np.int64), graph.constant(width, np.int64)
+    shape = part.op("Shape", kind=np.int64)
+    fewer = shape[1] - new_rows
+    rows_first = (fewer > 0).op("And", fewer > (shape[2] - new_columns) * 2)  # Pillow's own rule since 13
     if int(PIL.__version__.partition(".")[0]) < 13:
-        return ["rows_first = Less (height, number0)"]
-    return [
-        "row_shrinkage = Sub (rows, height)",
-        "column_shrinkage = Sub (columns, width)",
-        "column_shrinkage_twice = Mul (column_shrinkage, number2)",
-        "shrinks = Greater (row_shrinkage, number0)",
-        "more = Greater (row_shrinkage, column_shrinkage_twice)",
-        "rows_first = And (shrinks, more)",
+        rows_first = graph.constant(False, np.bool_)
+    first = _turned_unless(rows_first, part)
+    once = _resampled(first, rows_first.where(new_rows, new_columns), *weight)
+    twice = _resampled(once.op("Transpose", perm=TURNED), rows_first.where(new_columns, new_rows), *weight)
+    resized = _turned_unless(rows_first.op("Not"), twice)
+    ends = [
+        graph.constant(values, np.int64) for values in ([top, left], [top + crop_height, left + crop_width], [1, 2])
     ]
+    return resized.op("Slice", *ends)
 
 
-def _either(name: str, prefix: str, turned: bool = False) -> str:
-    """Branches: the image as it is, or with rows and columns exchanged; `turned`: the other way round."""
-    ways = ("Identity", "Transpose <perm = [0, 2, 1, 3]>")
-    branches = zip(("then_branch", "else_branch"), reversed(ways) if turned else ways, strict=True)
-    return ", ".join(
-        f"{branch} = {prefix}_{branch} () => (uint8[n, {branch}_a, {branch}_b, c] {prefix}_{branch}_out) "
-        f"{{ {prefix}_{branch}_out = {way} ({name}) }}"
-        for branch, way in branches
-    )
+def _turned_unless(condition: Tensor, image: Tensor) -> Tensor:
+    """An image (n, h, w, c) as it is, or else with rows and columns exchanged."""
+    branches = {}
+    for branch, operator, how in (("then_branch", "Identity", {}), ("else_branch", "Transpose", {"perm": TURNED})):
+        graph = Graph(f"{image.name}_{branch}")
+        found = graph.add(operator, [image.name], image.kind, **how)
+        branches[branch] = graph.closed([], [(found, ["n", f"{branch}_a", f"{branch}_b", "c"])])
+    return condition.op("If", kind=image.kind, **branches)
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """A filter of Pillow's: how far it reaches, and its `weight` at a `distance` from its centre."""
-
-    reach: float
-    constants: Mapping[str, float]
-    weight: Sequence[str]
+def _bilinear(distance: Tensor) -> Tensor:
+    return (distance._like(1) - distance).max(0)
 
 
-KERNELS = {
-    "bilinear": Kernel(1.0, {}, ["{p}_slope = Sub (unit, {p}_distance)", "{p}_weight = Max ({p}_slope, nothing)"]),
-    "bicubic": Kernel(  # a = -0.5
-        2.0,
-        {"c1_5": 1.5, "c2_5": 2.5, "c4": 4.0, "c5": 5.0, "c8": 8.0, "a": -0.5},
-        [
-            "{p}_near1 = Mul ({p}_distance, c1_5)",
-            "{p}_near2 = Sub ({p}_near1, c2_5)",
-            "{p}_near3 = Mul ({p}_near2, {p}_distance)",
-            "{p}_near4 = Mul ({p}_near3, {p}_distance)",
-            "{p}_near = Add ({p}_near4, unit)",
-            "{p}_far1 = Sub ({p}_distance, c5)",
-            "{p}_far2 = Mul ({p}_far1, {p}_distance)",
-            "{p}_far3 = Add ({p}_far2, c8)",
-            "{p}_far4 = Mul ({p}_far3, {p}_distance)",
-            "{p}_far5 = Sub ({p}_far4, c4)",
-            "{p}_far = Mul ({p}_far5, a)",
-            "{p}_is_near = Less ({p}_distance, unit)",
-            "{p}_is_far = Less ({p}_distance, reach)",
-            "{p}_beyond = Where ({p}_is_far, {p}_far, nothing)",
-            "{p}_weight = Where ({p}_is_near, {p}_near, {p}_beyond)",
-        ],
-    ),
-}
+def _bicubic(distance: Tensor) -> Tensor:
+    near = (distance * 1.5 - 2.5) * distance * distance + 1
+    far = (((distance - 5) * distance + 8) * distance - 4) * -0.5  # a = -0.5
+    return (distance < 1).where(near, (distance < 2).where(far, 0))
 
 
-def _resampled(p: str, source: str, side: str, kernel: Kernel) -> list[str]:
-    """One of Pillow's passes (Resample.c), to the bit: `p` has `side` rows in place of those of `source`, (n, h, w, c).
+# Pillow's filters: how far each reaches, and its weights at distances from its centre
+KERNELS = {"bilinear": (1.0, _bilinear), "bicubic": (2.0, _bicubic)}
+
+
+def _resampled(source: Tensor, side: Tensor, reach: float, weight: Callable[[Tensor], Tensor]) -> Tensor:
+    """One of Pillow's passes (Resample.c), to the bit: `side` rows in place of those of `source`, (n, h, w, c).
 
     A row is a sum over the rows near its centre, of weights in integers of 2 ** -BITS, rounded; one turn of the loop
     adds the t-th of each row's.
     """
-    double, integer = onnx.TensorProto.DOUBLE, onnx.TensorProto.INT32
-    image = f"int32[{p}_n, {p}_h, {p}_w, {p}_c]"
-    return [
-        f"{p}_shape = Shape ({source})",
-        f"{p}_rows = Gather <axis = 0> ({p}_shape, number1)",
-        f"{p}_old = Cast <to = {double}> ({p}_rows)",
-        f"{p}_new = Cast <to = {double}> ({side})",
-        f"{p}_scale = Div ({p}_old, {p}_new)",
-        f"{p}_stretch = Max ({p}_scale, unit)",
-        f"{p}_support = Mul ({p}_stretch, reach)",
-        f"{p}_numbers = Range (number0, {side}, number1)",
-        f"{p}_begins = Cast <to = {double}> ({p}_numbers)",
-        f"{p}_middles = Add ({p}_begins, middle_of)",
-        f"{p}_centres = Mul ({p}_middles, {p}_scale)",
-        f"{p}_above = Sub ({p}_centres, {p}_support)",
-        f"{p}_above_rounded = Add ({p}_above, middle_of)",
-        f"{p}_above_row = Cast <to = {onnx.TensorProto.INT64}> ({p}_above_rounded)",
-        f"{p}_start = Max ({p}_above_row, number0)",
-        f"{p}_below = Add ({p}_centres, {p}_support)",
-        f"{p}_below_rounded = Add ({p}_below, middle_of)",
-        f"{p}_below_row = Cast <to = {onnx.TensorProto.INT64}> ({p}_below_rounded)",
-        f"{p}_stop = Min ({p}_below_row, {p}_rows)",
-        f"{p}_counts = Sub ({p}_stop, {p}_start)",
-        f"{p}_most = ReduceMax <keepdims = 0> ({p}_counts)",
-        f"{p}_turns = Range (number0, {p}_most, number1)",
-        f"{p}_axes = Constant <value_ints = [1]> ()",
-        f"{p}_down = Unsqueeze ({p}_turns, {p}_axes)",
-        f"{p}_taken = Add ({p}_start, {p}_down)",  # (turns, side): rows of the source
-        f"{p}_places = Cast <to = {double}> ({p}_taken)",
-        f"{p}_from_centre = Sub ({p}_places, {p}_centres)",
-        f"{p}_from_middle = Add ({p}_from_centre, middle_of)",
-        f"{p}_shrink = Div (unit, {p}_stretch)",
-        f"{p}_signed = Mul ({p}_from_middle, {p}_shrink)",
-        f"{p}_distance = Abs ({p}_signed)",
-        *(line.format(p=p) for line in kernel.weight),
-        f"{p}_inside = Less ({p}_taken, {p}_stop)",
-        f"{p}_shown = Where ({p}_inside, {p}_weight, nothing)",
-        f"{p}_first_axis = Constant <value_ints = [0]> ()",
-        f"{p}_total = ReduceSum ({p}_shown, {p}_first_axis)",
-        f"{p}_share = Div ({p}_shown, {p}_total)",
-        f"{p}_exact = Mul ({p}_share, parts)",
-        f"{p}_sign = Sign ({p}_exact)",
-        f"{p}_half = Mul ({p}_sign, middle_of)",
-        f"{p}_rounded = Add ({p}_exact, {p}_half)",
-        f"{p}_integers = Cast <to = {integer}> ({p}_rounded)",
-        f"{p}_inner = Constant <value_ints = [2, 3]> ()",
-        f"{p}_weights = Unsqueeze ({p}_integers, {p}_inner)",
-        f"{p}_last = Sub ({p}_rows, number1)",
-        f"{p}_outer = Shape <end = 1> ({source})",
-        f"{p}_own = Unsqueeze ({side}, {p}_first_axis)",
-        f"{p}_rest = Shape <start = 2> ({source})",
-        f"{p}_sizes = Concat <axis = 0> ({p}_outer, {p}_own, {p}_rest)",
-        f"{p}_begin = ConstantOfShape <value = int32[1] {{ {2 ** (BITS - 1)} }}> ({p}_sizes)",
-        f"{p}_sum = Loop <body = {p}_body (int64 {p}_t, bool {p}_go, {image} {p}_so_far) "
-        f"=> (bool {p}_goes, {image} {p}_further) {{",
-        f"{p}_row = Add ({p}_start, {p}_t)",
-        f"{p}_index = Min ({p}_row, {p}_last)",
-        f"{p}_bytes = Gather <axis = 1> ({source}, {p}_index)",
-        f"{p}_values = Cast <to = {integer}> ({p}_bytes)",
-        f"{p}_weighed_by = Gather <axis = 0> ({p}_weights, {p}_t)",
-        f"{p}_weighed = Mul ({p}_values, {p}_weighed_by)",
-        f"{p}_further = Add ({p}_so_far, {p}_weighed)",
-        f"{p}_goes = Identity ({p}_go)",
-        f"}}> ({p}_most, , {p}_begin)",
-        f"{p}_quotient = Div ({p}_sum, bits)",
-        f"{p}_clipped = Clip ({p}_quotient, darkest, brightest)",
-        f"{p} = Cast <to = {onnx.TensorProto.UINT8}> ({p}_clipped)",
-    ]
+    rows = source.op("Shape", kind=np.int64)[1]
+    scale = rows.to(np.float64) / side.to(np.float64)
+    stretch = scale.max(1)
+    support = stretch * reach
+    centres = (side.range().to(np.float64) + 0.5) * scale
+    start = (centres - support + 0.5).to(np.int64).max(0)
+    stop = (centres + support + 0.5).to(np.int64).min(rows)
+    most = (stop - start).op("ReduceMax", keepdims=0)
+    taken = start + most.range().unsqueeze(1)  # (turns, side): rows of the source
+    distance = ((taken.to(np.float64) - centres + 0.5) * (stretch._like(1) / stretch)).op("Abs")
+    shown = (taken < stop).where(weight(distance), 0)
+    share = shown / shown.op("ReduceSum", source.graph.constant([0], np.int64)) * 2.0**BITS
+    weights = (share + share.op("Sign") * 0.5).to(np.int32).unsqueeze(2, 3)
+    outer, rest = (source.op("Shape", kind=np.int64, **part) for part in ({"end": 1}, {"start": 2}))
+    sizes = outer.op("Concat", side.unsqueeze(0), rest, axis=0)
+    half = numpy_helper.from_array(np.array([2 ** (BITS - 1)], np.int32))
+    begin = sizes.op("ConstantOfShape", kind=np.int32, value=half)
 
-
-def _to_aspect(spec: Mapping[str, Any], height: int, width: int) -> list[str]:
-    """`preprocessing._to_aspect`: rows and columns are gathered, those beyond the edge as the padding has them."""
-    whole_number, double = onnx.TensorProto.INT64, onnx.TensorProto.DOUBLE
-    steps = [
-        "extent = Shape <start = 1, end = 3> (pixels)",
-        f"sides_now = Cast <to = {double}> (extent)",
-        _constant("wanted", "double[2]", [height, width]),
-        "ratios = Div (sides_now, wanted)",
-        f"scale = {'ReduceMax' if spec['method'] == 'pad' else 'ReduceMin'} <keepdims = 1> (ratios)",
-        "exact = Mul (scale, wanted)",
-        f"spans = Cast <to = {whole_number}> (exact)",
-        "rest = Sub (extent, spans)",
-        f"rest_exact = Cast <to = {double}> (rest)",
-        _constant("half", "double[1]", [0.5]),
-        "middle = Mul (rest_exact, half)",
-        f"starts = Cast <to = {whole_number}> (middle)",
-        "stops = Add (starts, spans)",
-        "step = Constant <value_int = 1> ()",
-    ]
-    name = "pixels"
-    for number, axis in enumerate(("rows", "columns")):
-        first, last = f"{axis}_at", f"{axis}_last"
-        steps += [
-            _constant(first, "int64", number),
-            f"{axis}_start = Gather <axis = 0> (starts, {first})",
-            f"{axis}_stop = Gather <axis = 0> (stops, {first})",
-            f"{axis}_count = Gather <axis = 0> (extent, {first})",
-            f"{axis}_all = Range ({axis}_start, {axis}_stop, step)",
-            f"{last} = Sub ({axis}_count, step)",
-            *_index(axis, last, spec),
-            f"{axis}_taken = Gather <axis = {1 + number}> ({name}, {axis}_index)",
-        ]
-        name = f"{axis}_taken"
-        if spec["method"] == "pad" and spec["pad_mode"] == "zeros":
-            steps += [
-                f"{axis}_inside = Equal ({axis}_all, {axis}_index)",
-                f"{axis}_flat = Cast <to = {onnx.TensorProto.UINT8}> ({axis}_inside)",
-                f"{axis}_along = Constant <value_ints = {[0, 2, 3] if number == 0 else [0, 1, 3]}> ()",
-                f"{axis}_mask = Unsqueeze ({axis}_flat, {axis}_along)",
-                f"{axis}_shown = Mul ({name}, {axis}_mask)",
-            ]
-            name = f"{axis}_shown"
-    return [*steps, f"part = Identity ({name})"]
-
-
-def _index(axis: str, last: str, spec: Mapping[str, Any]) -> list[str]:
-    """The row or column behind each of the target's: beyond the edge the nearest, or its mirror image."""
-    if spec["method"] == "pad" and spec["pad_mode"] == "reflection":
-        return [
-            f"{axis}_twice = Add ({last}, {last})",
-            f"{axis}_period = Max ({axis}_twice, step)",
-            f"{axis}_phase = Mod ({axis}_all, {axis}_period)",
-            f"{axis}_back = Sub ({last}, {axis}_phase)",
-            f"{axis}_far = Abs ({axis}_back)",
-            f"{axis}_index = Sub ({last}, {axis}_far)",
-        ]
-    return [
-        _constant(f"{axis}_zero", "int64", 0),
-        f"{axis}_least = Max ({axis}_all, {axis}_zero)",
-        f"{axis}_index = Min ({axis}_least, {last})",
-    ]
-
-
-def _after(classes: int, temperature: float, activation: str) -> str:
-    """The graph from logits to probabilities, as they are and at the temperature."""
-    outputs = ", ".join(f"float[n, {classes or 'classes'}] {name}" for name in ("probabilities", "calibrated"))
-    steps = [
-        f"probabilities = {activation} (logits)",
-        _constant("temperature", "float", temperature),
-        "softened = Div (logits, temperature)",
-        f"calibrated = {activation} (softened)",
-    ]
-    return f"(float[n, {classes or 'classes'}] logits) => ({outputs}) {{\n{NEXT.join(steps)}\n}}"
-
-
-def _constant(name: str, kind: str, values: Sequence[float] | np.ndarray | float) -> str:
-    numbers = ", ".join(
-        repr(value.item() if isinstance(value, np.generic) else value) for value in np.atleast_1d(values)
+    body = Graph(f"{begin.name}_")
+    turn, goes_on, so_far = (
+        Tensor(body, f"{body.prefix}{name}", kind)
+        for name, kind in (("turn", np.int64), ("goes_on", np.bool_), ("so_far", np.int32))
     )
-    return f"{name} = Constant <value = {kind} {{ {numbers} }}> ()"
+    values = Tensor(body, source.name, source.kind).op("Gather", (turn + start).min(rows - 1), axis=1)
+    further = so_far + values.to(np.int32) * Tensor(body, weights.name, weights.kind).op("Gather", turn, axis=0)
+    image = ["n", "h", "w", "c"]
+    inputs = [(turn, []), (goes_on, []), (so_far, image)]
+    loop = body.closed(inputs, [(goes_on.op("Identity"), []), (further, image)])
+    total = source.graph.add("Loop", [most.name, "", begin.name], np.int32, body=loop)
+    clipped = (total / 2**BITS).op("Clip", 0, 255)
+    return clipped.to(np.uint8)
+
+
+def _to_aspect(pixels: Tensor, spec: Mapping[str, Any], height: int, width: int) -> Tensor:
+    """`preprocessing._to_aspect`: rows and columns are gathered, those beyond the edge as the padding has them."""
+    padded = spec["method"] == "pad"
+    extent = pixels.op("Shape", kind=np.int64, start=1, end=3)
+    wanted = pixels.graph.constant([height, width], np.float64)
+    scale = (extent.to(np.float64) / wanted).op("ReduceMax" if padded else "ReduceMin", keepdims=1)
+    spans = (scale * wanted).to(np.int64)
+    starts = ((extent - spans).to(np.float64) * 0.5).to(np.int64)
+    stops = starts + spans
+    for axis in (0, 1):
+        along, last = stops[axis].range(starts[axis]), extent[axis] - 1
+        if padded and spec["pad_mode"] == "reflection":
+            index = last - (last - along.op("Mod", (last + last).max(1))).op("Abs")
+        else:
+            index = along.max(0).min(last)
+        pixels = pixels.op("Gather", index, axis=1 + axis)
+        if padded and spec["pad_mode"] == "zeros":
+            inside = along.op("Equal", index, kind=np.bool_).to(np.uint8)
+            pixels = pixels * inside.unsqueeze(*((0, 2, 3) if axis == 0 else (0, 1, 3)))
+    return pixels
