@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.documents import document
 from fastcls.cli.tables import table
 from fastcls.errors import UsageError, did_you_mean
@@ -19,12 +18,8 @@ MEASUREMENTS, PACKS = "measurements", "packs"
 @app.command()
 @verb
 def cache(
-    clear: list[str] = typer.Option(
-        [],
-        "--clear",
-        metavar="NAME",
-        help="Remove this cache; 'all' removes everything.",
-        autocompletion=completion.stores,
+    clear: list[str] = option(
+        "--clear NAME", "Remove this cache; 'all' removes everything.", [], autocompletion=completion.stores
     ),
     as_json: bool = JSON,
 ) -> None:

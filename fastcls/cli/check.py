@@ -12,6 +12,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, progress, verb
+from fastcls.cli.completion import option
 from fastcls.cli.documents import document
 from fastcls.cli.tables import table
 from fastcls.settings import shell
@@ -28,26 +29,21 @@ def check(
     path: str = typer.Argument(
         metavar="PATH", help="A folder of images, in a layout that the recipe `folder` supports, or a run."
     ),
-    labels: str = typer.Option("", "--labels", metavar="FILE", help="A CSV file of files and labels."),
+    labels: str = option("--labels FILE", "A CSV file of files and labels."),
     label_regex: str = completion.LABEL_REGEX,
     multi_label: str = completion.MULTI_LABEL,
-    suspects: bool = typer.Option(
-        False, "--suspects", help="Also find labels that a pretrained network contradicts; needs torch and weights."
+    suspects: bool = option(
+        "--suspects", "Also find labels that a pretrained network contradicts; needs torch and weights."
     ),
-    arch: str = typer.Option(
-        "base", "--arch", metavar="NAME", help="Network of --suspects.", autocompletion=completion.architectures
-    ),
-    weights: str = typer.Option(
+    arch: str = option("--arch NAME", "Network of --suspects.", "base", autocompletion=completion.architectures),
+    weights: str = option(
+        "--weights WEIGHTS",
+        "Weights of --suspects: 'imagenet', a run folder or a .safetensors file.",
         "imagenet",
-        "--weights",
-        metavar="WEIGHTS",
-        help="Weights of --suspects: 'imagenet', a run folder or a .safetensors file.",
         autocompletion=completion.weights,
     ),
-    size: int = typer.Option(224, "--size", min=8, metavar="PIXELS", help="Image size of --suspects, in pixels."),
-    out: str = typer.Option(
-        "", "-o", "--out", metavar="DIR", help="Folder of the page  [default: checks/NAME, or the run]"
-    ),
+    size: int = option("--size PIXELS", "Image size of --suspects, in pixels.", 224, min=8),
+    out: str = option("-o --out DIR", "Folder of the page  [default: checks/NAME, or the run]"),
     as_json: bool = JSON,
 ) -> None:
     """Find problems in a dataset, without changing it.

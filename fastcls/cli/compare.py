@@ -11,6 +11,7 @@ import typer
 from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.documents import document
 from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.errors import UsageError
@@ -33,24 +34,16 @@ def compare(
     targets: list[str] = typer.Argument(
         metavar="RECIPE|RUN", help="A recipe to run, or runs that exist.", autocompletion=completion.recipes_or_runs
     ),
-    vary: list[str] = typer.Option(
-        [], "--vary", metavar="KNOB=A,B", help="Values of a knob; of a list: 6,16/32,64. May be repeated."
+    vary: list[str] = option("--vary KNOB=A,B", "Values of a knob; of a list: 6,16/32,64. May be repeated.", []),
+    setting: list[str] = option("--setting 'KNOB=A KNOB=B'", "One more setting of several knobs. May be repeated.", []),
+    one_at_a_time: bool = option(
+        "--one-at-a-time", "Change one knob at a time (an ablation) instead of running the whole grid."
     ),
-    setting: list[str] = typer.Option(
-        [], "--setting", metavar="'KNOB=A KNOB=B'", help="One more setting of several knobs. May be repeated."
-    ),
-    one_at_a_time: bool = typer.Option(
-        False, "--one-at-a-time", help="Change one knob at a time (an ablation) instead of running the whole grid."
-    ),
-    seeds: int = typer.Option(1, "--seeds", metavar="N", help="Runs per setting, with the seeds --seed, --seed + 1, …"),
-    folds: int | None = typer.Option(
-        None, "--folds", metavar="N", help="Cross-validation: N runs per setting, each image held out once."
-    ),
-    repeats: int = typer.Option(
-        1, "--repeats", metavar="N", help="Repeat the folds N times, with the seeds --seed, --seed + 1, …"
-    ),
-    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder  [default: comparisons/RECIPE,KNOB=VALUE…]"),
-    dry_run: bool = typer.Option(False, "--dry-run", help="List the runs without training."),
+    seeds: int = option("--seeds N", "Runs per setting, with the seeds --seed, --seed + 1, …", 1),
+    folds: int | None = option("--folds N", "Cross-validation: N runs per setting, each image held out once.", None),
+    repeats: int = option("--repeats N", "Repeat the folds N times, with the seeds --seed, --seed + 1, …", 1),
+    out: str = option("-o --out DIR", "Folder  [default: comparisons/RECIPE,KNOB=VALUE…]"),
+    dry_run: bool = option("--dry-run", "List the runs without training."),
     as_json: bool = JSON,
     *,
     settings: Settings,

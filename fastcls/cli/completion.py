@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -81,22 +83,32 @@ def _is_path(incomplete: str) -> bool:
     return incomplete.startswith((".", "~")) or "/" in incomplete
 
 
+def option(flags: str, help: str, default: Any = ..., **further: Any) -> Any:
+    """An option by its flags and, behind these, what it takes, which is a switch where that is nothing.
+
+    '--split valid|test' offers its words to the shell. `further`: of typer's own.
+    """
+    names = list(takewhile(lambda word: word.startswith("-"), flags.split()))
+    metavar = flags.partition(names[-1])[2].strip() or None
+    if default is ...:
+        default = "" if metavar else False
+    if metavar and re.fullmatch(r"[a-z]\w*(\|[a-z]\w*)+", metavar):
+        further.setdefault("autocompletion", among(*metavar.split("|")))
+    return typer.Option(default, *names, metavar=metavar, help=help, **further)
+
+
 RUN: Any = typer.Argument(
     metavar="RUN",
     help="A run folder, a recipe's name (its newest run), 'last' or hf://OWNER/NAME.",
     autocompletion=runs,
 )
-LABEL_REGEX: Any = typer.Option(
-    "",
-    "--label-regex",
-    metavar="PATTERN",
-    help="Regular expression whose first group is the label in a file name, e.g. '(.+)_\\d+'.",
+LABEL_REGEX = option(
+    "--label-regex PATTERN", "Regular expression whose first group is the label in a file name, e.g. '(.+)_\\d+'."
 )
-MULTI_LABEL: Any = typer.Option(
+MULTI_LABEL = option(
+    "--multi-label yes|no|auto",
+    "Whether an image may have several labels, or none; auto decides by the labels.",
     "auto",
-    "--multi-label",
-    metavar="yes|no|auto",
-    help="Whether an image may have several labels, or none; auto decides by the labels.",
 )
 RECIPE: Any = typer.Argument(metavar="RECIPE", help="A recipe's name, or a file: ./mine.py", autocompletion=recipes)
 

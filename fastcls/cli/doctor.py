@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.documents import document
 from fastcls.errors import EnvironmentProblem
 from fastcls.machine import extras
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @app.command()
 @verb
 def doctor(
-    quick: bool = typer.Option(False, "--quick", help="Only inspect; skip the training, export and prediction test."),
+    quick: bool = option("--quick", "Only inspect; skip the training, export and prediction test."),
     as_json: bool = JSON,
 ) -> None:
     """Check that fastcls works here, and how to fix it if not.

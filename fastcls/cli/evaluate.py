@@ -6,6 +6,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, progress, verb
+from fastcls.cli.completion import option
 from fastcls.cli.documents import document
 from fastcls.cli.guard import chosen
 
@@ -17,22 +18,12 @@ def evaluate(
     path: str = typer.Argument(
         metavar="PATH", help="A folder of labelled images, in a layout that the recipe `folder` supports, or a run."
     ),
-    labels: str = typer.Option(
-        "", "--labels", metavar="FILE", help="A CSV file of files, labels and optional further columns."
-    ),
+    labels: str = option("--labels FILE", "A CSV file of files, labels and optional further columns."),
     label_regex: str = completion.LABEL_REGEX,
-    split: str = typer.Option(
-        "",
-        "--split",
-        metavar="train|valid|test",
-        help="Only the images of this split  [default: all]",
-        autocompletion=completion.among("train", "valid", "test"),
-    ),
-    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="New folder to write  [default: evaluations/NAME]"),
-    skip_bad: bool = typer.Option(
-        False, "--skip-bad", help="Skip images that cannot be read, and list them, instead of stopping."
-    ),
-    trust: bool = typer.Option(False, "--trust", help="Run the code in the run's recipe.py if there is no ONNX file."),
+    split: str = option("--split train|valid|test", "Only the images of this split  [default: all]"),
+    out: str = option("-o --out DIR", "New folder to write  [default: evaluations/NAME]"),
+    skip_bad: bool = option("--skip-bad", "Skip images that cannot be read, and list them, instead of stopping."),
+    trust: bool = option("--trust", "Run the code in the run's recipe.py if there is no ONNX file."),
     as_json: bool = JSON,
 ) -> None:
     """Evaluate a trained run on new labelled images.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.guard import chosen
 
 
@@ -15,22 +14,18 @@ from fastcls.cli.guard import chosen
 @verb
 def export(
     run: str = completion.RUN,
-    onnx: bool = typer.Option(
-        False, "--onnx", help="model.onnx, from pixels to probabilities  [default, if no format is given]"
+    onnx: bool = option("--onnx", "model.onnx, from pixels to probabilities  [default, if no format is given]"),
+    safetensors: bool = option("--safetensors", "model.safetensors: the weights alone."),
+    torch_export: bool = option(
+        "--torch-export", "model.pt2, a torch.export program; needs --trust and the run's images."
     ),
-    safetensors: bool = typer.Option(False, "--safetensors", help="model.safetensors: the weights alone."),
-    torch_export: bool = typer.Option(
-        False, "--torch-export", help="model.pt2, a torch.export program; needs --trust and the run's images."
+    openvino: bool = option("--openvino", "model.xml and model.bin; needs OpenVINO (pip install openvino)."),
+    int8: bool = option(
+        "--int8", "model-int8.onnx: a quarter of the size, faster; reports the cost on validation images."
     ),
-    openvino: bool = typer.Option(
-        False, "--openvino", help="model.xml and model.bin; needs OpenVINO (pip install openvino)."
-    ),
-    int8: bool = typer.Option(
-        False, "--int8", help="model-int8.onnx: a quarter of the size, faster; reports the cost on validation images."
-    ),
-    fp16: bool = typer.Option(False, "--fp16", help="model-fp16.onnx: half the size, for GPUs."),
-    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Output folder  [default: RUN/export]"),
-    trust: bool = typer.Option(False, "--trust", help="Run the code in the run's recipe.py, for --torch-export."),
+    fp16: bool = option("--fp16", "model-fp16.onnx: half the size, for GPUs."),
+    out: str = option("-o --out DIR", "Output folder  [default: RUN/export]"),
+    trust: bool = option("--trust", "Run the code in the run's recipe.py, for --torch-export."),
 ) -> None:
     """Write a run's network as a file for another program.
 

@@ -8,6 +8,7 @@ import typer
 
 from fastcls import log
 from fastcls.cli.app import app, verb
+from fastcls.cli.completion import option
 from fastcls.errors import OutputError, UsageError
 from fastcls.settings import shell
 
@@ -18,12 +19,8 @@ SHOWN = 6  # names that a pickle asks for
 @verb
 def import_(
     file: str = typer.Argument(metavar="FILE", help="A .pkl of learn.export, or a .pth of learn.save or torch.save."),
-    out: str = typer.Option(
-        "", "-o", "--out", metavar="FILE", help="File to write  [default: FILE with the suffix .safetensors]"
-    ),
-    trust_pickle: bool = typer.Option(
-        False, "--trust-pickle", help="Read it, although a pickle can run arbitrary code of its author."
-    ),
+    out: str = option("-o --out FILE", "File to write  [default: FILE with the suffix .safetensors]"),
+    trust_pickle: bool = option("--trust-pickle", "Read it, although a pickle can run arbitrary code of its author."),
 ) -> None:
     """Convert weights out of a pickle into a .safetensors file.
 

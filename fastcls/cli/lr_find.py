@@ -6,6 +6,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.runfolder import register, runs
 from fastcls.settings import shell
@@ -17,10 +18,8 @@ from fastcls.settings import shell
 def lr_find(
     ctx: typer.Context,
     name: str = completion.RECIPE,
-    out: str = typer.Option(
-        "lr-find.png", "-o", "--out", metavar="FILE", help="File of the figure, .png, .svg or .pdf."
-    ),
-    steps: int = typer.Option(100, "--steps", min=20, metavar="N", help="Number of mini-batches."),
+    out: str = option("-o --out FILE", "File of the figure, .png, .svg or .pdf.", "lr-find.png"),
+    steps: int = option("--steps N", "Number of mini-batches.", 100, min=20),
     *,
     settings: Settings,
 ) -> None:

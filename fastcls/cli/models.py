@@ -13,6 +13,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.documents import document
 from fastcls.cli.tables import table
 from fastcls.datasets.walk import count
@@ -41,34 +42,19 @@ def models(
         show_default=False,
         autocompletion=completion.architectures,
     ),
-    weights: bool = typer.Option(False, "--weights", help="Only networks with pretrained weights."),
-    sort: str = typer.Option(
-        "name",
-        "--sort",
-        metavar="|".join(ORDERS),
-        help="Sort the rows by this column.",
-        autocompletion=completion.among(*ORDERS),
+    weights: bool = option("--weights", "Only networks with pretrained weights."),
+    sort: str = option(f"--sort {'|'.join(ORDERS)}", "Sort the rows by this column.", "name"),
+    out: str = option("-o --out FILE", "Write a CSV file instead of the table."),
+    suggest: str = option(
+        "--suggest RUN|PATH", "Suggest networks for the images of a folder or a run.", autocompletion=completion.runs
     ),
-    out: str = typer.Option("", "-o", "--out", metavar="FILE", help="Write a CSV file instead of the table."),
-    suggest: str = typer.Option(
-        "",
-        "--suggest",
-        metavar="RUN|PATH",
-        help="Suggest networks for the images of a folder or a run.",
-        autocompletion=completion.runs,
+    labels: str = option("--labels FILE", "With --suggest: a CSV file of files and labels."),
+    label_regex: str = option(
+        "--label-regex PATTERN", "With --suggest: regular expression whose first group is the label in a file name."
     ),
-    labels: str = typer.Option("", "--labels", metavar="FILE", help="With --suggest: a CSV file of files and labels."),
-    label_regex: str = typer.Option(
-        "",
-        "--label-regex",
-        metavar="PATTERN",
-        help="With --suggest: regular expression whose first group is the label in a file name.",
-    ),
-    probe: str = typer.Option(
-        "",
-        "--probe",
-        metavar="suggested|NAME[=FILE],…",
-        help="With --suggest: measure the frozen features of these networks on some of the images.",
+    probe: str = option(
+        "--probe suggested|NAME[=FILE],…",
+        "With --suggest: measure the frozen features of these networks on some of the images.",
         autocompletion=completion.several("suggested", *WORDS),
     ),
     as_json: bool = JSON,
@@ -192,25 +178,23 @@ def _suggest(target: str, labels: str, label_regex: str, probe: str) -> dict[str
     print(f"sizes    short side {images.short}, long side {images.long} pixels (medians of {images.sampled:,} images)")
     print(f"machine  {machine.name}, {machine.memory / 1e9:.0f} GB\n", flush=True)
     found = suggest.suggest(images, machine, lambda name: logger.info(f"timing {name} …"))
-    options = {"pick": found.pick, "smaller": found.smaller, "larger": found.larger}
+    suggested = {"pick": found.pick, "smaller": found.smaller, "larger": found.larger}
     rows = []
-    for kind, option in options.items():
-        if option is not None:
-            memory, epoch = f"{option.cost.memory(option.batch) / 1e9:.1f} GB", f"{option.epoch / 60:,.1f} min"
-            parameters = f"{option.cost.parameters / 1e6:.1f} M"
-            knobs = [str(found.size), str(option.batch), found.tune]
-            word = next((word for word, name in WORDS.items() if name == option.architecture.name), "")
-            rows.append(
-                [kind, option.architecture.name, word, *knobs, f"{parameters:>10}", f"{memory:>7}", f"{epoch:>8}"]
-            )
+    for kind, one in suggested.items():
+        if one is not None:
+            memory, epoch = f"{one.cost.memory(one.batch) / 1e9:.1f} GB", f"{one.epoch / 60:,.1f} min"
+            parameters = f"{one.cost.parameters / 1e6:.1f} M"
+            knobs = [str(found.size), str(one.batch), found.tune]
+            word = next((word for word, name in WORDS.items() if name == one.architecture.name), "")
+            rows.append([kind, one.architecture.name, word, *knobs, f"{parameters:>10}", f"{memory:>7}", f"{epoch:>8}"])
     print(table(["", "arch", "word", "size", "bs", "tune", "parameters", " memory", "   epoch"], rows))
     print()
     for knob, why in suggest.reasons(images, machine, found):
         print(textwrap.fill(f"{knob:6s}{why}", shutil.get_terminal_size((100, 24)).columns, subsequent_indent=" " * 6))
     pick, weights = found.pick, "imagenet"
     if probe:
-        suggested = {option.architecture.name: "imagenet" for option in options.values() if option is not None}
-        best = _probe(images.files, named or suggested, found.size)
+        names = {one.architecture.name: "imagenet" for one in suggested.values() if one is not None}
+        best = _probe(images.files, named or names, found.size)
         other = best and suggest.option(zoo.named(best.arch), found.size, found.tune, images, machine)
         if best and other:
             pick, weights = other, best.weights

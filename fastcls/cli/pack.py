@@ -9,6 +9,7 @@ import typer
 from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, progress, verb
+from fastcls.cli.completion import option
 from fastcls.errors import UsageError
 from fastcls.settings import shell
 
@@ -28,24 +29,20 @@ def pack(
     destination: str = typer.Argument(
         "", metavar="DESTINATION", help="A new folder, or an address: s3://bucket/prefix."
     ),
-    labels: str = typer.Option("", "--labels", metavar="FILE", help="A CSV file of files and labels."),
+    labels: str = option("--labels FILE", "A CSV file of files and labels."),
     label_regex: str = completion.LABEL_REGEX,
     multi_label: str = completion.MULTI_LABEL,
-    valid_pct: float = typer.Option(
-        0.2, "--valid-pct", metavar="SHARE", help="Validation share of each class, if the images have no splits."
+    valid_pct: float = option(
+        "--valid-pct SHARE", "Validation share of each class, if the images have no splits.", 0.2
     ),
-    test_pct: float = typer.Option(0.0, "--test-pct", metavar="SHARE", help="Test share, held out for the end."),
-    group: str = typer.Option(
-        "", "--group", metavar="COLUMN", help="Or pattern of paths: images of one group stay together."
-    ),
-    split_by: str = typer.Option(
-        "", "--split-by", metavar="COLUMN", help="Column of dates or numbers: the newest images are held out."
-    ),
-    newest: float = typer.Option(0.2, "--newest", metavar="SHARE", help="Share of the images held out by --split-by."),
-    seed: int = typer.Option(42, "--seed", metavar="N", min=0, help="Seed of the splits and the shards."),
-    skip_bad: bool = typer.Option(False, "--skip-bad", help="Skip images that cannot be read."),
-    shard_mb: float = typer.Option(128, "--shard-mb", metavar="MB", min=0.001, help="Size of a tar file."),
-    verify: bool = typer.Option(False, "--verify", help="Read everything back and verify the checksums."),
+    test_pct: float = option("--test-pct SHARE", "Test share, held out for the end.", 0.0),
+    group: str = option("--group COLUMN", "Or pattern of paths: images of one group stay together."),
+    split_by: str = option("--split-by COLUMN", "Column of dates or numbers: the newest images are held out."),
+    newest: float = option("--newest SHARE", "Share of the images held out by --split-by.", 0.2),
+    seed: int = option("--seed N", "Seed of the splits and the shards.", 42, min=0),
+    skip_bad: bool = option("--skip-bad", "Skip images that cannot be read."),
+    shard_mb: float = option("--shard-mb MB", "Size of a tar file.", 128, min=0.001),
+    verify: bool = option("--verify", "Read everything back and verify the checksums."),
 ) -> None:
     """Pack images into tar files and a manifest, to train from.
 

@@ -6,6 +6,7 @@ import typer
 
 from fastcls.cli import completion, labels
 from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.completion import option
 
 
 @app.command()
@@ -16,96 +17,63 @@ def predict(
         metavar="PATHS",
         help="Images, folders, patterns ('photos/**/*.jpg'), a CSV of paths, or - for a list on standard input.",
     ),
-    out: str = typer.Option(
-        "", "-o", "--out", metavar="FILE", help=".csv, .jsonl or .parquet  [default: CSV on standard output]"
-    ),
-    top_k: int = typer.Option(0, "--top-k", metavar="K", help="Add the K most likely classes and their probabilities."),
-    probabilities: bool = typer.Option(
-        False, "--probabilities", help="Add a column for each class, with its probability."
-    ),
-    threshold: float = typer.Option(
+    out: str = option("-o --out FILE", ".csv, .jsonl or .parquet  [default: CSV on standard output]"),
+    top_k: int = option("--top-k K", "Add the K most likely classes and their probabilities.", 0),
+    probabilities: bool = option("--probabilities", "Add a column for each class, with its probability."),
+    threshold: float = option(
+        "--threshold T",
+        "A prediction with a probability below T is 'unsure'; with several labels: predict those from T on.",
         0.0,
-        "--threshold",
-        metavar="T",
-        help="A prediction with a probability below T is 'unsure'; with several labels: predict those from T on.",
     ),
-    calibrated: bool = typer.Option(
-        False, "--calibrated", help="Divide the logits by the temperature that was fitted on the validation split."
+    calibrated: bool = option(
+        "--calibrated", "Divide the logits by the temperature that was fitted on the validation split."
     ),
-    tta: bool = typer.Option(
-        False, "--tta", help="Average the probabilities of each image and its mirror image (twice the time)."
+    tta: bool = option("--tta", "Average the probabilities of each image and its mirror image (twice the time)."),
+    coverage: float | None = option(
+        "--coverage C", "Add a prediction set: classes that contain the right one with probability C.", None
     ),
-    coverage: float | None = typer.Option(
-        None,
-        "--coverage",
-        metavar="C",
-        help="Add a prediction set: classes that contain the right one with probability C.",
+    precision: list[str] = option(
+        "--precision [CLASS=]P", "'unsure' unless the prediction is right with probability P.", []
     ),
-    precision: list[str] = typer.Option(
-        [], "--precision", metavar="[CLASS=]P", help="'unsure' unless the prediction is right with probability P."
+    recall: list[str] = option("--recall [CLASS=]R", "Predict CLASS often enough to find a share R of its images.", []),
+    costs: str = option(
+        "--costs FILE", "Decide by least expected cost: a CSV with a row per true class and a column per decision."
     ),
-    recall: list[str] = typer.Option(
-        [], "--recall", metavar="[CLASS=]R", help="Predict CLASS often enough to find a share R of its images."
+    unknown: float | None = option(
+        "--unknown R", "'unknown' for images unlike all classes; this includes a share R of known ones.", None
     ),
-    costs: str = typer.Option(
-        "",
-        "--costs",
-        metavar="FILE",
-        help="Decide by least expected cost: a CSV with a row per true class and a column per decision.",
+    features: bool = option(
+        "--features", "Add the network's features (embeddings): one column each in a CSV, otherwise a list."
     ),
-    unknown: float | None = typer.Option(
-        None,
-        "--unknown",
-        metavar="R",
-        help="'unknown' for images unlike all classes; this includes a share R of known ones.",
+    trust: bool = option("--trust", "Run the code in the run's recipe.py if there is no ONNX file."),
+    id_column: str | None = option("--id-column NAME", "Submission: name of the id column  [default: id]", None),
+    label_column: str | None = option(
+        "--label-column NAME", "Submission: name of the label column  [default: label]", None
     ),
-    features: bool = typer.Option(
-        False, "--features", help="Add the network's features (embeddings): one column each in a CSV, otherwise a list."
-    ),
-    trust: bool = typer.Option(False, "--trust", help="Run the code in the run's recipe.py if there is no ONNX file."),
-    id_column: str | None = typer.Option(
-        None, "--id-column", metavar="NAME", help="Submission: name of the id column  [default: id]"
-    ),
-    label_column: str | None = typer.Option(
-        None, "--label-column", metavar="NAME", help="Submission: name of the label column  [default: label]"
-    ),
-    id_form: str | None = typer.Option(
-        None,
-        "--id",
-        metavar="stem|name|path",
-        autocompletion=completion.among("stem", "name", "path"),
-        help="Submission: the id is the file name without its extension, with it, or the path below the folder "
+    id_form: str | None = option(
+        "--id stem|name|path",
+        "Submission: the id is the file name without its extension, with it, or the path below the folder "
         "[default: stem, or whatever matches the ids of the sample]",
-    ),
-    label_value: str | None = typer.Option(
         None,
-        "--label-value",
-        metavar="name|index",
-        autocompletion=completion.among("name", "index"),
-        help="Submission: the label is the class name or its index in the network's order  [default: name]",
     ),
-    sample: str | None = typer.Option(
-        None, "--sample-submission", metavar="FILE", help="Submission: use the columns, rows and ids of this CSV file."
-    ),
-    probability_of: str | None = typer.Option(
-        None, "--probability-of", metavar="CLASS", help="Submission: answer with the probability of this class."
-    ),
-    fill: str | None = typer.Option(
+    label_value: str | None = option(
+        "--label-value name|index",
+        "Submission: the label is the class name or its index in the network's order  [default: name]",
         None,
-        "--fill",
-        metavar="LABEL",
-        help="Submission: label for ids without an image and for images that cannot be read.",
     ),
-    parts: str = typer.Option(
-        "",
-        "--parts",
-        metavar="csv|jsonl|parquet",
-        autocompletion=completion.among("csv", "jsonl", "parquet"),
-        help="Write a folder (-o) of files in this format; the same command continues it.",
+    sample: str | None = option(
+        "--sample-submission FILE", "Submission: use the columns, rows and ids of this CSV file.", None
     ),
-    processes: int = typer.Option(
-        1, "--processes", metavar="N", help="Number of processes on this machine, with --parts."
+    probability_of: str | None = option(
+        "--probability-of CLASS", "Submission: answer with the probability of this class.", None
     ),
+    fill: str | None = option(
+        "--fill LABEL", "Submission: label for ids without an image and for images that cannot be read.", None
+    ),
+    parts: str = option(
+        "--parts csv|jsonl|parquet", "Write a folder (-o) of files in this format; the same command continues it."
+    ),
+    processes: int = option("--processes N", "Number of processes on this machine, with --parts.", 1),
     as_json: bool = JSON,
 ) -> None:
     """Label images with a trained run.

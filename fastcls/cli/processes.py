@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from fastcls.cli.completion import option
 from fastcls.errors import KnobError, UsageError
 from fastcls.log import logger
 from fastcls.machine import host, ranks
@@ -20,12 +21,8 @@ A_CORE = 8  # processes; more only take each other's memory
 class Several:
     """Options of what trains with several processes."""
 
-    gpus: Any = typer.Option(
-        None, "--gpus", metavar="N", help="Train on N GPUs of this machine; --bs is the total batch size."
-    )
-    processes: Any = typer.Option(
-        None, "--processes", metavar="N", help="Train with N processes on any device; see docs/scaling.md."
-    )
+    gpus: Any = option("--gpus N", "Train on N GPUs of this machine; --bs is the total batch size.", None)
+    processes: Any = option("--processes N", "Train with N processes on any device; see docs/scaling.md.", None)
 
 
 def count(gpus: int | None, processes: int | None) -> int:

@@ -6,6 +6,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.documents import document
 from fastcls.cli.guard import chosen
 
@@ -15,9 +16,9 @@ from fastcls.cli.guard import chosen
 def push(
     run: str = completion.RUN,
     repository: str = typer.Argument(metavar="OWNER/NAME", help="The repository; it is created if it is missing."),
-    private: bool = typer.Option(False, "--private", help="Create a private repository."),
-    report: bool = typer.Option(
-        False, "--report", help="Also upload the report, predictions and splits, which show your images or their names."
+    private: bool = option("--private", "Create a private repository."),
+    report: bool = option(
+        "--report", "Also upload the report, predictions and splits, which show your images or their names."
     ),
     as_json: bool = JSON,
 ) -> None:

@@ -13,6 +13,7 @@ import typer
 from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.processes import Several, count, launched_folder, on_gpus, start
 from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.cli.streams import refusal
@@ -65,28 +66,22 @@ def recipe(
         show_default=False,
         autocompletion=completion.recipes,
     ),
-    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Run folder  [default: runs/NAME/TIME-xxxx]"),
-    time: str = typer.Option("", "--time", metavar="20m", help="Choose --epochs to train for about this long."),
+    out: str = option("-o --out DIR", "Run folder  [default: runs/NAME/TIME-xxxx]"),
+    time: str = option("--time 20m", "Choose --epochs to train for about this long."),
     gpus: int | None = Several.gpus,
     processes: int | None = Several.processes,
-    auto_batch: bool = typer.Option(
-        False, "--auto-batch", help="Find the largest batch size that fits into memory, starting from --bs."
-    ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Build everything and try one batch, without training."),
-    show: bool = typer.Option(False, "--show", help="Print the recipe's source."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Remove the run in --out first."),
-    config: str = typer.Option(
-        "", "--config", metavar="FILE", help="Read settings from a .yaml, .toml or run.json file."
-    ),
-    print_config: bool = typer.Option(False, "--print-config", help="Print all settings as YAML, without training."),
-    resume: str = typer.Option(
-        "",
-        "--resume",
-        metavar="RUN|auto",
-        help="Resume an interrupted run of this recipe; auto: the one in --out, if any.",
+    auto_batch: bool = option("--auto-batch", "Find the largest batch size that fits into memory, starting from --bs."),
+    dry_run: bool = option("--dry-run", "Build everything and try one batch, without training."),
+    show: bool = option("--show", "Print the recipe's source."),
+    overwrite: bool = option("--overwrite", "Remove the run in --out first."),
+    config: str = option("--config FILE", "Read settings from a .yaml, .toml or run.json file."),
+    print_config: bool = option("--print-config", "Print all settings as YAML, without training."),
+    resume: str = option(
+        "--resume RUN|auto",
+        "Resume an interrupted run of this recipe; auto: the one in --out, if any.",
         autocompletion=completion.runs,
     ),
-    copy: str = typer.Option("", "--copy", metavar="FILE", help="Copy the recipe to a file of your own."),
+    copy: str = option("--copy FILE", "Copy the recipe to a file of your own."),
     *,
     settings: Settings,
 ) -> None:
@@ -301,14 +296,14 @@ Train a recipe: data, network, training, report.
 
 def _run_help(command: Any) -> str:
     rows = []
-    for option in command.params:
-        if option.name in ("name", "help"):
+    for one in command.params:
+        if one.name in ("name", "help"):
             continue
-        flags = "/".join([*option.opts, *option.secondary_opts])
-        takes = "" if option.is_flag else f" {option.metavar}"
-        text = getattr(option, "help", "") or ""
-        if option.default not in (None, "", [], False) and not callable(option.default):
-            text += f"  [default: {'yes' if option.default is True else option.default}]"
+        flags = "/".join([*one.opts, *one.secondary_opts])
+        takes = "" if one.is_flag else f" {one.metavar}"
+        text = getattr(one, "help", "") or ""
+        if one.default not in (None, "", [], False) and not callable(one.default):
+            text += f"  [default: {'yes' if one.default is True else one.default}]"
         rows.append((flags + takes, text))
     return "Options of every run:\n" + _definitions(rows)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import typer
-
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.guard import chosen
 
 
@@ -13,31 +12,20 @@ from fastcls.cli.guard import chosen
 @verb
 def report(
     run: str = completion.RUN,
-    split: str = typer.Option(
-        "",
-        "--split",
-        metavar="valid|test",
-        help="Split to report on  [default: test if it was evaluated, else valid]",
-        show_default=False,
-        autocompletion=completion.among("valid", "test"),
+    split: str = option(
+        "--split valid|test", "Split to report on  [default: test if it was evaluated, else valid]", show_default=False
     ),
-    pictures: str = typer.Option(
+    pictures: str = option(
+        "--pictures N|all",
+        "Images per cell of the confusion matrix, at least; each adds about 10 kB to the page.",
         "0",
-        "--pictures",
-        metavar="N|all",
-        help="Images per cell of the confusion matrix, at least; each adds about 10 kB to the page.",
         show_default=False,
     ),
-    costs: str = typer.Option(
-        "",
-        "--costs",
-        metavar="FILE",
-        help="Costs of decisions: a CSV with a row per true class and a column per decision.",
+    costs: str = option(
+        "--costs FILE", "Costs of decisions: a CSV with a row per true class and a column per decision."
     ),
-    odd: str = typer.Option(
-        "", "--odd", metavar="FOLDER", help="Images of no known class, to measure how many are detected as unknown."
-    ),
-    open_: bool = typer.Option(False, "--open", help="Open it in the browser."),
+    odd: str = option("--odd FOLDER", "Images of no known class, to measure how many are detected as unknown."),
+    open_: bool = option("--open", "Open it in the browser."),
 ) -> None:
     """Rebuild report.html and figures/ from the files of a run.
 

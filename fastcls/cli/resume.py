@@ -7,6 +7,7 @@ import typer
 from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.guard import chosen
 from fastcls.cli.processes import Several, count, start
 from fastcls.errors import UsageError
@@ -25,15 +26,13 @@ def resume(
         help="A run folder, a recipe's name (its newest run), or 'last'.",
         autocompletion=completion.runs,
     ),
-    extend_epochs: int = typer.Option(
-        0, "--extend-epochs", min=0, metavar="N", help="Train a finished run for N more epochs.", show_default=False
+    extend_epochs: int = option(
+        "--extend-epochs N", "Train a finished run for N more epochs.", 0, min=0, show_default=False
     ),
-    path: str = typer.Option("", "--path", metavar="DIR", help="New location of the images, if they were moved."),
+    path: str = option("--path DIR", "New location of the images, if they were moved."),
     gpus: int | None = Several.gpus,
     processes: int | None = Several.processes,
-    trust: bool = typer.Option(
-        False, "--trust", help="Run the recipe.py in the run folder, if it differs from the installed recipe."
-    ),
+    trust: bool = option("--trust", "Run the recipe.py in the run folder, if it differs from the installed recipe."),
 ) -> None:
     """Resume an interrupted run, or train a finished one longer.
 

@@ -10,6 +10,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.documents import document
 from fastcls.cli.guard import chosen
 from fastcls.cli.tables import table
@@ -28,14 +29,8 @@ def runs(
         show_default=False,
         autocompletion=completion.recipes_or_runs,
     ),
-    folder: str = typer.Option("", "--folder", metavar="DIR", help="Only the runs below this folder  [default: all]"),
-    sort: str = typer.Option(
-        "time",
-        "--sort",
-        metavar="|".join(ORDERS),
-        help="Sort the rows by this column.",
-        autocompletion=completion.among(*ORDERS),
-    ),
+    folder: str = option("--folder DIR", "Only the runs below this folder  [default: all]"),
+    sort: str = option(f"--sort {'|'.join(ORDERS)}", "Sort the rows by this column.", "time"),
     as_json: bool = JSON,
 ) -> None:
     """List the runs with their status, metrics and given settings.

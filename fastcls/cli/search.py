@@ -8,6 +8,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.runfolder.text import visible
 from fastcls.settings import shell
@@ -32,43 +33,24 @@ TRIALS, METRICS, PRUNERS = (
 def search(
     ctx: typer.Context,
     name: str = completion.RECIPE,
-    space: list[str] = typer.Option(
-        [],
-        "--space",
-        metavar="KNOB=LOW..HIGH[:log|:int|:step=N] | KNOB=A,B,C",
-        help="Search space of a knob. May be repeated.",
+    space: list[str] = option(
+        "--space KNOB=LOW..HIGH[:log|:int|:step=N] | KNOB=A,B,C", "Search space of a knob. May be repeated.", []
     ),
-    trials: int | None = typer.Option(
-        None, "--trials", metavar="N", help=f"Number of trials in the whole study  [default: {TRIALS}, without --time]"
+    trials: int | None = option(
+        "--trials N", f"Number of trials in the whole study  [default: {TRIALS}, without --time]", None
     ),
-    time: str = typer.Option("", "--time", metavar="2h", help="Start no new trial after this time: 90s, 30m, 1h30m."),
-    metric: str = typer.Option(
-        METRICS[0],
-        "--metric",
-        metavar="|".join(METRICS),
-        help="Metric to optimise, on the validation split.",
-        autocompletion=completion.among(*METRICS),
+    time: str = option("--time 2h", "Start no new trial after this time: 90s, 30m, 1h30m."),
+    metric: str = option(f"--metric {'|'.join(METRICS)}", "Metric to optimise, on the validation split.", METRICS[0]),
+    pruner: str = option(
+        f"--pruner {'|'.join(PRUNERS)}",
+        "Stop trials that are worse than the median at the same epoch  [default: median; none if epochs are searched]",
     ),
-    pruner: str = typer.Option(
-        "",
-        "--pruner",
-        metavar="|".join(PRUNERS),
-        autocompletion=completion.among(*PRUNERS),
-        help="Stop trials that are worse than the median at the same epoch  [default: median; none if epochs are "
-        "searched]",
-    ),
-    prune_after_trials: int = typer.Option(
-        5, "--prune-after-trials", metavar="N", help="Prune no trial before N are finished."
-    ),
-    prune_after_epochs: int = typer.Option(
-        1, "--prune-after-epochs", metavar="N", help="Prune no trial in its first N epochs."
-    ),
-    storage: str = typer.Option(
-        "", "--storage", metavar="URL", help="Optuna storage, which machines can share  [default: OUT/study.db]"
-    ),
-    study: str = typer.Option("", "--name", metavar="NAME", help="Name of the study  [default: RECIPE,KNOB=VALUE…]"),
-    out: str = typer.Option("", "-o", "--out", metavar="DIR", help="Folder  [default: searches/NAME]"),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be searched, without training."),
+    prune_after_trials: int = option("--prune-after-trials N", "Prune no trial before N are finished.", 5),
+    prune_after_epochs: int = option("--prune-after-epochs N", "Prune no trial in its first N epochs.", 1),
+    storage: str = option("--storage URL", "Optuna storage, which machines can share  [default: OUT/study.db]"),
+    study: str = option("--name NAME", "Name of the study  [default: RECIPE,KNOB=VALUE…]"),
+    out: str = option("-o --out DIR", "Folder  [default: searches/NAME]"),
+    dry_run: bool = option("--dry-run", "Show what would be searched, without training."),
     *,
     settings: Settings,
 ) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
+from fastcls.cli.completion import option
 from fastcls.cli.guard import chosen
 from fastcls.errors import UsageError
 from fastcls.machine import stop
@@ -24,24 +23,14 @@ PORT = 8642
 @verb
 def serve(
     run: str = completion.RUN,
-    host: str = typer.Option(
-        "127.0.0.1", "--host", metavar="HOST", help="Address to listen on; any other address lets other machines in."
+    host: str = option("--host HOST", "Address to listen on; any other address lets other machines in.", "127.0.0.1"),
+    port: int = option("--port PORT", "Port to listen on; 0 chooses a free one.", PORT, min=0, max=65535),
+    open_: bool = option("--open/--no-open", "Open the page in the browser."),
+    max_mb: float = option("--max-mb MB", "Largest image, in megabytes.", 20.0),
+    threshold: float = option(
+        "--threshold T", "Initial value of the page's slider: predictions below are 'unsure'.", 0.5
     ),
-    port: int = typer.Option(
-        PORT, "--port", metavar="PORT", min=0, max=65535, help="Port to listen on; 0 chooses a free one."
-    ),
-    open_: bool = typer.Option(False, "--open/--no-open", help="Open the page in the browser."),
-    max_mb: float = typer.Option(20.0, "--max-mb", metavar="MB", help="Largest image, in megabytes."),
-    threshold: float = typer.Option(
-        0.5, "--threshold", metavar="T", help="Initial value of the page's slider: predictions below are 'unsure'."
-    ),
-    split: str = typer.Option(
-        "valid",
-        "--split",
-        metavar="valid|test",
-        help="Split whose mistakes are shown.",
-        autocompletion=completion.among("valid", "test"),
-    ),
+    split: str = option("--split valid|test", "Split whose mistakes are shown.", "valid"),
 ) -> None:
     """Try a run in the browser, on a local page that accepts images.
 

@@ -108,7 +108,7 @@ def whole(
 ) -> onnx.ModelProto:
     """The network (prepared images to logits) between the preprocessing of model.json and the target's activation.
 
-    temperature: of the second output, `calibrated`. activation: an operator in ONNX's own text, from logits to probabilities.
+    temperature: of the second output, `calibrated`. activation: an operator in ONNX's text, of logits.
     """
     opset = max(version.version for version in network.opset_import if version.domain in ("", "ai.onnx"))
     versions = {"ir_version": network.ir_version, "opset_imports": [helper.make_opsetid("", opset)]}
