@@ -8,8 +8,7 @@ from typing import Any
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
 from fastcls.cli.completion import option
-from fastcls.cli.documents import document
-from fastcls.cli.tables import table
+from fastcls.cli.output import document, table
 from fastcls.errors import UsageError, did_you_mean
 
 MEASUREMENTS, PACKS = "measurements", "packs"

@@ -13,8 +13,7 @@ import typer
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, progress, verb
 from fastcls.cli.completion import option
-from fastcls.cli.documents import document
-from fastcls.cli.tables import table
+from fastcls.cli.output import document, table
 from fastcls.settings import shell
 
 if TYPE_CHECKING:

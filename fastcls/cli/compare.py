@@ -12,7 +12,7 @@ from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
 from fastcls.cli.completion import option
-from fastcls.cli.documents import document
+from fastcls.cli.output import document
 from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.errors import UsageError
 from fastcls.runfolder.text import visible
@@ -130,7 +130,7 @@ def _make(plan: Plan, show: Show) -> None:
 
 
 def _show(comparison: Comparison, page: Path, show: Show) -> None:
-    from fastcls.cli.tables import table
+    from fastcls.cli.output import table
     from fastcls.reports import comparison as words
 
     if comparison.done:

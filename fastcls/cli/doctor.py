@@ -10,7 +10,7 @@ import typer
 
 from fastcls.cli.app import JSON, app, verb
 from fastcls.cli.completion import option
-from fastcls.cli.documents import document
+from fastcls.cli.output import document
 from fastcls.errors import EnvironmentProblem
 from fastcls.machine import extras
 

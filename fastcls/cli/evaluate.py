@@ -7,8 +7,8 @@ import typer
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, progress, verb
 from fastcls.cli.completion import option
-from fastcls.cli.documents import document
 from fastcls.cli.guard import chosen
+from fastcls.cli.output import document
 
 
 @app.command()
@@ -39,7 +39,7 @@ def evaluate(
     It uses the run's model.onnx, without torch. Exit code 3 if an image cannot be read, or none has a known class.
     """
     from fastcls import api
-    from fastcls.cli.tables import table
+    from fastcls.cli.output import table
     from fastcls.reports.evaluated import evaluated
     from fastcls.reports.slices import of_split
     from fastcls.runfolder.run import open_run

@@ -13,8 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastcls.cli.documents import document
 from fastcls.cli.guard import chosen
+from fastcls.cli.output import document
 from fastcls.cli.streams import ended
 from fastcls.errors import OutputError, UsageError
 from fastcls.log import logger

@@ -14,8 +14,7 @@ import typer
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
 from fastcls.cli.completion import option
-from fastcls.cli.documents import document
-from fastcls.cli.tables import table
+from fastcls.cli.output import document, table
 from fastcls.datasets.walk import count
 from fastcls.errors import OutputError, UsageError
 from fastcls.log import logger

@@ -7,8 +7,8 @@ import typer
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
 from fastcls.cli.completion import option
-from fastcls.cli.documents import document
 from fastcls.cli.guard import chosen
+from fastcls.cli.output import document
 
 
 @app.command()

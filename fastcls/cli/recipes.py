@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastcls.cli.app import JSON, app, verb
-from fastcls.cli.documents import document
-from fastcls.cli.tables import table
+from fastcls.cli.output import document, table
 
 if TYPE_CHECKING:
     from fastcls.settings.sources import RecipeSource

@@ -131,7 +131,7 @@ def _make(plan: Search) -> None:
 
 
 def _show(page: Any) -> None:
-    from fastcls.cli.tables import table
+    from fastcls.cli.output import table
 
     results = page.results
     if results.best is not None:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls.errors import OutputError, UsageError
-from fastcls.inference.average import Average
-from fastcls.inference.predictor import Predictor
+from fastcls.inference.predictor import Average, Predictor
 from fastcls.runfolder import model_files
 
 UNSURE, UNKNOWN = "unsure", "unknown"

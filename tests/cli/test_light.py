@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import HEAVY, ROOT, Outcome
 
-from fastcls.cli.tables import table
+from fastcls.cli.output import table
 from fastcls.settings import sources
 
 Fastcls = Callable[..., Outcome]

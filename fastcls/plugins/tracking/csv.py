@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastcls.plugins.tracking.ending import Ending
-from fastcls.plugins.tracking.tracker import Steps, Tracker
+from fastcls.plugins.tracking.tracker import Ending, Steps, Tracker
 from fastcls.runfolder import runs
 
 NAME = "steps.csv"

@@ -19,8 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from fastcls.plugins.tracking.ending import Ending
-from fastcls.plugins.tracking.tracker import PROJECT, Steps, Tracker, numbers, public, settings
+from fastcls.plugins.tracking.tracker import PROJECT, Ending, Steps, Tracker, numbers, public, settings
 from fastcls.runfolder import runs
 from fastcls.settings import options
 

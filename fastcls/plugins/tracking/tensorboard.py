@@ -12,8 +12,7 @@ from fastai.callback.tensorboard import TensorBoardCallback
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from fastcls.plugins.tracking.ending import Ending
-from fastcls.plugins.tracking.tracker import Tracker, Watching, knobs, settings
+from fastcls.plugins.tracking.tracker import Ending, Tracker, Watching, knobs, settings
 from fastcls.reports.wording import markdown
 
 

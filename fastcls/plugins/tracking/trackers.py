@@ -15,8 +15,7 @@ from fastcls.evaluation.interpret import Interpretation
 from fastcls.machine import ranks
 from fastcls.machine.screen import Screen, escape
 from fastcls.plugins.tracking import names
-from fastcls.plugins.tracking.ending import Ending
-from fastcls.plugins.tracking.tracker import Tracker, reason
+from fastcls.plugins.tracking.tracker import Ending, Tracker, reason
 from fastcls.settings import options
 
 CLASSES = {"csv": "Csv", "tensorboard": "TensorBoard", "wandb": "Wandb", "mlflow": "Mlflow"}

@@ -18,8 +18,7 @@ from fastai.callback.wandb import WandbCallback
 from PIL import Image
 
 from fastcls.images.decode import decode
-from fastcls.plugins.tracking.ending import Ending
-from fastcls.plugins.tracking.tracker import PROJECT, Tracker, Watching, reason, settings
+from fastcls.plugins.tracking.tracker import PROJECT, Ending, Tracker, Watching, reason, settings
 from fastcls.settings import options
 
 MOST_CLASSES = 60  # of a confusion matrix as a table, which has classes² rows
