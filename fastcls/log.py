@@ -7,6 +7,7 @@ details; the command line has -q and -v.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,17 @@ def set_up() -> None:
         logger.addHandler(_Handler())
         logger.setLevel(logging.INFO)
         logger.propagate = False
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Meanwhile libraries neither print nor log."""
+    logging.disable(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def quiet() -> bool:

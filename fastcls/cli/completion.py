@@ -138,13 +138,9 @@ def _options_of(recipe: str) -> list[Any]:
 
     def with_knobs(**_: object) -> None: ...
 
+    kind, types = inspect.Parameter.KEYWORD_ONLY, {"bool": bool}
     parameters = [
-        inspect.Parameter(
-            knob.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=_option(knob),
-            annotation=bool if knob.kind == "bool" else str,
-        )
+        inspect.Parameter(knob.name, kind, default=_option(knob), annotation=types.get(knob.kind, str))
         for knob in knobs
     ]
     app = typer.Typer(add_completion=False)
@@ -154,7 +150,7 @@ def _options_of(recipe: str) -> list[Any]:
 
 def _option(knob: Knob) -> Any:
     if knob.kind == "bool":
-        return typer.Option(False, f"{knob.flag}/--no-{knob.flag[2:]}", help=knob.help)
+        return option(f"{knob.flag}/--no-{knob.flag[2:]}", knob.help)
     by_name = {"arch": architectures, "weights": weights}
     values = among(*map(str, knob.choices)) if knob.choices else by_name.get(knob.name)
-    return typer.Option("", knob.flag, help=knob.help, autocompletion=values)
+    return option(f"{knob.flag} VALUE", knob.help, autocompletion=values)

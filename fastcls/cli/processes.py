@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -18,11 +17,9 @@ from fastcls.settings.options import Options
 A_CORE = 8  # processes; more only take each other's memory
 
 
-class Several:
-    """Options of what trains with several processes."""
-
-    gpus: Any = option("--gpus N", "Train on N GPUs of this machine; --bs is the total batch size.", None)
-    processes: Any = option("--processes N", "Train with N processes on any device; see docs/scaling.md.", None)
+# of what trains with several processes
+GPUS = option("--gpus N", "Train on N GPUs of this machine; --bs is the total batch size.", None)
+PROCESSES = option("--processes N", "Train with N processes on any device; see docs/scaling.md.", None)
 
 
 def count(gpus: int | None, processes: int | None) -> int:

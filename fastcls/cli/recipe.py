@@ -14,7 +14,7 @@ from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.completion import option
-from fastcls.cli.processes import Several, count, launched_folder, on_gpus, start
+from fastcls.cli.processes import GPUS, PROCESSES, count, launched_folder, on_gpus, start
 from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.cli.streams import refusal
 from fastcls.errors import FastclsError, OutputError, UsageError
@@ -68,8 +68,8 @@ def recipe(
     ),
     out: str = option("-o --out DIR", "Run folder  [default: runs/NAME/TIME-xxxx]"),
     time: str = option("--time 20m", "Choose --epochs to train for about this long."),
-    gpus: int | None = Several.gpus,
-    processes: int | None = Several.processes,
+    gpus: int | None = GPUS,
+    processes: int | None = PROCESSES,
     auto_batch: bool = option("--auto-batch", "Find the largest batch size that fits into memory, starting from --bs."),
     dry_run: bool = option("--dry-run", "Build everything and try one batch, without training."),
     show: bool = option("--show", "Print the recipe's source."),

@@ -9,7 +9,7 @@ from fastcls.cli import completion
 from fastcls.cli.app import app, verb
 from fastcls.cli.completion import option
 from fastcls.cli.guard import chosen
-from fastcls.cli.processes import Several, count, start
+from fastcls.cli.processes import GPUS, PROCESSES, count, start
 from fastcls.errors import UsageError
 from fastcls.machine import ranks
 from fastcls.plugins import tracking
@@ -30,8 +30,8 @@ def resume(
         "--extend-epochs N", "Train a finished run for N more epochs.", 0, min=0, show_default=False
     ),
     path: str = option("--path DIR", "New location of the images, if they were moved."),
-    gpus: int | None = Several.gpus,
-    processes: int | None = Several.processes,
+    gpus: int | None = GPUS,
+    processes: int | None = PROCESSES,
     trust: bool = option("--trust", "Run the recipe.py in the run folder, if it differs from the installed recipe."),
 ) -> None:
     """Resume an interrupted run, or train a finished one longer.

@@ -6,17 +6,13 @@ import codecs
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastcls.datasets.walk import VIDEOS, composed, frames, is_image, listing, some, unread, walked
 from fastcls.errors import DataError
 from fastcls.settings import options, shell
-
-if TYPE_CHECKING:
-    from fastcls.datasets.shards import Pack
 
 TABLES = {".csv", ".tsv"}
 
@@ -29,40 +25,7 @@ def collect(arguments: Sequence[str], by_shard: bool = False) -> Iterator[str]:
     standard input). DataError at once where an argument names nothing, a folder or pattern without an image, or a table
     without paths. by_shard: packed images in the order of their shards, not of their names.
     """
-    for argument in arguments:
-        path = shell.path(argument)
-        if not argument:  # a shell's variable that is not set would be the folder where one is
-            raise DataError("A path is empty.", "Give image files or folders; the current folder is  .")
-        if argument == "-" or _pack(argument) is not None:
-            continue
-        if is_pattern(argument):
-            if next(_matching(argument), None) is None:
-                raise DataError(f"{argument}: no image matches this pattern.", "** stands for any number of folders.")
-        elif not path.exists():
-            raise DataError(f"{argument}: no such file or folder.", "Give image files or folders.")
-        elif path.is_dir():
-            if next(_below(path), None) is None:
-                hint = unread(Path(file).suffix.lower() for file in walked(path)) or "Give a folder with images."
-                raise DataError(f"{argument}: there are no images in this folder.", hint)
-        elif path.suffix.lower() in VIDEOS:
-            raise DataError(
-                f"{argument} is a video; only images can be predicted.",
-                f"Extract one frame per second:  {frames(argument)}",
-            )
-        elif path.suffix.lower() in TABLES:
-            if not path.is_file():
-                raise DataError(f"{argument} is a pipe or a device, not a table.", "Use - to read standard input.")
-            next(_listed(path), None)
-    return chain.from_iterable(_files(argument, by_shard) for argument in arguments)
-
-
-def _pack(argument: str) -> Pack | None:
-    """The packed images that an argument names, a folder or an address."""
-    if argument == "-" or is_pattern(argument) or shell.path(argument).is_file():
-        return None
-    from fastcls.datasets import shards  # here and below: files alone need not wait for what reads packs and tables
-
-    return shards.opened(argument)
+    return chain.from_iterable([_files(argument, by_shard) for argument in arguments])
 
 
 def is_pattern(argument: str) -> bool:
@@ -71,23 +34,46 @@ def is_pattern(argument: str) -> bool:
 
 
 def _files(argument: str, by_shard: bool) -> Iterator[str]:
+    """The images that an argument names, the first of them looked for at once."""
     path = shell.path(argument)
+    if not argument:  # a shell's variable that is not set would be the folder where one is
+        raise DataError("A path is empty.", "Give image files or folders; the current folder is  .")
     if argument == "-":
-        yield from _on_standard_input()
-    elif (pack := _pack(argument)) is not None:
-        yield from map(pack.path, pack.by_shard() if by_shard else range(len(pack)))
-    elif is_pattern(argument):
-        yield from _matching(argument)
-    elif path.is_dir():
-        yield from _below(path)
-    elif path.suffix.lower() in TABLES:
-        yield from _listed(path)
-    else:
-        yield str(path)
+        return _on_standard_input()
+    if is_pattern(argument):
+        problem = f"{argument}: no image matches this pattern."
+        return _begun(_matching(argument), problem, lambda: "** stands for any number of folders.")
+    if not path.is_file():
+        from fastcls.datasets import shards  # here and below: files alone need not wait for what reads packs and tables
+
+        if (pack := shards.opened(argument)) is not None:
+            return map(pack.path, pack.by_shard() if by_shard else range(len(pack)))
+    if not path.exists():
+        raise DataError(f"{argument}: no such file or folder.", "Give image files or folders.")
+    if path.is_dir():
+
+        def hint() -> str:
+            return unread(Path(file).suffix.lower() for file in walked(path)) or "Give a folder with images."
+
+        return _begun(filter(is_image, walked(path)), f"{argument}: there are no images in this folder.", hint)
+    if path.suffix.lower() in VIDEOS:
+        raise DataError(
+            f"{argument} is a video; only images can be predicted.",
+            f"Extract one frame per second:  {frames(argument)}",
+        )
+    if path.suffix.lower() not in TABLES:
+        return iter([str(path)])
+    if not path.is_file():
+        raise DataError(f"{argument} is a pipe or a device, not a table.", "Use - to read standard input.")
+    return _listed(path)
 
 
-def _below(folder: str | Path) -> Iterator[str]:
-    return filter(is_image, walked(folder))
+def _begun(names: Iterator[str], problem: str, hint: Callable[[], str]) -> Iterator[str]:
+    """The same names, of which there is one at least."""
+    first = next(names, None)
+    if first is None:
+        raise DataError(problem, hint())
+    return chain([first], names)
 
 
 def _on_standard_input() -> Iterator[str]:
@@ -122,9 +108,8 @@ def _listed(table: Path) -> Iterator[str]:
         options.note(text)
     column, titled = _column(table, rows)
     stems: dict[Path, dict[str, str]] = {}
-    for row in rows[titled:]:
-        if name := posix(row[column]) if len(row) > column else "":
-            yield _place(name, (Path(name), table.parent / name), stems)
+    named = (posix(row[column]) for row in rows[titled:] if len(row) > column)
+    return (_place(name, (Path(name), table.parent / name), stems) for name in named if name)
 
 
 def _place(name: str, places: Sequence[Path], stems: dict[Path, dict[str, str]]) -> str:

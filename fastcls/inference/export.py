@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -17,6 +14,7 @@ import torch
 from fastai.learner import Learner
 from torch import nn
 
+from fastcls import log
 from fastcls.data import target
 from fastcls.data.describe import describe_preprocessing
 from fastcls.errors import OutputError
@@ -101,7 +99,7 @@ def _export_onnx(model: nn.Module, example: torch.Tensor, file: Path) -> str:
     pair = example.cpu().contiguous().repeat(2, 1, 1, 1)  # a batch of one would be traced as a constant
     reason = ""
     try:
-        with _silent_logger("torch.onnx"), _silent_logger("onnxscript"):
+        with log.hushed():
             runs.atomic_path(file, partial(_of_all_folds, network, pair))
     except Exception as problem:  # the exporter raises whatever the network's own code met
         reason = f"the network cannot be exported ({type(problem).__name__})"
@@ -137,7 +135,7 @@ def _of_all_folds(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
 
 
 def _program(network: nn.Module, pair: torch.Tensor, file: Path) -> None:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shapes = ({0: torch.export.Dim("batch", min=1)},)
         program = torch.onnx.export(network, (pair,), dynamo=True, dynamic_shapes=shapes, **NAMES)
@@ -150,17 +148,6 @@ def _memory_format(model: nn.Module) -> torch.memory_format:
     images = [parameter for parameter in model.parameters() if parameter.dim() == 4 and not parameter.is_contiguous()]
     last = any(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in images)
     return torch.channels_last if last else torch.contiguous_format
-
-
-@contextlib.contextmanager
-def _silent_logger(name: str) -> Any:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def verify(run: Path, paths: list[str], probabilities: np.ndarray) -> float | None:

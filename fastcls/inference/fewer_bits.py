@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastcls import log
 from fastcls.errors import OutputError
 from fastcls.images import preprocessing
 from fastcls.inference.predictor import DECODING_ERRORS
@@ -51,7 +52,7 @@ def converted(kind: str, network: Path, spec: dict[str, Any], images: Sequence[P
     import onnx
 
     try:
-        with _hushed():
+        with log.hushed():  # onnxruntime's tools advise by logging and by print
             if kind == "fp16":
                 from onnxruntime.transformers.float16 import convert_float_to_float16
                 from onnxruntime.transformers.onnx_model import OnnxModel
@@ -172,19 +173,3 @@ def _batch(images: Sequence[Path], spec: dict[str, Any]) -> tuple[np.ndarray, li
 
 def _evenly(n: int, most: int) -> list[int]:
     return np.linspace(0, n - 1, min(n, most)).astype(int).tolist()
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """onnxruntime's tools advise by logging and by print."""
-    import io
-    import logging
-
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.setLevel(level)

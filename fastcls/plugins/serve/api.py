@@ -130,9 +130,14 @@ def openapi(site: Site) -> dict[str, Any]:
     def says(description: str, schema: dict[str, Any]) -> dict[str, Any]:
         return {"description": description, "content": {"application/json": {"schema": schema}}}
 
-    def takes(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-        return {"name": name, "in": "query", "schema": schema, "description": description}
-
+    parameters = [
+        {"name": name, "in": "query", "schema": {"type": kind, "default": default}, "description": description}
+        for name, kind, default, description in (
+            ("top_k", "integer", 0, "Add the K most likely classes."),
+            ("threshold", "number", 0, "A prediction with a lower probability is 'unsure'."),
+            ("probabilities", "boolean", False, "Add the probability of every class."),
+        )
+    ]
     most = f"{site.most_bytes / 1e6:g} MB"
     return {
         "openapi": "3.1.0",
@@ -141,19 +146,7 @@ def openapi(site: Site) -> dict[str, Any]:
             "/predict": {
                 "post": {
                     "summary": "Predict the class of one or several images",
-                    "parameters": [
-                        takes("top_k", {"type": "integer", "default": 0}, "Add the K most likely classes."),
-                        takes(
-                            "threshold",
-                            {"type": "number", "default": 0},
-                            "A prediction with a lower probability is 'unsure'.",
-                        ),
-                        takes(
-                            "probabilities",
-                            {"type": "boolean", "default": False},
-                            "Add the probability of every class.",
-                        ),
-                    ],
+                    "parameters": parameters,
                     "requestBody": {
                         "required": True,
                         "content": {

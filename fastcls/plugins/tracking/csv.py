@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastcls.plugins.tracking.tracker import Ending, Steps, Tracker
+from fastcls.plugins.tracking.tracker import Ending, Tracker
 from fastcls.runfolder import runs
 
 NAME = "steps.csv"
@@ -30,9 +30,6 @@ class Csv(Tracker):
                 reader = csv.DictReader(file)
                 self.rows, self.header = list(reader), list(reader.fieldnames or [])
         self.kept = {"file": f"tracking/{NAME}"}
-
-    def callback(self) -> Steps:
-        return Steps(self)
 
     def begin(self, step: int) -> None:
         """Rows after the step that a resumed run goes on from are dropped: these steps are trained again."""

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from fastcls.plugins.tracking.tracker import PROJECT, Ending, Steps, Tracker, numbers, public, settings
+from fastcls.plugins.tracking.tracker import PROJECT, Ending, Tracker, numbers, public, settings
 from fastcls.runfolder import runs
 from fastcls.settings import options
 
@@ -87,12 +87,6 @@ class Mlflow(Tracker):
         for first in range(0, len(params), 100):  # a server takes so many
             self.client.log_batch(run.info.run_id, params=params[first : first + 100])
         return str(run.info.run_id)
-
-    def callback(self) -> Steps:
-        return Steps(self)
-
-    def begin(self, step: int) -> None:
-        """Nothing: what was logged is `logged`."""
 
     def step(self, step: int, values: Mapping[str, Any]) -> None:
         if step > self.logged.get(BY_STEP, -1):

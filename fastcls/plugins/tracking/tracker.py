@@ -43,7 +43,10 @@ class Tracker:
 
     def callback(self) -> Callback:
         """What watches training."""
-        raise NotImplementedError
+        return Steps(self)
+
+    def begin(self, step: int) -> None:
+        """A call of `fit` goes on after this step."""
 
     def finish(self, ending: Ending) -> None:
         """All that the finished run folder holds."""
