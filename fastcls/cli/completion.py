@@ -40,7 +40,8 @@ def recipes(incomplete: str) -> Offered:
     """Names of recipes; of files the shell knows itself."""
     from fastcls.settings import sources
 
-    return [] if _is_path(incomplete) else sources.available()
+    is_path = incomplete.startswith((".", "~")) or "/" in incomplete
+    return [] if is_path else sources.available()
 
 
 def runs(incomplete: str) -> Offered:
@@ -77,10 +78,6 @@ def stores() -> Offered:
     from fastcls.images import cache
 
     return ["all", "measurements", *(store["name"] for store in cache.listing())]
-
-
-def _is_path(incomplete: str) -> bool:
-    return incomplete.startswith((".", "~")) or "/" in incomplete
 
 
 def option(flags: str, help: str, default: Any = ..., **further: Any) -> Any:

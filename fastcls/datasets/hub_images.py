@@ -116,7 +116,8 @@ def _images(text: str, rows: Any) -> Iterator[tuple[str, str, bytes]]:
             suffix = next((known for begin, known in SIGNATURES.items() if data.startswith(begin)), ".jpg")
         if names is not None:
             value = names[value] if value is not None and 0 <= value < len(names) else ""
-        yield _as_folder(str("" if value is None else value)), suffix, data
+        label_text = str("" if value is None else value).strip()
+        yield re.sub(r"^\.+|[\x00-\x1f/\\]", "_", label_text), suffix, data  # as a folder's name
 
 
 def _columns(text: str, features: Mapping[str, Any] | None) -> tuple[str, str, list[str] | None]:
@@ -144,8 +145,3 @@ def _read(place: str) -> bytes:
 
     with fsspec.open(place, "rb") as stream:
         return bytes(stream.read())
-
-
-def _as_folder(label: str) -> str:
-    """A class as a folder's name: characters that none can have are underscores."""
-    return re.sub(r"^\.+|[\x00-\x1f/\\]", "_", label.strip())

@@ -34,7 +34,12 @@ def read(labels: str, root: Path, found: Found, multi: label_sets.MultiLabel = "
     multi: whether an image may have several labels; 'auto' finds out by looking.
     """
     file = _locate(labels, root)
-    rows = _two_columns(file, rows_of(file, found.notes))
+    rows = rows_of(file, found.notes)
+    if rows and len(rows[0][1]) < 2:
+        raise DataError(
+            f"The table {file} has only one column, starting with {rows[0][1][0][:60]!r}.",
+            "Give a CSV file with a column of file names and a column of labels, separated by commas.",
+        )
     files = _Files(root, file.parent)
     columns, body = _columns(file, rows, files)
     reader = _labels(columns, body, multi)
@@ -165,15 +170,6 @@ def rows_of(file: Path, notes: list[str], strict: bool = False) -> list[tuple[in
         return [(number, [cell.strip() for cell in row]) for number, row in every if any(map(str.strip, row))]
     except csv.Error as error:
         raise DataError(f"The table {file} is not a CSV file: {error}.", "Save it as CSV.") from error
-
-
-def _two_columns(file: Path, rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
-    if rows and len(rows[0][1]) < 2:
-        raise DataError(
-            f"The table {file} has only one column, starting with {rows[0][1][0][:60]!r}.",
-            "Give a CSV file with a column of file names and a column of labels, separated by commas.",
-        )
-    return rows
 
 
 class _Files:

@@ -169,10 +169,13 @@ class Pack:
         import numpy as np
         import pandas as pd
         import pyarrow as pa
+        from pandas.arrays import ArrowExtensionArray
 
         index, n = self.index, len(self)
         ends, blob = (pa.py_buffer(index[name]) for name in ("ends", "paths"))
-        columns: dict[str, Any] = {"path": pd.array(_texts(pa.LargeStringArray.from_buffers(n, ends, blob)))}
+        columns: dict[str, Any] = {
+            "path": pd.array(ArrowExtensionArray(pa.LargeStringArray.from_buffers(n, ends, blob)))
+        }
         for name, texts in index["texts"].items():
             if name == "label" and self.target.several:
                 lists = [list(self.target.names(text)) for text in texts]
@@ -474,9 +477,3 @@ def _write_index(pack: Pack, into: Path) -> None:
     np.save(into / "keys.npy", keys[rows])
     np.save(into / "rows.npy", rows.astype(np.int32))
     (into / "texts.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
-
-
-def _texts(array: Any) -> Any:
-    from pandas.arrays import ArrowExtensionArray
-
-    return ArrowExtensionArray(array)

@@ -128,7 +128,7 @@ def listing(folder: str | Path, pipes: list[str] | None = None) -> tuple[list[st
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if _seen(entry.name):
+                if not entry.name.startswith(".") and entry.name.lower() not in LITTER:
                     kinds[_kind(entry)].append((natural(entry.name), entry.path))
     except OSError as error:
         raise DataError(
@@ -165,10 +165,6 @@ def walked(folder: str | Path, pipes: list[str] | None = None) -> Iterator[str]:
 def _identity(folder: str | Path) -> tuple[int, int]:
     status = os.stat(folder)  # noqa: PTH116  a Path takes longer
     return status.st_dev, status.st_ino
-
-
-def _seen(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in LITTER
 
 
 def count(n: int, thing: str) -> str:

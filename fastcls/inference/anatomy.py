@@ -118,7 +118,9 @@ class _Graph:
 
     def is_passage(self, name: str, outlet: str) -> bool:
         """Whether the outlet sees nothing of the image but through this tensor, its batch size excepted."""
-        return self.image not in self._read_by(self._above(outlet, name)) - {name}
+        nodes = (self.nodes[place] for place in self._above(outlet, name))
+        read = (one for node in nodes if not _asks_for_batch_size(node) for one in self.variable(node.input))
+        return self.image not in set(read) - {name}
 
     def _above(self, outlet: str, stop: str = "") -> set[int]:
         """The operations that the outlet depends on, up to a tensor."""
@@ -131,11 +133,3 @@ class _Graph:
                 found.add(place)
                 waiting += self.nodes[place].input
         return found
-
-    def _read_by(self, places: set[int]) -> set[str]:
-        return {
-            name
-            for i in places
-            if not _asks_for_batch_size(self.nodes[i])
-            for name in self.variable(self.nodes[i].input)
-        }

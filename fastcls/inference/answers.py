@@ -97,7 +97,7 @@ Writer = Callable[[Path, Table, Iterable[Row]], None]
 
 
 def writer_for(target: Path) -> Writer:
-    """What writes a file of this suffix; UsageError for one that is none of ours, EnvironmentProblem for pyarrow."""
+    """What writes a file of this suffix, all or nothing; UsageError for one that is none of ours, EnvironmentProblem for pyarrow."""
     suffix = target.suffix.lower()
     if suffix not in WRITERS:
         raise UsageError(
@@ -106,7 +106,8 @@ def writer_for(target: Path) -> Writer:
         )
     if WRITERS[suffix] is _parquet:
         extras.require(f"-o {target}", "parquet", otherwise="or choose a .csv or .jsonl file.")
-    return WRITERS[suffix]
+    write = WRITERS[suffix]
+    return lambda target, table, rows: runs.atomic_path(target, lambda part: write(part, table, rows))
 
 
 def write_csv(stream: Any, table: Table, rows: Iterable[Row]) -> None:
@@ -128,19 +129,13 @@ def _cell(value: Any) -> Any:
 
 
 def _csv(target: Path, table: Table, rows: Iterable[Row]) -> None:
-    def fill(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            write_csv(file, table, rows)
-
-    runs.atomic_path(target, fill)
+    with target.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        write_csv(file, table, rows)
 
 
 def _json_lines(target: Path, table: Table, rows: Iterable[Row]) -> None:
-    def fill(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-    runs.atomic_path(target, fill)
+    with target.open("w", encoding="utf-8", errors="surrogateescape") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _parquet(target: Path, table: Table, rows: Iterable[Row]) -> None:
@@ -151,15 +146,11 @@ def _parquet(target: Path, table: Table, rows: Iterable[Row]) -> None:
     kinds[np.ndarray] = pyarrow.list_(pyarrow.float32())
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in table.columns.items()])
     rest = iter(rows)
-
-    def fill(temporary: Path) -> None:
-        with parquet.ParquetWriter(temporary, schema) as file:
-            while chunk := list(islice(rest, ROWS)):
-                for row in chunk:  # Parquet's text is UTF-8, and a path may be in any encoding
-                    row["path"] = row["path"].encode("utf-8", "replace").decode()
-                file.write_table(pyarrow.Table.from_pylist(chunk, schema))
-
-    runs.atomic_path(target, fill)
+    with parquet.ParquetWriter(target, schema) as file:
+        while chunk := list(islice(rest, ROWS)):
+            for row in chunk:  # Parquet's text is UTF-8, and a path may be in any encoding
+                row["path"] = row["path"].encode("utf-8", "replace").decode()
+            file.write_table(pyarrow.Table.from_pylist(chunk, schema))
 
 
 WRITERS: dict[str, Writer] = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}

@@ -172,7 +172,8 @@ def openvino(run: Path, target: Path, reference: Reference | None) -> float | No
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
         written = Path(folder, target.name)
         library.save_model(model, written, compress_to_fp16=False)
-        difference = reference.check(_network(library, written), target) if reference else None
+        network = library.Core().compile_model(written, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        difference = reference.check(lambda images: network(images)[0], target) if reference else None
         for part in (written.with_suffix(".bin"), written):  # who finds the .xml finds its weights
             shutil.move(part, target.with_suffix(part.suffix))
     return difference
@@ -192,11 +193,6 @@ def _onnxruntime(file: Path) -> Network:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images})[0]
-
-
-def _network(library: Any, file: Path) -> Network:
-    network = library.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda images: network(images)[0]
 
 
 def checked(target: Path, write: Callable[[Path], float | None]) -> float | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls.errors import OutputError, UsageError
-from fastcls.inference.predictor import Average, Predictor
+from fastcls.inference.predictor import Average, Features, Predictor
 from fastcls.runfolder import model_files
 
 UNSURE, UNKNOWN = "unsure", "unknown"
@@ -89,8 +89,6 @@ def predictor(run: Path, temperature: float, mirror: bool, wanted: Wanted, featu
         return Knower(run, temperature)
     if not features:
         return Predictor(run, temperature, mirror)
-    from fastcls.inference.features import Features
-
     network = Features(run, temperature)
     if not network.width:
         raise OutputError(

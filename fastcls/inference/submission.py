@@ -130,9 +130,9 @@ class Submission:
 
         runs.write_csv(file, self.header, rows())
         with file.open(encoding="utf-8", errors="replace", newline="") as written:
-            example = [_shortened(line.rstrip("\n")) for line in islice(written, 2)]
+            example = [line.rstrip("\n") for line in islice(written, 2)]
         notes = [f"{file}: {count(len(self.rows), 'row')} of {count(len(self.header), 'column')}, beginning"]
-        notes += [f"  {line}" for line in example]
+        notes += [f"  {line if len(line) <= WIDTH else f'{line[: WIDTH - 2]} …'}" for line in example]
         if missing := self.images.count(""):
             notes.append(f"{count(missing, 'id')} without an image: --fill {fill}.")
         if unreadable:
@@ -160,10 +160,6 @@ class Submission:
             f"--fill {fill}: not a class of this run{did_you_mean(fill, known)}.",
             f"Probability columns are filled with a class (1, all others 0) or with {UNIFORM} (the same for all).",
         )
-
-
-def _shortened(line: str) -> str:
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 2]} …"
 
 
 # ---------------------------------------------------------------------------- rows and columns

@@ -18,8 +18,7 @@ import numpy as np
 
 from fastcls.errors import DataError, OutputError, UsageError
 from fastcls.evaluation.grouped import codes_of
-from fastcls.inference.features import Features
-from fastcls.inference.predictor import Prediction
+from fastcls.inference.predictor import Features, Prediction
 from fastcls.runfolder import model_files, runs, splits
 
 FILE = "unknown.safetensors"

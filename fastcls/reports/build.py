@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
         decided = labels.decided(splits, names)
         together = labels.together(held, names) if held else []
     else:
-        judged, together = _held_out(files.folder, classes), []
+        judged, together = dict[str, HeldOut](), []
+        with contextlib.suppress(OutputError):  # what cannot be read is said at the top of the page
+            judged = held_out(files.folder, classes)
         known = judged.get(split)
         ranks = ranking_curves(known.labels, known.entries, len(names)) if known else None
         doubts = doubtful(known, names) if known else Doubts([])
@@ -170,10 +173,3 @@ def _render(files: Run, split: str, each: int, costs: str, odd: str) -> tuple[st
     )
     runs.write_csv(files.folder / "suspects.csv", SUSPECTS, doubts.rows)
     return html, drawn
-
-
-def _held_out(run: Path, classes: list[str]) -> dict[str, HeldOut]:
-    try:
-        return held_out(run, classes)
-    except OutputError:  # what cannot be read is said at the top of the page
-        return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -163,7 +164,8 @@ def learning_figures(history: pd.DataFrame, metrics: list[str], phases: list[Pha
         return []
     shown = [name for name in metrics if name != "error_rate" or "accuracy" not in metrics][:METRICS]
     plans = [("loss", "Loss", [("training", "train_loss"), ("validation", "valid_loss")])]
-    plans += [(f"metric-{_slug(name)}", headline(name), [("", name)]) for name in shown]
+    slugs = {name: re.sub("[^A-Za-z0-9]", "-", name).strip("-")[:40] or "unnamed" for name in shown}
+    plans += [(f"metric-{slugs[name]}", headline(name), [("", name)]) for name in shown]
     plans.append(("learning-rate", "Learning rate at the end of an epoch", [("", "lr")]))
     found = []
     for name, title, series in plans:
@@ -172,10 +174,6 @@ def learning_figures(history: pd.DataFrame, metrics: list[str], phases: list[Pha
             draw = _curves(history, title, series, phases, kept)
             found.append(Figure(name, title, f"{title} over {len(history)} epochs", 5.4, 3.1, draw))
     return found
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-")[:40] or "unnamed"
 
 
 def _curves(
@@ -232,11 +230,6 @@ def _curves(
     return draw
 
 
-def _phase_name(name: str, room: int) -> str:
-    """A phase's name in so many characters: 'probe' says what a cut 'linear probe' does not."""
-    return "probe" if name == runs.PROBE and room < len(name) else shorten(name, room)
-
-
 def _shade(ax: Axes, palette: Palette, phases: list[Phase], span: float) -> None:
     """Every other phase on a tint, its name at the top where it fits."""
     for i, phase in enumerate(phases):
@@ -245,9 +238,11 @@ def _shade(ax: Axes, palette: Palette, phases: list[Phase], span: float) -> None
         if i:
             ax.axvline(phase.first - 0.5, color=palette.muted, linewidth=0.8, zorder=1)
         room = int((phase.last - phase.first + 1) / span * 66)  # characters across the whole figure
+        # 'probe' says what a cut 'linear probe' does not
+        name = "probe" if phase.name == runs.PROBE and room < len(phase.name) else shorten(phase.name, min(room, 30))
         if room >= 5:
             ax.text(
-                *((phase.first + phase.last) / 2, 0.975, _phase_name(phase.name, min(room, 30))),
+                *((phase.first + phase.last) / 2, 0.975, name),
                 transform=ax.get_xaxis_transform(),
                 color=palette.muted,
                 fontsize=8.5,

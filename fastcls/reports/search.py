@@ -76,7 +76,7 @@ class Page:
         if best is None:
             return ["No trial has finished yet." if results.of("running") else "No trial finished."]
         found = [self._optimism(best), self._unread(best)]
-        found += [self._own(trial) for trial in results.ranked if self._is_own(trial)]
+        found += [self._own(trial) for trial in results.ranked if trial.values.items() <= self.own.items()]
         found += [text for dim in results.dimensions if (text := _edge(dim, best.values[dim.name]))]
         done = results.of("done")
         if results.importances and len(done) < FEW:
@@ -103,9 +103,6 @@ class Page:
         if (best.run.get("splits") or {}).get("test"):
             return "No trial used the test split; the best trial's command uses it once."
         return "There is no test split: only images that no trial has seen can show how good the best trial is."
-
-    def _is_own(self, trial: Trial) -> bool:
-        return all(self.own.get(name) == value for name, value in trial.values.items())
 
     def _own(self, trial: Trial) -> str:
         if trial is self.results.best:

@@ -25,8 +25,7 @@ from fastcls.errors import DataError, FastclsError, UsageError
 from fastcls.evaluation import grouped, judging, shift
 from fastcls.images import check
 from fastcls.images.measurements import measure_all
-from fastcls.inference.features import Features
-from fastcls.inference.predictor import Prediction
+from fastcls.inference.predictor import Features, Prediction
 from fastcls.inference.requirements import Wanted, predictor
 from fastcls.machine.extras import version
 from fastcls.reports import build

@@ -50,7 +50,9 @@ def routes(site: Site, room: anyio.CapacityLimiter) -> list[Route]:
             return refusal(str(problem), 400 if isinstance(problem, (UsageError, DataError)) else 500)
 
     async def health(request: Request) -> Response:
-        return JSONResponse({"status": "ok", **_about(site)})
+        about = {"run": site.run.resolve().name, "recipe": clean(site.record.get("recipe") or "")}
+        about |= {"classes": [clean(name) for name in site.explainer.classes], "calibrated": site.calibrated}
+        return JSONResponse({"status": "ok", **about, "fastcls": __version__})
 
     async def specification(request: Request) -> Response:
         return JSONResponse(described)
@@ -70,16 +72,6 @@ def routes(site: Site, room: anyio.CapacityLimiter) -> list[Route]:
 def refusal(reason: str, status: int) -> Response:
     """After which the connection ends: what is still on its way to it is not read."""
     return JSONResponse({"error": reason}, status, {"connection": "close"})
-
-
-def _about(site: Site) -> dict[str, Any]:
-    return {
-        "run": site.run.resolve().name,
-        "recipe": clean(site.record.get("recipe") or ""),
-        "classes": [clean(name) for name in site.explainer.classes],
-        "calibrated": site.calibrated,
-        "fastcls": __version__,
-    }
 
 
 @arguments.checked
