@@ -131,7 +131,7 @@ def recipe(
             from fastcls.machine.screen import Screen
             from fastcls.running.loading import import_fastai
 
-            _announce(source)
+            log.status(f"{source.name}: loading torch and fastai …")
             import_fastai()
             from fastcls.running.dryrun import dry_run as try_it
 
@@ -243,7 +243,7 @@ def _train(request: Any, asked: int, auto_batch: bool) -> None:
     out = request.out or launched_folder() or runs.new_folder(request.source.name)
     runs.check_writable(out)  # before seconds of imports
     start(asked, out)
-    _announce(request.source)
+    log.status(f"{request.source.name}: loading torch and fastai …")
     from fastcls.machine.screen import Screen
     from fastcls.running.runner import run
 
@@ -262,10 +262,6 @@ def _settled(request: Any) -> Any:
     from fastcls.running.auto_batch import settle
 
     return settle(request, Screen())
-
-
-def _announce(source: RecipeSource) -> None:
-    log.status(f"{source.name}: loading torch and fastai …")
 
 
 def _copy(source: RecipeSource, target: Path) -> None:

@@ -7,7 +7,6 @@ published labels and split; `folder` reads images of your own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,12 +60,8 @@ folder = layouts.find  # images of your own, whatever their layout
 
 def digits(path: str = "") -> Path:
     """The folder of 1,797 handwritten digits: 8×8 grey PNGs in class folders 0 … 9."""
-
-    def accepts(folder: Path) -> bool:
-        return all(_has_entries(folder / str(digit)) for digit in range(10))
-
     if path:
-        return _locate(path, accepts, ["digits"], "class folders 0 … 9 with images")
+        return _locate(path, [f"{digit}/*" for digit in range(10)], ["digits"], "class folders 0 … 9 with images")
     return _built("digits", _write_digits)
 
 
@@ -85,14 +80,10 @@ def _write_digits(into: Path) -> None:
 
 def pets(path: str = "") -> Path:
     """The folder of Oxford-IIIT Pet with the files `<Breed>_<N>.jpg`."""
-
-    def accepts(folder: Path) -> bool:
-        return any(re.search(r"._\d+\.jpg$", entry.name) for entry in folder.iterdir())
-
     if not path:
         return _fetch(find("oxford-iiit-pet")) / "images"
     inside = ["images", "oxford-iiit-pet/images", "oxford-iiit-pet"]
-    return _locate(path, accepts, inside, "images named <Breed>_<N>.jpg")
+    return _locate(path, ["?*_[0-9]*.jpg"], inside, "images named <Breed>_<N>.jpg")
 
 
 def pets_split(images_folder: Path) -> dict[str, str]:
@@ -145,21 +136,15 @@ def _cifar(path: str, name: str) -> Path:
     from fastcls.datasets import cifar
 
     inside = cifar.FOLDERS[name]
-
-    def is_published(folder: Path) -> bool:
-        """Whether these are the pickles; those that are missing `convert` names."""
-        return any((folder / file).is_file() for file in ("batches.meta", "meta", "data_batch_1"))
-
-    def accepts(folder: Path) -> bool:
-        return all(_folders(folder / split) for split in ("train", "test")) or is_published(folder)
-
+    pickles = ("batches.meta", "meta", "data_batch_1")  # one of them at least; those that are missing `convert` names
     source: Path | None = None
     if path:
         wanted = f"train/ and test/ with class folders, or {inside}/ with the published files"
-        source = _locate(path, accepts, [inside, name], wanted)
+        needed = ["|".join((f"{split}/[!.]*/", *pickles)) for split in ("train", "test")]
+        source = _locate(path, needed, [inside, name], wanted)
         if shards.opened(path):
             return source
-        if not is_published(source):
+        if not any((source / file).is_file() for file in pickles):
             first = _folders(source / "train")[0]
             if _folders(first) and not any(entry.is_file() for entry in first.iterdir()):  # as fast.ai's archive has it
                 raise DataError(
@@ -190,24 +175,17 @@ def _imagenet_subset(path: str, name: str, size: str, wnids: dict[str, str]) -> 
     if size not in ("160", "320", "full"):
         raise UsageError(f"{name} has no size {size!r}.", "Choose 160, 320 or full.")
     name = name if size == "full" else f"{name}-{size}"
-
-    def accepts(folder: Path) -> bool:
-        return all(any(_has_entries(folder / split / wnid) for wnid in wnids) for split in ("train", "val"))
-
     if not path:
         return _fetch(find(name)) / name
-    return _locate(path, accepts, [name], f"train/ and val/ with class folders such as {next(iter(wnids))}")
+    needed = ["|".join(f"{split}/{wnid}/*" for wnid in wnids) for split in ("train", "val")]
+    return _locate(path, needed, [name], f"train/ and val/ with class folders such as {next(iter(wnids))}")
 
 
 def birds(path: str = "") -> Path:
     """The CUB_200_2011 root: images/ and the text files of names, classes and split."""
-
-    def accepts(folder: Path) -> bool:
-        return (folder / "images").is_dir() and all((folder / file).is_file() for file in _CUB_FILES)
-
     if not path:
         return _fetch(find("caltech-ucsd-birds-200-2011")) / "CUB_200_2011"
-    return _locate(path, accepts, ["CUB_200_2011"], f"images/ and {', '.join(_CUB_FILES)}")
+    return _locate(path, ["images/", *_CUB_FILES], ["CUB_200_2011"], f"images/ and {', '.join(_CUB_FILES)}")
 
 
 def birds_table(root: Path) -> DataFrame:
@@ -232,13 +210,9 @@ def birds_table(root: Path) -> DataFrame:
 
 def flowers(path: str = "") -> Path:
     """The root of Oxford 102 Flower: jpg/, imagelabels.mat and setid.mat."""
-
-    def accepts(folder: Path) -> bool:
-        return (folder / "jpg").is_dir() and all((folder / name).is_file() for name in _FLOWER_FILES)
-
     if not path:
         return _fetch(find("oxford-flowers-102"))
-    return _locate(path, accepts, ["flowers-102"], "jpg/, imagelabels.mat and setid.mat")
+    return _locate(path, ["jpg/", *_FLOWER_FILES], ["flowers-102"], "jpg/, imagelabels.mat and setid.mat")
 
 
 def flowers_table(root: Path) -> DataFrame:
@@ -262,12 +236,8 @@ def planet(path: str = "") -> Path:
             "Planet's images are only available from Kaggle.",
             f"Download train-jpg and train_v2.csv from {_PLANET}, and pass their folder as --path.",
         )
-
-    def accepts(folder: Path) -> bool:
-        images = any((folder / name).is_dir() for name in _PLANET_IMAGES)
-        return images and any((folder / name).is_file() for name in _PLANET_TABLES)
-
-    return _locate(path, accepts, ["planet"], "train-jpg/ (or train/) and train_v2.csv (or labels.csv)")
+    needed = ["|".join(f"{name}/" for name in _PLANET_IMAGES), "|".join(_PLANET_TABLES)]
+    return _locate(path, needed, ["planet"], "train-jpg/ (or train/) and train_v2.csv (or labels.csv)")
 
 
 def planet_table(root: Path) -> DataFrame:
@@ -322,13 +292,17 @@ def _table(root: Path, rows: Sequence[tuple[str, str, str]], listed_in: Path) ->
     return pd.DataFrame(named, columns=["path", "label", "split"])
 
 
-def _locate(path: str, accepts: Callable[[Path], bool], inside: Sequence[str], wanted: str) -> Path:
-    """`path`, or the first of the folders `inside` it, that `accepts`."""
+def _locate(path: str, needed: Sequence[str], inside: Sequence[str], wanted: str) -> Path:
+    """`path`, or the first of the folders `inside` it, that holds all that is needed: patterns, or a|b one of them."""
+
+    def holds(folder: Path) -> bool:
+        return all(any(any(folder.glob(one)) for one in patterns.split("|")) for patterns in needed)
+
     root = layouts.folder(path)
     if pack := shards.opened(root):
         return next((root / name for name in inside if pack.below(str(root / name))), root)
     for folder in (root, *(root / name for name in inside)):
-        if folder.is_dir() and accepts(folder):
+        if folder.is_dir() and holds(folder):
             return folder
     hint = "Pass its folder as --path, or omit --path to download the dataset."
     names = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
@@ -369,7 +343,3 @@ def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _has_entries(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())

@@ -97,7 +97,7 @@ Writer = Callable[[Path, Table, Iterable[Row]], None]
 
 
 def writer_for(target: Path) -> Writer:
-    """What writes a file of this suffix, all or nothing; UsageError for one that is none of ours, EnvironmentProblem for pyarrow."""
+    """What writes a file of this suffix, all or nothing; UsageError for another, EnvironmentProblem for pyarrow."""
     suffix = target.suffix.lower()
     if suffix not in WRITERS:
         raise UsageError(

@@ -58,13 +58,10 @@ def stage(run: Path, folder: Path, repository: str, report: bool = False) -> boo
     Paths of this machine are not in it: the folder of the images is named without those around it. report: also what
     shows the images or their names.
     """
-    for file in (*hub.MODEL, *(hub.REPORT if report else ())):
+    for file in (*hub.MODEL, *(hub.REPORT if report else ()), *(f"export/{name}" for name in EXPORTED)):
         if (run / file).is_file():
+            (folder / file).parent.mkdir(exist_ok=True)
             shutil.copyfile(run / file, folder / file)
-    for file in EXPORTED:
-        if (run / "export" / file).is_file():
-            (folder / "export").mkdir(exist_ok=True)
-            shutil.copyfile(run / "export" / file, folder / "export" / file)
     in_timm = False
     if extras.there("timm"):
         from fastcls.models import as_timm

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import MutableMapping
-from typing import Any
 
 import anyio
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -76,7 +75,9 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _add_headers(message)
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         header = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
@@ -100,9 +101,3 @@ def is_ours(header: str, host: str) -> bool:
     except ValueError:
         return name in {socket.gethostname().lower(), socket.getfqdn().lower()}
     return True
-
-
-def _add_headers(message: MutableMapping[str, Any]) -> None:
-    given = {name.lower() for name, _ in message["headers"]}
-    own = ((name.encode(), value.encode()) for name, value in HEADERS.items())
-    message["headers"] = [*message["headers"], *((name, value) for name, value in own if name not in given)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastcls.plugins.tracking.tracker import Ending, Tracker
+from fastcls.plugins.tracking.tracker import Tracker
 from fastcls.runfolder import runs
 
 NAME = "steps.csv"
@@ -40,17 +40,10 @@ class Csv(Tracker):
         self.header += [name for name in row if name not in self.header]
         self.rows.append(row)
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        self._write()
-
-    def finish(self, ending: Ending) -> None:
-        self._write()
-
-    def stop(self, status: str) -> None:
-        self._write()
-
-    def _write(self) -> None:
+    def epoch(self, *_: Any, **__: Any) -> None:
         runs.write_csv(self.file, self.header, [[row.get(name, "") for name in self.header] for row in self.rows])
+
+    finish = stop = epoch
 
     def advice(self) -> str:
         return f"{self.file} (epochs: {self.folder.parent / 'history.csv'})"

@@ -101,29 +101,25 @@ class Mlflow(Tracker):
         now = int(time.time() * 1000)
         self.pending += [Metric(name, value, now, step) for name, value in values.items()]
 
-    def _send(self) -> None:
+    def _send(self, wait: bool = False) -> None:
         """One request at a time, beside training; while one is under way the next metrics wait for the next epoch."""
         if self.request is not None:
-            if not self.request.done():
+            if not wait and not self.request.done():
                 return
             self.request.result()  # raises what went wrong
         values, self.pending = self.pending, []
         self.request = self.thread.submit(self._log, values)
+        if wait:
+            self.request.result()
 
     def _log(self, metrics: list[Metric]) -> None:
         for first in range(0, len(metrics), MOST):
             self.client.log_batch(self.run_id, metrics=metrics[first : first + MOST])
 
-    def _send_all(self) -> None:
-        if self.request is not None:
-            self.request.result()
-        values, self.pending = self.pending, []
-        self._log(values)
-
     def finish(self, ending: Ending) -> None:
         # without MLflow's separator of groups, which would show them before the curves
         self._note(ending.step, {f"final_{name.replace('/', '_')}": v for name, v in ending.figures().items()})
-        self._send_all()
+        self._send(wait=True)
         for file in ending.images.values():
             self.client.log_artifact(self.run_id, str(file), "figures")
         for file in ending.records:
@@ -137,7 +133,7 @@ class Mlflow(Tracker):
 
     def stop(self, status: str) -> None:
         if self.run_id and not self.given_up:  # else it would wait once more for a server that does not answer
-            self._send_all()
+            self._send(wait=True)
             self.client.set_terminated(self.run_id, "KILLED" if status == "interrupted" else "FAILED")
             self.thread.shutdown(wait=False)
 
