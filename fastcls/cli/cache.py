@@ -18,7 +18,7 @@ MEASUREMENTS, PACKS = "measurements", "packs"
 @verb
 def cache(
     clear: list[str] = option(
-        "--clear NAME", "Remove this cache; 'all' removes everything.", [], autocompletion=completion.stores
+        "--clear NAME", "Remove this cache; 'all' removes everything.", [], offers=completion.stores
     ),
     as_json: bool = JSON,
 ) -> None:

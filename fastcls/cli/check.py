@@ -12,7 +12,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, progress, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 from fastcls.cli.output import document, table
 from fastcls.settings import shell
 
@@ -25,21 +25,19 @@ SERIOUS = 3  # the exit code when there are errors
 @app.command()
 @verb
 def check(
-    path: str = typer.Argument(
-        metavar="PATH", help="A folder of images, in a layout that the recipe `folder` supports, or a run."
-    ),
+    path: str = argument("PATH", "A folder of images, in a layout that the recipe `folder` supports, or a run."),
     labels: str = option("--labels FILE", "A CSV file of files and labels."),
     label_regex: str = completion.LABEL_REGEX,
     multi_label: str = completion.MULTI_LABEL,
     suspects: bool = option(
         "--suspects", "Also find labels that a pretrained network contradicts; needs torch and weights."
     ),
-    arch: str = option("--arch NAME", "Network of --suspects.", "base", autocompletion=completion.architectures),
+    arch: str = option("--arch NAME", "Network of --suspects.", "base", offers=completion.architectures),
     weights: str = option(
         "--weights WEIGHTS",
         "Weights of --suspects: 'imagenet', a run folder or a .safetensors file.",
         "imagenet",
-        autocompletion=completion.weights,
+        offers=completion.weights,
     ),
     size: int = option("--size PIXELS", "Image size of --suspects, in pixels.", 224, min=8),
     out: str = option("-o --out DIR", "Folder of the page  [default: checks/NAME, or the run]"),

@@ -11,7 +11,7 @@ import typer
 from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 from fastcls.cli.output import document
 from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.errors import UsageError
@@ -31,8 +31,8 @@ FAILED = 6  # the exit code when some run broke down
 @takes_settings(without=["sync_norm", "checkpoints"])
 def compare(
     ctx: typer.Context,
-    targets: list[str] = typer.Argument(
-        metavar="RECIPE|RUN", help="A recipe to run, or runs that exist.", autocompletion=completion.recipes_or_runs
+    targets: list[str] = argument(
+        "RECIPE|RUN", "A recipe to run, or runs that exist.", offers=completion.recipes_or_runs
     ),
     vary: list[str] = option("--vary KNOB=A,B", "Values of a knob; of a list: 6,16/32,64. May be repeated.", []),
     setting: list[str] = option("--setting 'KNOB=A KNOB=B'", "One more setting of several knobs. May be repeated.", []),

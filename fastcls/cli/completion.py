@@ -80,25 +80,26 @@ def stores() -> Offered:
     return ["all", "measurements", *(store["name"] for store in cache.listing())]
 
 
-def option(flags: str, help: str, default: Any = ..., **further: Any) -> Any:
+def option(flags: str, help: str, default: Any = ..., offers: Any = None, **further: Any) -> Any:
     """An option by its flags and, behind these, what it takes, which is a switch where that is nothing.
 
-    '--split valid|test' offers its words to the shell. `further`: of typer's own.
+    '--split valid|test' offers its words to the shell; others have `offers`. `further`: of typer's own.
     """
     names = list(takewhile(lambda word: word.startswith("-"), flags.split()))
     metavar = flags.partition(names[-1])[2].strip() or None
     if default is ...:
         default = "" if metavar else False
-    if metavar and re.fullmatch(r"[a-z]\w*(\|[a-z]\w*)+", metavar):
-        further.setdefault("autocompletion", among(*metavar.split("|")))
-    return typer.Option(default, *names, metavar=metavar, help=help, **further)
+    if metavar and not offers and re.fullmatch(r"[a-z]\w*(\|[a-z]\w*)+", metavar):
+        offers = among(*metavar.split("|"))
+    return typer.Option(default, *names, metavar=metavar, help=help, autocompletion=offers, **further)
 
 
-RUN: Any = typer.Argument(
-    metavar="RUN",
-    help="A run folder, a recipe's name (its newest run), 'last' or hf://OWNER/NAME.",
-    autocompletion=runs,
-)
+def argument(metavar: str, help: str, default: Any = ..., offers: Any = None) -> Any:
+    """An argument, which may be left out where it has a default; offers: its words, to the shell."""
+    return typer.Argument(default, metavar=metavar, help=help, show_default=bool(default), autocompletion=offers)
+
+
+RUN = argument("RUN", "A run folder, a recipe's name (its newest run), 'last' or hf://OWNER/NAME.", offers=runs)
 LABEL_REGEX = option(
     "--label-regex PATTERN", "Regular expression whose first group is the label in a file name, e.g. '(.+)_\\d+'."
 )
@@ -107,7 +108,7 @@ MULTI_LABEL = option(
     "Whether an image may have several labels, or none; auto decides by the labels.",
     "auto",
 )
-RECIPE: Any = typer.Argument(metavar="RECIPE", help="A recipe's name, or a file: ./mine.py", autocompletion=recipes)
+RECIPE = argument("RECIPE", "A recipe's name, or a file: ./mine.py", offers=recipes)
 
 
 class TakesKnobs(TyperCommand):
@@ -150,4 +151,4 @@ def _option(knob: Knob) -> Any:
         return option(f"{knob.flag}/--no-{knob.flag[2:]}", knob.help)
     by_name = {"arch": architectures, "weights": weights}
     values = among(*map(str, knob.choices)) if knob.choices else by_name.get(knob.name)
-    return option(f"{knob.flag} VALUE", knob.help, autocompletion=values)
+    return option(f"{knob.flag} VALUE", knob.help, offers=values)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import typer
-
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, progress, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 from fastcls.cli.guard import chosen
 from fastcls.cli.output import document
 
@@ -15,8 +13,8 @@ from fastcls.cli.output import document
 @verb
 def evaluate(
     run: str = completion.RUN,
-    path: str = typer.Argument(
-        metavar="PATH", help="A folder of labelled images, in a layout that the recipe `folder` supports, or a run."
+    path: str = argument(
+        "PATH", "A folder of labelled images, in a layout that the recipe `folder` supports, or a run."
     ),
     labels: str = option("--labels FILE", "A CSV file of files, labels and optional further columns."),
     label_regex: str = completion.LABEL_REGEX,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from fastcls import log
 from fastcls.cli.app import app, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 from fastcls.errors import OutputError, UsageError
 from fastcls.settings import shell
 
@@ -18,7 +16,7 @@ SHOWN = 6  # names that a pickle asks for
 @app.command(name="import")
 @verb
 def import_(
-    file: str = typer.Argument(metavar="FILE", help="A .pkl of learn.export, or a .pth of learn.save or torch.save."),
+    file: str = argument("FILE", "A .pkl of learn.export, or a .pth of learn.save or torch.save."),
     out: str = option("-o --out FILE", "File to write  [default: FILE with the suffix .safetensors]"),
     trust_pickle: bool = option("--trust-pickle", "Read it, although a pickle can run arbitrary code of its author."),
 ) -> None:

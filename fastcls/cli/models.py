@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 from fastcls.cli.output import document, table
 from fastcls.datasets.walk import count
 from fastcls.errors import OutputError, UsageError
@@ -34,18 +32,14 @@ COLUMNS = ("name", "library", "parameters", "gmacs", "input", "weights", "top1")
 @app.command()
 @verb
 def models(
-    pattern: str = typer.Argument(
-        "",
-        metavar="PATTERN",
-        help="Part of a name (vgg), or a glob: 'resnet*'.",
-        show_default=False,
-        autocompletion=completion.architectures,
+    pattern: str = argument(
+        "PATTERN", "Part of a name (vgg), or a glob: 'resnet*'.", "", offers=completion.architectures
     ),
     weights: bool = option("--weights", "Only networks with pretrained weights."),
     sort: str = option(f"--sort {'|'.join(ORDERS)}", "Sort the rows by this column.", "name"),
     out: str = option("-o --out FILE", "Write a CSV file instead of the table."),
     suggest: str = option(
-        "--suggest RUN|PATH", "Suggest networks for the images of a folder or a run.", autocompletion=completion.runs
+        "--suggest RUN|PATH", "Suggest networks for the images of a folder or a run.", offers=completion.runs
     ),
     labels: str = option("--labels FILE", "With --suggest: a CSV file of files and labels."),
     label_regex: str = option(
@@ -54,7 +48,7 @@ def models(
     probe: str = option(
         "--probe suggested|NAME[=FILE],…",
         "With --suggest: measure the frozen features of these networks on some of the images.",
-        autocompletion=completion.several("suggested", *WORDS),
+        offers=completion.several("suggested", *WORDS),
     ),
     as_json: bool = JSON,
 ) -> None:

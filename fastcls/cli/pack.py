@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, progress, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 from fastcls.errors import UsageError
 from fastcls.settings import shell
 
@@ -22,13 +20,10 @@ RATE = 1000  # images a second that a node is taken to train, for what it needs 
 @app.command()
 @verb
 def pack(
-    source: str = typer.Argument(
-        metavar="SOURCE",
-        help="A folder of images, in a layout that the recipe `folder` supports; with --verify, packed images.",
+    source: str = argument(
+        "SOURCE", "A folder of images, in a layout that the recipe `folder` supports; with --verify, packed images."
     ),
-    destination: str = typer.Argument(
-        "", metavar="DESTINATION", help="A new folder, or an address: s3://bucket/prefix."
-    ),
+    destination: str = argument("DESTINATION", "A new folder, or an address: s3://bucket/prefix.", ""),
     labels: str = option("--labels FILE", "A CSV file of files and labels."),
     label_regex: str = completion.LABEL_REGEX,
     multi_label: str = completion.MULTI_LABEL,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import typer
-
 from fastcls.cli import completion, labels
 from fastcls.cli.app import JSON, app, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 
 
 @app.command()
 @verb
 def predict(
     run: str = completion.RUN,
-    paths: list[str] = typer.Argument(
-        metavar="PATHS",
-        help="Images, folders, patterns ('photos/**/*.jpg'), a CSV of paths, or - for a list on standard input.",
+    paths: list[str] = argument(
+        "PATHS", "Images, folders, patterns ('photos/**/*.jpg'), a CSV of paths, or - for a list on standard input."
     ),
     out: str = option("-o --out FILE", ".csv, .jsonl or .parquet  [default: CSV on standard output]"),
     top_k: int = option("--top-k K", "Add the K most likely classes and their probabilities.", 0),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import typer
-
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 from fastcls.cli.guard import chosen
 from fastcls.cli.output import document
 
@@ -15,7 +13,7 @@ from fastcls.cli.output import document
 @verb
 def push(
     run: str = completion.RUN,
-    repository: str = typer.Argument(metavar="OWNER/NAME", help="The repository; it is created if it is missing."),
+    repository: str = argument("OWNER/NAME", "The repository; it is created if it is missing."),
     private: bool = option("--private", "Create a private repository."),
     report: bool = option(
         "--report", "Also upload the report, predictions and splits, which show your images or their names."

@@ -13,7 +13,7 @@ import typer
 from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 from fastcls.cli.processes import GPUS, PROCESSES, count, launched_folder, on_gpus, start
 from fastcls.cli.settings import TAKES_KNOBS, Settings, build, command_line, takes_settings
 from fastcls.cli.streams import refusal
@@ -59,13 +59,7 @@ def help_of(name: str, command: Any) -> str:
 @takes_settings()
 def recipe(
     ctx: typer.Context,
-    name: str = typer.Argument(
-        "",
-        metavar="NAME",
-        help="A recipe's name, or a file: ./mine.py",
-        show_default=False,
-        autocompletion=completion.recipes,
-    ),
+    name: str = argument("NAME", "A recipe's name, or a file: ./mine.py", "", offers=completion.recipes),
     out: str = option("-o --out DIR", "Run folder  [default: runs/NAME/TIME-xxxx]"),
     time: str = option("--time 20m", "Choose --epochs to train for about this long."),
     gpus: int | None = GPUS,
@@ -79,7 +73,7 @@ def recipe(
     resume: str = option(
         "--resume RUN|auto",
         "Resume an interrupted run of this recipe; auto: the one in --out, if any.",
-        autocompletion=completion.runs,
+        offers=completion.runs,
     ),
     copy: str = option("--copy FILE", "Copy the recipe to a file of your own."),
     *,

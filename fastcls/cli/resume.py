@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import typer
-
 from fastcls import log
 from fastcls.cli import completion
 from fastcls.cli.app import app, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 from fastcls.cli.guard import chosen
 from fastcls.cli.processes import GPUS, PROCESSES, count, start
 from fastcls.errors import UsageError
@@ -20,11 +18,8 @@ from fastcls.settings import shell
 @app.command()
 @verb
 def resume(
-    run: str = typer.Argument(
-        "last",
-        metavar="RUN",
-        help="A run folder, a recipe's name (its newest run), or 'last'.",
-        autocompletion=completion.runs,
+    run: str = argument(
+        "RUN", "A run folder, a recipe's name (its newest run), or 'last'.", "last", offers=completion.runs
     ),
     extend_epochs: int = option(
         "--extend-epochs N", "Train a finished run for N more epochs.", 0, min=0, show_default=False

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from fastcls.cli import completion
 from fastcls.cli.app import JSON, app, verb
-from fastcls.cli.completion import option
+from fastcls.cli.completion import argument, option
 from fastcls.cli.guard import chosen
 from fastcls.cli.output import document, table
 from fastcls.errors import OutputError
@@ -21,12 +19,11 @@ ORDERS = ("time", "accuracy", "loss")
 @app.command()
 @verb
 def runs(
-    words: list[str] = typer.Argument(
+    words: list[str] = argument(
+        "[RECIPE | show RUN | diff A B]",
+        "Only this recipe's runs; the settings of one run; the differences between two.",
         None,
-        metavar="[RECIPE | show RUN | diff A B]",
-        help="Only this recipe's runs; the settings of one run; the differences between two.",
-        show_default=False,
-        autocompletion=completion.recipes_or_runs,
+        offers=completion.recipes_or_runs,
     ),
     folder: str = option("--folder DIR", "Only the runs below this folder  [default: all]"),
     sort: str = option(f"--sort {'|'.join(ORDERS)}", "Sort the rows by this column.", "time"),
