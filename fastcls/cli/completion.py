@@ -89,7 +89,7 @@ def option(flags: str, help: str, default: Any = ..., offers: Any = None, **furt
     metavar = flags.partition(names[-1])[2].strip() or None
     if default is ...:
         default = "" if metavar else False
-    if metavar and not offers and re.fullmatch(r"[a-z]\w*(\|[a-z]\w*)+", metavar):
+    if metavar and not offers and re.fullmatch(r"[a-z][\w-]*(\|[a-z][\w-]*)+", metavar):
         offers = among(*metavar.split("|"))
     return typer.Option(default, *names, metavar=metavar, help=help, autocompletion=offers, **further)
 

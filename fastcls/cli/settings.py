@@ -13,6 +13,7 @@ import typer
 
 from fastcls.cli import completion
 from fastcls.cli.app import with_parameters
+from fastcls.cli.completion import option
 from fastcls.cli.streams import refusal
 from fastcls.cli.words import WITHOUT
 from fastcls.errors import KnobError, UsageError
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 
 # of a verb that takes a recipe: words that it does not know are the recipe's knobs
 TAKES_KNOBS = {"allow_extra_args": True, "ignore_unknown_options": True}
-EXTRA: Any = typer.Option(
-    [], "--set", metavar="KEY=VALUE", help="Any keyword argument of the fastai functions that the recipe calls."
-)
+EXTRA = option("--set KEY=VALUE", "Any keyword argument of the fastai functions that the recipe calls.", [])
 
 
 @dataclass(frozen=True)
@@ -77,16 +76,10 @@ def _option(name: str) -> Any:
     declared, flag = DECLARED[name], f"--{name.replace('_', '-')}"
     if TYPES[name] in (bool, bool | None):
         flag += f"/--no-{flag[2:]}"
-    metavar = "|".join(choices(name)) or declared.metadata["metavar"] or None
-    offered = completion.several(*TRACKERS) if name == "track" else completion.among(*choices(name))
-    return typer.Option(
-        declared.default,
-        flag,
-        metavar=metavar,
-        help=declared.metadata["help"],
-        autocompletion=offered if choices(name) or name == "track" else None,
-        callback=_refuse_empty if declared.default == "" else None,
-    )
+    takes = "|".join(choices(name)) or declared.metadata["metavar"]
+    offers = completion.several(*TRACKERS) if name == "track" else None
+    callback = _refuse_empty if declared.default == "" else None
+    return option(f"{flag} {takes}", declared.metadata["help"], declared.default, offers, callback=callback)
 
 
 def _refuse_empty(context: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
