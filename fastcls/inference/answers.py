@@ -93,7 +93,7 @@ class Table:
         return row | ({f"p:{name}": float(p[i]) for i, name in enumerate(self.classes)} if self.all_classes else {})
 
 
-Writer = Callable[[Path, Table, Iterable[Row]], None]
+Writer = Callable[[Path, Table, Iterable[Row]], object]
 
 
 def writer_for(target: Path) -> Writer:

@@ -41,8 +41,8 @@ class Graph:
 
     def closed(self, inputs: Sequence[tuple[Tensor, Any]], outputs: Sequence[tuple[Tensor, Any]]) -> onnx.GraphProto:
         """The graph from inputs to outputs, each with its shape."""
-        described = ([_described(one, shape) for one, shape in part] for part in (inputs, outputs))
-        return helper.make_graph(self.nodes, self.prefix, *described)
+        takes, gives = ([_described(one, shape) for one, shape in part] for part in (inputs, outputs))
+        return helper.make_graph(self.nodes, self.prefix, takes, gives)
 
 
 class Tensor:
@@ -181,7 +181,9 @@ def _sized(pixels: Tensor, spec: Mapping[str, Any]) -> Tensor:
 def _turned_unless(condition: Tensor, image: Tensor) -> Tensor:
     """An image (n, h, w, c) as it is, or else with rows and columns exchanged."""
     branches = {}
-    for branch, operator, how in (("then_branch", "Identity", {}), ("else_branch", "Transpose", {"perm": TURNED})):
+    ways: dict[str, tuple[str, dict[str, Any]]]
+    ways = {"then_branch": ("Identity", {}), "else_branch": ("Transpose", {"perm": TURNED})}
+    for branch, (operator, how) in ways.items():
         graph = Graph(f"{image.name}_{branch}")
         found = graph.add(operator, [image.name], image.kind, **how)
         branches[branch] = graph.closed([], [(found, ["n", f"{branch}_a", f"{branch}_b", "c"])])

@@ -50,7 +50,7 @@ def routes(site: Site, room: anyio.CapacityLimiter) -> list[Route]:
             return refusal(str(problem), 400 if isinstance(problem, (UsageError, DataError)) else 500)
 
     async def health(request: Request) -> Response:
-        about = {"run": site.run.resolve().name, "recipe": clean(site.record.get("recipe") or "")}
+        about: dict[str, Any] = {"run": site.run.resolve().name, "recipe": clean(site.record.get("recipe") or "")}
         about |= {"classes": [clean(name) for name in site.explainer.classes], "calibrated": site.calibrated}
         return JSONResponse({"status": "ok", **about, "fastcls": __version__})
 
