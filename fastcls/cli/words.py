@@ -62,6 +62,7 @@ class Line:
     weak: list[list[str]] = field(default_factory=list)  # words for others' words, less than the same option as typed
     knobs: dict[str, Knob] = field(default_factory=dict)  # of the recipe, by their flags
     shipped: bool = True  # whether the recipe is; one of the user's own may have networks of any name
+    out: dict[str, str] = field(default_factory=dict)  # Ultralytics' project and name
     without: list[str] = field(default_factory=list)  # the words behind the verb less the strange ones
     whole: str = ""  # another command that does what is wanted
     word: str = ""  # the one that is read, a flag's as `typed`, with an "=" the `value` behind it
@@ -194,100 +195,53 @@ def _name(word: str) -> str:
 
 def _read(line: Line) -> list[str]:
     """The words behind the verb: those that have places, then flags, under the names that they have here."""
-    recipe = line.recipe
-    if not recipe and line.verb not in vocabulary.PLACES:
+    if not line.recipe and line.verb not in vocabulary.PLACES:
         return line.rest
     line.rest = _flagged(line.rest)
-    if recipe:
+    if line.recipe:
         _find_recipe(line)
     own, theirs = line.options, vocabulary.OTHERS.get(line.verb, {})
     known = {_name(word) for word in line.rest}
     places = [names.split() for names in vocabulary.PLACES.get(line.verb, ())]
     named: dict[int, dict[int, list[str]]] = {}
-    plain, found, out = list[str](), list[list[str]](), dict[str, str]()
+    plain, found = list[str](), list[list[str]]()
     # in the order of fastai's fit_one_cycle
     numbers = [flag for flag in ("--epochs", "--lr") if line.fit and flag[2:] in own and flag[2:] not in known]
     while line.rest:
         name = line.read()
-        held, given = line.held, line.held.lower()
+        given = line.held.lower()
         switched = given in (*TRUE, *FALSE)
-        needed = len(places) - len(named) - len(plain)
         place = next((i for i, names in enumerate(places) if name in names), None)
         ours = name if name in own else theirs.get(name, "")
-        if recipe and name not in own:
+        if line.recipe and name not in own:
             ours = (synonyms.ours(name) or "").replace("_", "-")
         if name == "path" and "train-data" in known:  # AutoGluon's
             ours = "out"
-        said = vocabulary.advice(name, vocabulary.ADVICE if recipe else vocabulary.ADVICE_OF_RUNS)
         if line.word == "-o" and line.rest:
             found.append(["-o", line.rest.pop(0)])
         elif not name and numbers and NUMBER.fullmatch(line.word):
             found.append([numbers.pop(0), line.word])
             line.notes.append(f"{line.word} is {' '.join(found[-1])} here")
-        elif not name and (recipe or line.word[:1] == "-" != line.word):
+        elif not name and (line.recipe or line.word[:1] == "-" != line.word):
             found.append([line.word])
         elif not name:
             plain.append(line.word)
         elif own.get(ours) is False and switched:
             line.take()
             found.append(line.replaced(f"{line.typed} {given}", f"--{ours}" if given in TRUE else line.opposites[ours]))
-        elif recipe and name in vocabulary.SWITCHES and name not in own and (switched or not given):
-            taken = line.take() if switched else []
-            if given in FALSE and name in vocabulary.ALWAYS:
-                line.refuse(taken, "It cannot be turned off.")
-            else:
-                same = vocabulary.OFF.get(name, "") if given in FALSE else vocabulary.SWITCHES[name]
-                line.weak.append(line.replaced(" ".join([line.typed, *taken]), same))
-                found.append(line.weak[-1])
-        elif recipe and name in vocabulary.NEVER and ours not in own and given in (*FALSE, "none", "0.0"):
-            line.replaced(" ".join([line.typed, *line.take()]), "")
+        elif line.recipe and name in vocabulary.SWITCHES and name not in own and (switched or not given):
+            found.append(_switch(name, line))
         elif ours in own:
             found.append(_given(ours, line))
-        elif recipe and name.removeprefix("no-") in own:
-            found.append([line.word])
-        elif recipe and name in ("project", "name"):
-            out[name] = " ".join(line.take(several=True))
-            line.refuse([out[name]], said)
-        elif said == vocabulary.BESIDE and _beside(found, held):
-            line.notes.append(f"{line.typed} is part of --path here")
-            line.take(several=True)
-        elif recipe and said:
-            taken = line.take(several=True)
-            line.whole = vocabulary.WHOLE.get(name, line.whole).replace("{value}", shlex.quote(" ".join(taken)))
-            found.append(line.refuse(taken, said, vocabulary.INSTEAD.get(name, "")))
-        elif recipe:
-            line.strange.append([line.word, *([] if line.equals else line.take(several=True))])
-            found.append(line.strange[-1])
-            meant = did_you_mean(name, [*own, *synonyms.names()]) or "."
-            what = f"that is --{ours}, which this recipe does not have." if ours else f"there is no such setting{meant}"
-            line.unknown.append(f"{' '.join(found[-1])}: {what}")
+        elif line.recipe:
+            found.append(_of_training(name, ours, line, found))
         elif place is not None and (line.equals or line.rest):
             line.notes.append(f"{line.typed} is a positional argument here")
             named.setdefault(place, {})[places[place].index(name)] = line.take()
-        elif line.verb == "export" and name == "format" and given:
-            taken, kind = line.take(), given.replace("-", "_")
-            option = vocabulary.FORMATS.get(kind, "--onnx")
-            if kind in vocabulary.UNLIKE or kind not in vocabulary.FORMATS:
-                line.refuse(taken, vocabulary.UNLIKE.get(kind, "It is not written; many converters read ONNX."))
-                found.append(option.split())
-            else:
-                found.append(line.replaced(line.typed, option))
-        elif other := line.other(name):
-            found.append(line.replaced(" ".join([line.typed, *line.take()]), other))
-        elif said:
-            alone = name in vocabulary.ALONE and not switched and not line.equals
-            taken = [] if alone else line.take(several=needed <= 0 and not switched)
-            if given in FALSE and taken:
-                line.replaced(" ".join([line.typed, *taken]), "")
-            else:
-                line.refuse(taken, said)
         else:
-            words = sum(not word.startswith("-") for word in line.rest)  # which are needed for the places, perhaps
-            spared = words <= needed and not line.equals and not switched and not NUMBER.fullmatch(held)
-            taken = [] if spared else line.take(several=needed <= 0)
-            line.refuse(taken, f"there is no such option{did_you_mean(name, own) or '.'}")
-    if out:
-        found.append(["--out", "/".join(out[name] for name in ("project", "name") if name in out)])
+            found.append(_of_runs(name, line, len(places) - len(named) - len(plain)))
+    if line.out:
+        found.append(["--out", "/".join(line.out[name] for name in ("project", "name") if name in line.out)])
     if "devices" in known and ["--device", "cpu"] in found:  # Lightning's are processes there
         found = [["--processes", *words[1:]] if words[:1] == ["--gpus"] else words for words in found]
     if line.verb in ("predict", "evaluate") and 1 in named and 0 not in named and not plain:
@@ -301,6 +255,67 @@ def _read(line: Line) -> list[str]:
     known_here = [words for words in found if words not in line.strange]
     line.without = [*before, *plain, *chain.from_iterable(known_here)]
     return line.without if line.refused else [*before, *plain, *chain.from_iterable(found)]
+
+
+def _switch(name: str, line: Line) -> list[str]:
+    """The words for a switch of others, which may be given as true or false."""
+    given = line.held.lower()
+    taken = line.take() if given else []
+    if given in FALSE and name in vocabulary.ALWAYS:
+        return line.refuse(taken, "It cannot be turned off.")
+    same = vocabulary.OFF.get(name, "") if given in FALSE else vocabulary.SWITCHES[name]
+    line.weak.append(line.replaced(" ".join([line.typed, *taken]), same))
+    return line.weak[-1]
+
+
+def _of_training(name: str, ours: str, line: Line, found: list[list[str]]) -> list[str]:
+    """The words for a flag that neither the verb nor the recipe has; found: those of the flags before."""
+    said = vocabulary.advice(name, vocabulary.ADVICE)
+    if name in vocabulary.NEVER and line.held.lower() in (*FALSE, "none", "0.0"):
+        return line.replaced(" ".join([line.typed, *line.take()]), "")
+    if name.removeprefix("no-") in line.options:
+        return [line.word]
+    if name in ("project", "name"):
+        line.out[name] = " ".join(line.take(several=True))
+        return line.refuse([line.out[name]], said)
+    if said == vocabulary.BESIDE and _beside(found, line.held):
+        line.notes.append(f"{line.typed} is part of --path here")
+        line.take(several=True)
+        return []
+    if said:
+        taken = line.take(several=True)
+        line.whole = vocabulary.WHOLE.get(name, line.whole).replace("{value}", shlex.quote(" ".join(taken)))
+        return line.refuse(taken, said, vocabulary.INSTEAD.get(name, ""))
+    line.strange.append([line.word, *([] if line.equals else line.take(several=True))])
+    meant = did_you_mean(name, [*line.options, *synonyms.names()]) or "."
+    what = f"that is --{ours}, which this recipe does not have." if ours else f"there is no such setting{meant}"
+    line.unknown.append(f"{' '.join(line.strange[-1])}: {what}")
+    return line.strange[-1]
+
+
+def _of_runs(name: str, line: Line, needed: int) -> list[str]:
+    """The words for a flag that a verb without a recipe has not; needed: words that still have places to go to."""
+    held, given = line.held, line.held.lower()
+    switched = given in (*TRUE, *FALSE)
+    if line.verb == "export" and name == "format" and given:
+        taken, kind = line.take(), given.replace("-", "_")
+        option = vocabulary.FORMATS.get(kind, "--onnx")
+        if kind in vocabulary.FORMATS and kind not in vocabulary.UNLIKE:
+            return line.replaced(line.typed, option)
+        line.refuse(taken, vocabulary.UNLIKE.get(kind, "It is not written; many converters read ONNX."))
+        return option.split()
+    if other := line.other(name):
+        return line.replaced(" ".join([line.typed, *line.take()]), other)
+    if said := vocabulary.advice(name, vocabulary.ADVICE_OF_RUNS):
+        alone = name in vocabulary.ALONE and not switched and not line.equals
+        taken = [] if alone else line.take(several=needed <= 0 and not switched)
+        if given in FALSE and taken:
+            return line.replaced(" ".join([line.typed, *taken]), "")
+        return line.refuse(taken, said)
+    words = sum(not word.startswith("-") for word in line.rest)
+    spared = words <= needed and not line.equals and not switched and not NUMBER.fullmatch(held)
+    taken = [] if spared else line.take(several=needed <= 0)
+    return line.refuse(taken, f"there is no such option{did_you_mean(name, line.options) or '.'}")
 
 
 def _drop_weak(line: Line, found: list[list[str]]) -> None:

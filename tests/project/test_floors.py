@@ -87,4 +87,4 @@ def test_the_light_modules_never_import_torch_when_they_are_imported() -> None:
 def test_one_module_reads_predictions() -> None:
     """A tracker and the Hub list the file among those that are sent, a message shows it as an example of a command."""
     named = sorted(file.name for file in modules() if '"predictions.csv"' in file.read_text())
-    assert named == ["ending.py", "hub.py", "messages.py", "predictions.py"]
+    assert named == ["hub.py", "messages.py", "predictions.py", "tracker.py"]
