@@ -1,4 +1,4 @@
-"""What a path holds, for a check: the images of a folder in any layout, packed images, or those of a run."""
+"""What a path holds, for a check: images in any layout, a published dataset, a pack, or a run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastcls import datasets
 from fastcls.datasets import label_sets, layouts, shards
 from fastcls.datasets.walk import count
 from fastcls.errors import DataError, UsageError
@@ -13,6 +14,7 @@ from fastcls.runfolder import runs, splits, target
 from fastcls.runfolder.target import SINGLE, Target
 from fastcls.settings import shell
 
+PETS = r"^(.+)_\d+\.jpg$"
 UNDRAWN = "train or valid"  # the name of a split that is still to be drawn
 
 
@@ -56,6 +58,12 @@ def read(
     root = layouts.folder(path)
     if pack := shards.opened(root):
         return _of_pack(pack)
+    plain = not (labels or label_regex)
+    if plain and (root / "train_test_split.txt").is_file():
+        rows = datasets.birds_table(root)[["path", "label", "split"]].values.tolist()
+        return Contents(root, "CUB-200-2011", [(p, label, "" if s == "train" else s) for p, label, s in rows])
+    if plain and (root / "annotations" / "trainval.txt").is_file() and (root / "images").is_dir():
+        return _pets(root)
     found = layouts.listed(root, labels, label_regex, lenient, label_sets.wanted(multi_label))
     if not any(found.target.names(label) for _, label, _ in found.rows):
         raise DataError(f"No image in {root} has a label.", "; ".join(found.faults))
@@ -74,6 +82,14 @@ def _of_pack(pack: shards.Pack) -> Contents:
     labels = map(pack.target.text, table["label"]) if pack.target.several else table["label"]
     rows = list(zip(table["path"], labels, table["split"], strict=True))
     return Contents(pack.root, "packed images", rows, [pack.described()], target=pack.target)
+
+
+def _pets(root: Path) -> Contents:
+    """Oxford-IIIT Pet with its official split."""
+    found = layouts.listed(root / "images", label_regex=PETS)
+    split = {name: "" if part == "train" else part for name, part in datasets.pets_split(root / "images").items()}
+    rows = [(path, label, split.get(Path(path).name, "")) for path, label, _ in found.rows]
+    return Contents(root, "Oxford-IIIT Pet", rows, found.notes + found.left_out())
 
 
 def _of_run(folder: Path) -> Contents:

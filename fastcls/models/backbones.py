@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +21,8 @@ from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from fastcls import lazy
-from fastcls.errors import KnobError, UsageError, did_you_mean, nearest
-from fastcls.models import weights, zoo
+from fastcls.errors import KnobError, OutputError, UsageError, did_you_mean, nearest
+from fastcls.models import pretrained, weights, zoo
 from fastcls.runfolder import hub
 
 with lazy.imports():  # timm takes a second, and custom networks need nothing of it
@@ -30,6 +31,7 @@ with lazy.imports():  # timm takes a second, and custom networks need nothing of
 REFUSALS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)  # of a size, by networks
 LADDER = (8, 16, 24, 32, 48, 64, 96, 128, 192)  # sides of images, pixels, tried for a hint
 FLOOR = -0.4  # below the least value of ReLU, GELU, SiLU and hard swish
+SECONDS = 1.0  # that the search for a network which a file does fit may take
 
 
 class Arch(NamedTuple):
@@ -242,3 +244,34 @@ def _adapt_stem(body: nn.Module, n_in: int) -> None:
     stem = next(module for module in body.modules() if isinstance(module, nn.Conv2d))
     stem.weight = nn.Parameter(timm.models.adapt_input_conv(n_in, stem.weight.data))
     stem.in_channels = n_in
+
+
+# ------------------------------------------------------------------ what a file of weights fits
+
+
+def hint(file: Path, arch: Arch) -> str:
+    """For a file that does not fit `arch`: the first of the likely networks that it does fit, if one is found soon."""
+    deadline = time.monotonic() + SECONDS
+    with weights.opened(file) as handle:
+        shapes = {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+    for candidate in _candidates(file, shapes, arch):
+        if time.monotonic() > deadline:
+            break
+        with contextlib.suppress(Exception), torch.device("meta"):  # whatever a network's constructor does without data
+            if pretrained.fits(_built(find(candidate), False, 3), shapes):
+                return f"It fits  --arch {candidate}"
+    return "Use the --arch (and the image channels) of these weights."
+
+
+def _candidates(file: Path, shapes: Mapping[str, torch.Size], arch: Arch) -> Iterator[str]:
+    """Likely first: what file and folder are called, torchvision's of as many weights, names like those of timm's."""
+    names, every = zoo.names("timm"), list_models(module=torchvision.models)  # without importing timm
+    called = [text for text in (file.stem, file.parent.name) for text in (text, text.partition(".")[0])]
+    with contextlib.suppress(OutputError):
+        called.insert(0, weights.architecture(file.parent))
+    yield from (text for text in called if text in names or text in every)
+    count = sum(shape.numel() for name, shape in shapes.items() if "running_" not in name and len(shape))
+    known = {name: get_model_weights(name).DEFAULT.meta["num_params"] for name in every}
+    yield from sorted(known, key=lambda name: abs(known[name] - count))[:4]
+    family = [name for name in names if name[:4] == arch.name[:4]]
+    yield from (f"timm/{name}" for name in [*nearest(file.stem, names, 5), *nearest(arch.name, family, 20)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import partial
 from typing import Any, Literal
 
 from fastai.callback.schedule import fine_tune  # noqa: F401  this import gives Learner its fit_one_cycle & co.
@@ -156,7 +157,7 @@ def transfer_learner(
         raise UsageError(f"--grow-from: {arch} only accepts images of one size.", "Omit it, or use another --arch.")
     if source is not None:
         filter_fn = pretrained.timm_filter(found.name) if found.library == "timm" else None
-        count, names = pretrained.load(body, source, arch, filter_fn)
+        count, names = pretrained.load(body, source, arch, filter_fn, partial(backbones.hint, source, found))
         new = f"{len(names)} new ({', '.join(names)})" if names else "none new"
         options.note(f"the body starts from {weights} ({count} tensors, {new}); the head is new.")
     _prepare(dls, arch, config, size, pretrained=download or source is not None)

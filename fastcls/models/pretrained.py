@@ -118,7 +118,9 @@ def _sound(config: Config) -> Config:
 # ------------------------------------------------------------------ tensors
 
 
-def load(body: nn.Module, file: Path, arch: str, filter_fn: Callable[..., Any] | None) -> tuple[int, list[str]]:
+def load(
+    body: nn.Module, file: Path, arch: str, filter_fn: Callable[..., Any] | None, hint: Callable[[], str]
+) -> tuple[int, list[str]]:
     """Load the tensors of `file` into a body; OutputError where they are another network's, or not finite.
 
     Gives how many came from the file, and the names of those that did not.
@@ -126,7 +128,7 @@ def load(body: nn.Module, file: Path, arch: str, filter_fn: Callable[..., Any] |
     Names may have wrappers before them (`module.`, `model.`, our runs' `0.`) or numbers for the body's children, as
     fastai writes them; the classifier is passed over. filter_fn: timm's, which translates names of the original authors
     and resamples position embeddings. A first convolution of colours is summed for gray images, one of gray is shared
-    out over the colours.
+    out over the colours. hint: called where the file does not fit.
     """
     with weights.opened(file) as handle:
         state = {new: handle.get_tensor(old) for new, old in _named_for(body, list(handle.keys())).items()}
@@ -140,11 +142,17 @@ def load(body: nn.Module, file: Path, arch: str, filter_fn: Callable[..., Any] |
         )
         if not wrong:
             what = f"it has {len(extra)} extra tensors ({weights.some(extra)})"
-        hint = "Use the --arch (and the image channels) of these weights."
-        raise OutputError(f"{file} does not fit {arch}: {what}.", hint)
+        raise OutputError(f"{file} does not fit {arch}: {what}.", hint())
     found = {name: _checked(file, name, state[name], value) for name, value in own.items() if name in state}
     load_weights(body, found, strict=False)
     return len(found), new
+
+
+def fits(body: nn.Module, shapes: Mapping[str, torch.Size]) -> bool:
+    """Whether tensors of these names and shapes are this body's, a head left aside."""
+    named = {new: shapes[old] for new, old in _named_for(body, shapes).items()}
+    _, wrong, extra = _compared(body, body.state_dict(), named)
+    return not wrong and not extra
 
 
 def _compared(

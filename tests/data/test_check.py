@@ -300,6 +300,29 @@ def test_a_single_class_and_a_dataset_without_training_images_are_errors() -> No
     assert [f.kind for f in label_findings([("a", ""), ("b", "")] * 10)] == []
 
 
+def test_published_datasets_keep_their_official_split(tmp_path: Path, fastcls: Any) -> None:
+    pets, birds = tmp_path / "oxford-iiit-pet", tmp_path / "CUB_200_2011"
+    breeds = [f"{'Abyssinian' if i % 2 else 'beagle'}_{i}" for i in range(8)]
+    for i, breed in enumerate(breeds):
+        for file in (pets / f"images/{breed}.jpg", birds / f"images/00{i % 2 + 1}.Bird/{i}.jpg"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            photograph(i).save(file)
+    (pets / "annotations").mkdir()
+    (pets / "annotations/trainval.txt").write_text("\n".join(f"{breed} 1 1 1" for breed in breeds[:5]))
+    (pets / "annotations/test.txt").write_text("\n".join(f"{breed} 1 1 1" for breed in breeds[5:]))
+    tables = {
+        "images.txt": [f"{i + 1} 00{i % 2 + 1}.Bird/{i}.jpg" for i in range(8)],
+        "image_class_labels.txt": [f"{i + 1} {i % 2 + 1}" for i in range(8)],
+        "train_test_split.txt": [f"{i + 1} {int(i < 5)}" for i in range(8)],
+        "classes.txt": ["1 001.Bird", "2 002.Bird"],
+    }
+    for name, lines in tables.items():
+        (birds / name).write_text("\n".join(lines))
+    for folder, title in ((pets, "Oxford-IIIT Pet"), (birds, "CUB-200-2011")):
+        output = fastcls("check", folder).output
+        assert f"{title}\n" in output and "3 test" in output and "5 train or valid" in output
+
+
 def test_a_table_is_checked_row_by_row(tmp_path: Path, fastcls: Any) -> None:
     files = plant(tmp_path / "p", 24)
     rows = [f"{file.name},{'cat' if i % 2 else 'dog'}" for i, file in enumerate(files)]

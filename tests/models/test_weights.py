@@ -87,7 +87,7 @@ def test_a_published_file_gives_the_features_of_the_network_that_saved_it(tmp_pa
             save_file({prefix + name: tensor for name, tensor in tensors.items()}, tmp_path / "w.safetensors")
             for tensor in body.state_dict().values():
                 tensor.zero_()
-            _, new = pretrained.load(body, tmp_path / "w.safetensors", arch, filter_fn)
+            _, new = pretrained.load(body, tmp_path / "w.safetensors", arch, filter_fn, str)
             assert not new
             torch.testing.assert_close(body(images), wanted, atol=1e-5, rtol=1e-5)
 
@@ -404,6 +404,15 @@ def test_a_file_that_does_not_fit_is_refused_in_a_line(fastcls: Fastcls, photos:
     outcome = fastcls("recipe", "folder", *words)
     assert outcome.code == 4 and "w.safetensors" in outcome.output and message in outcome.output, outcome.output
     assert "Traceback" not in outcome.output and not Path("run").exists()
+
+
+def test_what_a_file_fits_is_offered(photos: Path, tmp_path: Path) -> None:
+    write("resnet34", tmp_path / "w.safetensors")
+    with pytest.raises(OutputError, match=r"it has \d+ extra tensors(.|\n)*It fits  arch resnet34"):
+        learned(loaders(photos), "resnet18", tmp_path / "w.safetensors")
+    write("timm/efficientnet_lite0", tmp_path / "efficientnet_lite0.safetensors")
+    with pytest.raises(OutputError, match="It fits  arch efficientnet_lite0"):
+        learned(loaders(photos), "timm/resnet18", tmp_path / "efficientnet_lite0.safetensors")
 
 
 # ------------------------------------------------------------------ the two real files
