@@ -2,7 +2,7 @@
 
     building  a temporary sibling that becomes the folder when it is complete
     locked    one process at a time makes a file or folder; the others wait and find it made
-    unpack    tar, with the promise of `building`
+    unpack    tar and zip, with the promise of `building`
 
 An archive is untrusted: every member is checked before it is written, and what all come to together. Symbolic links
 are refused altogether, because paths through one have fooled such checks (CVE-2025-4517), and a folder of images needs
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def building(folder: Path) -> Iterator[Path]:
 def unpack(archive: Path | Sequence[Path], dest: Path) -> Path:
     """Unpack one archive (or several, side by side) into the new folder `dest`; returns `dest`.
 
-    Reads tar (plain, gz, xz, bz2); a MATLAB file (.mat) is copied. DataError for a damaged archive, and for
+    Reads tar (plain, gz, xz, bz2) and zip; a MATLAB file (.mat) is copied. DataError for a damaged archive, and for
     members that are absolute, climb out with `..`, are links out of the folder, symbolic links, devices or pipes, or
     unpack to more than MAX_BYTES or are more than MAX_MEMBERS.
     """
@@ -138,16 +139,22 @@ def _extract(archive: Path, into: Path, members: _Members) -> None:
     import gzip
     import lzma
     import tarfile
+    import zipfile
     import zlib
 
+    damaged = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
     try:
-        _extract_tar(archive, into, members)
-    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
+        with archive.open("rb") as file:
+            zipped = file.read(2) == b"PK"
+        (_extract_zip if zipped else _extract_tar)(archive, into, members)
+    except (*damaged, NotImplementedError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
             f"The archive {archive} is damaged or has an unknown format: {reason}.",
-            "Delete it and download it again. Supported are tar archives (gz, xz, bz2).",
+            "Delete it and download it again. Supported are tar (gz, xz, bz2) and zip archives.",
         ) from error
+    except RuntimeError as error:  # zipfile's, where a password is required
+        raise DataError(f"The archive {archive} cannot be read: {error}.", "Unpack it by hand.") from error
 
 
 def _extract_tar(archive: Path, into: Path, members: _Members) -> None:
@@ -181,3 +188,21 @@ def _extract_tar(archive: Path, into: Path, members: _Members) -> None:
         tar.fileobj.seek(tar.offset)  # type: ignore[union-attr]
         if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # type: ignore[union-attr]
             raise tarfile.ReadError("it is truncated")
+
+
+def _extract_zip(archive: Path, into: Path, members: _Members) -> None:
+    import zipfile
+
+    kinds = {0: "", stat.S_IFREG: "", stat.S_IFDIR: "", stat.S_IFLNK: "a symbolic link"}
+    with zipfile.ZipFile(archive) as bundle:
+        infos = bundle.infolist()
+        for info in infos:  # the central directory states every size: check all before writing any
+            if reason := _unsafe(info.orig_filename):
+                raise members.refused(info.orig_filename, reason)
+            kind = kinds.get(stat.S_IFMT(info.external_attr >> 16), "a device or pipe")
+            members.check(info.filename, info.file_size, kind)
+        for info in infos:
+            try:
+                bundle.extract(info, into)
+            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                raise members.refused(info.filename, "it contradicts another member") from error

@@ -4,10 +4,12 @@ import hashlib
 import io
 import json
 import socket
+import stat
 import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -299,6 +301,17 @@ def make_tar(path, *members):
     return path
 
 
+def make_zip(path, *members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, data, *mode in members:
+            info = zipfile.ZipInfo("placeholder")
+            info.filename = name
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = (mode[0] if mode else stat.S_IFREG | 0o644) << 16
+            bundle.writestr(info, data)
+    return path
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a.tgz", "a.tar.xz", "a.tbz"])
 def test_tar_is_unpacked(tmp_path, name):
     members = [("top", "dir"), ("top/cat/1.jpg", b"cat"), ("top/dog/" + "d" * 150 + ".jpg", b"dog")]
@@ -309,6 +322,11 @@ def test_tar_is_unpacked(tmp_path, name):
     assert (out / "top/cat/1.jpg").read_bytes() == (out / "top/again.jpg").read_bytes() == b"cat"
     assert (out / "top/dog" / ("d" * 150 + ".jpg")).read_bytes() == b"dog"
     assert out.stat().st_mode & 0o777 == 0o755
+
+
+def test_zip_is_unpacked(tmp_path):
+    out = unpack(make_zip(tmp_path / "a.zip", ("top/cat/1.jpg", b"cat"), ("top/dog/", b"")), tmp_path / "out")
+    assert (out / "top/cat/1.jpg").read_bytes() == b"cat" and (out / "top/dog").is_dir()
 
 
 def test_several_archives_are_unpacked_side_by_side(tmp_path):
@@ -359,14 +377,35 @@ def test_malicious_tars_are_refused(tmp_path, members, reason, small):
     assert leftovers(tmp_path) == ["in", "outside"] and outside.read_text() == "untouched"
 
 
-@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz"])
+MALICIOUS_ZIPS = {
+    "windows drive": ([("C:\\evil", b"x")], "absolute"),
+    "fifo": ([("a", b"", stat.S_IFIFO | 0o644)], "device or pipe"),
+    "file as folder": ([("a", b"x"), ("a/b", b"x")], "contradicts"),
+    "too many": ([(f"{n}", b"") for n in range(20)], "more than 10 members"),
+    "bomb": ([("zeros", bytes(5_000_000))], "more than 200,000 bytes"),
+}
+
+
+@pytest.mark.parametrize(("members", "reason"), MALICIOUS_ZIPS.values(), ids=MALICIOUS_ZIPS)
+def test_malicious_zips_are_refused(tmp_path, members, reason, small):
+    inner = tmp_path / "in"
+    inner.mkdir()
+    with pytest.raises(DataError, match=reason):
+        unpack(make_zip(inner / "a.zip", *members), inner / "out")
+    assert leftovers(inner) == ["a.zip"] and leftovers(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz", "a.zip"])
 @pytest.mark.parametrize("keep", [0, 0.02, 0.5, 0.9])
 def test_cut_archives_are_not_taken_for_whole_ones(tmp_path, name, keep):
     import random
 
     noise = [(f"{n}.jpg", random.Random(n).randbytes(30_000)) for n in range(20)]
     archive = tmp_path / name
-    make_tar(archive, *noise)
+    if name.endswith("zip"):
+        make_zip(archive, *noise)
+    else:
+        make_tar(archive, *noise)
     archive.write_bytes(archive.read_bytes()[: int(archive.stat().st_size * keep)])
     with pytest.raises(DataError, match="damaged or has an unknown format"):
         unpack(archive, tmp_path / "out")

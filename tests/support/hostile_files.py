@@ -470,6 +470,19 @@ def tar(*members: tuple[str, Mapping[str, Any], bytes], mode: str = "w") -> Call
     return make
 
 
+def zip_(*members: tuple[str, Mapping[str, Any], bytes]) -> Callable[[Path], object]:
+    def make(place: Path) -> None:
+        with zipfile.ZipFile(place / "archive", "w") as bundle:
+            for name, attributes, content in members:
+                info = zipfile.ZipInfo("x")
+                info.filename = name
+                for key, value in attributes.items():
+                    setattr(info, key, value)
+                bundle.writestr(info, content)
+
+    return make
+
+
 def header_only(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> Callable[[], bytes]:
     """A tar archive that ends after the header of a member that says it has so many bytes."""
 
@@ -481,16 +494,56 @@ def header_only(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> Callable
     return data
 
 
+def bomb(place: Path) -> None:
+    """A zip whose members, 200 of them, are the same compressed gigabyte (after Fifield 2019)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("0", bytes(10_000))
+        first = bundle.infolist()[0]
+        first.file_size = 2**30
+        for i in range(1, 200):
+            twin = zipfile.ZipInfo(str(i))
+            for key in ("header_offset", "compress_size", "file_size", "CRC", "compress_type"):
+                setattr(twin, key, getattr(first, key))
+            bundle.filelist.append(twin)
+            bundle.NameToInfo[str(i)] = twin
+        bundle._didModify = True
+    (place / "archive").write_bytes(buffer.getvalue())
+
+
+def liar(place: Path) -> None:
+    """A zip that says its member has ten bytes, of which there are ten million."""
+    zip_(("a.png", {"compress_type": zipfile.ZIP_DEFLATED}, bytes(10_000_000)))(place)
+    data = (place / "archive").read_bytes()
+    (place / "archive").write_bytes(data.replace(struct.pack("<L", 10_000_000), struct.pack("<L", 10)))
+
+
+def locked(place: Path) -> None:
+    """A zip whose member is marked as encrypted."""
+    zip_(("a.png", {}, b"pixels"))(place)
+    data = bytearray((place / "archive").read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(signature) + offset] |= 1
+    (place / "archive").write_bytes(data)
+
+
 LINK, HARD = {"type": tarfile.SYMTYPE}, {"type": tarfile.LNKTYPE}
+UNIX_LINK = {"external_attr": 0o120777 << 16, "create_system": 3}
 
 # fmt: off
 ARCHIVES = [
     Hostile("tar that climbs out", UNPACK, "leaves the folder with '..'", tar(("../escaped", {}, b"x")), 3),
     Hostile("tar that climbs out further in", UNPACK, "leaves the folder with '..'",
         tar(("a/b/../../../escaped", {}, b"x")), 3),
+    Hostile("zip that climbs out", UNPACK, "leaves the folder with '..'", zip_(("../escaped", {}, b"x")), 3),
+    Hostile("zip that climbs out of Windows", UNPACK, "leaves the folder with '..'",
+        zip_(("..\\escaped", {}, b"x")), 3),
     Hostile("tar with an absolute path", UNPACK, "its path is absolute", tar(("/tmp/escaped", {}, b"x")), 3),
+    Hostile("zip with an absolute path", UNPACK, "its path is absolute", zip_(("/tmp/escaped", {}, b"x")), 3),
+    Hostile("zip with a drive", UNPACK, "its path is absolute", zip_(("C:/escaped", {}, b"x")), 3),
     Hostile("symbolic link, and a file through it", UNPACK, "it is a symbolic link",
         tar(("a", {**LINK, "linkname": ".."}, b""), ("a/escaped", {}, b"x")), 3),
+    Hostile("symbolic link in a zip", UNPACK, "it is a symbolic link", zip_(("a", UNIX_LINK, b"../../escaped")), 3),
     Hostile("hard link out", UNPACK, "it links to '../run/model.json'",
         tar(("a", {**HARD, "linkname": "../run/model.json"}, b"")), 3),
     Hostile("device", UNPACK, "it is a device or pipe",
@@ -498,13 +551,19 @@ ARCHIVES = [
     Hostile("named pipe in a tar", UNPACK, "it is a device or pipe", tar(("pipe", {"type": tarfile.FIFOTYPE}, b"")), 3),
     Hostile("tar of 200 GB", UNPACK, "unpacks to more than", raw("archive", header_only("zeros", 200 * 2**30)), 3),
     Hostile("tar of 5 GB in 11 kB", UNPACK, "times its own size", raw("archive", header_only("zeros", 5 * 2**30)), 3),
+    Hostile("zip of 200 GB in itself", UNPACK, "unpacks to more than", bomb, 3),
+    Hostile("zip that says it is small", UNPACK, "damaged or has an unknown format", liar, 3),
+    Hostile("zip in a zip that climbs out", UNPACK, "leaves the folder with '..'",
+        zip_(("inner.zip", {}, zipped("../escaped", b"x")), ("a/../../escaped", {}, b"x")), 3),
     Hostile("name of a gigabyte", UNPACK, "it is 1,073,741",
         raw("archive", header_only("././@LongLink", 2**30, tarfile.GNUTYPE_LONGNAME)), 3),
+    Hostile("name with a NUL", UNPACK, "its name contains a NUL", zip_(("a\0.png", {}, b"x")), 3),
     Hostile("file and folder of one name", UNPACK, "it contradicts another member",
         tar(("a", {}, b"x"), ("a/b", {}, b"x")), 3),
     Hostile("name of 5,000 letters", UNPACK, "cannot be written: File name too long", tar(("a" * 5000, {}, b"x")), 4),
     Hostile("pickle as an archive", UNPACK, "damaged or has an unknown format",
         raw("archive", lambda: pickle.dumps(Payload())), 3),
+    Hostile("zip with a password", UNPACK, "is encrypted, password required", locked, 3),
     Hostile("half a tar", UNPACK, "damaged or has an unknown format",
         raw("archive", lambda: header_only("a.png", 4000)()[:700]), 3),
 ]
