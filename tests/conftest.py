@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
 import shutil
+import subprocess
 import sys
 import tarfile
 from collections import Counter
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import quicker
 from filelock import FileLock
 from typer.testing import CliRunner
 
@@ -29,6 +32,18 @@ HEAVY = {"torch", "fastai", "torchvision", "timm", "pandas", "matplotlib", "nump
 REAL = ROOT.parent / "shared" / "data"  # real photographs, beside the checkout on the project's own machines
 
 
+def pytest_collection_finish() -> None:
+    quicker.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # libraries look for what they leave behind
+
+
+def pytest_runtest_setup() -> None:
+    quicker.operators_once()
+
+
 @dataclass
 class Outcome:
     """What a command did: its exit code, everything it printed, and that on standard output alone."""
@@ -38,12 +53,21 @@ class Outcome:
     stdout: str = ""
 
 
+Fastcls = Callable[..., Outcome]
+
+
 def command(*words: object, stdin: str = "") -> Outcome:
     """Run `fastcls WORDS` in this process; an exception that would be a traceback fails the test."""
     result = CliRunner().invoke(app, [str(word) for word in words], prog_name="fastcls", input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Outcome(result.exit_code, result.output, result.stdout)
+
+
+def python(*words: object, **how: Any) -> subprocess.CompletedProcess[str]:
+    """`python WORDS` in a process of its own, which finds this checkout; `env` is added to the environment."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **how.pop("env", {})}
+    return subprocess.run([sys.executable, *map(str, words)], env=env, capture_output=True, text=True, **how)
 
 
 class Refused(pickle.Unpickler):
@@ -89,7 +113,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def fastcls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+def fastcls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fastcls:
     """The command, run in an empty folder, by someone who has no other runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path.with_name(f"{tmp_path.name}-state")))
@@ -104,6 +128,7 @@ def without_sums(run: Path) -> None:
 
 
 def _pageless(patch: pytest.MonkeyPatch) -> None:
+    from fastcls.audit import shortcuts
     from fastcls.reports import build
 
     def asked_for(run: Path, *args: Any, status: str | None = None, **kwargs: Any) -> Path:
@@ -114,6 +139,7 @@ def _pageless(patch: pytest.MonkeyPatch) -> None:
 
     write = build.write
     patch.setattr(build, "write", asked_for)
+    patch.setattr(shortcuts, "find", lambda *_: None)
 
 
 def _unexported(patch: pytest.MonkeyPatch) -> None:
@@ -121,14 +147,17 @@ def _unexported(patch: pytest.MonkeyPatch) -> None:
 
 
 def unreport(patch: pytest.MonkeyPatch) -> None:
-    """Runs without page and ONNX file, which take a tiny one most of its time; `fastcls report` still makes a page."""
+    """Runs without what takes a tiny one most of its time: page, ONNX file, the search for what predicts its classes.
+
+    `fastcls report` still makes a page.
+    """
     _pageless(patch)
     _unexported(patch)
 
 
 @pytest.fixture
 def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs without page."""
+    """Runs without page and the search for what predicts its classes without looking at the content."""
     _pageless(monkeypatch)
 
 
@@ -140,7 +169,7 @@ def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs without page and ONNX file, for tests that need neither."""
+    """Runs without page, ONNX file and that search, for tests that need none of them."""
     unreport(monkeypatch)
 
 

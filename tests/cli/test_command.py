@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Outcome
+from conftest import Fastcls
 
 import fastcls as package
 from fastcls import Run
 
-Fastcls = Callable[..., Outcome]
 
-
-@pytest.mark.usefixtures("pageless")
+@pytest.mark.usefixtures("unreported")
 def test_quiet_leaves_results_and_errors(fastcls: Fastcls, digits_run: Path) -> None:
     Path("runs/digits-cnn").mkdir(parents=True)
     Path("runs/digits-cnn/20990101-000000-aaaa").symlink_to(digits_run)
@@ -39,7 +36,7 @@ def test_verbose_adds_details_and_where_an_error_comes_from(fastcls: Fastcls) ->
     assert fastcls("runs", "-v", "-q").code == 2
 
 
-@pytest.mark.usefixtures("pageless")
+@pytest.mark.usefixtures("unreported")
 def test_python_is_silenced_by_the_logger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

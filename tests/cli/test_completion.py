@@ -6,18 +6,15 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import HEAVY, ROOT, Outcome
+from conftest import HEAVY, ROOT, Fastcls, python
 from typer.testing import CliRunner
 
 from fastcls.cli.verbs import app
 from fastcls.models import zoo
 from fastcls.settings import sources
-
-Fastcls = Callable[..., Outcome]
 
 
 def offered(line: str, shell: str = "bash") -> list[str]:
@@ -104,8 +101,8 @@ def test_nothing_slow_is_imported(tmp_path: Path) -> None:
         f"assert not {HEAVY} & set(sys.modules), {HEAVY} & set(sys.modules)"
     )
     line = "fastcls recipe pets-resnet50 --arch resnet"
-    env = {"PYTHONPATH": str(ROOT), "_FASTCLS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "4"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
+    env = {"_FASTCLS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "4"}
+    done = python("-c", program, cwd=tmp_path, env=env)
     assert done.returncode == 0 and "resnet50" in done.stdout, done.stderr
 
 

@@ -11,12 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import Outcome
+from conftest import Fastcls
 
 from fastcls.machine import extras
 from fastcls.running import doctor, loading
 
-Fastcls = Callable[..., Outcome]
 BOUNDS = {"torch": "?", "simplejpeg": "?", **extras.declared()}
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Outcome
+from conftest import ROOT, Fastcls
 
 from fastcls.machine import extras
 
-Fastcls = Callable[..., Outcome]
 DIGITS = ["recipe", "digits-cnn", "--out", "out"]
 CASES = [  # the extra, the module that is not there, who asks for it (RUN: a run), what the message begins with
     ("tensorboard", "tensorboard", [*DIGITS, "--track", "csv,tensorboard"], "--track tensorboard needs tensorboard"),

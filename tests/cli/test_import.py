@@ -6,14 +6,14 @@ import ast
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Outcome
+from conftest import ROOT, Fastcls
 from fastai.vision.all import ImageDataLoaders, Normalize, Resize, resnet18, vision_learner
 from PIL import Image
 from safetensors import safe_open
@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 from fastcls.models.learners import transfer_learner
 from fastcls.settings import options
 
-Fastcls = Callable[..., Outcome]
 STATS = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 READERS = {"cifar", "foreign", "pickles"}  # the modules of ours that may know of pickles
 

@@ -6,16 +6,13 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import HEAVY, ROOT, Outcome
+from conftest import HEAVY, Fastcls, python
 
 from fastcls.cli.output import table
 from fastcls.settings import sources
-
-Fastcls = Callable[..., Outcome]
 
 
 @pytest.mark.parametrize(
@@ -40,9 +37,7 @@ def test_light_verbs_never_import_torch_or_pandas(words: list[str], tmp_path: Pa
         f"heavy = {HEAVY} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    done = python("-c", program, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -65,9 +60,7 @@ def test_a_run_says_what_it_does_before_it_imports_anything_slow(tmp_path: Path)
         f"def imports(): print(*({HEAVY} - {{'rich'}}) & set(sys.modules)); sys.exit()\n"
         "loading.import_fastai = imports\napp(['recipe', 'digits-cnn'])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    done = python("-c", program, cwd=tmp_path)
     assert done.stdout == "digits-cnn: loading torch and fastai …\n\n", done.stdout + done.stderr
 
 

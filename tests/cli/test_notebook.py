@@ -8,14 +8,12 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import ROOT, command
+from conftest import ROOT, command, python
 
 from fastcls import Run, compare, recipe
 from fastcls import api as notebook
@@ -180,6 +178,5 @@ run = Run({str(digits_run)!r})
 assert run._repr_html_() and len(run.history) == 3 and len(run.predict(run.path / "figures")) > 0
 assert not {{"torch", "fastai"}} & set(sys.modules)
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    done = python("-c", program)
     assert done.returncode == 0, done.stderr

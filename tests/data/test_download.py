@@ -5,15 +5,14 @@ import io
 import json
 import socket
 import stat
-import subprocess
 import sys
 import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
+from conftest import python
 
 from fastcls.datasets import archives, downloads
 from fastcls.datasets.archives import unpack
@@ -433,11 +432,5 @@ def test_a_missing_archive_is_said(tmp_path):
 
 def test_nothing_heavy_is_imported():
     code = "import sys, fastcls.datasets.layouts; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(downloads.__file__).parents[2],
-    )
+    loaded = python("-c", code, check=True)
     assert not {"torch", "fastai", "pandas", "numpy", "requests", "sklearn", "PIL", "rich"} & set(loaded.stdout.split())

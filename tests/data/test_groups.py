@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bursts import burst, scene
-from conftest import Outcome
+from conftest import Fastcls
 from fastai.data.all import L
 from PIL import Image
 
@@ -23,8 +23,6 @@ from fastcls.errors import DataError
 from fastcls.runfolder import predictions
 from fastcls.settings import options
 from fastcls.settings.options import Options
-
-Fastcls = Callable[..., Outcome]
 
 
 def table(sizes: dict[str, list[int]], root: Path) -> pd.DataFrame:
@@ -165,6 +163,7 @@ def test_a_class_of_copies_alone_stays_in_train(tmp_path: Path) -> None:
     assert set(found["split"][found["label"] == "dog"]) == {"train"} and (found["split"] == "valid").any()
 
 
+@pytest.mark.usefixtures("unexported")
 def test_a_leaking_split_that_the_data_come_with_is_kept_and_the_figures_say_so(
     fastcls: Fastcls, tmp_path: Path
 ) -> None:
@@ -307,6 +306,7 @@ def test_no_group_is_ever_on_both_sides(seed: int, tmp_path: Path) -> None:
     assert {"valid", *(["test"] if test_pct else [])} <= set(found["split"])
 
 
+@pytest.mark.usefixtures("unexported")
 def test_a_run_by_groups_records_them(fastcls: Fastcls, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):

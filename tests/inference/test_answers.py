@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Outcome, command
+from conftest import Fastcls, command
+from folders import images_of, text_rows
 from PIL import Image, ImageOps
 from safetensors.numpy import load_file
 
 from fastcls import Run
 from fastcls.inference import unknown
 
-Fastcls = Callable[..., Outcome]
 Rows = list[dict[str, str]]
-
-
-def rows(text: str) -> Rows:
-    return list(csv.DictReader(io.StringIO(text)))
 
 
 @pytest.fixture
 def photos(fastcls: Fastcls, digits_run: Path) -> list[str]:
     """photos/, in the empty folder where the command runs, with images in two folders."""
-    root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
+    root = images_of(digits_run)
     for digit in "3142":
         folder = Path("photos", "low" if digit in "12" else "high")
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +36,7 @@ def photos(fastcls: Fastcls, digits_run: Path) -> list[str]:
 @pytest.fixture
 def plain(digits_run: Path, photos: list[str]) -> Rows:
     """The answers for photos/ as predict gives them without options but for the probabilities."""
-    return rows(command("predict", digits_run, *photos, "--probabilities").output)
+    return text_rows(command("predict", digits_run, *photos, "--probabilities").output)
 
 
 def calibrated(run: Path, temperature: object) -> Path:
@@ -62,14 +55,16 @@ def test_a_pattern_is_the_images_that_it_matches(
 ) -> None:
     outcome = fastcls("predict", digits_run, pattern)
     assert outcome.code == 0, outcome.output
-    assert [row["path"] for row in rows(outcome.output)] == [photo for photo in photos if wanted in photo]
+    assert [row["path"] for row in text_rows(outcome.output)] == [photo for photo in photos if wanted in photo]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(
     fastcls: Fastcls, digits_run: Path, photos: list[str]
 ) -> None:
     shutil.copy(photos[0], "photo[1]*.png")
-    assert [row["path"] for row in rows(fastcls("predict", digits_run, "photo[1]*.png").output)] == ["photo[1]*.png"]
+    assert [row["path"] for row in text_rows(fastcls("predict", digits_run, "photo[1]*.png").output)] == [
+        "photo[1]*.png"
+    ]
     outcome = fastcls("predict", digits_run, "nowhere/*.jpg")
     assert outcome.code == 3 and "nowhere/*.jpg: no image matches this pattern" in outcome.output
 
@@ -85,7 +80,7 @@ def test_a_table_of_paths(fastcls: Fastcls, digits_run: Path, photos: list[str],
     Path(table).write_bytes(text.format(*photos).encode())
     outcome = fastcls("predict", digits_run, table)
     assert outcome.code == 0, outcome.output
-    assert [row["path"] for row in rows(outcome.output)] == photos[:2]
+    assert [row["path"] for row in text_rows(outcome.output)] == photos[:2]
 
 
 def test_predictions_are_a_table_of_paths_too(fastcls: Fastcls, digits_run: Path, photos: list[str]) -> None:
@@ -122,7 +117,7 @@ def test_every_format_holds_the_same_table(
     outcome = fastcls("predict", digits_run, "photos", "-o", f"out.{suffix}", "--top-k", "2", "--probabilities")
     assert outcome.code == 3 and f"{len(photos)} of {len(photos) + 1} images labelled: out.{suffix}" in outcome.output
     if suffix == "csv":
-        found = [{k: v or None for k, v in row.items()} for row in rows(Path("out.csv").read_text())]
+        found = [{k: v or None for k, v in row.items()} for row in text_rows(Path("out.csv").read_text())]
     elif suffix == "jsonl":
         found = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     else:
@@ -206,13 +201,15 @@ def test_below_the_threshold_a_prediction_is_unsure(fastcls: Fastcls, digits_run
     outcome = fastcls("predict", digits_run, "photos", "--threshold", middle, "-o", "out.csv")
     below = [float(row["confidence"]) < middle for row in plain]
     assert f", {sum(below)} of them unsure: out.csv" in outcome.output
-    for row, expected, is_below in zip(rows(Path("out.csv").read_text()), plain, below, strict=True):
+    for row, expected, is_below in zip(text_rows(Path("out.csv").read_text()), plain, below, strict=True):
         assert row["prediction"] == ("unsure" if is_below else expected["prediction"])
         assert row["confidence"] == expected["confidence"]
 
 
 def test_calibrated_divides_the_logits_by_the_runs_temperature(fastcls: Fastcls, digits_run: Path, plain: Rows) -> None:
-    answers = rows(fastcls("predict", calibrated(digits_run, 2.5), "photos", "--calibrated", "--probabilities").output)
+    answers = text_rows(
+        fastcls("predict", calibrated(digits_run, 2.5), "photos", "--calibrated", "--probabilities").output
+    )
     for row, before in zip(answers, plain, strict=True):
         p = np.array([float(before[f"p:{i}"]) for i in range(10)]) ** (1 / 2.5)
         assert [float(row[f"p:{i}"]) for i in range(10)] == pytest.approx(p / p.sum(), abs=1e-3)
@@ -241,8 +238,8 @@ def test_tta_is_the_mean_over_the_image_and_its_mirror_image(
 ) -> None:
     for photo in photos:
         ImageOps.mirror(Image.open(photo)).save(photo)
-    mirrored = rows(fastcls("predict", digits_run, "photos", "--probabilities").output)
-    both = rows(fastcls("predict", digits_run, "photos", "--probabilities", "--tta").output)
+    mirrored = text_rows(fastcls("predict", digits_run, "photos", "--probabilities").output)
+    both = text_rows(fastcls("predict", digits_run, "photos", "--probabilities", "--tta").output)
     for row, *views in zip(both, plain, mirrored, strict=True):
         for title in (f"p:{i}" for i in range(10)):
             assert float(row[title]) == pytest.approx(sum(float(view[title]) for view in views) / 2, rel=1e-4)

@@ -6,13 +6,12 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import Outcome
+from conftest import Fastcls
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +67,7 @@ def test_litert_gives_the_same_probabilities(network: tuple[Path, np.ndarray, np
 
 
 @pytest.mark.unpickles
-def test_core_mls_converter_takes_the_program(digits_run: Path, fastcls: Callable[..., Outcome]) -> None:
+def test_core_mls_converter_takes_the_program(digits_run: Path, fastcls: Fastcls) -> None:
     """It converts anywhere; only a Mac runs what it writes."""
     coremltools = pytest.importorskip("coremltools", reason="needs coremltools")
     import torch

@@ -6,13 +6,13 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Outcome, command
+from conftest import Fastcls, command
 from fabricated import make_run
+from folders import csv_rows
 from PIL import Image
 
 from fastcls import Run, check
@@ -25,7 +25,6 @@ from fastcls.runfolder import predictions
 
 pytestmark = pytest.mark.further
 
-Fastcls = Callable[..., Outcome]
 CLASSES = 6
 
 
@@ -115,7 +114,7 @@ def rows(text: str) -> list[dict[str, str]]:
 def held_out(run: Path) -> tuple[list[str], list[str]]:
     """The validation images, and their labels."""
     root = json.loads((run / "run.json").read_text())["data"]["root"]
-    table = list(csv.DictReader((run / "predictions.csv").open()))
+    table = csv_rows(run / "predictions.csv")
     return [f"{root}/{row['path']}" for row in table], [row["label"] for row in table]
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import shutil
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -15,8 +11,10 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
+from bad_inputs import encoded, png
 from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, Learner, get_image_files
 from fastai.vision.all import parent_label as label
+from folders import csv_rows, images_of
 from PIL import Image
 
 from fastcls import data, models, transforms
@@ -34,12 +32,8 @@ from fastcls.running.replay import RecipePredictor
 pytestmark = pytest.mark.further
 
 
-def digits(run: Path) -> Path:
-    return Path(json.loads((run / "run.json").read_text())["data"]["root"])
-
-
 def test_the_onnx_file_alone_explains_as_torch_does_through_the_recipe(digits_run: Path) -> None:
-    files = sorted(digits(digits_run).rglob("*.png"))[::150]
+    files = sorted(images_of(digits_run).rglob("*.png"))[::150]
     ours, theirs = Explainer(digits_run, 0.5), RecipePredictor(digits_run, 0.5)
     model = theirs.learn.model.eval()
     assert ours.classes == theirs.classes and ours.has_heat
@@ -212,7 +206,7 @@ def test_neighbours_that_are_gone_or_damaged_are_left_out(tmp_path: Path) -> Non
 
 
 def test_what_a_run_said_is_read_and_counted(digits_run: Path, tmp_path: Path) -> None:
-    rows = list(csv.DictReader((digits_run / "predictions.csv").open()))
+    rows = csv_rows(digits_run / "predictions.csv")
     images = predictions.images(digits_run, "valid")
     assert [image.wrong for image in images] == [row["label"] != row["prediction"] for row in rows]
     table = predictions.coverage(images)
@@ -229,24 +223,11 @@ def test_what_a_run_said_is_read_and_counted(digits_run: Path, tmp_path: Path) -
 
 
 def picture(kind: str, size: tuple[int, int] = (30, 20), **options: object) -> bytes:
-    buffer = io.BytesIO()
-    blot = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(blot).save(buffer, kind, **options)
-    return buffer.getvalue()
+    return encoded(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8), kind, **options)
 
 
 def frames(kind: str) -> bytes:
     return picture(kind, save_all=True, append_images=[Image.new("RGB", (30, 20), "red")])
-
-
-def vast(width: int, height: int) -> bytes:
-    """A PNG file of few bytes that says it has so many pixels."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b"")
 
 
 def book(pages: int) -> bytes:
@@ -264,9 +245,9 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a drawing": (lambda: b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG drawing"),
     "HEIC": (lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), "damaged"),
     "a film": (lambda: b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(50), "videos"),
-    "a bomb": (lambda: vast(20_000, 20_000), "80 million pixels"),
-    "a large picture": (lambda: vast(9_500, 9_000), "9,500 × 9,000 pixels"),
-    "a long picture": (lambda: vast(60_000, 1), "60,000 × 1 pixels"),
+    "a bomb": (lambda: png(20_000, 20_000, 8, 2, b""), "80 million pixels"),
+    "a large picture": (lambda: png(9_500, 9_000, 8, 2, b""), "9,500 × 9,000 pixels"),
+    "a long picture": (lambda: png(60_000, 1, 8, 2, b""), "60,000 × 1 pixels"),
     "half a JPEG": (lambda: picture("JPEG", (300, 200))[:9000], "damaged"),
     "half a PNG": (lambda: picture("PNG")[:900], "damaged"),
     "another kind": (lambda: picture("PPM"), "not an image in a supported format"),

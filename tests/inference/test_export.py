@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Outcome, without_sums
+from conftest import Fastcls, without_sums
+from folders import csv_rows, images_of
 
 from fastcls.images import preprocessing
 from fastcls.images.decode import decode
 from fastcls.inference import pipeline
 
-Fastcls = Callable[..., Outcome]
-
 
 def own_answers(run: Path, spec: dict[str, Any], count: int = 7) -> tuple[np.ndarray, np.ndarray]:
     """Images as an exported file's metadata says to prepare them, and the Learner's probabilities of them."""
-    root = Path(json.loads((run / "run.json").read_text())["data"]["root"])
-    rows = list(csv.DictReader((run / "predictions.csv").open()))[:count]
+    root = images_of(run)
+    rows = csv_rows(run / "predictions.csv")[:count]
     images = np.stack([preprocessing.load(root / row["path"], spec) for row in rows])
     return images, np.array([[float(row[f"p:{i}"]) for i in range(10)] for row in rows])
 
@@ -41,8 +38,8 @@ def test_onnx_takes_pixels_and_gives_the_probabilities_of_predict(fastcls: Fastc
     session = onnxruntime.InferenceSession("out/model.onnx", providers=["CPUExecutionProvider"])
     shown = session.get_modelmeta().custom_metadata_map
     assert json.loads(shown["classes"]) == [str(i) for i in range(10)] and "uint8" in shown["input"]
-    root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
-    rows = list(csv.DictReader((digits_run / "predictions.csv").open()))[:7]
+    root = images_of(digits_run)
+    rows = csv_rows(digits_run / "predictions.csv")[:7]
     expected = np.array([[float(row[f"p:{i}"]) for i in range(10)] for row in rows])
     images = np.stack([decode(root / row["path"], "L") for row in rows])
     for batch in (1, 2, 7):
@@ -85,8 +82,8 @@ def test_fewer_bits_say_what_they_cost(fastcls: Fastcls, digits_run: Path) -> No
     outcome = fastcls("export", digits_run, "--int8", "--fp16", "-o", "out")
     assert outcome.code == 0, outcome.output
     whole = (digits_run / "model.onnx").stat().st_size
-    valid = [row for row in csv.DictReader((digits_run / "splits.csv").open()) if row["split"] == "valid"]
-    root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
+    valid = [row for row in csv_rows(digits_run / "splits.csv") if row["split"] == "valid"]
+    root = images_of(digits_run)
     images = np.stack([decode(root / row["path"], "L") for row in valid])
     truth = np.array([int(row["label"]) for row in valid])
     for kind, line in zip(("int8", "fp16"), outcome.output.splitlines(), strict=True):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, command, without_sums
+from conftest import command, without_sums
 from folders import change, held
 from hostile_files import ARCHIVES, MARK, MODELS, PREDICT, TRAIN, Hostile, sound
+from killable import Ended, Forks
 from PIL import Image
 
 from fastcls.datasets import archives
@@ -75,34 +71,21 @@ def test_a_line_of_pixels_is_not_padded_to_gigabytes() -> None:
     assert preprocessing.prepare(np.zeros((1, 600, 3), np.uint8), spec).shape == (8, 8, 3)
 
 
-class Watched:
-    """The process of tests/support/watched.py."""
-
-    def __init__(self, folder: Path) -> None:
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        self.log = folder / "log.txt"
-        self.server = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "support" / "watched.py"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,
-        )  # fmt: skip
-        assert self.server.stdout and self.server.stdout.readline() == "ready\n"
-
-    def __call__(self, folder: Path, *words: str) -> tuple[dict[str, Any], str]:
-        """Exit code, seconds and megabytes of a command, and what it said."""
-        assert self.server.stdin and self.server.stdout
-        self.log.unlink(missing_ok=True)
-        self.server.stdin.write(json.dumps({"words": words, "folder": str(folder), "log": str(self.log)}) + "\n")
-        self.server.stdin.flush()
-        answer = json.loads(self.server.stdout.readline())
-        return answer, self.log.read_text(errors="replace")
+Watched = Callable[..., tuple[Ended, float, str]]
 
 
-@pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    found = Watched(tmp_path_factory.mktemp("watched"))
-    with found.server:
-        yield found
-        found.server.kill()
+@pytest.fixture
+def watched(forks: Forks, place: Path) -> Watched:
+    """Runs a command in the place: how it ended, the megabytes that it had more than when it began, what it said."""
+
+    def run(*words: str) -> tuple[Ended, float, str]:
+        log = forks.folder / "watched.txt"
+        log.unlink(missing_ok=True)
+        child, before = forks.start(words, log, folder=str(place), limited=True, whole=True)
+        ended = forks.wait(child)
+        return ended, (ended.most - before) / 1e6, log.read_text(errors="replace")
+
+    return run
 
 
 @pytest.mark.faults
@@ -110,12 +93,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 def test_hostile_files_cost_little_and_do_nothing(place: Path, case: Hostile, watched: Watched) -> None:
     case.make(place)
     before = held(place.parent)
-    answer, shown = watched(place, *case.words)
-    print(f"{case.name}: {answer['seconds']:.2f} s, {answer['megabytes']:.0f} MB")
-    assert answer["code"] == case.code and case.says in " ".join(shown.split()), (answer, shown)
+    ended, megabytes, shown = watched(*case.words)
+    print(f"{case.name}: {ended.seconds:.2f} s, {megabytes:.0f} MB")
+    assert ended.code == case.code and case.says in " ".join(shown.split()), (ended, shown)
     assert "Traceback" not in shown and "error: " in shown
     assert held(place.parent) == before and not (place / MARK).exists()
-    assert answer["seconds"] < SECONDS and answer["megabytes"] < MEGABYTES, answer
+    assert ended.seconds < SECONDS and megabytes < MEGABYTES
 
 
 @pytest.mark.faults
@@ -138,9 +121,9 @@ def test_hostile_files_cost_little_and_do_nothing(place: Path, case: Hostile, wa
 def test_no_command_runs_the_recipe_in_a_run_folder(place: Path, words: tuple[str, ...], watched: Watched) -> None:
     if words[0] == "resume":
         change(place / "run" / "run.json", status="interrupted")
-    answer, shown = watched(place, *words)
+    ended, _, shown = watched(*words)
     assert "Traceback" not in shown and not (place / MARK).exists(), shown
     if words[0] == "resume" or "--torch-export" in words:
-        assert answer["code"] == 2 and "--trust" in shown and "recipe.py" in shown
-        answer, shown = watched(place, *words, "--trust")
-        assert answer["code"] == 2 and "it was run" in shown and (place / MARK).exists(), "the mark tells"
+        assert ended.code == 2 and "--trust" in shown and "recipe.py" in shown
+        ended, _, shown = watched(*words, "--trust")
+        assert ended.code == 2 and "it was run" in shown and (place / MARK).exists(), "the mark tells"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, Outcome
+from conftest import ROOT, Fastcls, python
 from filelock import FileLock
 from killable import until
 from limits import within
@@ -29,7 +29,6 @@ from fastcls.inference import parts
 
 pytestmark = pytest.mark.further
 
-Fastcls = Callable[..., Outcome]
 Rows = dict[str, dict[str, str]]
 
 
@@ -260,6 +259,6 @@ def test_a_process_that_is_killed_loses_its_part_alone(fastcls: Fastcls, photos:
     os.kill(next(child for child, command in commands.items() if "spawn_main" in command), signal.SIGKILL)
     said = whole.communicate(timeout=300)[1]
     assert whole.returncode == 6 and "1 of 2 processes were killed by SIGKILL" in said, said
-    done = subprocess.run([sys.executable, "-c", script, *words], env=env, capture_output=True, text=True)
+    done = python("-c", script, *words)
     assert done.returncode == 0 and "650 of 650 images labelled" in done.stdout, done.stderr
     assert len(answered("labels")) == 650

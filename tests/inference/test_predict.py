@@ -8,13 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Outcome, command, without_sums
+from conftest import ROOT, Fastcls, command, python, without_sums
 from fastai.vision.all import (
     CategoryBlock,
     DataBlock,
@@ -27,6 +27,7 @@ from fastai.vision.all import (
 )
 from fastai.vision.all import parent_label as label
 from fastai.vision.core import PILImageBW
+from folders import csv_rows, images_of, text_rows
 from PIL import Image
 
 from fastcls import data, models, transforms
@@ -41,23 +42,13 @@ from fastcls.runfolder import runs
 from fastcls.settings import options
 from fastcls.training.history import quiet
 
-Fastcls = Callable[..., Outcome]
-
-
-def rows(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def digits(run: Path) -> Path:
-    return Path(json.loads((run / "run.json").read_text())["data"]["root"])
-
 
 def test_predictions_are_the_learners_own(fastcls: Fastcls, digits_run: Path) -> None:
     """The probabilities of predictions.csv, which the Learner gave, come back from the exported network."""
-    kept = {row["path"]: row for row in csv.DictReader((digits_run / "predictions.csv").open())}
-    files = [digits(digits_run) / path for path in kept]
+    kept = {row["path"]: row for row in csv_rows(digits_run / "predictions.csv")}
+    files = [images_of(digits_run) / path for path in kept]
     assert fastcls("predict", digits_run, *files, "-o", "out.csv", "--probabilities").code == 0
-    answers = rows(Path("out.csv").read_text())
+    answers = text_rows(Path("out.csv").read_text())
     assert [Path(answer["path"]) for answer in answers] == files
     for answer, row in zip(answers, kept.values(), strict=True):
         assert answer["prediction"] == row["prediction"] and answer["error"] == ""
@@ -66,16 +57,16 @@ def test_predictions_are_the_learners_own(fastcls: Fastcls, digits_run: Path) ->
 
 
 def test_a_folder_a_recipe_name_and_standard_output(fastcls: Fastcls, digits_run: Path) -> None:
-    folder = digits(digits_run) / "7"
+    folder = images_of(digits_run) / "7"
     outcome = command("predict", digits_run, folder)
-    answers = rows(outcome.output)
+    answers = text_rows(outcome.output)
     assert len(answers) == len(list(folder.glob("*.png"))) and outcome.code == 0
     Path("runs/digits-cnn").mkdir(parents=True)
     Path("runs/digits-cnn/20990101-000000-aaaa").symlink_to(digits_run)
     listed = "".join(f"{file}\n" for file in sorted(folder.glob("*.png"))[:3])
     assert command("predict", "digits-cnn", folder, "-o", "all.csv").code == 0
     assert command("predict", "last", "-", "-o", "three.csv", stdin=listed).code == 0
-    assert [rows(Path(name).read_text()) for name in ("all.csv", "three.csv")] == [answers, answers[:3]]
+    assert [text_rows(Path(name).read_text()) for name in ("all.csv", "three.csv")] == [answers, answers[:3]]
 
 
 WITHOUT_TORCH = """
@@ -111,21 +102,18 @@ for code, *words in (
 @pytest.mark.further
 def test_all_but_training_works_where_torch_is_missing(digits_run: Path, tmp_path: Path) -> None:
     shutil.copytree(digits_run, tmp_path / "run")
-    image = next((digits(digits_run) / "3").glob("*.png"))
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "run", digits(digits_run), image],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+    image = next((images_of(digits_run) / "3").glob("*.png"))
+    done = python("-c", WITHOUT_TORCH, "run", images_of(digits_run), image, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert rows((tmp_path / "answers.csv").read_text())[0]["prediction"] in map(str, range(10))
+    assert text_rows((tmp_path / "answers.csv").read_text())[0]["prediction"] in map(str, range(10))
     assert "torch" in done.stderr and "pip install" in done.stderr
 
 
 def test_the_first_of_several_pages_is_labelled_and_videos_are_refused(fastcls: Fastcls, digits_run: Path) -> None:
-    images = [Image.open(path) for path in sorted((digits(digits_run) / "3").glob("*.png"))[:3]]
+    images = [Image.open(path) for path in sorted((images_of(digits_run) / "3").glob("*.png"))[:3]]
     images[0].save("pages.tif", save_all=True, append_images=images[1:])
     images[0].save("first.png")
-    answers = rows(fastcls("predict", digits_run, "pages.tif", "first.png", "--probabilities").output)
+    answers = text_rows(fastcls("predict", digits_run, "pages.tif", "first.png", "--probabilities").output)
     assert {**answers[0], "path": ""} == {**answers[1], "path": ""}
     Path("my clips").mkdir()
     Path("my clips/clip 1.MP4").write_bytes(b"\0\0\0\x18ftypmp42")
@@ -151,14 +139,10 @@ def test_a_plain_prediction_imports_no_parser_and_answers_the_same(
     fastcls: Fastcls, digits_run: Path, options: list[str]
 ) -> None:
     """The first answer comes within twice the time of `import onnxruntime` (`python -m benchmarks.startup`)."""
-    image = next((digits(digits_run) / "3").glob("*.png"))
+    image = next((images_of(digits_run) / "3").glob("*.png"))
     parsed = fastcls("predict", digits_run, image, *options, "--top-k", 0)
     written = Path("answers.csv").read_text() if options[:1] == ["-o"] else ""
-    words = ["predict", digits_run, image, *options]
-    done = subprocess.run(
-        [sys.executable, "-c", PLAIN, *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-        text=True,
-    )  # fmt: skip
+    done = python("-c", PLAIN, "predict", digits_run, image, *options)
     assert done.returncode == 0 and done.stdout == parsed.stdout, done.stderr
     assert not written or Path("answers.csv").read_text() == written
 
@@ -176,15 +160,12 @@ def test_a_plain_prediction_imports_no_parser_and_answers_the_same(
 def test_a_plain_prediction_is_refused_as_any_other(
     fastcls: Fastcls, digits_run: Path, words: list[str], code: int
 ) -> None:
-    shutil.copy(next((digits(digits_run) / "3").glob("*.png")), "image.png")
+    shutil.copy(next((images_of(digits_run) / "3").glob("*.png")), "image.png")
     Path("empty.png").touch()
     named = ["predict", *(word.format(run=digits_run, image="image.png") for word in words)]
     parsed = fastcls(*named, "--top-k", 0)
     assert parsed.code == code
-    done = subprocess.run(
-        [sys.executable, "-m", "fastcls", *named], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-        text=True,
-    )  # fmt: skip
+    done = python("-m", "fastcls", *named)
     assert done.returncode == code and done.stdout + done.stderr == parsed.output
 
 
@@ -193,7 +174,7 @@ def test_a_damaged_model_file_is_refused(fastcls: Fastcls, digits_run: Path) -> 
 
     shutil.copytree(digits_run, "broken")
     Path("broken/model.onnx").write_bytes(b"not a model")
-    image = next((digits(digits_run) / "3").glob("*.png"))
+    image = next((images_of(digits_run) / "3").glob("*.png"))
     outcome = fastcls("predict", "broken", image)
     assert outcome.code == 4 and "not the file that its run wrote" in outcome.output and '"sha256"' in outcome.output
     without_sums(Path("broken"))
@@ -206,7 +187,7 @@ def test_a_damaged_model_file_is_refused(fastcls: Fastcls, digits_run: Path) -> 
 
 @pytest.mark.parametrize("verb", ["predict", "submission", "models", "lr-find", "compare"])
 def test_outputs_take_the_place_of_their_own_earlier_ones_alone(fastcls: Fastcls, digits_run: Path, verb: str) -> None:
-    image = next((digits(digits_run) / "3").glob("*.png"))
+    image = next((images_of(digits_run) / "3").glob("*.png"))
     words, out, written = {
         "predict": (["predict", digits_run, image, "-o"], "out.csv", "out.csv"),
         "submission": (["predict", digits_run, image, "--id", "stem", "-o"], "out.csv", "out.csv"),
@@ -229,7 +210,7 @@ def test_outputs_take_the_place_of_their_own_earlier_ones_alone(fastcls: Fastcls
 
 
 def test_a_million_paths_are_read_as_they_are_needed(digits_run: Path) -> None:
-    files = [str(file) for file in sorted(digits(digits_run).rglob("*.png"))[:50]]
+    files = [str(file) for file in sorted(images_of(digits_run).rglob("*.png"))[:50]]
     predictor = predict.Predictor(digits_run)
     taken = 0
 
@@ -250,7 +231,7 @@ def test_a_million_paths_are_read_as_they_are_needed(digits_run: Path) -> None:
 
 
 def test_images_that_cannot_be_used_have_a_reason_and_a_place(digits_run: Path, tmp_path: Path) -> None:
-    files = [str(file) for file in sorted(digits(digits_run).rglob("*.png"))[:40]]
+    files = [str(file) for file in sorted(images_of(digits_run).rglob("*.png"))[:40]]
     large, text, none = tmp_path / "large.jpg", tmp_path / "text.jpg", tmp_path / "none.jpg"
     Image.new("L", (9, 7)).save(large)
     text.write_text("no image")
@@ -266,22 +247,21 @@ def test_images_that_cannot_be_used_have_a_reason_and_a_place(digits_run: Path, 
 
 def test_every_name_in_a_list_has_its_row(fastcls: Fastcls, digits_run: Path) -> None:
     """Names with carriage returns, and longer than any file system takes."""
-    image = next(digits(digits_run).rglob("*.png"))
+    image = next(images_of(digits_run).rglob("*.png"))
     names = ["a\rb.png", "c" * 300 + ".png", "\x1b[2J.png"]
     for name in (names[0], names[2]):
         Path(name).write_bytes(image.read_bytes())
     with Path("list.csv").open("w", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["path"], *([name] for name in names)])
     assert fastcls("predict", digits_run, "list.csv", "-o", "out.csv").code == 3
-    with Path("out.csv").open(newline="") as file:
-        found = list(csv.DictReader(file))
+    found = csv_rows("out.csv")
     assert [row["path"] for row in found] == names
     assert [row["error"] for row in found] == ["", "File name too long", ""]
 
 
 def test_a_name_is_not_obeyed_by_the_terminal(fastcls: Fastcls, digits_run: Path) -> None:
     name = "\x1b[2J.png"
-    Path(name).write_bytes(next(digits(digits_run).rglob("*.png")).read_bytes())
+    Path(name).write_bytes(next(images_of(digits_run).rglob("*.png")).read_bytes())
     leader, follower = os.openpty()
     words = [sys.executable, "-m", "fastcls", "predict", str(digits_run), name]
     running = subprocess.run(words, stdout=follower, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -458,7 +438,7 @@ class Invert(DisplayedTransform):
 
 def test_transforms_that_cannot_be_described_are_named(tmp_path: Path, digits_run: Path) -> None:
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=label, batch_tfms=[Invert()])
-    dls = data.loaders(block, digits(digits_run))
+    dls = data.loaders(block, images_of(digits_run))
     with pytest.raises(ValueError, match="Invert"):
         describe_preprocessing(dls)
 

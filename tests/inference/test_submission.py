@@ -3,14 +3,13 @@
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Outcome
+from conftest import Fastcls, Outcome
+from folders import images_of
 from PIL import Image
 
-Fastcls = Callable[..., Outcome]
 Table = list[list[str]]
 
 
@@ -22,7 +21,7 @@ def table(file: str) -> Table:
 @pytest.fixture
 def photos(fastcls: Fastcls, digits_run: Path) -> list[str]:
     """test/, in the empty folder where the command runs: five images under names as Kaggle's; gives their labels."""
-    root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
+    root = images_of(digits_run)
     Path("test").mkdir()
     for digit, name in zip("31415", ("006.png", "007.png", "8.png", "9.png", "a,b.png"), strict=True):
         shutil.copy(min((root / digit).glob("*.png")), Path("test", name))

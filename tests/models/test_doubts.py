@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from conftest import Outcome
+from conftest import Fastcls
+from folders import csv_rows
 
 import fastcls as package
 from fastcls import datasets
@@ -16,7 +16,7 @@ from fastcls import datasets
 TINY = ("--arch", "timm/test_convnext", "--weights", "none", "--size", 32)
 
 
-def test_planted_wrong_labels_head_the_list(fastcls: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_planted_wrong_labels_head_the_list(fastcls: Fastcls, tmp_path: Path) -> None:
     root, rng = datasets.digits(), random.Random(0)
     files = [file for digit in range(4) for file in sorted((root / str(digit)).iterdir())[:60]]
     wrong = {file.name for file in rng.sample(files, 8)}
@@ -28,8 +28,7 @@ def test_planted_wrong_labels_head_the_list(fastcls: Callable[..., Outcome], tmp
     torch.manual_seed(0)  # of random weights
     outcome = fastcls(*words, "--suspects", *TINY)
     assert outcome.code == 0 and "Suspect labels" in outcome.output, outcome.output
-    with Path("found/findings.csv").open() as table:
-        found = [row for row in csv.DictReader(table) if row["finding"] == "suspect-labels"]
+    found = [row for row in csv_rows("found/findings.csv") if row["finding"] == "suspect-labels"]
     assert {Path(row["path"]).name for row in found[:5]} <= wrong, [row["remark"] for row in found]
     assert len(wrong & {Path(row["path"]).name for row in found}) >= 6
     page = Path("found/check.html").read_text()
@@ -37,7 +36,7 @@ def test_planted_wrong_labels_head_the_list(fastcls: Callable[..., Outcome], tmp
     assert "suspects" not in str(package.check(root).findings["title"].tolist())
 
 
-def test_what_cannot_be_cross_validated_is_refused(fastcls: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_what_cannot_be_cross_validated_is_refused(fastcls: Fastcls, tmp_path: Path) -> None:
     root = datasets.digits()
     for name in ("0", "1"):
         (tmp_path / "few" / name).mkdir(parents=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import Outcome
+from conftest import Fastcls
 from photographs import photographs
 from PIL import Image
 from safetensors.torch import save_model
@@ -19,8 +19,6 @@ from safetensors.torch import save_model
 from fastcls.errors import DataError, EnvironmentProblem, UsageError
 from fastcls.models import backbones, probes, suggest, zoo
 from fastcls.training import probe
-
-Fastcls = Callable[..., Outcome]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from conftest import Fastcls
 from torch import nn
 from torch.nn import functional
 from torchvision.models import get_model, get_model_weights
@@ -261,7 +262,7 @@ def test_the_table_is_in_the_run_folder_and_its_report(digits_run: Path) -> None
         assert cell in page
 
 
-def test_a_dry_run_shows_the_table(fastcls: Callable[..., Any]) -> None:
+def test_a_dry_run_shows_the_table(fastcls: Fastcls) -> None:
     lines = fastcls("recipe", "digits-cnn", "--dry-run", "--limit", "20").output.splitlines()
     conv, linear = (next(line.split() for line in lines if kind in line) for kind in ("Conv2d", "Linear"))
     assert " ".join(conv) == "0 Conv2d 32×8×8 3×3 1×1 288 18,432 3"
@@ -269,9 +270,7 @@ def test_a_dry_run_shows_the_table(fastcls: Callable[..., Any]) -> None:
     assert any(line.split() == ["in", "all", "288,170", "2,379,008"] for line in lines)
 
 
-def test_a_narrow_terminal_costs_columns_never_figures(
-    fastcls: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_narrow_terminal_costs_columns_never_figures(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("FORCE_COLOR", "1")  # as if it were a terminal
     output = re.sub(r"\x1b\[[\d;]*m", "", fastcls("recipe", "digits-cnn", "--dry-run", "--limit", "20").output)

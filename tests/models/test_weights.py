@@ -13,7 +13,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from conftest import REAL, Outcome
+from conftest import REAL, Fastcls
 from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock
 from photographs import loaders
 from safetensors.torch import load_file, save_file
@@ -27,7 +27,6 @@ from fastcls.models import weights as weight_files
 from fastcls.runfolder import model_files
 from fastcls.settings import options
 
-Fastcls = Callable[..., Outcome]
 SIZE = 64
 TINY = {"depth": 2, "embed_dim": 48, "num_heads": 3}  # small members of families that have none
 FAMILIES: dict[str, dict[str, Any]] = {

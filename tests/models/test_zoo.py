@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Outcome
+from conftest import Fastcls, python
+from folders import csv_rows
 from photographs import photographs
 
 from fastcls.datasets import downloads
@@ -20,7 +16,6 @@ from fastcls.models import backbones, suggest, zoo
 
 pytestmark = pytest.mark.further
 
-Fastcls = Callable[..., Outcome]
 PUBLISHED = ["resnet50", "vgg16_bn", "mobilenet_v3_large", "densenet121", "convnext_tiny", "vit_b_16", "swin_v2_t"]
 PUBLISHED += ["efficientnet_b3", "regnet_y_400mf"]  # the last computes with numbers while it is built
 
@@ -85,8 +80,7 @@ def test_rows_are_sorted_and_chosen_and_written(fastcls: Fastcls, tmp_path: Path
     ) > accurate.index(next(line for line in accurate if line.startswith("resnet50 ")))
     assert fastcls("models", "timm/lcnet_*", "-o", "all.csv").code == 0
     assert fastcls("models", "timm/lcnet_*", "--weights", "--sort", "gmacs", "-o", "some.csv").code == 0
-    with (tmp_path / "all.csv").open() as every, (tmp_path / "some.csv").open() as some:
-        rows, chosen = list(csv.DictReader(every)), list(csv.DictReader(some))
+    rows, chosen = csv_rows("all.csv"), csv_rows("some.csv")
     assert {row["weights"] for row in rows} == {"yes", "no"} and {row["weights"] for row in chosen} == {"yes"}
     macs = [float(row["gmacs"]) for row in chosen]
     assert macs == sorted(macs) and {row["library"] for row in chosen} == {"timm"}
@@ -109,9 +103,8 @@ def test_a_list_that_is_kept_needs_no_torch(tmp_path: Path) -> None:
     zoo.catalogue()
     program = "import sys; from fastcls.cli import main\ntry: main()\nexcept SystemExit: pass\n"
     program += "assert not {'torch', 'timm', 'numpy'} & set(sys.modules)"
-    env = {"PYTHONPATH": str(ROOT), "FASTCLS_DATA": os.environ["FASTCLS_DATA"]}
     for words in (["models", "alexnet"], ["models", "--sort", "gmacs"], ["models", "--help"]):
-        subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, env=env, check=True, capture_output=True)
+        python("-c", program, *words, cwd=tmp_path, check=True)
 
 
 def test_a_list_that_is_damaged_or_of_other_versions_is_made_again() -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Outcome
+from conftest import ROOT, Fastcls, Outcome, python
+from folders import images_of
 from hub_server import AGAIN, Hub, Repository
 from PIL import Image
 
@@ -18,13 +16,11 @@ from fastcls import datasets
 
 pytestmark = pytest.mark.further
 
-Fastcls = Callable[..., Outcome]
-
 
 @pytest.fixture
 def digits(digits_run: Path) -> Path:
     """Images that the run was not trained on, or was: any will do."""
-    return Path(json.loads((digits_run / "run.json").read_text())["data"]["root"]) / "3"
+    return images_of(digits_run) / "3"
 
 
 def test_a_run_goes_to_the_hub_and_predicts_from_there(
@@ -154,12 +150,7 @@ def test_another_process_finds_the_hub_by_its_environment(
     """As a user has it, with HF_ENDPOINT alone, and without torch."""
     assert fastcls("push", digits_run, "me/digits").code == 0
     program = "import sys\nfrom fastcls.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "predict", "hf://me/digits", str(digits), "-o", "labels.csv"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = python("-c", program, "predict", "hf://me/digits", digits, "-o", "labels.csv")
     assert done.returncode == 0, done.stderr
     assert len(Path("labels.csv").read_text().splitlines()) > 10
 
@@ -211,9 +202,9 @@ print("OUTCOMES", json.dumps([vars(command(*words)) for words in json.loads(sys.
 
 def in_a_process(*commands: str) -> list[Outcome]:
     """Of commands, one after the other, in a process that knows the Hub as a user's does: when it imports datasets."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    started = [sys.executable, "-c", IN_A_PROCESS, json.dumps([words.split() for words in commands])]
-    done = subprocess.run(started, env=environment, capture_output=True, text=True)
+    places = os.pathsep.join(str(ROOT / place) for place in ("", "tests", "tests/support"))
+    asked = json.dumps([words.split() for words in commands])
+    done = python("-c", IN_A_PROCESS, asked, env={"PYTHONPATH": places})
     assert done.returncode == 0, done.stderr
     return [Outcome(**one) for one in json.loads(done.stdout.rpartition("OUTCOMES ")[2])]
 

@@ -15,14 +15,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, Outcome, command
+from conftest import ROOT, Fastcls, command
+from folders import csv_rows, images_of
 from PIL import Image
 
 pytest.importorskip("starlette", reason="needs the extra serve")
@@ -34,16 +35,11 @@ from fastcls.plugins.serve.app import BYTES, application, is_ours
 from fastcls.plugins.serve.server import listen, server, url
 from fastcls.plugins.serve.site import Site
 
-Fastcls = Callable[..., Outcome]
 MARKUP = "<img src=x onerror=document.title='owned'>.png"
 
 
-def digits(run: Path) -> Path:
-    return Path(json.loads((run / "run.json").read_text())["data"]["root"])
-
-
 def rows(run: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((run / "predictions.csv").open()))
+    return csv_rows(run / "predictions.csv")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +100,7 @@ def one(item: Any, selector: str) -> Any:
 def test_a_dropped_picture_gets_the_probabilities_of_predict(page: Any, digits_run: Path, tmp_path: Path) -> None:
     files = [tmp_path / MARKUP, tmp_path / "second.png"]
     for file, row in zip(files, rows(digits_run), strict=False):
-        shutil.copy(digits(digits_run) / row["path"], file)
+        shutil.copy(images_of(digits_run) / row["path"], file)
     predicted = command("predict", digits_run, *files, "--calibrated", "--top-k", 5)
     for item, row in zip(drop(page, *files), csv.DictReader(io.StringIO(predicted.output)), strict=True):
         assert one(item, "h3").text == Path(row["path"]).name, "a name is text, whatever it holds"
@@ -121,7 +117,7 @@ def test_a_dropped_picture_gets_the_probabilities_of_predict(page: Any, digits_r
 
 
 def test_the_picture_is_shown_as_the_network_sees_it(page: Any, digits_run: Path) -> None:
-    file = digits(digits_run) / rows(digits_run)[3]["path"]
+    file = images_of(digits_run) / rows(digits_run)[3]["path"]
     (item,) = drop(page, file)
     source = one(item, ".seen img").get_attribute("src")
     with Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))) as seen, Image.open(file) as original:
@@ -131,7 +127,7 @@ def test_the_picture_is_shown_as_the_network_sees_it(page: Any, digits_run: Path
 def test_grad_cam_is_switched_on_and_shown_for_any_class_by_keyboard(page: Any, digits_run: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    (item,) = drop(page, digits(digits_run) / rows(digits_run)[0]["path"])
+    (item,) = drop(page, images_of(digits_run) / rows(digits_run)[0]["path"])
 
     def shown() -> list[str | None]:
         heats = item.find_elements("css selector", ".heat")
@@ -155,7 +151,7 @@ def test_every_control_is_reached_by_the_tab_key(page: Any, digits_run: Path) ->
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
-    drop(page, digits(digits_run) / rows(digits_run)[0]["path"])
+    drop(page, images_of(digits_run) / rows(digits_run)[0]["path"])
     page.execute_script("document.activeElement.blur(); window.getSelection().removeAllRanges()")
     reached = []
     for _ in range(12):
@@ -169,7 +165,7 @@ def test_every_control_is_reached_by_the_tab_key(page: Any, digits_run: Path) ->
 
 def test_a_known_mistake_is_recognised_and_named(page: Any, digits_run: Path, site: Site) -> None:
     mistake = next(row for row in rows(digits_run) if row["label"] != row["prediction"])
-    (item,) = drop(page, digits(digits_run) / mistake["path"])
+    (item,) = drop(page, images_of(digits_run) / mistake["path"])
     assert one(item, ".near .callout").text == "This image, or a near copy of it, is one of the run’s mistakes."
     shown = item.find_elements("css selector", ".mistakes li")
     assert len(shown) == 4
@@ -186,7 +182,7 @@ def test_pictures_among_mistakes_are_warned_of_with_the_runs_own_figures(
 ) -> None:
     warned = 0
     for row in rows(digits_run)[::9]:
-        words = site.answer((digits(digits_run) / row["path"]).read_bytes())
+        words = site.answer((images_of(digits_run) / row["path"]).read_bytes())
         wrong = int((re.search(r"(\d+) of the 10 images\s+nearest to it are mistakes", words) or [0, 0])[1])
         if "resembles mistakes of the run" in words:
             warned += 1
@@ -200,7 +196,7 @@ def test_pictures_among_mistakes_are_warned_of_with_the_runs_own_figures(
 def test_what_the_network_is_unsure_of_follows_the_slider(page: Any, digits_run: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    items = drop(page, *(digits(digits_run) / row["path"] for row in rows(digits_run)[:3]))
+    items = drop(page, *(images_of(digits_run) / row["path"] for row in rows(digits_run)[:3]))
     slider = page.find_element("id", "threshold")
 
     def unsure() -> list[bool]:
@@ -219,7 +215,7 @@ def test_what_the_network_is_unsure_of_follows_the_slider(page: Any, digits_run:
 
 
 def test_dragging_and_pasting_do_as_well_as_choosing(page: Any, digits_run: Path) -> None:
-    raw = (digits(digits_run) / rows(digits_run)[0]["path"]).read_bytes()
+    raw = (images_of(digits_run) / rows(digits_run)[0]["path"]).read_bytes()
     page.execute_script(
         """
         const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));
@@ -238,7 +234,7 @@ def test_dragging_and_pasting_do_as_well_as_choosing(page: Any, digits_run: Path
 
 def test_hostile_uploads_get_a_message_and_leave_nothing(page: Any, digits_run: Path, tmp_path: Path) -> None:
     kept = sorted(file for file in digits_run.rglob("*"))
-    good = digits(digits_run) / rows(digits_run)[0]["path"]
+    good = images_of(digits_run) / rows(digits_run)[0]["path"]
     Image.new("L", (12_500, 7_000)).save(tmp_path / "bomb.png")
     Image.new("L", (9, 7)).save(tmp_path / "another size.png")
     files: dict[str, tuple[bytes | None, str]] = {
@@ -266,7 +262,7 @@ def test_hostile_uploads_get_a_message_and_leave_nothing(page: Any, digits_run: 
 
 
 def test_no_more_than_some_are_taken_at_once_and_all_can_be_cleared(page: Any, digits_run: Path, site: Site) -> None:
-    raw = base64.b64encode((digits(digits_run) / rows(digits_run)[0]["path"]).read_bytes()).decode()
+    raw = base64.b64encode((images_of(digits_run) / rows(digits_run)[0]["path"]).read_bytes()).decode()
     page.execute_script(
         """
         const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));
@@ -287,7 +283,7 @@ def test_no_more_than_some_are_taken_at_once_and_all_can_be_cleared(page: Any, d
 
 def test_the_page_fits_a_phone(page: Any, digits_run: Path, tmp_path: Path) -> None:
     long = tmp_path / f"{'a_very_long_name' * 12}.png"
-    shutil.copy(digits(digits_run) / rows(digits_run)[0]["path"], long)
+    shutil.copy(images_of(digits_run) / rows(digits_run)[0]["path"], long)
     try:
         page.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
@@ -314,7 +310,7 @@ def ask(address: str, method: str = "GET", path: str = "/", body: Any = None, **
 
 
 def test_other_sites_are_kept_away(address: str, digits_run: Path) -> None:
-    raw = (digits(digits_run) / rows(digits_run)[0]["path"]).read_bytes()
+    raw = (images_of(digits_run) / rows(digits_run)[0]["path"]).read_bytes()
     assert ask(address)[0] == 200
     port = address.split(":")[2].strip("/")
     assert ask(address, Host=f"localhost:{port}")[0] == 200
@@ -344,7 +340,7 @@ def form(**files: bytes) -> dict[str, Any]:
 
 
 def test_programs_get_what_predict_writes(address: str, digits_run: Path, fastcls: Fastcls) -> None:
-    files = [digits(digits_run) / row["path"] for row in rows(digits_run)[:3]]
+    files = [images_of(digits_run) / row["path"] for row in rows(digits_run)[:3]]
     outcome = fastcls("predict", digits_run, *files, "--json", "--top-k", 2, "--calibrated")
     expected = json.loads(outcome.stdout)
     sent = form(**{file.name: file.read_bytes() for file in files}, broken=b"no picture")
@@ -362,7 +358,7 @@ def test_programs_get_what_predict_writes(address: str, digits_run: Path, fastcl
 
 
 def test_programs_are_told_what_is_wrong(address: str, digits_run: Path) -> None:
-    raw = (digits(digits_run) / rows(digits_run)[0]["path"]).read_bytes()
+    raw = (images_of(digits_run) / rows(digits_run)[0]["path"]).read_bytes()
     for status, message, path, body, headers in (
         (422, "The file is empty", "", b"", {}),
         (422, "not an image", "", b"text", {}),
@@ -403,7 +399,7 @@ def test_the_interface_is_described_and_the_server_says_it_is_well(address: str,
 
 def test_two_hundred_programs_at_once_are_all_answered(address: str, digits_run: Path) -> None:
     known = rows(digits_run)[:20]
-    pictures = [(digits(digits_run) / row["path"]).read_bytes() for row in known]
+    pictures = [(images_of(digits_run) / row["path"]).read_bytes() for row in known]
     with ThreadPoolExecutor(200) as pool:
         found = list(pool.map(lambda i: ask(address, "POST", "/predict", pictures[i % 20]), range(200)))
     assert {status for status, _, _ in found} == {200}
@@ -471,7 +467,7 @@ def test_only_names_that_nobody_else_can_own_are_answered_to(header: str, host: 
 
 
 def test_what_a_run_cannot_show_is_said(digits_run: Path, site: Site, tmp_path: Path) -> None:
-    raw = (digits(digits_run) / rows(digits_run)[0]["path"]).read_bytes()
+    raw = (images_of(digits_run) / rows(digits_run)[0]["path"]).read_bytes()
 
     def altered(name: str, **record: Any) -> Path:
         run = tmp_path / name
@@ -508,7 +504,7 @@ def test_a_network_without_feature_maps_says_so(site: Site, digits_run: Path, mo
     monkeypatch.setattr(explainer, "_parts", lambda batch, whole=explainer._parts: (*whole(batch)[:2], None))
     monkeypatch.setattr(explainer, "anatomy", Anatomy("logits", explainer.anatomy.features, None))
     assert "Grad-CAM is not available" in site.page()
-    answer = site.answer((digits(digits_run) / rows(digits_run)[0]["path"]).read_bytes())
+    answer = site.answer((images_of(digits_run) / rows(digits_run)[0]["path"]).read_bytes())
     assert 'class="heat"' not in answer and "disabled" in answer and "misclassified as" in answer
 
 

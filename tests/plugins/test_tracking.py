@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Outcome, command
+from conftest import Fastcls, command
+from folders import csv_rows
 
 from fastcls.errors import OutputError
 from fastcls.machine import extras
@@ -53,8 +53,7 @@ class Tracked:
 
     @property
     def history(self) -> list[dict[str, str]]:
-        with (self.run / "history.csv").open(newline="") as file:
-            return list(csv.DictReader(file))
+        return csv_rows(self.run / "history.csv")
 
     @property
     def steps(self) -> list[int]:
@@ -121,14 +120,14 @@ def tracked(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> Itera
         yield Tracked(run, [outcome.output for outcome in outcomes], folder / "home", looks)
 
 
-def test_an_unknown_tracker_is_refused_before_anything_is_imported(fastcls: Callable[..., Outcome]) -> None:
+def test_an_unknown_tracker_is_refused_before_anything_is_imported(fastcls: Fastcls) -> None:
     outcome = fastcls("recipe", "digits-cnn", "--track", "csv,tensorbord", "--out", "run")
     assert outcome.code == 2 and not Path("run").exists()
     assert "--track tensorbord: expected csv, tensorboard, wandb, mlflow; did you mean 'tensorboard'?" in outcome.output
 
 
 def test_a_missing_library_is_answered_with_the_command_that_installs_it(
-    fastcls: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setitem(sys.modules, "mlflow", None)
@@ -139,7 +138,7 @@ def test_a_missing_library_is_answered_with_the_command_that_installs_it(
 
 
 def test_a_run_whose_tracker_is_gone_is_not_resumed_without_it(
-    fastcls: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("run").mkdir()
     Path("run/run.json").write_text('{"recipe": "digits-cnn", "status": "interrupted", "options": {"track": "mlflow"}}')
@@ -168,8 +167,7 @@ def test_between_told_steps_nothing_is_asked_of_the_device(tracked: Tracked) -> 
 
 @pytest.mark.published
 def test_csv_has_every_told_step_once(tracked: Tracked) -> None:
-    with (tracked.run / "tracking" / "steps.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(tracked.run / "tracking" / "steps.csv")
     assert [int(row["step"]) for row in rows] == tracked.steps
     assert list(rows[0]) == ["step", "epoch", "train_loss", "lr_0", "lr_1", "images_per_second"]
     by_step = {row["step"]: row for row in rows}
@@ -284,9 +282,7 @@ def test_mlflow_store_holds_one_run(tracked: Tracked) -> None:
 
 
 @pytest.mark.published
-def test_a_tracker_that_fails_ends_alone(
-    fastcls: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_tracker_that_fails_ends_alone(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if "mlflow" not in THERE:
         pytest.skip("needs the extra mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")

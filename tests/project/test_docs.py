@@ -7,6 +7,7 @@ import re
 import shutil
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 import documented
 import materials
@@ -98,14 +99,17 @@ def stocked(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Path:
 
 
 @pytest.fixture
-def shell(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Shell:
+def shell(
+    stocked: Path, hub: object, pageless: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> Shell:
     """A shell in a folder of its own that has what pages take for granted."""
     import torch
 
-    if request.getfixturevalue("page").stem != "README":
-        request.getfixturevalue("pageless")
-    request.getfixturevalue("hub")
+    from fastcls.models import suggest
 
+    if request.getfixturevalue("page").stem in documented.NO_NETWORK:
+        request.getfixturevalue("unexported")
+    monkeypatch.setattr(suggest, "_seconds", lambda *_: 0.01)  # what networks of the ladder take on this machine
     monkeypatch.setenv("FASTCLS_DATA", str(stocked / "data"))
     monkeypatch.setenv("TORCH_HOME", str(stocked / "hub"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", materials.random_weights)
@@ -114,7 +118,8 @@ def shell(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reques
     folder = tmp_path / "work"
     shutil.copytree(stocked / "work", folder)
     monkeypatch.chdir(folder)
-    return Shell(folder, dict(os.environ), {"resume last": lambda: materials.newest(stocked / "cut-off")})
+    page = request.getfixturevalue("page").stem
+    return Shell(folder, dict(os.environ), page, {"resume last": lambda: materials.newest(stocked / "cut-off")})
 
 
 @pytest.mark.published

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import python
 
 from fastcls import lazy
 
@@ -127,8 +126,5 @@ assert [len(batch) for batch in torch.utils.data.DataLoader(Zoomed(), 2, num_wor
 
 @pytest.mark.published
 def test_fastai_loads_none_of_them_and_works_with_all_of_them(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FASTAI], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True,
-    )  # fmt: skip
+    done = python("-c", FASTAI, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

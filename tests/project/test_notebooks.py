@@ -17,6 +17,16 @@ PHOTOGRAPHS = {"04_your_own_folder", "06_kaggle"}  # need real ones
 SMALL = {"WEIGHTS": "none", "ARCH": "timm/resnet10t", "SIZE": "32", "EPOCHS": "1", "SEEDS": "2"}
 
 
+BEGIN = f"""
+import os, sys
+sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT / "tests" / "support")!r}]
+import conftest, pytest, quicker
+if not hasattr(conftest, "quick"):
+    conftest.quick = conftest._pageless(pytest.MonkeyPatch())
+quicker.operators_once()
+"""
+
+
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[KernelManager]:
     """One for all, so that what they import is imported once."""
@@ -36,7 +46,7 @@ def test_a_notebook_runs(file: Path, tmp_path: Path, kernel: KernelManager, requ
     if file.stem in PHOTOGRAPHS:
         lesson["LESSON_IMAGENETTE"] = str(request.getfixturevalue("imagenette"))
     notebook = nbformat.read(file, 4)
-    begin = f"import os\nos.chdir({str(tmp_path)!r})\nos.environ.update({lesson!r})\n%reset -f"
+    begin = BEGIN + f"os.chdir({str(tmp_path)!r})\nos.environ.update({lesson!r})\n%reset -f"
     notebook.cells.insert(0, nbformat.v4.new_code_cell(begin))
     client = NotebookClient(notebook, km=kernel, timeout=300)
     try:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python
 
 from fastcls.machine import extras
 from fastcls.settings import sources
@@ -19,8 +16,7 @@ from fastcls.settings import sources
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
-    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = python("-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return next(out.glob("*.whl"))
 
@@ -37,10 +33,8 @@ def test_the_wheel_holds_recipes_and_page_and_no_global_package_of_recipes(wheel
 def test_an_installed_wheel_runs_a_recipe_elsewhere(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)  # what pip does with a pure wheel; its needs are installed already
-    environment = {**os.environ, "PYTHONPATH": str(site), "HOME": str(tmp_path)}
-    words = ["recipe", "digits-cnn", "--epochs", "1", "--limit", "10", "--filters", "8"]
-    command = [sys.executable, "-m", "fastcls", *words]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    words = ["-m", "fastcls", "recipe", "digits-cnn", "--epochs", 1, "--limit", 10, "--filters", 8]
+    done = python(*words, cwd=tmp_path, env={"PYTHONPATH": str(site), "HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr.lower(), done.stderr
     (run,) = (tmp_path / "runs" / "digits-cnn").iterdir()
@@ -75,9 +69,6 @@ def test_dependency_groups_are_the_extras_of_their_names() -> None:
 
 
 def test_a_bare_checkout_runs(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "fastcls", "recipes"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = python("-m", "fastcls", "recipes", cwd=tmp_path)
     assert done.returncode == 0 and "pets-resnet50" in done.stdout
-    done = subprocess.run([*command[:3], "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.stdout.startswith("fastcls 0.")
+    assert python("-m", "fastcls", "--version", cwd=tmp_path).stdout.startswith("fastcls 0.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from dataclasses import replace
@@ -12,6 +11,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from folders import csv_rows
 from scipy.stats import norm
 
 from fastcls.comparison import comparison, differences
@@ -156,10 +156,8 @@ def test_runs_without_common_images_are_not_tested(tmp_path: Path) -> None:
 def test_the_files_hold_every_run_and_every_setting(ablation: Comparison, tmp_path: Path) -> None:
     out = tmp_path / "out"
     page = write(out, ablation).read_text()
-    with (out / "results.csv").open() as file:
-        runs = list(csv.DictReader(file))
-    with (out / "table.csv").open() as file:
-        table = list(csv.DictReader(file))
+    runs = csv_rows(out / "results.csv")
+    table = csv_rows(out / "table.csv")
     assert len(runs) == 7 and [run["status"] for run in runs].count("failed") == 1
     assert [row["norm"] for row in table] == ["batch", "none", "group"]
     assert float(table[0]["accuracy"]) == pytest.approx(0.8233, abs=1e-4) and table[0]["interval_over"] == "seeds"

@@ -66,9 +66,9 @@ def test_a_calibrated_network_has_a_small_calibration_error_and_a_boastful_one_a
 def test_figures_of_ten_thousand_classes_take_seconds() -> None:
     """The resamples of the intervals cost images + classes each, not classes²."""
     p, t = random_split(400, 10_000)
-    started = time.perf_counter()
+    started = time.process_time()
     assert metrics.figures(p, t)["macro_f1"]["low"] is not None
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 @pytest.fixture(scope="module")

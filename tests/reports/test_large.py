@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Outcome
+from conftest import Fastcls
 
 from fastcls.runfolder import parts, predictions
 from fastcls.runfolder.run import open_run
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.further
 WORDS = ("recipe", "digits-cnn", "--limit", 40, "--filters", "4,8", "--epochs", 2, "--seed", 7)
 
 
-def trained(fastcls: Callable[..., Outcome], out: str) -> dict[str, Any]:
+def trained(fastcls: Fastcls, out: str) -> dict[str, Any]:
     done = fastcls(*WORDS, "--out", out)
     assert done.code == 0, done.output
     return json.loads(Path(out, "metrics.json").read_text())
@@ -32,7 +31,7 @@ def figures_of(entry: Any) -> list[float]:
 
 
 def test_a_large_run_has_the_figures_of_a_small_one_and_a_page_of_a_sample(
-    fastcls: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = trained(fastcls, "small")
     monkeypatch.setattr(predictions, "MOST", 10 * expected["valid"]["n"] - 1)  # of ten classes: one too many
@@ -88,9 +87,7 @@ def test_counts_are_exact_and_the_sample_depends_on_names_alone(
     assert set(open_run(tmp_path / "other").predictions["path"]) == sample
 
 
-def test_a_damaged_part_is_named_in_the_page_and_refused_elsewhere(
-    fastcls: Callable[..., Outcome], tmp_path: Path
-) -> None:
+def test_a_damaged_part_is_named_in_the_page_and_refused_elsewhere(fastcls: Fastcls, tmp_path: Path) -> None:
     blocks(Path("run"), 2000, 3)
     Path("run/run.json").write_text('{"format": 1}')
     part = Path("run/predictions/test-00001.parquet")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
 from attempts import SMALL, Attempt, attempt, picture
-from conftest import Outcome, command
+from conftest import Fastcls, command
 from limits import within
 from materials import interrupted_at_a_checkpoint
 
@@ -48,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_cache: None) -> tuple
 
 
 def test_names_that_lead_nowhere_in_their_own_ways_are_named(
-    fastcls: Callable[..., Outcome], digits_run: Path, tmp_path: Path
+    fastcls: Fastcls, digits_run: Path, tmp_path: Path
 ) -> None:
     """What the attempts found, in short: a file for a folder, a circle of links, nobody's home, a named pipe."""
     (tmp_path / "file").write_text("mine")
@@ -74,7 +73,7 @@ def test_names_that_lead_nowhere_in_their_own_ways_are_named(
     assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "out.csv").exists()
 
 
-def test_a_list_of_runs_that_is_a_named_pipe_is_not_waited_for(fastcls: Callable[..., Outcome]) -> None:
+def test_a_list_of_runs_that_is_a_named_pipe_is_not_waited_for(fastcls: Fastcls) -> None:
     state = Path(os.environ["XDG_STATE_HOME"], "fastcls")
     state.mkdir(parents=True)
     os.mkfifo(state / "runs.txt")

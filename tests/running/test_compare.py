@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import command
+from conftest import Fastcls, command
+from folders import csv_rows
 from materials import interrupted_at_a_checkpoint
 
-Fastcls = Callable[..., Any]
 SMALL = ["--epochs", 1, "--limit", 20, "--filters", "8", "--bs", 20]
 GRID = ["compare", "digits-cnn", *SMALL, "--vary", "dropout=0,0.3", "--setting", "lr=1e9 dropout=0.1", "--seeds", 2]
 
@@ -30,8 +28,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory, unreported_module: None) -> t
 
 
 def records(out: Path) -> list[dict[str, str]]:
-    with (out / "results.csv").open() as file:
-        return list(csv.DictReader(file))
+    return csv_rows(out / "results.csv")
 
 
 def test_one_failing_setting_does_not_stop_the_others(grid: tuple[Path, Any]) -> None:
@@ -147,9 +144,7 @@ def test_two_runs_are_tested_on_the_same_images(grid: tuple[Path, Any], fastcls:
     runs = [grid[0] / name / "seed-42" for name in ("dropout=0.0", "dropout=0.3")]
     outcome = fastcls("compare", *runs, "--out", "pair")
     assert outcome.code == 0 and "exact McNemar test" in outcome.output
-    first, second = (
-        [row for row in csv.DictReader((run / "predictions.csv").open()) if row["split"] == "valid"] for run in runs
-    )
+    first, second = ([row for row in csv_rows(run / "predictions.csv") if row["split"] == "valid"] for run in runs)
     answers = [[row["label"] == row["prediction"] for row in rows] for rows in (first, second)]
     alone = sum(a and not b for a, b in zip(*answers, strict=True))
     assert f"On the same {len(first)} images the first run alone is right on {alone:,}" in outcome.output

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 import torch
-from killable import RECIPE, VARIANTS, Trials, digest, until, words
+from conftest import Fastcls
+from killable import RECIPE, VARIANTS, Trials, digest, until
 
 from fastcls.errors import Diverged, OutputError, TrainingError
 from fastcls.machine import host
@@ -29,8 +30,6 @@ from fastcls.settings import options, sources
 from fastcls.settings.request import Request
 from fastcls.training import guard
 from fastcls.training.checkpoints import Store
-
-Fastcls = Callable[..., Any]
 
 GREEDY = """
 class Greedy(Module):
@@ -78,7 +77,7 @@ greedy = edited(
 
 
 def start(trials: Trials, recipe: Path, out: Path, *more: object) -> int:
-    command = words(trials, out, *more)
+    command = trials.words(out, *more)
     return trials.start("recipe", recipe, *command[2:])
 
 
@@ -86,7 +85,7 @@ def whole(trials: Trials, variant: str) -> dict[str, Any]:
     """What the run of a variant is without any fault, made once."""
     out = trials.folder / f"whole-{variant}".replace(" ", "-")
     if not out.exists():
-        assert trials.ask(start(trials, slow(trials), out, *VARIANTS[variant])) == 0
+        assert trials.wait(start(trials, slow(trials), out, *VARIANTS[variant])) == 0
     return digest(out)
 
 
@@ -112,7 +111,7 @@ def test_a_killed_loader_process_is_named_and_the_run_goes_on(trials: Trials) ->
     until(lambda: bool(workers.read_text().split()))
     pid = int(workers.read_text().split()[0])
     os.kill(pid, signal.SIGKILL)
-    assert trials.ask(child) == 6
+    assert trials.wait(child) == 6
     # the latter, and perhaps not finite, where its pipe breaks before the signal comes
     assert re.search(rf"A data loader worker( \(pid {pid}\))? (was killed \(Killed\)|ended unexpectedly)", said(trials))
     assert f"fastcls resume {out}" in log(out)
@@ -138,7 +137,7 @@ def test_an_image_lost_during_the_run_is_named_and_the_run_goes_on(
         image.unlink()
         if damage == "truncated":
             image.write_bytes(held[: len(held) // 2])
-        assert trials.ask(child) == 3
+        assert trials.wait(child) == 3
         refused = fastcls("resume", out, "--trust")
         assert refused.code == 3 and ("1 missing (red/7.png)" if damage == "vanished" else "sizes") in refused.output
     finally:
@@ -166,7 +165,7 @@ def fit("""))(trials)  # fmt: skip
     child = start(trials, recipe, out)
     until(checkpoint(out, 3))
     flag.touch()
-    assert trials.ask(child) == 4
+    assert trials.wait(child) == 4
     flag.unlink()
     printed = said(trials)
     assert "disk is full" in printed and "Earlier checkpoints are complete" in printed
@@ -186,7 +185,7 @@ def test_a_clock_set_back_by_an_hour_changes_nothing_but_times_of_day(trials: Tr
 
 def fit("""), ("learn.fine_tune(", "learn.add_cb(Back())\n    learn.fine_tune("))(trials)  # fmt: skip
     out = trials.folder / "clock"
-    assert trials.ask(start(trials, recipe, out)) == 0
+    assert trials.wait(start(trials, recipe, out)) == 0
     assert digest(out)["history"] == whole(trials, "no workers")["history"]
 
 
@@ -216,7 +215,7 @@ class Poison(Callback):
 
 def fit("""), ("learn.fine_tune(", "learn.add_cb(Poison())\n    learn.fine_tune("))(trials)  # fmt: skip
     out = trials.folder / "late"
-    assert trials.ask(start(trials, recipe, out)) == 6
+    assert trials.wait(start(trials, recipe, out)) == 6
     reason = json.loads((out / "run.json").read_text())["reason"]
     assert reason.startswith("The loss became nan in epoch 4, batch 2, at a learning rate of")
     printed = said(trials)
@@ -243,16 +242,16 @@ def test_weights_that_are_not_finites_are_not_saved_though_the_loss_was_one() ->
 @pytest.mark.faults
 def test_out_of_memory_says_what_to_turn_down_and_auto_batch_finds_what_fits(trials: Trials) -> None:
     recipe, out, other = greedy(trials), trials.folder / "greedy", trials.folder / "whole-greedy"
-    assert trials.ask(start(trials, recipe, out, "--bs", 32)) == 6
+    assert trials.wait(start(trials, recipe, out, "--bs", 32)) == 6
     printed = said(trials)
     for way in ("CUDA", "--bs 16", "--auto-batch", "--accumulate 2", "smaller images", "--precision bf16"):
         assert way in printed.partition("Out of memory: ")[2]
     shutil.rmtree(out)
-    assert trials.ask(start(trials, recipe, other, "--bs", 26)) == 0
+    assert trials.wait(start(trials, recipe, other, "--bs", 26)) == 0
     child = start(trials, recipe, out, "--auto-batch")
     until(checkpoint(out, 2))
     os.killpg(child, signal.SIGKILL)
-    trials.ask(child)
+    trials.wait(child)
     record = json.loads((out / "run.json").read_text())
     assert record["knobs"]["get_learner"]["bs"] == record["auto_batch"]["batch"] == 26
     assert " --bs 26" in record["command"] and "--auto-batch" not in record["command"]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import csv
 import json
 import shutil
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Outcome, command
+from conftest import Fastcls, Outcome, command
 from fastai.data.all import CategoryBlock, DataBlock
 from fastai.vision.all import ImageBlock, get_image_files, parent_label
+from folders import csv_rows
 from PIL import Image
 from torch import nn
 
@@ -34,7 +33,6 @@ from fastcls.settings.options import Options
 from fastcls.training import probe
 
 pytestmark = pytest.mark.further
-Fastcls = Callable[..., Outcome]
 SMALL = ["compare", "digits-cnn", "--epochs", 1, "--limit", 20, "--filters", "8", "--bs", 20]
 BASE = 0.2  # the dropout of the recipe
 FOLDS = [*SMALL, "--vary", "dropout=0.5", "--one-at-a-time", "--folds", 2]
@@ -237,8 +235,7 @@ def test_folds_share_the_features_of_a_frozen_network(tmp_path: Path, unexported
     shutil.rmtree(first.parent)
     assert command(*words).code == 0
     assert first.read_bytes() == weights
-    with (tmp_path / "out" / "baseline" / "probe.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 36
+    assert len(csv_rows(tmp_path / "out" / "baseline" / "probe.csv")) == 36
 
 
 def test_folds_of_a_frozen_network_export_what_each_alone_would(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Outcome
+from conftest import ROOT, Fastcls
 from materials import interrupted_at_a_checkpoint
 
 from fastcls.machine.screen import Screen
@@ -24,7 +24,6 @@ from fastcls.reports import build
 from fastcls.runfolder import runs
 from fastcls.running import runner, series
 
-Fastcls = Callable[..., Outcome]
 SMALL = ["--epochs", 2, "--limit", 20, "--filters", "8", "--bs", 20]
 COMPARE = ["compare", "digits-cnn", *SMALL, "--vary", "dropout=0,0.3", "--out", "grid"]
 

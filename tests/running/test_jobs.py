@@ -8,15 +8,18 @@ import re
 import shlex
 import shutil
 import signal
+import socket
+import socketserver
 import subprocess
-from collections.abc import Callable
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, Outcome
-from killable import until
+from conftest import ROOT, Fastcls
+from killable import Forks, until
 
 pytestmark = pytest.mark.further
 
@@ -33,7 +36,24 @@ done
 exit $code
 """
 SCONTROL = '#!/bin/bash\n[ "$1" = show ] && echo localhost && echo localhost || echo "$@" >> scontrol.txt\n'
-TORCHRUN = '#!/bin/bash\nprintf "%q " "$@"\n'
+WORDS_OF_TORCHRUN = '#!/bin/bash\nprintf "%q " "$@"\n'
+TORCHRUN = """#!{python} -SE
+# one process here, forked by the test; passes SIGTERM on, and ends with 1 then, whatever its process ends with
+import json, os, select, signal, socket, sys
+at = sys.argv.index("-m")
+given = dict(zip(sys.argv[1:at:2], sys.argv[2:at:2]))
+place = dict(RANK=given["--node-rank"], WORLD_SIZE=given["--nnodes"], LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+place.update(MASTER_ADDR=given["--master-addr"], MASTER_PORT=given["--master-port"])
+asked = socket.socket(socket.AF_UNIX)
+asked.connect("forks")
+asked.sendall(json.dumps([sys.argv[at + 2 :], place]).encode() + b"\\n")
+answers, stopped = asked.makefile(), []
+child = int(answers.readline())
+signal.signal(signal.SIGTERM, lambda *_: (stopped.append(child), os.kill(child, signal.SIGTERM)))
+select.select([os.pidfd_open(child)], [], [])
+asked.sendall(b"ended\\n")
+sys.exit(int(answers.readline()) != 0 or bool(stopped))
+"""
 
 
 def program(folder: Path, name: str, text: str) -> None:
@@ -48,7 +68,7 @@ def documents(file: str) -> list[dict[str, Any]]:
 
 def started(tmp_path: Path, script: str, **env: str) -> list[str]:
     """The words that a script gives torchrun."""
-    program(tmp_path, "torchrun", TORCHRUN)
+    program(tmp_path, "torchrun", WORDS_OF_TORCHRUN)
     program(tmp_path, "python", "#!/bin/bash\n")
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
@@ -58,7 +78,7 @@ def started(tmp_path: Path, script: str, **env: str) -> list[str]:
     return shlex.split(done.stdout)
 
 
-def checked(words: list[str], fastcls: Callable[..., Outcome]) -> dict[str, str]:
+def checked(words: list[str], fastcls: Fastcls) -> dict[str, str]:
     """torchrun's options, behind which fastcls takes its own."""
     at = words.index("fastcls")
     done = fastcls(*words[at + 1 :], "--print-config")
@@ -68,7 +88,7 @@ def checked(words: list[str], fastcls: Callable[..., Outcome]) -> dict[str, str]
     return dict(zip(words[: at - 1 : 2], words[1 : at - 1 : 2], strict=True))
 
 
-def test_the_kubernetes_job_is_one_and_starts_every_pod(tmp_path: Path, fastcls: Callable[..., Outcome]) -> None:
+def test_the_kubernetes_job_is_one_and_starts_every_pod(tmp_path: Path, fastcls: Fastcls) -> None:
     validator = pytest.importorskip("kubernetes_validate", reason="needs kubernetes-validate")
     service, job = documents("kubernetes.yaml")
     for document in (service, job):
@@ -86,7 +106,7 @@ def test_the_kubernetes_job_is_one_and_starts_every_pod(tmp_path: Path, fastcls:
         assert options["--nproc-per-node"] == str(container["resources"]["limits"]["nvidia.com/gpu"])
 
 
-def test_the_skypilot_task_starts_every_machine(tmp_path: Path, fastcls: Callable[..., Outcome]) -> None:
+def test_the_skypilot_task_starts_every_machine(tmp_path: Path, fastcls: Fastcls) -> None:
     (task,) = documents("skypilot.yaml")
     for rank in range(task["num_nodes"]):
         env = {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NUM_GPUS_PER_NODE": "8", "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2"}
@@ -100,10 +120,36 @@ def test_skypilot_reads_its_task() -> None:
     assert sky.Task.from_yaml(str(JOBS / "skypilot.yaml")).num_nodes == 2
 
 
-@pytest.mark.faults
-def test_the_slurm_script_trains_on_two_nodes_and_continues_when_it_is_queued_again(tmp_path: Path) -> None:
-    import socket
+@pytest.fixture
+def torchrun(request: pytest.FixtureRequest, forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """torch's own, or one whose processes need not import it."""
+    monkeypatch.chdir(tmp_path)
+    if request.param == "torch's":
+        yield
+        return
+    program(tmp_path, "torchrun", TORCHRUN.replace("{python}", sys.executable))
+    lock = threading.Lock()
 
+    class Node(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            words, place = json.loads(self.rfile.readline())
+            with lock:
+                child, _ = forks.start(words, tmp_path / "slurm-77.out", env=place, folder=str(tmp_path), whole=True)
+            self.wfile.write(f"{child}\n".encode())
+            self.rfile.readline()
+            with lock:
+                self.wfile.write(f"{forks.wait(child).code}\n".encode())
+
+    with socketserver.ThreadingUnixStreamServer("forks", Node) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield
+        server.shutdown()
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("torchrun")
+@pytest.mark.parametrize("torchrun", ["ours", pytest.param("torch's", marks=pytest.mark.slow)], indirect=True)
+def test_the_slurm_script_trains_on_two_nodes_and_continues_when_it_is_queued_again(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     text = (JOBS / "slurm.sh").read_text()

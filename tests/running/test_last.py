@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Outcome
+from conftest import Fastcls
+from folders import images_of
 
 from fastcls import Run
 from fastcls.runfolder import register
-
-Fastcls = Callable[..., Outcome]
 
 
 def written(run: Path, to: str, **record: object) -> Path:
@@ -27,7 +25,7 @@ def written(run: Path, to: str, **record: object) -> Path:
 
 
 def an_image(run: Path) -> Path:
-    return next(Path(json.loads((run / "run.json").read_text())["data"]["root"]).rglob("*.png"))
+    return next(images_of(run).rglob("*.png"))
 
 
 @pytest.mark.usefixtures("unreported")

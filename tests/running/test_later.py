@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from bursts import scene
-from conftest import Outcome
+from conftest import Fastcls
 from fabricated import make_run
 from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock
+from folders import csv_rows, images_of
 from PIL import Image
 
 import fastcls as package
@@ -25,14 +25,12 @@ from fastcls.reports.build import write
 from fastcls.runfolder import splits
 from fastcls.running.record import Images
 
-Command = Callable[..., Outcome]
-
 
 @pytest.fixture(scope="module")
 def later(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Path:
     """The digits that the run did not train on, as of two sites: B's pictures are dark and inverted."""
     folder = tmp_path_factory.mktemp("later")
-    root = Path(Run(digits_run).record["data"]["root"])
+    root = images_of(digits_run)
     rows = []
     for i, (path, label, _) in enumerate(row for row in splits.read(digits_run) if row[2] == "valid"):
         site = "AB"[i % 2]
@@ -44,10 +42,10 @@ def later(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Path:
     return folder
 
 
-def test_the_runs_own_validation_images_give_its_own_figures(digits_run: Path, fastcls: Command) -> None:
+def test_the_runs_own_validation_images_give_its_own_figures(digits_run: Path, fastcls: Fastcls) -> None:
     outcome = fastcls("evaluate", digits_run, digits_run, "--split", "valid")
     assert outcome.code == 0, outcome.output
-    folder = Path("evaluations") / Path(Run(digits_run).record["data"]["root"]).name
+    folder = Path("evaluations") / images_of(digits_run).name
     own, new = Run(digits_run), Run(folder)
     for name in ("accuracy", "top5", "macro_f1", "loss", "brier", "ece", "loss_calibrated"):
         assert new.metrics.loc[("new", name)].tolist() == pytest.approx(
@@ -66,7 +64,7 @@ def test_the_runs_own_validation_images_give_its_own_figures(digits_run: Path, f
 
 @pytest.mark.faults
 def test_a_planted_site_is_the_worst_slice_and_is_seen_in_the_pictures(
-    later: Path, digits_run: Path, fastcls: Command
+    later: Path, digits_run: Path, fastcls: Fastcls
 ) -> None:
     outcome = fastcls("evaluate", digits_run, later, "--labels", "labels.csv", "-o", "found")
     assert outcome.code == 0, outcome.output
@@ -91,7 +89,7 @@ def test_a_planted_site_is_the_worst_slice_and_is_seen_in_the_pictures(
 
 
 def test_unknown_missing_and_trained_images_are_counted_apart(
-    later: Path, digits_run: Path, fastcls: Command, tmp_path: Path
+    later: Path, digits_run: Path, fastcls: Fastcls, tmp_path: Path
 ) -> None:
     record = Run(digits_run).record
     trained = [path for path, label, split in splits.read(digits_run) if split == "train" and label == "3"][:7]
@@ -99,7 +97,7 @@ def test_unknown_missing_and_trained_images_are_counted_apart(
         (tmp_path / "new" / name).mkdir(parents=True)
         for file in files:
             shutil.copy(file, tmp_path / "new" / name)
-    table = list(csv.DictReader((later / "labels.csv").open()))
+    table = csv_rows(later / "labels.csv")
     for row in table:
         if row["site"] == "A" and row["label"] in ("4", "5"):
             shutil.copy(later / row["file"], tmp_path / "new" / {"4": "4", "5": "ten"}[row["label"]])
@@ -149,7 +147,7 @@ def photographs(digits_run: Path, tmp_path: Path) -> Path:
 
 
 def test_copies_of_training_images_are_said_and_the_figure_without_them_shown(
-    photographs: Path, fastcls: Command
+    photographs: Path, fastcls: Fastcls
 ) -> None:
     """Of the new images three are saved again from those that the run was trained on."""
     Path("plain.csv").write_text("\n".join(row.rpartition(",")[0] for row in Path("new.csv").read_text().splitlines()))
@@ -163,7 +161,7 @@ def test_copies_of_training_images_are_said_and_the_figure_without_them_shown(
 
 
 def test_images_of_groups_that_were_trained_on_are_said_and_the_figure_without_them_shown(
-    photographs: Path, fastcls: Command
+    photographs: Path, fastcls: Fastcls
 ) -> None:
     """Of the new patients p0 was validated and p1 trained on; three copies are of another name."""
     outcome = fastcls("evaluate", "run", "new", "--labels", "new.csv", "--out", "out")
@@ -180,9 +178,9 @@ def test_images_of_groups_that_were_trained_on_are_said_and_the_figure_without_t
     assert "without: too few are left" in outcome.output and "without: too few" in Path("all/report.html").read_text()
 
 
-def test_images_of_every_fold_are_trained_on(digits_run: Path, fastcls: Command, tmp_path: Path) -> None:
+def test_images_of_every_fold_are_trained_on(digits_run: Path, fastcls: Fastcls, tmp_path: Path) -> None:
     """What one network of a run of folds predicts, the others were trained on."""
-    root = Path(Run(digits_run).record["data"]["root"])
+    root = images_of(digits_run)
     held = [(root / path, label) for path, label, part in splits.read(digits_run) if part == "valid"][:20]
     Path("new").mkdir()
     for i, (file, label) in enumerate(held):
@@ -198,8 +196,8 @@ def test_images_of_every_fold_are_trained_on(digits_run: Path, fastcls: Command,
     assert refused.code == 3 and "trained on all 20 images of new" in refused.output
 
 
-def test_what_cannot_be_evaluated_is_refused(later: Path, digits_run: Path, fastcls: Command, tmp_path: Path) -> None:
-    root = Path(Run(digits_run).record["data"]["root"])
+def test_what_cannot_be_evaluated_is_refused(later: Path, digits_run: Path, fastcls: Fastcls, tmp_path: Path) -> None:
+    root = images_of(digits_run)
     trained = fastcls("evaluate", digits_run, digits_run, "--split", "train")
     assert trained.code == 3 and "The run was trained on all" in trained.output
     assert fastcls("evaluate", digits_run, digits_run, "--split", "tests").code == 2

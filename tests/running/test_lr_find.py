@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import Outcome
+from conftest import Fastcls
 from fastai.callback.core import Callback
 from PIL import Image
 
@@ -20,8 +19,6 @@ from fastcls.running.lr_find import lr_find
 from fastcls.training.resume import Saver
 
 TIMES = ("seconds", "images_per_second")
-
-Fastcls = Callable[..., Outcome]
 
 
 def test_the_verb_draws_suggests_and_names_the_next_command(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:

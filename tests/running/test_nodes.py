@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from killable import saves, until
+from killable import draw, saves, until
 from machines import PORT, Machine
-from together import RECIPE, assert_same, draw, record
+from together import IMAGES, RECIPE, assert_same, record
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STATIC = ["--nnodes", 2, "--max-restarts", 3, "--master-port", PORT]
@@ -47,7 +47,7 @@ class Job:
 @pytest.fixture(scope="module")
 def job(machines: list[Machine], tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = tmp_path_factory.mktemp("shared")
-    draw(folder / "images")
+    draw(folder / "images", IMAGES)
     (folder / "mine.py").write_text(RECIPE)
     found = Job(folder, machines)
     found.ended(machines[0].start(*found.words("alone")))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Outcome, command
+from conftest import Fastcls, Outcome, command
+from folders import csv_rows
 
-Fastcls = Callable[..., Outcome]
 pytestmark = [pytest.mark.published, pytest.mark.usefixtures("pageless")]  # of whose pages test_report.py has more
 SHORT = ["--epochs", 1, "--limit", 12, "--bs", 40]
 
@@ -31,9 +30,7 @@ def trained(outcome: Outcome, run: Path | str, classes: int, exported: bool = Tr
     "knobs",
     [
         "--act gelu --norm group --filters 16,32,32 --kernel 5 --opt sgd --lr 0.1 --schedule step",
-        "--act silu --norm evonorm-b0 --opt adam --schedule flat-cos --dropout 0",
-        "--norm evonorm-s0 --schedule constant",
-        "--act relu --norm none",
+        "--act silu --norm evonorm-s0 --opt adam --schedule flat-cos --dropout 0",
     ],
 )
 def test_the_three_layer_cnn_with_every_knob(fastcls: Fastcls, cifar10: Path, knobs: str) -> None:
@@ -56,18 +53,21 @@ def test_the_baseline_on_cifar_100_and_what_improves_it(fastcls: Fastcls, cifar1
         assert record["network"]["parameters"] == 456 + 2416 + 80200 + 20100
 
 
-@pytest.mark.parametrize("channels", ["gray", "rgb"])
-@pytest.mark.parametrize("recipe", ["imagenette-cnn", "imagenette-resnet18"])
-def test_imagenette_in_gray_and_in_colours(fastcls: Fastcls, imagenette: Path, recipe: str, channels: str) -> None:
+def mode(run: Path | str) -> str:
+    model = json.loads(Path(run, "model.json").read_text())
+    assert "tench" in model["classes"]
+    return model["preprocessing"]["mode"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "channels"), [("imagenette-cnn", "gray"), ("imagenette-cnn", "rgb"), ("imagenette-resnet18", "gray")]
+)
+def test_imagenette_in_gray_and_in_colours(
+    fastcls: Fastcls, imagenette: Path, imagenette_run: Path, recipe: str, channels: str
+) -> None:
     words = ["--path", imagenette, *SHORT, "--channels", channels]
     trained(fastcls("recipe", recipe, *words, "--out", "run"), "run", 10)
-    model = json.loads(Path("run/model.json").read_text())
-    assert "tench" in model["classes"] and model["preprocessing"]["mode"] == {"gray": "L", "rgb": "RGB"}[channels]
-
-
-def test_the_leaderboards_setting(fastcls: Fastcls, imagenette: Path) -> None:
-    words = ["--path", imagenette, "--arch", "xresnet18", "--size", 64, "--epochs", 1, "--limit", 12]
-    trained(fastcls("recipe", "imagenette-xresnet50", *words, "--out", "run"), "run", 10)
+    assert mode("run") == {"gray": "L", "rgb": "RGB"}[channels] and mode(imagenette_run) == "RGB"
 
 
 def test_a_network_is_tested_on_larger_images_than_it_began_on(fastcls: Fastcls, imagenette: Path) -> None:
@@ -80,8 +80,7 @@ def test_a_network_is_tested_on_larger_images_than_it_began_on(fastcls: Fastcls,
 @pytest.fixture(scope="module")
 def imagenette_run(tmp_path_factory: pytest.TempPathFactory, imagenette: Path) -> Path:
     run = tmp_path_factory.mktemp("runs") / "imagenette"
-    outcome = command("recipe", "imagenette-resnet18", "--path", imagenette, *SHORT, "--out", run)
-    assert outcome.code == 0, outcome.output
+    trained(command("recipe", "imagenette-resnet18", "--path", imagenette, *SHORT, "--out", run), run, 10)
     return run
 
 
@@ -90,22 +89,21 @@ def test_the_transfer_is_one_comparison(fastcls: Fastcls, cifar10: Path, imagene
     words = ["--vary", f"weights=none,{imagenette_run}", "--path", cifar10, *SHORT, "--size", 32, "--out", "transfer"]
     outcome = fastcls("compare", "cifar10-resnet18", *words)
     assert outcome.code == 0, outcome.output
-    with Path("transfer/results.csv").open() as file:
-        rows = {row["weights"]: row for row in csv.DictReader(file)}
+    rows = {row["weights"]: row for row in csv_rows("transfer/results.csv")}
     assert set(rows) == {"none", str(imagenette_run)}
     histories = {name: Path("transfer", row["folder"], "history.csv").read_text() for name, row in rows.items()}
     assert "linear probe" in histories[str(imagenette_run)] and "linear probe" not in histories["none"]
 
 
 @pytest.mark.usefixtures("unreported")
-@pytest.mark.parametrize(("unfreeze", "phase"), [("layer4", "last 2 of"), ("2", "last 3 of"), ("head", "head only")])
+@pytest.mark.parametrize(("unfreeze", "phase"), [("layer4", "last 2 of"), ("head", "head only")])
 def test_late_stages_alone(fastcls: Fastcls, cifar10: Path, imagenette_run: Path, unfreeze: str, phase: str) -> None:
     words = ["--path", cifar10, *SHORT, "--size", 32, "--weights", imagenette_run, "--unfreeze", unfreeze]
     outcome = fastcls("recipe", "cifar10-resnet18", *words, "--out", "run")
     record = trained(outcome, "run", 10, exported=False)
     assert phase in Path("run/history.csv").read_text()
     trained_share = record["network"]["trained_parameters"] / record["network"]["parameters"]
-    assert {"layer4": 0.7 < trained_share < 0.85, "2": 0.9 < trained_share < 1, "head": trained_share < 0.1}[unfreeze]
+    assert {"layer4": 0.7 < trained_share < 0.85, "head": trained_share < 0.1}[unfreeze]
 
 
 @pytest.mark.usefixtures("unreported")
@@ -114,8 +112,7 @@ def test_full_against_head_in_one_line(fastcls: Fastcls, pets: Path, imagenette_
     words = ["--path", pets, *small, "--weights", imagenette_run, "--vary", "tune=full,head", "--out", "tune"]
     outcome = fastcls("compare", "pets-resnet50", *words)
     assert outcome.code == 0, outcome.output
-    with Path("tune/results.csv").open() as file:
-        full, head = sorted(csv.DictReader(file), key=lambda row: row["tune"])
+    full, head = sorted(csv_rows("tune/results.csv"), key=lambda row: row["tune"])
     assert int(full["trained_parameters"]) == int(full["parameters"]) > 10 * int(head["trained_parameters"])
     for row in (full, head):
         assert all(float(row[cost]) > 0 for cost in ("train_seconds", "images_per_second", "peak_memory_bytes"))
@@ -133,8 +130,7 @@ def planet(imagenette: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("planet")
     table = mosaics.make(imagenette, root / "train-jpg", train=90, valid=0)
-    with table.open() as file:
-        rows = [(Path(row["file"]).stem, row["labels"]) for row in csv.DictReader(file)]
+    rows = [(Path(row["file"]).stem, row["labels"]) for row in csv_rows(table)]
     table.unlink()
     tags = [(name, " ".join(label.replace(" ", "_") for label in labels.split(";"))) for name, labels in rows]
     with (root / "train_v2.csv").open("w", newline="") as file:
@@ -149,8 +145,7 @@ def test_planet_with_several_labels_an_image(fastcls: Fastcls, planet: Path) -> 
     record, model = (json.loads(Path("run", name).read_text()) for name in ("run.json", "model.json"))
     assert record["data"]["target"] == "multi-label" and record["data"]["classes"] == 10
     assert record["data"]["images"]["valid"] == pytest.approx(18, abs=3) and "golf_ball" in model["classes"]
-    with Path("run/history.csv").open() as file:
-        assert {"fbeta_score", "mAP"} <= set(next(csv.DictReader(file)))
+    assert {"fbeta_score", "mAP"} <= set(next(csv_rows("run/history.csv")))
     words = ["--id-column", "image_name", "--label-column", "tags", "-o", "submission.csv"]
     assert fastcls("predict", "run", planet / "train-jpg", *words).code == 0
     assert Path("submission.csv").read_text().startswith("image_name,tags\n")

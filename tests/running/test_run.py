@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Outcome
+from conftest import Fastcls
+from folders import csv_rows, images_of
 from PIL import Image
 
 from fastcls.settings.sources import find
 
-Fastcls = Callable[..., Outcome]
 FILES = {
     *("run.json", "recipe.py", "history.csv", "metrics.json", "predictions.csv", "splits.csv"),
     *("model.safetensors", "model.json", "model.onnx", "report.html", "log.txt", "figures"),
     *("heatmaps.json", "suspects.csv", "check.json", "checkpoints"),
 }
-
-
-def rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
 
 
 def sha(file: Path) -> str:
@@ -64,13 +52,13 @@ def test_run_json_records_what_ran(digits_run: Path) -> None:
     assert {"python", "fastcls", "fastai", "torch", "torchvision"} <= set(record["versions"])
     assert record["device"]["type"] in ("cpu", "cuda", "mps") and record["device"]["threads"] >= 1
     assert len(record["data"]["fingerprint"]) == 64 and record["wall_seconds"] > 0
-    assert record["data"]["images"] == {"train": 600, "valid": 360} or record["data"]["images"]["train"] == 600
+    assert record["data"]["images"] == {"train": 600, "valid": 359}
     assert record["onnx_difference"] < 1e-4
     assert (digits_run / "recipe.py").read_text() == find("digits-cnn").source
 
 
 def test_history_has_a_row_an_epoch(digits_run: Path) -> None:
-    history = rows(digits_run / "history.csv")
+    history = csv_rows(digits_run / "history.csv")
     assert [row["epoch"] for row in history] == ["1", "2", "3"]
     assert {
         "phase",
@@ -88,7 +76,7 @@ def test_history_has_a_row_an_epoch(digits_run: Path) -> None:
 
 
 def test_predictions_metrics_and_splits_tell_one_story(digits_run: Path) -> None:
-    predictions = rows(digits_run / "predictions.csv")
+    predictions = csv_rows(digits_run / "predictions.csv")
     figures = json.loads((digits_run / "metrics.json").read_text())["valid"]
     right = [row["label"] == row["prediction"] for row in predictions]
     assert figures["n"] == len(predictions)
@@ -100,16 +88,16 @@ def test_predictions_metrics_and_splits_tell_one_story(digits_run: Path) -> None
         assert sum(classes.values()) == pytest.approx(1, abs=1e-4)
         assert max(classes, key=classes.__getitem__) == row["prediction"]
         assert float(row["loss"]) == pytest.approx(-np.log(classes[row["label"]]), rel=1e-2, abs=1e-4)
-    splits = rows(digits_run / "splits.csv")
+    splits = csv_rows(digits_run / "splits.csv")
     valid = {row["path"]: row["label"] for row in splits if row["split"] == "valid"}
     assert valid == {row["path"]: row["label"] for row in predictions}
     assert not set(valid) & {row["path"] for row in splits if row["split"] == "train"}
-    root = Path(json.loads((digits_run / "run.json").read_text())["data"]["root"])
+    root = images_of(digits_run)
     assert all((root / path).is_file() and Path(path).parent.name == label for path, label in valid.items())
 
 
 def test_the_split_is_stratified(digits_run: Path) -> None:
-    counts = Counter(row["label"] for row in rows(digits_run / "splits.csv") if row["split"] == "valid")
+    counts = Counter(row["label"] for row in csv_rows(digits_run / "splits.csv") if row["split"] == "valid")
     assert len(counts) == 10 and max(counts.values()) - min(counts.values()) <= 3
 
 
@@ -146,7 +134,7 @@ def test_keep_last_ends_with_the_last_epoch(fastcls: Fastcls) -> None:
     for keep in ("best", "last"):
         assert fastcls(*words, "--keep", keep, "--out", keep).code == 0
     best, last = (json.loads(Path(keep, "run.json").read_text()) for keep in ("best", "last"))
-    history = [float(row["accuracy"]) for row in rows(Path("best/history.csv"))]
+    history = [float(row["accuracy"]) for row in csv_rows("best/history.csv")]
     assert last["best_epoch"] == 3 and "last epoch" in last["weights"]
     assert history[best["best_epoch"] - 1] == max(history)
     value = json.loads(Path("best/metrics.json").read_text())["valid"]["accuracy"]["value"]
@@ -161,7 +149,7 @@ def test_a_bf16_run_with_further_keywords_of_fastai_is_evaluated_in_full_precisi
     assert outcome.code == 0, outcome.output
     record = json.loads(Path("r/run.json").read_text())
     assert record["options"]["precision"] == "bf16" and record["onnx_difference"] < 1e-4
-    (epoch,), final = rows(Path("r/history.csv")), json.loads(Path("r/metrics.json").read_text())["valid"]
+    (epoch,), final = csv_rows("r/history.csv"), json.loads(Path("r/metrics.json").read_text())["valid"]
     for of_epoch, name in (("accuracy", "accuracy"), ("valid_loss", "loss")):  # the same weights, so the same figure
         assert float(epoch[of_epoch]) == pytest.approx(final[name]["value"], abs=1e-5)
     assert float(epoch["lr"]) == pytest.approx(0.01)  # a cycle that never leaves lr
@@ -205,38 +193,12 @@ def get_learner"""
     outcome = fastcls("recipe", "./odd.py", "--epochs", "1", "--limit", "20", "--filters", "8", "--out", "r")
     assert outcome.code == 0 and "no model.onnx" in outcome.output, outcome.output
     assert not Path("r/model.onnx").exists()
-    image = next(path for path in Path(json.loads(Path("r/run.json").read_text())["data"]["root"]).rglob("*.png"))
+    image = next(path for path in images_of(Path("r")).rglob("*.png"))
     refused = fastcls("predict", "r", image)
     assert refused.code == 4 and "--trust" in refused.output
     trusted = fastcls("predict", "r", image, "--trust", "-o", "out.csv")
     assert trusted.code == 0, trusted.output
-    assert rows(Path("out.csv"))[0]["prediction"] in map(str, range(10))
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_keeps_its_history(tmp_path: Path, number: int, code: int) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = ["recipe", "digits-cnn", "--epochs", "500", "--out", "run"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fastcls", *words],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    history = tmp_path / "run" / "history.csv"
-    deadline = time.monotonic() + 300
-    while not history.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == code, output
-    assert "Traceback" not in output and "interrupted" in output
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-    assert rows(history) and (tmp_path / "run" / "log.txt").exists()
-    assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
+    assert csv_rows("out.csv")[0]["prediction"] in map(str, range(10))
 
 
 @pytest.mark.faults

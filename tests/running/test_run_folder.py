@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Outcome
+from conftest import Fastcls
 from folders import change, held
 
 from fastcls.runfolder import inside
 from fastcls.runfolder.text import visible
 
-Fastcls = Callable[..., Outcome]
 FOLDERS = ("checkpoints", "figures", "export", "tracking")
 VERBS = {
     "resume": ("resume", "run"),

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from killable import digest, saves, until
+from conftest import ROOT, Fastcls, python
+from killable import Trials, digest, saves, until
 from object_store import Store
-from together import Several, assert_same, history, record
+from together import assert_same, history, record
 
 from fastcls.errors import TrainingError
 from fastcls.machine import launch, ranks
@@ -48,7 +48,7 @@ def test_the_processes_batches_are_the_whole_batch() -> None:
 
 
 @pytest.mark.faults
-def test_two_processes_train_what_one_does(several: Several, alone: Path) -> None:
+def test_two_processes_train_what_one_does(several: Trials, alone: Path) -> None:
     out = several.folder / "two"
     several.several(2, *several.words("two"))
     assert_same(out, alone)
@@ -58,7 +58,7 @@ def test_two_processes_train_what_one_does(several: Several, alone: Path) -> Non
 
 
 @pytest.mark.faults
-def test_so_do_they_with_loaders_of_items_accumulating_and_clipping(several: Several) -> None:
+def test_so_do_they_with_loaders_of_items_accumulating_and_clipping(several: Trials) -> None:
     more = ["--no-pixels", "--accumulate", 2, "--clip", 1, "--epochs", 1]
     several.several(1, *several.words("items alone", *more))
     several.several(2, *several.words("items", *more))
@@ -66,13 +66,13 @@ def test_so_do_they_with_loaders_of_items_accumulating_and_clipping(several: Sev
 
 
 @pytest.mark.faults
-def test_a_killed_process_ends_the_other_and_one_process_goes_on(several: Several, alone: Path) -> None:
+def test_a_killed_process_ends_the_other_and_one_process_goes_on(several: Trials, alone: Path) -> None:
     out = several.folder / "killed"
     first, second = several.begin(2, *several.words("killed"))
     until(lambda: saves(out) > 8)
     os.kill(second, signal.SIGKILL)
     began = time.monotonic()
-    assert several.ask(second) == -signal.SIGKILL and several.ask(first) == 6
+    assert several.wait(second) == -signal.SIGKILL and several.wait(first) == 6
     assert time.monotonic() - began < 300  # long before gloo gives up
     said = several.log(0).read_text()
     assert "Another process of this run ended" in said and f"fastcls resume {out}" in said and "Traceback" not in said
@@ -84,20 +84,20 @@ def test_a_killed_process_ends_the_other_and_one_process_goes_on(several: Severa
 
 @pytest.mark.faults
 def test_two_processes_go_on_with_what_one_began_and_a_signal_to_either_stops_both(
-    several: Several, alone: Path
+    several: Trials, alone: Path
 ) -> None:
     out = several.folder / "interrupted-0"
     (child,) = several.begin(1, *several.words("interrupted-0"))
     until(lambda: saves(out) > 4)
     os.kill(child, signal.SIGKILL)
-    several.ask(child)
+    several.wait(child)
     before = saves(out)
     first, second = several.begin(2, "resume", out, "--trust")
     until(lambda: saves(out) > before + 2)
     for _ in range(2):  # a manager's signal to all, and the launcher's that passes it on
         os.kill(second, signal.SIGINT)
         time.sleep(0.05)
-    assert (several.ask(first), several.ask(second)) == (130, 130)
+    assert (several.wait(first), several.wait(second)) == (130, 130)
     assert record(out)["status"] == "interrupted" and record(out)["reason"] == "Ctrl-C"
     # to the second one, which may be on another machine, the folder need not be there
     several.several(2, "resume", several.folder / "interrupted-{rank}", "--trust")
@@ -105,7 +105,7 @@ def test_two_processes_go_on_with_what_one_began_and_a_signal_to_either_stops_bo
 
 
 @pytest.mark.faults
-def test_two_processes_write_a_part_each_of_very_many_predictions(several: Several, alone: Path) -> None:
+def test_two_processes_write_a_part_each_of_very_many_predictions(several: Trials, alone: Path) -> None:
     from fastcls.runfolder import predictions
 
     pytest.importorskip("pyarrow", reason="needs pyarrow")
@@ -162,7 +162,7 @@ def fit(learn, epochs: int = 1):
 
 
 @pytest.mark.faults
-def test_no_step_has_a_collective_but_those_of_ddp(several: Several) -> None:
+def test_no_step_has_a_collective_but_those_of_ddp(several: Trials) -> None:
     recipe = several.folder / "counted.py"
     recipe.write_text((several.folder / "mine.py").read_text().partition("def fit(")[0] + COUNTED)
     words = several.words("counted", "--checkpoint-minutes", 60, "--no-sync-norm")
@@ -172,7 +172,7 @@ def test_no_step_has_a_collective_but_those_of_ddp(several: Several) -> None:
 
 
 @pytest.mark.faults
-def test_a_loss_of_one_process_that_is_not_finite_ends_both_and_is_not_saved(several: Several) -> None:
+def test_a_loss_of_one_process_that_is_not_finite_ends_both_and_is_not_saved(several: Trials) -> None:
     recipe = several.folder / "spoilt.py"
     spoil = """
 class Spoil(Callback):
@@ -188,7 +188,7 @@ def fit(learn, epochs: int = 1):
     recipe.write_text((several.folder / "mine.py").read_text().partition("def fit(")[0] + spoil)
     words = several.words("spoilt", "--checkpoint-minutes", 60)
     words[1] = recipe
-    assert [several.ask(child) for child in several.begin(2, *words)] == [6, 6]
+    assert [several.wait(child) for child in several.begin(2, *words)] == [6, 6]
     said = several.log(0).read_text()
     assert "The loss became nan in epoch 1, batch 3" in said and "Traceback" not in said
     assert saves(several.folder / "spoilt") == 0
@@ -201,7 +201,7 @@ def figures(run: Path) -> dict[str, Any]:
 
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
-def test_a_whole_job_that_is_killed_comes_back_by_the_same_command(several: Several) -> None:
+def test_a_whole_job_that_is_killed_comes_back_by_the_same_command(several: Trials) -> None:
     """SIGKILL to both processes at random moments of the whole run, report and all; FASTCLS_KILLS of them."""
     rng, kills, wanted = random.Random(5), 0, int(os.environ.get("FASTCLS_KILLS", "1"))
     whole, began = several.folder / "whole job", time.monotonic()
@@ -214,7 +214,7 @@ def test_a_whole_job_that_is_killed_comes_back_by_the_same_command(several: Seve
             time.sleep(rng.uniform(0, length))
             for child in rng.sample(children, 2):
                 os.kill(child, signal.SIGKILL)
-            killed = [several.ask(child) for child in children]
+            killed = [several.wait(child) for child in children]
             kills += -signal.SIGKILL in killed
         several.several(2, *words, whole=True)
         assert figures(out) == figures(whole), f"trial {trial}"
@@ -224,37 +224,36 @@ def test_a_whole_job_that_is_killed_comes_back_by_the_same_command(several: Seve
 
 
 @pytest.mark.faults
-def test_what_they_cannot_do_together_is_said_once_by_whom_it_concerns(several: Several) -> None:
+def test_what_they_cannot_do_together_is_said_once_by_whom_it_concerns(several: Trials) -> None:
     other = several.folder / "images-1"
     shutil.copytree(several.folder / "images", other)
     (several.folder / "images-0").symlink_to(several.folder / "images")
     with (other / "red" / "0.png").open("ab") as image:
         image.write(b"\0")
     words = [*several.words("other images"), "--path", several.folder / "images-{rank}"]
-    assert [several.ask(child) for child in several.begin(2, *words)] == [3, 3]
+    assert [several.wait(child) for child in several.begin(2, *words)] == [3, 3]
     said = several.log(0).read_text()
     assert "Rank 1 of 2 processes has different images" in said and "fastcls check" in said
     assert several.log(1).read_text().startswith(f"rank 1 on {socket.gethostname()}: error: ")
     odd = several.begin(2, *several.words("odd", "--bs", 15))
-    assert [several.ask(child) for child in odd] == [2, 2]
+    assert [several.wait(child) for child in odd] == [2, 2]
     assert "2 processes cannot share a batch of 15" in several.log(0).read_text()
     assert "--bs 14 or 16" in several.log(0).read_text()
     unused = several.begin(2, *several.words("unused", "--unused"))
-    assert [several.ask(child) for child in unused] == [6, 6]
+    assert [several.wait(child) for child in unused] == [6, 6]
     assert "get no gradient" in several.log(0).read_text()
 
 
 @pytest.mark.faults
 def test_two_processes_of_the_command_train_from_a_store_the_network_of_the_folder(
-    several: Several, store: Store, fastcls: Any
+    several: Trials, store: Store, fastcls: Fastcls
 ) -> None:
     images, shards, folder = several.folder / "images", several.folder / "shards", several.folder / "folder"
     assert fastcls("pack", images, store.address, "--shard-mb", "0.02").code == 0
     words = ["recipe", "folder", "--arch", "timm/test_convnext", "--weights", "none", "--size", 32, "--bs", 16]
     words += ["--epochs", 1, "--device", "cpu", "--precision", "fp32", "--cache-gb", 0]
-    command = [sys.executable, "-m", "fastcls", *words, "--processes", 2, "--path", store.address, "--out", shards]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True, timeout=300)
+    command = ["-m", "fastcls", *words, "--processes", 2, "--path", store.address, "--out", shards]
+    done = python(*command, env={"OMP_NUM_THREADS": "1"}, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     several.several(2, *words, "--path", images, "--out", folder)
     assert digest(shards) == digest(folder)
@@ -345,7 +344,7 @@ def test_a_process_ends_when_its_launcher_is_gone() -> None:
 
 
 def test_a_command_line_that_cannot_be_met_is_refused(
-    fastcls: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refused(code: int, *said: str, words: str) -> None:
         outcome = fastcls(*words.split())
@@ -384,7 +383,7 @@ def test_processes_without_a_gpu_each_are_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_accelerate_that_started_one_process_of_several_is_noticed(
-    fastcls: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from conftest import ROOT, command
+from conftest import Fastcls, command
+from folders import csv_rows
+from killable import Forks
 
 from fastcls.comparison.study import shown
 from fastcls.errors import KnobError
@@ -26,7 +23,6 @@ from fastcls.running import series
 from fastcls.settings import sources, space
 from fastcls.settings.shell import seconds
 
-Fastcls = Callable[..., Any]
 Searched = tuple[Path, dict[str, Any], list[Any]]
 
 
@@ -155,7 +151,7 @@ TRIALS = 5
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+def searched(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Searched:
     """A search killed in its first trial, continued, then joined by another machine: the killed run's record, what
     the later calls said.
     """
@@ -165,13 +161,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     words = ["search", home / "own.py", *SPACE, "--limit", 60, "--prune-after-trials", 1]
     first = [*words, "--out", home / "here", "--name", "s", "--trials", TRIALS]
     (home / "kill").touch()
-    killed = subprocess.run(
-        [sys.executable, "-m", "fastcls", *map(str, first)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "KILL": str(home / "kill"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+    child, _ = forks.start(first, home / "killed.txt", env={"KILL": str(home / "kill")}, whole=True)
+    assert forks.wait(child).code == -signal.SIGKILL, (home / "killed.txt").read_text()
     cut = json.loads((home / "here" / "trial-0000" / "run.json").read_text())
     again = command(*first)
     url = f"sqlite:///{home / 'here' / 'study.db'}"
@@ -191,8 +182,7 @@ def test_a_database_lies_in_a_folder_of_any_name(tmp_path: Path) -> None:
 
 
 def trials(out: Path) -> list[dict[str, str]]:
-    with (out / "search.csv").open() as file:
-        return list(csv.DictReader(file))
+    return csv_rows(out / "search.csv")
 
 
 @pytest.mark.published

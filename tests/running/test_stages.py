@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,8 @@ import pytest
 from killable import Trials, digest
 from stages import SIGNALS, STAGES
 
-from fastcls.machine import ranks
-
 CODES = {"KILL": (-9,), "TERM": (143, 0), "INT": (130, 0), "INT INT": (130, 0)}  # 0: it came when all was done
 EVALUATED = ("model.safetensors", "predictions.csv", "metrics.json", "splits.csv", "heatmaps.json")
-MODULES = (
-    "fastcls.running.evaluation",
-    "fastcls.reports.build",
-    "fastcls.training.parallel",
-    "onnxruntime",
-    "onnxscript",
-)
 WORDS = ("--epochs", 3, "--limit", 12, "--bs", 8, "--track", "csv", "--checkpoint-minutes", 0, "--seed", 7)
 ALL = [*itertools.product(STAGES, SIGNALS, (0, 2), (1, 2))]
 Case = tuple[str, str, int, int]  # stage, signals, workers, processes
@@ -56,29 +46,14 @@ def command(trials: Trials, out: Path, workers: int) -> list[object]:
     return [*words, "--workers", workers, *(["--no-pixels"] if workers else [])]
 
 
-def run(
-    trials: Trials, log: Path, processes: int, *words: object, env: Any = None, strike: Any = None, whole: bool = True
-) -> list[int]:
-    """The exit codes of a run's processes; what is to strike does so in the first. whole: evaluation and report too."""
-    store = trials.folder / f"store {time.monotonic_ns()}"
-    children = []
-    for rank in range(processes):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
-        more = {name: str(value) for name, value in place.items()} | {ranks.RENDEZVOUS: store.as_uri()}
-        asked = {"words": [str(log), *map(str, words)], "whole": whole, "strike": strike if rank == 0 else None}
-        children.append(trials.ask(asked | {"env": (more if processes > 1 else {}) | (env or {})}))
-    return [trials.ask(child) for child in children]
-
-
 @pytest.fixture(scope="module")
 def whole(trials: Trials) -> Callable[[int, int], dict[str, Any]]:
     """What an uninterrupted run leaves behind, each made once."""
 
     @functools.cache
     def made(workers: int, processes: int) -> dict[str, Any]:
-        out, log = trials.folder / f"whole-{workers}-{processes}", trials.folder / "whole.txt"
-        codes = run(trials, log, processes, *command(trials, out, workers))
-        assert codes == [0] * processes, log.read_text()[-3000:]
+        out = trials.folder / f"whole-{workers}-{processes}"
+        trials.several(processes, *command(trials, out, workers), whole=True)
         return digest(out) | sums(out, *EVALUATED)
 
     return made
@@ -90,13 +65,12 @@ def test_a_run_stopped_at_a_stage_ends_as_an_uninterrupted_one(
     trials: Trials, whole: Callable[[int, int], dict[str, Any]], stage: str, signals: str, workers: int, processes: int
 ) -> None:
     out = trials.folder / re.sub(r"\W+", "-", f"{stage} {signals} {workers} {processes}")
-    log, mark = out.with_suffix(".txt"), out.with_suffix(".struck")
-    env = {"FASTCLS_DATA": str(out.with_suffix(".data"))}
+    mark, env = out.with_suffix(".struck"), {"FASTCLS_DATA": str(out.with_suffix(".data"))}
     images, words = sums(trials.folder / "images"), command(trials, out, workers)
     late = [*STAGES].index(stage) >= [*STAGES].index("evaluation")
-    start = functools.partial(run, trials, log, processes, env=env, whole=late)
-    code, *others = start(*words, strike=[stage, signals, str(mark)])
-    said = log.read_text()[-3000:]
+    start = functools.partial(trials.begin, processes, env=env, whole=late)
+    code, *others = map(trials.wait, start(*words, strike=[stage, signals, str(mark)]))
+    said = "".join(trials.log(rank).read_text() for rank in range(processes))[-3000:]
     if processes == 2 and stage.startswith("cache") and not mark.is_file():
         pytest.skip("the other process decoded the images")
     assert mark.is_file(), f"the run never came to {stage!r}\n{said}"
@@ -110,7 +84,7 @@ def test_a_run_stopped_at_a_stage_ends_as_an_uninterrupted_one(
             assert not (out / "checkpoints").exists()
             shutil.rmtree(out, ignore_errors=True)
         again = ["resume", out, "--trust"] if record else words
-        assert set(start(*again)) == {0}, log.read_text()[-3000:]
+        assert set(map(trials.wait, start(*again))) == {0}, trials.log(0).read_text()[-3000:]
     assert json.loads((out / "run.json").read_text())["status"] == "done"
     found = digest(out) | (sums(out, *EVALUATED) if late else {})
     assert found == {name: value for name, value in whole(workers, processes).items() if name in found}

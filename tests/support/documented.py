@@ -40,12 +40,13 @@ NOT_RUN = {
 # the command ends with. Of several patterns that match, all count.
 @dataclass(frozen=True)
 class More:
-    """pattern: of the words behind `fastcls`. code: what it ends with."""
+    """pattern: of the words behind `fastcls`. code: what it ends with. pages: those that it is for, if not for all."""
 
     pattern: str
     words: str
     why: str
     code: int = 0
+    pages: tuple[str, ...] = ()
 
 
 TRAINS = (
@@ -74,6 +75,7 @@ MORE = [
     More(r"^recipe .*--path /data/", "", "no images lie there", code=3),
     More(r"^search .*(?:--trials|--storage)", "--dry-run", "test_search.py searches; these are ResNets"),
     More(r"^check .*--suspects", "--arch squeezenet1_1 --size 32", "the same network"),
+    More(r"^doctor$", "--quick", "test_doctor.py has the rest"),
     More(r"^serve ", "--port 0", "the port may be taken"),
     More(
         r"^(?:check|recipe folder --path) hf://datasets/",
@@ -88,6 +90,7 @@ MORE += [
     for words in (
         r"compare folder .*--vary balanced.*",
         r"recipe folder .*--group.*",
+        r"recipe folder .*convnext_small.*",
         r"compare folder .*--vary policy.*",
         r"compare \./mine.py .*",
         r"compare pets-resnet50 .*",
@@ -105,6 +108,18 @@ MORE += [
         r"recipe pets-resnet50 --tune head",
     )
 ]
+DONE_BEFORE = ("README", "cleaning", "own_folder")
+MORE.append(More("^recipe folder --path photos$", "--dry-run", "an earlier run of it is there", pages=DONE_BEFORE))
+
+# Pages whose runs predict nothing
+NO_NETWORK = {
+    "cleaning",
+    "command",
+    "reproducing",
+    "resuming",
+    "tracking",
+    "training",
+}
 
 # What of a page's own words would take long: what stands there, what is run
 SHORTER = {
@@ -152,10 +167,10 @@ def declared(words: list[str]) -> str | None:
     return next((why for begin, why in NOT_RUN.items() if re.match(rf"{re.escape(begin)}(?![\w-])", line)), None)
 
 
-def more(words: list[str]) -> tuple[list[str], int]:
+def more(words: list[str], page: str) -> tuple[list[str], int]:
     """What is added to the words of a `fastcls` command, and the exit code that it then has."""
     line = " ".join(words)
-    found = [one for one in MORE if re.search(one.pattern, line)]
+    found = [one for one in MORE if page in (one.pages or (page,)) and re.search(one.pattern, line)]
     return [word for one in found for word in one.words.split()], max((one.code for one in found), default=0)
 
 

@@ -1,8 +1,10 @@
-"""What folders hold, to be compared; their JSON changed."""
+"""What folders and their tables hold, to be compared; their JSON changed."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import stat
@@ -24,6 +26,20 @@ def held(folder: Path) -> dict[str, str]:
                 kind += hashlib.sha256(path.read_bytes()).hexdigest()
             found[str(path.relative_to(folder))] = kind
     return found
+
+
+def csv_rows(file: Path | str) -> list[dict[str, str]]:
+    """The rows of a table, by the titles of its columns."""
+    return text_rows(Path(file).read_text(encoding="utf-8"))
+
+
+def text_rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def images_of(run: Path) -> Path:
+    """The folder of the images that a run was trained on."""
+    return Path(json.loads((run / "run.json").read_text())["data"]["root"])
 
 
 def change(file: Path, **values: Any) -> None:

@@ -9,14 +9,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+
+from fastcls.machine import ranks
 
 RECIPE = '''"""Augmentation, dropout, mixup, batch norm, early stopping's callback, fine_tune, or a solved head."""
 from fastai.vision.all import *
@@ -43,46 +45,118 @@ def fit(learn, epochs: int = 3, solved: bool = False):
 '''
 
 
-class Trials:
-    """Runs that can be killed: processes forked from one that has imported everything."""
+class Ended(NamedTuple):
+    """What a process ended with, the seconds of a processor that it took, and the most bytes that it had."""
 
-    def __init__(self, folder: Path, *modules: str) -> None:
+    code: int
+    seconds: float
+    most: int
+
+
+class Forks:
+    """The process of trials.py, for all tests of one of pytest's workers."""
+
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "FASTCLS_DATA": str(folder / "data")}
         self.server = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "support" / "trials.py", *modules],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env,
+            [sys.executable, ROOT / "tests" / "support" / "trials.py"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
-        assert self.server.stdout and self.server.stdout.readline() == "ready\n"
+        assert self._answer() == ["ready"]
 
-    def ask(self, what: Any) -> int:
-        assert self.server.stdin and self.server.stdout
+    def _answer(self) -> list[str]:
+        assert self.server.stdout
+        return self.server.stdout.readline().split()
+
+    def _ask(self, what: Any) -> list[str]:
+        assert self.server.stdin
         self.server.stdin.write(json.dumps(what) + "\n")
         self.server.stdin.flush()
-        return int(self.server.stdout.readline())
+        return self._answer()
 
-    def start(self, *words: object) -> int:
-        return self.ask([str(self.folder / "log.txt"), *map(str, words)])
+    def start(self, words: Sequence[object], log: Path, **how: Any) -> tuple[int, int]:
+        """The number of a process that runs the command, and the bytes that it begins with; how: see trials.py."""
+        number, resident = self._ask({"words": [str(word) for word in words], "log": str(log), **how})
+        return int(number), int(resident)
 
-    def run(self, *words: object) -> None:
-        assert self.ask(self.start(*words)) == 0, (self.folder / "log.txt").read_text()[-3000:]
+    def wait(self, child: int) -> Ended:
+        code, seconds, most = self._ask(child)
+        return Ended(int(code), float(seconds), int(most))
 
 
-@pytest.fixture(scope="module")
-def trials(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
-    folder = tmp_path_factory.mktemp("trials")
-    rng = np.random.default_rng(0)
-    for klass, colour in {"red": 0, "green": 1, "blue": 2}.items():
-        (folder / "images" / klass).mkdir(parents=True)
-        for i in range(40):
-            pixels = rng.integers(0, 200, (16, 16, 3))
-            pixels[4:9, 4:9, colour] += 55
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / klass / f"{i}.png")
-    (folder / "mine.py").write_text(RECIPE)
-    found = Trials(folder, *getattr(request.module, "MODULES", ()))
+@pytest.fixture(scope="session")
+def forks(data_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    found = Forks(tmp_path_factory.mktemp("forks"))
     with found.server:
         yield found
         found.server.kill()
+
+
+class Trials:
+    """Runs that can be killed, of a recipe and some images in a folder."""
+
+    def __init__(self, folder: Path, forks: Forks, recipe: str, images: dict[str, int], *common: object) -> None:
+        self.folder, self.forks, self.common = folder, forks, common
+        draw(folder / "images", images)
+        (folder / "mine.py").write_text(recipe)
+
+    def words(self, out: str | Path, *more: object) -> list[object]:
+        """Those of a run into a folder."""
+        words = ["recipe", self.folder / "mine.py", "--path", self.folder / "images", "--out", self.folder / out]
+        return [*words, "--checkpoint-minutes", 0, "--seed", 7, *self.common, *more]
+
+    def _fork(self, words: Sequence[object], log: Path, env: dict[str, str], **how: Any) -> int:
+        data = {"FASTCLS_DATA": str(self.folder / "data")}
+        return self.forks.start(words, log, env=data | env, **how)[0]
+
+    def start(self, *words: object) -> int:
+        """The number of the process of a run; what it shows goes to the end of log.txt."""
+        return self._fork(words, self.folder / "log.txt", {})
+
+    def wait(self, child: int) -> int:
+        return self.forks.wait(child).code
+
+    def run(self, *words: object) -> None:
+        assert self.wait(self.start(*words)) == 0, (self.folder / "log.txt").read_text()[-3000:]
+
+    def begin(
+        self, count: int, *words: object, whole: bool = False, strike: Any = None, env: dict[str, str] | None = None
+    ) -> list[int]:
+        """The process numbers of one run, by rank; what each shows goes to rank-<n>.txt. whole: the report and all."""
+        store, started = self.folder / f"store {time.monotonic_ns()}", []
+        for rank in range(count):
+            self.log(rank).unlink(missing_ok=True)
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+            place = {name: str(value) for name, value in place.items()} | {ranks.RENDEZVOUS: store.as_uri()}
+            mine = [str(word).replace("{rank}", str(rank)) for word in words]
+            there = (place if count > 1 else {}) | (env or {})
+            blow = None if rank else strike
+            started.append(self._fork(mine, self.log(rank), there, whole=whole, strike=blow))
+        return started
+
+    def several(self, count: int, *words: object, whole: bool = False) -> None:
+        for rank, child in enumerate(self.begin(count, *words, whole=whole)):
+            assert self.wait(child) == 0, self.log(rank).read_text()[-3000:]
+
+    def log(self, rank: int) -> Path:
+        return self.folder / f"rank-{rank}.txt"
+
+
+def draw(home: Path, images: dict[str, int]) -> None:
+    """So many images of each colour."""
+    rng = np.random.default_rng(0)
+    for channel, (klass, count) in enumerate(images.items()):
+        (home / klass).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 200, (16, 16, 3))
+            pixels[4:9, 4:9, channel] += 55
+            Image.fromarray(pixels.astype(np.uint8)).save(home / klass / f"{i}.png")
+
+
+@pytest.fixture(scope="module")
+def trials(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    return Trials(tmp_path_factory.mktemp("trials"), forks, RECIPE, dict.fromkeys(("red", "green", "blue"), 40))
 
 
 def digest(run: Path) -> dict[str, Any]:
@@ -98,11 +172,6 @@ def digest(run: Path) -> dict[str, Any]:
         for name in ("state.safetensors", "best.safetensors")
     }
     return {"history": rows, "best_epoch": json.loads((run / "run.json").read_text())["best_epoch"], **files}
-
-
-def words(trials: Trials, out: Path, *more: object) -> list[object]:
-    recipe, images = trials.folder / "mine.py", trials.folder / "images"
-    return ["recipe", recipe, "--path", images, "--out", out, "--checkpoint-minutes", 0, "--seed", 7, *more]
 
 
 VARIANTS: dict[str, list[object]] = {

@@ -58,6 +58,7 @@ class Shell:
 
     folder: Path
     env: dict[str, str]
+    page: str
     before: dict[str, Any] = field(default_factory=dict)
     failed: bool = False  # a command that bash may not have minded, at the head of a pipe say
 
@@ -142,7 +143,7 @@ class Shell:
         words = words[1:]
         if prepare := self.before.get(" ".join(words)):
             prepare()
-        added, expected = more(words)
+        added, expected = more(words, self.page)
         words = [*words, *added]
         began = time.process_time()
         code, stdout, stderr = served(words) if words[0] == "serve" else invoked(words, stdin)

@@ -7,19 +7,14 @@ figures: those would show in the first digits.
 
 from __future__ import annotations
 
-import csv
 import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from killable import Trials
-from PIL import Image
-
-from fastcls.machine import ranks
+from folders import csv_rows
+from killable import Forks, Trials
 
 RECIPE = '''"""Augmentation, batch norm, a frozen phase and a whole one, in 64 bits."""
 from fastai.vision.all import *
@@ -50,62 +45,17 @@ def fit(learn, epochs: int = 2):
 IMAGES = {"red": 47, "green": 45, "blue": 44}  # 41 to validate with: two processes cannot share them evenly
 
 
-class Several(Trials):
-    """Runs of any number of processes, forked from one that has imported everything."""
-
-    def begin(self, count: int, *words: object, whole: bool = False) -> list[int]:
-        """The process numbers, by rank; what each shows goes to rank-<n>.txt. whole: the report and all."""
-        store = self.folder / f"store {time.monotonic_ns()}"
-        started = []
-        for rank in range(count):
-            log = self.log(rank)
-            log.unlink(missing_ok=True)
-            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-            shown = {**place, ranks.RENDEZVOUS: store.as_uri()} if count > 1 else {}
-            shown = {name: str(value) for name, value in shown.items()}
-            mine = [str(word).replace("{rank}", str(rank)) for word in words]
-            started.append(self.ask({"words": [str(log), *mine], "env": shown, "whole": whole}))
-        return started
-
-    def several(self, count: int, *words: object, whole: bool = False) -> None:
-        for rank, child in enumerate(self.begin(count, *words, whole=whole)):
-            assert self.ask(child) == 0, self.log(rank).read_text()[-3000:]
-
-    def log(self, rank: int) -> Path:
-        return self.folder / f"rank-{rank}.txt"
-
-    def words(self, out: str, *more: object) -> list[object]:
-        recipe, images = self.folder / "mine.py", self.folder / "images"
-        common = ["--device", "cpu", "--precision", "fp32", "--checkpoint-minutes", 0, "--seed", 7]
-        return ["recipe", recipe, "--path", images, "--out", self.folder / out, *common, *more]
+@pytest.fixture(scope="module")
+def several(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    common = ("--device", "cpu", "--precision", "fp32")
+    return Trials(tmp_path_factory.mktemp("several"), forks, RECIPE, IMAGES, *common)
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
-    folder = tmp_path_factory.mktemp("several")
-    draw(folder / "images")
-    (folder / "mine.py").write_text(RECIPE)
-    found = Several(folder, "fastcls.training.parallel")
-    with found.server:
-        yield found
-        found.server.kill()
-
-
-@pytest.fixture(scope="module")
-def alone(several: Several) -> Path:
+def alone(several: Trials) -> Path:
     """What one process makes of it."""
     several.several(1, *several.words("alone"))
     return several.folder / "alone"
-
-
-def draw(home: Path) -> None:
-    rng = np.random.default_rng(0)
-    for channel, (klass, count) in enumerate(IMAGES.items()):
-        (home / klass).mkdir(parents=True)
-        for i in range(count):
-            pixels = rng.integers(0, 200, (16, 16, 3))
-            pixels[4:9, 4:9, channel] += 55
-            Image.fromarray(pixels.astype(np.uint8)).save(home / klass / f"{i}.png")
 
 
 def state(run: Path) -> dict[str, Any]:
@@ -116,8 +66,7 @@ def state(run: Path) -> dict[str, Any]:
 
 
 def history(run: Path) -> list[dict[str, str]]:
-    with (run / "history.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return csv_rows(run / "history.csv")
 
 
 def assert_same(run: Path, other: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Outcome
+from conftest import Fastcls
 from fastai.learner import Learner
 from fastai.vision.all import CategoryBlock, DataBlock, ImageBlock, accuracy, get_image_files, parent_label
 from fastai.vision.core import TensorImage
@@ -136,7 +136,7 @@ def test_training_goes_on_while_it_pays(uneven: Path) -> None:
 def test_timing_an_epoch_leaves_the_learner_as_it_was(uneven: Path) -> None:
     learn = learner(uneven)
     before = {name: value.clone() for name, value in learn.model.state_dict().items()}
-    assert 0 < seconds_of_epoch(learn) < 60
+    assert seconds_of_epoch(learn) > 0
     assert all(torch.equal(value, before[name]) for name, value in learn.model.state_dict().items())
 
 
@@ -168,7 +168,7 @@ def test_an_epoch_is_judged_as_the_run_is_where_a_class_is_only_predicted(name: 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 @pytest.mark.parametrize("name", ["roc_auc", "top_k_accuracy"])
 def test_a_figure_that_cannot_be_had_is_refused_before_there_is_a_run(
-    fastcls: Callable[..., Outcome], uneven: Path, name: str, dry: list[str]
+    fastcls: Fastcls, uneven: Path, name: str, dry: list[str]
 ) -> None:
     words = ["recipe", "folder", "--path", uneven, "--arch", "timm/test_resnet", "--weights", "none", "--size", 32]
     outcome = fastcls(*words, "--best-by", name, "--out", "run", *dry)

@@ -15,9 +15,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from conftest import Outcome, command
+from conftest import Fastcls, command
 from killable import Trials, digest, ended, saves, until
-from killable import words as run_of
 from object_store import Store
 
 from fastcls.datasets import buckets
@@ -25,7 +24,6 @@ from fastcls.training import checkpoints, mirror
 
 pytest.importorskip("pyarrow", reason="needs the extra `shards`")
 pytestmark = [pytest.mark.further, pytest.mark.usefixtures("unreported")]
-Fastcls = Callable[..., Outcome]
 WORDS = ("recipe", "digits-cnn", "--limit", 12, "--filters", "4,8", "--epochs", 4, "--seed", 7)
 FIGURES = ("metrics.json", "predictions.csv", "model.safetensors", "splits.csv")
 
@@ -259,15 +257,15 @@ def _saved_or_ended(child: int, run: Path, checkpoint: int) -> bool:
 
 @pytest.mark.faults
 def test_runs_that_are_killed_and_their_machine_lost_come_back(trials: Trials, tmp_path: Path) -> None:
-    trials.run(*run_of(trials, tmp_path / "whole"))
+    trials.run(*trials.words(tmp_path / "whole"))
     wanted, random = digest(tmp_path / "whole"), Random(0)
-    out, words = tmp_path / "run", run_of(trials, tmp_path / "run")
+    out, words = tmp_path / "run", trials.words(tmp_path / "run")
     words += ["--checkpoints", tmp_path / "kept", "--resume", "auto"]
     for _ in range(8):
         child, enough = trials.start(*words), random.randint(1, 6)
         until(partial(_saved_or_ended, child, out, saves(out) + enough))
         os.kill(child, signal.SIGKILL)
-        assert trials.ask(child) in (-signal.SIGKILL, 0)
+        assert trials.wait(child) in (-signal.SIGKILL, 0)
         shutil.rmtree(out, ignore_errors=True)
     trials.run(*words)
     assert digest(out) == wanted and (trials.folder / "log.txt").read_text().count("fetched checkpoint") >= 4

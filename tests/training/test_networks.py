@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Outcome
+from conftest import Fastcls
 from fastai.vision.all import Learner
+from folders import csv_rows
 from photographs import loaders
 from torch import nn
 
@@ -20,8 +20,6 @@ from fastcls.errors import UsageError
 from fastcls.models import networks, stages
 from fastcls.training import optimizers, schedules
 from fastcls.training.history import quiet
-
-Fastcls = Callable[..., Outcome]
 
 
 @pytest.mark.parametrize("norm", networks.NORMS)
@@ -132,8 +130,7 @@ def test_patience_ends_a_training_that_no_longer_improves(fastcls: Fastcls) -> N
     words = ["--epochs", 12, "--lr", "1e-9", "--filters", "4", "--limit", 10, "--patience", 2, "--out", "run"]
     outcome = fastcls("recipe", "digits-cnn", *words)
     assert outcome.code == 0, outcome.output
-    with Path("run/history.csv").open() as file:
-        accuracies = [float(row["accuracy"]) for row in csv.DictReader(file)]
+    accuracies = [float(row["accuracy"]) for row in csv_rows("run/history.csv")]
     best = max(range(len(accuracies)), key=lambda i: (accuracies[i], -i))
     assert len(accuracies) == best + 3 < 12
     record = json.loads(Path("run/run.json").read_text())
@@ -154,8 +151,7 @@ def test_the_birds_in_their_own_layout(fastcls: Fastcls, tmp_path: Path) -> None
             "valid": 6,
             "test": 60,
         }  # a tenth of the official half held out
-    with Path("birds/results.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows("birds/results.csv")
     assert {row["split"] for row in rows} == {"test"} and {row["tune"] for row in rows} == {"full", "head"}
     classes = json.loads(Path("birds/baseline/seed-42/model.json").read_text())["classes"]
     assert len(classes) == 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Outcome, command, unreport
+from folders import csv_rows
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
@@ -58,14 +58,9 @@ def run(file: Path) -> tuple[Path, Outcome]:
     return folder, outcome
 
 
-def rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
 def test_the_probe_is_epoch_0_in_every_file(run: tuple[Path, Outcome]) -> None:
     folder, outcome = run
-    history = rows(folder / "history.csv")
+    history = csv_rows(folder / "history.csv")
     assert [(row["phase"], row["epoch"]) for row in history] == [
         ("linear probe", "0"),
         ("whole network", "1"),
@@ -73,8 +68,8 @@ def test_the_probe_is_epoch_0_in_every_file(run: tuple[Path, Outcome]) -> None:
     ]
     assert float(history[0]["accuracy"]) > 0.85 and float(history[0]["train_loss"]) < 0.5 and history[0]["step"] == "0"
     assert "linear probe         0" in outcome.output
-    baseline = rows(folder / "probe.csv")
-    predictions = rows(folder / "predictions.csv")
+    baseline = csv_rows(folder / "probe.csv")
+    predictions = csv_rows(folder / "predictions.csv")
     assert [(row["split"], row["path"], row["label"]) for row in baseline] == [
         (row["split"], row["path"], row["label"]) for row in predictions
     ]
@@ -117,7 +112,7 @@ def test_training_that_spoils_the_network_leaves_the_probe(file: Path) -> None:
     assert outcome.code == 0, outcome.output
     assert "weights are those of the linear probe, before training" in outcome.output
     before, after = (
-        [(r["path"], r["prediction"]) for r in rows(folder / name)] for name in ("probe.csv", "predictions.csv")
+        [(r["path"], r["prediction"]) for r in csv_rows(folder / name)] for name in ("probe.csv", "predictions.csv")
     )
     assert before == after
 
@@ -199,7 +194,7 @@ def test_dead_and_constant_features_do_no_harm() -> None:
 
 
 def test_what_the_probe_changes_is_what_is_counted(run: tuple[Path, Outcome], file: Path) -> None:
-    history = rows(run[0] / "history.csv")
+    history = csv_rows(run[0] / "history.csv")
     assert history[0]["trained_parameters"] == str(256 * 10 + 10), "the linear layer, batch norm's weights left out"
     assert int(history[1]["trained_parameters"]) > 256 * 10 + 10
     planned = command("recipe", file, "--limit", 20, "--dry-run", "--tune", "probe")

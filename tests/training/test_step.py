@@ -7,14 +7,13 @@ import html
 import os
 import platform
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import Fastcls, python
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -221,10 +220,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc")
 def test_freed_memory_is_kept_unless_the_environment_says_otherwise() -> None:
     def faults(**settings: str) -> int:
-        done = subprocess.run(
-            [sys.executable, "-c", FAULTS], env={**os.environ, **settings}, capture_output=True, text=True, check=True
-        )
-        return int(done.stdout)
+        return int(python("-c", FAULTS, env=settings).stdout)
 
     pages = 20 * 50_000_000 / os.sysconf("SC_PAGE_SIZE")
     assert faults() < pages / 4
@@ -286,7 +282,7 @@ def test_the_run_says_what_it_computed_in_and_how_fast(digits_run: Path) -> None
     assert "images/s in training" in log and record["speed"]["images_per_second"] > 0
 
 
-def test_wrong_settings_are_all_named_at_once(fastcls: Any) -> None:
+def test_wrong_settings_are_all_named_at_once(fastcls: Fastcls) -> None:
     words = ["--accumulate", "0", "--clip", "-1", "--cache-gb", "-1", "--compile", "fast"]
     outcome = fastcls("recipe", "digits-cnn", *words)
     assert outcome.code == 2
@@ -295,7 +291,7 @@ def test_wrong_settings_are_all_named_at_once(fastcls: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-def test_a_compiled_run_notes_what_compiling_took(fastcls: Any, tmp_path: Path) -> None:
+def test_a_compiled_run_notes_what_compiling_took(fastcls: Fastcls, tmp_path: Path) -> None:
     words = ["--epochs", "2", "--limit", "20", "--filters", "8", "--compile", "default", "--out", tmp_path / "run"]
     outcome = fastcls("recipe", "digits-cnn", *words)
     assert (

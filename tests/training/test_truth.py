@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import random
 import shutil
@@ -13,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import command
+from conftest import command, python
+from folders import csv_rows
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
@@ -60,21 +60,16 @@ def planted(tmp_path_factory: pytest.TempPathFactory, unexported_module: None) -
     return folder / "run", truth
 
 
-def table(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
 def test_planted_wrong_labels_head_the_suspects(planted: tuple[Path, dict[str, str]]) -> None:
     """Confident learning lists those that the network is surer of than of its class on average: not every one.
 
     22 trainings, of 11 seeds in fp32 and in bf16, listed 19 or 20 of the 20 (docs/log.md).
     """
     run, truth = planted
-    suspects = table(run / "suspects.csv")
+    suspects = csv_rows(run / "suspects.csv")
     found = {row["path"]: row["looks_like"] for row in suspects}
     right = [path for path, klass in truth.items() if found.get(path) == klass]
-    predicted = {row["path"]: row["prediction"] for row in table(run / "predictions.csv")}
+    predicted = {row["path"]: row["prediction"] for row in csv_rows(run / "predictions.csv")}
     assert sum(predicted[path] == klass for path, klass in truth.items()) >= 19, "of 20, the class that they are"
     assert len(right) >= 18, "of 20, with the class that they are"
     assert len(suspects) - len(right) <= 3
@@ -86,7 +81,7 @@ def test_planted_wrong_labels_head_the_suspects(planted: tuple[Path, dict[str, s
 
 def test_calibrated_confidence_is_the_softened_one(planted: tuple[Path, dict[str, str]]) -> None:
     run, _ = planted
-    rows = table(run / "predictions.csv")
+    rows = csv_rows(run / "predictions.csv")
     temperature = json.loads((run / "model.json").read_text())["temperature"]
     figures = json.loads((run / "metrics.json").read_text())["valid"]
     p = np.array([[float(row[f"p:{k}"]) for k in range(10)] for row in rows])
@@ -107,7 +102,7 @@ def test_calibrated_confidence_is_the_softened_one(planted: tuple[Path, dict[str
 
 def test_average_precision_is_scikit_learns(planted: tuple[Path, dict[str, str]]) -> None:
     run, _ = planted
-    rows = table(run / "predictions.csv")
+    rows = csv_rows(run / "predictions.csv")
     page = (run / "report.html").read_text()
     for k in "038":
         expected = average_precision_score([row["label"] == k for row in rows], [float(row[f"p:{k}"]) for row in rows])
@@ -192,7 +187,7 @@ def test_a_network_of_several_views_is_shown_its_first() -> None:
 def test_heat_maps_are_of_the_images_that_are_shown(planted: tuple[Path, dict[str, str]]) -> None:
     run, truth = planted
     maps = json.loads((run / "heatmaps.json").read_text())["valid"]
-    hardest = max(table(run / "predictions.csv"), key=lambda row: float(row["loss"]))
+    hardest = max(csv_rows(run / "predictions.csv"), key=lambda row: float(row["loss"]))
     assert hardest["path"] in truth and hardest["path"] in maps
     for held in maps.values():
         height, width = held["shape"]
@@ -214,8 +209,9 @@ def test_the_gallery_answers(planted: tuple[Path, dict[str, str]], browser: Any)
         return found
 
     assert len(script(pairs)) == 24
-    assert all(label != prediction for label, prediction in choose("gallery-kind", "confident"))
-    assert all(label == prediction for label, prediction in choose("gallery-kind", "unsure"))
+    confident, unsure = (choose("gallery-kind", kind) for kind in ("confident", "unsure"))
+    assert confident and all(label != prediction for label, prediction in confident)
+    assert unsure and all(label == prediction for label, prediction in unsure)
     mistakes = choose("gallery-kind", "mistakes")
     assert len(mistakes) >= 18
     klass = mistakes[0][0]
@@ -233,7 +229,11 @@ def test_the_gallery_answers(planted: tuple[Path, dict[str, str]], browser: Any)
                  if c.get_attribute("data-label") != c.get_attribute("data-prediction"))  # fmt: skip
     script("arguments[0].scrollIntoView({block: 'center'})", wrong)
     wrong.click()
-    assert all(a != b for a, b in script(pairs)) and browser.find_element("id", "gallery-pair").is_displayed()
+    assert (
+        script(pairs)
+        and all(a != b for a, b in script(pairs))
+        and browser.find_element("id", "gallery-pair").is_displayed()
+    )
     browser.find_element("id", "gallery-pair").click()
 
     choose("gallery-class", "")
@@ -254,16 +254,13 @@ def test_the_gallery_answers(planted: tuple[Path, dict[str, str]], browser: Any)
 @pytest.mark.slow
 def test_ten_thousand_classes_fit_into_a_page(tmp_path: Path) -> None:
     """100,000 images: under 10 MB of HTML, and under 2 GB of memory, which only a process of its own can show."""
-    import subprocess
-    import sys
 
     from fabricated import large_run
 
     run = large_run(tmp_path / "run", 10_000, 100_000)
     code = "import resource, sys; from pathlib import Path; from fastcls.reports.build import write"
     code += "; write(Path(sys.argv[1])); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 2_000_000, "kilobytes"
+    assert int(python("-c", code, run).stdout) < 2_000_000, "kilobytes"
     assert (run / "report.html").stat().st_size < 10_000_000
 
 
