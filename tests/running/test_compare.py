@@ -94,8 +94,9 @@ def test_an_ablation_changes_one_knob_at_a_time(fastcls: Fastcls) -> None:
     assert outcome.output.count("to do") == 4  # the grid alone: its first point is the baseline
 
 
-def test_options_are_varied_as_knobs_are(fastcls: Fastcls) -> None:
+def test_options_are_varied_as_knobs_are(fastcls: Fastcls, monkeypatch: pytest.MonkeyPatch) -> None:
     """The epochs are chosen by pay or by time, and every run's command says so."""
+    monkeypatch.setattr("fastcls.training.epochs.seconds_of_epoch", lambda *_: 0.3)  # on this machine at this moment
     words = ["--vary", "epochs=auto", "--vary", "time=1s", "--setting", "accumulate=2 keep=last"]
     outcome = fastcls("compare", "digits-cnn", *SMALL, "--one-at-a-time", *words, "--out", "options")
     assert outcome.code == 0, outcome.output
