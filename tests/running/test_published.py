@@ -30,7 +30,7 @@ def trained(outcome: Outcome, run: Path | str, classes: int, exported: bool = Tr
     "knobs",
     [
         "--act gelu --norm group --filters 16,32,32 --kernel 5 --opt sgd --lr 0.1 --schedule step",
-        "--act silu --norm evonorm-s0 --opt adam --schedule flat-cos --dropout 0",
+        "--act silu --norm evonorm-b0 --opt adam --schedule flat-cos --dropout 0",
     ],
 )
 def test_the_three_layer_cnn_with_every_knob(fastcls: Fastcls, cifar10: Path, knobs: str) -> None:
