@@ -19,10 +19,8 @@ SMALL = {"WEIGHTS": "none", "ARCH": "timm/resnet10t", "SIZE": "32", "EPOCHS": "1
 
 BEGIN = f"""
 import os, sys
-sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT / "tests" / "support")!r}]
-import conftest, pytest, quicker
-if not hasattr(conftest, "quick"):
-    conftest.quick = conftest._pageless(pytest.MonkeyPatch())
+sys.path.append({str(ROOT / "tests" / "support")!r})
+import quicker
 quicker.operators_once()
 """
 
