@@ -21,7 +21,7 @@ from fastcls.images.decode import decode
 
 pytest.importorskip("pyarrow", reason="needs the extra `shards`")
 
-pytestmark = [pytest.mark.further, pytest.mark.usefixtures("unreported_module")]
+pytestmark = [pytest.mark.further, pytest.mark.usefixtures("unreported")]
 TRAIN = ["--arch", "timm/test_convnext", "--weights", "none", "--size", "32", "--bs", "8", "--epochs", "2"]
 FIGURES = ("metrics.json", "predictions.csv", "model.safetensors", "splits.csv")
 
@@ -54,7 +54,7 @@ def trained(path: object, out: str | Path, *words: object) -> dict[str, bytes | 
 
 
 @pytest.fixture(scope="module")
-def of_folder(tmp_path_factory: pytest.TempPathFactory, unreported_module: None) -> Callable[..., dict[str, Any]]:
+def of_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
     """The figures of a run on the photographs themselves, each trained once."""
     source = photos(tmp_path_factory.mktemp("source") / "photos")
 
