@@ -16,6 +16,8 @@ from random import Random
 import mutations
 import pytest
 from conftest import Outcome, command, without_sums
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from limits import within
 
 from fastcls.errors import FastclsError
@@ -197,9 +199,6 @@ def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def mutate(count: int, place: Place) -> None:
-    from hypothesis import HealthCheck, Phase, given, settings
-    from hypothesis import strategies as st
-
     @settings(
         max_examples=count,
         derandomize=True,
