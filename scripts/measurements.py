@@ -187,8 +187,8 @@ MEASUREMENTS = [
         {"": "not published", "epochs=8 lr=0.0005": "not published", "tune=probe epochs=8 lr=0.0005": "not published"},
         network="EfficientNet-Lite0",
         remark="Until 2026-11-29 the recipe trained 8 epochs at 5e-4: another run of seed 1, on another machine,"
-        " reached 79.99 %. A probe depends on neither. The seconds are those of a clock beside other programs, which took more"
-        " than half of the processors.",
+        " reached 79.99 %. A probe depends on neither. The seconds are those of a clock beside other programs, which"
+        " took more than half of the processors.",
     ),
     Measurement(
         "cifar10-mobilenet",
