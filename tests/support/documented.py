@@ -90,7 +90,6 @@ MORE += [
     for words in (
         r"compare folder .*--vary balanced.*",
         r"recipe folder .*--group.*",
-        r"recipe folder .*convnext_small.*",
         r"compare folder .*--vary policy.*",
         r"compare \./mine.py .*",
         r"compare pets-resnet50 .*",

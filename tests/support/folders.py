@@ -30,11 +30,11 @@ def held(folder: Path) -> dict[str, str]:
 
 def csv_rows(file: Path | str) -> list[dict[str, str]]:
     """The rows of a table, by the titles of its columns."""
-    return text_rows(Path(file).read_text(encoding="utf-8"))
+    return text_rows(Path(file).read_bytes().decode())
 
 
 def text_rows(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def images_of(run: Path) -> Path:
