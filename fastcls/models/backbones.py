@@ -253,7 +253,7 @@ def hint(file: Path, arch: Arch) -> str:
     """For a file that does not fit `arch`: the first of the likely networks that it does fit, if one is found soon."""
     deadline = time.monotonic() + SECONDS
     with weights.opened(file) as handle:
-        shapes = {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+        shapes = weights.shapes_in(handle)
     for candidate in _candidates(file, shapes, arch):
         if time.monotonic() > deadline:
             break

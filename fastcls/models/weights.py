@@ -98,6 +98,11 @@ def opened(file: Path) -> Iterator[Any]:
         raise OutputError(f"{file} is not a readable .safetensors file: {problem}.") from None
 
 
+def shapes_in(handle: Any) -> dict[str, torch.Size]:
+    """The shape of each tensor, none of which is read."""
+    return {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+
+
 def save(model: nn.Module, file: Path) -> None:
     """Write a network's weights; tensors that share memory are written once each."""
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
@@ -108,7 +113,7 @@ def load(model: nn.Module, file: Path) -> None:
     """Load every weight of a network; OutputError where file and network differ."""
     own = model.state_dict()
     with opened(file) as handle:
-        shapes = {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+        shapes = shapes_in(handle)
         differ = sorted(set(shapes) - set(own))
         differ += [name for name, value in own.items() if shapes.get(name) != value.shape]
         if differ:
