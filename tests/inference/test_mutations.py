@@ -215,8 +215,8 @@ def mutate(count: int, place: Place) -> None:
 
 
 @pytest.mark.faults
-def test_a_hundred_damaged_files(place: Place, few_figures: None) -> None:
-    mutate(100, place)
+def test_fifty_damaged_files(place: Place, few_figures: None) -> None:
+    mutate(50, place)
 
 
 @pytest.mark.slow

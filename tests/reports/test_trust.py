@@ -188,7 +188,7 @@ def drawn(rng: np.random.Generator, groups: int, alike: float, classes: int = 3)
 @pytest.mark.parametrize(("groups", "alike"), [(40, 0.8), (160, 0.8), (160, 0.0), (0, 0.0)])
 def test_nominal_intervals_contain_the_truth(groups: int, alike: float) -> None:
     """Of 95 % intervals 93 to 97 % do, plain (no groups) and over groups."""
-    rng, rounds = np.random.default_rng(groups + int(alike * 10)), 2000
+    rng, rounds = np.random.default_rng(groups + int(alike * 10)), 600
     names = ("accuracy", "loss", "brier", "macro_f1", "macro_recall")
     big = drawn(rng, 200_000, alike)
     truth = metrics.figures(big[0], big[1])
@@ -207,7 +207,7 @@ def test_nominal_intervals_contain_the_truth(groups: int, alike: float) -> None:
 
 @pytest.mark.faults
 def test_nominal_intervals_of_a_difference_contain_the_truth() -> None:
-    rng, rounds, held, plain = np.random.default_rng(5), 2000, 0, 0
+    rng, rounds, held, plain = np.random.default_rng(5), 600, 0, 0
     for _ in range(rounds):
         codes = np.repeat(np.arange(60), rng.integers(1, 7, 60))
         shared = rng.normal(0, 1, (2, 60))[:, codes]
@@ -231,7 +231,7 @@ def test_nominal_intervals_of_folds_contain_the_truth() -> None:
     """Of all cases together; of a difference over folds, which conclusions are drawn from, at least so often."""
     rng = np.random.default_rng(6)
     shares = [
-        folds.covered(folds.Problem(rng, features, classes, spread, 0.6), n, *plan, 200)
+        folds.covered(folds.Problem(rng, features, classes, spread, 0.6), n, *plan, 100)
         for n, features, classes, spread in folds.CASES
         for plan in folds.PLANS
     ]

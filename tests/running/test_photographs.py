@@ -9,7 +9,7 @@ import pytest
 from conftest import Fastcls
 from folders import csv_rows
 
-SMALL = ["--arch", "resnet18", "--weights", "none", "--size", "64", "--bs", "16", "--limit", "3", "--epochs", "1"]
+SMALL = ["--arch", "timm/test_resnet", "--weights", "none", "--size", "64", "--bs", "16", "--limit", "3", "--epochs", "1"]
 
 
 @pytest.mark.published

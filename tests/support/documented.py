@@ -61,8 +61,8 @@ MORE = [
     More(TRAINS + PHOTOGRAPHS, "--size 32 --bs 8", "photographs as small as digits, and few"),
     More(
         TRAINS + PHOTOGRAPHS + r"(?!.*(?:arch|unfreeze)[ =])(?!.*xresnet)",
-        "--arch squeezenet1_1",
-        "a network of 1 M parameters in place of 25 M; --dry-run has the large ones",
+        "--arch timm/test_resnet",
+        "a network of 0.5 M parameters in place of 25 M; --dry-run has the large ones",
     ),
     More(TRAINS + "(?:cifar|.*xresnet)", "--bs 20", "few images"),
     More(TRAINS + r"(?:digits-cnn|\./)", "--limit 20", "the same"),
@@ -74,7 +74,7 @@ MORE = [
     More(r"^resume .*--gpus", "", "the run was trained on a CPU", code=2),
     More(r"^recipe .*--path /data/", "", "no images lie there", code=3),
     More(r"^search .*(?:--trials|--storage)", "--dry-run", "test_search.py searches; these are ResNets"),
-    More(r"^check .*--suspects", "--arch squeezenet1_1 --size 32", "the same network"),
+    More(r"^check .*--suspects", "--arch timm/test_resnet --size 32", "the same network"),
     More(r"^doctor$", "--quick", "test_doctor.py has the rest"),
     More(r"^serve ", "--port 0", "the port may be taken"),
     More(

@@ -100,13 +100,24 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    import rich._emoji_codes  # noqa: F401
+    from PIL import Image
+    from typer.main import get_command
+
     from fastcls.audit import shortcuts
     from fastcls.cli import recipe, resume  # noqa: F401
+    from fastcls.cli.verbs import app
     from fastcls.running import evaluation, runner  # noqa: F401
     from fastcls.running.loading import import_fastai
     from fastcls.training import resume as training  # noqa: F401
 
     import_fastai()
+    from fastcls.models import learners  # noqa: F401
+    from timm import create_model
+
+    create_model("test_resnet")  # timm is put off until something is called
+    get_command(app)
+    Image.init()
     shortcuts.find = lambda *_: None  # of what predicts the classes without looking at the content, which takes long
     quicker.freeze()
     print("ready", flush=True)

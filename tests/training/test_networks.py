@@ -138,9 +138,10 @@ def test_patience_ends_a_training_that_no_longer_improves(fastcls: Fastcls) -> N
 
 
 @pytest.mark.published
+@pytest.mark.usefixtures("unreported")
 def test_the_birds_in_their_own_layout(fastcls: Fastcls, tmp_path: Path) -> None:
     root = birds(tmp_path / "CUB_200_2011")
-    small = ["--arch", "resnet18", "--weights", "none", "--size", 32, "--bs", 8, "--epochs", 1]
+    small = ["--arch", "timm/test_resnet", "--weights", "none", "--size", 32, "--bs", 8, "--epochs", 1]
     words = ["--path", root, *small, "--dropout", 0.3, "--wd", 0.1, "--vary", "tune=full,head", "--out", "birds"]
     outcome = fastcls("compare", "birds-resnet50", *words)
     assert outcome.code == 0, outcome.output

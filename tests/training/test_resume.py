@@ -76,8 +76,8 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(trials: Trials) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", VARIANTS)
-def test_twenty_killed_runs_end_as_uninterrupted_ones(trials: Trials, name: str) -> None:
-    kill_and_resume(trials, name, 5, seed=2)
+def test_twelve_killed_runs_end_as_uninterrupted_ones(trials: Trials, name: str) -> None:
+    kill_and_resume(trials, name, 3, seed=2)
 
 
 @pytest.mark.faults
