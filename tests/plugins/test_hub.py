@@ -209,31 +209,34 @@ def in_a_process(*commands: str) -> list[Outcome]:
     return [Outcome(**one) for one in json.loads(done.stdout.rpartition("OUTCOMES ")[2])]
 
 
-@pytest.mark.parametrize(("form", "classes"), [("png", {"cat", "dog"}), ("parquet", {"cat_kitten", "dog"})])
 def test_a_dataset_of_the_hub_is_a_folder_of_images(
-    form: str, classes: set[str], hub: Hub, fastcls: Fastcls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, fastcls: Fastcls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("datasets", reason="needs the extra datasets")
     monkeypatch.setenv("FASTCLS_DATA", str(tmp_path / "data"))
-    files = pictures(tmp_path, form)
-    hub.repositories["datasets/me/pets"] = Repository(files={"README.md": b"", **files})
-    check = "check hf://datasets/me/pets -o"
-    found, again = in_a_process(f"{check} checked --json", f"{check} again")
-    assert found.stdout.startswith("{") and json.loads(found.stdout), found.output
-    (folder,) = (tmp_path / "data" / "hub").glob("me--pets--*")
-    written = [file for file in folder.rglob("*") if file.is_file()]
-    assert {file.parent.name for file in written} == classes
-    assert {file.parent.parent.name for file in written} == {"train", "test"}
-    assert len(written) == 10 if form == "png" else 9, "one of the rows has no label"
-    if form == "png":
-        assert {file.read_bytes() for file in written} == set(files.values()), "the bytes are the Hub's"
-    fetched = [line for line in hub.requests if "/me/pets" in line and ("resolve" in line or "tree" in line)]
-    assert len(fetched) == len(set(fetched)) >= len(files), "nothing is fetched again"
-    assert again.code == found.code
+    classes = {"png": {"cat", "dog"}, "parquet": {"cat_kitten", "dog"}}
+    files = {form: pictures(tmp_path, form) for form in classes}
+    for form in classes:
+        hub.repositories[f"datasets/me/{form}"] = Repository(files={"README.md": b"", **files[form]})
+    checks = [f"check hf://datasets/me/{form} -o {out}" for form in classes for out in (f"{form} --json", f"{form}-2")]
+    done = dict(zip(checks, in_a_process(*checks), strict=True))
+    for form in classes:
+        found, again = (done[words] for words in checks if f"/{form} " in words)
+        assert found.stdout.startswith("{") and json.loads(found.stdout), found.output
+        (folder,) = (tmp_path / "data" / "hub").glob(f"me--{form}--*")
+        written = [file for file in folder.rglob("*") if file.is_file()]
+        assert {file.parent.name for file in written} == classes[form]
+        assert {file.parent.parent.name for file in written} == {"train", "test"}
+        assert len(written) == 10 if form == "png" else 9, "one of the rows has no label"
+        if form == "png":
+            assert {file.read_bytes() for file in written} == set(files[form].values()), "the bytes are the Hub's"
+        fetched = [line for line in hub.requests if f"/me/{form}" in line and ("resolve" in line or "tree" in line)]
+        assert len(fetched) == len(set(fetched)) >= len(files[form]), "nothing is fetched again"
+        assert again.code == found.code
+        assert sorted(datasets.folder(folder)["split"].unique()) == ["test", "train", "valid"]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    offline, none = in_a_process(f"{check} offline", "check hf://datasets/me/others")
-    assert none.code == 3 and offline.code == found.code and "cannot be reached" in offline.output
-    assert sorted(datasets.folder(folder)["split"].unique()) == ["test", "train", "valid"]
+    offline, none = in_a_process("check hf://datasets/me/png -o offline", "check hf://datasets/me/others")
+    assert none.code == 3 and offline.code == done[checks[0]].code and "cannot be reached" in offline.output
 
 
 def test_a_dataset_that_holds_no_images_of_classes(hub: Hub, fastcls: Fastcls) -> None:

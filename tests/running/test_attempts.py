@@ -19,7 +19,7 @@ from materials import interrupted_at_a_checkpoint
 from fastcls.runfolder import register
 
 ALONE = os.environ.get("FASTCLS_ATTEMPT")
-FIRST, _, END = os.environ.get("FASTCLS_ATTEMPTS", "20").rpartition(":")
+FIRST, _, END = os.environ.get("FASTCLS_ATTEMPTS", "12").rpartition(":")
 SEEDS = [int(ALONE)] if ALONE else range(int(FIRST or 0), int(END))
 HOW = "FASTCLS_ATTEMPT={} pytest -m faults -n 0 tests/running/test_attempts.py"
 

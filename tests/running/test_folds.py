@@ -223,10 +223,10 @@ def test_more_folds_than_groups_of_a_class_are_refused_with_counts(tmp_path: Pat
     assert "Use 3 folds" in problem.value.hint
 
 
-def test_folds_share_the_features_of_a_frozen_network(tmp_path: Path, unexported: None) -> None:
+def test_folds_share_the_features_of_a_frozen_network(tmp_path: Path, unreported: None) -> None:
     """And come out the same whichever is made first."""
     root = photographs(tmp_path / "photos", {"cat": 6, "dog": 6})
-    words = ["compare", "folder", "--path", root, "--arch", "resnet18", "--weights", "none", "--size", 32]
+    words = ["compare", "folder", "--path", root, "--arch", "timm/test_resnet", "--weights", "none", "--size", 32]
     words += ["--tune", "probe", "--folds", 2, "--device", "cpu", "--precision", "fp32", "--out", tmp_path / "out"]
     outcome = command(*words)
     assert outcome.code == 0, outcome.output

@@ -13,7 +13,7 @@ SMALL = ["--arch", "timm/test_resnet", "--weights", "none", "--size", "64", "--b
 
 
 @pytest.mark.published
-@pytest.mark.usefixtures("pageless")
+@pytest.mark.usefixtures("pageless", "brief_probe")
 @pytest.mark.parametrize("tune", ["full", "head"])
 def test_pets_train_both_ways(fastcls: Fastcls, pets: Path, tune: str) -> None:
     outcome = fastcls("recipe", "pets-resnet50", "--path", pets, *SMALL, "--tune", tune, "--out", "run")
@@ -33,7 +33,7 @@ def test_pets_train_both_ways(fastcls: Fastcls, pets: Path, tune: str) -> None:
 
 
 @pytest.mark.published
-@pytest.mark.usefixtures("unreported")
+@pytest.mark.usefixtures("unreported", "brief_probe")
 def test_the_official_split_of_the_pets(fastcls: Fastcls, pets: Path, tmp_path: Path) -> None:
     """Lists made here, as they are published, without one image; the sample comes without any."""
     root = tmp_path / "oxford-iiit-pet"
@@ -57,7 +57,7 @@ def test_the_official_split_of_the_pets(fastcls: Fastcls, pets: Path, tmp_path: 
 
 
 @pytest.mark.published
-@pytest.mark.usefixtures("unreported")
+@pytest.mark.usefixtures("unreported", "brief_probe")
 def test_a_run_starts_from_the_weights_of_another(fastcls: Fastcls, pets: Path) -> None:
     first = fastcls("recipe", "pets-resnet50", "--path", pets, *SMALL, "--tune", "head", "--out", "first")
     assert first.code == 0, first.output

@@ -138,7 +138,7 @@ def test_patience_ends_a_training_that_no_longer_improves(fastcls: Fastcls) -> N
 
 
 @pytest.mark.published
-@pytest.mark.usefixtures("unreported")
+@pytest.mark.usefixtures("unreported", "brief_probe")
 def test_the_birds_in_their_own_layout(fastcls: Fastcls, tmp_path: Path) -> None:
     root = birds(tmp_path / "CUB_200_2011")
     small = ["--arch", "timm/test_resnet", "--weights", "none", "--size", 32, "--bs", 8, "--epochs", 1]
