@@ -14,7 +14,7 @@ from typing import Any
 from fastai.learner import Learner
 
 from fastcls.data.pixels import files
-from fastcls.errors import DataError, OutputError, TrainingError
+from fastcls.errors import DataError, DownloadError, OutputError, TrainingError
 from fastcls.images import check
 from fastcls.machine import host
 from fastcls.settings import options, shell
@@ -92,6 +92,8 @@ def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Pa
         return OutputError(f"{what} cannot be written: {problem.strerror}.", f"Fix that, then {go_on}")
     if isinstance(problem, DataError) and not Store(out).folders():
         return None  # it was so from the start, which the error says by itself
+    if isinstance(problem, DownloadError):  # no image is damaged, and asking for each would take the attempts of each
+        return DownloadError(problem.message, f"Check the network and the store, then {go_on}")
     if isinstance(problem, SEVERAL_FILES):
         return _unreadable(problem, learn, go_on)
     return None
