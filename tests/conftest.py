@@ -169,7 +169,7 @@ def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def brief_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heads solved for two decays in two folds: as any head, but on a few images of many classes in a tenth of the time."""
+    """Heads solved for two decays in two folds: like any other, in a tenth of the time."""
     from fastcls.training import probe
 
     monkeypatch.setattr(probe, "DECAYS", probe.DECAYS[:2])

@@ -100,7 +100,13 @@ def stocked(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Path:
 
 @pytest.fixture
 def shell(
-    stocked: Path, hub: object, pageless: None, brief_probe: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
+    stocked: Path,
+    hub: object,
+    pageless: None,
+    brief_probe: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: Any,
 ) -> Shell:
     """A shell in a folder of its own that has what pages take for granted."""
     import torch

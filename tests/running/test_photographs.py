@@ -9,7 +9,8 @@ import pytest
 from conftest import Fastcls
 from folders import csv_rows
 
-SMALL = ["--arch", "timm/test_resnet", "--weights", "none", "--size", "64", "--bs", "16", "--limit", "3", "--epochs", "1"]
+ARCH = ["--arch", "timm/test_resnet"]
+SMALL = [*ARCH, "--weights", "none", "--size", "64", "--bs", "16", "--limit", "3", "--epochs", "1"]
 
 
 @pytest.mark.published

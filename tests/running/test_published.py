@@ -11,7 +11,10 @@ import pytest
 from conftest import Fastcls, Outcome, command
 from folders import csv_rows
 
-pytestmark = [pytest.mark.published, pytest.mark.usefixtures("pageless", "brief_probe")]  # of whose pages test_report.py has more
+pytestmark = [
+    pytest.mark.published,
+    pytest.mark.usefixtures("pageless", "brief_probe"),
+]  # of whose pages test_report.py has more
 SHORT = ["--epochs", 1, "--limit", 12, "--bs", 40]
 
 

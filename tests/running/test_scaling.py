@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, Fastcls, python
+from conftest import ROOT, Fastcls
 from killable import Trials, digest, saves, until
 from object_store import Store
 from together import assert_same, history, record
@@ -253,7 +253,7 @@ def test_two_processes_train_from_a_store_the_network_of_the_folder(
     words = ["recipe", "folder", "--arch", "timm/test_convnext", "--weights", "none", "--size", 32, "--bs", 16]
     words += ["--epochs", 1, "--device", "cpu", "--precision", "fp32", "--cache-gb", 0]
     for path, out in ((store.address, shards), (images, folder)):
-        several.several(2, *words, "--path", path, "--out", out)
+        several.several(2, *words, "--path", path, "--out", out, env=store.env)
     assert digest(shards) == digest(folder)
 
 

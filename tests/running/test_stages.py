@@ -29,11 +29,11 @@ Case = tuple[str, str, int, int]  # stage, signals, workers, processes
 
 
 def chosen() -> list[Case]:
-    """Every sixth stage once, signals and loaders in turn; with FASTCLS_STAGES more of them."""
+    """Every ninth stage once, signals and loaders in turn; with FASTCLS_STAGES more of them."""
     if asked := os.environ.get("FASTCLS_STAGES", ""):
         return ALL if asked == "all" else ALL[slice(*map(int, asked.split(":")))]
     signals = itertools.cycle(SIGNALS)
-    return [(stage, next(signals), 2 * (i % 3 == 2), 1 + (i % 7 == 4)) for i, stage in enumerate([*STAGES][1::6])]
+    return [(stage, next(signals), 2 * (i % 3 == 2), 1 + (i % 7 == 4)) for i, stage in enumerate([*STAGES][1::9])]
 
 
 def sums(folder: Path, *names: str) -> dict[str, str]:

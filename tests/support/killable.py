@@ -135,8 +135,8 @@ class Trials:
             started.append(self._fork(mine, self.log(rank), there, whole=whole, strike=blow))
         return started
 
-    def several(self, count: int, *words: object, whole: bool = False) -> None:
-        for rank, child in enumerate(self.begin(count, *words, whole=whole)):
+    def several(self, count: int, *words: object, whole: bool = False, env: dict[str, str] | None = None) -> None:
+        for rank, child in enumerate(self.begin(count, *words, whole=whole, env=env)):
             assert self.wait(child) == 0, self.log(rank).read_text()[-3000:]
 
     def log(self, rank: int) -> Path:

@@ -28,6 +28,10 @@ class Store:
         bucket = f"fastcls-{uuid.uuid4()}"  # moto's are those of the whole process
         requests.put(f"{self.url}/{bucket}", timeout=10).raise_for_status()
         self.address = f"s3://{bucket}/packed"
+        self.env = {
+            "AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+        }  # fmt: skip
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != self.tried[0] or not environ["PATH_INFO"].endswith(self.tried[1]):
@@ -61,10 +65,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
     monkeypatch.setattr(WSGIRequestHandler, "log", lambda *_: None)
     found = Store()
-    for name, value in {
-        "AWS_ENDPOINT_URL": found.url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():  # fmt: skip
+    for name, value in found.env.items():
         monkeypatch.setenv(name, value)
     yield found
     found.answer.set()

@@ -112,8 +112,9 @@ def main() -> None:
     from fastcls.training import resume as training  # noqa: F401
 
     import_fastai()
-    from fastcls.models import learners  # noqa: F401
     from timm import create_model
+
+    from fastcls.models import learners  # noqa: F401
 
     create_model("test_resnet")  # timm is put off until something is called
     get_command(app)
