@@ -29,9 +29,18 @@ def import_(
     Pass the file to recipes as --weights. Weights alone are read by torch's restricted unpickler. A whole Learner or
     network is fully unpickled, which runs the code in the file. No other part of fastcls reads pickles.
     """
+    from fastcls.models.pickles import is_pickle
+
     source = shell.path(file)
     if not source.is_file():
-        raise OutputError(f"{file}: no such file.", "Give a .pkl or .pth file.")
+        what = "is a folder" if source.is_dir() else "no such file"
+        raise OutputError(f"{file}: {what}.", "Give a .pkl or .pth file.")
+    if source.suffix == ".safetensors":
+        raise UsageError(f"{file} is a .safetensors file already.", "Pass it to recipes as --weights.")
+    if not (trust_pickle or is_pickle(source)):
+        raise OutputError(
+            f"{file} is not a pickle, or a damaged one.", "Give a .pkl of learn.export, or a .pth of torch.save."
+        )
     target = shell.path(out) if out else source.with_suffix(".safetensors")
     if target.suffix != ".safetensors":
         raise UsageError(f"-o {out}: not a .safetensors file.", "Choose a name that ends in .safetensors.")
@@ -61,8 +70,10 @@ def _asks(source: Path) -> str:
     """What the pickle would call, without its being called."""
     from fastcls.models.pickles import calls_of
 
-    names = calls_of(source)
+    asked = calls_of(source)
+    names = asked.names
     if not names:
-        return "It contains only tensors."
+        return "It contains only tensors." if asked.whole else "What it imports could not be read."
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"It imports {', '.join(names[:SHOWN])}{more}."
+    rest = "" if asked.whole else "; the rest could not be read"
+    return f"It imports {', '.join(names[:SHOWN])}{more}{rest}."

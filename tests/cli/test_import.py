@@ -126,3 +126,48 @@ def test_only_the_flag_runs_what_is_in_a_pickle(fastcls: Fastcls, tmp_path: Path
     assert none.code == 4 and "contains no weights: it is of the type list" in none.output
     wrong = fastcls("import", "w.pth", "-o", "w.bin")
     assert wrong.code == 2 and ".safetensors" in wrong.output
+
+
+def _text(word: str) -> bytes:
+    return b"\x8c" + bytes([len(word)]) + word.encode()
+
+
+def _unlike_what_is_last() -> bytes:
+    """A pickle that keeps the parts of a name, and puts a harmless name in front of where it takes them."""
+    parts = _text("os") + b"q\x000" + _text("system") + b"q\x010" + _text("collections") + b"0" + _text("OrderedDict")
+    return b"\x80\x04" + parts + b"0h\x00h\x01\x93" + _text("touch executed") + b"\x85R."
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (_unlike_what_is_last(), "It imports os.system."),
+        (b"\x80\x04\x82\x01)R.", "It imports a name that is not written out."),
+        (b"\x80\x04\x95\xff\xff\xff\xff\x00\x00\x00\x00", "What it imports could not be read."),
+        (b"\x80\x04cos\nsystem\n\x95", "It imports os.system; the rest could not be read."),
+        (
+            b"\x80\x04B" + (17_000_000).to_bytes(4, "little") + bytes(17_000_000) + b"0cos\nsystem\n)R.",
+            "could not be read.",
+        ),
+        (pickle.dumps({"a": [1, (2, "x"), {3}], "b": b"y" * 300}, 4), "It contains only tensors."),
+    ],
+    ids=["kept", "extension", "cut", "cut after", "large", "harmless"],
+)
+def test_what_a_pickle_imports_is_told_truly(fastcls: Fastcls, data: bytes, said: str) -> None:
+    Path("w.pkl").write_bytes(data)
+    refused = fastcls("import", "w.pkl")
+    assert refused.code == 2 and said in " ".join(refused.output.split()), refused.output
+
+
+def test_what_is_no_pickle_is_not_called_one(fastcls: Fastcls) -> None:
+    """And no advice to remove a file that the user needs."""
+    Path("w.safetensors").write_bytes(b"weights")
+    Path("w.onnx").write_text("not a pickle")
+    Path("folder").mkdir()
+    for name, code, said in (
+        ("w.safetensors", 2, "is a .safetensors file already."),
+        ("w.onnx", 4, "is not a pickle"),
+        ("folder", 4, "is a folder"),
+    ):
+        outcome = fastcls("import", name)
+        assert outcome.code == code and said in outcome.output and "Remove" not in outcome.output, outcome.output
