@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastcls import datasets
-from fastcls.datasets import label_sets, layouts, shards
+from fastcls.datasets import label_sets, label_table, layouts, shards
 from fastcls.datasets.walk import count
 from fastcls.errors import DataError, UsageError
 from fastcls.runfolder import runs, splits, target
@@ -66,7 +66,14 @@ def read(
         return _pets(root)
     found = layouts.listed(root, labels, label_regex, lenient, label_sets.wanted(multi_label))
     if not any(found.target.names(label) for _, label, _ in found.rows):
-        raise DataError(f"No image in {root} has a label.", "; ".join(found.faults))
+        table = f" in the table {labels}" if labels else ""
+        hint = (
+            "File names are looked up in this folder, with or without their suffix."
+            if label_table.NO_FILE in found.faults
+            else ""
+        )
+        wrong = f": rows with {label_table.listed(found.faults)}" if found.faults else ""
+        raise DataError(f"No image in {root} has a label{table}{wrong}.", hint)
     return Contents(
         root, found.layout, found.rows, found.notes + found.left_out(), found.faults, found.further, found.target
     )

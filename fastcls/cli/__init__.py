@@ -7,6 +7,7 @@ import signal
 import sys
 
 from fastcls.cli import guard, labels, streams
+from fastcls.errors import EnvironmentProblem
 from fastcls.machine import ranks, stop
 from fastcls.version import __version__
 
@@ -27,7 +28,11 @@ def _run() -> None:
         from fastcls.machine import launch
 
         launch.follow()
-        launch.hush()
+        try:
+            launch.hush()
+        except EnvironmentProblem as problem:  # before anyone could tell which rank this is
+            print(f"error: {problem.message}\n{problem.hint}", file=sys.stderr)
+            sys.exit(problem.exit_code)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # again when no one listens: Python's last steps would print it
     try:
         with stop.listening():

@@ -156,7 +156,8 @@ class Terminal:
 def check_target(target: Path, run: Path, inputs: list[str], sample: str | None = None) -> None:
     """Refuse an output file that cannot be written, or that would take the place of what is read."""
     if not os.access(target.parent, os.W_OK | os.X_OK) or (os.path.lexists(target) and not target.is_file()):
-        raise OutputError(f"-o {target}: this file cannot be written.", "Choose a file in an existing folder.")
+        what = "is a folder, not a file" if target.is_dir() else "this file cannot be written"
+        raise OutputError(f"-o {target}: {what}.", "Choose a file in an existing folder.")
     place = _real(target)
     if sample is not None and place == _real(Path(sample)):
         raise UsageError(f"-o {target} is the sample submission itself.", "Choose another file:  -o submission.csv")

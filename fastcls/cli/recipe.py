@@ -261,6 +261,8 @@ def _settled(request: Any) -> Any:
 def _copy(source: RecipeSource, target: Path) -> None:
     from fastcls.runfolder.runs import atomic_write
 
+    if target.is_dir():
+        target /= f"{source.name}.py"
     if target.suffix != ".py":
         target = target.with_name(target.name + ".py")
     if target.exists():

@@ -12,6 +12,7 @@ from fastcls.cli.completion import argument, option
 from fastcls.cli.guard import chosen
 from fastcls.cli.output import document, table
 from fastcls.errors import OutputError
+from fastcls.settings import shell
 
 ORDERS = ("time", "accuracy", "loss")
 
@@ -48,7 +49,7 @@ def runs(
             _settings(words, show)
         return
     recipe = next(iter(words), "")
-    found = folders.listing(Path(folder)) if folder else folders.everywhere()
+    found = folders.below(shell.path(folder)) if folder else folders.everywhere()
     if recipe:
         found = [run for run in found if recipe in (run.parent.name, folders.recipe_of(run))]
     if as_json:
@@ -56,7 +57,7 @@ def runs(
             show([_record(run) for run in found])
         return
     if not found:
-        where = f" in {folder}" if folder else ""
+        where = f" in {shell.path(folder).absolute()}" if folder else ""
         print(f"No runs{f' of {recipe}' if recipe else ''}{where}. Start one:  fastcls recipe digits-cnn")
         return
     rows = []

@@ -52,7 +52,8 @@ class Difference:
     def text(self, scale: float = 100, digits: int = 2) -> str:
         """'+1.20 (-0.31 to +2.71)', in percentage points or as it is scaled; the value alone without an interval."""
         value, *ends = (
-            None if one is None else f"{one * scale:+.{digits}f}" for one in (self.value, self.low, self.high)
+            None if one is None else f"{round(one * scale, digits) or 0.0:+.{digits}f}"
+            for one in (self.value, self.low, self.high)
         )
         return str(value) if None in ends else f"{value} ({ends[0]} to {ends[1]})"
 

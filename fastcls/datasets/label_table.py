@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -95,9 +96,8 @@ def read(labels: str, root: Path, found: Found, multi: label_sets.MultiLabel = "
             found.notes.append(left_out)
     found.faults |= problems
     if problems and not found.lenient:
-        listed = "; ".join(f"{what} ({len(rows):,} of {len(body):,}): {some(rows)}" for what, rows in problems.items())
         raise DataError(
-            f"The table {file} has rows with {listed}.",
+            f"The table {file} has rows with {listed(problems, len(body))}.",
             f"Correct or remove them{', or skip them with --skip-bad' * (problems.keys() <= SKIPPED)}. "
             f"File names are looked up in {root}, with or without their suffix.",
         )
@@ -120,6 +120,12 @@ def read(labels: str, root: Path, found: Found, multi: label_sets.MultiLabel = "
         found.notes.append(f"{file.name}: {reader.said}{without}.")
 
 
+def listed(problems: Mapping[str, Sequence[str]], rows: int = 0) -> str:
+    """What is wrong with a table, how often, of so many rows, and some of them."""
+    of = f" of {rows:,}" if rows else ""
+    return "; ".join(f"{what} ({len(which):,}{of}): {some(which)}" for what, which in problems.items())
+
+
 def _locate(labels: str, root: Path) -> Path:
     given = shell.path(labels)
     for file in (root / given, given.absolute()):
@@ -127,6 +133,8 @@ def _locate(labels: str, root: Path) -> Path:
             if file.suffix.lower() in (".xlsx", ".xls", ".ods"):
                 raise DataError(f"{file} is a spreadsheet, not a CSV file.", "Save it as CSV.")
             return file
+    if (root / given).is_dir() or given.is_dir():
+        raise DataError(f"--labels {labels} is a folder, not a table.", "Give a CSV file of file names and labels.")
     near = [file.name for file in root.iterdir() if file.suffix.lower() in (".csv", ".tsv")]
     raise DataError(
         f"The table of labels {labels} is neither in {root} nor in the current folder.",
@@ -164,9 +172,12 @@ def rows_of(file: Path, notes: list[str], strict: bool = False) -> list[tuple[in
         widths = [len(row) for row in islice(parsed(delimiter), 100) if row]
         return (len(set(widths)) == 1 and widths[0] > 1, max(widths, default=0))
 
+    told = re.match(r"\ufeff?\"?sep=([,;\t])\"?[ \t;,]*\r?\n", text, re.IGNORECASE)  # Excel's own line above a table
+    if told:
+        text = text[told.end() :]
     try:
-        delimiter = max(",;\t", key=fits)
-        every = enumerate(parsed(delimiter), start=1)
+        delimiter = told.group(1) if told else max(",;\t", key=fits)
+        every = enumerate(parsed(delimiter), start=2 if told else 1)
         return [(number, [cell.strip() for cell in row]) for number, row in every if any(map(str.strip, row))]
     except csv.Error as error:
         raise DataError(f"The table {file} is not a CSV file: {error}.", "Save it as CSV.") from error

@@ -23,7 +23,7 @@ IMAGE_SUFFIXES = frozenset(
     )
 )
 # pictures that cameras and editors write and that are not read
-UNREAD = frozenset(f".{kind}" for kind in ("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "psd", "svg"))
+UNREAD = frozenset(f".{kind}" for kind in ("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "psd", "svg", "jxl"))
 VIDEOS = frozenset(
     f".{kind}" for kind in ("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "mts", "3gp")
 )

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from fastcls.errors import EnvironmentProblem
+
 FOLDER = "FASTCLS_RUN_FOLDER"  # where rank 0 writes, as the launcher decided
 RENDEZVOUS = "FASTCLS_RENDEZVOUS"  # a file through which the launcher's processes find each other, instead of a port
+
+UNSET = "Start several processes with torchrun, accelerate launch or --gpus N; for a single one unset RANK."
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,19 @@ def here() -> Place:
     if _joined is not None:
         return _joined
     env = os.environ
-    if "RANK" not in env or (world := int(env.get("WORLD_SIZE", 1))) < 2:
+    if "RANK" not in env or (world := _number("WORLD_SIZE", 1)) < 2:
         return Place()
-    local = int(env.get("LOCAL_RANK", 0)), int(env.get("LOCAL_WORLD_SIZE", 1))  # else it is the only one of its machine
-    return Place(int(env["RANK"]), world, *local)
+    local = _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1)  # else it is the only one of its machine
+    if (rank := _number("RANK", 0)) >= world:
+        raise EnvironmentProblem(f"RANK={rank}: of WORLD_SIZE={world} processes the last is {world - 1}.", UNSET)
+    return Place(rank, world, *local)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.strip().isdecimal():
+        raise EnvironmentProblem(f"The environment variable {name} is {text!r}, not a number.", UNSET)
+    return int(text)
 
 
 def launched() -> bool:

@@ -137,6 +137,11 @@ def _classes(files: Run, accuracy: Score | None) -> list[str]:
         sentences.append(f"No new image is of {of}: {some(map(clean, missing))}. These classes were not evaluated.")
     if trained := found.get("trained"):
         sentences.append(f"{trained:,} images were left out: the run was trained on these files.")
+    if n := found.get("chosen_on"):
+        sentences.append(
+            f"{n:,} of the images above are files of the run's own validation split: they are not new, and its weights "
+            "and its calibration were chosen on them."
+        )
     return sentences
 
 

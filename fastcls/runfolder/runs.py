@@ -149,6 +149,7 @@ def new_folder(recipe: str, now: datetime | None = None) -> Path:
     return HOME / recipe / f"{time}-{letters}"
 
 
+DEPTH = 4  # folders below one that is named, in which its runs are looked for
 OUT = "--out "  # what most commands name a run folder by
 
 
@@ -365,6 +366,15 @@ def everywhere() -> list[Path]:
     here = {run.absolute(): run for run in listing()}
     found = {run: here.get(run, run) for run in [*here, *register.newest_first()]}
     return sorted(found.values(), key=_written)
+
+
+def below(folder: Path) -> list[Path]:
+    """The run folders below any folder, itself among them, oldest first; of any depth those that are remembered."""
+    home = Path(os.path.abspath(folder))  # noqa: PTH100  without .., and links are left as they are
+    deep = (file.parent for depth in range(DEPTH + 1) for file in home.glob("*/" * depth + "run.json"))
+    remembered = (run for run in register.newest_first() if run.is_relative_to(home))
+    short = {run.absolute(): run for run in listing()}  # as other verbs take them
+    return sorted({short.get(run, run) for run in (*deep, *remembered)}, key=lambda run: (run.name, run.parent.name))
 
 
 def listing(home: Path | None = None) -> list[Path]:

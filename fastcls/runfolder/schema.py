@@ -147,6 +147,7 @@ class Evaluation(TypedDict, total=False):
     unknown: dict[str, int]  # classes that the network does not know: images
     missing: list[str]  # classes without a new image
     trained: int  # images left out, for the run was trained on them
+    chosen_on: int  # images whose files are of the run's own validation split
     gaps: list[Compared] | None
     compared: int  # images of each side
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastcls.machine.screen import Screen, escape
 from fastcls.models import summary
 from fastcls.reports.wording import receptive_field, times
+from fastcls.running.faults import batches_of_one
 from fastcls.running.loading import prepared
 from fastcls.settings import options, shell
 from fastcls.settings.request import Request
@@ -44,7 +45,8 @@ def dry_run(request: Request, screen: Screen) -> None:
         screen.print(f"batch    {tuple(shape)} on {dls.device}, {learn.precision}; logits {(shape[0], dls.c)}")
         trained = phases[0].trained if phases else trained
         screen.print(f"network  {total:,} parameters, {trained:,} of them trained in the first phase")
-        _plan(learn, phases, screen)
+        with batches_of_one(request.stage("get_learner") | request.stage("fit")):
+            _plan(learn, phases, screen)
         for note in ready.notes:
             screen.print(f"note     {escape(note)}", soft_wrap=True)
         screen.print("Dry run: nothing was trained or written.")

@@ -144,6 +144,7 @@ def _check_free(targets: Sequence[Path]) -> None:
     try:
         home.mkdir(exist_ok=True)
     except OSError as problem:
+        why = "there is a file of this name" if home.exists() else problem.strerror
         raise OutputError(
-            f"-o {home}: this folder cannot be created ({problem.strerror}).", "Choose a folder inside an existing one."
+            f"-o {home}: this folder cannot be created ({why}).", "Choose a folder inside an existing one."
         ) from None

@@ -26,6 +26,7 @@ GB = 1e9
 PAGE = 15e6  # bytes of the report, its figures and the rest, at most (docs/reliability.md has the report's)
 ROW, COLUMN, COLUMNS = 150, 12, 100  # bytes of a line of predictions.csv and of each probability in it
 AMPLE = 1.5  # times what is needed: below it a note says so
+ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words
 SEVERAL_FILES = (OSError, SyntaxError, DataError)  # what an image raises that was sound when the run began
 
 
@@ -80,10 +81,23 @@ def translated(learn: Learner, knobs: Mapping[str, Any], out: Path) -> Iterator[
         raise known from problem
 
 
+@contextlib.contextmanager
+def batches_of_one(knobs: Mapping[str, Any]) -> Iterator[None]:
+    """TrainingError in place of torch's refusal to train batch norm on one value per channel."""
+    try:
+        yield
+    except ValueError as problem:
+        if ONE_VALUE not in str(problem):
+            raise
+        raise _one_image(knobs) from problem
+
+
 def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Path) -> Exception | None:
     go_on = f"continue  {shell.command('resume', out)}"
     if host.ran_out(problem):
         return out_of_memory(problem, knobs, getattr(learn, "precision", "fp32"))
+    if isinstance(problem, ValueError) and ONE_VALUE in str(problem):
+        return _one_image(knobs)
     lost = isinstance(problem, (ConnectionError, EOFError)) and learn.dls.train.fake_l.num_workers > 0
     if lost or (isinstance(problem, RuntimeError) and "DataLoader worker" in str(problem)):
         return _dead_worker(problem, go_on)
@@ -97,6 +111,17 @@ def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Pa
     if isinstance(problem, SEVERAL_FILES):
         return _unreadable(problem, learn, go_on)
     return None
+
+
+def _one_image(knobs: Mapping[str, Any]) -> TrainingError:
+    """A batch of one image, of which batch norm has one value per channel: torch's refusal names neither."""
+    batch = knobs.get("bs")
+    ways = ["--bs 2 or more" if isinstance(batch, int) else "batches of 2 images or more"]
+    ways.append("a network without batch norm, such as --arch convnext_tiny" if "arch" in knobs else "no batch norm")
+    return TrainingError(
+        f"Batch norm cannot be trained on batches of one image{f' (--bs {batch})' if batch == 1 else ''}.",
+        f"Use {ways[0]}, or {ways[1]}.",
+    )
 
 
 def out_of_memory(problem: BaseException, knobs: Mapping[str, Any], precision: str) -> TrainingError:

@@ -71,6 +71,7 @@ def evaluate(
         parts = ("train", "valid") if model.get("members") else ("train",)  # a fold's images train the others
         train = [row for part in parts for row in _own(run, record, part)]
         rows, trained = _new_rows(held.rows, split, train, path)
+        chosen_on = [] if "valid" in parts else _own(run, record, "valid")
         notes += held.notes
     answers = list(_watched(predictor.predict([row[0] for row in rows]), len(rows), progress))
     if bad := [f"{answer.path}: {answer.error}" for answer in answers if answer.probabilities is None]:
@@ -119,6 +120,7 @@ def evaluate(
         "unknown": unknown,
         "missing": [name for name in place if name not in counts],
         "trained": trained,
+        "chosen_on": len(_same_files(chosen_on, known)),
         **_beside(run, record, known, "test" if "test" in own else "valid", target.several, group_of),
     }
     below = {row[0]: relative(row[0], held.root) for row, _ in seen}
@@ -237,16 +239,22 @@ def _new_rows(rows: Sequence[Row], split: str, train: Sequence[Row], path: str) 
             there = f"It has: {some(sorted(known))}."
         raise UsageError(f"--split {split}: {path} has no such images.", there)
     chosen = list(dict.fromkeys(row for row in rows if not split or row[2] == split))
-    size = {file: file_size(file) for file, *_ in (*train, *chosen)}
-    alike = {size[file] for file, *_ in train} & {size[file] for file, *_ in chosen}
-    sums = {runs.digest(Path(file)) for file, *_ in train if size[file] in alike}
-    new = [row for row in chosen if size[row[0]] not in alike or runs.digest(Path(row[0])) not in sums]
+    seen = set(_same_files(train, chosen))
+    new = [row for row in chosen if row not in seen]
     if not new:
         raise DataError(
             f"The run was trained on all {len(chosen):,} images of {path}, so they cannot be used to evaluate it.",
             "Use images that are not in its training split.",
         )
     return new, len(chosen) - len(new)
+
+
+def _same_files(some_rows: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Those of `rows` whose files are, byte for byte, among the others'."""
+    size = {file: file_size(file) for file, *_ in (*some_rows, *rows)}
+    alike = {size[file] for file, *_ in some_rows} & {size[file] for file, *_ in rows}
+    sums = {runs.digest(Path(file)) for file, *_ in some_rows if size[file] in alike}
+    return [row for row in rows if size[row[0]] in alike and runs.digest(Path(row[0])) in sums]
 
 
 def _leaks(

@@ -17,6 +17,7 @@ from fastai.learner import Learner
 from fastcls.errors import TrainingError
 from fastcls.machine.screen import Screen, escape
 from fastcls.runfolder import register, runs
+from fastcls.running.faults import batches_of_one
 from fastcls.running.loading import prepared
 from fastcls.settings import shell
 from fastcls.settings.request import Request
@@ -115,7 +116,8 @@ def find_rates(request: Request, file: Path, steps: int, screen: Screen) -> None
     """The `lr-find` verb: run the finder on a recipe, draw, and print suggestions and the next command."""
     with prepared(request) as ready:
         screen.print(f"{escape(request.source.name)}: {steps} mini-batches at rates from 1e-7 to 10 …")
-        with first_training(ready.learn, ready.recipe.fit, **request.stage("fit")):
+        knobs = request.stage("get_learner") | request.stage("fit")
+        with batches_of_one(knobs), first_training(ready.learn, ready.recipe.fit, **request.stage("fit")):
             found = lr_find(ready.learn, steps)
         for note in ready.notes:
             screen.print(f"note     {escape(note)}", soft_wrap=True)

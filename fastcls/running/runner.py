@@ -264,7 +264,10 @@ class _Run:
             if not best.epoch:
                 which = "the linear probe, before training"
                 what = f"The weights are those of {which}: no epoch is clearly better on valid."
-            self.record["weights"] = f"{what} Because of this choice, the valid metrics are optimistic."
+            if len(history.rows) > 1:
+                self.record["weights"] = f"{what} Because of this choice, the valid metrics are optimistic."
+            else:
+                self.record["weights"] = f"The weights are those of epoch {best.epoch}, the only one."
         else:
             self.record["weights"] = f"The weights are those of the last epoch, {last}."
         self.record["best_epoch"] = best.epoch if chosen else last

@@ -75,7 +75,8 @@ class Guard(Stateless):
         self._refuse(self.last)
         sound = torch.stack([parameter.detach().isfinite().all() for parameter in learn.model.parameters()]).all()
         if not sound:
-            raise Diverged(f"Weights became NaN or infinite in epoch {_epoch(learn)}.", _causes(learn))
+            epoch = self.last.epoch if self.last else _epoch(learn)  # which may have ended since
+            raise Diverged(f"Weights became NaN or infinite in epoch {epoch}.", _causes(learn))
 
     def _refuse(self, loss: _Loss | None) -> None:
         if loss is None or math.isfinite(loss.read()):

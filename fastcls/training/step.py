@@ -18,7 +18,8 @@ from torch import nn
 
 from fastcls.data import splitting
 from fastcls.data.dataloaders import FollowEpochs
-from fastcls.errors import EnvironmentProblem
+from fastcls.datasets.walk import count
+from fastcls.errors import EnvironmentProblem, UsageError
 from fastcls.machine import flops, host, ranks
 from fastcls.settings import options
 from fastcls.training import distributed, patches
@@ -39,7 +40,7 @@ def configure(learn: Learner) -> None:
     if learn.precision != "fp32":
         callbacks.append(MixedPrecision(AMPMode.FP16) if learn.precision == "fp16" else Autocast(device.type))
     if opts.accumulate > 1:
-        callbacks.append(GradientAccumulation(opts.accumulate * learn.dls.train.bs // ranks.world()))
+        callbacks.append(Accumulation(opts.accumulate * learn.dls.train.bs // ranks.world()))
     if opts.clip is not None:
         callbacks.append(GradientClip(opts.clip))
     if opts.compile != "off":
@@ -49,6 +50,20 @@ def configure(learn: Learner) -> None:
     if hasattr(learn, "recorder"):
         learn.recorder.loss = AvgLossByWeight()
     validate_in_fp32(learn)
+
+
+class Accumulation(GradientAccumulation):
+    """fastai's, which takes no step at all where a fit has fewer batches: in a run that is refused."""
+
+    def before_fit(self) -> None:
+        super().before_fit()
+        epochs, wanted = self.learn.n_epoch, options.current().accumulate
+        if (batches := epochs * len(self.dls.train)) < wanted and hasattr(self.learn, "history"):  # a run's
+            raise UsageError(
+                f"--accumulate {wanted}: {count(epochs, 'epoch')} of batches of {self.dls.train.bs} images have only "
+                f"{batches:,} batches, so no step would be taken.",
+                f"Use --accumulate {batches} or less, a smaller --bs or more epochs.",
+            )
 
 
 def validate_in_fp32(learn: Learner) -> None:

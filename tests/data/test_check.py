@@ -327,6 +327,21 @@ def test_published_datasets_keep_their_official_split(tmp_path: Path, fastcls: F
         assert f"{title}\n" in output and "3 test" in output and "5 train or valid" in output
 
 
+def test_a_table_whose_names_all_differ_says_which_and_how(tmp_path: Path, fastcls: Fastcls) -> None:
+    """The commonest mistake: other suffixes, upper case, quotes."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(4):
+        Image.new("RGB", (40, 40), (60 * i, 9, 9)).save(photos / f"{i}.png")
+    (photos / "labels.csv").write_text("file,label\n" + "".join(f"{i}.tiff,{'ab'[i % 2]}\n" for i in range(4)))
+    outcome = fastcls("check", photos, "--labels", "labels.csv")
+    said = " ".join(outcome.output.split())
+    assert outcome.code == 3 and "a file that is missing (4): 0.tiff, 1.tiff, 2.tiff and 1 more" in said, said
+    assert "looked up in this folder" in said
+    folder = fastcls("check", photos, "--labels", photos)
+    assert folder.code == 3 and "is a folder, not a table" in folder.output
+
+
 def test_a_table_is_checked_row_by_row(tmp_path: Path, fastcls: Fastcls) -> None:
     files = plant(tmp_path / "p", 24)
     rows = [f"{file.name},{'cat' if i % 2 else 'dog'}" for i, file in enumerate(files)]

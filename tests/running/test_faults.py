@@ -20,6 +20,7 @@ import pytest
 import torch
 from conftest import Fastcls
 from killable import RECIPE, VARIANTS, Trials, digest, until
+from PIL import Image
 
 from fastcls.errors import Diverged, OutputError, TrainingError
 from fastcls.machine import host
@@ -273,6 +274,20 @@ def memory_of_100_images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(auto_batch._Search, "_train", train)
     monkeypatch.setattr(host, "available", lambda: 2e9)
     return trained
+
+
+@pytest.mark.parametrize("verb", [["recipe"], ["recipe", "--dry-run"], ["lr-find"]], ids=" ".join)
+def test_batches_of_one_image_are_refused_where_batch_norm_has_one_value(
+    verb: list[str], tmp_path: Path, fastcls: Fastcls
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.effect_noise((40, 40), 50 + i).save(tmp_path / "photos" / name / f"{i}.png")
+    small = ["--arch", "timm/test_resnet", "--weights", "none", "--size", 32, "--epochs", 1]
+    outcome = fastcls(verb[0], "folder", "--path", "photos", *small, "--bs", 1, *verb[1:])
+    assert outcome.code == 6 and "on batches of one image (--bs 1)" in outcome.output, outcome.output
+    assert "Use --bs 2 or more" in outcome.output
 
 
 @pytest.mark.parametrize("bs", [3, 8, 64, 100, 400, 700])

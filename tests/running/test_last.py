@@ -45,6 +45,19 @@ def test_last_is_the_newest_wherever_it_was_written_but_none_of_a_series(fastcls
     assert "run      " not in fastcls("predict", "second", an_image(second)).output, "nothing to say of what was named"
 
 
+def test_runs_below_a_folder_are_listed_at_any_depth(fastcls: Fastcls, digits_run: Path, tmp_path: Path) -> None:
+    """Of a run written with --out, one in a deeper folder, and the folder of a run itself."""
+    for place in ("mine/first", "mine/of/may/second", "runs/digits-cnn/third"):
+        shutil.copytree(digits_run, place)
+    assert not json.loads(fastcls("runs", "--folder", "elsewhere", "--json").stdout)
+    listed = {row["run"] for row in json.loads(fastcls("runs", "--folder", "mine", "--json").stdout)}
+    assert listed == {str(tmp_path / "mine/first"), str(tmp_path / "mine/of/may/second")}
+    every = {row["run"] for row in json.loads(fastcls("runs", "--folder", ".", "--json").stdout)}
+    assert every == {*listed, "digits-cnn/third"}
+    (itself,) = json.loads(fastcls("runs", "--folder", "mine/first", "--json").stdout)
+    assert itself["run"] == str(tmp_path / "mine/first")
+
+
 def test_a_failed_run_is_last_only_for_resume(fastcls: Fastcls, digits_run: Path) -> None:
     good = written(digits_run, "good")
     failed = written(digits_run, "bad", status="failed", reason="The loss became nan in epoch 1.")

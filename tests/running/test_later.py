@@ -52,6 +52,7 @@ def test_the_runs_own_validation_images_give_its_own_figures(digits_run: Path, f
             own.metrics.loc[("valid", name)].tolist(), abs=1e-4, nan_ok=True
         )
     assert "0.0 points higher (95 % interval" in outcome.output and "The new images look like" in outcome.output
+    assert f"{len(own.predictions)} of the images above are files of the run's own validation split" in outcome.output
     old = own.predictions.set_index("path").query("split == 'valid'")
     assert (new.predictions.set_index("path")["prediction"] == old["prediction"]).all()
     page = new.report.read_text()
@@ -106,6 +107,7 @@ def test_unknown_missing_and_trained_images_are_counted_apart(
     assert outcome.code == 0, outcome.output
     assert f"{n['ten']} more images are of 1 class that this network does not know: ten ({n['ten']})" in outcome.output
     assert "7 images were left out: the run was trained on these files" in outcome.output
+    assert "own validation split" not in outcome.output, "the same pictures, but other files"
     assert "No new image is of 9 of the 10 classes" in outcome.output
     run = Run("evaluations/new")
     assert run.metrics.loc[("new", "accuracy"), "n"] == n["4"] and run.evaluation["unknown"] == {"ten": n["ten"]}

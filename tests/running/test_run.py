@@ -174,6 +174,9 @@ def test_a_recipe_of_ones_own_is_the_same_code(fastcls: Fastcls) -> None:
     (next_command,) = [line[9:] for line in outcome.output.splitlines() if line.startswith("next ")]
     assert shlex.split(next_command)[:3] == ["fastcls", "predict", str(run)]
     assert fastcls("recipe", "digits-cnn", "--copy", "my own.py").code == 4
+    Path("recipes").mkdir()
+    into = fastcls("recipe", "digits-cnn", "--copy", "recipes")
+    assert into.code == 0 and Path("recipes/digits-cnn.py").is_file() and not Path("recipes.py").exists(), into.output
     listed = fastcls("runs").output
     assert f"own/{run.name}" in listed
     assert "done" in listed

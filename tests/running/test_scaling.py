@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, Fastcls
+from conftest import ROOT, Fastcls, python
 from killable import Trials, digest, saves, until
 from object_store import Store
 from together import assert_same, history, record
@@ -358,6 +358,21 @@ def test_a_command_line_that_cannot_be_met_is_refused(
         monkeypatch.setenv(name, value)
     refused(2, "4 processes were started", "recipe or resume", words="runs")
     refused(2, "2 processes were started on this machine, and --gpus is 4", words="recipe digits-cnn --gpus 4")
+
+
+@pytest.mark.parametrize(
+    ("rank", "world", "said"),
+    [
+        ("x", "2", "RANK is 'x', not a number"),
+        ("0", "many", "WORLD_SIZE is 'many', not a number"),
+        ("-1", "2", "RANK is '-1', not a number"),
+        ("5", "2", "RANK=5: of WORLD_SIZE=2 processes the last is 1"),
+    ],
+)
+def test_an_environment_that_cannot_be_of_a_process_is_refused(rank: str, world: str, said: str) -> None:
+    words = ["-c", "import sys; from fastcls.cli import main; sys.argv[1:] = ['runs']; main()"]
+    outcome = python(*words, env={"RANK": rank, "WORLD_SIZE": world})
+    assert outcome.returncode == 5 and said in outcome.stderr and "Traceback" not in outcome.stderr, outcome.stderr
 
 
 def test_processes_without_a_gpu_each_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -541,6 +541,7 @@ ONE_HOT = "file,cat,dog\n" + "".join(f"{x}{i}.png,{int(x == 'a')},{int(x == 'b')
 # fmt: off
 table("byte order mark", "as Excel writes UTF-8", "right", "", b"\xef\xbb\xbf" + GOOD.encode())
 table("semicolons", "as Excel writes it in Europe", "right", "", lines(form="{file};{label}"))
+table("sep=;", "Excel's own line above the table", "right", "", "sep=;\n" + lines(form="{file};{label}"))
 table("tabs", "between the columns", "right", "", lines(form="{file}\t{label}"))
 table("UTF-16", "as Excel saves Unicode text", "right", "", lines("Kätzchen", form="{file}\t{label}").encode("utf-16"),
       ("Kätzchen", "dog"))

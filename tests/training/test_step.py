@@ -144,6 +144,15 @@ def test_accumulated_halves_step_as_the_whole_batch_does() -> None:
     assert torch.allclose(trained(4, 8, 1), trained(8, 4, 2), atol=1e-6)
 
 
+@pytest.mark.usefixtures("unreported")
+def test_more_batches_to_accumulate_than_a_fit_has_are_refused(fastcls: Fastcls) -> None:
+    """fastai would take no step, and the run would report an untrained network's figures."""
+    words = ["recipe", "digits-cnn", "--limit", 10, "--filters", 4, "--epochs", 1, "--bs", 20]
+    outcome = fastcls(*words, "--accumulate", 50, "-o", "run")
+    assert outcome.code == 2 and "no step would be taken" in " ".join(outcome.output.split()), outcome.output
+    assert fastcls(*words, "--accumulate", 2, "-o", "enough").code == 0
+
+
 def gradient_norms(clip: float | None) -> list[float]:
     """Of every step of a short training."""
     norms: list[float] = []
