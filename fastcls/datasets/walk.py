@@ -27,6 +27,7 @@ UNREAD = frozenset(f".{kind}" for kind in ("dng", "cr2", "cr3", "nef", "arw", "o
 VIDEOS = frozenset(
     f".{kind}" for kind in ("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "mts", "3gp")
 )
+WRITTEN = (("run.json", "splits.csv"), ("compare.json", "compare.html"))  # by what a folder is known to be ours
 LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 
@@ -119,7 +120,7 @@ def slashes(path: str) -> str:
 
 
 def listing(folder: str | Path, pipes: list[str] | None = None) -> tuple[list[str], list[str]]:
-    """The visible files and folders right inside `folder`, as paths, each in natural order.
+    """The visible files and folders right inside `folder`, as paths, each in natural order; without run folders.
 
     A link that leads nowhere is a file, since the user should see that an image is missing. What could not be read to
     an end, a pipe or a device, goes into `pipes`.
@@ -128,8 +129,10 @@ def listing(folder: str | Path, pipes: list[str] | None = None) -> tuple[list[st
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith(".") and entry.name.lower() not in LITTER:
-                    kinds[_kind(entry)].append((natural(entry.name), entry.path))
+                if entry.name.startswith(".") or entry.name.lower() in LITTER:
+                    continue
+                if (kind := _kind(entry)) != "folder" or not _is_written(entry.path):
+                    kinds[kind].append((natural(entry.name), entry.path))
     except OSError as error:
         raise DataError(
             f"{folder} cannot be read: {error.strerror or error}.", OF_SYSTEM.get(error.errno or 0, "")
@@ -138,6 +141,11 @@ def listing(folder: str | Path, pipes: list[str] | None = None) -> tuple[list[st
     if pipes is not None:
         pipes += others
     return files, folders
+
+
+def _is_written(folder: str) -> bool:
+    """Whether fastcls wrote a folder: a run's figures are no images of whoever trains where the images are."""
+    return any(all(os.path.isfile(f"{folder}/{name}") for name in names) for names in WRITTEN)  # noqa: PTH113
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from fastcls.errors import FastclsError, OutputError, UsageError
 from fastcls.runfolder import runs
 from fastcls.settings import shell, sources
-from fastcls.settings.knobs import as_text
+from fastcls.settings.knobs import REQUIRED, as_text
 from fastcls.settings.options import DECLARED, Options
 from fastcls.settings.request import Request
 
@@ -39,9 +39,15 @@ def request(run: Path, trust: bool) -> Request:
         held = recipe_file(run, record).read_text(encoding="utf-8")
     except OSError as problem:
         raise OutputError(f"{run} has no readable recipe.py: {problem.strerror}.") from None
+    source, found = _source(run, str(record.get("recipe", "")), held, trust), knobs(record)
+    if lost := [knob.flag for knob in source.knobs if knob.default is REQUIRED and found.get(knob.name) is None]:
+        raise OutputError(
+            f"{run}/run.json has no value of {', '.join(lost)}, which its recipe needs.",
+            "Restore the file from a copy, or start a new run.",
+        )
     return Request(
-        source=_source(run, str(record.get("recipe", "")), held, trust),
-        knobs=knobs(record),
+        source=source,
+        knobs=found,
         options=options(record),
         extra=record.get("extra") or {},
         out=run,

@@ -71,6 +71,12 @@ def evaluate(
         parts = ("train", "valid") if model.get("members") else ("train",)  # a fold's images train the others
         train = [row for part in parts for row in _own(run, record, part)]
         rows, trained = _new_rows(held.rows, split, train, path)
+        if gone := sum(part in parts for *_, part in splits.read(run)) - len(train):
+            root = (record.get("data") or {}).get("root") or "their folder"
+            notes.append(
+                f"{count(gone, 'image')} of the run's training {'is' if gone == 1 else 'are'} no longer in {root}: "
+                "whether the new ones are among them is not known."
+            )
         chosen_on = [] if "valid" in parts else _own(run, record, "valid")
         notes += held.notes
     answers = list(_watched(predictor.predict([row[0] for row in rows]), len(rows), progress))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import Fastcls
+from PIL import Image
 
 from fastcls.datasets import layouts
 from fastcls.errors import DataError
@@ -293,3 +295,19 @@ def test_ambiguous_names_are_refused(tmp_path):
     for name in ("img0", "x.jpg", "x"):
         with pytest.raises(DataError, match=f"several files share .*{re.escape(name)}"):
             layouts.find(tmp_path, labels=table(tmp_path, rows("file,label\n") + f"{name},cat\n"))
+
+
+def test_runs_written_among_the_images_are_no_images(tmp_path: Path, fastcls: Fastcls) -> None:
+    """A run's figures would be a class of their own in the next run, and be predicted."""
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.effect_noise((40, 40), 50 + i).save(tmp_path / name / f"{i}.png")
+    for run in ("runs/folder/a", "cat/run", "comparisons/b"):
+        (tmp_path / run / "figures").mkdir(parents=True)
+        for file in ("run.json", "splits.csv") if "runs" in run or "cat" in run else ("compare.json", "compare.html"):
+            (tmp_path / run / file).write_text("{}")
+        Image.effect_noise((40, 40), 9).save(tmp_path / run / "figures" / "batch.png")
+    outcome = fastcls("check", ".", "-o", tmp_path.parent / "checked")
+    assert "8 images in 2 classes" in outcome.output, outcome.output
+    assert "runs/" in outcome.output and "without images: ignored" in " ".join(outcome.output.split())
