@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from fastcls.version import __version__
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime 1.31 tells its maker of every session
+if "OMP_WAIT_POLICY" not in os.environ:  # torch's threads spin for milliseconds when another program has their core
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported; docs/log.md has what it saves
 
 __all__ = [
     "Run",

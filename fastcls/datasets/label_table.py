@@ -172,12 +172,12 @@ def rows_of(file: Path, notes: list[str], strict: bool = False) -> list[tuple[in
         widths = [len(row) for row in islice(parsed(delimiter), 100) if row]
         return (len(set(widths)) == 1 and widths[0] > 1, max(widths, default=0))
 
-    told = re.match(r"\ufeff?\"?sep=([,;\t])\"?[ \t;,]*\r?\n", text, re.IGNORECASE)  # Excel's own line above a table
-    if told:
-        text = text[told.end() :]
+    excels = re.match(r"\ufeff?\"?sep=([,;\t])\"?[ \t;,]*\r?\n", text, re.IGNORECASE)  # Excel's own line above a table
+    if excels:
+        text = text[excels.end() :]
     try:
-        delimiter = told.group(1) if told else max(",;\t", key=fits)
-        every = enumerate(parsed(delimiter), start=2 if told else 1)
+        delimiter = excels.group(1) if excels else max(",;\t", key=fits)
+        every = enumerate(parsed(delimiter), start=2 if excels else 1)
         return [(number, [cell.strip() for cell in row]) for number, row in every if any(map(str.strip, row))]
     except csv.Error as error:
         raise DataError(f"The table {file} is not a CSV file: {error}.", "Save it as CSV.") from error

@@ -101,7 +101,7 @@ def _read(stream: IO[bytes], names: list[str]) -> Any:
             return stack.pop()
         else:
             _take(stack, code)
-            given = kept[int(value)] if code.name in GETS else value if code.name not in CALLS else None
+            given = kept[int(value or 0)] if code.name in GETS else value if code.name not in CALLS else None
             stack += [MARK if kind is pickletools.markobject else given for kind in code.stack_after]
     return None
 
