@@ -231,7 +231,7 @@ def test_nominal_intervals_of_folds_contain_the_truth() -> None:
     """Of all cases together; of a difference over folds, which conclusions are drawn from, at least so often."""
     rng = np.random.default_rng(6)
     shares = [
-        folds.covered(folds.Problem(rng, features, classes, spread, 0.6), n, *plan, 100)
+        folds.covered(folds.Problem(rng, features, classes, spread, 0.6), n, *plan, 60)
         for n, features, classes, spread in folds.CASES
         for plan in folds.PLANS
     ]
