@@ -87,17 +87,18 @@ def batches_of_one(knobs: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except ValueError as problem:
-        if ONE_VALUE not in str(problem):
+        known = _one_image(problem, knobs)
+        if known is None:
             raise
-        raise _one_image(knobs) from problem
+        raise known from problem
 
 
 def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Path) -> Exception | None:
     go_on = f"continue  {shell.command('resume', out)}"
     if host.ran_out(problem):
         return out_of_memory(problem, knobs, getattr(learn, "precision", "fp32"))
-    if isinstance(problem, ValueError) and ONE_VALUE in str(problem):
-        return _one_image(knobs)
+    if isinstance(problem, ValueError) and (known := _one_image(problem, knobs)):
+        return known
     lost = isinstance(problem, (ConnectionError, EOFError)) and learn.dls.train.fake_l.num_workers > 0
     if lost or (isinstance(problem, RuntimeError) and "DataLoader worker" in str(problem)):
         return _dead_worker(problem, go_on)
@@ -113,8 +114,10 @@ def _known(problem: Exception, learn: Learner, knobs: Mapping[str, Any], out: Pa
     return None
 
 
-def _one_image(knobs: Mapping[str, Any]) -> TrainingError:
+def _one_image(problem: ValueError, knobs: Mapping[str, Any]) -> TrainingError | None:
     """A batch of one image, of which batch norm has one value per channel: torch's refusal names neither."""
+    if ONE_VALUE not in str(problem):
+        return None
     batch = knobs.get("bs")
     ways = ["--bs 2 or more" if isinstance(batch, int) else "batches of 2 images or more"]
     ways.append("a network without batch norm, such as --arch convnext_tiny" if "arch" in knobs else "no batch norm")

@@ -346,8 +346,9 @@ def test_more_shards_than_a_window_are_shuffled_a_window_at_a_time(
 
 
 def test_predictions_for_packed_images_are_those_for_the_files(
-    fastcls: Fastcls, source: Path, store: Store, digits_run: Path
+    fastcls: Fastcls, source: Path, store: Store, digits_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(buckets, "WAITS", (0.01, 0.01))
     for file in source.rglob("*.jpg"):
         Image.open(file).resize((8, 8)).save(file)  # as the network takes them
     assert fastcls("pack", source, store.address).code == 0
@@ -359,3 +360,6 @@ def test_predictions_for_packed_images_are_those_for_the_files(
         rows[place] = sorted(line.replace("\\", "/").rsplit("/", 2)[1:] for line in lines)
         Path("labels.csv").unlink()
     assert rows[str(source)] == rows[store.address] and len(rows[store.address]) == 40
+    store.broken = 10_000
+    done = fastcls("predict", digits_run, store.address, "-o", "labels.csv")
+    assert done.code == 3 and "after 3 attempts" in done.output, done.output

@@ -62,7 +62,7 @@ MORE = [
     More(
         TRAINS + PHOTOGRAPHS + r"(?!.*(?:arch|unfreeze)[ =])(?!.*xresnet)",
         "--arch timm/test_resnet",
-        "a network of 0.5 M parameters in place of 25 M; --dry-run has the large ones",
+        "a network of 0.4 M parameters in place of 25 M; --dry-run has the large ones",
     ),
     More(TRAINS + "(?:cifar|.*xresnet)", "--bs 20", "few images"),
     More(TRAINS + r"(?:digits-cnn|\./)", "--limit 20", "the same"),
